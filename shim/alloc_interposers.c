@@ -1,0 +1,123 @@
+/* The C allocation family. The fast paths: a subtraction and a comparison for what allocates, one test of the pointer's page for what frees;
+ * everything else is in heap_sampling.c, reached by tail calls (it looks at its own return address).
+ * Context: wherever the host allocates: signal handlers, the loader, before constructors. */
+#include <errno.h>
+
+#include "heap_sampling.h"
+#include "interposed.h"
+#include "live_table.h"
+#include "module_registry.h"
+#include "startup.h"
+
+/* real.NAME is NULL only until the loader has relocated this library, when thread_state cannot be reached either. */
+
+EXPORTED void *malloc(size_t size) {
+  real_malloc_function next = real.malloc;
+  if (UNLIKELY(!next)) return startup_arena_allocate(size, 16);
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size)) return heap_slow_malloc(size);
+  thread_state.bytes_until_sample = left - size;
+  return next(size);
+}
+
+EXPORTED void *calloc(size_t count, size_t size) {
+  real_calloc_function next = real.calloc;
+  size_t bytes;
+  if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) bytes = SIZE_MAX;
+  if (UNLIKELY(!next)) return startup_arena_allocate(bytes, 16);
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= bytes)) return heap_slow_calloc(count, size);
+  thread_state.bytes_until_sample = left - bytes;
+  return next(count, size);
+}
+
+EXPORTED void *realloc(void *pointer, size_t size) {
+  real_realloc_function next = real.realloc;
+  if (UNLIKELY(!next)) return startup_arena_allocate(size, 16); /* nothing but arena blocks exist yet, and they have room */
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size || live_table_may_contain(pointer))) return heap_slow_realloc(pointer, size);
+  thread_state.bytes_until_sample = left - size;
+  return next(pointer, size);
+}
+
+/* Every libc's is an overflow check and realloc; made of ours, so that the caller stays the leaf of the stack. */
+EXPORTED void *reallocarray(void *pointer, size_t count, size_t size) {
+  size_t bytes;
+  if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return heap_slow_realloc(pointer, bytes);
+}
+
+EXPORTED void free(void *pointer) {
+  if (UNLIKELY(live_table_may_contain(pointer))) {
+    heap_slow_free(pointer);
+    return;
+  }
+  real.free(pointer);
+}
+
+EXPORTED void free_sized(void *pointer, size_t size) {
+  heap_forget(pointer);
+  if (real.free_sized && !startup_arena_contains(pointer)) real.free_sized(pointer, size);
+  else heap_slow_free(pointer);
+}
+
+EXPORTED void free_aligned_sized(void *pointer, size_t alignment, size_t size) {
+  heap_forget(pointer);
+  if (real.free_aligned_sized && !startup_arena_contains(pointer)) real.free_aligned_sized(pointer, alignment, size);
+  else heap_slow_free(pointer);
+}
+
+EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
+  real_posix_memalign_function next = real.posix_memalign;
+  if (UNLIKELY(!next)) return (*out = startup_arena_allocate(size, alignment)) ? 0 : ENOMEM;
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size)) return heap_slow_posix_memalign(out, alignment, size);
+  thread_state.bytes_until_sample = left - size;
+  return next(out, alignment, size);
+}
+
+EXPORTED void *aligned_alloc(size_t alignment, size_t size) {
+  real_aligned_alloc_function next = real.aligned_alloc;
+  if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size)) return heap_slow_aligned_alloc(alignment, size);
+  thread_state.bytes_until_sample = left - size;
+  return next(alignment, size);
+}
+
+EXPORTED void *memalign(size_t alignment, size_t size) {
+  real_memalign_function next = real.memalign;
+  if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size)) return heap_slow_memalign(alignment, size);
+  thread_state.bytes_until_sample = left - size;
+  return next(alignment, size);
+}
+
+EXPORTED void *valloc(size_t size) {
+  real_valloc_function next = real.valloc;
+  if (UNLIKELY(!next)) return startup_arena_allocate(size, 4096);
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size)) return heap_slow_valloc(size);
+  thread_state.bytes_until_sample = left - size;
+  return next(size);
+}
+
+EXPORTED void *pvalloc(size_t size) {
+  real_pvalloc_function next = real.pvalloc;
+  if (UNLIKELY(!next)) return startup_arena_allocate(size, 4096);
+  uint64_t left = thread_state.bytes_until_sample;
+  if (UNLIKELY(left <= size)) return heap_slow_pvalloc(size);
+  thread_state.bytes_until_sample = left - size;
+  return next(size);
+}
+
+/* Code that is unmapped takes its unwind rules with it: another object may be loaded there. */
+EXPORTED int dlclose(void *handle) {
+  int result = real.dlclose(handle);
+  module_registry_check_unloaded();
+  return result;
+}

@@ -1,0 +1,51 @@
+/* Call frame information: from a pc to the rule that leads to the caller's frame.
+ * Sources: DWARF 5 section 6.4, the LSB's .eh_frame and .eh_frame_hdr, the x86-64 psABI's register numbers.
+ * Context: malloc hook, signal; locks: none; reads only the object's own unwind sections, within its mapped range.
+ */
+#ifndef SHIM_CFI_H
+#define SHIM_CFI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Where a register of the caller is. */
+enum cfi_place {
+  CFI_UNCHANGED,  /* in the same register still */
+  CFI_UNDEFINED,  /* nowhere; for the return address: this is the outermost frame */
+  CFI_AT_CFA,     /* in memory at CFA + offset */
+  CFI_CFA_PLUS,   /* the value is CFA + offset */
+  CFI_EXPRESSION, /* in memory at the expression's value */
+  CFI_VALUE_EXPRESSION,
+  CFI_ELSEWHERE   /* in a register that is not followed */
+};
+
+struct cfi_register_rule {
+  enum cfi_place place;
+  int64_t offset;
+  const uint8_t *expression, *expression_end;
+};
+
+enum cfi_base { CFI_BASE_SP, CFI_BASE_FP, CFI_BASE_EXPRESSION, CFI_BASE_OTHER };
+
+struct cfi_rule {
+  enum cfi_base base; /* the CFA is base + offset, or an expression's value */
+  int64_t cfa_offset;
+  const uint8_t *cfa_expression, *cfa_expression_end;
+  struct cfi_register_rule fp, sp, return_address; /* sp UNCHANGED: the caller's is the CFA */
+  bool signal_frame;                               /* the caller was interrupted, not calling: its pc is exact */
+};
+
+/* The rule at pc in the object whose .eh_frame_hdr is given; its mapped range bounds all reads. False: no unwind information covers pc,
+ * or it cannot be understood. */
+bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end, struct cfi_rule *out);
+
+/* Evaluates a DWARF expression over sp, fp and pc; read must check the address. False: not understood or not readable. */
+struct cfi_context {
+  uintptr_t pc, sp, fp;
+  bool (*read)(void *reader, uintptr_t address, uintptr_t *value);
+  void *reader;
+};
+bool cfi_evaluate(const uint8_t *expression, const uint8_t *end, const struct cfi_context *context, bool push_cfa, uintptr_t cfa,
+                  uintptr_t *value);
+
+#endif

@@ -1,0 +1,128 @@
+#include "config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct config config;
+
+static void add_fault(struct config *out, const char *format, ...) {
+  if (out->fault_count == CONFIG_FAULTS_MAX) return;
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(out->faults[out->fault_count++], CONFIG_FAULT_LENGTH, format, arguments);
+  va_end(arguments);
+}
+
+static const char *find(char *const *environment, const char *name) {
+  size_t length = strlen(name);
+  for (; *environment; environment++)
+    if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
+  return NULL;
+}
+
+/* Decimal digits with an optional suffix k, M or G (powers of 1024, either case). */
+static bool parse_number(const char *text, uint64_t limit, uint64_t *value) {
+  uint64_t number = 0;
+  const char *at = text;
+  for (; *at >= '0' && *at <= '9'; at++)
+    if (__builtin_mul_overflow(number, 10, &number) || __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number)) return false;
+  if (at == text) return false;
+  unsigned shift = *at == 'k' || *at == 'K' ? 10 : *at == 'M' || *at == 'm' ? 20 : *at == 'G' || *at == 'g' ? 30 : 0;
+  if (shift) at++;
+  if (*at || (shift && number >> (64 - shift)) || number << shift > limit) return false;
+  *value = number << shift;
+  return true;
+}
+
+static void read_number(char *const *environment, const char *name, uint64_t low, uint64_t high, uint64_t fallback, uint64_t *out,
+                        struct config *config_out) {
+  const char *text = find(environment, name);
+  *out = fallback;
+  if (!text || !*text) return;
+  uint64_t value;
+  if (parse_number(text, high, &value) && value >= low) *out = value;
+  else
+    add_fault(config_out, "%s: \"%.60s\" is not a number from %llu to %llu (k, M, G allowed); using %llu", name, text,
+              (unsigned long long)low, (unsigned long long)high, (unsigned long long)fallback);
+}
+
+static void read_text(char *const *environment, const char *name, char *out, size_t size, struct config *config_out) {
+  const char *text = find(environment, name);
+  out[0] = 0;
+  if (!text) return;
+  if (strlen(text) >= size) add_fault(config_out, "%s is longer than %zu characters and is ignored", name, size - 1);
+  else strcpy(out, text);
+}
+
+static const char DEFAULT_ADDRESS[] = "127.0.0.1:6060";
+
+static bool is_port(const char *text) {
+  uint64_t port;
+  return strlen(text) <= 5 && strspn(text, "0123456789") == strlen(text) && parse_number(text, 65535, &port);
+}
+
+/* Loopback only: 127.0.0.0/8 in dotted form, [::1], localhost. */
+static bool is_loopback_host(const char *host, size_t length) {
+  if ((length == 5 && memcmp(host, "[::1]", 5) == 0) || (length == 9 && memcmp(host, "localhost", 9) == 0)) return true;
+  unsigned octets = 0, value = 0, digits = 0;
+  for (size_t i = 0; i <= length; i++) {
+    if (i < length && host[i] >= '0' && host[i] <= '9') {
+      value = value * 10 + (unsigned)(host[i] - '0');
+      if (++digits > 3 || value > 255) return false;
+    } else if (i == length || host[i] == '.') {
+      if (digits == 0 || (octets == 0 && value != 127)) return false;
+      octets++;
+      value = digits = 0;
+    } else {
+      return false;
+    }
+  }
+  return octets == 4;
+}
+
+static void read_address(char *const *environment, struct config *out) {
+  const char *text = find(environment, "PPROFAGENT_ADDR");
+  strcpy(out->address, DEFAULT_ADDRESS);
+  if (!text || !*text) return;
+  if (strlen(text) >= CONFIG_ADDRESS_MAX - sizeof "127.0.0.1") {
+    add_fault(out, "PPROFAGENT_ADDR is too long; using %s", DEFAULT_ADDRESS);
+    return;
+  }
+  if (strcmp(text, "off") == 0 || (strncmp(text, "unix:", 5) == 0 && text[5])) {
+    strcpy(out->address, text);
+    return;
+  }
+  const char *colon = strrchr(text, ':');
+  if (!colon || !is_port(colon + 1)) {
+    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not HOST:PORT, :PORT, unix:PATH or off; using %s", text, DEFAULT_ADDRESS);
+    return;
+  }
+  size_t host_length = (size_t)(colon - text);
+  if (host_length == 0) {
+    snprintf(out->address, sizeof out->address, "127.0.0.1%s", colon);
+  } else if (!is_loopback_host(text, host_length)) {
+    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not a loopback address; using %s", text, DEFAULT_ADDRESS);
+  } else if (host_length == 9 && text[0] == 'l') {
+    snprintf(out->address, sizeof out->address, "127.0.0.1%s", colon);
+  } else {
+    strcpy(out->address, text);
+  }
+}
+
+void config_read(char *const *environment, struct config *out) {
+  memset(out, 0, sizeof *out);
+  read_address(environment, out);
+  read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288, &out->memprofile_rate, out);
+  read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000, &out->blockprofile_rate, out);
+  read_number(environment, "PPROFAGENT_MUTEXPROFILEFRACTION", 0, (uint64_t)1 << 40, 10, &out->mutexprofile_fraction, out);
+  read_number(environment, "PPROFAGENT_CPUPROFILERATE", 1, 1000, 100, &out->cpuprofile_rate, out);
+  const char *children = find(environment, "PPROFAGENT_CHILDREN");
+  if (!children || !*children || strcmp(children, "all") == 0) out->children = CHILDREN_ALL;
+  else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;
+  else if (strcmp(children, "none") == 0) out->children = CHILDREN_NONE;
+  else add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all", children);
+  read_text(environment, "PPROFAGENT_LOG", out->log, sizeof out->log, out);
+  read_text(environment, "PPROFAGENT_ALLOW_UIDS", out->allow_uids, sizeof out->allow_uids, out);
+  read_text(environment, "PPROFAGENT_ORIGINS", out->origins, sizeof out->origins, out);
+}

@@ -1,0 +1,33 @@
+/* The PPROFAGENT_* environment, read once at load (contract: README.md). */
+#ifndef SHIM_CONFIG_H
+#define SHIM_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { CONFIG_ADDRESS_MAX = 256, CONFIG_FAULTS_MAX = 12, CONFIG_FAULT_LENGTH = 200, CONFIG_PATH_MAX = 512 };
+
+enum config_children { CHILDREN_ALL, CHILDREN_FORK, CHILDREN_NONE };
+
+struct config {
+  char address[CONFIG_ADDRESS_MAX]; /* "127.0.0.1:6060", "[::1]:6060", "unix:/path" or "off"; ":PORT" already completed */
+  uint64_t memprofile_rate;         /* bytes; 0 off, 1 every allocation */
+  uint64_t blockprofile_rate;       /* nanoseconds */
+  uint64_t mutexprofile_fraction;
+  uint64_t cpuprofile_rate;         /* hz, 1 .. 1000 */
+  enum config_children children;
+  char log[CONFIG_PATH_MAX];        /* "", "stderr" or a file's path */
+  char allow_uids[CONFIG_PATH_MAX]; /* as given */
+  char origins[CONFIG_PATH_MAX];    /* as given */
+  /* One sentence per bad value: shown on the index page, logged when logging is on. */
+  uint32_t fault_count;
+  char faults[CONFIG_FAULTS_MAX][CONFIG_FAULT_LENGTH];
+};
+
+/* Written once before main by config_read, constant afterwards. */
+extern struct config config;
+
+/* environment: NULL-terminated "NAME=value" strings. Context: constructor; no malloc. */
+void config_read(char *const *environment, struct config *out);
+
+#endif

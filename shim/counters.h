@@ -1,0 +1,32 @@
+/* Every loss has a name. Written with relaxed atomic adds from any context, read by the agent; they only ever rise. */
+#ifndef SHIM_COUNTERS_H
+#define SHIM_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* X(identifier, what a reader of the index page is told when it is not 0) */
+#define SHIM_LOSS_COUNTERS(X)                                                                       \
+  X(heap_lost_stack_table_full, "sampled allocations dropped: the stack table is full")             \
+  X(heap_lost_bucket_table_full, "sampled allocations dropped: the (stack, size) table is full")    \
+  X(heap_lost_live_table_full, "sampled allocations dropped: the table of live allocations is full") \
+  X(heap_lost_no_memory, "sampled allocations dropped: no memory for the tables")                   \
+  X(heap_lost_reentrant, "sampled allocations dropped: made inside the sampler itself (signal handler)") \
+  X(heap_sizes_rounded, "sampled allocations whose size was rounded by up to 0.8 %: the (stack, size) table is half full") \
+  X(heap_stale_records, "live records replaced: the block had been freed without the agent seeing it") \
+  X(stacks_truncated_depth, "stacks cut at 128 frames")                                             \
+  X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
+  X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \
+  X(modules_lost, "loaded objects not remembered: the module table is full")
+
+struct shim_counters {
+#define X(identifier, text) _Atomic uint64_t identifier;
+  SHIM_LOSS_COUNTERS(X)
+#undef X
+};
+
+extern struct shim_counters shim_counters;
+
+#define COUNT_LOSS(identifier) atomic_fetch_add_explicit(&shim_counters.identifier, 1, memory_order_relaxed)
+
+#endif

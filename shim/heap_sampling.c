@@ -1,0 +1,270 @@
+#include "heap_sampling.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config.h"
+#include "counters.h"
+#include "heap_table.h"
+#include "live_table.h"
+#include "module_registry.h"
+#include "next_functions.h"
+#include "sampler.h"
+#include "stack_capture.h"
+#include "stack_table.h"
+#include "startup.h"
+
+_Thread_local struct thread_state thread_state;
+struct shim_counters shim_counters;
+
+uint64_t heap_new_counts_mask;
+
+/* bytes_until_sample while nothing is to be sampled: more than any object's size. */
+#define NEVER ((uint64_t)1 << 63)
+
+/* Written by heap_sampling_start, constant afterwards. */
+static uint64_t rate;
+static bool heap_on;
+static char off_reason[700];
+
+const char *heap_off_reason(void) {
+  return heap_on ? NULL : off_reason;
+}
+
+const char *heap_allocator_path(void) {
+  return next_allocator.earlier_path[0] ? next_allocator.earlier_path : next_allocator.path;
+}
+
+static bool decide_to_run(void) {
+  if (config.memprofile_rate == 0) {
+    snprintf(off_reason, sizeof off_reason, "PPROFAGENT_MEMPROFILERATE is 0");
+  } else if (next_allocator.asan) {
+    snprintf(off_reason, sizeof off_reason, "a sanitizer runtime is in the process and owns its memory allocator");
+  } else if (next_allocator.earlier_is_program) {
+    snprintf(off_reason, sizeof off_reason, "the program has its own malloc linked in (%s): its calls cannot be seen",
+             next_allocator.earlier_path);
+  } else if (next_allocator.earlier_path[0]) {
+    snprintf(off_reason, sizeof off_reason, "malloc is served by %s, which is loaded before the agent: put libpprofagent.so first in LD_PRELOAD",
+             next_allocator.earlier_path);
+  } else if (!next_allocator.path[0]) {
+    snprintf(off_reason, sizeof off_reason, "no object after the agent defines malloc");
+  } else {
+    return true;
+  }
+  return false;
+}
+
+void heap_sampling_start(uintptr_t main_stack_high) {
+  stack_capture_start(main_stack_high);
+  rate = config.memprofile_rate;
+  heap_new_counts_mask = next_allocator.cxx_is_allocator ? ~(uint64_t)0 : 0;
+  heap_on = decide_to_run();
+}
+
+/* ---- the decision ---- */
+
+/* True: this allocation is to be recorded; bytes_until_sample then is NEVER, so that allocations within the next allocator or in a
+ * signal handler are not counted twice, until sampling_end. counted: 0 where an inner malloc will count what is not sampled. */
+static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
+  struct thread_state *thread = &thread_state;
+  if (UNLIKELY(!heap_on)) {
+    thread->bytes_until_sample = NEVER;
+    return false;
+  }
+  if (UNLIKELY(thread->random == 0)) {
+    thread->random = sampler_seed((uintptr_t)thread);
+    if (rate > 1) thread->bytes_until_sample = sampler_draw_interval(&thread->random, rate);
+  }
+  if (thread->bytes_until_sample > size) {
+    thread->bytes_until_sample -= size & counted_mask;
+    return false;
+  }
+  thread->bytes_until_sample = NEVER;
+  return true;
+}
+
+static void sampling_end(void) {
+  struct thread_state *thread = &thread_state;
+  if (UNLIKELY(thread->bytes_until_sample != NEVER)) COUNT_LOSS(heap_lost_reentrant);
+  thread->bytes_until_sample = rate > 1 ? sampler_draw_interval(&thread->random, rate) : 0;
+}
+
+/* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */
+static void *sampling_record(void *block, uint64_t size, const struct unwind_registers *caller) {
+  if (block) {
+    int saved_errno = errno;
+    struct captured_stack stack;
+    stack_capture(caller, &stack);
+    uint32_t id = stack_table_intern(stack.frames, stack.frame_count, module_registry_epoch());
+    if (id) heap_record_alloc((uintptr_t)block, size, rate, id);
+    errno = saved_errno;
+  }
+  sampling_end();
+  return block;
+}
+
+/* ---- the C family ---- */
+
+enum { COUNTS = -1 }; /* sampling_begin's mask for what is not called through another wrapper */
+
+void *heap_slow_malloc(size_t size) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  if (UNLIKELY(!startup_ensure())) return startup_arena_allocate(size, 16);
+  if (!sampling_begin(size, COUNTS)) return real.malloc(size);
+  return sampling_record(real.malloc(size), size, &caller);
+}
+
+void *heap_slow_calloc(size_t count, size_t size) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  if (UNLIKELY(!startup_ensure())) return startup_calloc(count, size);
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes) || !sampling_begin(bytes, COUNTS)) return real.calloc(count, size);
+  return sampling_record(real.calloc(count, size), bytes, &caller);
+}
+
+static void *leave_startup_arena(void *pointer, size_t size) {
+  size_t old = startup_arena_size_of(pointer);
+  void *moved = real.malloc(size);
+  if (moved) memcpy(moved, pointer, old < size ? old : size);
+  return moved;
+}
+
+void *heap_slow_realloc(void *pointer, size_t size) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  if (UNLIKELY(!startup_ensure())) return startup_realloc(pointer, size);
+  if (UNLIKELY(startup_arena_contains(pointer))) return leave_startup_arena(pointer, size);
+  uint64_t detached = live_table_may_contain(pointer) ? heap_record_detach((uintptr_t)pointer) : 0;
+  bool sampled = sampling_begin(size, COUNTS);
+  void *block = real.realloc(pointer, size);
+  if (detached) {
+    /* NULL for a size of 0 means freed (glibc); for any other size the block is as it was. */
+    if (block || size == 0) heap_record_end(detached, (uintptr_t)pointer);
+    else heap_record_reattach(detached, (uintptr_t)pointer);
+  }
+  return sampled ? sampling_record(block, size, &caller) : block;
+}
+
+void heap_forget(void *pointer) {
+  if (UNLIKELY(live_table_may_contain(pointer))) heap_record_free((uintptr_t)pointer);
+}
+
+void heap_slow_free(void *pointer) {
+  if (!pointer || startup_arena_contains(pointer)) return;
+  heap_record_free((uintptr_t)pointer);
+  real.free(pointer);
+}
+
+int heap_slow_posix_memalign(void **out, size_t alignment, size_t size) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  if (UNLIKELY(!startup_ensure())) return startup_posix_memalign(out, alignment, size);
+  if (!sampling_begin(size, COUNTS)) return real.posix_memalign(out, alignment, size);
+  int result = real.posix_memalign(out, alignment, size);
+  sampling_record(result == 0 ? *out : NULL, size, &caller);
+  return result;
+}
+
+#define DEFINE_SLOW(name, parameters, arguments)                                    \
+  void *heap_slow_##name parameters {                                               \
+    struct unwind_registers caller = CALLER_REGISTERS();                            \
+    if (UNLIKELY(!startup_ensure())) return startup_##name arguments;               \
+    if (!sampling_begin(size, COUNTS)) return real.name arguments;                  \
+    return sampling_record(real.name arguments, size, &caller);                     \
+  }
+
+DEFINE_SLOW(aligned_alloc, (size_t alignment, size_t size), (alignment, size))
+DEFINE_SLOW(memalign, (size_t alignment, size_t size), (alignment, size))
+DEFINE_SLOW(valloc, (size_t size), (size))
+DEFINE_SLOW(pvalloc, (size_t size), (size))
+
+/* ---- operator new ---- */
+
+/* Whether a block of malloc may be given out by operator new: only where delete is known to end in the same allocator's free. */
+static bool new_may_be_sampled(void) {
+  return next_allocator.cxx_calls_malloc || next_allocator.cxx_is_allocator || !next_allocator.has_cxx;
+}
+
+static bool is_power_of_two(size_t value) {
+  return value != 0 && (value & (value - 1)) == 0;
+}
+
+/* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler. A sampled block comes from malloc,
+ * asked as the next operator new would ask, because an exception must not pass between sampling_begin and sampling_end. */
+static void *sample_new(size_t size, size_t alignment, const struct unwind_registers *caller) {
+  if (UNLIKELY(!startup_ensure())) return startup_arena_allocate(size, alignment);
+  if (size == 0) size = 1; /* as every operator new does */
+  bool aligned = alignment > 0;
+  /* libstdc++ and libc++ ask their malloc for whole multiples of the alignment. */
+  size_t rounded = aligned ? (size + alignment - 1) & ~(alignment - 1) : size;
+  if (rounded < size || (aligned && !is_power_of_two(alignment)) || !new_may_be_sampled()) return NULL;
+  if (sampling_begin(size, heap_new_counts_mask))
+    return sampling_record(aligned ? real.aligned_alloc(alignment, rounded) : real.malloc(size), size, caller);
+  if (heap_on && rate > 1 && thread_state.bytes_until_sample <= rounded) {
+    /* Not sampled, but the inner call's larger size would be: draw anew, so that the decision stays one about `size`. */
+    do thread_state.bytes_until_sample = sampler_draw_interval(&thread_state.random, rate);
+    while (thread_state.bytes_until_sample <= rounded);
+  }
+  return NULL;
+}
+
+void *heap_slow_new(size_t size, heap_new_function next) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  void *block = sample_new(size, 0, &caller);
+  return block ? block : ((void *(*)(size_t))next)(size);
+}
+
+void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  void *block = sample_new(size, 0, &caller);
+  return block ? block : ((void *(*)(size_t, const void *))next)(size, nothrow);
+}
+
+void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  void *block = sample_new(size, alignment, &caller);
+  return block ? block : ((void *(*)(size_t, size_t))next)(size, alignment);
+}
+
+void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  void *block = sample_new(size, alignment, &caller);
+  return block ? block : ((void *(*)(size_t, size_t, const void *))next)(size, alignment, nothrow);
+}
+
+/* ---- jemalloc's interface ---- */
+
+void *heap_slow_mallocx(size_t size, int flags) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  startup_ensure();
+  if (!sampling_begin(size, COUNTS)) return real.mallocx(size, flags);
+  return sampling_record(real.mallocx(size, flags), size, &caller);
+}
+
+void *heap_slow_rallocx(void *pointer, size_t size, int flags) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  startup_ensure();
+  uint64_t detached = live_table_may_contain(pointer) ? heap_record_detach((uintptr_t)pointer) : 0;
+  bool sampled = sampling_begin(size, COUNTS);
+  void *block = real.rallocx(pointer, size, flags);
+  if (detached) {
+    if (block) heap_record_end(detached, (uintptr_t)pointer);
+    else heap_record_reattach(detached, (uintptr_t)pointer);
+  }
+  return sampled ? sampling_record(block, size, &caller) : block;
+}
+
+/* Resizes in place or not at all; returns the block's real size. A block that was resized counts as a realloc. */
+size_t heap_slow_xallocx(void *pointer, size_t size, size_t extra, int flags) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  startup_ensure();
+  uint64_t detached = live_table_may_contain(pointer) ? heap_record_detach((uintptr_t)pointer) : 0;
+  size_t result = real.xallocx(pointer, size, extra, flags);
+  if (result < size) {
+    if (detached) heap_record_reattach(detached, (uintptr_t)pointer);
+    return result;
+  }
+  if (detached) heap_record_end(detached, (uintptr_t)pointer);
+  if (sampling_begin(size, COUNTS)) sampling_record(pointer, size, &caller);
+  return result;
+}

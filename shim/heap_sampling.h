@@ -1,0 +1,48 @@
+/* The slow paths of the allocation family: an allocation that is sampled, a pointer that may have been sampled, a thread's first call.
+ *
+ * A sampled block is an ordinary one, asked for exactly as the program asked: addresses, layout and malloc_usable_size are what they
+ * would be without the agent. It is found again by its pointer (live_table.h).
+ * Context: malloc hook; locks: none of the agent's.
+ */
+#ifndef SHIM_HEAP_SAMPLING_H
+#define SHIM_HEAP_SAMPLING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "heap_status.h"
+#include "interposed.h"
+#include "thread_state.h"
+
+/* What an operator new that is not sampled takes from bytes_until_sample: all ones (its size) or 0 (it calls malloc, which counts). */
+extern uint64_t heap_new_counts_mask;
+
+void heap_sampling_start(uintptr_t main_stack_high);
+
+/* Called as the last act of an exported wrapper (a tail call), so that their own return address is the wrapper's caller. */
+void *heap_slow_malloc(size_t size);
+void *heap_slow_calloc(size_t count, size_t size);
+void *heap_slow_realloc(void *pointer, size_t size);
+void heap_slow_free(void *pointer);
+int heap_slow_posix_memalign(void **out, size_t alignment, size_t size);
+void *heap_slow_aligned_alloc(size_t alignment, size_t size);
+void *heap_slow_memalign(size_t alignment, size_t size);
+void *heap_slow_valloc(size_t size);
+void *heap_slow_pvalloc(size_t size);
+
+/* operator new: next is the definition to use when the allocation is not sampled. */
+typedef void (*heap_new_function)(void); /* cast back to its own type by the function that calls it */
+void *heap_slow_new(size_t size, heap_new_function next);
+void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next);
+void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next);
+void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next);
+
+/* jemalloc's interface, served by jemalloc itself. */
+void *heap_slow_mallocx(size_t size, int flags);
+void *heap_slow_rallocx(void *pointer, size_t size, int flags);
+size_t heap_slow_xallocx(void *pointer, size_t size, size_t extra, int flags);
+
+/* Takes a pointer's record out before some other function frees it. */
+void heap_forget(void *pointer);
+
+#endif

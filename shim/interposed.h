@@ -1,0 +1,117 @@
+/* Every symbol that libpprofagent.so exports, once: the list yields the typedefs, the pointers to the next definitions, their
+ * resolution (next_functions.c) and the linker's export list (Makefile).
+ *
+ * To add an interposer: add a line here, write the wrapper in the *_interposers.c of its family, and give it a test.
+ * Context of the pointers: any, once the library is relocated; never NULL for INTERPOSED_ALWAYS.
+ */
+#ifndef SHIM_INTERPOSED_H
+#define SHIM_INTERPOSED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* X(return type, name, (parameters)) */
+
+/* libc always has these. */
+#define INTERPOSED_ALWAYS(X)                                   \
+  X(void *, malloc, (size_t))                                  \
+  X(void *, calloc, (size_t, size_t))                          \
+  X(void *, realloc, (void *, size_t))                         \
+  X(void, free, (void *))                                      \
+  X(int, posix_memalign, (void **, size_t, size_t))            \
+  X(void *, aligned_alloc, (size_t, size_t))                   \
+  X(void *, memalign, (size_t, size_t))                        \
+  X(void *, valloc, (size_t))                                  \
+  X(void *, pvalloc, (size_t))                                 \
+  X(int, dlclose, (void *))                                    \
+  X(int, unshare, (int))                                       \
+  X(int, setns, (int, int))                                    \
+  X(void, pthread_exit, (void *))
+
+/* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
+#define INTERPOSED_OPTIONAL(X)                                 \
+  X(void *, reallocarray, (void *, size_t, size_t))            \
+  X(void, free_sized, (void *, size_t))                        \
+  X(void, free_aligned_sized, (void *, size_t, size_t))
+
+/* operator new and delete, Itanium C++ ABI names; looked up when a C++ runtime is loaded at start. */
+#define INTERPOSED_CXX(X)                                                                                  \
+  X(void *, _Znwm, (size_t))                                 /* new(size_t) */                            \
+  X(void *, _Znam, (size_t))                                 /* new[] */                                  \
+  X(void *, _ZnwmRKSt9nothrow_t, (size_t, const void *))     /* new, nothrow */                           \
+  X(void *, _ZnamRKSt9nothrow_t, (size_t, const void *))                                                  \
+  X(void *, _ZnwmSt11align_val_t, (size_t, size_t))          /* new, aligned */                           \
+  X(void *, _ZnamSt11align_val_t, (size_t, size_t))                                                       \
+  X(void *, _ZnwmSt11align_val_tRKSt9nothrow_t, (size_t, size_t, const void *))                           \
+  X(void *, _ZnamSt11align_val_tRKSt9nothrow_t, (size_t, size_t, const void *))                           \
+  X(void, _ZdlPv, (void *))                                  /* delete */                                 \
+  X(void, _ZdaPv, (void *))                                                                               \
+  X(void, _ZdlPvm, (void *, size_t))                         /* delete, sized */                          \
+  X(void, _ZdaPvm, (void *, size_t))                                                                      \
+  X(void, _ZdlPvRKSt9nothrow_t, (void *, const void *))                                                   \
+  X(void, _ZdaPvRKSt9nothrow_t, (void *, const void *))                                                   \
+  X(void, _ZdlPvSt11align_val_t, (void *, size_t))           /* delete, aligned */                        \
+  X(void, _ZdaPvSt11align_val_t, (void *, size_t))                                                        \
+  X(void, _ZdlPvmSt11align_val_t, (void *, size_t, size_t))  /* delete, sized and aligned */              \
+  X(void, _ZdaPvmSt11align_val_t, (void *, size_t, size_t))                                               \
+  X(void, _ZdlPvSt11align_val_tRKSt9nothrow_t, (void *, size_t, const void *))                            \
+  X(void, _ZdaPvSt11align_val_tRKSt9nothrow_t, (void *, size_t, const void *))
+
+/* jemalloc's non-standard interface. */
+#define INTERPOSED_JEMALLOC(X)                                 \
+  X(void *, mallocx, (size_t, int))                            \
+  X(void *, rallocx, (void *, size_t, int))                    \
+  X(size_t, xallocx, (void *, size_t, size_t, int))            \
+  X(void, dallocx, (void *, int))                              \
+  X(void, sdallocx, (void *, size_t, int))
+
+/* gperftools tcmalloc's second names for the standard calls. */
+#define INTERPOSED_TCMALLOC(X)                                 \
+  X(void *, tc_malloc, (size_t))                               \
+  X(void *, tc_malloc_skip_new_handler, (size_t))              \
+  X(void *, tc_calloc, (size_t, size_t))                       \
+  X(void *, tc_realloc, (void *, size_t))                      \
+  X(void, tc_free, (void *))                                   \
+  X(void, tc_cfree, (void *))                                  \
+  X(void, tc_free_sized, (void *, size_t))                     \
+  X(int, tc_posix_memalign, (void **, size_t, size_t))         \
+  X(void *, tc_memalign, (size_t, size_t))                     \
+  X(void *, tc_valloc, (size_t))                               \
+  X(void *, tc_pvalloc, (size_t))                              \
+  X(void *, tc_new, (size_t))                                  \
+  X(void *, tc_newarray, (size_t))                             \
+  X(void *, tc_new_nothrow, (size_t, const void *))            \
+  X(void *, tc_newarray_nothrow, (size_t, const void *))       \
+  X(void, tc_delete, (void *))                                 \
+  X(void, tc_deletearray, (void *))                            \
+  X(void, tc_delete_sized, (void *, size_t))                   \
+  X(void, tc_deletearray_sized, (void *, size_t))              \
+  X(void, tc_delete_nothrow, (void *, const void *))           \
+  X(void, tc_deletearray_nothrow, (void *, const void *))
+
+#define INTERPOSED_SYMBOLS(X) \
+  INTERPOSED_ALWAYS(X)        \
+  INTERPOSED_OPTIONAL(X)      \
+  INTERPOSED_CXX(X)           \
+  INTERPOSED_JEMALLOC(X)      \
+  INTERPOSED_TCMALLOC(X)
+
+#define X(type, name, parameters) typedef type(*real_##name##_function) parameters;
+INTERPOSED_SYMBOLS(X)
+#undef X
+
+struct real_functions {
+#define X(type, name, parameters) real_##name##_function name;
+  INTERPOSED_SYMBOLS(X)
+#undef X
+};
+
+/* The next definition of each symbol. Written once by next_functions_resolve, before which the pointers that a hot path uses hold
+ * functions that resolve first; all NULL until the dynamic loader has relocated this library. */
+extern struct real_functions real;
+
+#define EXPORTED __attribute__((visibility("default")))
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+#endif

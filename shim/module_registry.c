@@ -1,0 +1,152 @@
+#include "module_registry.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "counters.h"
+#include "stack_capture.h"
+#include "table_memory.h"
+
+/* Written by the thread that reserved the index, then published by the release store of `ready`; constants afterwards, but for
+ * `unloaded`. Never removed. */
+struct module_entry {
+  struct module_view view;
+  _Atomic bool ready;
+  _Atomic bool unloaded; /* rules that came from it have been forgotten */
+};
+
+enum { MODULES_MAX = 4096, BUILD_ID_MAX = 64 };
+
+/* 4096 entries in .bss, touched as used. */
+static struct module_entry modules[MODULES_MAX];
+static _Atomic uint32_t module_count;
+static _Atomic uint32_t epoch = 1; /* raised when a module takes an address range that another one had */
+static struct table_memory texts = {.segment_limit = 16}; /* paths and build-ids: 4 MB */
+
+uint32_t module_registry_count(void) {
+  uint32_t count = atomic_load_explicit(&module_count, memory_order_acquire);
+  return count < MODULES_MAX ? count : MODULES_MAX;
+}
+
+static struct module_entry *entry_at(uint32_t index) {
+  if (index == 0 || index > module_registry_count()) return NULL;
+  struct module_entry *entry = &modules[index - 1];
+  return atomic_load_explicit(&entry->ready, memory_order_acquire) ? entry : NULL;
+}
+
+bool module_registry_read(uint32_t index, struct module_view *out) {
+  const struct module_entry *entry = entry_at(index);
+  if (entry) *out = entry->view;
+  return entry != NULL;
+}
+
+uint32_t module_registry_epoch(void) {
+  return atomic_load_explicit(&epoch, memory_order_acquire);
+}
+
+uint64_t module_registry_bytes(void) {
+  return table_memory_mapped(&texts) + module_registry_count() * sizeof(struct module_entry);
+}
+
+struct note {
+  const uint8_t *bytes;
+  uint32_t size;
+};
+
+/* The object is executing, so its headers are mapped. */
+static struct note find_build_id(uintptr_t start, uintptr_t end, uintptr_t bias) {
+  const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)start;
+  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > end - start)
+    return (struct note){NULL, 0};
+  const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)(start + header->e_phoff);
+  for (int i = 0; i < header->e_phnum; i++) {
+    uintptr_t at = bias + phdr[i].p_vaddr, limit = at + phdr[i].p_memsz;
+    if (phdr[i].p_type != PT_NOTE || at < start || limit > end) continue;
+    while (at + sizeof(ElfW(Nhdr)) <= limit) {
+      const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+      uintptr_t name = at + sizeof *note, description = name + ((note->n_namesz + 3) & ~(uintptr_t)3);
+      if (description + note->n_descsz > limit || description < name) break;
+      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp((const char *)name, "GNU", 4) == 0)
+        return (struct note){(const uint8_t *)description, note->n_descsz < BUILD_ID_MAX ? note->n_descsz : BUILD_ID_MAX};
+      at = description + ((note->n_descsz + 3) & ~(uintptr_t)3);
+    }
+  }
+  return (struct note){NULL, 0};
+}
+
+static void *copy_text(const void *bytes, size_t size) {
+  bool full;
+  uint32_t position = table_memory_allocate(&texts, size, &full);
+  void *copy = position == UINT32_MAX ? NULL : table_memory_at(&texts, position);
+  if (copy) memcpy(copy, bytes, size);
+  return copy;
+}
+
+static bool same_module(const struct module_view *view, uintptr_t bias, uintptr_t end, const char *path, struct note build_id) {
+  return view->bias == bias && view->end == end && strcmp(view->path, path) == 0 && view->build_id_size == build_id.size &&
+         (build_id.size == 0 || memcmp(view->build_id, build_id.bytes, build_id.size) == 0);
+}
+
+void module_registry_note(const struct dl_find_object *found) {
+  uintptr_t start = (uintptr_t)found->dlfo_map_start, end = (uintptr_t)found->dlfo_map_end;
+  uintptr_t bias = found->dlfo_link_map->l_addr;
+  const char *path = found->dlfo_link_map->l_name;
+  struct note build_id = find_build_id(start, end, bias);
+
+  /* The newest entry that overlaps is what the range means now. Reached once per new pc, so a scan is cheap enough. */
+  bool conflict = false;
+  for (uint32_t index = module_registry_count(); index > 0; index--) {
+    struct module_entry *entry = entry_at(index);
+    if (!entry || entry->view.start >= end || entry->view.end <= start) continue;
+    if (entry->view.start == start && same_module(&entry->view, bias, end, path, build_id)) {
+      atomic_store_explicit(&entry->unloaded, false, memory_order_relaxed); /* loaded again where it was */
+      return;
+    }
+    conflict = true;
+    break;
+  }
+
+  size_t path_size = strnlen(path, 4095) + 1;
+  char *path_copy = copy_text(path, path_size);
+  uint8_t *build_id_copy = build_id.size ? copy_text(build_id.bytes, build_id.size) : NULL;
+  uint32_t index = path_copy ? atomic_load_explicit(&module_count, memory_order_relaxed) : MODULES_MAX;
+  while (index < MODULES_MAX && !atomic_compare_exchange_weak_explicit(&module_count, &index, index + 1, memory_order_acq_rel,
+                                                                       memory_order_relaxed)) {
+  }
+  if (index >= MODULES_MAX) {
+    COUNT_LOSS(modules_lost);
+    return;
+  }
+  if (conflict) {
+    atomic_fetch_add_explicit(&epoch, 1, memory_order_acq_rel);
+    stack_capture_forget_rules();
+  }
+  path_copy[path_size - 1] = 0;
+  modules[index].view = (struct module_view){.start = start,
+                                             .end = end,
+                                             .bias = bias,
+                                             .path = path_copy,
+                                             .build_id = build_id_copy,
+                                             .build_id_size = build_id_copy ? build_id.size : 0,
+                                             .first_epoch = conflict ? module_registry_epoch() : 1};
+  atomic_store_explicit(&modules[index].ready, true, memory_order_release);
+}
+
+void module_registry_check_unloaded(void) {
+  bool any = false;
+  for (uint32_t index = module_registry_count(); index > 0; index--) {
+    struct module_entry *entry = entry_at(index);
+    if (!entry || atomic_load_explicit(&entry->unloaded, memory_order_relaxed)) continue;
+    struct dl_find_object found;
+    if (_dl_find_object((void *)(uintptr_t)entry->view.start, &found) == 0 &&
+        (uintptr_t)found.dlfo_map_start == entry->view.start && found.dlfo_link_map->l_addr == entry->view.bias)
+      continue;
+    atomic_store_explicit(&entry->unloaded, true, memory_order_relaxed);
+    any = true;
+  }
+  if (any) stack_capture_forget_rules();
+}

@@ -1,0 +1,52 @@
+/* Calls in which the agent's threads would show: they are sent away for the length of the call, or stand in for nobody. */
+#include <errno.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../agent/agent.h"
+#include "interposed.h"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080
+#endif
+
+/* The kernel wants a single thread for these: unshare(2), setns(2). */
+enum { UNSHARE_ALONE = CLONE_NEWUSER | CLONE_THREAD | CLONE_VM | CLONE_SIGHAND };
+enum { SETNS_ALONE = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME };
+
+EXPORTED int unshare(int flags) {
+  if (!(flags & UNSHARE_ALONE)) return real.unshare(flags);
+  agent_pause();
+  int result = real.unshare(flags);
+  int error = errno;
+  agent_resume();
+  errno = error;
+  return result;
+}
+
+static bool setns_wants_to_be_alone(int descriptor, int type) {
+  if (type) return type & SETNS_ALONE;
+  int error = errno, found = ioctl(descriptor, NS_GET_NSTYPE);
+  errno = error;
+  return found < 0 || (found & SETNS_ALONE);
+}
+
+EXPORTED int setns(int descriptor, int type) {
+  if (!setns_wants_to_be_alone(descriptor, type)) return real.setns(descriptor, type);
+  agent_pause();
+  int result = real.setns(descriptor, type);
+  int error = errno;
+  agent_resume();
+  errno = error;
+  return result;
+}
+
+EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {
+  if (getpid() == (pid_t)syscall(SYS_gettid)) agent_main_thread_exits();
+  real.pthread_exit(value);
+  __builtin_unreachable();
+}

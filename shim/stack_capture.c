@@ -1,0 +1,252 @@
+#include "stack_capture.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/syscall.h>
+
+#include "cfi.h"
+#include "counters.h"
+#include "interposed.h"
+#include "module_registry.h"
+#include "thread_state.h"
+
+/* ---- the shared rule cache ----
+ *
+ * One word an entry, so that a reader never sees half of one: loads and stores are relaxed, and the word says by itself which pc it is
+ * for. A pc has PC_BITS bits; multiplying by an odd number modulo 2^PC_BITS can be undone, so the INDEX_BITS that choose the entry and
+ * the TAG_BITS kept in it together are the pc, without loss. Whoever misses computes the rule and overwrites the entry.
+ */
+enum { PC_BITS = 47, INDEX_BITS = 15, TAG_BITS = PC_BITS - INDEX_BITS, RULE_BITS = 64 - TAG_BITS };
+static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process, touched as used; 0: empty */
+
+/* A rule in RULE_BITS = 32 bits. */
+enum rule_kind {
+  RULE_ORDINARY = 1, /* CFA = sp or fp + cfa_words * 8; return address just below the CFA; fp unchanged or fp_words below the CFA */
+  RULE_OUTERMOST,    /* no caller */
+  RULE_UNUSUAL,      /* interpret the call frame information again */
+  RULE_NONE = 0      /* never stored */
+};
+enum { CFA_WORD_BITS = 15, FP_WORD_BITS = 14 };
+struct packed_rule {
+  uint32_t kind : 2, cfa_is_fp : 1, cfa_words : CFA_WORD_BITS, fp_words : FP_WORD_BITS; /* fp_words 0: fp unchanged */
+};
+_Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what the tag leaves");
+
+static uint64_t scramble(uintptr_t pc) {
+  return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
+}
+
+void stack_capture_forget_rules(void) {
+  for (uint32_t i = 0; i < 1 << INDEX_BITS; i++)
+    if (atomic_load_explicit(&rule_cache[i], memory_order_relaxed)) atomic_store_explicit(&rule_cache[i], 0, memory_order_relaxed);
+}
+
+/* ---- reading the stack ---- */
+
+/* Written by stack_capture_start, constant afterwards. */
+static uintptr_t main_stack_high;
+
+void stack_capture_start(uintptr_t high) {
+  main_stack_high = high;
+}
+
+enum {
+  PROBE_PAGE = 4096,
+  /* The kernel keeps at least 128 MB below the top of the first stack free of anything else (mm/util.c, MIN_GAP). */
+  MAIN_STACK_MIN = 100 << 20,
+  /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind information in glibc 2.36. */
+  ENTRY_FRAME_SIZE = 64,
+  OWN_STACK_MAX_PROBES = 256 /* pages: a thread that is deeper when first seen is read page by page */
+};
+
+struct stack_range {
+  uintptr_t low, high; /* readable for sure */
+};
+
+/* Whether a page can be read, asked of the kernel without side effects: an unknown `how` fails with EINVAL, but only after the set has
+ * been copied in; memory that cannot be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
+static bool page_is_readable(uintptr_t address) {
+  enum { EFAULT_RESULT = -14 };
+  long result;
+#if defined(__x86_64__)
+  register long size __asm__("r10") = 8;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address & ~(uintptr_t)(PROBE_PAGE - 1)), "d"(0L), "r"(size)
+                   : "rcx", "r11", "memory");
+#endif
+  return result != EFAULT_RESULT;
+}
+
+/* The rest of the current thread's stack, from sp up. On a stack that is neither the first thread's nor ends at this thread's control
+ * block (coroutines, alternate signal stacks) nothing is known and every page is asked for. */
+static struct stack_range own_stack(uintptr_t sp) {
+  struct thread_state *thread = &thread_state;
+  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){sp, thread->stack_high};
+  if (main_stack_high - sp < MAIN_STACK_MIN) return (struct stack_range){sp, main_stack_high};
+  /* glibc puts a thread's control block at the top of its stack. What is readable without a gap from sp up to it is that stack. */
+  uintptr_t high = (uintptr_t)__builtin_thread_pointer(), low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
+  uintptr_t known = thread->stack_high ? thread->stack_low : high;
+  if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return (struct stack_range){sp, sp};
+  for (uintptr_t page = low; page < known; page += PROBE_PAGE)
+    if (!page_is_readable(page)) return (struct stack_range){sp, sp};
+  thread->stack_low = low;
+  thread->stack_high = high;
+  return (struct stack_range){sp, high};
+}
+
+static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
+  struct stack_range *range = reader;
+  if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
+  if (UNLIKELY(address < range->low || address >= range->high)) {
+    if (!page_is_readable(address)) return false;
+    /* Remember the page: the next frames are likely on it too. It replaces what was known, which is below and done with. */
+    range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
+    range->high = range->low + PROBE_PAGE;
+  }
+  *value = *(const uintptr_t *)address;
+  return true;
+}
+
+/* ---- one step ---- */
+
+struct frame_state {
+  uintptr_t pc, sp, fp;
+  bool exact; /* pc is where the frame was interrupted, not a return address */
+};
+
+enum step { STEP_CALLER, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
+
+static bool find_rule(uintptr_t pc, struct cfi_rule *rule) {
+  struct dl_find_object found;
+  if (_dl_find_object((void *)pc, &found) != 0) return false;
+  module_registry_note(&found);
+  return found.dlfo_eh_frame &&
+         cfi_find_rule(pc, found.dlfo_eh_frame, (uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end, rule);
+}
+
+static struct packed_rule pack_rule(const struct cfi_rule *rule) {
+  if (rule->return_address.place == CFI_UNDEFINED) return (struct packed_rule){.kind = RULE_OUTERMOST};
+  bool fp_unchanged = rule->fp.place == CFI_UNCHANGED;
+  bool fp_saved = rule->fp.place == CFI_AT_CFA && rule->fp.offset < 0 && rule->fp.offset % 8 == 0 &&
+                  -rule->fp.offset / 8 < 1 << FP_WORD_BITS;
+  if ((rule->base == CFI_BASE_SP || rule->base == CFI_BASE_FP) && rule->cfa_offset > 0 && rule->cfa_offset % 8 == 0 &&
+      rule->cfa_offset / 8 < 1 << CFA_WORD_BITS && rule->return_address.place == CFI_AT_CFA && rule->return_address.offset == -8 &&
+      (fp_unchanged || fp_saved) && rule->sp.place == CFI_UNCHANGED && !rule->signal_frame)
+    return (struct packed_rule){.kind = RULE_ORDINARY,
+                                .cfa_is_fp = rule->base == CFI_BASE_FP,
+                                .cfa_words = (uint32_t)(rule->cfa_offset / 8),
+                                .fp_words = fp_saved ? (uint32_t)(-rule->fp.offset / 8) : 0};
+  return (struct packed_rule){.kind = RULE_UNUSUAL};
+}
+
+static struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
+  if (pc >> PC_BITS) return (struct packed_rule){.kind = RULE_NONE};
+  uint64_t scrambled = scramble(pc);
+  _Atomic uint64_t *entry = &rule_cache[scrambled >> TAG_BITS];
+  uint64_t tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1), word = atomic_load_explicit(entry, memory_order_relaxed);
+  union {
+    struct packed_rule rule;
+    uint32_t bits;
+  } packed = {.bits = (uint32_t)(word >> TAG_BITS)};
+  if (LIKELY((word & (((uint64_t)1 << TAG_BITS) - 1)) == tag && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
+    return packed.rule;
+  if (!find_rule(pc, unusual)) return (struct packed_rule){.kind = RULE_NONE};
+  packed.rule = pack_rule(unusual);
+  atomic_store_explicit(entry, (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
+  return packed.rule;
+}
+
+/* A register's value in the caller, by the general rules. */
+static bool recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t unchanged, const struct cfi_context *context,
+                    uintptr_t *value) {
+  switch (rule->place) {
+    case CFI_UNCHANGED: *value = unchanged; return true;
+    case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
+    case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
+    case CFI_EXPRESSION:
+      return cfi_evaluate(rule->expression, rule->expression_end, context, true, cfa, value) &&
+             context->read(context->reader, *value, value);
+    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->expression, rule->expression_end, context, true, cfa, value);
+    default: return false;
+  }
+}
+
+static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
+  struct cfi_context context = {.pc = frame->pc, .sp = frame->sp, .fp = frame->fp, .read = read_word, .reader = range};
+  uintptr_t cfa, pc, fp, sp;
+  switch (rule->base) {
+    case CFI_BASE_SP: cfa = frame->sp + (uintptr_t)rule->cfa_offset; break;
+    case CFI_BASE_FP: cfa = frame->fp + (uintptr_t)rule->cfa_offset; break;
+    case CFI_BASE_EXPRESSION:
+      if (!cfi_evaluate(rule->cfa_expression, rule->cfa_expression_end, &context, false, 0, &cfa)) return STEP_NO_MEMORY;
+      break;
+    default: return STEP_NO_UNWIND;
+  }
+  if (!recover(&rule->return_address, cfa, 0, &context, &pc) || !recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
+  if (!recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
+  /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
+  if (!rule->signal_frame && sp <= frame->sp) return STEP_NO_MEMORY;
+  if (rule->signal_frame) *range = own_stack(sp);
+  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
+  return pc ? STEP_CALLER : STEP_OUTERMOST;
+}
+
+static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {
+  struct cfi_rule unusual;
+  struct packed_rule rule = rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
+  switch ((enum rule_kind)rule.kind) {
+    case RULE_OUTERMOST: return STEP_OUTERMOST;
+    case RULE_NONE: return STEP_NO_UNWIND;
+    case RULE_UNUSUAL: return step_unusual(frame, &unusual, range);
+    case RULE_ORDINARY: break;
+  }
+  uintptr_t cfa = (rule.cfa_is_fp ? frame->fp : frame->sp) + rule.cfa_words * 8u, pc;
+  if (UNLIKELY(cfa <= frame->sp)) return STEP_NO_MEMORY;
+  if (UNLIKELY(!read_word(range, cfa - 8, &pc))) return STEP_NO_MEMORY;
+  if (rule.fp_words && UNLIKELY(!read_word(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
+  frame->pc = pc;
+  frame->sp = cfa;
+  frame->exact = false;
+  return pc ? STEP_CALLER : STEP_OUTERMOST;
+}
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _etext[] __attribute__((visibility("hidden")));
+
+static bool is_own_code(uintptr_t pc) {
+  return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start;
+}
+
+void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
+  struct frame_state frame = {.pc = caller->pc, .sp = caller->sp, .fp = caller->fp};
+  struct stack_range range = own_stack(frame.sp);
+  uint32_t count = 0;
+  enum stack_marker marker = 0;
+  for (;;) {
+    /* Wrappers that did not end in a tail call are on top; they are ours to hide. */
+    if (LIKELY(count > 0 || !is_own_code(frame.pc))) {
+      if (count == STACK_MAX_FRAMES) {
+        marker = STACK_TRUNCATED_DEPTH;
+        COUNT_LOSS(stacks_truncated_depth);
+        break;
+      }
+      out->frames[count++] = frame.exact ? frame.pc + 1 : frame.pc;
+    }
+    enum step step = step_to_caller(&frame, &range);
+    if (LIKELY(step == STEP_CALLER)) continue;
+    if (step == STEP_NO_UNWIND && main_stack_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
+    if (step == STEP_NO_UNWIND) {
+      marker = STACK_TRUNCATED_NO_UNWIND;
+      COUNT_LOSS(stacks_truncated_no_unwind);
+    } else if (step == STEP_NO_MEMORY) {
+      marker = STACK_TRUNCATED_MEMORY;
+      COUNT_LOSS(stacks_truncated_memory);
+    }
+    break;
+  }
+  if (marker) out->frames[count++] = marker;
+  out->frame_count = count;
+}

@@ -1,0 +1,44 @@
+/* The caller's stack, as far as unwind information leads.
+ *
+ * A frame's rule (where its caller's frame and registers are) is found by interpreting the call frame information (cfi.h) once per
+ * pc and process; a table that all threads share holds it in one word, so that a warm frame costs a lookup and two loads.
+ * Context: malloc hook, signal; locks: none; no malloc; system calls only to probe stack memory that is not known to be mapped.
+ */
+#ifndef SHIM_STACK_CAPTURE_H
+#define SHIM_STACK_CAPTURE_H
+
+#include <stdint.h>
+
+#include "stack_table.h"
+
+/* Registers in the frame that is to be the leaf, as they are after its call returns. */
+struct unwind_registers {
+  uintptr_t pc; /* return address */
+  uintptr_t sp;
+  uintptr_t fp; /* rbp or x29 */
+};
+
+/* In a function that is compiled with a frame pointer: the registers of its caller. */
+#if defined(__x86_64__)
+#define CALLER_REGISTERS()                                                                         \
+  ((struct unwind_registers){.pc = ((uintptr_t *)__builtin_frame_address(0))[1],                   \
+                             .sp = (uintptr_t)((uintptr_t *)__builtin_frame_address(0) + 2),       \
+                             .fp = ((uintptr_t *)__builtin_frame_address(0))[0]})
+#else
+#error "CALLER_REGISTERS is not written for this architecture yet"
+#endif
+
+struct captured_stack {
+  uint32_t frame_count;
+  uint64_t frames[STACK_MAX_FRAMES + 1]; /* as in stack_table.h */
+};
+
+void stack_capture(const struct unwind_registers *caller, struct captured_stack *out);
+
+/* Highest address of the first thread's stack; before the first capture. */
+void stack_capture_start(uintptr_t main_stack_high);
+
+/* Forgets all cached rules: code may have been unmapped. */
+void stack_capture_forget_rules(void);
+
+#endif

@@ -1,0 +1,42 @@
+/* Distinct call stacks, interned once, never removed.
+ *
+ * A frame is a *return address* (the pc after the call), leaf first; readers subtract 1 to get the call's own address. Frames that
+ * were interrupted by a signal are stored as pc + 1, so that the same rule gives their exact pc. A stack that could not be followed
+ * to the thread's entry ends with one value below STACK_MARKER_LIMIT, which says why.
+ */
+#ifndef SHIM_STACK_TABLE_H
+#define SHIM_STACK_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { STACK_MAX_FRAMES = 128 }; /* real frames; a marker may follow as the 129th */
+
+/* Why a stack ends early. 0 is not a marker. */
+enum stack_marker {
+  STACK_TRUNCATED_DEPTH = 1,     /* more than STACK_MAX_FRAMES frames */
+  STACK_TRUNCATED_NO_UNWIND = 2, /* a frame (JIT code, hand-written assembly) has no unwind information */
+  STACK_TRUNCATED_MEMORY = 3,    /* the next frame's memory cannot be read, or the stack pointer did not rise */
+  STACK_MARKER_LIMIT = 16        /* every value below this is a marker, never an address */
+};
+
+struct stack_view {
+  uint32_t frame_count;   /* 1 .. STACK_MAX_FRAMES + 1, marker included */
+  uint32_t epoch;         /* of module_registry.h: which modules the addresses meant when the stack was first seen */
+  const uint64_t *frames; /* valid for the life of the process */
+};
+
+/* Returns the id (>= 1) of the stack, adding it if it is new; 0 when the table is full or memory is out (counted as a loss).
+ * Context: malloc hook, signal; locks: none; may mmap. */
+uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32_t epoch);
+
+/* Context: any; locks: none. False when there is no such id. */
+bool stack_table_read(uint32_t id, struct stack_view *out);
+
+/* Stacks stored / the bound / bytes of memory mapped for them. Context: any. */
+uint32_t stack_table_count(void);
+uint32_t stack_table_limit(void);
+uint64_t stack_table_bytes(void);
+
+#endif

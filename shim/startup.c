@@ -1,0 +1,129 @@
+#include "startup.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "heap_sampling.h"
+#include "interposed.h"
+#include "live_table.h"
+#include "next_functions.h"
+
+extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
+
+enum { NOT_STARTED, STARTING, STARTED };
+static _Atomic int stage;
+
+/* libc sets environ in its own constructor; before that the same strings are above argc on the first stack. */
+static char *const *find_environment(void) {
+  if (environ) return environ;
+  uintptr_t *stack = __libc_stack_end;
+  return (char *const *)(stack + 1 + stack[0] + 1);
+}
+
+bool startup_ensure(void) {
+  int now = atomic_load_explicit(&stage, memory_order_acquire);
+  if (LIKELY(now == STARTED)) return true;
+  if (now == STARTING || !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel, memory_order_acquire))
+    return now == STARTED;
+  int saved_errno = errno;
+  next_functions_resolve();
+  static char *const no_environment[] = {NULL};
+  config_read(getauxval(AT_SECURE) ? no_environment : find_environment(), &config);
+  heap_sampling_start((uintptr_t)__libc_stack_end);
+  errno = saved_errno;
+  atomic_store_explicit(&stage, STARTED, memory_order_release);
+  return true;
+}
+
+/* ---- arena: touched by a handful of calls in unusual programs, so pages are spent freely ---- */
+
+char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((aligned(STARTUP_ARENA_PAGE)));
+static size_t arena_sizes[STARTUP_ARENA_PAGES]; /* by a block's first page; written by the block's owner */
+static _Atomic size_t arena_used;       /* pages; only rises */
+
+void *startup_arena_allocate(size_t size, size_t alignment) {
+  if (alignment > STARTUP_ARENA_PAGE || size > sizeof startup_arena) return NULL;
+  size_t pages = (size + STARTUP_ARENA_PAGE - 1) / STARTUP_ARENA_PAGE;
+  if (pages == 0) pages = 1;
+  size_t first = atomic_fetch_add_explicit(&arena_used, pages, memory_order_relaxed);
+  if (first + pages > STARTUP_ARENA_PAGES) return NULL;
+  arena_sizes[first] = size;
+  live_filter_add((uintptr_t)startup_arena + first * STARTUP_ARENA_PAGE);
+  return startup_arena + first * STARTUP_ARENA_PAGE;
+}
+
+size_t startup_arena_size_of(const void *pointer) {
+  return arena_sizes[((uintptr_t)pointer - (uintptr_t)startup_arena) / STARTUP_ARENA_PAGE];
+}
+
+/* ---- stand-ins ---- */
+
+void *startup_malloc(size_t size) {
+  return startup_ensure() ? real.malloc(size) : startup_arena_allocate(size, 16);
+}
+
+void *startup_calloc(size_t count, size_t size) {
+  if (startup_ensure()) return real.calloc(count, size);
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return NULL;
+  return startup_arena_allocate(bytes, 16); /* .bss is zero and blocks are not reused */
+}
+
+void *startup_realloc(void *pointer, size_t size) {
+  if (startup_ensure()) return real.realloc(pointer, size);
+  void *moved = startup_arena_allocate(size, 16);
+  if (moved && startup_arena_contains(pointer)) {
+    size_t old = startup_arena_size_of(pointer);
+    memcpy(moved, pointer, old < size ? old : size);
+  }
+  return moved;
+}
+
+void startup_free(void *pointer) {
+  if (startup_ensure()) real.free(pointer);
+}
+
+int startup_posix_memalign(void **out, size_t alignment, size_t size) {
+  if (startup_ensure()) return real.posix_memalign(out, alignment, size);
+  *out = startup_arena_allocate(size, alignment);
+  return *out ? 0 : ENOMEM;
+}
+
+void *startup_aligned_alloc(size_t alignment, size_t size) {
+  return startup_ensure() ? real.aligned_alloc(alignment, size) : startup_arena_allocate(size, alignment);
+}
+
+void *startup_memalign(size_t alignment, size_t size) {
+  return startup_ensure() ? real.memalign(alignment, size) : startup_arena_allocate(size, alignment);
+}
+
+void *startup_valloc(size_t size) {
+  return startup_ensure() ? real.valloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
+}
+
+void *startup_pvalloc(size_t size) {
+  return startup_ensure() ? real.pvalloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
+}
+
+/* Nobody calls these from within startup itself. */
+int startup_dlclose(void *handle) {
+  return startup_ensure() ? real.dlclose(handle) : -1;
+}
+
+int startup_unshare(int flags) {
+  return startup_ensure() ? real.unshare(flags) : -1;
+}
+
+int startup_setns(int fd, int type) {
+  return startup_ensure() ? real.setns(fd, type) : -1;
+}
+
+void startup_pthread_exit(void *result) {
+  startup_ensure();
+  real.pthread_exit(result);
+}

@@ -1,0 +1,42 @@
+/* Starting the library: on the first intercepted call or in the constructor, whichever comes first, exactly once.
+ *
+ * Three stages: not relocated (real.* are NULL: memory comes from the startup arena), started (the next definitions are known and the
+ * environment is read), agent running (agent/load.c).
+ */
+#ifndef SHIM_STARTUP_H
+#define SHIM_STARTUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* True once the next definitions are known. False only inside startup itself: the caller must use the startup arena.
+ * Context: any; locks: the loader's, the first time. */
+bool startup_ensure(void);
+
+/* Memory for calls that come before anything else can serve them. Their pages are marked in live_filter, so that
+ * free's one test sends them to its slow path; they are never given back. Context: any, even before relocation. */
+void *startup_arena_allocate(size_t size, size_t alignment);
+enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 256 };
+extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE];
+static inline bool startup_arena_contains(const void *pointer) {
+  return (uintptr_t)pointer - (uintptr_t)startup_arena < sizeof startup_arena;
+}
+size_t startup_arena_size_of(const void *pointer);
+
+/* Stand-ins for the next definitions until startup_ensure has found them. */
+void *startup_malloc(size_t size);
+void *startup_calloc(size_t count, size_t size);
+void *startup_realloc(void *pointer, size_t size);
+void startup_free(void *pointer);
+int startup_posix_memalign(void **out, size_t alignment, size_t size);
+void *startup_aligned_alloc(size_t alignment, size_t size);
+void *startup_memalign(size_t alignment, size_t size);
+void *startup_valloc(size_t size);
+void *startup_pvalloc(size_t size);
+int startup_dlclose(void *handle);
+int startup_unshare(int flags);
+int startup_setns(int fd, int type);
+void startup_pthread_exit(void *result);
+
+#endif

@@ -1,0 +1,55 @@
+#include "table_memory.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+void *table_memory_map(size_t size) {
+  int saved_errno = errno;
+  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  errno = saved_errno;
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
+void table_memory_unmap(void *address, size_t size) {
+  int saved_errno = errno;
+  munmap(address, size);
+  errno = saved_errno;
+}
+
+uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *full) {
+  *full = false;
+  size = (size + TABLE_UNIT - 1) & ~(size_t)(TABLE_UNIT - 1);
+  uint64_t used = atomic_load_explicit(&memory->used, memory_order_relaxed), start;
+  do {
+    start = used;
+    uint64_t room = TABLE_SEGMENT_BYTES - start % TABLE_SEGMENT_BYTES;
+    if (room < size) start += room; /* a block does not cross into the next segment */
+    if ((start + size - 1) / TABLE_SEGMENT_BYTES >= memory->segment_limit) {
+      *full = true;
+      return UINT32_MAX;
+    }
+  } while (!atomic_compare_exchange_weak_explicit(&memory->used, &used, start + size, memory_order_relaxed, memory_order_relaxed));
+
+  _Atomic(char *) *slot = &memory->segments[start / TABLE_SEGMENT_BYTES];
+  if (!atomic_load_explicit(slot, memory_order_acquire)) {
+    char *fresh = table_memory_map(TABLE_SEGMENT_BYTES), *none = NULL;
+    if (!fresh) return UINT32_MAX; /* the block is lost; a later call in this segment tries again */
+    if (!atomic_compare_exchange_strong_explicit(slot, &none, fresh, memory_order_release, memory_order_acquire))
+      table_memory_unmap(fresh, TABLE_SEGMENT_BYTES); /* another thread was first */
+  }
+  return (uint32_t)(start / TABLE_UNIT);
+}
+
+void *table_memory_at(const struct table_memory *memory, uint32_t position) {
+  uint64_t start = (uint64_t)position * TABLE_UNIT;
+  if (start / TABLE_SEGMENT_BYTES >= TABLE_SEGMENTS_MAX) return NULL;
+  char *segment = atomic_load_explicit(&memory->segments[start / TABLE_SEGMENT_BYTES], memory_order_acquire);
+  return segment ? segment + start % TABLE_SEGMENT_BYTES : NULL;
+}
+
+uint64_t table_memory_mapped(const struct table_memory *memory) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < TABLE_SEGMENTS_MAX; i++)
+    if (atomic_load_explicit(&memory->segments[i], memory_order_relaxed)) bytes += TABLE_SEGMENT_BYTES;
+  return bytes;
+}

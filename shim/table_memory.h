@@ -1,0 +1,32 @@
+/* Memory for the append-only tables: segments of anonymous memory, mapped when first used, never moved and never unmapped.
+ * Context: malloc hook, signal; locks: none; maps memory (a system call) once a segment. */
+#ifndef SHIM_TABLE_MEMORY_H
+#define SHIM_TABLE_MEMORY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TABLE_SEGMENT_BYTES = 256 * 1024, TABLE_SEGMENTS_MAX = 1024, TABLE_UNIT = 8 };
+
+struct table_memory {
+  _Atomic(char *) segments[TABLE_SEGMENTS_MAX]; /* published by a release CAS of whoever mapped it */
+  _Atomic uint64_t used;                        /* bytes handed out, gaps at segment ends included; only rises */
+  uint32_t segment_limit;                       /* <= TABLE_SEGMENTS_MAX */
+};
+
+/* A zeroed block of `size` bytes (<= TABLE_SEGMENT_BYTES) within one segment. Returns its position in units of TABLE_UNIT, or
+ * UINT32_MAX: the bound is reached (*full true) or there is no memory (*full false). */
+uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *full);
+
+/* The block at a position that table_memory_allocate returned; NULL when that segment does not exist. */
+void *table_memory_at(const struct table_memory *memory, uint32_t position);
+
+uint64_t table_memory_mapped(const struct table_memory *memory);
+
+/* Anonymous zeroed memory straight from the kernel, or NULL; errno is left alone. */
+void *table_memory_map(size_t size);
+void table_memory_unmap(void *address, size_t size);
+
+#endif
