@@ -70,13 +70,17 @@ EXPORTED void free_aligned_sized(void *pointer, size_t alignment, size_t size) {
   else heap_slow_free(pointer);
 }
 
+/* tcmalloc's aligned calls go through its other exported names, that is through these wrappers: hence HEAP_NEVER meanwhile. No
+ * allocator is known whose malloc, calloc and realloc do. */
 EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
   real_posix_memalign_function next = real.posix_memalign;
   if (UNLIKELY(!next)) return (*out = startup_arena_allocate(size, alignment)) ? 0 : ENOMEM;
   uint64_t left = thread_state.bytes_until_sample;
   if (UNLIKELY(left <= size)) return heap_slow_posix_memalign(out, alignment, size);
+  thread_state.bytes_until_sample = HEAP_NEVER;
+  int result = next(out, alignment, size);
   thread_state.bytes_until_sample = left - size;
-  return next(out, alignment, size);
+  return result;
 }
 
 EXPORTED void *aligned_alloc(size_t alignment, size_t size) {
@@ -84,8 +88,10 @@ EXPORTED void *aligned_alloc(size_t alignment, size_t size) {
   if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);
   uint64_t left = thread_state.bytes_until_sample;
   if (UNLIKELY(left <= size)) return heap_slow_aligned_alloc(alignment, size);
+  thread_state.bytes_until_sample = HEAP_NEVER;
+  void *result = next(alignment, size);
   thread_state.bytes_until_sample = left - size;
-  return next(alignment, size);
+  return result;
 }
 
 EXPORTED void *memalign(size_t alignment, size_t size) {
@@ -93,8 +99,10 @@ EXPORTED void *memalign(size_t alignment, size_t size) {
   if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);
   uint64_t left = thread_state.bytes_until_sample;
   if (UNLIKELY(left <= size)) return heap_slow_memalign(alignment, size);
+  thread_state.bytes_until_sample = HEAP_NEVER;
+  void *result = next(alignment, size);
   thread_state.bytes_until_sample = left - size;
-  return next(alignment, size);
+  return result;
 }
 
 EXPORTED void *valloc(size_t size) {
@@ -102,8 +110,10 @@ EXPORTED void *valloc(size_t size) {
   if (UNLIKELY(!next)) return startup_arena_allocate(size, 4096);
   uint64_t left = thread_state.bytes_until_sample;
   if (UNLIKELY(left <= size)) return heap_slow_valloc(size);
+  thread_state.bytes_until_sample = HEAP_NEVER;
+  void *result = next(size);
   thread_state.bytes_until_sample = left - size;
-  return next(size);
+  return result;
 }
 
 EXPORTED void *pvalloc(size_t size) {
@@ -111,8 +121,10 @@ EXPORTED void *pvalloc(size_t size) {
   if (UNLIKELY(!next)) return startup_arena_allocate(size, 4096);
   uint64_t left = thread_state.bytes_until_sample;
   if (UNLIKELY(left <= size)) return heap_slow_pvalloc(size);
+  thread_state.bytes_until_sample = HEAP_NEVER;
+  void *result = next(size);
   thread_state.bytes_until_sample = left - size;
-  return next(size);
+  return result;
 }
 
 /* Code that is unmapped takes its unwind rules with it: another object may be loaded there. */

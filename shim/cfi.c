@@ -58,7 +58,7 @@ static int64_t take_sleb(struct cursor *cursor) {
     if (shift < 64) value |= (int64_t)((uint64_t)(byte & 0x7f) << shift);
     shift += 7;
     if ((byte & 0x80) && !cursor->bad) continue;
-    if ((byte & 0x40) && shift < 64) value |= -((int64_t)1 << shift);
+    if ((byte & 0x40) && shift < 64) value |= (int64_t)(~(uint64_t)0 << shift);
     return value;
   }
 }
@@ -97,7 +97,7 @@ static uintptr_t take_encoded(struct cursor *cursor, uint8_t encoding, uintptr_t
 struct cie {
   struct cursor instructions;
   uint64_t code_align;
-  int64_t data_align;
+  uint64_t data_align; /* a signed factor, multiplied modulo 2^64 */
   uint64_t return_register;
   uint8_t pointer_encoding;
   bool has_augmentation, signal_frame;
@@ -130,7 +130,7 @@ static bool parse_cie(uintptr_t at, uintptr_t map_start, uintptr_t map_end, stru
   }
   *cie = (struct cie){.pointer_encoding = FORMAT_ABSOLUTE};
   cie->code_align = take_uleb(&entry);
-  cie->data_align = take_sleb(&entry);
+  cie->data_align = (uint64_t)take_sleb(&entry);
   cie->return_register = version == 1 ? take_u8(&entry) : take_uleb(&entry);
   if (augmentation[0] == 'z') {
     cie->has_augmentation = true;
@@ -202,7 +202,7 @@ static bool run(struct cursor code, const struct cie *cie, uintptr_t location, u
     uint64_t number, advance = 0;
     switch (op & 0xc0) {
       case 0x40: advance = (op & 0x3f) * cie->code_align; break;                                                /* advance_loc */
-      case 0x80: set_rule(rules, op & 0x3f, CFI_AT_CFA, (int64_t)take_uleb(&code) * cie->data_align); continue; /* offset */
+      case 0x80: set_rule(rules, op & 0x3f, CFI_AT_CFA, (int64_t)(take_uleb(&code) * cie->data_align)); continue; /* offset */
       case 0xc0: { /* restore */
         struct cfi_register_rule *rule = rule_for(rules, op & 0x3f);
         if (rule && initial) *rule = *rule_for((struct rules *)initial, op & 0x3f);
@@ -222,7 +222,7 @@ static bool run(struct cursor code, const struct cie *cie, uintptr_t location, u
           case 0x04: advance = take_u32(&code) * cie->code_align; break; /* advance_loc4 */
           case 0x05: /* offset_extended */
             number = take_uleb(&code);
-            set_rule(rules, number, CFI_AT_CFA, (int64_t)take_uleb(&code) * cie->data_align);
+            set_rule(rules, number, CFI_AT_CFA, (int64_t)(take_uleb(&code) * cie->data_align));
             continue;
           case 0x06: { /* restore_extended */
             number = take_uleb(&code);
@@ -265,25 +265,25 @@ static bool run(struct cursor code, const struct cie *cie, uintptr_t location, u
           }
           case 0x11: /* offset_extended_sf */
             number = take_uleb(&code);
-            set_rule(rules, number, CFI_AT_CFA, take_sleb(&code) * cie->data_align);
+            set_rule(rules, number, CFI_AT_CFA, (int64_t)((uint64_t)take_sleb(&code) * cie->data_align));
             continue;
           case 0x12: /* def_cfa_sf */
             set_base(rules, take_uleb(&code));
-            rules->cfa_offset = take_sleb(&code) * cie->data_align;
+            rules->cfa_offset = (int64_t)((uint64_t)take_sleb(&code) * cie->data_align);
             continue;
-          case 0x13: rules->cfa_offset = take_sleb(&code) * cie->data_align; continue; /* def_cfa_offset_sf */
+          case 0x13: rules->cfa_offset = (int64_t)((uint64_t)take_sleb(&code) * cie->data_align); continue; /* def_cfa_offset_sf */
           case 0x14: /* val_offset */
             number = take_uleb(&code);
-            set_rule(rules, number, CFI_CFA_PLUS, (int64_t)take_uleb(&code) * cie->data_align);
+            set_rule(rules, number, CFI_CFA_PLUS, (int64_t)(take_uleb(&code) * cie->data_align));
             continue;
           case 0x15: /* val_offset_sf */
             number = take_uleb(&code);
-            set_rule(rules, number, CFI_CFA_PLUS, take_sleb(&code) * cie->data_align);
+            set_rule(rules, number, CFI_CFA_PLUS, (int64_t)((uint64_t)take_sleb(&code) * cie->data_align));
             continue;
           case 0x2e: take_uleb(&code); continue; /* GNU_args_size */
           case 0x2f: /* GNU_negative_offset_extended */
             number = take_uleb(&code);
-            set_rule(rules, number, CFI_AT_CFA, -(int64_t)take_uleb(&code) * cie->data_align);
+            set_rule(rules, number, CFI_AT_CFA, (int64_t)-(take_uleb(&code) * cie->data_align));
             continue;
           default: return false;
         }

@@ -21,9 +21,6 @@ struct shim_counters shim_counters;
 
 uint64_t heap_new_counts_mask;
 
-/* bytes_until_sample while nothing is to be sampled: more than any object's size. */
-#define NEVER ((uint64_t)1 << 63)
-
 /* Written by heap_sampling_start, constant afterwards. */
 static uint64_t rate;
 static bool heap_on;
@@ -65,12 +62,12 @@ void heap_sampling_start(uintptr_t main_stack_high) {
 
 /* ---- the decision ---- */
 
-/* True: this allocation is to be recorded; bytes_until_sample then is NEVER, so that allocations within the next allocator or in a
+/* True: this allocation is to be recorded; bytes_until_sample then is HEAP_NEVER, so that allocations within the next allocator or in a
  * signal handler are not counted twice, until sampling_end. counted: 0 where an inner malloc will count what is not sampled. */
 static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
   struct thread_state *thread = &thread_state;
   if (UNLIKELY(!heap_on)) {
-    thread->bytes_until_sample = NEVER;
+    thread->bytes_until_sample = HEAP_NEVER;
     return false;
   }
   if (UNLIKELY(thread->random == 0)) {
@@ -81,18 +78,19 @@ static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
     thread->bytes_until_sample -= size & counted_mask;
     return false;
   }
-  thread->bytes_until_sample = NEVER;
+  thread->bytes_until_sample = HEAP_NEVER;
   return true;
 }
 
 static void sampling_end(void) {
   struct thread_state *thread = &thread_state;
-  if (UNLIKELY(thread->bytes_until_sample != NEVER)) COUNT_LOSS(heap_lost_reentrant);
+  if (UNLIKELY(thread->bytes_until_sample != HEAP_NEVER)) COUNT_LOSS(heap_lost_reentrant);
   thread->bytes_until_sample = rate > 1 ? sampler_draw_interval(&thread->random, rate) : 0;
 }
 
 /* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */
 static void *sampling_record(void *block, uint64_t size, const struct unwind_registers *caller) {
+  thread_state.bytes_until_sample = HEAP_NEVER; /* the allocator may have come through other wrappers; a signal handler may from here on */
   if (block) {
     int saved_errno = errno;
     struct captured_stack stack;
@@ -111,14 +109,14 @@ enum { COUNTS = -1 }; /* sampling_begin's mask for what is not called through an
 
 void *heap_slow_malloc(size_t size) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  if (UNLIKELY(!startup_ensure())) return startup_arena_allocate(size, 16);
+  if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, 16);
   if (!sampling_begin(size, COUNTS)) return real.malloc(size);
   return sampling_record(real.malloc(size), size, &caller);
 }
 
 void *heap_slow_calloc(size_t count, size_t size) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  if (UNLIKELY(!startup_ensure())) return startup_calloc(count, size);
+  if (UNLIKELY(!startup_is_over())) return startup_calloc(count, size);
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes) || !sampling_begin(bytes, COUNTS)) return real.calloc(count, size);
   return sampling_record(real.calloc(count, size), bytes, &caller);
@@ -127,13 +125,15 @@ void *heap_slow_calloc(size_t count, size_t size) {
 static void *leave_startup_arena(void *pointer, size_t size) {
   size_t old = startup_arena_size_of(pointer);
   void *moved = real.malloc(size);
-  if (moved) memcpy(moved, pointer, old < size ? old : size);
+  if (!moved) return NULL;
+  memcpy(moved, pointer, old < size ? old : size);
+  startup_arena_free(pointer);
   return moved;
 }
 
 void *heap_slow_realloc(void *pointer, size_t size) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  if (UNLIKELY(!startup_ensure())) return startup_realloc(pointer, size);
+  if (UNLIKELY(!startup_is_over())) return startup_realloc(pointer, size);
   if (UNLIKELY(startup_arena_contains(pointer))) return leave_startup_arena(pointer, size);
   uint64_t detached = live_table_may_contain(pointer) ? heap_record_detach((uintptr_t)pointer) : 0;
   bool sampled = sampling_begin(size, COUNTS);
@@ -151,14 +151,17 @@ void heap_forget(void *pointer) {
 }
 
 void heap_slow_free(void *pointer) {
-  if (!pointer || startup_arena_contains(pointer)) return;
+  if (UNLIKELY(startup_arena_contains(pointer))) {
+    startup_arena_free(pointer);
+    return;
+  }
   heap_record_free((uintptr_t)pointer);
   real.free(pointer);
 }
 
 int heap_slow_posix_memalign(void **out, size_t alignment, size_t size) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  if (UNLIKELY(!startup_ensure())) return startup_posix_memalign(out, alignment, size);
+  if (UNLIKELY(!startup_is_over())) return startup_posix_memalign(out, alignment, size);
   if (!sampling_begin(size, COUNTS)) return real.posix_memalign(out, alignment, size);
   int result = real.posix_memalign(out, alignment, size);
   sampling_record(result == 0 ? *out : NULL, size, &caller);
@@ -168,7 +171,7 @@ int heap_slow_posix_memalign(void **out, size_t alignment, size_t size) {
 #define DEFINE_SLOW(name, parameters, arguments)                                    \
   void *heap_slow_##name parameters {                                               \
     struct unwind_registers caller = CALLER_REGISTERS();                            \
-    if (UNLIKELY(!startup_ensure())) return startup_##name arguments;               \
+    if (UNLIKELY(!startup_is_over())) return startup_##name arguments;               \
     if (!sampling_begin(size, COUNTS)) return real.name arguments;                  \
     return sampling_record(real.name arguments, size, &caller);                     \
   }
@@ -192,7 +195,7 @@ static bool is_power_of_two(size_t value) {
 /* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler. A sampled block comes from malloc,
  * asked as the next operator new would ask, because an exception must not pass between sampling_begin and sampling_end. */
 static void *sample_new(size_t size, size_t alignment, const struct unwind_registers *caller) {
-  if (UNLIKELY(!startup_ensure())) return startup_arena_allocate(size, alignment);
+  if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, alignment);
   if (size == 0) size = 1; /* as every operator new does */
   bool aligned = alignment > 0;
   /* libstdc++ and libc++ ask their malloc for whole multiples of the alignment. */

@@ -14,6 +14,9 @@
 #include "interposed.h"
 #include "thread_state.h"
 
+/* bytes_until_sample while nothing is to be sampled: more than any object's size. */
+#define HEAP_NEVER ((uint64_t)1 << 63)
+
 /* What an operator new that is not sampled takes from bytes_until_sample: all ones (its size) or 0 (it calls malloc, which counts). */
 extern uint64_t heap_new_counts_mask;
 

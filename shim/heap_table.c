@@ -18,7 +18,7 @@ struct heap_bucket {
 };
 
 enum {
-  CHAINS = 1 << 16,
+  CHAINS = 1 << 15,
   BUCKETS_PER_SEGMENT = TABLE_SEGMENT_BYTES / sizeof(struct heap_bucket),
   BUCKETS_MAX = 1 << 20,
   /* A server whose sizes are all different would fill any table in time. From here on sizes are rounded to the nearest of 7 significant

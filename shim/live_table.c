@@ -5,7 +5,7 @@
 
 #include "table_memory.h"
 
-enum { LINE_SLOTS = 5, LEVELS = 7, FIRST_LEVEL_LINES = 256, LEVEL_FACTOR = 4 };
+enum { LINE_SLOTS = 5, LEVELS = 8, FIRST_LEVEL_LINES = 256, LEVEL_FACTOR = 4 };
 
 /* Keys. Pointers of allocators are even; a hidden one is its pointer + 1. */
 enum { KEY_FREE = 0, KEY_RESERVED = 1 };
@@ -28,16 +28,19 @@ static uint64_t level_lines(uint32_t level) {
 }
 _Static_assert(LEVEL_FACTOR == 4, "level_lines shifts by 2");
 
+/* A full finalizer (Stafford's variant 13), because each level takes its line from other bits. */
 static uint64_t hash_pointer(uintptr_t pointer) {
-  uint64_t hash = (pointer >> 4) * 0x9e3779b97f4a7c15ull;
-  hash ^= hash >> 32;
-  return hash * 0xd6e8feb86659fd93ull;
+  uint64_t hash = pointer >> 4;
+  hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9ull;
+  hash = (hash ^ hash >> 27) * 0x94d049bb133111ebull;
+  return hash ^ hash >> 31;
 }
 
 /* Other bits for each level, so that what shares a full line of one level spreads over the next. */
 static struct live_line *line_in(struct live_line *lines, uint32_t level, uint64_t hash) {
   uint32_t rotate = 9 * level;
-  return &lines[((hash >> rotate) | (hash << ((64 - rotate) & 63))) >> 8 & (level_lines(level) - 1)];
+  uint64_t rotated = hash >> rotate | hash << ((64 - rotate) & 63);
+  return &lines[rotated & (level_lines(level) - 1)];
 }
 
 static struct live_line *add_level(uint32_t level) {
@@ -81,7 +84,7 @@ void live_filter_add(uintptr_t pointer) {
   }
 }
 
-static void filter_remove(uintptr_t pointer) {
+void live_filter_remove(uintptr_t pointer) {
   _Atomic uint8_t *slot = live_filter_slot(pointer);
   uint8_t count = atomic_load_explicit(slot, memory_order_relaxed);
   while (count != UINT8_MAX &&
@@ -97,7 +100,8 @@ void live_table_publish(struct live_slot slot, uintptr_t pointer, uint32_t bucke
 }
 
 struct live_slot live_table_find(uintptr_t pointer) {
-  if (!live_table_may_contain((const void *)pointer)) return (struct live_slot){NULL, 0};
+  /* A null pointer would match any free slot. */
+  if (!pointer || !live_table_may_contain((const void *)pointer)) return (struct live_slot){NULL, 0};
   uint64_t hash = hash_pointer(pointer);
   for (uint32_t level = 0; level < LEVELS; level++) {
     struct live_line *lines = atomic_load_explicit(&levels[level], memory_order_acquire);
@@ -119,7 +123,7 @@ static void store_key(struct live_slot slot, uintptr_t key) {
 
 void live_table_remove(struct live_slot slot, uintptr_t pointer) {
   store_key(slot, KEY_FREE);
-  filter_remove(pointer);
+  live_filter_remove(pointer);
 }
 
 void live_table_hide(struct live_slot slot, uintptr_t pointer) {

@@ -13,11 +13,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How many tracked pointers lie in each page of the address space, modulo 4 GiB, saturating at 255 (which then stays): the one test
+/* How many tracked pointers lie in each page of the address space, modulo 2 GiB, saturating at 255 (which then stays): the one test
  * that free makes of its pointer. Neighbouring pages have neighbouring bytes, so a program that works in 16 MB touches one page of it.
  * A count is raised before its pointer leaves the agent and lowered by the pointer's owner, so the owner always reads a true answer;
  * others may at worst look a pointer up in vain. */
-enum { LIVE_FILTER_BITS = 20, LIVE_FILTER_PAGE_SHIFT = 12 };
+enum { LIVE_FILTER_BITS = 19, LIVE_FILTER_PAGE_SHIFT = 12 };
 extern _Atomic uint8_t live_filter[1 << LIVE_FILTER_BITS];
 
 static inline _Atomic uint8_t *live_filter_slot(uintptr_t pointer) {
@@ -28,8 +28,9 @@ static inline bool live_table_may_contain(const void *pointer) {
   return atomic_load_explicit(live_filter_slot((uintptr_t)pointer), memory_order_relaxed) != 0;
 }
 
-/* Makes free take its slow path for a pointer that is not in the table (startup arena). */
+/* Makes free take its slow path for a pointer that is not in the table (startup arena), and undoes that. */
 void live_filter_add(uintptr_t pointer);
+void live_filter_remove(uintptr_t pointer);
 
 /* A slot that is held but cannot be found yet, between reserve and publish. */
 struct live_slot {

@@ -19,9 +19,9 @@ struct module_entry {
   _Atomic bool unloaded; /* rules that came from it have been forgotten */
 };
 
-enum { MODULES_MAX = 4096, BUILD_ID_MAX = 64 };
+enum { MODULES_MAX = 2048, BUILD_ID_MAX = 64 };
 
-/* 4096 entries in .bss, touched as used. */
+/* In .bss, touched as used. */
 static struct module_entry modules[MODULES_MAX];
 static _Atomic uint32_t module_count;
 static _Atomic uint32_t epoch = 1; /* raised when a module takes an address range that another one had */

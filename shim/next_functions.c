@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "interposed.h"
@@ -28,6 +29,10 @@ struct real_functions real = {
 };
 
 struct next_allocator next_allocator;
+
+#define X(type, name, parameters) +1
+enum { OPTIONAL_NAMES_MAX = 0 INTERPOSED_OPTIONAL(X) INTERPOSED_CXX(X) INTERPOSED_JEMALLOC(X) INTERPOSED_TCMALLOC(X) };
+#undef X
 
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
 
@@ -67,7 +72,7 @@ static bool symbol_matches(const struct symbol_source *source, uint32_t index, c
 }
 
 /* gABI and GNU hash table lookups: https://flapenguin.me/elf-dt-gnu-hash describes the second. */
-static void *source_find(const struct symbol_source *source, const char *name) {
+static uint32_t source_find_index(const struct symbol_source *source, const char *name) {
   if (source->gnu_hash) {
     const uint32_t *table = source->gnu_hash;
     uint32_t bucket_count = table[0], first = table[1], bloom_words = table[2], shift = table[3];
@@ -75,22 +80,26 @@ static void *source_find(const struct symbol_source *source, const char *name) {
     const uint32_t *buckets = (const uint32_t *)(bloom + bloom_words), *chain = buckets + bucket_count;
     enum { WORD_BITS = sizeof(ElfW(Addr)) * 8 };
     uint32_t hash = gnu_hash_of(name);
-    if (bucket_count == 0 || bloom_words == 0) return NULL;
+    if (bucket_count == 0 || bloom_words == 0) return STN_UNDEF;
     ElfW(Addr) word = bloom[(hash / WORD_BITS) % bloom_words];
-    if (!(word >> (hash % WORD_BITS) & word >> ((hash >> shift) % WORD_BITS) & 1)) return NULL;
+    if (!(word >> (hash % WORD_BITS) & word >> ((hash >> shift) % WORD_BITS) & 1)) return STN_UNDEF;
     for (uint32_t index = buckets[hash % bucket_count]; index >= first; index++) {
       uint32_t entry = chain[index - first];
-      if ((entry | 1) == (hash | 1) && symbol_matches(source, index, name))
-        return (void *)(source->bias + source->symbols[index].st_value);
+      if ((entry | 1) == (hash | 1) && symbol_matches(source, index, name)) return index;
       if (entry & 1) break;
     }
   } else if (source->sysv_hash) {
     const uint32_t *table = source->sysv_hash, *buckets = table + 2, *chain = buckets + table[0];
-    if (table[0] == 0) return NULL;
+    if (table[0] == 0) return STN_UNDEF;
     for (uint32_t index = buckets[sysv_hash_of(name) % table[0]]; index != STN_UNDEF; index = chain[index])
-      if (symbol_matches(source, index, name)) return (void *)(source->bias + source->symbols[index].st_value);
+      if (symbol_matches(source, index, name)) return index;
   }
-  return NULL;
+  return STN_UNDEF;
+}
+
+static void *source_find(const struct symbol_source *source, const char *name) {
+  uint32_t index = source_find_index(source, name);
+  return index == STN_UNDEF ? NULL : (void *)(source->bias + source->symbols[index].st_value);
 }
 
 static bool source_open(const struct dl_phdr_info *info, struct symbol_source *source) {
@@ -165,6 +174,39 @@ static bool is_cxx_runtime(const char *path) {
   return strncmp(base, "libstdc++.so", 12) == 0 || strncmp(base, "libc++.so", 9) == 0 || strncmp(base, "libc++abi.so", 12) == 0;
 }
 
+/* ---- hiding what nobody else defines ---- */
+
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+
+/* A program may ask for mallocx or free_sized by a weak reference or dlsym, and take another path when it is there. So a name of ours
+ * that no later object defines is struck from this library's symbol table in memory: the loader passes over undefined entries. */
+static void hide_own_symbols(const char *const *names, size_t count) {
+  struct dl_phdr_info info = {.dlpi_addr = (uintptr_t)&__ehdr_start, .dlpi_name = ""};
+  struct symbol_source own;
+  ElfW(Phdr) dynamic = {.p_type = PT_DYNAMIC, .p_vaddr = (uintptr_t)_DYNAMIC - info.dlpi_addr};
+  info.dlpi_phdr = &dynamic;
+  info.dlpi_phnum = 1;
+  if (count == 0 || !source_open(&info, &own)) return;
+  uintptr_t low = UINTPTR_MAX, high = 0;
+  ElfW(Sym) *found[OPTIONAL_NAMES_MAX];
+  size_t found_count = 0;
+  for (size_t i = 0; i < count; i++) {
+    uint32_t index = source_find_index(&own, names[i]);
+    if (index == STN_UNDEF) continue;
+    ElfW(Sym) *symbol = (ElfW(Sym) *)&own.symbols[index];
+    found[found_count++] = symbol;
+    if ((uintptr_t)symbol < low) low = (uintptr_t)symbol;
+    if ((uintptr_t)(symbol + 1) > high) high = (uintptr_t)(symbol + 1);
+  }
+  uintptr_t page = getauxval(AT_PAGESZ), start = low & ~(page - 1);
+  if (found_count == 0 || mprotect((void *)start, high - start, PROT_READ | PROT_WRITE) != 0) return;
+  for (size_t i = 0; i < found_count; i++) {
+    found[i]->st_value = 0;
+    found[i]->st_shndx = SHN_UNDEF;
+  }
+  mprotect((void *)start, high - start, PROT_READ);
+}
+
 void next_functions_resolve(void) {
   dl_iterate_phdr(collect_source, &sources);
   void *address;
@@ -201,6 +243,17 @@ void next_functions_resolve(void) {
     next_allocator.tcmalloc_is_next = tcmalloc == allocator;
   }
 #undef X
+
+  const char *absent[OPTIONAL_NAMES_MAX];
+  size_t absent_count = 0;
+#define X(type, name, parameters) \
+  if (!real.name) absent[absent_count++] = #name;
+  INTERPOSED_OPTIONAL(X)
+  INTERPOSED_CXX(X)
+  INTERPOSED_JEMALLOC(X)
+  INTERPOSED_TCMALLOC(X)
+#undef X
+  hide_own_symbols(absent, absent_count);
 }
 
 struct late_search {

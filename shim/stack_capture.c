@@ -220,14 +220,16 @@ static bool is_own_code(uintptr_t pc) {
   return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start;
 }
 
+enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
+
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
   struct frame_state frame = {.pc = caller->pc, .sp = caller->sp, .fp = caller->fp};
   struct stack_range range = own_stack(frame.sp);
   uint32_t count = 0;
   enum stack_marker marker = 0;
   for (;;) {
-    /* Wrappers that did not end in a tail call are on top; they are ours to hide. */
-    if (LIKELY(count > 0 || !is_own_code(frame.pc))) {
+    /* Wrappers that did not end in a tail call are ours to hide. */
+    if (LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
       if (count == STACK_MAX_FRAMES) {
         marker = STACK_TRUNCATED_DEPTH;
         COUNT_LOSS(stacks_truncated_depth);

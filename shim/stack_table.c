@@ -17,11 +17,11 @@ struct stack_entry {
 };
 
 enum {
-  CHAINS = 1 << 16,
+  CHAINS = 1 << 15,
   STACKS_MAX = 1 << 20 /* about 250 MB of 30-frame stacks; the segment bound may come first */
 };
 
-static _Atomic uint32_t chains[CHAINS]; /* id of the newest stack, 0: none; 256 KiB of .bss, touched as used */
+static _Atomic uint32_t chains[CHAINS]; /* id of the newest stack, 0: none; 128 KiB of .bss, touched as used */
 static struct table_memory memory = {.segment_limit = TABLE_SEGMENTS_MAX};
 static _Atomic uint32_t stack_count;
 

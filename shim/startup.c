@@ -12,6 +12,7 @@
 #include "interposed.h"
 #include "live_table.h"
 #include "next_functions.h"
+#include "thread_state.h"
 
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
 
@@ -40,42 +41,86 @@ bool startup_ensure(void) {
   return true;
 }
 
-/* ---- arena: touched by a handful of calls in unusual programs, so pages are spent freely ---- */
+/* An IFUNC's resolver is the one code of ours that runs before the program itself is bound to its libraries: the time to strike names
+ * that must not be found (next_functions.c). IRELATIVE relocations come last, so everything it calls is bound, and libc was relocated
+ * before us. Nobody calls the function. */
+static void nothing(void) {}
+static void (*start_while_relocating(void))(void) {
+  startup_ensure();
+  return nothing;
+}
+static void relocated(void) __attribute__((ifunc("start_while_relocating")));
+__attribute__((used, retain)) static void (*const volatile relocated_pointer)(void) = relocated;
+
+/* ---- arena: for a handful of calls, so pages are spent freely ---- */
 
 char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((aligned(STARTUP_ARENA_PAGE)));
-static size_t arena_sizes[STARTUP_ARENA_PAGES]; /* by a block's first page; written by the block's owner */
-static _Atomic size_t arena_used;       /* pages; only rises */
+/* Of each page: 0 free, else the block's size + 1 in its first page and 1 in the others. Taken by an acquire CAS, given back by a release
+ * store of the block's owner. */
+static _Atomic size_t arena_pages[STARTUP_ARENA_PAGES];
+
+static size_t arena_index(const void *pointer) {
+  return ((uintptr_t)pointer - (uintptr_t)startup_arena) / STARTUP_ARENA_PAGE;
+}
+
+static size_t pages_of(size_t size) {
+  return size ? (size + STARTUP_ARENA_PAGE - 1) / STARTUP_ARENA_PAGE : 1;
+}
+
+static void give_back(size_t first, size_t count) {
+  for (size_t i = first; i < first + count; i++) atomic_store_explicit(&arena_pages[i], 0, memory_order_release);
+}
 
 void *startup_arena_allocate(size_t size, size_t alignment) {
   if (alignment > STARTUP_ARENA_PAGE || size > sizeof startup_arena) return NULL;
-  size_t pages = (size + STARTUP_ARENA_PAGE - 1) / STARTUP_ARENA_PAGE;
-  if (pages == 0) pages = 1;
-  size_t first = atomic_fetch_add_explicit(&arena_used, pages, memory_order_relaxed);
-  if (first + pages > STARTUP_ARENA_PAGES) return NULL;
-  arena_sizes[first] = size;
-  live_filter_add((uintptr_t)startup_arena + first * STARTUP_ARENA_PAGE);
-  return startup_arena + first * STARTUP_ARENA_PAGE;
+  size_t wanted = pages_of(size), run = 0;
+  for (size_t i = 0; i < STARTUP_ARENA_PAGES; i++) {
+    size_t free_page = 0;
+    if (!atomic_compare_exchange_strong_explicit(&arena_pages[i], &free_page, 1, memory_order_acquire, memory_order_relaxed)) {
+      give_back(i - run, run);
+      run = 0;
+      continue;
+    }
+    if (++run < wanted) continue;
+    size_t first = i + 1 - run;
+    char *block = startup_arena + first * STARTUP_ARENA_PAGE;
+    memset(block, 0, size);
+    live_filter_add((uintptr_t)block);
+    atomic_store_explicit(&arena_pages[first], size + 1, memory_order_relaxed);
+    return block;
+  }
+  give_back(STARTUP_ARENA_PAGES - run, run);
+  return NULL;
 }
 
 size_t startup_arena_size_of(const void *pointer) {
-  return arena_sizes[((uintptr_t)pointer - (uintptr_t)startup_arena) / STARTUP_ARENA_PAGE];
+  return atomic_load_explicit(&arena_pages[arena_index(pointer)], memory_order_relaxed) - 1;
+}
+
+void startup_arena_free(void *pointer) {
+  live_filter_remove((uintptr_t)pointer);
+  give_back(arena_index(pointer), pages_of(startup_arena_size_of(pointer)));
 }
 
 /* ---- stand-ins ---- */
 
+bool startup_is_over(void) {
+  return startup_ensure() && !thread_state.agent;
+}
+
 void *startup_malloc(size_t size) {
-  return startup_ensure() ? real.malloc(size) : startup_arena_allocate(size, 16);
+  return startup_is_over() ? real.malloc(size) : startup_arena_allocate(size, 16);
 }
 
 void *startup_calloc(size_t count, size_t size) {
-  if (startup_ensure()) return real.calloc(count, size);
+  if (startup_is_over()) return real.calloc(count, size);
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return NULL;
-  return startup_arena_allocate(bytes, 16); /* .bss is zero and blocks are not reused */
+  return startup_arena_allocate(bytes, 16);
 }
 
 void *startup_realloc(void *pointer, size_t size) {
-  if (startup_ensure()) return real.realloc(pointer, size);
+  if (startup_is_over()) return real.realloc(pointer, size);
   void *moved = startup_arena_allocate(size, 16);
   if (moved && startup_arena_contains(pointer)) {
     size_t old = startup_arena_size_of(pointer);
@@ -85,29 +130,29 @@ void *startup_realloc(void *pointer, size_t size) {
 }
 
 void startup_free(void *pointer) {
-  if (startup_ensure()) real.free(pointer);
+  if (startup_is_over()) real.free(pointer);
 }
 
 int startup_posix_memalign(void **out, size_t alignment, size_t size) {
-  if (startup_ensure()) return real.posix_memalign(out, alignment, size);
+  if (startup_is_over()) return real.posix_memalign(out, alignment, size);
   *out = startup_arena_allocate(size, alignment);
   return *out ? 0 : ENOMEM;
 }
 
 void *startup_aligned_alloc(size_t alignment, size_t size) {
-  return startup_ensure() ? real.aligned_alloc(alignment, size) : startup_arena_allocate(size, alignment);
+  return startup_is_over() ? real.aligned_alloc(alignment, size) : startup_arena_allocate(size, alignment);
 }
 
 void *startup_memalign(size_t alignment, size_t size) {
-  return startup_ensure() ? real.memalign(alignment, size) : startup_arena_allocate(size, alignment);
+  return startup_is_over() ? real.memalign(alignment, size) : startup_arena_allocate(size, alignment);
 }
 
 void *startup_valloc(size_t size) {
-  return startup_ensure() ? real.valloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
+  return startup_is_over() ? real.valloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
 }
 
 void *startup_pvalloc(size_t size) {
-  return startup_ensure() ? real.pvalloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
+  return startup_is_over() ? real.pvalloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
 }
 
 /* Nobody calls these from within startup itself. */

@@ -14,17 +14,22 @@
  * Context: any; locks: the loader's, the first time. */
 bool startup_ensure(void);
 
-/* Memory for calls that come before anything else can serve them. Their pages are marked in live_filter, so that
- * free's one test sends them to its slow path; they are never given back. Context: any, even before relocation. */
+/* Whether the next allocator serves this call; false: the startup arena does. */
+bool startup_is_over(void);
+
+/* Memory for calls that come before anything else can serve them, and for what libc allocates on the agent's behalf (thread_state.agent:
+ * a new thread's TLS vector), so that the host's allocator is left out of it. A block takes whole pages; they are marked in live_filter,
+ * so that free's one test sends them to its slow path. Zeroed. Context: any, even before relocation; locks: none. */
 void *startup_arena_allocate(size_t size, size_t alignment);
-enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 256 };
+void startup_arena_free(void *pointer);
+size_t startup_arena_size_of(const void *pointer);
+
+enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 32 };
 extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE];
 static inline bool startup_arena_contains(const void *pointer) {
   return (uintptr_t)pointer - (uintptr_t)startup_arena < sizeof startup_arena;
 }
-size_t startup_arena_size_of(const void *pointer);
-
-/* Stand-ins for the next definitions until startup_ensure has found them. */
+/* Stand-ins for the next definitions while startup is not over. */
 void *startup_malloc(size_t size);
 void *startup_calloc(size_t count, size_t size);
 void *startup_realloc(void *pointer, size_t size);

@@ -8,9 +8,28 @@
 struct thread_state {
   uint64_t bytes_until_sample; /* the allocation that uses these up is sampled; 0: the thread has not started, or rate is 1 */
   uint64_t random;             /* state of the generator; 0: the thread has not started */
+  uint32_t agent;              /* this thread works for the agent: with bytes_until_sample 0 its allocations take the slow path, see startup.h */
+  uint32_t reserved;
   uintptr_t stack_low, stack_high; /* range of this thread's stack known to be mapped; 0, 0: not yet looked at */
 };
 
 extern _Thread_local struct thread_state thread_state __attribute__((tls_model("initial-exec")));
+
+/* From here until left again, what libc allocates on this thread comes from the startup arena and is not profiled. Agent threads enter
+ * for good; a host thread around the creation of an agent thread. */
+struct agent_section {
+  uint64_t bytes_until_sample;
+  uint32_t agent;
+};
+static inline struct agent_section thread_enter_agent(void) {
+  struct agent_section saved = {thread_state.bytes_until_sample, thread_state.agent};
+  thread_state.bytes_until_sample = 0;
+  thread_state.agent = 1;
+  return saved;
+}
+static inline void thread_leave_agent(struct agent_section saved) {
+  thread_state.agent = saved.agent;
+  thread_state.bytes_until_sample = saved.bytes_until_sample;
+}
 
 #endif

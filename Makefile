@@ -1,0 +1,215 @@
+# libpprofagent: `make help` lists the targets.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+CC      ?= gcc
+OBJCOPY ?= objcopy
+PYTHON  ?= python3
+
+DEPS := $(BUILD)/deps
+SRC  := $(DEPS)/src
+GEN  := $(BUILD)/gen
+OBJ  := $(BUILD)/obj
+LIB  := $(BUILD)/libpprofagent.so
+
+all: $(LIB)
+.PHONY: all demo test check quick bench soak asan install uninstall clean help packages-build packages-demo packages-test
+.DELETE_ON_ERROR:
+
+# make V=1 shows the commands.
+ifeq ($(V),)
+Q := @
+say = @printf '  %-7s %s\n' $(1) $(2)
+endif
+
+# ---- flags ------------------------------------------------------------------------------------------------------------------
+
+DIALECT := -std=gnu11 -D_GNU_SOURCE=
+# initial-exec: dynamic TLS would call malloc. exceptions: a host may throw or cancel through a wrapper.
+PIC     := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fexceptions -ffunction-sections -fdata-sections
+ifeq ($(shell uname -m),x86_64)
+PIC     += -fcf-protection=full
+endif
+OPTIMIZE ?= -O2 -g
+WARN    := -Wall -Wextra -Werror
+INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace -Iscripts/libbacktrace_config
+CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) $(CFLAGS)
+# The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stack_capture.h) reads the frame pointer of
+# functions that the exported wrappers reach by tail calls.
+CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls -fno-stack-protector -fno-builtin-malloc \
+  -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-builtin-aligned_alloc
+CFLAGS_DEPS := $(DIALECT) -O2 -g $(PIC) -fno-exceptions -w
+
+# ---- third-party code: fetched, compiled, and redirected away from the host -----------------------------------------------------
+
+# Nothing that is linked in may call the host's allocator.
+TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym $(f)=agent_$(f)) \
+  --redefine-sym __assert_fail=agent_failed_assertion
+# civetweb: see agent/civetweb_system.h.
+TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown poll recv send sigaction pthread_create \
+  pthread_key_create pthread_key_delete pthread_getspecific pthread_setspecific strerror gmtime getnameinfo \
+  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect,\
+  --redefine-sym $(f)=civetweb_$(f))
+CIVETWEB_FLAGS := -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
+  -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 -DSOCKET_TIMEOUT_QUANTUM=1000000 \
+  -DMG_EXTERNAL_FUNCTION_mg_cry_internal_impl -DMG_EXTERNAL_FUNCTION_log_access
+GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config -I$(SRC)/gdb/libbacktrace -I$(SRC)/gdb/include -I$(SRC)/gdb/libiberty
+
+LIBBACKTRACE := dwarf elf sort
+LIBIBERTY    := cp-demangle rust-demangle
+DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
+DEP_ARCHIVES := $(DEPS)/libprotobuf-c.a $(DEPS)/libz.a
+FETCHED      := $(SRC)/.fetched
+
+$(FETCHED): scripts/fetch_deps $(wildcard scripts/patches/*)
+	@scripts/fetch_deps $(SRC)
+	@touch $@
+
+$(DEPS)/civetweb.o: $(FETCHED) $(GEN)/external_log_access.inl $(GEN)/external_mg_cry_internal_impl.inl Makefile
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CFLAGS_DEPS) $(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c -o $@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $(TO_CIVETWEB_SYSTEM) $@.tmp $@ && rm $@.tmp
+
+$(DEPS)/sanitized_civetweb.o: $(DEPS)/civetweb.o
+	$(call say,CC,$@)
+	$(Q)$(CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=address $(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c -o $@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $(TO_CIVETWEB_SYSTEM) $@.tmp $@ && rm $@.tmp
+
+# civetweb's own places for these two functions.
+$(GEN)/external_log_access.inl: | $(GEN)
+	@echo 'static void log_access(const struct mg_connection *c) { (void)c; }' >$@
+$(GEN)/external_mg_cry_internal_impl.inl: | $(GEN)
+	@echo 'void civetweb_log(const char *, va_list);' >$@
+	@echo 'static void mg_cry_internal_impl(const struct mg_connection *c, const char *f, unsigned l, const char *t, va_list a)' >>$@
+	@echo '{ (void)c; (void)f; (void)l; civetweb_log(t, a); }' >>$@
+
+$(DEPS)/libbacktrace_%.o: $(FETCHED) scripts/libbacktrace_config/config.h scripts/libbacktrace_config/backtrace-supported.h Makefile
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CFLAGS_DEPS) $(GDB_FLAGS) -c $(SRC)/gdb/libbacktrace/$*.c -o $@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
+$(DEPS)/libiberty_%.o: $(FETCHED) scripts/libbacktrace_config/config.h Makefile
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CFLAGS_DEPS) $(GDB_FLAGS) -c $(SRC)/gdb/libiberty/$*.c -o $@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
+
+# The distribution's static archives (PIC).
+$(DEPS)/lib%.a: | $(DEPS)
+	@archive=$$($(CC) -print-file-name=lib$*.a); test -f "$$archive" || \
+	  { echo "lib$*.a is not installed: run scripts/install_packages build" >&2; exit 1; }; \
+	$(OBJCOPY) $(TO_AGENT_MEMORY) "$$archive" $@
+
+$(GEN)/profile.pb-c.h: proto/profile.proto | $(GEN)
+	@command -v protoc-c >/dev/null || { echo "protoc-c is not installed: run scripts/install_packages build" >&2; exit 1; }
+	@protoc-c --c_out=$(GEN) --proto_path=proto proto/profile.proto
+$(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
+
+# ---- the library ------------------------------------------------------------------------------------------------------------
+
+SOURCES := $(wildcard shim/*.c) $(wildcard agent/*.c)
+OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
+# noseparate-code: two mappings fewer at each exec.
+LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
+  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -static-libgcc
+
+$(OBJ)/shim/%.o: shim/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_SHIM) -MMD -MP -c $< -o $@
+$(OBJ)/agent/%.o: agent/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_OURS) -MMD -MP -c $< -o $@
+$(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CFLAGS_DEPS) -I$(GEN) -c $< -o $@
+-include $(OBJECTS:.o=.d)
+
+# Exported: the interposed names, nothing else.
+$(GEN)/exports.map: shim/interposed.h Makefile | $(GEN)
+	@{ echo '{ global:'; \
+	  printf '#include "shim/interposed.h"\n#define X(type, name, parameters) EXPORT_THIS name;\nINTERPOSED_SYMBOLS(X)\n' | \
+	  $(CC) -E -P -I. -x c - | grep -o 'EXPORT_THIS *[A-Za-z0-9_]*' | sed 's/EXPORT_THIS *//; s/$$/;/'; echo 'local: *; };'; } >$@
+
+$(LIB): $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(GEN)/exports.map
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LINK) -Wl,--version-script,$(GEN)/exports.map $(LDFLAGS) -o $@ $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
+
+$(GEN) $(DEPS):
+	@mkdir -p $@
+
+# ---- tests ------------------------------------------------------------------------------------------------------------------
+
+# test/unit_NAME.c tells in comments at its top what it is linked with: links:, flags:, sanitizer: thread.
+UNIT_SOURCES := $(wildcard test/unit_*.c)
+comment = $(shell sed -n '1,12s,^/\* $(1): *\(.*[^ ]\) *\*/.*,\1,p' $(2))
+comma := ,
+# Third-party objects that a unit test names in a line /* deps: libbacktrace libiberty protobuf civetweb */.
+dep_objects_libbacktrace := $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o)
+dep_objects_libiberty    := $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
+dep_objects_protobuf     := $(OBJ)/profile.pb-c.o
+dep_objects_civetweb     := $(DEPS)/sanitized_civetweb.o
+unit_deps = $(foreach dep,$(call comment,deps,$(1)),$(dep_objects_$(dep)))
+define unit_test
+$(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
+    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(OBJ)/profile.pb-c.o $(wildcard shim/*.h agent/*.h test/*.h)
+	@mkdir -p $(BUILD)/test
+	$$(call say,CC,$$@)
+	$(Q)$(CC) $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer -fsanitize=$(or $(call \
+	  comment,sanitizer,$(1)),address$(comma)undefined -fno-sanitize-recover=all) $(subst build/,$(BUILD)/,$(call \
+	  comment,flags,$(1))) $(INCLUDE) -I. -Iagent -Ishim -o $$@ $(1) \
+	  $(call comment,links,$(1)) -Wl,--start-group $(call unit_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group -pthread -lm
+UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
+endef
+$(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
+
+packages-%:
+	@scripts/install_packages $*
+
+test: packages-test
+	@$(MAKE) --no-print-directory all units
+	$(PYTHON) test/run.py $(TESTS)
+units: $(UNIT_TESTS)
+.PHONY: units
+
+check quick: all units
+	$(PYTHON) test/run.py $(or $(TESTS),unit_ tsan_ test_elf test_server test_heap_exact)
+
+bench: packages-test
+	@$(MAKE) --no-print-directory all
+	$(PYTHON) test/bench/run.py $(BENCH)
+
+soak: packages-test
+	@$(MAKE) --no-print-directory all units
+	SOAK=1 $(PYTHON) test/run.py $(TESTS)
+
+# The library's unit-tested parts are built with sanitizers by `make units`; this runs only those.
+asan: units
+	$(PYTHON) test/run.py unit_ tsan_
+
+# ---- for users --------------------------------------------------------------------------------------------------------------
+
+demo: packages-demo
+	@$(MAKE) --no-print-directory -s all
+	@scripts/demo
+
+install: all
+	install -D -m 755 $(LIB) $(DESTDIR)$(PREFIX)/lib/libpprofagent.so
+	install -D -m 755 scripts/pprofagent $(DESTDIR)$(PREFIX)/bin/pprofagent
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/lib/libpprofagent.so $(DESTDIR)$(PREFIX)/bin/pprofagent
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo 'make            builds $(LIB); the first time it fetches pinned sources (CIVETWEB_SRC=, GDB_SRC=: your own)'
+	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its heap; KEEP=1 leaves it running'
+	@echo 'make test       installs what is missing, builds, runs every test (TESTS="word ..." only those)'
+	@echo 'make check      the quick tests, on what is installed'
+	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
+	@echo 'make bench      side by side with peers; prints ratios'
+	@echo 'make soak       the slow do-no-harm suites'
+	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
+	@echo 'make clean      removes $(BUILD)/ (downloads stay in the cache)'

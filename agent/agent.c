@@ -1,0 +1,299 @@
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../shim/config.h"
+#include "../shim/thread_state.h"
+#include "agent_thread.h"
+#include "descriptor_table.h"
+#include "http_server.h"
+#include "listen_address.h"
+#include "log.h"
+
+#define MILLISECONDS INT64_C(1000000)
+enum {
+  START_DELAY_MILLISECONDS = 20, /* processes that end sooner (compilers' helpers, shell commands) pay for one thread and no more */
+  PAUSE_MILLISECONDS = 1000,
+  SERVER_IDLE_SECONDS = 30,      /* without a connection, after which only the admin thread is left */
+  /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not matter and no handler runs. */
+  WAKE_SIGNAL = SIGURG
+};
+
+enum admin_command { ADMIN_RUN, ADMIN_STOP };
+
+/* Written by host threads (seq_cst: each side writes its own word, then reads the other's), read by the admin thread. */
+static _Atomic uint32_t command;
+static _Atomic uint32_t admin_exists;
+static _Atomic int32_t admin_tid;
+static _Atomic uint32_t pause_depth;
+static _Atomic uint32_t main_has_exited;
+static _Atomic uint32_t host_threads_gone;
+static _Atomic uint32_t wakes_sent;
+static sigset_t main_thread_mask;
+static bool wanted;
+static pid_t owner; /* the process in which agent_start ran; a forked child has another pid and no agent thread */
+
+/* Written by the admin thread only. */
+static bool started_before;
+static struct listen_address address;
+static char off_reason[256] = "not started yet";
+static char address_text[160];
+static const char *isolation_fault;
+static _Atomic bool serving;
+static int64_t start_time_ns;
+static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
+
+static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout) {
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
+}
+
+static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
+
+/* Host thread: makes the admin thread look at its words again. */
+static void wake_admin(void) {
+  futex_wake(&command);
+  int32_t tid = atomic_load(&admin_tid);
+  atomic_fetch_add(&wakes_sent, 1);
+  if (tid) syscall(SYS_tgkill, owner, tid, WAKE_SIGNAL);
+}
+
+/* ---- the admin thread ----------------------------------------------------------------------------------------------------- */
+
+static void keep_reason(const char *text) {
+  snprintf(off_reason, sizeof(off_reason), "%s", text);
+  log_event("off: %s", text);
+}
+
+static int open_listener(void) {
+  char reason[256] = "";
+  if (address.size == 0 && !listen_address_parse(config.address, &address, reason, sizeof(reason))) {
+    keep_reason(reason);
+    return -1;
+  }
+  int listener = listen_address_open(&address, reason, sizeof(reason));
+  if (listener < 0) {
+    keep_reason(reason);
+    return -1;
+  }
+  listen_address_format(&address, address_text, sizeof(address_text));
+  if (address.port) {
+    log_event("listening on http://%s/debug/pprof/", address_text);
+  } else {
+    struct stat status;
+    if (lstat(address.socket.local.sun_path, &status) == 0) {
+      atomic_store(&socket_device, status.st_dev);
+      atomic_store(&socket_inode, status.st_ino);
+    }
+    log_event("listening on %s", address_text);
+  }
+  return listener;
+}
+
+/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever the number of threads. */
+static bool only_agent_threads_left(void) {
+  char text[1024];
+  int descriptor = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  ssize_t size = read(descriptor, text, sizeof(text) - 1);
+  close(descriptor);
+  if (size <= 0) return false;
+  text[size] = 0;
+  const char *at = strrchr(text, ')');
+  if (!at || at[1] != ' ' || at[2] != 'Z') return false;
+  at += 2;
+  for (int field = 3; field < 20 && at; field++) at = strchr(at + 1, ' '); /* proc(5): 3 is the state, 20 num_threads */
+  return at && strtoul(at, NULL, 10) <= agent_thread_count() + 1;
+}
+
+/* Waits for a connection, a command or the timeout; true when a connection waits on the listener (-1: do not look). */
+static bool wait_for_event(int listener, int wake, int timeout_ms) {
+  static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours to take, nor to spin on */
+  static uint32_t wakes_taken;
+  struct pollfd waits[2] = {{.fd = listener, .events = POLLIN}, {.fd = wake_is_noisy ? -1 : wake, .events = POLLIN}};
+  if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
+  wake_is_noisy = false;
+  int ready = poll(waits, 2, timeout_ms);
+  if (ready > 0 && waits[1].revents) {
+    struct signalfd_siginfo ignored;
+    uint32_t sent = atomic_load(&wakes_sent);
+    wake_is_noisy = sent == wakes_taken || read(wake, &ignored, sizeof(ignored)) <= 0;
+    wakes_taken = sent;
+  }
+  return ready > 0 && (waits[0].revents & POLLIN);
+}
+
+static void serve(int listener, int wake) {
+  bool running = false;
+  int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
+  while (!told_to_stop()) {
+    int timeout_ms = running ? SERVER_IDLE_SECONDS * 1000 : -1;
+    if (atomic_load(&main_has_exited)) {
+      if (only_agent_threads_left()) {
+        atomic_store(&host_threads_gone, 1);
+        futex_wake(&host_threads_gone);
+      }
+      timeout_ms = poll_ms;
+      if (poll_ms < 100) poll_ms += 5;
+    }
+    bool connection = wait_for_event(running ? -1 : listener, wake, timeout_ms);
+    if (told_to_stop()) break;
+    if (connection && !running) {
+      running = http_server_start(listener, address.port, config.origins);
+      if (!running) {
+        log_event("the HTTP server cannot start: no memory or no threads");
+        struct pollfd none = {.fd = wake, .events = POLLIN};
+        poll(&none, 1, 1000);
+      }
+    } else if (running &&
+               http_server_idle_since(agent_monotonic_nanoseconds() - SERVER_IDLE_SECONDS * 1000 * MILLISECONDS)) {
+      http_server_stop();
+      running = false;
+    }
+  }
+  if (running) http_server_stop();
+}
+
+static void admin_life(void) {
+  struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
+  if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
+  if (told_to_stop()) return;
+  bool log_to_stderr = strcmp(config.log, "stderr") == 0;
+  isolation_fault = descriptor_table_isolate(log_to_stderr);
+  /* setns into a mount namespace wants to be the only user of its root and working directory. */
+  bool own_directories = syscall(SYS_unshare, CLONE_FS) == 0;
+  log_open(config.log);
+  if (!started_before) {
+    for (uint32_t i = 0; i < config.fault_count; i++) log_event("%s", config.faults[i]);
+    if (isolation_fault) log_event("%s", isolation_fault);
+  }
+  started_before = true;
+  int listener = open_listener();
+  if (own_directories && address.port) {
+    if (syscall(SYS_chdir, "/") != 0) log_event("chdir: errno %d", errno); /* keep no file system busy */
+  }
+  if (listener >= 0) {
+    sigset_t wake_set;
+    sigemptyset(&wake_set);
+    sigaddset(&wake_set, WAKE_SIGNAL);
+    int wake = signalfd(-1, &wake_set, SFD_CLOEXEC | SFD_NONBLOCK);
+    atomic_store(&serving, true);
+    serve(listener, wake);
+    atomic_store(&serving, false);
+    close(listener);
+    if (wake >= 0) close(wake);
+    keep_reason("paused: the program changes its namespaces");
+  }
+  log_close();
+}
+
+static void *admin_main(void *argument) {
+  (void)argument;
+  do {
+    atomic_store(&admin_tid, (int32_t)syscall(SYS_gettid));
+    admin_life();
+    atomic_store(&admin_tid, 0);
+    if (!told_to_stop()) break; /* the listener could not be had: nothing to wait for */
+    atomic_store(&admin_exists, 0);
+    /* Resumed after the pause gave up waiting for this thread: carry on in place of a new one. */
+    uint32_t none = 0;
+    if (told_to_stop() || !atomic_compare_exchange_strong(&admin_exists, &none, 1)) return NULL;
+  } while (true);
+  atomic_store(&admin_exists, 0);
+  return NULL;
+}
+
+static void start_admin(void) {
+  uint32_t none = 0;
+  if (!atomic_compare_exchange_strong(&admin_exists, &none, 1)) return;
+  if (agent_thread_create(NULL, NULL, admin_main, NULL) != 0) {
+    atomic_store(&admin_exists, 0);
+    snprintf(off_reason, sizeof(off_reason), "the admin thread cannot be created");
+  }
+}
+
+/* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
+
+void agent_start(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  start_time_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+  owner = getpid();
+  wanted = strcmp(config.address, "off") != 0;
+  if (!wanted) {
+    snprintf(off_reason, sizeof(off_reason), "PPROFAGENT_ADDR=off");
+    return;
+  }
+  start_admin();
+}
+
+static bool has_agent(void) { return owner == getpid() && atomic_load(&admin_exists); }
+
+bool agent_pause(void) {
+  if (owner != getpid()) return true;
+  if (atomic_fetch_add(&pause_depth, 1) == 0) {
+    atomic_store(&command, ADMIN_STOP);
+    if (agent_thread_count() != 0) wake_admin();
+  }
+  return agent_thread_await(0, agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
+}
+
+void agent_resume(void) {
+  if (owner != getpid() || atomic_fetch_sub(&pause_depth, 1) != 1) return;
+  atomic_store(&command, ADMIN_RUN);
+  if (wanted) start_admin();
+}
+
+/* A thread made by the host's main thread, so that the host's descriptors are still open when its exit handlers run. */
+static void *exit_witness(void *argument) {
+  (void)argument;
+  while (!atomic_load(&host_threads_gone)) futex_wait(&host_threads_gone, 0, NULL);
+  atomic_store(&command, ADMIN_STOP);
+  wake_admin();
+  agent_thread_await(1, agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
+  thread_leave_agent((struct agent_section){0}); /* the host's exit handlers run on this thread */
+  pthread_sigmask(SIG_SETMASK, &main_thread_mask, NULL);
+  exit(0);
+}
+
+void agent_main_thread_exits(void) {
+  if (!has_agent() || atomic_exchange(&main_has_exited, 1)) return;
+  pthread_sigmask(SIG_SETMASK, NULL, &main_thread_mask);
+  if (agent_thread_create(NULL, NULL, exit_witness, NULL) == 0) {
+    wake_admin();
+  } else {
+    agent_pause(); /* never resumed: without agent threads the C library does the rest */
+  }
+}
+
+__attribute__((destructor)) static void remove_socket_file(void) {
+  struct stat status;
+  if (owner != getpid() || !atomic_load(&socket_inode)) return;
+  const char *path = address.socket.local.sun_path;
+  if (lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device)) {
+    unlink(path);
+  }
+}
+
+/* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */
+
+const char *agent_listen_address(void) { return address_text; }
+const char *agent_off_reason(void) { return atomic_load(&serving) ? NULL : off_reason; }
+const char *agent_descriptor_isolation(void) { return isolation_fault; }
+uint64_t agent_cpu_nanoseconds(void) { return agent_thread_cpu_nanoseconds(); }
+int64_t agent_start_time_nanoseconds(void) { return start_time_ns; }

@@ -1,0 +1,343 @@
+#include "civetweb_system.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent_thread.h"
+#include "log.h"
+
+#define SECONDS INT64_C(1000000000)
+enum {
+  HEAD_SECONDS = 5,            /* for a request's head, from the moment a worker reads it */
+  WRITE_GRACE_SECONDS = 20,
+  SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
+  LINGER_MILLISECONDS = 300,
+  LINGER_BYTES = 256 * 1024,
+  ACCEPT_RETRY_MILLISECONDS = 200
+};
+
+struct connection {
+  int64_t deadline_ns;       /* 0: the head's clock has not started */
+  int64_t response_start_ns; /* 0: no response yet */
+  size_t received, sent, linger_left;
+  bool open, late, done, cut_short;
+};
+
+static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor */
+static _Atomic unsigned connection_count;
+static _Atomic int64_t last_activity_ns;
+static int listener_descriptor = -1, adopted_listener = -1; /* ours and civetweb's duplicate; written before its threads start */
+static int interrupt_event = -1;
+static _Atomic bool interrupted;
+
+void civetweb_system_prepare(int listener) {
+  listener_descriptor = listener;
+  uint64_t ignored;
+  if (interrupt_event < 0) interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  while (interrupt_event >= 0 && read(interrupt_event, &ignored, sizeof(ignored)) > 0) {
+  }
+  atomic_store_explicit(&interrupted, false, memory_order_release);
+  atomic_store_explicit(&connection_count, 0, memory_order_release);
+  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+}
+
+void civetweb_system_interrupt(void) {
+  uint64_t one = 1;
+  atomic_store_explicit(&interrupted, true, memory_order_release);
+  ssize_t ignored = interrupt_event >= 0 ? write(interrupt_event, &one, sizeof(one)) : 0;
+  (void)ignored;
+}
+
+void civetweb_system_finish(void) {
+  for (int descriptor = 0; descriptor < CIVETWEB_DESCRIPTOR_MAX; descriptor++) {
+    if (!connections[descriptor].open) continue;
+    connections[descriptor].open = false;
+    close(descriptor);
+  }
+}
+
+bool civetweb_system_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_acquire); }
+unsigned civetweb_connection_count(void) { return atomic_load_explicit(&connection_count, memory_order_acquire); }
+int64_t civetweb_last_activity(void) { return atomic_load_explicit(&last_activity_ns, memory_order_relaxed); }
+
+static struct connection *connection_of(int descriptor) {
+  return descriptor >= 0 && descriptor < CIVETWEB_DESCRIPTOR_MAX ? &connections[descriptor] : NULL;
+}
+
+/* The number of nanoseconds that the connection may still wait; sets late when there are none. */
+static int64_t time_left(int descriptor, struct connection *connection) {
+  int64_t now = agent_monotonic_nanoseconds();
+  if (connection->deadline_ns == 0) connection->deadline_ns = now + HEAD_SECONDS * SECONDS;
+  int64_t end = connection->deadline_ns;
+  if (connection->response_start_ns && !connection->done) {
+    int unread = 0; /* megabytes may wait in the socket's buffer: they are not the client's merit */
+    if (ioctl(descriptor, SIOCOUTQ, &unread) != 0 || (size_t)unread > connection->sent) unread = 0;
+    int64_t fair = (WRITE_GRACE_SECONDS + (int64_t)((connection->sent - (size_t)unread) / SLOWEST_CLIENT)) * SECONDS;
+    if (connection->response_start_ns + fair < end) end = connection->response_start_ns + fair;
+  }
+  if (end <= now) connection->late = true;
+  return end - now;
+}
+
+static int to_milliseconds(int64_t nanoseconds) {
+  if (nanoseconds <= 0) return 0;
+  int64_t milliseconds = (nanoseconds + 999999) / 1000000;
+  return milliseconds > 1000000 ? 1000000 : (int)milliseconds;
+}
+
+void civetweb_connection_allow_until(int descriptor, int64_t deadline_ns) {
+  struct connection *connection = connection_of(descriptor);
+  if (connection) connection->deadline_ns = deadline_ns;
+}
+
+void civetweb_connection_responding(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  if (!connection || connection->response_start_ns) return;
+  connection->response_start_ns = agent_monotonic_nanoseconds();
+  connection->deadline_ns = INT64_MAX;
+}
+
+void civetweb_connection_done(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  if (!connection || connection->done) return;
+  connection->done = true;
+  connection->deadline_ns = agent_monotonic_nanoseconds() + LINGER_MILLISECONDS * INT64_C(1000000);
+  connection->linger_left = LINGER_BYTES;
+}
+
+bool civetweb_connection_responded(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection && connection->response_start_ns;
+}
+
+size_t civetweb_connection_received(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection ? connection->received : 0;
+}
+
+bool civetweb_connection_late(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection && connection->late;
+}
+
+bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
+  for (;;) {
+    int64_t left = deadline_ns - agent_monotonic_nanoseconds();
+    if (civetweb_system_interrupted()) return false;
+    if (left <= 0) return true;
+    struct pollfd waits[2] = {{.fd = descriptor, .events = POLLRDHUP}, {.fd = interrupt_event, .events = POLLIN}};
+    int ready = poll(waits, 2, to_milliseconds(left));
+    if (ready < 0 && errno != EINTR) return false;
+    if (ready > 0 && (waits[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))) return false;
+  }
+}
+
+void civetweb_connection_cut_short(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  if (connection) connection->cut_short = true;
+}
+
+/* ---- what civetweb calls -------------------------------------------------------------------------------------------------- */
+
+int civetweb_socket(int domain, int type, int protocol) {
+  (void)domain, (void)type, (void)protocol;
+  return adopted_listener = fcntl(listener_descriptor, F_DUPFD_CLOEXEC, 3);
+}
+
+int civetweb_bind(int descriptor, const struct sockaddr *address, socklen_t size) {
+  (void)descriptor, (void)address, (void)size;
+  return 0;
+}
+
+int civetweb_listen(int descriptor, int backlog) {
+  (void)descriptor, (void)backlog;
+  return 0;
+}
+
+static void fill_loopback(struct sockaddr *address, socklen_t *size, unsigned port) {
+  struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  memcpy(address, &loopback, *size < sizeof(loopback) ? *size : sizeof(loopback));
+  *size = sizeof(loopback);
+}
+
+int civetweb_getsockname(int descriptor, struct sockaddr *address, socklen_t *size) {
+  (void)descriptor;
+  fill_loopback(address, size, 1);
+  return 0;
+}
+
+static void turn_away(int descriptor) {
+  static const char text[] =
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+      "Cache-Control: no-store\r\nX-Go-Pprof: 1\r\nContent-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n";
+  send(descriptor, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+  close(descriptor);
+}
+
+int civetweb_accept(int listener, struct sockaddr *address, socklen_t *size) {
+  int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (descriptor < 0) {
+    /* Out of descriptors or memory, the connection stays in the queue and poll() says so at once: wait, not spin. */
+    if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+      struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
+      poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
+    }
+    return -1;
+  }
+  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  if (descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX) {
+    turn_away(descriptor);
+    errno = EAGAIN;
+    return -1;
+  }
+  atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
+  connections[descriptor] = (struct connection){.open = true};
+  fill_loopback(address, size, (unsigned)descriptor);
+  return descriptor;
+}
+
+int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms);
+ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags);
+
+/* Closing a socket with unread bytes resets the connection, and the client may then lose the answer: read for a moment. */
+static void linger(int descriptor, struct connection *connection) {
+  char ignored[4096];
+  civetweb_connection_done(descriptor);
+  while (civetweb_recv(descriptor, ignored, sizeof(ignored), 0) != 0) {
+    struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+    if (time_left(descriptor, connection) <= 0 || connection->linger_left == 0) return;
+    if (civetweb_poll(&wait, 1, LINGER_MILLISECONDS) <= 0 || civetweb_system_interrupted()) return;
+    if (!(wait.revents & POLLIN)) return;
+  }
+}
+
+/* civetweb closes a connection by way of shutdown, and nothing else. */
+int civetweb_shutdown(int descriptor, int how) {
+  struct connection *connection = connection_of(descriptor);
+  int result = shutdown(descriptor, how);
+  if (connection && connection->open) {
+    if (connection->cut_short) linger(descriptor, connection);
+    connection->open = false;
+    atomic_fetch_sub_explicit(&connection_count, 1, memory_order_acq_rel);
+    atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  }
+  return result;
+}
+
+/* civetweb polls one descriptor at a time: the listener or a connection. */
+int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
+  struct pollfd both[2] = {waits[0], {.fd = interrupt_event, .events = POLLIN}};
+  struct connection *connection = waits[0].fd == adopted_listener ? NULL : connection_of(waits[0].fd);
+  (void)count;
+  if (connection) {
+    int64_t left = time_left(waits[0].fd, connection);
+    if (left <= 0) {
+      errno = ETIMEDOUT;
+      return -1;
+    }
+    if (timeout_ms < 0 || to_milliseconds(left) < timeout_ms) timeout_ms = to_milliseconds(left);
+  }
+  int ready = poll(both, 2, timeout_ms);
+  waits[0].revents = both[0].revents;
+  if (ready <= 0) return ready;
+  return both[0].revents ? 1 : 0;
+}
+
+ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
+  struct connection *connection = connection_of(descriptor);
+  if (connection && (time_left(descriptor, connection) <= 0 || (connection->done && connection->linger_left == 0))) {
+    errno = ETIMEDOUT;
+    return -1;
+  }
+  ssize_t received = recv(descriptor, buffer, size, flags | MSG_DONTWAIT);
+  if (connection && received > 0) {
+    connection->received += (size_t)received;
+    size_t left = connection->linger_left;
+    if (connection->done) connection->linger_left -= (size_t)received < left ? (size_t)received : left;
+  }
+  return received;
+}
+
+ssize_t civetweb_send(int descriptor, const void *buffer, size_t size, int flags) {
+  struct connection *connection = connection_of(descriptor);
+  if (connection && time_left(descriptor, connection) <= 0) {
+    errno = EPIPE;
+    return -1;
+  }
+  ssize_t sent = send(descriptor, buffer, size, flags | MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (connection && sent > 0) connection->sent += (size_t)sent;
+  return sent;
+}
+
+int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+  return agent_thread_create(thread, attributes, start, argument);
+}
+
+/* SIGPIPE stays as the host has it: agent threads block it, and every send says MSG_NOSIGNAL. */
+int civetweb_sigaction(int number, const struct sigaction *action, struct sigaction *old) {
+  (void)number, (void)action, (void)old;
+  return 0;
+}
+
+/* The thread-specific value is of use to Lua and to Windows only; pthread keys are the host's. */
+int civetweb_pthread_key_create(pthread_key_t *key, void (*destructor)(void *)) {
+  (void)destructor;
+  *key = 0;
+  return 0;
+}
+int civetweb_pthread_key_delete(pthread_key_t key) { return (void)key, 0; }
+void *civetweb_pthread_getspecific(pthread_key_t key) { return (void)key, NULL; }
+int civetweb_pthread_setspecific(pthread_key_t key, const void *value) { return (void)key, (void)value, 0; }
+
+char *civetweb_strerror(int error) {
+  (void)error;
+  return "system call failed"; /* strerror translates, which allocates */
+}
+
+/* Nothing that the server does needs a date, and gmtime reads the time zone's file once. */
+struct tm *civetweb_gmtime(const time_t *when) { return (void)when, NULL; }
+
+int civetweb_getnameinfo(const struct sockaddr *address, socklen_t address_size, char *host, socklen_t host_size, char *service,
+                         socklen_t service_size, int flags) {
+  (void)address, (void)address_size, (void)service, (void)service_size, (void)flags;
+  snprintf(host, host_size, "127.0.0.1");
+  return 0;
+}
+
+/* Of code that is linked in and never runs: its HTTP client, its change of user. */
+int civetweb_getaddrinfo(const char *host, const char *service, const void *hints, void *out) {
+  (void)host, (void)service, (void)hints, (void)out;
+  return -1;
+}
+void civetweb_freeaddrinfo(void *list) { (void)list; }
+void *civetweb_getpwnam(const char *name) { return (void)name, NULL; }
+int civetweb_setuid(uid_t id) { return (void)id, -1; }
+int civetweb_setgid(gid_t id) { return (void)id, -1; }
+int civetweb_setgroups(size_t count, const gid_t *list) { return (void)count, (void)list, -1; }
+int civetweb_connect(int descriptor, const struct sockaddr *address, socklen_t size) {
+  (void)descriptor, (void)address, (void)size;
+  return -1;
+}
+
+/* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls it. */
+void civetweb_log(const char *format, va_list arguments) {
+  char text[512];
+  vsnprintf(text, sizeof(text), format, arguments);
+  log_event("http: %s", text);
+}

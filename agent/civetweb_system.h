@@ -1,0 +1,46 @@
+/* What civetweb takes for the operating system. The Makefile redirects its calls to civetweb_* functions (objcopy --redefine-sym), so
+ * that it cannot change signal dispositions, start threads of its own kind, take pthread keys, look names up, log, spin at EMFILE,
+ * or wait on a slow client for ever.
+ *
+ * civetweb believes that it listens on 127.0.0.1. Each accept tells it a descriptor number as the client's port: that is how a request
+ * finds its connection. Context: agent threads; a connection belongs to one thread at a time: the acceptor, then one worker.
+ */
+#ifndef AGENT_CIVETWEB_SYSTEM_H
+#define AGENT_CIVETWEB_SYSTEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+  CIVETWEB_DESCRIPTOR_MAX = 256, /* connections on higher descriptors are refused */
+  CIVETWEB_CONNECTION_MAX = 40   /* being served or queued; more are told 503 at once */
+};
+
+/* The listening socket that civetweb adopts at its next start, and its stop signal. */
+void civetweb_system_prepare(int listener);
+/* Wakes every thread that waits in one of the calls below, until the next prepare. */
+void civetweb_system_interrupt(void);
+bool civetweb_system_interrupted(void);
+/* After civetweb has stopped: closes accepted connections that were still in its queue, which it forgets. */
+void civetweb_system_finish(void);
+
+unsigned civetweb_connection_count(void);
+int64_t civetweb_last_activity(void); /* CLOCK_MONOTONIC of the last accept or close */
+
+/* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline for its request's head. */
+void civetweb_connection_allow_until(int connection, int64_t deadline_ns); /* for reads and writes; INT64_MAX: no limit */
+/* From the first byte of a response on: the client must take it at a least rate, after a grace time. */
+void civetweb_connection_responding(int connection);
+/* The response is complete: what the client still sends is read for a moment only, so that closing does not reset the connection. */
+void civetweb_connection_done(int connection);
+/* The request was answered before all of it was read. */
+void civetweb_connection_cut_short(int connection);
+bool civetweb_connection_responded(int connection);
+size_t civetweb_connection_received(int connection);
+bool civetweb_connection_late(int connection); /* a deadline was the reason for the last failure */
+
+/* Sleeps until deadline_ns; false as soon as the client has hung up or the server stops. */
+bool civetweb_connection_wait(int connection, int64_t deadline_ns);
+
+#endif

@@ -1,0 +1,13 @@
+/* A descriptor table of the agent's own. The host's numbers, its closefrom() and its descriptor limits are not touched by what the
+ * agent opens, and the agent keeps none of the host's files, pipes or sockets open.
+ * Context: the admin thread, once, before it opens anything; threads that it starts share its table. */
+#ifndef AGENT_DESCRIPTOR_TABLE_H
+#define AGENT_DESCRIPTOR_TABLE_H
+
+#include <stdbool.h>
+
+/* Leaves the host's table for an empty one with 0, 1 and 2 on /dev/null; keep_stderr leaves 2 as it is.
+ * NULL: done. Otherwise the agent still shares the host's table, nothing was closed, and this says why. */
+const char *descriptor_table_isolate(bool keep_stderr);
+
+#endif

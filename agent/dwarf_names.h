@@ -1,0 +1,27 @@
+/* Function, file and line of the addresses of one object file, by libbacktrace's DWARF reader (dwarf.c alone: we find, read and
+ * check the sections ourselves). Context: agent threads; locks: the caller's (one thread per region).
+ */
+#ifndef AGENT_DWARF_NAMES_H
+#define AGENT_DWARF_NAMES_H
+
+#include "elf_file.h"
+
+struct dwarf_names;
+
+struct dwarf_frame {
+  const char *name;     /* linkage name where the compiler gave one, else the plain name; or NULL */
+  const char *filename; /* or NULL */
+  uint32_t line;
+};
+
+enum { DWARF_MAX_FRAMES = 64 }; /* inlined functions at one address; of deeper ones the outermost are kept */
+
+/* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names. NULL: there are none, or
+ * (malformed set, or the region exhausted) they cannot be read. */
+struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate, bool *malformed);
+
+/* Fills frames, innermost first, and returns how many; the last is the function that is not inlined. 0: nothing is known. The
+ * strings live as long as the region. */
+size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]);
+
+#endif

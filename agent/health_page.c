@@ -1,0 +1,191 @@
+/* /debug/pprof/health: everything that the agent knows about itself, as JSON. */
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "../shim/config.h"
+#include "../shim/counters.h"
+#include "../shim/heap_status.h"
+#include "../shim/heap_table.h"
+#include "../shim/module_registry.h"
+#include "../shim/stack_table.h"
+#include "agent.h"
+#include "agent_memory.h"
+#include "agent_thread.h"
+#include "heap_profile.h"
+#include "process_info.h"
+#include "routes.h"
+#include "symbolizer.h"
+#include "version.h"
+
+/* Members of one object after the other; the caller opens and closes it. */
+struct json {
+  struct text_sink *text;
+  bool first;
+};
+
+static void key(struct json *json, const char *name) {
+  if (!json->first) text_sink_text(json->text, ",");
+  json->first = false;
+  text_sink_json(json->text, name);
+  text_sink_text(json->text, ":");
+}
+
+static void open_object(struct json *json, const char *name) {
+  key(json, name);
+  text_sink_text(json->text, "{");
+  json->first = true;
+}
+
+static void close_object(struct json *json) {
+  text_sink_text(json->text, "}");
+  json->first = false;
+}
+
+static void number(struct json *json, const char *name, uint64_t value) {
+  key(json, name);
+  text_sink_format(json->text, "%" PRIu64, value);
+}
+
+static void seconds(struct json *json, const char *name, uint64_t milliseconds) {
+  key(json, name);
+  text_sink_format(json->text, "%" PRIu64 ".%03" PRIu64, milliseconds / 1000, milliseconds % 1000);
+}
+
+static void string(struct json *json, const char *name, const char *value) { /* NULL: null */
+  key(json, name);
+  if (value) text_sink_json(json->text, value);
+  else text_sink_text(json->text, "null");
+}
+
+static void boolean(struct json *json, const char *name, bool value) {
+  key(json, name);
+  text_sink_text(json->text, value ? "true" : "false");
+}
+
+static void write_process(struct json *json) {
+  struct process_identity process;
+  struct process_memory memory;
+  process_identity_read(&process);
+  process_memory_read(&memory);
+  open_object(json, "process");
+  number(json, "pid", (uint64_t)process.pid);
+  string(json, "name", process.comm);
+  seconds(json, "uptime_seconds", (uint64_t)(process.uptime_seconds * 1000));
+  number(json, "rss_bytes", memory.rss_bytes);
+  number(json, "max_rss_bytes", memory.max_rss_bytes);
+  string(json, "allocator", heap_allocator_path());
+  close_object(json);
+}
+
+static void write_profiles(struct json *json) {
+  size_t count;
+  const struct route *routes = routes_all(&count);
+  open_object(json, "profiles");
+  for (size_t i = 0; i < count; i++) {
+    const char *off = route_off_reason(&routes[i]);
+    if (!routes[i].is_profile && !off) continue; /* cmdline, symbol, health: always there */
+    open_object(json, routes[i].name);
+    boolean(json, "on", !off);
+    if (off) string(json, "reason", off);
+    if (routes[i].count) number(json, "count", routes[i].count());
+    close_object(json);
+  }
+  close_object(json);
+}
+
+static void write_config(struct json *json) {
+  static const char *const children[] = {[CHILDREN_ALL] = "all", [CHILDREN_FORK] = "fork", [CHILDREN_NONE] = "none"};
+  open_object(json, "config");
+  string(json, "address", config.address);
+  number(json, "memprofilerate", config.memprofile_rate);
+  number(json, "blockprofilerate", config.blockprofile_rate);
+  number(json, "mutexprofilefraction", config.mutexprofile_fraction);
+  number(json, "cpuprofilerate", config.cpuprofile_rate);
+  string(json, "children", children[config.children]);
+  string(json, "log", config.log);
+  string(json, "allow_uids", config.allow_uids);
+  string(json, "origins", config.origins);
+  key(json, "faults");
+  text_sink_text(json->text, "[");
+  for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) {
+    if (i > 0) text_sink_text(json->text, ",");
+    text_sink_json(json->text, config.faults[i]);
+  }
+  text_sink_text(json->text, "]");
+  close_object(json);
+}
+
+static void write_losses(struct json *json) {
+  struct symbolizer_counters symbols;
+  symbolizer_read_counters(&symbols);
+  open_object(json, "losses");
+#define X(identifier, meaning) number(json, #identifier, atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
+  SHIM_LOSS_COUNTERS(X)
+#undef X
+#define X(identifier, meaning) number(json, #identifier, symbols.identifier);
+  SYMBOLIZER_LOSS_COUNTERS(X)
+#undef X
+  close_object(json);
+}
+
+static void write_table(struct json *json, const char *name, uint64_t used, uint64_t limit) {
+  open_object(json, name);
+  number(json, "used", used);
+  if (limit) number(json, "limit", limit);
+  close_object(json);
+}
+
+static void write_tables(struct json *json) {
+  open_object(json, "tables");
+  write_table(json, "stacks", stack_table_count(), stack_table_limit());
+  write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit());
+  write_table(json, "heap_live", heap_live_count(), heap_live_limit());
+  write_table(json, "modules", module_registry_count(), 0);
+  close_object(json);
+}
+
+static void write_heap(struct json *json) {
+  struct heap_totals totals;
+  heap_totals_read(&totals);
+  open_object(json, "heap_estimate");
+  number(json, "alloc_objects", (uint64_t)totals.alloc_objects);
+  number(json, "alloc_bytes", (uint64_t)totals.alloc_bytes);
+  number(json, "inuse_objects", (uint64_t)totals.inuse_objects);
+  number(json, "inuse_bytes", (uint64_t)totals.inuse_bytes);
+  close_object(json);
+}
+
+static void write_agent(struct json *json) {
+  uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes(), allocator = agent_memory_bytes();
+  open_object(json, "agent");
+  string(json, "listen_address", agent_listen_address());
+  string(json, "off_reason", agent_off_reason());
+  string(json, "descriptor_isolation", agent_descriptor_isolation());
+  number(json, "threads", agent_thread_count());
+  seconds(json, "cpu_seconds", agent_cpu_nanoseconds() / 1000000);
+  open_object(json, "memory_bytes");
+  number(json, "stack_table", stack_table_bytes());
+  number(json, "heap_tables", heap_table_bytes());
+  number(json, "module_registry", module_registry_bytes());
+  number(json, "allocator", allocator);
+  number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
+  number(json, "total", tables + allocator);
+  close_object(json);
+  close_object(json);
+}
+
+bool health_page_write(struct text_sink *text) {
+  struct json json = {text, true};
+  text_sink_text(text, "{");
+  string(&json, "version", PPROFAGENT_VERSION);
+  write_process(&json);
+  write_profiles(&json);
+  write_losses(&json);
+  write_tables(&json);
+  write_heap(&json);
+  write_agent(&json);
+  write_config(&json);
+  text_sink_text(text, "}\n");
+  return text_sink_end(text);
+}

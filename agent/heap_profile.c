@@ -1,0 +1,161 @@
+#include "heap_profile.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "../shim/config.h"
+#include "../shim/counters.h"
+#include "../shim/heap_table.h"
+#include "agent_memory.h"
+#include "profile_builder.h"
+#include "sampling_scale.h"
+
+struct heap_snapshot {
+  int64_t time_nanos;
+  uint32_t count; /* buckets[i] is bucket number i + 1 */
+  struct heap_bucket_view buckets[];
+};
+
+static int64_t wall_clock(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+struct heap_snapshot *heap_snapshot_take(void) {
+  uint32_t count = heap_bucket_count();
+  struct heap_snapshot *snapshot = agent_malloc(sizeof *snapshot + (size_t)count * sizeof snapshot->buckets[0]);
+  if (!snapshot) return NULL;
+  snapshot->time_nanos = wall_clock();
+  snapshot->count = count;
+  for (uint32_t i = 0; i < count; i++)
+    if (!heap_bucket_read(i + 1, &snapshot->buckets[i])) memset(&snapshot->buckets[i], 0, sizeof snapshot->buckets[i]);
+  return snapshot;
+}
+
+void heap_snapshot_release(struct heap_snapshot *snapshot) { agent_free(snapshot); }
+
+struct bucket_change {
+  double allocs, inuse; /* sampled allocations; exact, being below 2^53 */
+};
+
+static struct bucket_change change_of(const struct heap_snapshot *before, const struct heap_snapshot *now, uint32_t i) {
+  const struct heap_bucket_view *b = &now->buckets[i];
+  int64_t allocs = (int64_t)b->allocs, inuse = (int64_t)(b->allocs - b->frees);
+  if (before && i < before->count) {
+    const struct heap_bucket_view *a = &before->buckets[i];
+    allocs -= (int64_t)a->allocs;
+    inuse -= (int64_t)(a->allocs - a->frees);
+  }
+  return (struct bucket_change){(double)allocs, (double)inuse};
+}
+
+/* The one rate of all buckets (the configured one when there is none); *mixed when they differ. */
+static uint64_t common_rate(const struct heap_snapshot *now, bool *mixed) {
+  uint64_t rate = 0;
+  bool seen = false;
+  *mixed = false;
+  for (uint32_t i = 0; i < now->count; i++) {
+    const struct heap_bucket_view *b = &now->buckets[i];
+    if (b->allocs == 0) continue;
+    *mixed = *mixed || (seen && b->rate != rate);
+    rate = b->rate;
+    seen = true;
+  }
+  return seen ? rate : config.memprofile_rate;
+}
+
+/* Samples that were lost make every figure of the profile too small: the profile itself says so. */
+static bool add_loss_comments(struct profile *profile) {
+  enum { LINE = 192 };
+  static const struct {
+    const char *name, *meaning;
+    _Atomic uint64_t *counter;
+  } losses[] = {
+#define X(identifier, meaning) {#identifier, meaning, &shim_counters.identifier},
+      SHIM_LOSS_COUNTERS(X)
+#undef X
+  };
+  enum { COUNT = sizeof losses / sizeof *losses };
+  const char **lines = profile_alloc(profile, COUNT * sizeof *lines);
+  if (!lines) return false;
+  profile->comments = lines;
+  for (size_t i = 0; i < COUNT; i++) {
+    unsigned long long lost = atomic_load_explicit(losses[i].counter, memory_order_relaxed);
+    if (lost == 0 || strncmp(losses[i].name, "heap_lost_", 10) != 0) continue;
+    char *line = profile_alloc(profile, LINE);
+    if (!line) return false;
+    snprintf(line, LINE, "%llu %s", lost, losses[i].meaning);
+    lines[profile->comment_count++] = line;
+  }
+  return true;
+}
+
+static struct heap_totals round_totals(const double *totals) {
+  return (struct heap_totals){sampling_round(totals[0]), sampling_round(totals[1]), sampling_round(totals[2]),
+                              sampling_round(totals[3])};
+}
+
+static bool add_trailer(struct profile *profile, const double *totals, bool mixed) {
+  struct heap_totals rounded = round_totals(totals);
+  char *text = profile_alloc(profile, MEMSTATS_MAX);
+  if (!text) return false;
+  memstats_render(&rounded, mixed, text, MEMSTATS_MAX);
+  profile->text_trailer = text;
+  return true;
+}
+
+static void describe(struct profile *profile, const struct heap_snapshot *before, const struct heap_snapshot *now) {
+  static const struct profile_value_type types[4] = {
+      {"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
+  memcpy(profile->value_types, types, sizeof types);
+  profile->period_type = (struct profile_value_type){"space", "bytes"};
+  if (strcmp(profile->name, "allocs") == 0) profile->default_sample_type = "alloc_space";
+  profile->time_nanos = now->time_nanos;
+  if (before) profile->duration_nanos = now->time_nanos - before->time_nanos;
+}
+
+struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before, const struct heap_snapshot *now,
+                                   enum heap_profile_form form) {
+  struct profile_builder *builder = profile_builder_open(name, 4);
+  if (!builder) return NULL;
+  struct profile *profile = profile_builder_profile(builder);
+  describe(profile, before, now);
+  bool mixed;
+  uint64_t rate = common_rate(now, &mixed);
+  bool scaled = form == HEAP_PROFILE_SCALED || mixed;
+  if (form == HEAP_PROFILE_SCALED) profile->period = (int64_t)config.memprofile_rate;
+  else profile->period = mixed ? 1 : (int64_t)rate;
+
+  double totals[4] = {0};
+  for (uint32_t i = 0; i < now->count; i++) {
+    const struct heap_bucket_view *b = &now->buckets[i];
+    struct bucket_change change = change_of(before, now, i);
+    if (change.allocs == 0 && change.inuse == 0) continue;
+    double estimate = sampling_scale(b->size, b->rate), size = (double)b->size, factor = scaled ? estimate : 1;
+    double values[4] = {change.allocs * factor, change.allocs * factor * size, change.inuse * factor, change.inuse * factor * size};
+    for (int v = 0; v < 4; v++) totals[v] += scaled ? values[v] : values[v] * estimate;
+    if (!profile_builder_add(builder, b->stack, "bytes", "bytes", (int64_t)b->size, values)) break; /* finish gives NULL */
+  }
+  profile = profile_builder_finish(builder);
+  if (profile && !(add_loss_comments(profile) && (form == HEAP_PROFILE_SCALED || add_trailer(profile, totals, mixed)))) {
+    profile_release(profile);
+    profile = NULL;
+  }
+  return profile;
+}
+
+void heap_totals_read(struct heap_totals *out) {
+  double totals[4] = {0};
+  struct heap_bucket_view b;
+  for (uint32_t i = 1, count = heap_bucket_count(); i <= count; i++) {
+    if (!heap_bucket_read(i, &b)) continue;
+    double scale = sampling_scale(b.size, b.rate), allocs = (double)b.allocs * scale, inuse = (double)(b.allocs - b.frees) * scale;
+    totals[0] += allocs;
+    totals[1] += allocs * (double)b.size;
+    totals[2] += inuse;
+    totals[3] += inuse * (double)b.size;
+  }
+  *out = round_totals(totals);
+}

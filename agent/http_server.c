@@ -1,0 +1,345 @@
+#include "http_server.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent_memory.h"
+#include "agent_thread.h"
+#include "civetweb.h"
+#include "civetweb_system.h"
+#include "host_check.h"
+#include "log.h"
+
+enum {
+  HEAD_SIZE_MAX = 8 * 1024,         /* request line and headers */
+  BODY_SIZE_MAX = 1024 * 1024,      /* go tool pprof posts all addresses of a profile at once */
+  BODY_SECONDS = 10,
+  RESPONSE_BUFFER_SIZE = 8 * 1024
+};
+
+struct http_response {
+  struct mg_connection *connection;
+  int descriptor;
+  bool head_only, chunked, begun, ended, failed;
+  const char *origin; /* CORS */
+  size_t buffered;
+  char buffer[RESPONSE_BUFFER_SIZE];
+};
+
+static struct mg_context *context; /* admin thread only */
+static struct host_check_rules rules;
+
+const char *http_request_header(const struct http_request *request, const char *name) {
+  return mg_get_header(request->response->connection, name);
+}
+
+/* ---- responses ------------------------------------------------------------------------------------------------------------ */
+
+static bool send_bytes(struct http_response *response, const void *bytes, size_t size) {
+  const char *at = bytes;
+  while (size && !response->failed) {
+    size_t piece = size < 1 << 20 ? size : 1 << 20;
+    int sent = mg_write(response->connection, at, piece);
+    if (sent <= 0 || (size_t)sent != piece) response->failed = true;
+    at += piece;
+    size -= piece;
+  }
+  return !response->failed;
+}
+
+static bool flush(struct http_response *response) {
+  if (response->buffered == 0) return !response->failed;
+  if (response->chunked) {
+    char size_line[24];
+    int length = snprintf(size_line, sizeof(size_line), "%zx\r\n", response->buffered);
+    send_bytes(response, size_line, (size_t)length);
+  }
+  send_bytes(response, response->buffer, response->buffered);
+  if (response->chunked) send_bytes(response, "\r\n", 2);
+  response->buffered = 0;
+  return !response->failed;
+}
+
+static const char *reason_phrase(int status) {
+  switch (status) {
+    case 200: return "OK";
+    case 204: return "No Content";
+    case 301: return "Moved Permanently";
+    case 400: return "Bad Request";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 411: return "Length Required";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 431: return "Request Header Fields Too Large";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    default: return status >= 500 ? "Internal Server Error" : "Status";
+  }
+}
+
+bool http_respond_begin(struct http_response *response, int status, const char *content_type, const char *extra_headers,
+                        long long content_length) {
+  if (response->begun) return false;
+  response->begun = true;
+  const char *version = mg_get_request_info(response->connection)->http_version;
+  response->chunked = content_length < 0 && !response->head_only && version && strcmp(version, "1.1") == 0;
+  char head[2048], length_header[64] = "", origin_header[256] = "";
+  if (content_length >= 0) snprintf(length_header, sizeof(length_header), "Content-Length: %lld\r\n", content_length);
+  if (response->origin) {
+    snprintf(origin_header, sizeof(origin_header), "Access-Control-Allow-Origin: %.190s\r\nVary: Origin\r\n", response->origin);
+  }
+  int size = snprintf(head, sizeof(head),
+                      "HTTP/1.1 %d %s\r\n%s%s%sX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%s%s%s%s"
+                      "Connection: close\r\n\r\n",
+                      status, reason_phrase(status), content_type ? "Content-Type: " : "", content_type ? content_type : "",
+                      content_type ? "\r\n" : "", response->origin ? "" : "Cross-Origin-Resource-Policy: same-origin\r\n",
+                      origin_header, extra_headers ? extra_headers : "", length_header);
+  if (size < 0 || (size_t)size >= sizeof(head)) {
+    response->failed = true;
+    return false;
+  }
+  if (response->chunked) { /* the last header line, before the blank one */
+    static const char encoding[] = "Transfer-Encoding: chunked\r\n\r\n";
+    if ((size_t)size + sizeof(encoding) > sizeof(head)) return response->failed = true, false;
+    memcpy(head + size - 2, encoding, sizeof(encoding));
+    size += (int)sizeof(encoding) - 3;
+  }
+  civetweb_connection_responding(response->descriptor);
+  return send_bytes(response, head, (size_t)size);
+}
+
+bool http_respond_write(struct http_response *response, const void *bytes, size_t size) {
+  if (!response->begun || response->ended || response->failed) return false;
+  if (civetweb_system_interrupted()) return response->failed = true, false;
+  if (response->head_only) return true;
+  const char *from = bytes;
+  while (size) {
+    size_t room = sizeof(response->buffer) - response->buffered, piece = size < room ? size : room;
+    memcpy(response->buffer + response->buffered, from, piece);
+    response->buffered += piece;
+    from += piece;
+    size -= piece;
+    if (response->buffered == sizeof(response->buffer) && !flush(response)) return false;
+  }
+  return true;
+}
+
+bool http_respond_end(struct http_response *response) {
+  if (response->begun && !response->ended) {
+    response->ended = true;
+    flush(response);
+    if (response->chunked) send_bytes(response, "0\r\n\r\n", 5);
+    civetweb_connection_done(response->descriptor);
+  }
+  return !response->failed;
+}
+
+static void respond_error(struct http_response *response, int status, const char *text, const char *extra) {
+  char headers[128];
+  snprintf(headers, sizeof(headers), "X-Go-Pprof: 1\r\n%s", extra ? extra : "");
+  size_t length = strlen(text);
+  if (!http_respond_begin(response, status, "text/plain; charset=utf-8", headers, (long long)length + 1)) return;
+  http_respond_write(response, text, length);
+  http_respond_write(response, "\n", 1);
+  http_respond_end(response);
+}
+
+void http_respond_error(struct http_response *response, int status, const char *text) {
+  respond_error(response, status, text, NULL);
+}
+
+bool http_wait(struct http_response *response, int64_t deadline_ns) {
+  return civetweb_connection_wait(response->descriptor, deadline_ns);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------------- */
+
+static void response_init(struct http_response *response, struct mg_connection *connection, const struct mg_request_info *info) {
+  memset(response, 0, offsetof(struct http_response, buffer));
+  response->connection = connection;
+  response->descriptor = info->remote_port; /* civetweb_system.h */
+  response->head_only = info->request_method && strcmp(info->request_method, "HEAD") == 0;
+}
+
+static bool may_post(const char *path) {
+  static const char symbol[] = "/debug/pprof/symbol";
+  size_t length = strlen(path);
+  return length >= sizeof(symbol) - 1 && strcmp(path + length - (sizeof(symbol) - 1), symbol) == 0;
+}
+
+/* The body, NUL-terminated, from agent memory; NULL: a response with the reason has been sent. */
+static char *read_body(struct http_response *response, const struct mg_request_info *info, size_t *size) {
+  if (info->content_length > BODY_SIZE_MAX) {
+    http_respond_error(response, 413, "request body too large");
+    return NULL;
+  }
+  civetweb_connection_allow_until(response->descriptor, agent_monotonic_nanoseconds() + BODY_SECONDS * INT64_C(1000000000));
+  const char *expect = mg_get_header(response->connection, "Expect");
+  if (expect && *expect == '1') mg_write(response->connection, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+  size_t capacity = info->content_length >= 0 ? (size_t)info->content_length + 1 : 4096, used = 0;
+  char *body = agent_malloc(capacity);
+  for (;;) {
+    if (body && used + 1 == capacity) {
+      if (info->content_length >= 0) break;
+      char *larger = capacity > BODY_SIZE_MAX ? NULL : agent_realloc(body, capacity * 2);
+      if (!larger) agent_free(body);
+      body = larger;
+      capacity *= 2;
+    }
+    if (!body) {
+      http_respond_error(response, 413, "request body too large");
+      return NULL;
+    }
+    int received = mg_read(response->connection, body + used, capacity - used - 1);
+    if (received < 0 || (received == 0 && info->content_length > (long long)used)) {
+      http_respond_error(response, civetweb_connection_late(response->descriptor) ? 408 : 400, "incomplete request body");
+      agent_free(body);
+      return NULL;
+    }
+    if (received == 0) break;
+    used += (size_t)received;
+  }
+  body[used] = 0;
+  *size = used;
+  return body;
+}
+
+static void dispatch(struct http_response *response, const struct mg_request_info *info) {
+  char path[HOST_CHECK_URL_MAX + 1];
+  snprintf(path, sizeof(path), "%s", info->local_uri);
+  if (!host_check_decode_path(path)) {
+    http_respond_error(response, 400, "malformed URL");
+    return;
+  }
+  const char *method = info->request_method;
+  bool post = strcmp(method, "POST") == 0, get = strcmp(method, "GET") == 0 || response->head_only;
+  if (response->origin && strcmp(method, "OPTIONS") == 0) {
+    http_respond_begin(response, 204, NULL, "Access-Control-Allow-Methods: GET, HEAD, POST\r\nAccess-Control-Allow-Headers: *\r\n"
+                       "Access-Control-Allow-Private-Network: true\r\n", -1);
+    response->chunked = false;
+    http_respond_end(response);
+    return;
+  }
+  if (!get && !(post && may_post(path))) {
+    respond_error(response, 405, "method not allowed", may_post(path) ? "Allow: GET, HEAD, POST\r\n" : "Allow: GET, HEAD\r\n");
+    return;
+  }
+  struct http_request request = {.method = method, .path = path, .query = info->query_string ? info->query_string : "", .body = "",
+                                 .response = response};
+  char *body = NULL;
+  if (post) {
+    body = read_body(response, info, &request.body_size);
+    if (!body) return;
+    request.body = body;
+  } else if (info->content_length > 0 || mg_get_header(response->connection, "Transfer-Encoding")) {
+    http_respond_error(response, 400, "request body not allowed");
+    return;
+  }
+  routes_handle(&request);
+  agent_free(body);
+}
+
+/* Called by civetweb for every request whose head could be parsed; it does nothing further with those. */
+static int begin_request(struct mg_connection *connection) {
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  struct http_response response;
+  response_init(&response, connection, info);
+  struct host_check_header headers[HOST_CHECK_HEADERS_MAX];
+  size_t header_count = (size_t)info->num_headers < HOST_CHECK_HEADERS_MAX ? (size_t)info->num_headers : HOST_CHECK_HEADERS_MAX;
+  for (size_t i = 0; i < header_count; i++) {
+    headers[i] = (struct host_check_header){info->http_headers[i].name, info->http_headers[i].value};
+  }
+  const struct host_check_request head = {
+      .method = info->request_method, .target = info->request_uri, .headers = headers, .header_count = header_count};
+  struct host_check_verdict verdict;
+  host_check(&rules, &head, &verdict);
+  response.origin = verdict.origin;
+  /* civetweb has cut the URI in two at '?'. */
+  if (!verdict.status && info->query_string && strlen(info->request_uri) + 1 + strlen(info->query_string) > HOST_CHECK_URL_MAX) {
+    http_respond_error(&response, 414, "the URL is too long");
+  } else if (verdict.status) {
+    http_respond_error(&response, verdict.status, verdict.text);
+  } else {
+    dispatch(&response, info);
+  }
+  if (!response.begun && !response.failed && !civetweb_system_interrupted()) http_respond_error(&response, 500, "no response");
+  if (!response.ended) civetweb_connection_done(response.descriptor);
+  return 1;
+}
+
+/* Called by civetweb instead of its own error pages, for what it could not parse. */
+static int http_error(struct mg_connection *connection, int status, const char *text) {
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  struct http_response response;
+  if (!info) return 0;
+  response_init(&response, connection, info);
+  const char *extra = NULL;
+  if (civetweb_connection_late(response.descriptor)) {
+    status = 408;
+    text = "request timeout";
+  } else if (civetweb_connection_received(response.descriptor) >= HEAD_SIZE_MAX) {
+    status = 431;
+    text = "request header fields too large";
+  } else if (status == 400 && info->request_method && info->http_version && info->num_headers == 0 &&
+             *info->request_method >= 'A' && *info->request_method <= 'Z') {
+    status = 405; /* a method that civetweb does not know, or no headers at all */
+    text = "method not allowed";
+    extra = "Allow: GET, HEAD\r\n";
+  } else if (status == 400) {
+    text = "malformed request";
+  }
+  civetweb_connection_cut_short(response.descriptor);
+  respond_error(&response, status, text, extra);
+  return 0;
+}
+
+/* civetweb closes without a word when a request's target is not a path. */
+static void connection_close(const struct mg_connection *connection) {
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  if (!info || civetweb_system_interrupted() || civetweb_connection_responded(info->remote_port) ||
+      civetweb_connection_received(info->remote_port) == 0 || !info->request_uri) {
+    return;
+  }
+  struct http_response response;
+  response_init(&response, (struct mg_connection *)connection, info);
+  http_respond_error(&response, 400, "malformed request target");
+}
+
+static int log_message(const struct mg_connection *connection, const char *text) {
+  (void)connection;
+  log_event("http: %s", text);
+  return 1;
+}
+
+bool http_server_start(int listener, unsigned port, const char *origins) {
+  char workers[8], head_size[16];
+  snprintf(workers, sizeof(workers), "%d", HTTP_WORKERS);
+  snprintf(head_size, sizeof(head_size), "%d", HEAD_SIZE_MAX);
+  const char *options[] = {"listening_ports", "127.0.0.1:1", "num_threads", workers, "max_request_size", head_size,
+                           "connection_queue", "32", "enable_keep_alive", "no", "decode_url", "no",
+                           "request_timeout_ms", "3600000", /* the deadlines are civetweb_system.c's */
+                           NULL};
+  struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error, .log_message = log_message,
+                                   .connection_close = connection_close};
+  rules = (struct host_check_rules){.port = port, .origins = origins};
+  civetweb_system_prepare(listener);
+  mg_init_library(0);
+  context = mg_start(&callbacks, NULL, options);
+  return context != NULL;
+}
+
+bool http_server_idle_since(int64_t monotonic_ns) {
+  return civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns;
+}
+
+void http_server_stop(void) {
+  if (!context) return;
+  civetweb_system_interrupt();
+  mg_stop(context);
+  context = NULL;
+  civetweb_system_finish();
+  mg_exit_library();
+}

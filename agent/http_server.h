@@ -1,0 +1,53 @@
+/* HTTP/1.1 on the admin address: civetweb below, the access rules of host_check.h before every request, routes.c above.
+ *
+ * Every response carries X-Content-Type-Options: nosniff and Cache-Control: no-store, and closes its connection.
+ * Context: agent threads (routes_handle runs on one of the server's workers); locks: civetweb's own.
+ */
+#ifndef AGENT_HTTP_SERVER_H
+#define AGENT_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct http_response;
+
+struct http_request {
+  const char *method;          /* "GET", "HEAD" or "POST"; everything else was answered already */
+  const char *path;            /* decoded, without the query; starts with '/' */
+  const char *query;           /* raw, "" when there is none */
+  const char *body;            /* POST /debug/pprof/symbol only, NUL-terminated; else "" */
+  size_t body_size;
+  struct http_response *response;
+};
+
+/* The header's value, or NULL. Names compare without case. */
+const char *http_request_header(const struct http_request *request, const char *name);
+
+/* Response: status line and headers once, then body chunks, then end. The body of a HEAD response is swallowed.
+ * extra_headers: "Name: value\r\n..." or NULL. content_length: -1 when not known (the body is then sent in chunks).
+ * False: the client is gone or too slow; stop. */
+bool http_respond_begin(struct http_response *response, int status, const char *content_type, const char *extra_headers,
+                        long long content_length);
+bool http_respond_write(struct http_response *response, const void *bytes, size_t size);
+bool http_respond_end(struct http_response *response);
+
+/* The error form of the Go endpoints: text/plain, X-Go-Pprof: 1, body = text and a newline. A whole response. */
+void http_respond_error(struct http_response *response, int status, const char *text);
+
+/* Sleeps until deadline_ns (CLOCK_MONOTONIC); false at once when the client goes away or the server stops. */
+bool http_wait(struct http_response *response, int64_t deadline_ns);
+
+/* Implemented in routes.c. Returns after a whole response, or after a respond call returned false. */
+void routes_handle(const struct http_request *request);
+
+/* The server proper has threads (civetweb's acceptor and HTTP_WORKERS workers) only while somebody asks: the admin thread starts it
+ * when a first connection waits on the listener, and stops it when nobody has come for a while.
+ * port: 0 for a unix socket; origins: config.origins, must stay valid. Context: the admin thread. */
+enum { HTTP_WORKERS = 8 };
+bool http_server_start(int listener, unsigned port, const char *origins);
+bool http_server_idle_since(int64_t monotonic_ns); /* no connection is open, and none has been since then */
+/* Tells every request to end and joins the threads. May take as long as a request that is not waiting takes. */
+void http_server_stop(void);
+
+#endif

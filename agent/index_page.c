@@ -1,0 +1,283 @@
+/* /debug/pprof/: the page that a person sees, and that scripts written for Go's page can still read (its rows, its list, its texts). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../shim/config.h"
+#include "../shim/counters.h"
+#include "../shim/heap_status.h"
+#include "../shim/heap_table.h"
+#include "../shim/module_registry.h"
+#include "../shim/stack_table.h"
+#include "agent.h"
+#include "agent_memory.h"
+#include "heap_profile.h"
+#include "process_info.h"
+#include "routes.h"
+#include "version.h"
+
+enum { COMMAND_LINE_SHOWN = 2000 };
+
+static const char style[] =
+    ":root{color-scheme:light dark;--text:#1c2430;--dim:#5d6876;--line:#dfe3e8;--back:#fff;--card:#f6f8fa;--link:#0b5cad;"
+    "--warn:#8a5200;--warn-back:#fff6e5;--warn-line:#f0c36d}\n"
+    "@media(prefers-color-scheme:dark){:root{--text:#e4e8ee;--dim:#9aa6b4;--line:#313a45;--back:#14181d;--card:#1c2229;"
+    "--link:#7cb7ff;--warn:#ffce7a;--warn-back:#2b2315;--warn-line:#6b5320}}\n"
+    "*{box-sizing:border-box}\n"
+    "body{margin:0 auto;max-width:60rem;padding:1.5rem 1.25rem 3rem;background:var(--back);color:var(--text);"
+    "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n"
+    "h1{font-size:1.6rem;line-height:1.25;margin:0;overflow-wrap:anywhere}\n"
+    "h2{font-size:1rem;margin:2rem 0 .5rem}\n"
+    "a{color:var(--link);text-decoration:none}a:hover,a:focus{text-decoration:underline}\n"
+    "code,.mono{font-family:ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;font-size:.9em}\n"
+    ".dim{color:var(--dim)}\n"
+    ".warn{background:var(--warn-back);border:1px solid var(--warn-line);border-radius:8px;padding:.6rem .9rem;margin:1rem 0 0;"
+    "color:var(--warn)}\n"
+    ".warn ul{margin:0;padding-left:1.1rem}\n"
+    ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:.6rem;margin:1.1rem 0 0}\n"
+    ".facts div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.55rem .8rem}\n"
+    ".facts b{display:block;font-size:1.15rem;font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}\n"
+    ".more{margin:.9rem 0 0;display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem}\n"
+    ".more dt{color:var(--dim)}.more dd{margin:0;overflow-wrap:anywhere;white-space:pre-wrap}\n"
+    "table{border-collapse:collapse;width:100%}\n"
+    "td{padding:.5rem .5rem 0;vertical-align:baseline}td:first-child{text-align:right;width:4.5rem;color:var(--dim);"
+    "font-variant-numeric:tabular-nums}\n"
+    "td:nth-child(2)>a:only-child{font-weight:600}\n"
+    "thead td{color:var(--dim);font-size:.85rem;padding-bottom:.3rem}\n"
+    "tr.about td{padding:.05rem .5rem .5rem;border-bottom:1px solid var(--line)}\n"
+    "tr.off td{color:var(--dim)}\n"
+    ".get{margin-left:.6rem;white-space:nowrap}\n"
+    "pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.6rem .8rem;margin:.3rem 0;overflow-x:auto}\n"
+    ".profile-name{flex:none;width:7.5rem;font-weight:600}\n"
+    "ul.about{padding-left:0;list-style:none;color:var(--dim);font-size:.9rem}ul.about li{margin:.2rem 0;display:flex}\n"
+    "footer{margin-top:2rem;color:var(--dim);font-size:.85rem}\n"
+    "@media(max-width:30rem){body{padding:1rem .8rem 2rem}.more{grid-template-columns:1fr;gap:0}.more dd{margin-bottom:.4rem}"
+    "td:first-child{width:3.2rem}.facts{grid-template-columns:1fr 1fr}.get{margin:0 .6rem 0 0}}\n";
+
+static void write_bytes(struct text_sink *text, uint64_t bytes) {
+  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  unsigned unit = 0;
+  uint64_t whole = bytes, rest = 0;
+  while (whole >= 1024 && unit < 6) {
+    rest = whole % 1024;
+    whole /= 1024;
+    unit++;
+  }
+  if (unit == 0 || rest == 0) text_sink_format(text, "%" PRIu64 " %s", whole, units[unit]);
+  else text_sink_format(text, "%" PRIu64 ".%" PRIu64 " %s", whole, rest * 10 / 1024, units[unit]);
+}
+
+static void write_count(struct text_sink *text, uint64_t value) { /* 1,234,567 */
+  char digits[24];
+  int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
+  for (int i = 0; i < length; i++) {
+    if (i > 0 && (length - i) % 3 == 0) text_sink_text(text, ",");
+    text_sink_bytes(text, &digits[i], 1);
+  }
+}
+
+static void write_duration(struct text_sink *text, uint64_t seconds) {
+  unsigned long long days = seconds / 86400, hours = seconds / 3600 % 24, minutes = seconds / 60 % 60;
+  if (days) text_sink_format(text, "%llu d %llu h", days, hours);
+  else if (hours) text_sink_format(text, "%llu h %llu min", hours, minutes);
+  else if (minutes) text_sink_format(text, "%llu min %llu s", minutes, (unsigned long long)seconds % 60);
+  else text_sink_format(text, "%llu s", (unsigned long long)seconds);
+}
+
+/* ---- what is wrong ----------------------------------------------------------------------------------------------------------- */
+
+struct notices {
+  struct text_sink *text;
+  bool open;
+};
+
+static void begin_notice(struct notices *notices) {
+  text_sink_text(notices->text, notices->open ? "<li>" : "<div class=warn><ul>\n<li>");
+  notices->open = true;
+}
+
+static void notice(struct notices *notices, const char *before, const char *sentence) {
+  if (!sentence || !*sentence) return;
+  begin_notice(notices);
+  text_sink_html(notices->text, before);
+  text_sink_html(notices->text, sentence);
+  text_sink_text(notices->text, "</li>\n");
+}
+
+static void loss_notice(struct notices *notices, const char *name, const char *meaning, uint64_t count) {
+  if (count == 0) return;
+  begin_notice(notices);
+  text_sink_text(notices->text, "<b>");
+  write_count(notices->text, count);
+  text_sink_text(notices->text, "</b> ");
+  text_sink_html(notices->text, meaning);
+  text_sink_format(notices->text, " <span class=\"dim mono\">%s</span></li>\n", name);
+}
+
+static void write_notices(struct text_sink *text) {
+  struct notices notices = {text, false};
+  notice(&notices, "Heap and allocs are off: ", heap_off_reason());
+  notice(&notices, "The agent does not serve: ", agent_off_reason());
+  notice(&notices, "", agent_descriptor_isolation());
+  for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);
+#define X(identifier, meaning) \
+  loss_notice(&notices, #identifier, meaning, atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
+  SHIM_LOSS_COUNTERS(X)
+#undef X
+  struct symbolizer_counters symbols;
+  symbolizer_read_counters(&symbols);
+#define X(identifier, meaning) loss_notice(&notices, #identifier, meaning, symbols.identifier);
+  SYMBOLIZER_LOSS_COUNTERS(X)
+#undef X
+  if (notices.open) text_sink_text(text, "</ul></div>\n");
+}
+
+/* ---- facts ------------------------------------------------------------------------------------------------------------------- */
+
+static void write_memory_fact(struct text_sink *text, const char *label, int64_t bytes, int64_t objects) {
+  text_sink_format(text, "<div><span class=dim>%s</span><b>", label);
+  write_bytes(text, bytes > 0 ? (uint64_t)bytes : 0);
+  text_sink_text(text, "</b><span class=dim>about ");
+  write_count(text, objects > 0 ? (uint64_t)objects : 0);
+  text_sink_text(text, " objects</span></div>\n");
+}
+
+static void write_facts(struct text_sink *text, const struct process_identity *process) {
+  struct process_memory memory;
+  process_memory_read(&memory);
+  text_sink_text(text, "<div class=facts>\n");
+  if (!heap_off_reason() || heap_bucket_count() > 0) {
+    struct heap_totals totals;
+    heap_totals_read(&totals);
+    write_memory_fact(text, "Heap in use", totals.inuse_bytes, totals.inuse_objects);
+    write_memory_fact(text, "Allocated since start", totals.alloc_bytes, totals.alloc_objects);
+  }
+  text_sink_text(text, "<div><span class=dim>Resident memory</span><b>");
+  write_bytes(text, memory.rss_bytes);
+  text_sink_text(text, "</b><span class=dim>at most ");
+  write_bytes(text, memory.max_rss_bytes);
+  text_sink_text(text, "</span></div>\n<div><span class=dim>Running for</span><b>");
+  write_duration(text, (uint64_t)process->uptime_seconds);
+  text_sink_format(text, "</b><span class=dim>pid %d</span></div>\n</div>\n", process->pid);
+}
+
+static void write_command_line(struct text_sink *text) {
+  size_t size;
+  char *line = process_command_line(&size);
+  if (!line) return;
+  bool cut = size > COMMAND_LINE_SHOWN;
+  if (cut) line[size = COMMAND_LINE_SHOWN] = 0;
+  for (size_t i = 0; i < size; i++)
+    if (line[i] == 0 || line[i] == '\n' || line[i] == '\t') line[i] = ' ';
+  text_sink_html(text, line);
+  if (cut) text_sink_text(text, " &hellip;");
+  agent_free(line);
+}
+
+static void write_details(struct text_sink *text) {
+  text_sink_text(text, "<dl class=more>\n<dt>Command line</dt><dd class=mono>");
+  write_command_line(text);
+  text_sink_text(text, "</dd>\n<dt>Allocator</dt><dd class=mono>");
+  const char *allocator = heap_allocator_path();
+  text_sink_html(text, allocator && *allocator ? allocator : "unknown");
+  text_sink_text(text, "</dd>\n<dt>Sampling</dt><dd>");
+  if (config.memprofile_rate == 0) {
+    text_sink_text(text, "off");
+  } else if (config.memprofile_rate == 1) {
+    text_sink_text(text, "every allocation");
+  } else {
+    text_sink_text(text, "one allocation per ");
+    write_bytes(text, config.memprofile_rate);
+    text_sink_text(text, " on average");
+  }
+  text_sink_text(text, "; ");
+  write_count(text, heap_live_count());
+  text_sink_text(text, " sampled allocations live, ");
+  write_count(text, stack_table_count());
+  text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
+  write_bytes(text, agent_memory_bytes() + heap_table_bytes() + stack_table_bytes() + module_registry_bytes());
+  uint64_t cpu_milliseconds = agent_cpu_nanoseconds() / 1000000;
+  text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
+                   cpu_milliseconds / 1000, cpu_milliseconds % 1000);
+  text_sink_html(text, agent_listen_address());
+  text_sink_text(text, "</span></dd>\n</dl>\n");
+}
+
+/* ---- profiles ---------------------------------------------------------------------------------------------------------------- */
+
+static void write_row(struct text_sink *text, const struct route *route) {
+  const char *off = route_off_reason(route), *query = route->is_profile ? "?debug=1" : "";
+  uint64_t count = route->count ? route->count() : 0;
+  if (off) {
+    text_sink_format(text, "<tr class=off><td>0</td><td>%s</td></tr>\n<tr class=\"about off\"><td></td><td>", route->name);
+    text_sink_html(text, route->meaning);
+    text_sink_text(text, " &mdash; off: ");
+    text_sink_html(text, off);
+  } else {
+    text_sink_format(text, "<tr><td>%" PRIu64 "</td><td><a href='%s%s'>%s</a></td></tr>\n<tr class=about><td></td><td>", count,
+                     route->name, query, route->name);
+    text_sink_html(text, route->meaning);
+    if (route->is_profile)
+      text_sink_format(text,
+                       " <span class=get><a href='%s?debug=1'>text</a> &middot; <a href='%s' download>download</a> &middot; "
+                       "<a href='%s?seconds=10' download>next 10 s</a></span>",
+                       route->name, route->name, route->name);
+  }
+  text_sink_text(text, "</td></tr>\n");
+}
+
+static void write_profiles(struct text_sink *text) {
+  size_t count;
+  const struct route *routes = routes_all(&count);
+  text_sink_text(text, "<h2>Types of profiles available:</h2>\n<table>\n<thead><td>Count</td><td>Profile</td></thead>\n");
+  for (size_t i = 0; i < count; i++)
+    if (routes[i].meaning) write_row(text, &routes[i]);
+  text_sink_text(text, "</table>\n");
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(routes[i].name, "goroutine") == 0 && !route_off_reason(&routes[i]))
+      text_sink_text(text, "<a href=\"goroutine?debug=2\">full goroutine stack dump</a>\n<br>\n");
+}
+
+static void write_descriptions(struct text_sink *text) {
+  size_t count;
+  const struct route *routes = routes_all(&count);
+  text_sink_text(text, "<h2>Profile Descriptions:</h2>\n<ul class=about>\n");
+  for (size_t i = 0; i < count; i++) {
+    if (!routes[i].meaning) continue;
+    text_sink_format(text, "<li><div class=profile-name>%s: </div> ", routes[i].name);
+    text_sink_html(text, routes[i].description);
+    text_sink_text(text, "</li>\n");
+  }
+  text_sink_text(text, "</ul>\n");
+}
+
+static void write_how_to(struct text_sink *text, const char *host) {
+  const char *address = host && *host && strlen(host) < 200 ? host : agent_listen_address();
+  if (strncmp(address, "unix:", 5) == 0 || !*address) return;
+  text_sink_text(text, "<h2>In a terminal</h2>\n<pre>go tool pprof -http=: http://");
+  text_sink_html(text, address);
+  text_sink_text(text, "/debug/pprof/heap\ngo tool pprof -top http://");
+  text_sink_html(text, address);
+  text_sink_text(text, "/debug/pprof/allocs</pre>\n");
+}
+
+bool index_page_write(struct text_sink *text, const char *host_header) {
+  struct process_identity process;
+  process_identity_read(&process);
+  text_sink_text(text, "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+                       "<meta name=viewport content=\"width=device-width,initial-scale=1\">\n<title>");
+  text_sink_html(text, process.comm);
+  text_sink_format(text, " (%d) /debug/pprof/</title>\n<style>\n", process.pid);
+  text_sink_text(text, style);
+  text_sink_text(text, "</style>\n</head>\n<body>\n<h1>");
+  text_sink_html(text, *process.comm ? process.comm : "?");
+  text_sink_text(text, "</h1>\n<div class=dim>/debug/pprof/<br></div>\n");
+  write_notices(text);
+  write_facts(text, &process);
+  write_details(text);
+  write_profiles(text);
+  write_how_to(text, host_header);
+  write_descriptions(text);
+  text_sink_text(text, "<footer>libpprofagent " PPROFAGENT_VERSION "</footer>\n</body>\n</html>\n");
+  return text_sink_end(text);
+}

@@ -1,0 +1,29 @@
+/* A region: memory that is taken piece by piece, bounded, and given back whole. Everything that is read from one object file (its
+ * symbols, its debug information, libbacktrace's tables) lies in one, so a huge or malformed file ends at its own limit.
+ * Context: agent threads; locks: none (one thread at a time, under the symbolizer's lock).
+ */
+#ifndef AGENT_LIBBACKTRACE_REGION_H
+#define AGENT_LIBBACKTRACE_REGION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct region;
+struct backtrace_state;
+
+struct region *region_create(uint64_t byte_limit);
+void region_destroy(struct region *region);
+
+/* Aligned to 16 bytes; small blocks are zeroed. NULL when the limit is reached or memory is out; region_exhausted tells so
+ * later. */
+void *region_alloc(struct region *region, size_t size);
+/* Gives the block back if it was large or the latest one; otherwise it waits for region_destroy. */
+void region_free(struct region *region, void *block, size_t size);
+bool region_exhausted(const struct region *region);
+uint64_t region_bytes(const struct region *region);
+
+/* A libbacktrace state whose memory is this region. */
+struct backtrace_state *region_backtrace_state(struct region *region);
+
+#endif

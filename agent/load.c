@@ -1,0 +1,8 @@
+/* The library's constructor: everything that happens to a program at load, in order. */
+#include "../shim/startup.h"
+#include "agent.h"
+
+__attribute__((constructor)) static void agent_load(void) {
+  startup_ensure();
+  agent_start();
+}

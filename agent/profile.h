@@ -1,0 +1,75 @@
+/* A profile between its source (heap_profile.c, later cpu, block ...) and its encoders (profile_proto.c, profile_text.c).
+ * Everything hangs on agent_memory; profile_release gives it back. Context: agent threads. */
+#ifndef AGENT_PROFILE_H
+#define AGENT_PROFILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mappings.h"
+#include "symbolizer.h"
+
+enum { PROFILE_MAX_VALUES = 4 };
+
+struct profile_value_type {
+  const char *type, *unit;
+};
+
+struct profile_location {
+  uint64_t address;            /* exact address (a return address minus 1); for a marker its value in stack_table.h */
+  const struct mapping *map;   /* NULL for a marker or an address in no mapping */
+  const char *marker;          /* "[truncated: ...]" or NULL */
+  const struct symbol_location *symbol; /* NULL for a marker */
+};
+
+struct profile_label {
+  const char *key, *text; /* text NULL: numeric */
+  int64_t number;
+  const char *unit;
+};
+
+struct profile_sample {
+  int64_t values[PROFILE_MAX_VALUES];
+  uint32_t location_count;
+  const uint32_t *locations; /* indexes into profile.locations, leaf first */
+  uint32_t label_count;
+  const struct profile_label *labels;
+};
+
+struct profile {
+  const char *name; /* "heap", "allocs", ... */
+  uint32_t value_count;
+  struct profile_value_type value_types[PROFILE_MAX_VALUES];
+  struct profile_value_type period_type;
+  int64_t period;
+  const char *default_sample_type; /* NULL: unset */
+  int64_t time_nanos, duration_nanos; /* wall clock of the (second) snapshot; 0 duration unless a delta */
+  size_t sample_count, location_count;
+  struct profile_sample *samples;
+  struct profile_location *locations;
+  struct mappings *mappings;
+  struct symbolizer_session *symbols;
+  uint32_t comment_count;
+  const char *const *comments; /* what a reader must know (losses): pprof prints them above its reports */
+  const char *text_trailer;    /* lines that begin with "# ", for the end of the debug=1 form; or NULL */
+  struct profile_block *blocks; /* what profile_alloc gave out */
+};
+
+/* An empty profile; NULL when out of memory. */
+struct profile *profile_new(const char *name);
+/* Zeroed memory that lives as long as the profile; NULL when out of memory. */
+void *profile_alloc(struct profile *profile, size_t size);
+void profile_release(struct profile *profile); /* NULL is fine */
+
+/* Where encoded bytes go; false: the receiver is gone, stop. */
+struct byte_sink {
+  bool (*write)(struct byte_sink *sink, const void *bytes, size_t size);
+};
+
+/* gzip'ed profile.proto, as Go's runtime/pprof writes it. False: out of memory or the sink gave up. */
+bool profile_encode_proto(const struct profile *profile, struct byte_sink *sink);
+/* The debug=1 text of wire.md, ending with the memory map. */
+bool profile_encode_text(const struct profile *profile, struct byte_sink *sink);
+
+#endif

@@ -1,0 +1,294 @@
+#include "profile_builder.h"
+
+#include <string.h>
+
+#include "../shim/stack_table.h"
+#include "agent_memory.h"
+#include "index_table.h"
+#include "sampling_scale.h"
+
+struct frame_entry { /* one frame as it stands in the stack table, and the location that it became */
+  uint64_t frame;
+  uint32_t epoch, location;
+};
+
+struct stack_entry { /* one list of locations; stacks that differ in their epoch alone share it */
+  uint32_t count;
+  uint32_t *locations;
+};
+
+struct sample_entry {
+  uint32_t stack; /* index of stack_entry */
+  const char *key, *unit;
+  int64_t number;
+  double values[PROFILE_MAX_VALUES];
+};
+
+struct id_entry {
+  uint32_t id, stack;
+};
+
+/* An array that doubles. */
+struct growing {
+  void *items;
+  uint32_t count, capacity;
+};
+
+struct profile_builder {
+  struct profile *profile;
+  bool failed;
+  uint32_t value_count;
+  struct growing frames, stacks, ids, samples, locations;
+  struct index_table frame_index, location_index, stack_index, id_index, sample_index;
+};
+
+static void *append(struct growing *array, size_t item_size) {
+  if (array->count == array->capacity) {
+    uint32_t capacity = array->capacity ? array->capacity * 2 : 256;
+    if (capacity < array->capacity || capacity == INDEX_TABLE_NONE) return NULL;
+    void *items = agent_realloc(array->items, capacity * item_size);
+    if (!items) return NULL;
+    array->items = items;
+    array->capacity = capacity;
+  }
+  void *item = (char *)array->items + (size_t)array->count++ * item_size;
+  return memset(item, 0, item_size);
+}
+
+static const char *marker_text(uint64_t frame) {
+  switch (frame) {
+    case STACK_TRUNCATED_DEPTH: return "[truncated: deeper than 128 frames]";
+    case STACK_TRUNCATED_NO_UNWIND: return "[truncated: no unwind information]";
+    case STACK_TRUNCATED_MEMORY: return "[truncated: stack memory cannot be read]";
+    default: return "[truncated]";
+  }
+}
+
+struct profile_builder *profile_builder_open(const char *name, uint32_t value_count) {
+  struct profile_builder *builder = agent_calloc(1, sizeof *builder);
+  if (!builder) return NULL;
+  builder->value_count = value_count;
+  builder->profile = profile_new(name);
+  if (builder->profile) {
+    builder->profile->value_count = value_count;
+    builder->profile->mappings = mappings_collect();
+    builder->profile->symbols = symbolizer_open();
+  }
+  if (!builder->profile || !builder->profile->mappings || !builder->profile->symbols) {
+    builder->failed = true;
+    profile_builder_finish(builder);
+    return NULL;
+  }
+  return builder;
+}
+
+struct profile *profile_builder_profile(struct profile_builder *builder) { return builder->profile; }
+
+struct location_key {
+  const struct profile_builder *builder;
+  const struct mapping *map;
+  uint64_t address;
+  const char *marker;
+};
+
+static bool location_equal(const void *context, uint32_t position) {
+  const struct location_key *key = context;
+  const struct profile_location *location = (const struct profile_location *)key->builder->locations.items + position;
+  return location->address == key->address && location->map == key->map && location->marker == key->marker;
+}
+
+/* INDEX_TABLE_NONE: out of memory. */
+static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uint32_t epoch) {
+  struct location_key key = {.builder = builder};
+  if (frame < STACK_MARKER_LIMIT) {
+    key.address = frame;
+    key.marker = marker_text(frame);
+  } else {
+    key.address = frame - 1;
+    key.map = mappings_find(builder->profile->mappings, key.address, epoch);
+  }
+  uint64_t hash = hash_mix(hash_mix(key.address, (uintptr_t)key.map), (uintptr_t)key.marker);
+  uint32_t found = index_table_find(&builder->location_index, hash, location_equal, &key);
+  if (found != INDEX_TABLE_NONE) return found;
+  uint32_t position = builder->locations.count;
+  struct profile_location *location = append(&builder->locations, sizeof *location);
+  if (!location || !index_table_add(&builder->location_index, hash, position)) return INDEX_TABLE_NONE;
+  location->address = key.address;
+  location->map = key.map;
+  location->marker = key.marker;
+  if (!key.marker) location->symbol = symbolizer_resolve(builder->profile->symbols, key.map, key.address);
+  return position;
+}
+
+struct frame_key {
+  const struct frame_entry *items;
+  uint64_t frame;
+  uint32_t epoch;
+};
+
+static bool frame_equal(const void *context, uint32_t position) {
+  const struct frame_key *key = context;
+  return key->items[position].frame == key->frame && key->items[position].epoch == key->epoch;
+}
+
+static uint32_t cached_location_of(struct profile_builder *builder, uint64_t frame, uint32_t epoch) {
+  struct frame_key key = {builder->frames.items, frame, epoch};
+  uint64_t hash = hash_mix(frame, epoch);
+  uint32_t found = index_table_find(&builder->frame_index, hash, frame_equal, &key);
+  if (found != INDEX_TABLE_NONE) return key.items[found].location;
+  uint32_t location = location_of(builder, frame, epoch), position = builder->frames.count;
+  if (location == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
+  struct frame_entry *entry = append(&builder->frames, sizeof *entry);
+  if (!entry || !index_table_add(&builder->frame_index, hash, position)) return INDEX_TABLE_NONE;
+  *entry = (struct frame_entry){frame, epoch, location};
+  return location;
+}
+
+struct stack_key {
+  const struct stack_entry *items;
+  const uint32_t *locations;
+  uint32_t count;
+};
+
+static bool stack_equal(const void *context, uint32_t position) {
+  const struct stack_key *key = context;
+  const struct stack_entry *entry = &key->items[position];
+  return entry->count == key->count && memcmp(entry->locations, key->locations, key->count * sizeof *key->locations) == 0;
+}
+
+struct id_key {
+  const struct id_entry *items;
+  uint32_t id;
+};
+
+static bool id_equal(const void *context, uint32_t position) {
+  const struct id_key *key = context;
+  return key->items[position].id == key->id;
+}
+
+/* False: out of memory. *out is INDEX_TABLE_NONE when there is no such stack. */
+static bool stack_of(struct profile_builder *builder, uint32_t id, uint32_t *out) {
+  *out = INDEX_TABLE_NONE;
+  struct id_key id_key = {builder->ids.items, id};
+  uint64_t id_hash = hash_mix(id, 0);
+  uint32_t known = index_table_find(&builder->id_index, id_hash, id_equal, &id_key);
+  if (known != INDEX_TABLE_NONE) {
+    *out = id_key.items[known].stack;
+    return true;
+  }
+  struct stack_view view;
+  uint32_t locations[STACK_MAX_FRAMES + 1];
+  if (!stack_table_read(id, &view) || view.frame_count == 0) return true;
+  if (view.frame_count > STACK_MAX_FRAMES + 1) view.frame_count = STACK_MAX_FRAMES + 1;
+  for (uint32_t i = 0; i < view.frame_count; i++) {
+    locations[i] = cached_location_of(builder, view.frames[i], view.epoch);
+    if (locations[i] == INDEX_TABLE_NONE) return false;
+  }
+
+  struct stack_key key = {builder->stacks.items, locations, view.frame_count};
+  size_t size = view.frame_count * sizeof *locations;
+  uint64_t hash = hash_bytes(locations, size);
+  uint32_t stack = index_table_find(&builder->stack_index, hash, stack_equal, &key);
+  if (stack == INDEX_TABLE_NONE) {
+    stack = builder->stacks.count;
+    struct stack_entry *entry = append(&builder->stacks, sizeof *entry);
+    if (!entry || !(entry->locations = profile_alloc(builder->profile, size))) return false;
+    entry->count = view.frame_count;
+    memcpy(entry->locations, locations, size);
+    if (!index_table_add(&builder->stack_index, hash, stack)) return false;
+  }
+  uint32_t position = builder->ids.count;
+  struct id_entry *entry = append(&builder->ids, sizeof *entry);
+  if (!entry || !index_table_add(&builder->id_index, id_hash, position)) return false;
+  *entry = (struct id_entry){id, stack};
+  *out = stack;
+  return true;
+}
+
+struct sample_key {
+  const struct sample_entry *items;
+  uint32_t stack;
+  int64_t number;
+};
+
+static bool sample_equal(const void *context, uint32_t position) {
+  const struct sample_key *key = context;
+  return key->items[position].stack == key->stack && key->items[position].number == key->number;
+}
+
+bool profile_builder_add(struct profile_builder *builder, uint32_t stack_id, const char *number_key, const char *unit, int64_t number,
+                         const double *values) {
+  uint32_t stack;
+  if (builder->failed || !stack_of(builder, stack_id, &stack)) {
+    builder->failed = true;
+    return false;
+  }
+  if (stack == INDEX_TABLE_NONE) return true;
+  struct sample_key key = {builder->samples.items, stack, number};
+  uint64_t hash = hash_mix(stack, (uint64_t)number);
+  uint32_t position = index_table_find(&builder->sample_index, hash, sample_equal, &key);
+  struct sample_entry *sample;
+  if (position != INDEX_TABLE_NONE) {
+    sample = (struct sample_entry *)builder->samples.items + position;
+  } else {
+    position = builder->samples.count;
+    sample = append(&builder->samples, sizeof *sample);
+    if (!sample || !index_table_add(&builder->sample_index, hash, position)) {
+      builder->failed = true;
+      return false;
+    }
+    *sample = (struct sample_entry){.stack = stack, .key = number_key, .unit = unit, .number = number};
+  }
+  for (uint32_t i = 0; i < builder->value_count; i++) sample->values[i] += values[i];
+  return true;
+}
+
+/* False: out of memory. */
+static bool emit_samples(struct profile_builder *builder) {
+  struct profile *profile = builder->profile;
+  const struct stack_entry *stacks = builder->stacks.items;
+  profile->samples = agent_calloc(builder->samples.count + 1, sizeof *profile->samples);
+  if (!profile->samples) return false;
+  for (uint32_t i = 0; i < builder->samples.count; i++) {
+    const struct sample_entry *entry = (const struct sample_entry *)builder->samples.items + i;
+    struct profile_sample *sample = &profile->samples[profile->sample_count];
+    bool zero = true;
+    for (uint32_t v = 0; v < builder->value_count; v++) {
+      sample->values[v] = sampling_round(entry->values[v]);
+      zero = zero && sample->values[v] == 0;
+    }
+    if (zero) continue;
+    sample->location_count = stacks[entry->stack].count;
+    sample->locations = stacks[entry->stack].locations;
+    if (entry->number != 0) {
+      struct profile_label *label = profile_alloc(profile, sizeof *label);
+      if (!label) return false;
+      *label = (struct profile_label){.key = entry->key, .number = entry->number, .unit = entry->unit};
+      sample->labels = label;
+      sample->label_count = 1;
+    }
+    profile->sample_count++;
+  }
+  return true;
+}
+
+struct profile *profile_builder_finish(struct profile_builder *builder) {
+  struct profile *profile = builder->profile;
+  if (profile) {
+    profile->locations = builder->locations.items;
+    profile->location_count = builder->locations.count;
+    if (builder->failed || !emit_samples(builder)) {
+      profile_release(profile);
+      profile = NULL;
+    }
+  }
+  struct index_table *tables[] = {&builder->frame_index, &builder->location_index, &builder->stack_index, &builder->id_index,
+                                  &builder->sample_index};
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) index_table_release(tables[i]);
+  agent_free(builder->frames.items);
+  agent_free(builder->stacks.items);
+  agent_free(builder->ids.items);
+  agent_free(builder->samples.items);
+  agent_free(builder);
+  return profile;
+}

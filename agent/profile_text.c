@@ -1,0 +1,227 @@
+/* struct profile -> the debug=1 text of Go's runtime/pprof, letter for letter where pprof and people look.
+ *
+ * Additions, all on lines that parsers skip or that they know from /proc/self/maps: a marker for a cut stack, our loss counters, the
+ * memory map. An address that pprof finds in no line of the map would make it warn, so two pseudo mappings follow the real ones when
+ * they are needed: [truncated] holds the markers (marker m is printed as return address m + 1), [unmapped] everything else.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent_memory.h"
+#include "profile.h"
+#include "text_sink.h"
+
+enum { TAB_WIDTH = 8, PADDING = 1, HEAP_INUSE_BYTES = 3 };
+
+/* Go's text/tabwriter (minwidth 1, tabwidth 8, padding 1, padchar tab): a cell is as wide as the widest of its column plus the padding,
+ * rounded up to a multiple of the tab width. */
+static void pad(struct text_sink *text, size_t width, size_t widest) {
+  size_t cell = (widest + PADDING + TAB_WIDTH - 1) / TAB_WIDTH * TAB_WIDTH;
+  for (size_t column = width; column < cell; column = column / TAB_WIDTH * TAB_WIDTH + TAB_WIDTH) text_sink_text(text, "\t");
+}
+
+/* One line below a record. */
+struct frame_line {
+  const struct profile_location *location;
+  const struct symbol_frame *frame; /* NULL: no name, or a marker */
+  size_t address_width, name_width;
+};
+
+static bool sink_nothing(struct byte_sink *sink, const void *bytes, size_t size) {
+  (void)sink, (void)bytes, (void)size;
+  return true;
+}
+
+static size_t write_name(struct text_sink *text, const struct frame_line *line) {
+  const struct profile_location *location = line->location;
+  size_t width = text_sink_one_line(text, line->frame->function);
+  if (location->symbol->symbol_start == 0 || location->symbol->symbol_start > location->address) return width;
+  text_sink_text(text, "+");
+  return width + 1 + text_sink_hex(text, location->address - location->symbol->symbol_start);
+}
+
+static void write_source(struct text_sink *text, const struct frame_line *line) {
+  const char *filename = line->frame->filename;
+  /* Where the source file is not known, the object file says at least where the function comes from. */
+  if (!filename && line->location->map) filename = line->location->map->path;
+  text_sink_one_line(text, filename && *filename ? filename : "??");
+  text_sink_format(text, ":%" PRIu32, line->frame->filename ? line->frame->line : 0);
+}
+
+/* Lines with a name that follow each other share their column widths; a line without one ends the block, as in tabwriter. */
+static void write_block(struct text_sink *text, const struct frame_line *lines, size_t count) {
+  size_t widest_address = 0, widest_name = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (lines[i].address_width > widest_address) widest_address = lines[i].address_width;
+    if (lines[i].name_width > widest_name) widest_name = lines[i].name_width;
+  }
+  for (size_t i = 0; i < count; i++) {
+    text_sink_text(text, "#\t");
+    text_sink_hex(text, lines[i].location->address);
+    pad(text, lines[i].address_width, widest_address);
+    write_name(text, &lines[i]);
+    pad(text, lines[i].name_width, widest_name);
+    write_source(text, &lines[i]);
+    text_sink_text(text, "\n");
+  }
+}
+
+/* Collects the lines of a record and writes them block by block. */
+struct frame_writer {
+  struct text_sink *text;
+  struct text_sink *measure; /* swallows what is written to it */
+  size_t count, capacity;
+  struct frame_line *lines;
+};
+
+static void end_block(struct frame_writer *writer) {
+  write_block(writer->text, writer->lines, writer->count);
+  writer->count = 0;
+}
+
+static bool add_line(struct frame_writer *writer, const struct profile_location *location, const struct symbol_frame *frame) {
+  if (writer->count == writer->capacity) {
+    size_t capacity = writer->capacity ? writer->capacity * 2 : 256;
+    struct frame_line *lines = agent_realloc(writer->lines, capacity * sizeof *lines);
+    if (!lines) return false;
+    writer->lines = lines;
+    writer->capacity = capacity;
+  }
+  struct frame_line *line = &writer->lines[writer->count++];
+  *line = (struct frame_line){.location = location, .frame = frame};
+  line->address_width = text_sink_hex(writer->measure, location->address);
+  line->name_width = write_name(writer->measure, line);
+  return true;
+}
+
+static bool write_frames(struct frame_writer *writer, const struct profile *profile, const struct profile_sample *sample) {
+  for (uint32_t i = 0; i < sample->location_count; i++) {
+    const struct profile_location *location = &profile->locations[sample->locations[i]];
+    uint32_t frames = location->symbol ? location->symbol->frame_count : 0, named = 0;
+    for (uint32_t f = 0; f < frames; f++) {
+      if (!location->symbol->frames[f].function) continue;
+      if (!add_line(writer, location, &location->symbol->frames[f])) return false;
+      named++;
+    }
+    if (named > 0) continue;
+    end_block(writer);
+    if (location->marker) text_sink_format(writer->text, "#\t%s\n", location->marker);
+    else text_sink_format(writer->text, "#\t0x%" PRIx64 "\n", location->address);
+  }
+  end_block(writer);
+  text_sink_text(writer->text, "\n");
+  return true;
+}
+
+static void write_addresses(struct text_sink *text, const struct profile *profile, const struct profile_sample *sample) {
+  for (uint32_t i = 0; i < sample->location_count; i++) {
+    text_sink_text(text, " ");
+    text_sink_hex(text, profile->locations[sample->locations[i]].address + 1);
+  }
+  text_sink_text(text, "\n");
+}
+
+/* ---- order: by in-use bytes, falling; equal ones stay as they were ----------------------------------------------------------- */
+
+static void merge_sort(uint32_t *order, uint32_t *scratch, size_t count, const struct profile_sample *samples, int value) {
+  for (size_t width = 1; width < count; width *= 2) {
+    for (size_t start = 0; start < count; start += 2 * width) {
+      size_t a = start, a_end = start + width < count ? start + width : count, b = a_end;
+      size_t b_end = start + 2 * width < count ? start + 2 * width : count;
+      for (size_t to = start; to < b_end; to++) {
+        bool from_b = a == a_end || (b < b_end && samples[order[b]].values[value] > samples[order[a]].values[value]);
+        scratch[to] = order[from_b ? b++ : a++];
+      }
+    }
+    memcpy(order, scratch, count * sizeof *order);
+  }
+}
+
+/* ---- the memory map --------------------------------------------------------------------------------------------------------- */
+
+static void write_mapping(struct text_sink *text, uint64_t start, uint64_t limit, uint64_t offset, const char *path, bool deleted) {
+  char head[128];
+  int length = snprintf(head, sizeof head, "%08" PRIx64 "-%08" PRIx64 " r-xp %08" PRIx64 " 00:00 0", start, limit, offset);
+  text_sink_format(text, "%-72s ", length > 0 ? head : "");
+  const char *slash = deleted ? strrchr(path, '/') : NULL;
+  if (slash) { /* the file at that path is another one: a name in brackets keeps pprof from taking names out of it */
+    text_sink_bytes(text, path, (size_t)(slash + 1 - path));
+    text_sink_text(text, "[deleted]");
+    path = slash + 1;
+  }
+  text_sink_one_line(text, path);
+  text_sink_text(text, "\n");
+}
+
+static void write_memory_map(struct text_sink *text, const struct profile *profile) {
+  const struct mappings *mappings = profile->mappings;
+  text_sink_text(text, "\n--- Memory map: ---\n");
+  for (int unloaded = 0; unloaded <= 1; unloaded++) /* what is mapped now comes first: pprof takes the first match */
+    for (size_t i = 0; i < mappings->count; i++) {
+      const struct mapping *map = &mappings->items[i];
+      if (map->unloaded != unloaded) continue;
+      write_mapping(text, map->start, map->limit, map->offset, map->kind == MAPPING_ANONYMOUS ? "[anon]" : map->path, map->deleted);
+    }
+  bool markers = false, unmapped = false;
+  for (size_t i = 0; i < profile->location_count; i++) {
+    markers = markers || profile->locations[i].marker;
+    unmapped = unmapped || (!profile->locations[i].marker && !profile->locations[i].map);
+  }
+  if (markers) write_mapping(text, 0, 0x1000, 0, "[truncated]", false);
+  if (unmapped) write_mapping(text, 0, UINT64_MAX, 0, "[unmapped]", false);
+}
+
+/* ---- heap and allocs -------------------------------------------------------------------------------------------------------- */
+
+static void write_heap_header(struct text_sink *text, const struct profile *profile) {
+  int64_t totals[4] = {0};
+  for (size_t i = 0; i < profile->sample_count; i++)
+    for (int v = 0; v < 4; v++)
+      if (__builtin_add_overflow(totals[v], profile->samples[i].values[v], &totals[v])) totals[v] = INT64_MAX;
+  /* pprof takes equal totals for a profile without allocation columns. */
+  if (totals[1] == totals[HEAP_INUSE_BYTES]) totals[1] += totals[1] == INT64_MAX ? -1 : 1;
+  text_sink_format(text, "heap profile: %" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @ heap/%" PRIu64 "\n", totals[2], totals[3],
+                   totals[0], totals[1], 2 * (uint64_t)profile->period);
+}
+
+static bool write_heap(struct text_sink *text, const struct profile *profile, struct frame_writer *frames) {
+  size_t count = profile->sample_count;
+  uint32_t *order = agent_malloc((2 * count + 1) * sizeof *order);
+  if (!order) return false;
+  for (size_t i = 0; i < count; i++) order[i] = (uint32_t)i;
+  merge_sort(order, order + count, count, profile->samples, HEAP_INUSE_BYTES);
+  write_heap_header(text, profile);
+  bool ok = true;
+  for (size_t i = 0; i < count && ok && !text->failed; i++) {
+    const struct profile_sample *sample = &profile->samples[order[i]];
+    text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", sample->values[2], sample->values[3],
+                     sample->values[0], sample->values[1]);
+    write_addresses(text, profile, sample);
+    ok = write_frames(frames, profile, sample);
+  }
+  agent_free(order);
+  return ok;
+}
+
+bool profile_encode_text(const struct profile *profile, struct byte_sink *sink) {
+  struct byte_sink nothing = {sink_nothing};
+  struct text_sink *text = agent_malloc(sizeof *text), *measure = agent_malloc(sizeof *measure);
+  struct frame_writer frames = {.text = text, .measure = measure};
+  bool ok = false;
+  if (text && measure) {
+    text_sink_start(text, sink);
+    text_sink_start(measure, &nothing);
+    ok = write_heap(text, profile, &frames);
+    if (ok) {
+      text_sink_text(text, "\n");
+      if (profile->text_trailer) text_sink_text(text, profile->text_trailer);
+      write_memory_map(text, profile);
+      ok = text_sink_end(text);
+    }
+  }
+  agent_free(frames.lines);
+  agent_free(measure);
+  agent_free(text);
+  return ok;
+}

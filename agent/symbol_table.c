@@ -1,0 +1,145 @@
+#include "symbol_table.h"
+
+#include <string.h>
+#include <sys/types.h>
+
+/* from libbacktrace: glibc's qsort may use the host's malloc */
+#include "backtrace.h"
+#include "internal.h"
+
+enum { FIRST_CAPACITY = 256 };
+
+void symbol_table_init(struct symbol_table *table, struct region *region) {
+  memset(table, 0, sizeof *table);
+  table->region = region;
+}
+
+static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name, uint64_t sizeless_end) {
+  if (table->count == table->capacity) {
+    size_t capacity = table->capacity == 0 ? FIRST_CAPACITY : 2 * table->capacity;
+    struct symbol *grown = region_alloc(table->region, capacity * sizeof *grown);
+    if (grown == NULL) return false;
+    if (table->count > 0) memcpy(grown, table->symbols, table->count * sizeof *grown);
+    region_free(table->region, table->symbols, table->capacity * sizeof *grown);
+    table->symbols = grown;
+    table->capacity = capacity;
+  }
+  bool sized = symbol->st_size != 0;
+  uint64_t end = sized ? symbol->st_value + symbol->st_size : sizeless_end;
+  if (end <= symbol->st_value) return true; /* nothing in it, or it wraps */
+  table->symbols[table->count++] = (struct symbol){.start = symbol->st_value,
+                                                   .end = end,
+                                                   .name = name,
+                                                   .binding = ELF64_ST_BIND(symbol->st_info),
+                                                   .sized = sized};
+  return true;
+}
+
+static bool is_function(const Elf64_Sym *symbol) {
+  unsigned type = ELF64_ST_TYPE(symbol->st_info);
+  return symbol->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE);
+}
+
+bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file, const Elf64_Shdr *section) {
+  struct elf_bytes symbols, strings;
+  if (section->sh_link == 0 || section->sh_link >= file->section_count || section->sh_entsize != sizeof(Elf64_Sym)) return false;
+  if (!elf_section_read(file, section, &symbols)) return false;
+  if (!elf_section_read(file, &file->sections[section->sh_link], &strings)) return false;
+  size_t count = symbols.size / sizeof(Elf64_Sym);
+  const Elf64_Sym *symbol = (const Elf64_Sym *)(const void *)symbols.data;
+  bool complete = true;
+  for (size_t i = 0; i < count && complete; i++, symbol++) {
+    if (!is_function(symbol) || symbol->st_name >= strings.size) continue;
+    const char *name = (const char *)strings.data + symbol->st_name;
+    if (name[0] == '\0' || name[0] == '$') continue; /* $x, $d: aarch64's mapping symbols */
+    uint64_t sizeless_end = 0;
+    if (symbol->st_shndx < file->section_count) {
+      const Elf64_Shdr *home = &file->sections[symbol->st_shndx];
+      if ((home->sh_flags & SHF_EXECINSTR) == 0) continue;
+      if (section->sh_type == SHT_SYMTAB && symbol->st_value >= home->sh_addr && symbol->st_value - home->sh_addr < home->sh_size)
+        sizeless_end = home->sh_addr + home->sh_size;
+    } else if (ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE) {
+      continue; /* absolute */
+    }
+    complete = add(table, symbol, name, sizeless_end);
+  }
+  region_free(file->region, (void *)(uintptr_t)symbols.data, symbols.size + 8);
+  return complete;
+}
+
+bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbols, size_t count, const char *strings,
+                              size_t strings_size) {
+  for (size_t i = 0; i < count; i++) {
+    const Elf64_Sym *symbol = &symbols[i];
+    if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE || symbol->st_name >= strings_size) continue;
+    if (strings[symbol->st_name] != '\0' && !add(table, symbol, strings + symbol->st_name, 0)) return false;
+  }
+  return true;
+}
+
+static unsigned leading_underscores(const char *name) {
+  unsigned count = 0;
+  while (name[count] == '_') count++;
+  return count;
+}
+
+/* Negative: a is the better name. Mangled names begin with underscores of their own: among them only the rest decides. */
+static int compare_aliases(const struct symbol *a, const struct symbol *b) {
+  if (a->sized != b->sized) return a->sized ? -1 : 1;
+  bool a_local = a->binding == STB_LOCAL, b_local = b->binding == STB_LOCAL;
+  if (a_local != b_local) return a_local ? 1 : -1;
+  unsigned a_under = leading_underscores(a->name), b_under = leading_underscores(b->name);
+  if (a_under != b_under) return a_under < b_under ? -1 : 1;
+  if (a->binding != b->binding) return a->binding == STB_GLOBAL ? -1 : b->binding == STB_GLOBAL ? 1 : 0;
+  size_t a_length = strlen(a->name), b_length = strlen(b->name);
+  if (a_length != b_length) return a_length < b_length ? -1 : 1;
+  return strcmp(a->name, b->name);
+}
+
+/* By start, larger ranges first, so that the innermost symbol comes last; of equal ranges the best name comes last. */
+static int compare_symbols(const void *left, const void *right) {
+  const struct symbol *a = left, *b = right;
+  if (a->start != b->start) return a->start < b->start ? -1 : 1;
+  if (a->sized != b->sized) return a->sized ? 1 : -1;
+  if (a->end != b->end) return a->end > b->end ? -1 : 1;
+  return compare_aliases(b, a);
+}
+
+void symbol_table_finish(struct symbol_table *table) {
+  backtrace_qsort(table->symbols, table->count, sizeof *table->symbols, compare_symbols);
+  uint64_t next = UINT64_MAX; /* start of the first symbol above */
+  for (size_t i = table->count; i-- > 0;) {
+    struct symbol *symbol = &table->symbols[i];
+    if (i + 1 < table->count && table->symbols[i + 1].start > symbol->start) next = table->symbols[i + 1].start;
+    if (!symbol->sized && symbol->end > next) symbol->end = next;
+  }
+  for (size_t i = 0; i < table->count; i++) {
+    struct symbol *symbol = &table->symbols[i];
+    symbol->max_end = symbol->end;
+    if (i > 0 && symbol[-1].max_end > symbol->max_end) symbol->max_end = symbol[-1].max_end;
+  }
+}
+
+/* The last symbol that starts at or below address: index + 1, or 0. */
+static size_t last_at_or_below(const struct symbol_table *table, uint64_t address) {
+  size_t low = 0, high = table->count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (table->symbols[middle].start <= address)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t address) {
+  const struct symbol *sizeless = NULL; /* a label inside a function with a size does not hide that function */
+  for (size_t i = last_at_or_below(table, address); i > 0 && table->symbols[i - 1].max_end > address; i--) {
+    const struct symbol *symbol = &table->symbols[i - 1];
+    if (symbol->end <= address) continue;
+    if (symbol->sized) return symbol;
+    if (sizeless == NULL) sizeless = symbol;
+  }
+  return sizeless;
+}

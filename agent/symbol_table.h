@@ -1,0 +1,39 @@
+/* The functions of one object file by address, from .symtab, .dynsym or the .symtab inside .gnu_debugdata.
+ *
+ * An address is named only by a symbol whose [value, value + size) holds it. Symbols without a size (hand-written assembly)
+ * reach to the next symbol or the end of their section, but only those of a .symtab: a .dynsym leaves out the static functions
+ * in between.
+ * Context: agent threads; locks: none.
+ */
+#ifndef AGENT_SYMBOL_TABLE_H
+#define AGENT_SYMBOL_TABLE_H
+
+#include "elf_file.h"
+
+struct symbol {
+  uint64_t start, end; /* addresses as in the file's program headers */
+  uint64_t max_end;    /* largest end of this symbol and those before it */
+  const char *name;    /* raw, as in the string table; may carry @@VERSION */
+  uint8_t binding;
+  bool sized;
+};
+
+struct symbol_table {
+  struct region *region;
+  struct symbol *symbols; /* sorted by start once finished */
+  size_t count, capacity;
+};
+
+void symbol_table_init(struct symbol_table *table, struct region *region);
+/* Adds the function symbols of a symbol table section (SHT_SYMTAB or SHT_DYNSYM). False: malformed or out of memory. */
+bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file, const Elf64_Shdr *section);
+/* The same from a table without section headers; every name must lie in strings, which must end with a NUL. */
+bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbols, size_t count, const char *strings,
+                              size_t strings_size);
+void symbol_table_finish(struct symbol_table *table);
+
+/* The best name for the function at address, or NULL: the innermost symbol; of aliases the one that a programmer would have
+ * written. */
+const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t address);
+
+#endif

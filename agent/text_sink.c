@@ -1,0 +1,107 @@
+#include "text_sink.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "string_table.h"
+
+void text_sink_start(struct text_sink *sink, struct byte_sink *output) {
+  sink->output = output;
+  sink->failed = false;
+  sink->used = 0;
+}
+
+static void flush(struct text_sink *sink) {
+  if (sink->used > 0 && !sink->failed && !sink->output->write(sink->output, sink->bytes, sink->used)) sink->failed = true;
+  sink->used = 0;
+}
+
+void text_sink_bytes(struct text_sink *sink, const void *bytes, size_t size) {
+  const char *from = bytes;
+  while (size > 0 && !sink->failed) {
+    size_t room = TEXT_SINK_BYTES - sink->used, part = size < room ? size : room;
+    memcpy(sink->bytes + sink->used, from, part);
+    sink->used += part;
+    from += part;
+    size -= part;
+    if (sink->used == TEXT_SINK_BYTES) flush(sink);
+  }
+}
+
+void text_sink_text(struct text_sink *sink, const char *text) { text_sink_bytes(sink, text, strlen(text)); }
+
+void text_sink_format(struct text_sink *sink, const char *format, ...) {
+  char text[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  int length = vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (length > 0) text_sink_bytes(sink, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+}
+
+size_t text_sink_hex(struct text_sink *sink, uint64_t value) {
+  char digits[18], *at = digits + sizeof digits;
+  do *--at = "0123456789abcdef"[value & 15];
+  while ((value >>= 4) != 0);
+  *--at = 'x';
+  *--at = '0';
+  size_t length = (size_t)(digits + sizeof digits - at);
+  text_sink_bytes(sink, at, length);
+  return length;
+}
+
+static bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
+
+size_t text_sink_one_line(struct text_sink *sink, const char *text) {
+  size_t width = 0;
+  for (size_t length; *text; text += length, width++) {
+    length = utf8_sequence(text);
+    if (length == 0) { /* not UTF-8: passed on as it is, one byte counts as one character */
+      length = 1;
+      text_sink_bytes(sink, text, 1);
+    } else if (length == 1 && is_control(*text)) {
+      text_sink_bytes(sink, "?", 1);
+    } else {
+      text_sink_bytes(sink, text, length);
+    }
+  }
+  return width;
+}
+
+void text_sink_html(struct text_sink *sink, const char *text) {
+  for (size_t length; *text; text += length) {
+    length = utf8_sequence(text);
+    if (*text == '&') text_sink_text(sink, "&amp;");
+    else if (*text == '<') text_sink_text(sink, "&lt;");
+    else if (*text == '>') text_sink_text(sink, "&gt;");
+    else if (*text == '"') text_sink_text(sink, "&#34;");
+    else if (*text == '\'') text_sink_text(sink, "&#39;");
+    else if (length == 0 || is_control(*text)) text_sink_text(sink, "?");
+    else text_sink_bytes(sink, text, length);
+    if (length == 0) length = 1;
+  }
+}
+
+void text_sink_json(struct text_sink *sink, const char *text) {
+  text_sink_text(sink, "\"");
+  for (size_t length; *text; text += length) {
+    length = utf8_sequence(text);
+    if (length == 0) {
+      text_sink_text(sink, "\\ufffd");
+      length = 1;
+    } else if (*text == '"' || *text == '\\') {
+      text_sink_format(sink, "\\%c", *text);
+    } else if (is_control(*text)) {
+      text_sink_format(sink, "\\u%04x", (unsigned char)*text);
+    } else {
+      text_sink_bytes(sink, text, length);
+    }
+  }
+  text_sink_text(sink, "\"");
+}
+
+bool text_sink_end(struct text_sink *sink) {
+  flush(sink);
+  return !sink->failed;
+}

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""make bench: what the agent costs, against plain glibc, against the floor of any preload agent (floor.c) and against peers.
+
+Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
+ratios beside it. CPU time of the whole process (its agent threads too), but for `exec`, which is wall time.
+Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_ONLY (words: benchmarks whose name contains one of them).
+"""
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+DIRECTORY = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, DIRECTORY)
+sys.path.insert(0, os.path.dirname(DIRECTORY))
+import harness  # noqa: E402
+import redis_load  # noqa: E402
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
+PEER_ROUNDS = int(os.environ.get("BENCH_PEER_ROUNDS", str(min(5, ROUNDS))))
+ONLY = (os.environ.get("BENCH_ONLY", "") + " " + " ".join(sys.argv[1:])).split()
+BUILD = os.path.join(harness.BUILD, "bench")
+
+# name: (arguments of micro, iterations divided by this for slow peers)
+MICRO = {
+    "malloc+free 16 B": ("pair", 6000000, 16, 0),
+    "malloc+free 64 B": ("pair", 6000000, 64, 0),
+    "malloc+free 256 B": ("pair", 6000000, 256, 0),
+    "malloc+free 4096 B": ("pair", 3000000, 4096, 0),
+    "malloc+free 64 B, 20 frames deep": ("pair", 6000000, 64, 20),
+    "malloc+free 4096 B, 20 frames deep": ("pair", 3000000, 4096, 20),
+    "malloc+free 64 B, 2 threads": ("threads", 3000000, 64, 0),
+    "64 B freed by another thread": ("handoff", 3000000, 64, 0),
+    "realloc growing step by step, to 64 KB": ("realloc_small", 4000000, 64, 0),
+    "realloc growing step by step, to 64 MB": ("realloc_large", 60000, 64, 0),
+}
+
+
+def compile_tools():
+    os.makedirs(BUILD, exist_ok=True)
+    for output, source, flags in (("micro", "micro.c", ["-fno-builtin", "-pthread"]), ("spawner", "spawner.c", []),
+                                  ("unwind", "unwind.c", ["-pthread"]),
+                                  ("floor0.so", "floor.c", ["-DFLOOR=0", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"]),
+                                  ("floor1.so", "floor.c", ["-DFLOOR=1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])):
+        subprocess.run(["gcc", "-O2", "-Wall"] + flags + ["-o", tool(output), os.path.join(DIRECTORY, source)], check=True)
+
+
+def tool(name):
+    return os.path.join(BUILD, name)
+
+
+class Setup:
+    """One way to run a program: what is preloaded, with which environment."""
+
+    def __init__(self, name, preload="", **variables):
+        self.name, self.preload, self.variables = name, preload, variables
+
+    def environment(self, name="LD_PRELOAD"):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PPROFAGENT_") and key != "LD_PRELOAD"}
+        environment.update(self.variables)
+        if self.preload:
+            environment[name] = self.preload
+        return environment
+
+
+PLAIN = Setup("plain")
+
+
+def own_setups():
+    return [Setup("floor0", tool("floor0.so")), Setup("floor1", tool("floor1.so")),
+            Setup("agent", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0")]
+
+
+def peers():
+    """(setup, baseline): the samplers that come with an allocator are compared with plain glibc, as a user of them would."""
+    found = []
+    tcmalloc, jemalloc = os.path.join(harness.LIBRARIES, "libtcmalloc.so.4"), os.path.join(harness.LIBRARIES, "libjemalloc.so.2")
+    heaptrack = "/usr/lib/heaptrack/libheaptrack_preload.so"
+    if os.path.exists(tcmalloc):
+        found.append((Setup("tcmalloc, sampling / not", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="524288"),
+                      Setup("tcmalloc", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="0")))
+    if os.path.exists(jemalloc):
+        found.append((Setup("jemalloc, prof on / off", jemalloc, MALLOC_CONF="prof:true,lg_prof_sample:19"), Setup("jemalloc", jemalloc)))
+    if os.path.exists(heaptrack):
+        found.append((Setup("heaptrack", heaptrack, DUMP_HEAPTRACK_OUTPUT="/dev/null"), PLAIN))
+    return found
+
+
+def micro(setup, pattern, iterations, size, depth):
+    done = subprocess.run([tool("micro"), pattern, str(iterations), str(size), str(depth)], env=setup.environment(), check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    return float(done.stdout.split()[0])
+
+
+def spawn(setup, column, count, *command):
+    done = subprocess.run([tool("spawner"), str(count)] + list(command), env=setup.environment("SPAWN_PRELOAD"), check=True,
+                          stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    return float(done.stdout.split()[column])
+
+
+class Ratios:
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+        self.all = [b / a for a, b in zip(first, second)]
+
+    def __str__(self):
+        low, _, high = statistics.quantiles(self.all, n=4) if len(self.all) > 1 else (self.all * 3)
+        return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
+
+
+def compare(rounds, measure_a, measure_b):
+    a, b = [], []
+    for number in range(rounds):
+        for which in ("ab", "ba")[number % 2]:
+            (a if which == "a" else b).append((measure_a if which == "a" else measure_b)())
+    return Ratios(a, b)
+
+
+def row(*cells):
+    print("| %-40s |" % cells[0] + "".join(" %-18s |" % cell for cell in cells[1:]), flush=True)
+
+
+def heading(*cells):
+    print()
+    row(*cells)
+    print("|" + "-" * 42 + "|" + ("-" * 20 + "|") * (len(cells) - 1))
+
+
+def wanted(name):
+    return not ONLY or any(word in name for word in ONLY)
+
+
+def bench_micro():
+    names = [name for name in MICRO if wanted(name)]
+    if not names:
+        return
+    floor0, floor1, agent = own_setups()
+    others = peers()
+    heading("CPU time, ratio (quartiles)", "plain, ns", "floor0 / plain", "floor1 / plain", "agent / plain", "agent / floor1",
+            *[setup.name[:18] for setup, _ in others])
+    for name in names:
+        arguments = MICRO[name]
+        against_plain = [compare(ROUNDS, lambda: micro(PLAIN, *arguments), lambda setup=setup: micro(setup, *arguments))
+                         for setup in (floor0, floor1, agent)]
+        against_floor = compare(ROUNDS, lambda: micro(floor1, *arguments), lambda: micro(agent, *arguments))
+        cells = []
+        for setup, baseline in others:
+            fewer = (arguments[0], arguments[1] // 20) + arguments[2:] if setup.name == "heaptrack" else arguments
+            cells.append(compare(PEER_ROUNDS, lambda: micro(baseline, *fewer), lambda: micro(setup, *fewer)))
+        row(name, "%.2f" % statistics.median(against_plain[2].first), *against_plain, against_floor, *cells)
+
+
+def bench_sample_cost():
+    """One recorded allocation and its free: the difference between a rate of 4 KB (nearly every 4096 B block) and none, per sample."""
+    if not wanted("sample cost"):
+        return
+    heading("heap sample cost", "ns (quartiles)")
+    for depth in (0, 20):
+        for rate in (524288, 65536, 1):
+            on = Setup("on", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0", PPROFAGENT_MEMPROFILERATE=str(rate))
+            off = Setup("off", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0", PPROFAGENT_MEMPROFILERATE="0")
+            iterations, share = (3000000, 4096 / rate) if rate > 1 else (400000, 1)
+            pairs = compare(ROUNDS, lambda: micro(off, "pair", iterations, 4096, depth), lambda: micro(on, "pair", iterations, 4096, depth))
+            costs = sorted((b - a) / share for a, b in zip(pairs.first, pairs.second))
+            row("4096 B, rate %d, %d frames deep" % (rate, depth), "%.0f (%.0f-%.0f)" % (
+                statistics.median(costs), costs[len(costs) // 4], costs[3 * len(costs) // 4]))
+    done = subprocess.run([tool("unwind")], stdout=subprocess.PIPE, check=True, text=True)
+    for line in done.stdout.splitlines():
+        row("for comparison, 20 frames: " + line.split()[0].replace("_", " ")[:30], line.split()[1])
+
+
+def bench_processes():
+    names = [name for name in ("exec /bin/true", "forty tiny gcc runs") if wanted(name)]
+    if not names:
+        return
+    _, floor1, agent = own_setups()
+    heading("processes", "plain, us", "floor1 / plain", "agent / plain", "agent / floor1")
+    with tempfile.TemporaryDirectory() as directory:
+        source = os.path.join(directory, "tiny.c")
+        with open(source, "w") as file:
+            file.write("int main(void) { return 0; }\n")
+        for name in names:
+            command = ["/bin/true"] if "true" in name else ["gcc", "-c", source, "-o", "/dev/null"]
+            count, column = (200, 0) if "true" in name else (40, 1)
+            rounds = ROUNDS if "true" in name else max(3, ROUNDS // 3)
+            results = [compare(rounds, lambda a=a: spawn(a, column, count, *command), lambda b=b: spawn(b, column, count, *command))
+                       for a, b in ((PLAIN, floor1), (PLAIN, agent), (floor1, agent))]
+            row(name, "%.0f" % statistics.median(results[1].first), *results)
+
+
+def bench_redis():
+    names = [name for name in ("set", "get", "lpush") if wanted("redis " + name)]
+    if not names:
+        return
+    _, floor1, agent = own_setups()
+    heading("redis, -P 16, CPU time a request", "plain, us", "floor1 / plain", "agent / plain")
+    servers = [redis_load.Server(setup.environment()) for setup in (PLAIN, floor1, agent)]
+    try:
+        for name in names:
+            for server in servers:
+                server.microseconds_a_request(name)  # warm
+            against = [compare(ROUNDS * 2, lambda: servers[0].microseconds_a_request(name),
+                               lambda other=other: other.microseconds_a_request(name)) for other in servers[1:]]
+            row("redis " + name, "%.3f" % statistics.median(against[1].first), *against)
+            for ratios, label in zip(against, ("floor1", "agent")):
+                mean, error = statistics.mean(ratios.all), statistics.stdev(ratios.all) / len(ratios.all) ** 0.5
+                print("    %s: mean ratio %.4f, standard error %.4f, %d pairs" % (label, mean, error, len(ratios.all)))
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def main():
+    compile_tools()
+    print("%d rounds of adjacent pairs (peers: %d); ratio: median (quartiles); below 1 is faster" % (ROUNDS, PEER_ROUNDS))
+    bench_micro()
+    bench_sample_cost()
+    bench_processes()
+    bench_redis()
+
+
+if __name__ == "__main__":
+    main()

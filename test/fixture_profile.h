@@ -1,0 +1,16 @@
+/* Two hand-made processes in the stub tables; what profiles of them must say is written in unit_profile_proto.c and test_wire.py. */
+#ifndef TEST_FIXTURE_PROFILE_H
+#define TEST_FIXTURE_PROFILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* rate: of every bucket. mixed: the second bucket was sampled at another one. */
+void fixture_small(uint64_t rate, bool mixed);
+/* The same process a little later: some freed, some new. */
+void fixture_small_later(void);
+/* Many distinct stacks of this depth; buckets one per stack. */
+void fixture_many(uint32_t stacks, uint32_t depth);
+void fixture_release(void);
+
+#endif

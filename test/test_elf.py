@@ -1,0 +1,84 @@
+"""libpprofagent.so as a file: what it needs, exports, and asks of the loader."""
+import re
+import subprocess
+
+import harness
+
+NEEDED = {"libc.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+TLS_LIMIT = 128
+
+
+def tool(*arguments):
+    done = subprocess.run(arguments + (harness.agent(),), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def exports():
+    return {line.split()[-1].split("@")[0] for line in tool("nm", "-D", "--defined-only").splitlines()}
+
+
+def undefined():
+    return {line.split()[-1].split("@")[0] for line in tool("nm", "-D", "--undefined-only").splitlines()}
+
+
+def interposed_list():
+    """The names in shim/interposed.h, as its X macros give them."""
+    with open(harness.os.path.join(harness.ROOT, "shim", "interposed.h")) as file:
+        text = file.read()
+    return set(re.findall(r"^\s*X\([^,]+,\s*(\w+),", text, re.MULTILINE))
+
+
+def test_needed_is_libc_only():
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", tool("readelf", "-d")))
+    assert needed <= NEEDED and "libc.so.6" in needed, needed
+
+
+def test_exports_only_what_is_interposed():
+    listed = interposed_list()
+    assert {"malloc", "free", "_Znwm", "mallocx", "tc_malloc"} <= listed, listed
+    assert exports() == listed, "exported, not in interposed.h: %s; in interposed.h, not exported: %s" % (
+        sorted(exports() - listed), sorted(listed - exports()))
+
+
+def test_no_dynamic_tls():
+    assert "__tls_get_addr" not in undefined()
+    assert not re.search(r"R_X86_64_(DTPMOD64|DTPOFF64|TLSDESC)|R_AARCH64_TLS(DESC|_DTPMOD)", tool("readelf", "-rW"))
+
+
+def test_thread_local_storage_is_small():
+    sizes = [int(line.split()[5], 16) for line in tool("readelf", "-lW").splitlines() if line.split()[:1] == ["TLS"]]
+    assert sum(sizes) <= TLS_LIMIT, sizes
+    harness.note("PT_TLS: %d bytes" % sum(sizes))
+
+
+def test_bound_now_and_read_only_after_relocation():
+    dynamic = tool("readelf", "-d")
+    assert re.search(r"BIND_NOW|FLAGS.*NOW", dynamic), "not linked with -z now"
+    assert "TEXTREL" not in dynamic
+    assert "GNU_RELRO" in tool("readelf", "-lW")
+
+
+def test_no_executable_stack_and_no_writable_code():
+    segments = [line for line in tool("readelf", "-lW").splitlines() if re.match(r"\s+(LOAD|GNU_STACK)\s", line)]
+    stack = [line for line in segments if "GNU_STACK" in line]
+    assert len(stack) == 1 and "RWE" not in stack[0], stack
+    assert not [line for line in segments if re.search(r"R?WE", line)], segments
+
+
+def test_no_paths_of_the_build_machine():
+    with open(harness.agent(), "rb") as file:
+        data = file.read()
+    for word in (harness.ROOT.encode() + b"/agent", harness.ROOT.encode() + b"/shim"):
+        stripped = subprocess.run(["strip", "-g", "-o", "/dev/stdout", harness.agent()], capture_output=True).stdout
+        assert word not in (stripped or data), "%s is in the file" % word.decode()
+    assert b"RPATH" not in tool("readelf", "-d").encode() and "RUNPATH" not in tool("readelf", "-d")
+
+
+def test_what_it_imports_cannot_harm_the_host():
+    """Calls that would change the host: allocation by name of a libc-internal door, signals, environment, exit paths."""
+    forbidden = {"signal", "__libc_malloc", "__libc_free", "setenv", "unsetenv", "putenv", "clearenv", "chdir", "setlocale", "umask",
+                 "abort", "system", "popen", "fork", "vfork", "strdup", "getline", "asprintf", "opendir", "fopen", "tmpfile",
+                 "pthread_key_create", "dlopen", "printf", "puts", "perror", "getaddrinfo", "__assert_fail"}
+    found = undefined() & forbidden
+    assert not found, "imports %s" % sorted(found)

@@ -1,0 +1,132 @@
+"""Stacks are complete, from the caller of malloc to the thread's entry, in code of every shape; where one is cut, a frame says so."""
+import harness
+
+LIBC_END = ["main", None, None, "_start"]  # __libc_start_call_main and __libc_start_main: local symbols, named where libc6-dbg is there
+CHAINS = {  # leaf: the frames above it, leaf first; None is any one frame, ... any number of them
+    "leaf_plain": ["middle_plain", "outer_plain"] + LIBC_END,
+    "leaf_alloca": ["middle_vla"] + LIBC_END,
+    "leaf_realigned": ["middle_realigned"] + LIBC_END,
+    "leaf_many_arguments": ["middle_many_arguments"] + LIBC_END,
+    "leaf_recursion_100": ["recurse_100"] * 100 + LIBC_END,
+    "leaf_compare": [..., "sorter"] + LIBC_END,
+    "leaf_once": [..., "user_of_once"] + LIBC_END,
+    "leaf_in_handler": ["handler", None, "trapping", "interrupted_caller", "signals"] + LIBC_END,
+    "leaf_on_alternate_stack": ["handler", None, "trapping", "interrupted_caller", "signals"] + LIBC_END,
+    "leaf_coroutine": ["coroutine", None, ...],  # __start_context has no unwind information of its own: see below
+    "leaf_thread": ["thread_entry", None, None],
+    "leaf_small_thread": ["small_thread_entry", None, None],
+}
+
+
+def matches(frames, pattern):
+    if not pattern:
+        return not frames
+    if pattern[0] is ...:
+        return any(matches(frames[skip:], pattern[1:]) for skip in range(len(frames) + 1))
+    return bool(frames) and pattern[0] in (None, frames[0]) and matches(frames[1:], pattern[1:])
+
+
+def profile_of(source, *flags):
+    host = harness.Host([harness.build(source, *flags)], rate=1)
+    host.ready()
+    profile = host.profile("heap")
+    lost = harness.losses(host.health())
+    assert host.finish() == 0
+    return profile, lost
+
+
+def check_chains(*flags):
+    profile, lost = profile_of("stacks.c", "-fno-optimize-sibling-calls", *flags)
+    wrong = []
+    for leaf, above in CHAINS.items():
+        stacks = [stack for stack in profile.stacks_with(leaf)]
+        if not stacks:
+            wrong.append("%s: not in the profile" % leaf)
+        for stack in stacks:
+            if stack[0] != leaf or not matches(list(stack[1:]), above):
+                wrong.append("%s: %s" % (leaf, " <- ".join(stack)))
+    deep = [sample for sample in profile.samples if sample.frames[0].function == "leaf_recursion_300"]
+    assert len(deep) == 1, "leaf_recursion_300 is in %d samples" % len(deep)
+    names = [frame.function for frame in deep[0].frames]
+    if names[1:128] != ["recurse_300"] * 127 or len(names) != 129 or "truncated" not in names[128]:
+        wrong.append("leaf_recursion_300: %d frames, the last is %s" % (len(names), names[-1]))
+    assert not wrong, "flags %s\n%s" % (" ".join(flags), "\n".join(wrong))
+    # ud2 is the first instruction of `trapping`: the interrupted frame's address is exact, not one less
+    trapping = [frame for sample in profile.samples for frame in sample.frames if frame.function == "trapping"]
+    assert len({frame.address for frame in trapping}) == 1
+    for stack in profile.stacks_with("leaf_coroutine"):
+        assert len(stack) == 3 or len(stack) == 4 and "truncated" in stack[3], stack
+    lost.pop("stacks_truncated_depth", None)
+    lost.pop("stacks_truncated_no_unwind", None)  # the coroutine's
+    assert not lost, lost
+
+
+def test_O0():
+    check_chains("-O0")
+
+
+def test_O2():
+    check_chains("-O2")
+
+
+def test_O2_frame_pointer():
+    check_chains("-O2", "-fno-omit-frame-pointer")
+
+
+def test_O2_no_frame_pointer():
+    check_chains("-O2", "-fomit-frame-pointer")
+
+
+def test_O3_realigned_stack():
+    check_chains("-O3", "-mstackrealign", "-mpreferred-stack-boundary=5") if harness.os.uname().machine == "x86_64" else None
+
+
+def test_not_position_independent():
+    check_chains("-O2", "-no-pie")
+
+
+def test_dwarf4_and_compressed_sections():
+    check_chains("-O2", "-gdwarf-4", "-gz")
+
+
+def test_eh_frame_without_search_table():
+    """ld --no-eh-frame-hdr: there is .eh_frame but no sorted table; the program runs, stacks are cut visibly or complete."""
+    profile, _ = profile_of("stacks.c", "-O2", "-fno-optimize-sibling-calls", "-Wl,--no-eh-frame-hdr")
+    for stack in profile.stacks_with("leaf_plain"):
+        assert stack[-1] == "_start" or "truncated" in stack[-1], stack
+
+
+def test_code_without_unwind_information():
+    """The chain stops visibly; the host is unharmed."""
+    profile, lost = profile_of("stacks.c", "-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-exceptions",
+                               "-fno-optimize-sibling-calls")
+    stacks = profile.stacks_with("leaf_plain")
+    assert stacks, "leaf_plain is not in the profile"
+    assert all("truncated" in stack[-1] for stack in stacks), stacks
+    assert lost.get("stacks_truncated_no_unwind"), lost
+
+
+def test_exceptions_inlines_and_names():
+    profile, lost = profile_of("stacks_exceptions.cc", "-std=c++17", "-O2", "-fno-optimize-sibling-calls")
+    assert not lost, lost
+    sums = profile.by_leaf()
+    assert sums["leaf_in_destructor"][0] == 3 * 4, sums["leaf_in_destructor"]
+    assert sums["leaf_in_catch"][0] == 3
+    catch = profile.stacks_with("leaf_in_catch")
+    assert len(catch) == 1 and catch[0][:3] == ("leaf_in_catch", "catcher", "main") and catch[0][-1] == "_start", catch
+    for stack in profile.stacks_with("leaf_in_destructor"):  # below _Unwind_Resume or the personality's landing pad
+        assert stack[-1] == "_start" and "catcher" in stack and "thrower" in stack, stack
+    # libstdc++ allocates the exception object: its leaf is __cxa_allocate_exception, called by thrower
+    thrown = profile.stacks_with("__cxa_allocate_exception")
+    assert any(stack[0] == "__cxa_allocate_exception" and stack[1] == "thrower" for stack in thrown), thrown
+    # inlined frames are frames of their own in one location
+    inlined = [sample for sample in profile.samples if sample.frames[0].function.startswith("inlined_inner")]
+    assert len(inlined) == 1
+    frames = inlined[0].frames
+    assert [bare for bare in (frame.function.split("(")[0] for frame in frames[:3])] == ["inlined_inner", "inlined_outer", "with_inlines"]
+    assert frames[0].inlined and frames[1].inlined and not frames[2].inlined and len({f.address for f in frames[:3]}) == 1
+    assert all(frame.filename.endswith("stacks_exceptions.cc") and frame.line > 0 for frame in frames[:3])
+    names = {frame.function for sample in profile.samples for frame in sample.frames}
+    assert any("shop::shelf<long>::fill" in name for name in names), names
+    system_names = {frame.system_name for sample in profile.samples for frame in sample.frames}
+    assert any(name.startswith("_ZN4shop5shelfIlE4fill") for name in system_names), system_names

@@ -1,0 +1,524 @@
+"""The admin server: who is let in, what is refused and how, and that slow, many or broken clients cost little (wire.md, hazards.md)."""
+import os
+import resource
+import socket
+import stat
+import subprocess
+import time
+
+import harness
+
+WAIT = ("-O1",)
+
+
+def guest(what="wait", **options):
+    host = harness.Host([harness.build("guest.c", *WAIT), what], **options)
+    host.ready()
+    return host
+
+
+def raw(host, text, seconds=10, half_close=False):
+    """Sends bytes, reads to the end. Returns (status, {lower-case header: value}, body)."""
+    with socket.create_connection(host.address, timeout=seconds) as connection:
+        connection.sendall(text if isinstance(text, bytes) else text.encode())
+        if half_close:
+            try:
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # refused and closed already
+        return parse(read_all(connection))
+
+
+def read_all(connection):
+    pieces = []
+    try:
+        while True:
+            piece = connection.recv(65536)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+    except ConnectionResetError:
+        return b"".join(pieces)
+
+
+def parse(answer):
+    if not answer:
+        return None, {}, b""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    return int(lines[0].split()[1]), {name.lower(): value for name, value in headers.items()}, body
+
+
+def request(host, path="/debug/pprof/cmdline", method="GET", host_header=None, extra="", version="1.1"):
+    if host_header is None:
+        host_header = "Host: 127.0.0.1:%d\r\n" % host.address[1]
+    return raw(host, "%s %s HTTP/%s\r\n%s%s\r\n" % (method, path, version, host_header, extra))
+
+
+def answers(host):
+    try:
+        return request(host)[0] == 200
+    except OSError:
+        return False  # not yet
+
+
+def check_error(answer, status, text=None):
+    assert answer[0] == status, answer
+    _, headers, body = answer
+    assert headers["content-type"] == "text/plain; charset=utf-8" and headers["x-go-pprof"] == "1", headers
+    assert "content-disposition" not in headers
+    check_every_response(headers)
+    assert body.endswith(b"\n") and body.count(b"\n") == 1, body
+    if text is not None:
+        assert body == text.encode() + b"\n", body
+
+
+def check_every_response(headers):
+    assert headers["x-content-type-options"] == "nosniff" and headers["cache-control"] == "no-store", headers
+
+
+# ---- who is let in ----------------------------------------------------------------------------------------------------------
+
+def test_host_header_allow_list():
+    host = guest()
+    port = host.address[1]
+    for good in ("127.0.0.1:%d" % port, "localhost:%d" % port, "[::1]:%d" % port):
+        assert request(host, host_header="Host: %s\r\n" % good)[0] == 200, good
+    for bad in ("localhost", "127.0.0.1", "localhost:%d" % (port + 1), "evil.example:%d" % port, "127.0.0.1:%d.evil.example" % port,
+                "localhost:%d@evil" % port, "LOCALHOST:%d:" % port, "0.0.0.0:%d" % port, "127.0.0.2:%d" % port):
+        check_error(request(host, host_header="Host: %s\r\n" % bad), 403, "host not allowed: " + bad)
+    check_error(request(host, host_header="", extra="X: y\r\n"), 403, "host not allowed: ")
+    twice = "Host: localhost:%d\r\nHost: localhost:%d\r\n" % (port, port)
+    check_error(request(host, host_header=twice), 403)
+
+
+def test_cross_site_requests_are_refused():
+    host = guest()
+    own = "http://localhost:%d" % host.address[1]
+    for extra in ("Origin: %s\r\n" % own, "Sec-Fetch-Site: none\r\n", "Sec-Fetch-Site: same-origin\r\n",
+                  "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n"):
+        status, headers, _ = request(host, extra=extra)
+        assert status == 200 and "access-control-allow-origin" not in headers, (extra, status)
+    for extra in ("Origin: http://evil.example\r\n", "Origin: null\r\n", "Origin: https://localhost:%d\r\n" % host.address[1],
+                  "Origin: http://localhost:1\r\n", "Sec-Fetch-Site: cross-site\r\n", "Sec-Fetch-Site: same-site\r\n",
+                  "Origin: %s\r\nSec-Fetch-Site: cross-site\r\n" % own):
+        check_error(request(host, extra=extra), 403)
+    check_error(request(host, extra="Origin: %s\r\nOrigin: http://evil.example\r\n" % own), 400)
+    check_error(request(host, extra="Upgrade: websocket\r\nConnection: Upgrade\r\n"), 400)
+
+
+def test_configured_origins_may_read():
+    host = guest(extra={"PPROFAGENT_ORIGINS": "https://speedscope.example, http://other.example:8080/"})
+    for origin in ("https://speedscope.example", "http://other.example:8080"):
+        status, headers, _ = request(host, extra="Origin: %s\r\nSec-Fetch-Site: cross-site\r\n" % origin)
+        assert status == 200 and headers["access-control-allow-origin"] == origin and headers["vary"] == "Origin", headers
+        status, headers, _ = request(host, method="OPTIONS",
+                                     extra="Origin: %s\r\nAccess-Control-Request-Method: GET\r\n" % origin)
+        assert status == 204 and headers["access-control-allow-origin"] == origin, headers
+    for origin in ("https://speedscope.example.evil", "https://speedscope", "null", ""):
+        check_error(request(host, extra="Origin: %s\r\n" % origin), 403)
+    check_error(request(host, host_header="Host: evil\r\n", extra="Origin: https://speedscope.example\r\n"), 403)
+
+
+def test_methods_and_bodies():
+    host = guest()
+    status, headers, body = request(host, method="HEAD")
+    assert status == 200 and body == b"" and headers["content-type"].startswith("text/plain")
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "POST"):
+        check_error(request(host, method=method), 405, "method not allowed")
+    check_error(request(host, extra="Content-Length: 3\r\n\r\nabc"), 400, "request body not allowed")
+    status, headers, body = request(host, "/debug/pprof/symbol", "POST", extra="Content-Length: 3\r\n\r\n0x1")
+    assert status == 200 and body.find(b"num_symbols: 1") >= 0, body
+    chunks = "Transfer-Encoding: chunked\r\n\r\n2\r\n0x\r\n1\r\n1\r\n0\r\n"
+    assert request(host, "/debug/pprof/symbol", "POST", extra=chunks)[0] == 200
+    check_error(request(host, "/debug/pprof/symbol", "POST", extra="Content-Length: 99999999\r\n"), 413)
+    check_error(request(host, "/debug/pprof/symbol", "POST", extra="Content-Length: -1\r\n"), 411)
+    big = b"+".join(b"0x%x" % number for number in range(100000))
+    assert host.get("symbol", method="POST", body=big)[0] == 200
+    assert host.get("symbol", method="POST", body=big, headers={"Expect": "100-continue"})[0] == 200
+
+
+def test_redirect_and_unknown_paths():
+    host = guest()
+    status, headers, _ = request(host, "/debug/pprof")
+    assert status == 301 and headers["location"] == "/debug/pprof/", headers
+    for path in ("/debug/pprof/heap/", "/debug/pprof/nope", "/debug/pprof/../../etc/passwd", "/debug/pprof/%2e%2e/%2e%2e/etc/passwd",
+                 "//debug//x", "/etc/passwd"):
+        assert request(host, path)[0] == 404, path
+    for path in ("/debug/pprof/heap%00", "/debug/pprof/%zz", "/debug/pprof/%1"):
+        check_error(request(host, path), 400, "malformed URL")
+    check_error(request(host, "*"), 400)
+    check_error(request(host, "http://127.0.0.1:%d/debug/pprof/" % host.address[1]), 400)
+    status, headers, body = request(host, version="1.0")
+    assert status == 200 and "transfer-encoding" not in headers and b"guest" in body
+
+
+def test_limits_of_the_head():
+    host = guest()
+    assert request(host, "/debug/pprof/cmdline?" + "a" * 2000)[0] == 200
+    check_error(request(host, "/debug/pprof/cmdline?" + "a" * 2100), 414)
+    check_error(request(host, "/debug/pprof/" + "a" * 2100), 414)
+    assert request(host, extra="".join("X-%d: y\r\n" % i for i in range(60)))[0] == 200
+    check_error(request(host, extra="".join("X-%d: y\r\n" % i for i in range(70))), 431)
+    assert request(host, extra="X: %s\r\n" % ("y" * 7000))[0] == 200
+    check_error(request(host, extra="X: %s\r\n" % ("y" * 9000)), 431)
+
+
+def test_garbage():
+    host = guest()
+    for text in (b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 9,
+                 b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"\r\n" * 4000, b"GET / SPDY/3\r\n\r\n", b"a" * 9000):
+        status, _, _ = raw(host, text, half_close=True)
+        assert status is None or 400 <= status <= 505, (text[:30], status)
+    assert request(host)[0] == 200
+
+
+# ---- slow and many clients ----------------------------------------------------------------------------------------------------
+
+def cpu_seconds(pid):
+    fields = open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_slow_clients_are_cut_off():
+    host = guest()
+    silent = socket.create_connection(host.address)
+    dripping = socket.create_connection(host.address)
+    started, ended = time.monotonic(), {}
+    dripping.sendall(b"GET / HTTP/1.1\r\n")
+    for connection in (silent, dripping):
+        connection.setblocking(False)
+    while len(ended) < 2 and time.monotonic() - started < 20:
+        if "dripping" not in ended:
+            try:
+                dripping.sendall(b"X: y\r\n")
+            except OSError:
+                ended["dripping"] = time.monotonic() - started
+        for name, connection in (("silent", silent), ("dripping", dripping)):
+            try:
+                if name not in ended and connection.recv(4096) == b"":
+                    ended[name] = time.monotonic() - started
+            except BlockingIOError:
+                pass
+            except OSError:
+                ended[name] = time.monotonic() - started
+        time.sleep(0.2)
+    assert len(ended) == 2 and max(ended.values()) < 9, ended
+    assert request(host)[0] == 200
+
+
+def test_a_body_that_does_not_come():
+    if not os.environ.get("SOAK"):
+        raise harness.Skip("make soak: takes 10 s")
+    host = guest()
+    check_error(raw(host, "POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\nabc" %
+                    host.address[1], seconds=20), 408)
+
+
+def test_a_reader_that_does_not_read():
+    if not os.environ.get("SOAK"):
+        raise harness.Skip("make soak: takes 30 s")
+    host = guest()
+    connections = []
+    for _ in range(8):  # every worker
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(host.address)
+        connection.sendall(b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n\r\n" %
+                           (host.address[1], 1000000) + (b"%#x+" % host_text_address(host) * 100000)[:1000000])
+        connections.append(connection)
+    status, _, _ = raw(host, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % host.address[1], seconds=60)
+    assert status == 200, "the slow readers were not cut off"
+
+
+def host_text_address(host):
+    for line in open("/proc/%d/maps" % host.pid):
+        if " r-xp " in line and "libc.so" in line:
+            return int(line.split("-")[0], 16) + 0x100000
+
+
+def test_many_connections():
+    host = guest()
+    request(host)
+    before = cpu_seconds(host.pid)
+    crowd = []
+    for _ in range(300):
+        connection = socket.create_connection(host.address)
+        crowd.append(connection)
+    time.sleep(0.5)
+    turned_away = 0
+    for connection in crowd:
+        connection.setblocking(False)
+        try:
+            turned_away += b" 503 " in connection.recv(4096)
+        except (BlockingIOError, ConnectionResetError):
+            pass
+    assert turned_away >= 200, turned_away
+    for connection in crowd:
+        connection.close()
+    harness.poll(lambda: answers(host), "an answer after the crowd has gone", 10)
+    assert cpu_seconds(host.pid) - before < 0.5
+
+
+def test_clients_that_hang_up():
+    host = guest()
+    for _ in range(50):
+        with socket.create_connection(host.address) as connection:
+            connection.sendall(b"GET /debug/pprof/heap?seconds=30 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % host.address[1])
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an orderly end
+    harness.poll(lambda: answers(host), "an answer", 10)
+
+
+def test_out_of_descriptors_does_not_spin():
+    host = guest(preexec_fn=harness.limit(resource.RLIMIT_NOFILE, 12))
+    assert request(host)[0] == 200
+    crowd = [socket.create_connection(host.address) for _ in range(30)]
+    time.sleep(0.2)
+    before = cpu_seconds(host.pid)
+    time.sleep(1.5)
+    used = cpu_seconds(host.pid) - before
+    assert used < 0.1, "%.2f s of CPU time in 1.5 s" % used
+    for connection in crowd:
+        connection.close()
+    harness.poll(lambda: answers(host), "an answer after the crowd has gone", 10)
+
+
+# ---- addresses ----------------------------------------------------------------------------------------------------------------
+
+def test_taken_port_is_no_error():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = "127.0.0.1:%d" % holder.getsockname()[1]
+        done = harness.run(["/bin/sh", "-c", "sleep 0.2; echo fine"], address=address)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"fine\n", b""), done
+        host = guest(address=address)
+        harness.poll(lambda: "in use" in host.log(), "the reason in the log")
+        assert len(os.listdir("/proc/%d/task" % host.pid)) == 1
+        assert host.finish() == 0
+
+
+def test_addresses_that_are_not_loopback_are_refused():
+    for address in ("0.0.0.0:0", "192.0.2.1:0", "[::]:0", "example.org:80", "unix:", "nonsense", "127.0.0.1:99999"):
+        host = guest(address=address)
+        time.sleep(0.1)
+        assert "listening" not in host.log() or "127.0.0.1:6060" in host.log(), (address, host.log())
+        assert host.finish() == 0
+
+
+def test_off_starts_no_thread():
+    host = guest(address="off")
+    time.sleep(0.1)
+    assert os.listdir("/proc/%d/task" % host.pid) == [str(host.pid)]
+    assert host.finish() == 0
+
+
+def test_port_without_host_and_ipv6():
+    port = harness.free_port()
+    host = guest(address=":%d" % port)
+    assert host.address == ("127.0.0.1", port) and request(host)[0] == 200
+    host.finish()
+    host = guest(address="[::1]:0")
+    harness.poll(lambda: "listening" in host.log() or "cannot" in host.log(), "the agent")
+    if "cannot" in host.log():
+        raise harness.Skip("no IPv6 loopback here")
+    port = int(host.log().split("[::1]:")[1].split("/")[0])
+    with socket.create_connection(("::1", port)) as connection:
+        connection.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: [::1]:%d\r\n\r\n" % port)
+        assert parse(read_all(connection))[0] == 200
+
+
+def unix_get(path):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        connection.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: anything\r\n\r\n")
+        return parse(read_all(connection))[0]
+
+
+def test_unix_socket():
+    path = os.path.join(harness.scratch(), "agent.sock")
+    host = guest(address="unix:" + path)
+    harness.poll(lambda: os.path.exists(path), "the socket")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert unix_get(path) == 200
+    second = guest(address="unix:" + path)
+    harness.poll(lambda: "in use" in second.log(), "the reason in the log")
+    assert second.finish() == 0 and unix_get(path) == 200
+    host.kill()  # leaves the file behind
+    assert os.path.exists(path)
+    third = guest(address="unix:" + path)
+    harness.poll(lambda: "listening" in third.log(), "a new listener in the place of the dead one")
+    assert unix_get(path) == 200
+    assert third.finish() == 0
+    assert not os.path.exists(path), "the socket's file is still there"
+
+
+# ---- a good guest -----------------------------------------------------------------------------------------------------------
+
+def lines_until_ready(what, plain=False, **options):
+    host = harness.Host([harness.build("guest.c", *WAIT), what], plain=plain, **options)
+    host.ready()
+    if not plain:
+        assert request(host)[0] == 200
+    host.go_on()
+    return host, host.ready()
+
+
+def test_host_descriptors_are_as_without_the_agent():
+    plain, expected = lines_until_ready("descriptors", plain=True)
+    host, lines = lines_until_ready("descriptors")
+    strip = lambda text: [line.split(" ")[:2] for line in text]  # pipes have other numbers
+    assert strip(lines) == strip(expected), (lines, expected)
+    assert request(host)[0] == 200, "the listener did not survive the host's closefrom"
+    assert host.finish() == 0 and plain.finish() == 0
+
+
+def test_signals_are_as_without_the_agent():
+    plain, expected = lines_until_ready("signals", plain=True)
+    host, lines = lines_until_ready("signals")
+    assert lines == expected and "SIGPIPE default" in lines, (lines, expected)
+    everything = (1 << 64) - 1 & ~(1 << 8 | 1 << 18 | 1 << 31 | 1 << 32)  # but SIGKILL, SIGSTOP and the C library's 32 and 33
+
+    def agent_threads():
+        for tid in os.listdir("/proc/%d/task" % host.pid):
+            base = "/proc/%d/task/%s/" % (host.pid, tid)
+            if int(tid) != host.pid:
+                assert open(base + "comm").read() == "pprofagent\n"
+                yield dict(line.split(":\t", 1) for line in open(base + "status").read().splitlines() if ":\t" in line)
+    # The C library blocks its own two as well while a thread starts.
+    harness.poll(lambda: all(int(status["SigBlk"], 16) == everything for status in agent_threads()), "all signals blocked", 5)
+    assert host.finish() == 0
+
+
+def check_namespace(what, sign):
+    plain, expected = lines_until_ready(what, plain=True)
+    if sign not in expected:
+        raise harness.Skip("not allowed here: %s" % expected)
+    host, lines = lines_until_ready(what)
+    assert lines == expected, (lines, expected)
+    harness.poll(lambda: answers(host), "the server afterwards", 5)
+    assert host.finish() == 0
+
+
+def test_agent_threads_leave_for_unshare_and_come_back():
+    check_namespace("new_namespace", "unshare user 0")
+
+
+def test_agent_threads_leave_for_setns_and_come_back():
+    check_namespace("other_namespace", "setns user 0")
+
+
+def test_unshare_command():
+    command = [harness.need("unshare"), "-U", "-r", "/usr/bin/id", "-u"]
+    plain = harness.run(command, plain=True)
+    done = harness.run(command)
+    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr), (done, plain)
+
+
+def test_mount_namespace():
+    _, expected = lines_until_ready("mount_namespace", plain=True)
+    host, lines = lines_until_ready("mount_namespace")
+    assert lines == expected, (lines, expected)
+    harness.poll(lambda: answers(host), "the server after setns", 5)
+
+
+def test_wake_signal_pending_in_the_host():
+    _, expected = lines_until_ready("pending_signal", plain=True)
+    host = harness.Host([harness.build("guest.c", *WAIT), "pending_signal"])
+    host.ready()
+    host.go_on()
+    host.ready()
+    assert request(host)[0] == 200
+    before = cpu_seconds(host.pid)
+    time.sleep(0.7)
+    assert cpu_seconds(host.pid) - before < 0.1, "the admin thread spins on a signal that is not its own"
+    host.go_on()
+    lines = host.ready()
+    assert lines[0] == "sigwait 23", lines
+    assert host.finish() == 0
+
+
+def test_process_ends_when_only_the_agent_is_left():
+    for what, expected in (("main_ends", b"atexit ran\n"), ("main_ends_first", b"last thread ends\natexit ran\n")):
+        for delay in (0, 0.1):
+            host = harness.Host([harness.build("guest.c", *WAIT), what])
+            host.ready()
+            if delay:
+                assert request(host)[0] == 200
+            host.go_on()
+            assert host.process.wait(10) == 0, what
+            assert host._buffer + host.process.stdout.read() == expected, what
+
+
+def test_exec_gives_the_port_to_the_new_program():
+    port = harness.free_port()
+    host = guest("exec", address="127.0.0.1:%d" % port)
+    assert request(host)[0] == 200
+    host.go_on()
+    host.ready()
+    harness.poll(lambda: host.log().count("listening on") == 2, "the new program's agent")
+    assert request(host)[0] == 200
+    assert host.finish() == 0
+
+
+def test_forked_child_has_no_agent_thread_and_waits_for_none():
+    host = guest("fork")
+    assert request(host)[0] == 200
+    host.go_on()
+    lines = host.ready()
+    assert lines[-1] == "child exit 7", lines
+    assert request(host)[0] == 200
+    assert host.finish() == 0
+
+
+def test_idle_process_has_one_agent_thread_and_uses_no_cpu():
+    host = guest()
+    host.address
+    time.sleep(0.3)
+    assert len(os.listdir("/proc/%d/task" % host.pid)) == 2
+    before = open("/proc/%d/task/%s/status" % (host.pid, max(os.listdir("/proc/%d/task" % host.pid), key=int))).read()
+    time.sleep(1)
+    after = open("/proc/%d/task/%s/status" % (host.pid, max(os.listdir("/proc/%d/task" % host.pid), key=int))).read()
+    switches = lambda text: [line for line in text.splitlines() if "ctxt_switches" in line]
+    assert switches(before) == switches(after), (switches(before), switches(after))
+
+
+def test_server_threads_leave_when_nobody_asks():
+    if not os.environ.get("SOAK"):
+        raise harness.Skip("make soak: takes 35 s")
+    host = guest()
+    assert request(host)[0] == 200
+    assert len(os.listdir("/proc/%d/task" % host.pid)) > 2
+    harness.poll(lambda: len(os.listdir("/proc/%d/task" % host.pid)) == 2, "the workers' end", 70)
+    assert request(host)[0] == 200
+
+
+def test_pprofagent_command():
+    tool = os.path.join(harness.ROOT, "scripts", "pprofagent")
+    environment = dict(os.environ, PPROFAGENT_LIBRARY=harness.agent())
+    path = os.path.join(harness.scratch(), "agent.sock")
+    for address, shown in (("127.0.0.1:0", "http://127.0.0.1:"), ("unix:" + path, "unix:" + path), ("off", "not listening")):
+        process = subprocess.Popen([tool, "run", "--addr", address, "--", "/bin/sleep", "60"], env=environment)
+        try:
+            def listed():
+                lines = subprocess.run([tool, "ps"], capture_output=True, text=True, check=True).stdout.splitlines()
+                return [line for line in lines if line.split()[0] == str(process.pid) and shown in line and "sleep" in line]
+            harness.poll(listed, "pprofagent ps to list " + address, 10)
+        finally:
+            process.kill()
+            process.wait()
+    done = subprocess.run([tool, "run", "--addr=off", "sh", "-c", "echo $0 $1; exit 3", "a b", "c"], env=environment,
+                          capture_output=True)
+    assert (done.returncode, done.stdout) == (3, b"a b c\n"), done
+    assert subprocess.run([tool, "run"], env=environment, capture_output=True).returncode == 2
+
+
+def test_log_to_stderr_and_silence():
+    program = harness.build("guest.c", *WAIT)
+    done = harness.run(["/bin/sleep", "0.2"])
+    assert done.stderr == b"" and done.stdout == b"", done
+    done = harness.run([program], log="stderr", stdin=b"\n\n")
+    done = harness.run(["/bin/sleep", "0.2"], log="stderr")
+    assert done.stderr.count(b"\n") == 1 and b"listening on http://127.0.0.1:" in done.stderr, done.stderr

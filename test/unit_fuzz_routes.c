@@ -1,0 +1,150 @@
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* deps: protobuf */
+/* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact.
+ * Usage: unit_fuzz_routes [seconds [seed]] */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <zlib.h>
+
+#include "../agent/routes.h"
+#include "../shim/config.h"
+#include "stub_http_server.h"
+
+enum { MAX_STACKS = 24, MAX_BUCKETS = 40, MAX_SYMBOLS = 12, TEXT_MAX = 300 };
+
+static uint64_t state;
+
+static uint32_t number(uint32_t below) { /* xorshift64* */
+  state ^= state >> 12;
+  state ^= state << 25;
+  state ^= state >> 27;
+  return (uint32_t)(((state * UINT64_C(2685821657736338717)) >> 32) % below);
+}
+
+static uint64_t wide(void) {
+  static const uint64_t edges[] = {0, 1, 2, 15, 16, 4096, UINT32_MAX, INT64_MAX, UINT64_MAX, UINT64_MAX - 1, 524288, 0x401000};
+  return number(2) ? edges[number(sizeof edges / sizeof *edges)] : (uint64_t)number(UINT32_MAX) << number(33);
+}
+
+static void random_text(char *out, size_t size) { /* NUL-terminated; often nasty */
+  static const char nasty[] = "%&=;+?<>\"'\\\t\n\x01\x7f\xff\xc3\xe2\x82\xf0\x9f abc019x:()[]/";
+  size_t length = number((uint32_t)size);
+  for (size_t i = 0; i < length; i++) out[i] = number(3) ? nasty[number(sizeof nasty - 1)] : (char)(1 + number(255));
+  out[length] = 0;
+}
+
+static char texts[MAX_SYMBOLS * STUB_SYMBOL_FRAMES * 3][TEXT_MAX], paths[STUB_MAX_MAPPINGS][TEXT_MAX];
+static struct stub_symbol symbols[MAX_SYMBOLS];
+static struct stack_view stacks[MAX_STACKS];
+static uint64_t frames[MAX_STACKS][STACK_MAX_FRAMES + 1];
+static struct heap_bucket_view buckets[MAX_BUCKETS];
+
+static const char *maybe(char *text) {
+  if (number(3) == 0) return NULL;
+  random_text(text, TEXT_MAX);
+  return text;
+}
+
+static void random_tables(void) {
+  stub.mapping_count = 1 + number(STUB_MAX_MAPPINGS);
+  for (uint32_t i = 0; i < stub.mapping_count; i++) {
+    random_text(paths[i], TEXT_MAX);
+    uint64_t start = number(4) ? 0x1000 * (uint64_t)number(64) : wide();
+    stub.mappings[i] = (struct mapping){.start = start, .limit = start + number(0x10000), .offset = wide(), .kind = number(3),
+                                        .deleted = number(2), .unloaded = number(2), .first_epoch = number(4), .path = paths[i]};
+    snprintf(stub.mappings[i].build_id, sizeof stub.mappings[i].build_id, "%x", number(UINT32_MAX));
+  }
+  stub.symbols = symbols;
+  stub.symbol_count = number(MAX_SYMBOLS + 1);
+  for (uint32_t i = 0; i < stub.symbol_count; i++) {
+    char(*text)[TEXT_MAX] = &texts[i * STUB_SYMBOL_FRAMES * 3];
+    symbols[i] = (struct stub_symbol){.start = i * 0x4000, .end = (i + 1) * 0x4000, .frame_count = number(STUB_SYMBOL_FRAMES + 1)};
+    for (uint32_t f = 0; f < symbols[i].frame_count; f++) {
+      const char *function = maybe(text[f * 3]);
+      symbols[i].frames[f] = (struct symbol_frame){function, function ? maybe(text[f * 3 + 1]) : NULL, maybe(text[f * 3 + 2]),
+                                                   number(2) ? 0 : number(UINT32_MAX)};
+    }
+  }
+  stub.stacks = stacks;
+  stub.stack_count = number(MAX_STACKS + 1);
+  for (uint32_t i = 0; i < stub.stack_count; i++) {
+    stacks[i] = (struct stack_view){number(STACK_MAX_FRAMES + 2), number(5), frames[i]};
+    if (number(2)) stacks[i].frame_count = number(6);
+    for (uint32_t f = 0; f < stacks[i].frame_count; f++) frames[i][f] = number(5) ? number(0x40000) : wide();
+  }
+  stub.buckets = buckets;
+  stub.bucket_count = number(MAX_BUCKETS + 1);
+  for (uint32_t i = 0; i < stub.bucket_count; i++) {
+    uint64_t allocs = number(8) ? number(1000) : number(UINT32_MAX);
+    buckets[i] = (struct heap_bucket_view){number(MAX_STACKS + 3), wide(), number(4) ? 524288 : wide(), allocs,
+                                           allocs ? number((uint32_t)allocs + 1) : 0};
+  }
+  stub.heap_off_reason = number(4) ? NULL : "because <&>";
+  config.memprofile_rate = wide();
+}
+
+static bool gzip_is_whole(const struct memory_sink *sink) {
+  unsigned char out[16384];
+  z_stream stream = {.next_in = (unsigned char *)sink->bytes, .avail_in = (unsigned)sink->size};
+  if (inflateInit2(&stream, 15 + 16) != Z_OK) return false;
+  int result;
+  do {
+    stream.next_out = out;
+    stream.avail_out = sizeof out;
+    result = inflate(&stream, Z_NO_FLUSH);
+  } while (result == Z_OK);
+  inflateEnd(&stream);
+  return result == Z_STREAM_END && stream.avail_in == 0;
+}
+
+static void random_query(char *out, size_t size) {
+  static const char *const parts[] = {"debug=1", "debug=0", "seconds=1", "seconds=3600", "gc=1", "debug=", "seconds=-1", "0x401000",
+                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%"};
+  size_t used = 0;
+  out[0] = 0;
+  for (uint32_t n = number(6); n > 0 && used + 64 < size; n--) {
+    if (number(4) == 0) random_text(out + used, 40);
+    else snprintf(out + used, size - used, "%s%s", parts[number(sizeof parts / sizeof *parts)], number(2) ? "&" : "");
+    used += strlen(out + used);
+  }
+}
+
+static bool one_request(void) {
+  static const char *const methods[] = {"GET", "GET", "GET", "HEAD", "POST"};
+  char path[128] = "/debug/pprof/", query[512], body[512];
+  size_t count;
+  const struct route *routes = routes_all(&count);
+  if (number(8) == 0) random_text(path + number(14), 60);
+  else if (number(8)) snprintf(path + 13, sizeof path - 13, "%s", routes[number((uint32_t)count)].name);
+  random_query(query, sizeof query);
+  random_query(body, sizeof body);
+  struct http_response response = {.wait_result = number(4), .during_wait = number(2) ? random_tables : NULL,
+                                   .refuse_after = number(4) ? 0 : 1 + number(3000)};
+  const char *method = methods[number(5)];
+  stub_http_handle(&response, method, path, query, body, strlen(body));
+  bool ok = response.begun && (response.ended || response.refuse_after);
+  bool binary = strcmp(response.content_type, "application/octet-stream") == 0;
+  if (ok && response.ended && binary && !response.head_only) ok = gzip_is_whole(&response.body);
+  if (!ok) fprintf(stderr, "FAILED %s %s?%s: status %d, %zu bytes\n", method, path, query, response.status, response.body.size);
+  stub_http_release(&response);
+  return ok && stub.sessions == 0;
+}
+
+int main(int argc, char **argv) {
+  double seconds = argc > 1 ? atof(argv[1]) : 6;
+  uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
+  state = seed * 2 + 1;
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  unsigned long requests = 0;
+  do {
+    random_tables();
+    for (int i = 0; i < 8; i++, requests++)
+      if (!one_request()) return printf("seed %llu, request %lu\n", (unsigned long long)seed, requests), 1;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 < seconds);
+  printf("%lu requests, seed %llu\n", requests, (unsigned long long)seed);
+  return 0;
+}

@@ -1,0 +1,112 @@
+/* links: agent/host_check.c */
+/* host_check.h: the table of its rules, then random heads, which must neither crash nor let a foreign host in. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host_check.h"
+
+static int failures;
+
+static void expect(const char *what, int status, int expected) {
+  if (status == expected) return;
+  printf("%s: status %d, expected %d\n", what, status, expected);
+  failures++;
+}
+
+static int check_one(unsigned port, const char *origins, const char *name, const char *value, const char *name2, const char *value2) {
+  struct host_check_header headers[2] = {{name, value}, {name2, value2}};
+  struct host_check_rules rules = {.port = port, .origins = origins};
+  struct host_check_request request = {.method = "GET", .target = "/", .headers = headers, .header_count = name2 ? 2 : 1};
+  struct host_check_verdict verdict;
+  host_check(&rules, &request, &verdict);
+  return verdict.status;
+}
+
+static void check_rules(void) {
+  expect("own host", check_one(6060, "", "Host", "localhost:6060", NULL, NULL), 0);
+  expect("name without case", check_one(6060, "", "hOST", "127.0.0.1:6060", NULL, NULL), 0);
+  expect("no port", check_one(6060, "", "Host", "localhost", NULL, NULL), 403);
+  expect("default port", check_one(80, "", "Host", "localhost", NULL, NULL), 0);
+  expect("unix socket", check_one(0, "", "Host", "whatever", NULL, NULL), 0);
+  expect("unix socket, foreign origin", check_one(0, "", "Host", "x", "Origin", "http://x"), 403);
+  expect("no host", check_one(6060, "", "X", "y", NULL, NULL), 403);
+  expect("two hosts", check_one(6060, "", "Host", "localhost:6060", "host", "localhost:6060"), 403);
+  expect("origin list, exact", check_one(6060, "http://a,http://b/", "Host", "localhost:6060", "Origin", "http://b"), 0);
+  expect("origin list, prefix", check_one(6060, "http://a,http://bc", "Host", "localhost:6060", "Origin", "http://b"), 403);
+  expect("origin list, empty origin", check_one(6060, " , ", "Host", "localhost:6060", "Origin", ""), 403);
+  expect("null is never listed", check_one(6060, "null", "Host", "localhost:6060", "Origin", "null"), 403);
+  expect("upgrade", check_one(6060, "", "Host", "localhost:6060", "Upgrade", "h2c"), 400);
+}
+
+static void check_paths(void) {
+  static const struct {
+    const char *text, *decoded; /* NULL: refused */
+  } cases[] = {{"/a%20b", "/a b"}, {"/%2F%2f", "///"}, {"/%", NULL}, {"/%4", NULL}, {"/%4g", NULL}, {"/%00", NULL}, {"", ""}};
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    char *path = strdup(cases[i].text); /* exactly sized, for the address sanitizer */
+    bool fine = host_check_decode_path(path);
+    if (fine != (cases[i].decoded != NULL) || (fine && strcmp(path, cases[i].decoded) != 0)) {
+      printf("path %s: %s\n", cases[i].text, fine ? path : "refused");
+      failures++;
+    }
+    free(path);
+  }
+}
+
+static uint64_t random_state = 88172645463325252u;
+static unsigned random_below(unsigned limit) {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return (unsigned)(random_state >> 33) % limit;
+}
+
+static char *random_text(const char *const *pieces, unsigned piece_count) {
+  char text[512] = "";
+  for (unsigned i = random_below(5); i-- > 0;) {
+    if (random_below(3)) strcat(text, pieces[random_below(piece_count)]);
+    else strcat(text, (char[]){(char)(1 + random_below(255)), 0});
+  }
+  return strdup(text);
+}
+
+static void check_random(void) {
+  static const char *const pieces[] = {"localhost", ":6060", "127.0.0.1", "[::1]", "http://", "null", "evil", ",", " ", "%", "%41", "none",
+                                       "same-origin", "Host", "Origin", "Sec-Fetch-Site", "Upgrade"};
+  enum { PIECES = sizeof(pieces) / sizeof(pieces[0]), ROUNDS = 200000 };
+  for (int round = 0; round < ROUNDS; round++) {
+    struct host_check_header headers[6];
+    size_t count = random_below(6);
+    for (size_t i = 0; i < count; i++) {
+      headers[i].name = random_below(4) ? strdup(pieces[13 + random_below(4)]) : random_text(pieces, PIECES);
+      headers[i].value = random_text(pieces, PIECES);
+    }
+    char *origins = random_text(pieces, PIECES), *target = random_text(pieces, PIECES);
+    struct host_check_rules rules = {.port = 6060, .origins = origins};
+    struct host_check_request request = {.method = "GET", .target = target, .headers = headers, .header_count = count};
+    struct host_check_verdict verdict;
+    host_check(&rules, &request, &verdict);
+    bool own = strcmp(verdict.host, "localhost:6060") == 0 || strcmp(verdict.host, "127.0.0.1:6060") == 0 ||
+               strcmp(verdict.host, "[::1]:6060") == 0;
+    if (verdict.status == 0 && !own) {
+      printf("let in: %s\n", verdict.host);
+      failures++;
+    }
+    host_check_decode_path(target);
+    for (size_t i = 0; i < count; i++) {
+      free((char *)headers[i].name);
+      free((char *)headers[i].value);
+    }
+    free(origins);
+    free(target);
+  }
+}
+
+int main(void) {
+  check_rules();
+  check_paths();
+  check_random();
+  return failures != 0;
+}

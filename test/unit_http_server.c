@@ -1,0 +1,172 @@
+/* links: agent/http_server.c agent/civetweb_system.c agent/host_check.c agent/agent_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c */
+/* deps: civetweb */
+/* Random and mutated requests against the real server (civetweb included) under the address sanitizer, for some seconds: each answer is
+ * empty or a whole one with the headers that every response has, and the server stops cleanly afterwards. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "agent_memory.h"
+#include "agent_thread.h"
+#include "http_server.h"
+#include "listen_address.h"
+#include "../shim/thread_state.h"
+
+_Thread_local struct thread_state thread_state;
+static int failures;
+static uint64_t random_state = 88172645463325252u;
+static unsigned handled;
+
+static unsigned random_below(unsigned limit) {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return (unsigned)(random_state >> 33) % limit;
+}
+
+/* Stands in for routes.c: uses everything that a route may use. */
+void routes_handle(const struct http_request *request) {
+  static const char filler[1000];
+  __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
+  http_request_header(request, "Accept-Encoding");
+  if (strstr(request->query, "error")) {
+    http_respond_error(request->response, 400, "an error");
+    return;
+  }
+  if (strstr(request->query, "nothing")) return;
+  if (strstr(request->query, "wait")) http_wait(request->response, agent_monotonic_nanoseconds() + 1000000);
+  if (!http_respond_begin(request->response, 200, "text/plain", NULL, strstr(request->query, "sized") ? 6000 : -1)) return;
+  for (int i = 0; i < 6; i++) http_respond_write(request->response, filler, sizeof(filler));
+  http_respond_write(request->response, request->body, request->body_size > 100 ? 0 : 0);
+  http_respond_end(request->response);
+}
+
+static const char *const pieces[] = {
+    "GET ", "POST ", "HEAD ", "OPTIONS ", "BREW ", "/debug/pprof/heap", "/debug/pprof/symbol", "/debug/pprof/", "?seconds=1", "?error",
+    "?sized", "?wait", "?nothing", " HTTP/1.1\r\n", " HTTP/1.0\r\n", " HTTP/2.0\r\n", "Host: localhost:HOST\r\n", "Host: evil\r\n",
+    "Origin: http://evil\r\n", "Origin: null\r\n", "Content-Length: 5\r\n", "Content-Length: -1\r\n",
+    "Content-Length: 99999999999999999999\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n", "Upgrade: h2c\r\n",
+    "Connection: keep-alive\r\n", "\r\n", "\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "ffffffff\r\n", "0x1+0x2", "%", "%00", "..", "//", "\r", "\n",
+    ":", " ", "\t"};
+static const char *const requests[] = {
+    "GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n",
+    "GET /debug/pprof/heap?sized HTTP/1.0\r\nHost: localhost:HOST\r\n\r\n",
+    "HEAD /debug/pprof/heap?debug=1&wait HTTP/1.1\r\nHost: [::1]:HOST\r\nSec-Fetch-Site: none\r\n\r\n",
+    "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nContent-Length: 7\r\n\r\n0x1+0x2",
+    "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n0x1\r\n0\r\n\r\n"};
+enum { PIECES = sizeof(pieces) / sizeof(pieces[0]), REQUESTS = sizeof(requests) / sizeof(requests[0]) };
+
+static size_t append(char *text, size_t size, size_t capacity, const char *piece, unsigned port) {
+  char number[8];
+  for (; *piece && size + 8 < capacity; piece++) {
+    if (strncmp(piece, "HOST", 4) == 0) {
+      snprintf(number, sizeof(number), "%u", port);
+      for (const char *digit = number; *digit; digit++) text[size++] = *digit;
+      piece += 3;
+    } else {
+      text[size++] = *piece;
+    }
+  }
+  return size;
+}
+
+static size_t make_request(char *text, size_t capacity, unsigned port) {
+  size_t size = 0;
+  unsigned kind = random_below(4);
+  if (kind == 0) {
+    for (unsigned i = random_below(30); i > 0; i--) size = append(text, size, capacity, pieces[random_below(PIECES)], port);
+  } else if (kind == 1) {
+    for (unsigned i = random_below(200); i > 0; i--) text[size++] = (char)random_below(256);
+  } else {
+    size = append(text, 0, capacity, requests[random_below(REQUESTS)], port);
+    for (unsigned i = kind == 2 ? random_below(4) : 0; i > 0; i--) {
+      size_t at = random_below((unsigned)size), length = random_below(20);
+      switch (random_below(4)) {
+        case 0: text[at] = (char)random_below(256); break;
+        case 1: size = at; break;
+        case 2: /* repeat a piece */
+          if (size + length < capacity && at + length <= size) {
+            memmove(text + at + length, text + at, size - at);
+            size += length;
+          }
+          break;
+        default: size = append(text, at, capacity, pieces[random_below(PIECES)], port);
+      }
+      if (size == 0) break;
+    }
+  }
+  if (random_below(20) == 0) {
+    while (size < capacity - 1) text[size++] = (char)('a' + random_below(26)); /* too long */
+  }
+  return size;
+}
+
+static void check_answer(const char *answer, ssize_t size) {
+  if (size <= 0 || strncmp(answer, "HTTP/1.1 100", 12) == 0) return;
+  if (strncmp(answer, "HTTP/1.1 ", 9) != 0 || !strstr(answer, "\r\nX-Content-Type-Options: nosniff\r\n") ||
+      !strstr(answer, "\r\nCache-Control: no-store\r\n") || !strstr(answer, "\r\n\r\n")) {
+    printf("answer: %.300s\n", answer);
+    failures++;
+  }
+}
+
+static void one_connection(const struct listen_address *address) {
+  static char text[12000], answer[20000];
+  size_t size = make_request(text, sizeof(text), address->port);
+  int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct timeval limit = {.tv_sec = 10};
+  setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  if (connect(descriptor, &address->socket.generic, address->size) != 0) {
+    printf("no connection\n");
+    failures++;
+  } else {
+    for (size_t sent = 0; sent < size;) {
+      size_t piece = random_below(3) ? size - sent : 1 + random_below((unsigned)(size - sent));
+      ssize_t done = send(descriptor, text + sent, piece, MSG_NOSIGNAL);
+      if (done <= 0) break;
+      sent += (size_t)done;
+    }
+    shutdown(descriptor, SHUT_WR);
+    ssize_t total = 0, got;
+    while (total < (ssize_t)sizeof(answer) - 1 && (got = recv(descriptor, answer + total, sizeof(answer) - 1 - (size_t)total, 0)) > 0) {
+      total += got;
+    }
+    answer[total] = 0;
+    check_answer(answer, total);
+  }
+  close(descriptor);
+}
+
+int main(void) {
+  struct listen_address address;
+  char reason[256];
+  int listener = -1;
+  if (listen_address_parse("127.0.0.1:0", &address, reason, sizeof(reason))) {
+    listener = listen_address_open(&address, reason, sizeof(reason));
+  }
+  if (listener < 0 || !http_server_start(listener, address.port, "")) {
+    printf("cannot start: %s\n", reason);
+    return 1;
+  }
+  const char *seconds = getenv("FUZZ_SECONDS");
+  int64_t end = agent_monotonic_nanoseconds() + (seconds ? atoi(seconds) : 6) * INT64_C(1000000000);
+  unsigned connections = 0;
+  while (agent_monotonic_nanoseconds() < end && failures < 5) {
+    one_connection(&address);
+    connections++;
+  }
+  http_server_stop();
+  if (handled < connections / 10) {
+    printf("only %u of %u requests came through\n", handled, connections);
+    failures++;
+  }
+  if (!agent_thread_await(0, agent_monotonic_nanoseconds() + 1000000000)) {
+    printf("%u threads are left\n", agent_thread_count());
+    failures++;
+  }
+  printf("%u connections, %u requests handled\n", connections, handled);
+  return failures != 0;
+}

@@ -1,0 +1,269 @@
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* deps: protobuf */
+/* flags: -lm */
+/* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.
+ * With an argument: writes the fixtures' profiles into that directory, for test_wire.py to give to pprof. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <zlib.h>
+
+#include "../agent/heap_profile.h"
+#include "../shim/config.h"
+#include "../shim/counters.h"
+#include "fixture_profile.h"
+#include "profile.pb-c.h"
+#include "stub_tables.h"
+
+extern int64_t agent_memory_fail_after;
+
+static int failures;
+#define CHECK(condition)                                                     \
+  do {                                                                       \
+    if (!(condition)) {                                                      \
+      failures++;                                                            \
+      fprintf(stderr, "FAILED line %d: %s\n", __LINE__, #condition);         \
+    }                                                                        \
+  } while (0)
+
+typedef Perftools__Profiles__Profile parsed_profile;
+
+static parsed_profile *parse(const struct memory_sink *sink) {
+  size_t capacity = 256 << 20;
+  uint8_t *plain = malloc(capacity);
+  z_stream stream = {.next_in = (uint8_t *)sink->bytes, .avail_in = (uInt)sink->size, .next_out = plain, .avail_out = (uInt)capacity};
+  CHECK(inflateInit2(&stream, 15 + 16) == Z_OK);
+  CHECK(inflate(&stream, Z_FINISH) == Z_STREAM_END);
+  CHECK(stream.avail_in == 0);
+  parsed_profile *parsed = perftools__profiles__profile__unpack(NULL, stream.total_out, plain);
+  inflateEnd(&stream);
+  free(plain);
+  CHECK(parsed != NULL);
+  return parsed;
+}
+
+static struct profile *build(const char *name, const struct heap_snapshot *before, enum heap_profile_form form) {
+  struct heap_snapshot *now = heap_snapshot_take();
+  struct profile *profile = now ? heap_profile_build(name, before, now, form) : NULL;
+  heap_snapshot_release(now);
+  return profile;
+}
+
+static parsed_profile *round_trip(const char *name, const struct heap_snapshot *before) {
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  struct profile *profile = build(name, before, HEAP_PROFILE_SCALED);
+  CHECK(profile && profile_encode_proto(profile, &sink.base));
+  profile_release(profile);
+  CHECK(stub.sessions == 0);
+  parsed_profile *parsed = parse(&sink);
+  memory_sink_release(&sink);
+  return parsed;
+}
+
+/* The sample whose leaf has this name and whose bytes label is size; markers and unknown leaves by their address. */
+static const Perftools__Profiles__Sample *find(const parsed_profile *p, const char *leaf, int64_t size) {
+  for (size_t i = 0; i < p->n_sample; i++) {
+    const Perftools__Profiles__Location *location = p->location[p->sample[i]->location_id[0] - 1];
+    const char *name = location->n_line ? p->string_table[p->function[location->line[0]->function_id - 1]->name] : "?";
+    if (strcmp(name, leaf) == 0 && p->sample[i]->n_label == 1 && p->sample[i]->label[0]->num == size) return p->sample[i];
+  }
+  fprintf(stderr, "no sample of %s, %lld bytes\n", leaf, (long long)size);
+  failures++;
+  return NULL;
+}
+
+static void check_sample(const parsed_profile *p, const char *leaf, int64_t size, double rate, int64_t allocs, int64_t inuse) {
+  const Perftools__Profiles__Sample *sample = find(p, leaf, size);
+  if (!sample) return;
+  double scale = rate <= 1 ? 1 : -1 / expm1(-(double)size / rate);
+  const int64_t want[4] = {llround((double)allocs * scale), llround((double)(allocs * size) * scale),
+                           llround((double)inuse * scale), llround((double)(inuse * size) * scale)};
+  CHECK(sample->n_value == 4 && memcmp(sample->value, want, sizeof want) == 0);
+  CHECK(strcmp(p->string_table[sample->label[0]->key], "bytes") == 0 && strcmp(p->string_table[sample->label[0]->num_unit], "bytes") == 0);
+}
+
+static void test_small(uint64_t rate) {
+  fixture_small(rate, false);
+  config.memprofile_rate = rate;
+  parsed_profile *p = round_trip("heap", NULL);
+  CHECK(p->n_sample == 8); /* 9 buckets, of which two are the same stack and size in two epochs */
+  CHECK(stub.resolved == p->n_location - 3); /* once each; the three markers need no name */
+  check_sample(p, "ns::make<int>(int)", 64, (double)rate, 12, 7);
+  check_sample(p, "ns::make<int>(int)", 4096, (double)rate, 8, 0);
+  check_sample(p, "foo_alloc", 1048576, (double)rate, 5, 3);
+  check_sample(p, "?", 100, (double)rate, 3, 3);
+  check_sample(p, "jit:<b>&\"x\"\n?caf\xc3\xa9", 48, (double)rate, 2, 1);
+  check_sample(p, "[truncated: stack memory cannot be read]", 24, (double)rate, 1, 1);
+  CHECK(p->period == (int64_t)rate && p->default_sample_type == 0 && p->duration_nanos == 0 && p->time_nanos > 0);
+  CHECK(strcmp(p->string_table[0], "") == 0);
+  CHECK(p->n_mapping == 6 && p->mapping[0]->has_functions && p->mapping[0]->has_line_numbers && p->mapping[0]->has_inline_frames);
+  CHECK(!p->mapping[1]->has_functions && !p->mapping[1]->has_filenames); /* one of its two addresses has no name */
+  CHECK(strcmp(p->string_table[p->mapping[4]->filename], "[anon]") == 0 && p->mapping[4]->has_functions);
+  CHECK(!p->mapping[5]->has_functions); /* nothing was looked up there */
+  for (size_t i = 0; i < p->n_location; i++) CHECK(p->location[i]->id == i + 1 && p->location[i]->mapping_id <= p->n_mapping);
+  for (size_t i = 0; i < p->n_function; i++) CHECK(p->function[i]->id == i + 1);
+
+  const Perftools__Profiles__Sample *sample = find(p, "ns::make<int>(int)", 64);
+  if (sample) {
+    CHECK(sample->n_location_id == 3 && p->location[sample->location_id[0] - 1]->address == 0x40120f);
+    const Perftools__Profiles__Location *inlined = p->location[sample->location_id[1] - 1];
+    CHECK(inlined->n_line == 2 && inlined->line[0]->line == 3 && inlined->line[1]->line == 40);
+    const Perftools__Profiles__Function *made = p->function[p->location[sample->location_id[0] - 1]->line[0]->function_id - 1];
+    CHECK(strcmp(p->string_table[made->system_name], "_ZN2ns4makeIiEEvi") == 0);
+  }
+  /* The same addresses meant libold before epoch 5 and libnew since. */
+  unsigned old = 0, new = 0;
+  for (size_t i = 0; i < p->n_location; i++) old += p->location[i]->mapping_id == 3, new += p->location[i]->mapping_id == 4;
+  CHECK(old == 1 && new == 1);
+  perftools__profiles__profile__free_unpacked(p, NULL);
+  fixture_release();
+}
+
+static void test_delta(void) {
+  fixture_small(1, false);
+  struct heap_snapshot *before = heap_snapshot_take();
+  parsed_profile *none = round_trip("heap", before);
+  CHECK(none->n_sample == 0 && none->duration_nanos > 0);
+  perftools__profiles__profile__free_unpacked(none, NULL);
+  fixture_small_later();
+  parsed_profile *p = round_trip("allocs", before);
+  CHECK(p->n_sample == 3);
+  CHECK(strcmp(p->string_table[p->default_sample_type], "alloc_space") == 0);
+  check_sample(p, "ns::make<int>(int)", 64, 1, 0, -6);
+  check_sample(p, "foo_alloc", 1048576, 1, 3, 3);
+  check_sample(p, "?", 200, 1, 2, 1);
+  heap_snapshot_release(before);
+  perftools__profiles__profile__free_unpacked(p, NULL);
+  fixture_release();
+}
+
+static void test_losses_are_comments(void) {
+  fixture_small(1, false);
+  atomic_store(&shim_counters.heap_lost_no_memory, 12);
+  atomic_store(&shim_counters.stacks_truncated_depth, 5); /* shown as frames: no comment */
+  parsed_profile *p = round_trip("heap", NULL);
+  CHECK(p->n_comment == 1 && strncmp(p->string_table[p->comment[0]], "12 sampled allocations dropped", 30) == 0);
+  atomic_store(&shim_counters.heap_lost_no_memory, 0);
+  atomic_store(&shim_counters.stacks_truncated_depth, 0);
+  perftools__profiles__profile__free_unpacked(p, NULL);
+  fixture_release();
+}
+
+/* Every allocation fails in turn, then the receiver gives up at every size: false, no leak (the sanitizer looks), no crash. */
+static void test_failures(void) {
+  fixture_small(524288, true);
+  for (int text = 0; text <= 1; text++) {
+    bool done = false;
+    for (int64_t n = 0; !done; n++) {
+      struct memory_sink sink;
+      memory_sink_start(&sink);
+      agent_memory_fail_after = n;
+      struct profile *profile = build("heap", NULL, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+      bool ok = profile && (text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
+      done = ok && agent_memory_fail_after > 0;
+      agent_memory_fail_after = INT64_MAX;
+      profile_release(profile);
+      memory_sink_release(&sink);
+      CHECK(stub.sessions == 0 && n < 10000);
+      if (n >= 10000) break;
+    }
+    struct profile *profile = build("heap", NULL, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+    struct memory_sink sink;
+    memory_sink_start(&sink);
+    sink.refuse_after = 10;
+    CHECK(!(text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base)));
+    memory_sink_release(&sink);
+    profile_release(profile);
+  }
+  fixture_release();
+}
+
+static double cpu_seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void test_many(void) {
+  fixture_many(100000, 20);
+  for (int text = 0; text <= 1; text++) {
+    struct memory_sink sink;
+    memory_sink_start(&sink);
+    double start = cpu_seconds();
+    struct profile *profile = build("heap", NULL, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+    double built = cpu_seconds();
+    bool ok = profile && (text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
+    double encoded = cpu_seconds();
+    CHECK(ok && profile->sample_count == 100000);
+    printf("100000 stacks, %s: built in %.2f s, encoded in %.2f s of CPU, %zu locations, %zu bytes\n", text ? "text" : "proto",
+           built - start, encoded - built, profile->location_count, sink.size);
+    CHECK(encoded - start < 20); /* sanitized; what matters here is that nothing is quadratic */
+    profile_release(profile);
+    if (!text && ok) {
+      parsed_profile *p = parse(&sink);
+      CHECK(p->n_sample == 100000);
+      perftools__profiles__profile__free_unpacked(p, NULL);
+    }
+    memory_sink_release(&sink);
+  }
+  fixture_release();
+}
+
+static void write_form(const char *directory, const char *stem, const struct heap_snapshot *before, bool text) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/%s.%s", directory, stem, text ? "txt" : "pb.gz");
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  struct profile *profile = build("heap", before, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+  CHECK(text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
+  profile_release(profile);
+  FILE *file = fopen(path, "wb");
+  CHECK(file && fwrite(sink.bytes, 1, sink.size, file) == sink.size);
+  if (file) fclose(file);
+  memory_sink_release(&sink);
+}
+
+static void write_fixtures(const char *directory) {
+  static const struct { const char *stem; uint64_t rate; bool mixed; } cases[] = {
+      {"default", 524288, false}, {"exact", 1, false}, {"mixed", 524288, true}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    fixture_small(cases[i].rate, cases[i].mixed);
+    config.memprofile_rate = cases[i].rate;
+    write_form(directory, cases[i].stem, NULL, false);
+    write_form(directory, cases[i].stem, NULL, true);
+    fixture_release();
+  }
+  fixture_small(524288, false);
+  struct heap_snapshot *before = heap_snapshot_take();
+  fixture_small_later();
+  write_form(directory, "delta", before, false);
+  write_form(directory, "later", NULL, false);
+  heap_snapshot_release(before);
+  fixture_release();
+  fixture_small(524288, false); /* nothing allocated, nothing freed: alloc equals in use */
+  stub.bucket_count = 0;
+  write_form(directory, "empty", NULL, false);
+  write_form(directory, "empty", NULL, true);
+  stub.bucket_count = 3;
+  for (uint32_t i = 0; i < 3; i++) stub.buckets[i].frees = 0;
+  write_form(directory, "unfreed", NULL, false);
+  write_form(directory, "unfreed", NULL, true);
+  fixture_release();
+}
+
+int main(int argc, char **argv) {
+  if (argc > 1) {
+    write_fixtures(argv[1]);
+    return failures != 0;
+  }
+  test_small(524288);
+  test_small(1);
+  test_delta();
+  test_losses_are_comments();
+  test_failures();
+  test_many();
+  return failures != 0;
+}

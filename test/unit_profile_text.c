@@ -1,0 +1,153 @@
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* deps: protobuf */
+/* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../agent/heap_profile.h"
+#include "../shim/config.h"
+#include "../shim/counters.h"
+#include "fixture_profile.h"
+#include "stub_tables.h"
+
+static int failures;
+
+static char *text_of_tables(void) {
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  struct heap_snapshot *now = heap_snapshot_take();
+  struct profile *profile = heap_profile_build("heap", NULL, now, HEAP_PROFILE_AS_SAMPLED);
+  heap_snapshot_release(now);
+  if (!profile || !profile_encode_text(profile, &sink.base)) abort();
+  profile_release(profile);
+  return sink.bytes;
+}
+
+static void check_part(const char *what, const char *text, const char *from, const char *to, const char *want) {
+  const char *start = strstr(text, from), *end = start ? strstr(start, to) : NULL;
+  if (end && strlen(want) == (size_t)(end - start) && memcmp(start, want, strlen(want)) == 0) return;
+  failures++;
+  fprintf(stderr, "FAILED %s: got\n%.*s\nwant\n%s\n", what, end ? (int)(end - start) : 2000, start ? start : text, want);
+}
+
+static void check_contains(const char *what, const char *text, const char *want) {
+  if (strstr(text, want)) return;
+  failures++;
+  fprintf(stderr, "FAILED %s: no '%s' in\n%s\n", what, want, text);
+}
+
+static const char records[] =
+    "heap profile: 20: 3149108 [36: 5279396] @ heap/1048576\n"
+    "3: 3145728 [5: 5242880] @ 0x7f0000001020 0x401010\n"
+    "#\t0x7f000000101f\tfoo_alloc+0x1f\t/nonexistent/libfoo.so.1:0\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n"
+    "\n"
+    "4: 2048 [4: 2048] @ 0x7f1000001011 0x401010\n"
+    "#\t0x7f1000001010\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n"
+    "\n"
+    "1: 512 [1: 512] @ 0x7f1000001011 0x401010\n"
+    "#\t0x7f1000001010\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n"
+    "\n"
+    "7: 448 [12: 768] @ 0x401210 0x401110 0x401010\n"
+    "#\t0x40120f\tns::make<int>(int)+0xf\t/src/make.cc:7\n"
+    "#\t0x40110f\tinner+0xf\t\t/src/inner.h:3\n"
+    "#\t0x40110f\touter+0xf\t\t/src/main.c:40\n"
+    "#\t0x40100f\tmain+0xf\t\t/src/main.c:10\n"
+    "\n"
+    "3: 300 [3: 300] @ 0x7f0000006000 0x401010 0x3\n"
+    "#\t0x7f0000005fff\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n"
+    "#\t[truncated: no unwind information]\n"
+    "\n"
+    "1: 48 [2: 96] @ 0x7f2000001011 0xdead0001 0x2\n"
+    "#\t0x7f2000001010\tjit:<b>&\"x\"?\xff" "caf\xc3\xa9+0x10\t??:0\n"
+    "#\t0xdead0000\n"
+    "#\t[truncated: deeper than 128 frames]\n"
+    "\n"
+    "1: 24 [1: 24] @ 0x4\n"
+    "#\t[truncated: stack memory cannot be read]\n"
+    "\n"
+    "0: 0 [8: 32768] @ 0x401210 0x401110 0x401010\n"
+    "#\t0x40120f\tns::make<int>(int)+0xf\t/src/make.cc:7\n"
+    "#\t0x40110f\tinner+0xf\t\t/src/inner.h:3\n"
+    "#\t0x40110f\touter+0xf\t\t/src/main.c:40\n"
+    "#\t0x40100f\tmain+0xf\t\t/src/main.c:10\n"
+    "\n"
+    "\n";
+
+static const char map[] =
+    "--- Memory map: ---\n"
+    "00401000-00500000 r-xp 00001000 00:00 0                                  /nonexistent/demo\n"
+    "7f0000001000-7f0000100000 r-xp 00001000 00:00 0                          /nonexistent/[deleted]libfoo.so.1\n"
+    "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libnew.so\n"
+    "7f2000001000-7f2000002000 r-xp 00000000 00:00 0                          [anon]\n"
+    "7ffe00001000-7ffe00002000 r-xp 00000000 00:00 0                          [vdso]\n"
+    "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libold.so\n"
+    "00000000-00001000 r-xp 00000000 00:00 0                                  [truncated]\n"
+    "00000000-ffffffffffffffff r-xp 00000000 00:00 0                          [unmapped]\n";
+
+static void test_records(void) {
+  fixture_small(524288, false);
+  char *text = text_of_tables();
+  check_part("records", text, "heap profile:", "# runtime.MemStats\n", records);
+  check_contains("order of MemStats", text,
+                 "# NumForcedGC = 0\n# GCCPUFraction = 0\n# DebugGC = false\n# MaxRSS = ");
+  check_contains("estimates", text, "# Alloc = 12552676\n# TotalAlloc = 22334691\n# Sys = ");
+  free(text);
+  stub.mappings[1].deleted = true;
+  text = text_of_tables();
+  check_contains("memory map", text, map);
+  free(text);
+  fixture_release();
+}
+
+static void test_rates(void) {
+  fixture_small(1, false);
+  char *text = text_of_tables();
+  check_contains("rate 1", text, "heap profile: 20: 3149108 [36: 5279396] @ heap/2\n");
+  free(text);
+  fixture_release();
+  fixture_small(524288, true);
+  text = text_of_tables();
+  check_contains("mixed rates", text, " @ heap/2\n57348: 3670240 [98310: 6291840] @ 0x401210 ");
+  check_contains("mixed rates, scaled", text, "\n3: 3638090 [6: 6063483] @ 0x7f0000001020 0x401010\n");
+  check_contains("mixed rates, the other one", text, "\n0: 0 [2052: 8405003] @ 0x401210 ");
+  check_contains("mixed rates, said", text, "\n# Records were sampled at different rates");
+  free(text);
+  stub.bucket_count = 0;
+  config.memprofile_rate = 4096;
+  text = text_of_tables();
+  check_part("nothing", text, "heap profile:", "# runtime", "heap profile: 0: 0 [0: 1] @ heap/8192\n\n");
+  free(text);
+  fixture_release();
+}
+
+static void test_nothing_freed(void) {
+  fixture_small(524288, false);
+  stub.bucket_count = 1;
+  stub.buckets[0].frees = 0;
+  char *text = text_of_tables();
+  check_contains("alloc equals in use", text, "heap profile: 10: 640 [10: 641] @ heap/1048576\n10: 640 [10: 640] @ ");
+  free(text);
+  fixture_release();
+}
+
+static void test_losses(void) {
+  fixture_small(524288, false);
+  atomic_store(&shim_counters.heap_lost_live_table_full, 3);
+  char *text = text_of_tables();
+  check_contains("loss", text, "\n# heap_lost_live_table_full = 3 (sampled allocations dropped: ");
+  free(text);
+  fixture_release();
+}
+
+int main(void) {
+  test_records();
+  test_rates();
+  test_nothing_freed();
+  test_losses();
+  return failures != 0;
+}

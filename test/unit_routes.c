@@ -1,0 +1,221 @@
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* deps: protobuf */
+/* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
+#include "../agent/routes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "../agent/query.h"
+#include "../shim/config.h"
+#include "../shim/counters.h"
+#include "fixture_profile.h"
+#include "stub_http_server.h"
+
+static int failures;
+#define CHECK(condition)                                             \
+  do {                                                               \
+    if (!(condition)) {                                              \
+      failures++;                                                    \
+      fprintf(stderr, "FAILED line %d: %s\n", __LINE__, #condition); \
+    }                                                                \
+  } while (0)
+
+#define TEXT "text/plain; charset=utf-8"
+#define HTML "text/html; charset=utf-8"
+#define BINARY "application/octet-stream"
+#define NOT_SECONDS "invalid value for \"seconds\" - must be a positive integer\n"
+#define INCOMPATIBLE "seconds and debug params are incompatible\n"
+#define NOT_HERE " is not available: not in this version of the agent\n"
+
+static const struct {
+  const char *method, *path, *query;
+  int status;
+  const char *content_type, *header, *body; /* header: a substring of the extra headers; body: whole for errors, else its beginning */
+} cases[] = {
+    {"GET", "/debug/pprof/", "", 200, HTML, "Content-Security-Policy: default-src 'none'", "<!doctype html>"},
+    {"GET", "/debug/pprof", "", 301, HTML, "Location: /debug/pprof/\r\n", "<a href=\"/debug/pprof/\">Moved Permanently</a>.\n\n"},
+    {"GET", "/", "", 302, HTML, "Location: /debug/pprof/\r\n", ""},
+    {"GET", "/favicon.ico", "", 404, TEXT, "X-Go-Pprof: 1", "404 page not found\n"},
+    {"GET", "/debug/pprof/<script>scripty<script>", "", 404, TEXT, "X-Go-Pprof: 1", "Unknown profile\n"},
+    {"GET", "/debug/pprof/heap/", "", 404, TEXT, "X-Go-Pprof: 1", "Unknown profile\n"},
+    {"GET", "/debug/pprof/heap", "", 200, BINARY, "Content-Disposition: attachment; filename=\"heap\"\r\n", "\x1f\x8b"},
+    {"GET", "/debug/pprof/allocs", "gc=1", 200, BINARY, "Content-Disposition: attachment; filename=\"allocs\"\r\n", "\x1f\x8b"},
+    {"GET", "/debug/pprof/heap", "debug=1", 200, TEXT, "", "heap profile: 20: 3149108 [36: 5279396] @ heap/1048576\n"},
+    {"GET", "/debug/pprof/heap", "debug=2&gc=1", 200, TEXT, "", "heap profile: "},
+    {"GET", "/debug/pprof/allocs", "debug=%31", 200, TEXT, "", "heap profile: "},
+    {"GET", "/debug/pprof/allocs", "debug=99999999999999999999", 200, TEXT, "", "heap profile: "},
+    {"GET", "/debug/pprof/heap", "debug=0", 200, BINARY, "filename=\"heap\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/heap", "debug=-1", 200, BINARY, "filename=\"heap\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/heap", "debug=1x", 200, BINARY, "filename=\"heap\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/heap", "debug=0&debug=1", 200, BINARY, "filename=\"heap\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/heap", "seconds=&debug=1", 200, TEXT, "", "heap profile: "},
+    {"GET", "/debug/pprof/nothing", "seconds=x&debug=1", 404, TEXT, "X-Go-Pprof: 1", "Unknown profile\n"},
+    {"GET", "/debug/pprof/heap", "seconds=x&debug=1", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
+    {"GET", "/debug/pprof/heap", "seconds=0", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
+    {"GET", "/debug/pprof/heap", "seconds=-5", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
+    {"GET", "/debug/pprof/heap", "seconds=1.5", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
+    {"GET", "/debug/pprof/heap", "seconds=9223372036854775808", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
+    {"GET", "/debug/pprof/heap", "seconds=000000000000000000000000000000000000000000000000000000000000000000000001", 400, TEXT, "",
+     NOT_SECONDS},
+    {"GET", "/debug/pprof/allocs", "debug=1&seconds=1", 400, TEXT, "X-Go-Pprof: 1", INCOMPATIBLE},
+    {"GET", "/debug/pprof/allocs", "seconds=99999&debug=1", 400, TEXT, "X-Go-Pprof: 1", INCOMPATIBLE},
+    {"GET", "/debug/pprof/allocs", "seconds=3601", 400, TEXT, "X-Go-Pprof: 1",
+     "invalid value for \"seconds\" - must not exceed 3600\n"},
+    {"GET", "/debug/pprof/heap", "seconds=3600", 200, BINARY, "attachment; filename=\"heap-delta\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/allocs", "seconds=%2B2&gc=1&debug=0", 200, BINARY, "attachment; filename=\"allocs-delta\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/cmdline", "", 200, TEXT, "", ""},
+    {"GET", "/debug/pprof/symbol", "", 200, TEXT, "", "num_symbols: 1\n"},
+    {"GET", "/debug/pprof/symbol", "0x40100f+0X40110f+4198415+0x1+0x7f000000101f+x++0xffffffffffffffffff", 200, TEXT, "",
+     "num_symbols: 1\n0x40100f main\n0x40110f inner\n0x40100f main\n0x7f000000101f foo_alloc\n"},
+    {"GET", "/debug/pprof/health", "", 200, "application/json", "", "{\"version\":\""},
+    {"GET", "/debug/pprof/profile", "seconds=1", 501, TEXT, "X-Go-Pprof: 1", "profile" NOT_HERE},
+    {"GET", "/debug/pprof/goroutine", "debug=2", 501, TEXT, "X-Go-Pprof: 1", "goroutine" NOT_HERE},
+    {"GET", "/debug/pprof/threadcreate", "", 501, TEXT, "X-Go-Pprof: 1", "threadcreate" NOT_HERE},
+    {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
+};
+
+static bool is_error(int status) { return status >= 400; }
+
+static void run_case(size_t i, const char *method) {
+  struct http_response response = {.wait_result = true};
+  bool head = strcmp(method, "HEAD") == 0;
+  stub_http_handle(&response, method, cases[i].path, cases[i].query, "", 0);
+  const char *body = response.body.bytes ? response.body.bytes : "";
+  bool ok = response.ended && response.status == cases[i].status && strcmp(response.content_type, cases[i].content_type) == 0 &&
+            strstr(response.headers, cases[i].header);
+  if (head) ok = ok && response.body.size == 0 && response.waited_ns == 0;
+  else if (is_error(cases[i].status)) ok = ok && strcmp(body, cases[i].body) == 0 && response.content_length == (long long)strlen(body);
+  else ok = ok && strncmp(body, cases[i].body, strlen(cases[i].body)) == 0;
+  if (is_error(cases[i].status)) ok = ok && !strstr(response.headers, "Disposition");
+  if (!ok) {
+    failures++;
+    fprintf(stderr, "FAILED %s %s?%s: %d %s [%s] %.200s\n", method, cases[i].path, cases[i].query, response.status,
+            response.content_type, response.headers, body);
+  }
+  stub_http_release(&response);
+}
+
+static void test_symbol_post(void) {
+  static const char body[] = "0x40100f+0x40110f";
+  struct http_response response = {0};
+  stub_http_handle(&response, "POST", "/debug/pprof/symbol", "0x7f000000101f", body, strlen(body));
+  CHECK(response.status == 200 && strcmp(response.body.bytes, "num_symbols: 1\n0x40100f main\n0x40110f inner\n") == 0);
+  stub_http_release(&response);
+}
+
+static void test_client_goes_away(void) {
+  struct http_response response = {.wait_result = false};
+  stub_http_handle(&response, "GET", "/debug/pprof/heap", "seconds=7", "", 0);
+  CHECK(response.status == 500 && strcmp(response.body.bytes, "context canceled\n") == 0);
+  CHECK(response.waited_ns > 6900000000 && response.waited_ns <= 7000000000);
+  stub_http_release(&response);
+  struct http_response cut = {.refuse_after = 100}; /* a body that broke off is not ended as if it were whole */
+  stub_http_handle(&cut, "GET", "/debug/pprof/heap", "debug=1", "", 0);
+  CHECK(cut.status == 200 && !cut.ended);
+  stub_http_release(&cut);
+}
+
+static int nested;
+static void request_while_waiting(void) {
+  struct http_response response = {.wait_result = true, .during_wait = ++nested < 5 ? request_while_waiting : NULL};
+  stub_http_handle(&response, "GET", "/debug/pprof/heap", "seconds=1", "", 0);
+  CHECK(response.status == (nested == 5 && response.waited_ns == 0 ? 503 : 200));
+  if (response.status == 503) CHECK(strstr(response.body.bytes, "at most 4 at once"));
+  stub_http_release(&response);
+}
+
+static void test_concurrent_deltas(void) {
+  nested = 0;
+  request_while_waiting();
+  CHECK(nested == 5);
+  struct http_response response = {.wait_result = true}; /* the places are free again */
+  stub_http_handle(&response, "GET", "/debug/pprof/heap", "seconds=1", "", 0);
+  CHECK(response.status == 200);
+  stub_http_release(&response);
+}
+
+static void test_heap_off(void) {
+  uint32_t buckets = stub.bucket_count;
+  stub.bucket_count = 0;
+  stub.heap_off_reason = "the program brings <its own> allocator";
+  struct http_response response = {0};
+  stub_http_handle(&response, "GET", "/debug/pprof/heap", "", "", 0);
+  CHECK(response.status == 503);
+  CHECK(strcmp(response.body.bytes, "heap profiling is off: the program brings <its own> allocator\n") == 0);
+  stub_http_release(&response);
+  struct http_response page = {0};
+  stub_http_handle(&page, "GET", "/debug/pprof/", "", "", 0);
+  CHECK(strstr(page.body.bytes, "Heap and allocs are off: the program brings &lt;its own&gt; allocator</li>"));
+  CHECK(!strstr(page.body.bytes, "<a href='heap"));
+  stub_http_release(&page);
+  stub.heap_off_reason = NULL;
+  stub.bucket_count = buckets;
+}
+
+static void test_index_page(void) {
+  snprintf(config.faults[0], CONFIG_FAULT_LENGTH, "PPROFAGENT_X: <b>bad</b>");
+  config.fault_count = 1;
+  atomic_store(&shim_counters.heap_lost_no_memory, 1234567);
+  struct http_response page = {0};
+  stub_http_handle(&page, "GET", "/debug/pprof/", "", "", 0);
+  const char *html = page.body.bytes;
+  CHECK(strstr(html, "<tr><td>9</td><td><a href='allocs?debug=1'>allocs</a></td></tr>\n"));
+  CHECK(strstr(html, "<tr><td>9</td><td><a href='heap?debug=1'>heap</a></td></tr>\n"));
+  CHECK(strstr(html, "<thead><td>Count</td><td>Profile</td></thead>\n") && strstr(html, "Types of profiles available:"));
+  CHECK(strstr(html, "<li><div class=profile-name>heap: </div> ") && strstr(html, "Profile Descriptions:"));
+  CHECK(!strstr(html, "full goroutine stack dump") && !strstr(html, "<script") && !strstr(html, "<b>bad"));
+  CHECK(strstr(html, "PPROFAGENT_X: &lt;b&gt;bad") && strstr(html, "<b>1,234,567</b> sampled allocations dropped"));
+  CHECK(strstr(html, "/usr/lib/libjemalloc.so.2") && strstr(html, "one allocation per 512 KiB on average"));
+  stub_http_release(&page);
+  config.fault_count = 0;
+  atomic_store(&shim_counters.heap_lost_no_memory, 0);
+}
+
+static void test_query(void) {
+  char value[8];
+  CHECK(query_value("a=1&b=2", "b", value, sizeof value) == QUERY_FOUND && strcmp(value, "2") == 0);
+  CHECK(query_value("a=1&b", "b", value, sizeof value) == QUERY_FOUND && !*value);
+  CHECK(query_value("%62=%32+", "b", value, sizeof value) == QUERY_FOUND && strcmp(value, "2 ") == 0);
+  CHECK(query_value("b=%zz&b=3", "b", value, sizeof value) == QUERY_FOUND && strcmp(value, "3") == 0);
+  CHECK(query_value("b=1;c=2", "b", value, sizeof value) == QUERY_ABSENT);
+  CHECK(query_value("b=%00", "b", value, sizeof value) == QUERY_ABSENT);
+  CHECK(query_value("b=%4", "b", value, sizeof value) == QUERY_ABSENT);
+  CHECK(query_value("b=12345678", "b", value, sizeof value) == QUERY_TOO_LONG);
+  CHECK(query_value("&&=&", "b", value, sizeof value) == QUERY_ABSENT);
+  static const struct { const char *text; bool ok; int64_t value; } numbers[] = {
+      {"0", true, 0}, {"+7", true, 7}, {"-9223372036854775808", true, INT64_MIN}, {"9223372036854775807", true, INT64_MAX},
+      {"9223372036854775808", false, INT64_MAX}, {"-9223372036854775809", false, INT64_MIN}, {"", false, 0}, {"+", false, 0},
+      {"1 ", false, 0}, {" 1", false, 0}, {"1_0", false, 0}, {"0x1", false, 0}, {"--1", false, 0}, {"999999999999999999999x", false, 0}};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    int64_t number = 42;
+    CHECK(parse_int(numbers[i].text, &number) == numbers[i].ok);
+    CHECK(number == numbers[i].value);
+  }
+  static const struct { const char *text; bool ok; uint64_t value; } addresses[] = {
+      {"0x1F", true, 31}, {"0XfF", true, 255}, {"017", true, 15}, {"0o17", true, 15}, {"0b11", true, 3}, {"17", true, 17}, {"0", true, 0},
+      {"0xffffffffffffffff", true, UINT64_MAX}, {"0x10000000000000000", false, 0}, {"18446744073709551616", false, 0}, {"0x", false, 0},
+      {"08", false, 0}, {"", false, 0}, {"-1", false, 0}, {"1f", false, 0}};
+  for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+    uint64_t address = 0;
+    bool ok = parse_address(addresses[i].text, strlen(addresses[i].text), &address);
+    CHECK(ok == addresses[i].ok && (!ok || address == addresses[i].value));
+  }
+}
+
+int main(void) {
+  fixture_small(524288, false);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    run_case(i, cases[i].method);
+    if (strcmp(cases[i].method, "GET") == 0) run_case(i, "HEAD");
+  }
+  test_symbol_post();
+  test_client_goes_away();
+  test_concurrent_deltas();
+  test_heap_off();
+  test_index_page();
+  test_query();
+  CHECK(stub.sessions == 0);
+  fixture_release();
+  return failures != 0;
+}

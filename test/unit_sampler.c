@@ -1,0 +1,76 @@
+/* links: shim/sampler.c */
+/* flags: -lm */
+/* The sampler against its own law: P(sampled) = 1 - exp(-size / rate), whatever the sizes before; and the logarithm against libm. */
+#include "../shim/sampler.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int failures;
+
+static void check(int ok, const char *what, double got, double want) {
+  if (ok) return;
+  failures++;
+  printf("%s: got %.17g, want %.17g\n", what, got, want);
+}
+
+static void test_logarithm(void) {
+  double worst = 0;
+  for (double x = 0x1p-53; x <= 1; x *= 1.000937) {
+    double want = -log(x), error = fabs(sampler_negative_log(x) - want) / (want > 1e-300 ? want : 1);
+    if (error > worst) worst = error;
+  }
+  check(worst < 1e-9, "largest relative error of -ln", worst, 0);
+  check(sampler_negative_log(1) == 0, "-ln 1", sampler_negative_log(1), 0);
+}
+
+/* Runs the fast path's arithmetic over a stream of sizes; the share of sampled ones must lie within 4 standard errors of the law. */
+static void test_share(uint64_t rate, const uint64_t *sizes, int kinds, long rounds) {
+  uint64_t random = sampler_seed(rate), left = sampler_draw_interval(&random, rate);
+  long sampled[8] = {0};
+  for (long round = 0; round < rounds; round++)
+    for (int kind = 0; kind < kinds; kind++) {
+      if (left > sizes[kind]) {
+        left -= sizes[kind];
+      } else {
+        sampled[kind]++;
+        left = sampler_draw_interval(&random, rate);
+      }
+    }
+  for (int kind = 0; kind < kinds; kind++) {
+    double p = -expm1(-(double)sizes[kind] / (double)rate), error = sqrt(p * (1 - p) / (double)rounds);
+    double share = (double)sampled[kind] / (double)rounds;
+    char what[80];
+    snprintf(what, sizeof what, "share of size %llu at rate %llu", (unsigned long long)sizes[kind], (unsigned long long)rate);
+    check(fabs(share - p) <= 4 * error + 1e-12, what, share, p);
+  }
+}
+
+static void test_mean(uint64_t rate) {
+  uint64_t random = sampler_seed(7);
+  double sum = 0;
+  enum { DRAWS = 400000 };
+  for (int i = 0; i < DRAWS; i++) {
+    uint64_t interval = sampler_draw_interval(&random, rate);
+    check(interval >= 1, "interval", (double)interval, 1);
+    sum += (double)interval;
+  }
+  double mean = 1 / -expm1(-1 / (double)rate); /* of a geometric variable: ceil of an exponential one */
+  check(fabs(sum / DRAWS - mean) < 4 * mean / sqrt(DRAWS), "mean interval", sum / DRAWS, mean);
+}
+
+int main(void) {
+  test_logarithm();
+  const uint64_t mixed[] = {16, 4096, 1, 100000, 64, 524288, 3000000};
+  test_share(524288, mixed, 7, 300000);
+  test_share(100, mixed, 5, 300000);
+  test_share(2, mixed, 2, 300000);
+  test_mean(524288);
+  test_mean(2);
+  test_mean((uint64_t)1 << 40);
+  uint64_t random = 1;
+  for (int i = 0; i < 1000; i++) check(sampler_draw_interval(&random, UINT64_MAX) <= (uint64_t)1 << 62, "bounded interval", 0, 0);
+  check(sampler_seed(1) != sampler_seed(1), "two threads' seeds", 0, 1);
+  return failures != 0;
+}
