@@ -38,7 +38,7 @@ CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) $(CFLAGS)
 # functions that the exported wrappers reach by tail calls.
 CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls -fno-stack-protector -fno-builtin-malloc \
   -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-builtin-aligned_alloc
-CFLAGS_DEPS := $(DIALECT) -O2 -g $(PIC) -fno-exceptions -w
+CFLAGS_DEPS := $(DIALECT) -O2 -g -DNDEBUG $(PIC) -fno-exceptions -w
 
 # ---- third-party code: fetched, compiled, and redirected away from the host -----------------------------------------------------
 
@@ -93,7 +93,7 @@ $(DEPS)/libiberty_%.o: $(FETCHED) scripts/libbacktrace_config/config.h Makefile
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
 
 # The distribution's static archives (PIC).
-$(DEPS)/lib%.a: | $(DEPS)
+$(DEPS)/lib%.a: Makefile | $(DEPS)
 	@archive=$$($(CC) -print-file-name=lib$*.a); test -f "$$archive" || \
 	  { echo "lib$*.a is not installed: run scripts/install_packages build" >&2; exit 1; }; \
 	$(OBJCOPY) $(TO_AGENT_MEMORY) "$$archive" $@
@@ -119,7 +119,7 @@ $(OBJ)/agent/%.o: agent/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CFLAGS_OURS) -MMD -MP -c $< -o $@
-$(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c
+$(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) -I$(GEN) -c $< -o $@
@@ -150,15 +150,18 @@ dep_objects_libiberty    := $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
 dep_objects_protobuf     := $(OBJ)/profile.pb-c.o
 dep_objects_civetweb     := $(DEPS)/sanitized_civetweb.o
 unit_deps = $(foreach dep,$(call comment,deps,$(1)),$(dep_objects_$(dep)))
+$(GEN)/unit_assertion.c: | $(GEN)
+	@echo '#include <assert.h>' >$@
+	@echo 'void agent_failed_assertion(const char *a, const char *f, unsigned l, const char *n) { __assert_fail(a, f, l, n); }' >>$@
 define unit_test
 $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
-    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(OBJ)/profile.pb-c.o $(wildcard shim/*.h agent/*.h test/*.h)
+    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(wildcard shim/*.h agent/*.h test/*.h)
 	@mkdir -p $(BUILD)/test
 	$$(call say,CC,$$@)
 	$(Q)$(CC) $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer -fsanitize=$(or $(call \
 	  comment,sanitizer,$(1)),address$(comma)undefined -fno-sanitize-recover=all) $(subst build/,$(BUILD)/,$(call \
 	  comment,flags,$(1))) $(INCLUDE) -I. -Iagent -Ishim -o $$@ $(1) \
-	  $(call comment,links,$(1)) -Wl,--start-group $(call unit_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group -pthread -lm
+	  $(call comment,links,$(1)) -Wl,--start-group $(call unit_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group $(GEN)/unit_assertion.c -pthread -lm
 UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
 endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
@@ -173,7 +176,7 @@ units: $(UNIT_TESTS)
 .PHONY: units
 
 check quick: all units
-	$(PYTHON) test/run.py $(or $(TESTS),unit_ tsan_ test_elf test_server test_heap_exact)
+	$(PYTHON) test/run.py $(or $(TESTS),unit_ tsan_ test_elf test_server test_guest test_heap_exact)
 
 bench: packages-test
 	@$(MAKE) --no-print-directory all

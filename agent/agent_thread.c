@@ -11,8 +11,6 @@
 
 #include "../shim/thread_state.h"
 
-#include "../shim/thread_state.h"
-
 /* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not know the tid any more.
  * state: SLOT_FREE, SLOT_STARTING, or the tid. */
 enum { SLOT_FREE = 0, SLOT_STARTING = -1 };

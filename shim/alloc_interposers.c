@@ -40,9 +40,11 @@ EXPORTED void *realloc(void *pointer, size_t size) {
   return next(pointer, size);
 }
 
-/* Every libc's is an overflow check and realloc; made of ours, so that the caller stays the leaf of the stack. */
+/* Every libc's is an overflow check and a call of the program's realloc. Made of ours where that is the program's, so that the caller
+ * stays the leaf of the stack. */
 EXPORTED void *reallocarray(void *pointer, size_t count, size_t size) {
   size_t bytes;
+  if (UNLIKELY(heap_off_reason() != NULL && real.reallocarray)) return real.reallocarray(pointer, count, size);
   if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) {
     errno = ENOMEM;
     return NULL;
@@ -58,16 +60,17 @@ EXPORTED void free(void *pointer) {
   real.free(pointer);
 }
 
+/* Where the next definition is missing the program's own free is the right one, whoever defines it. */
 EXPORTED void free_sized(void *pointer, size_t size) {
   heap_forget(pointer);
   if (real.free_sized && !startup_arena_contains(pointer)) real.free_sized(pointer, size);
-  else heap_slow_free(pointer);
+  else free(pointer);
 }
 
 EXPORTED void free_aligned_sized(void *pointer, size_t alignment, size_t size) {
   heap_forget(pointer);
   if (real.free_aligned_sized && !startup_arena_contains(pointer)) real.free_aligned_sized(pointer, alignment, size);
-  else heap_slow_free(pointer);
+  else free(pointer);
 }
 
 /* tcmalloc's aligned calls go through its other exported names, that is through these wrappers: hence HEAP_NEVER meanwhile. No

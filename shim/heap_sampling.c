@@ -27,7 +27,7 @@ static bool heap_on;
 static char off_reason[700];
 
 const char *heap_off_reason(void) {
-  return heap_on ? NULL : off_reason;
+  return heap_on ? NULL : off_reason[0] ? off_reason : "not started yet";
 }
 
 const char *heap_allocator_path(void) {

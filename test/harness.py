@@ -22,7 +22,7 @@ from pprof_reader import Profile
 TEST_DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TEST_DIRECTORY)
 BUILD = os.environ.get("BUILD_DIR", os.path.join(ROOT, "build"))
-AGENT = os.path.join(BUILD, "libpprofagent.so")
+AGENT = os.environ.get("PPROFAGENT_SO", os.path.join(BUILD, "libpprofagent.so"))  # another build of it may be tested
 WORKLOADS = os.path.join(TEST_DIRECTORY, "workloads")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu" if os.uname().machine == "x86_64" else "/usr/lib/%s-linux-gnu" % os.uname().machine
 DEADLINE = float(os.environ.get("TEST_DEADLINE", "60"))  # seconds for anything that should take well under one

@@ -73,17 +73,17 @@ def own_setups():
 
 
 def peers():
-    """(setup, baseline): the samplers that come with an allocator are compared with plain glibc, as a user of them would."""
+    """(setup, baseline): samplers that come with an allocator of their own are compared with that allocator, sampling off."""
     found = []
     tcmalloc, jemalloc = os.path.join(harness.LIBRARIES, "libtcmalloc.so.4"), os.path.join(harness.LIBRARIES, "libjemalloc.so.2")
     heaptrack = "/usr/lib/heaptrack/libheaptrack_preload.so"
     if os.path.exists(tcmalloc):
-        found.append((Setup("tcmalloc, sampling / not", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="524288"),
+        found.append((Setup("tcmalloc on/off", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="524288"),
                       Setup("tcmalloc", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="0")))
     if os.path.exists(jemalloc):
-        found.append((Setup("jemalloc, prof on / off", jemalloc, MALLOC_CONF="prof:true,lg_prof_sample:19"), Setup("jemalloc", jemalloc)))
+        found.append((Setup("jemalloc on/off", jemalloc, MALLOC_CONF="prof:true,lg_prof_sample:19"), Setup("jemalloc", jemalloc)))
     if os.path.exists(heaptrack):
-        found.append((Setup("heaptrack", heaptrack, DUMP_HEAPTRACK_OUTPUT="/dev/null"), PLAIN))
+        found.append((Setup("heaptrack/plain", heaptrack, DUMP_HEAPTRACK_OUTPUT="/dev/null"), PLAIN))
     return found
 
 
@@ -146,7 +146,7 @@ def bench_micro():
         against_floor = compare(ROUNDS, lambda: micro(floor1, *arguments), lambda: micro(agent, *arguments))
         cells = []
         for setup, baseline in others:
-            fewer = (arguments[0], arguments[1] // 20) + arguments[2:] if setup.name == "heaptrack" else arguments
+            fewer = (arguments[0], arguments[1] // 20) + arguments[2:] if setup.name.startswith("heaptrack") else arguments
             cells.append(compare(PEER_ROUNDS, lambda: micro(baseline, *fewer), lambda: micro(setup, *fewer)))
         row(name, "%.2f" % statistics.median(against_plain[2].first), *against_plain, against_floor, *cells)
 

@@ -1,0 +1,186 @@
+"""The admin thread is a good guest: descriptors, signals, namespaces, fork, exec, the end of the process and memory are as without it."""
+import os
+import subprocess
+import time
+
+import harness
+from test_server import WAIT, answers, cpu_seconds, guest, request
+
+
+def lines_until_ready(what, plain=False, **options):
+    host = harness.Host([harness.build("guest.c", *WAIT), what], plain=plain, **options)
+    host.ready()
+    if not plain:
+        assert request(host)[0] == 200
+    host.go_on()
+    return host, host.ready()
+
+
+def test_host_descriptors_are_as_without_the_agent():
+    plain, expected = lines_until_ready("descriptors", plain=True)
+    host, lines = lines_until_ready("descriptors")
+    strip = lambda text: [line.split(" ")[:2] for line in text]  # pipes have other numbers
+    assert strip(lines) == strip(expected), (lines, expected)
+    assert request(host)[0] == 200, "the listener did not survive the host's closefrom"
+    assert host.finish() == 0 and plain.finish() == 0
+
+
+def test_signals_are_as_without_the_agent():
+    plain, expected = lines_until_ready("signals", plain=True)
+    host, lines = lines_until_ready("signals")
+    assert lines == expected and "SIGPIPE default" in lines, (lines, expected)
+    everything = (1 << 64) - 1 & ~(1 << 8 | 1 << 18 | 1 << 31 | 1 << 32)  # but SIGKILL, SIGSTOP and the C library's 32 and 33
+
+    def agent_threads():
+        for tid in os.listdir("/proc/%d/task" % host.pid):
+            base = "/proc/%d/task/%s/" % (host.pid, tid)
+            if int(tid) != host.pid:
+                assert open(base + "comm").read() == "pprofagent\n"
+                yield dict(line.split(":\t", 1) for line in open(base + "status").read().splitlines() if ":\t" in line)
+    # The C library blocks its own two as well while a thread starts.
+    harness.poll(lambda: all(int(status["SigBlk"], 16) == everything for status in agent_threads()), "all signals blocked", 5)
+    assert host.finish() == 0
+
+
+def check_namespace(what, sign):
+    plain, expected = lines_until_ready(what, plain=True)
+    if sign not in expected:
+        raise harness.Skip("not allowed here: %s" % expected)
+    host, lines = lines_until_ready(what)
+    assert lines == expected, (lines, expected)
+    harness.poll(lambda: answers(host), "the server afterwards", 5)
+    assert host.finish() == 0
+
+
+def test_agent_threads_leave_for_unshare_and_come_back():
+    check_namespace("new_namespace", "unshare user 0")
+
+
+def test_agent_threads_leave_for_setns_and_come_back():
+    check_namespace("other_namespace", "setns user 0")
+
+
+def test_unshare_command():
+    command = [harness.need("unshare"), "-U", "-r", "/usr/bin/id", "-u"]
+    plain = harness.run(command, plain=True)
+    done = harness.run(command)
+    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr), (done, plain)
+
+
+def test_mount_namespace():
+    _, expected = lines_until_ready("mount_namespace", plain=True)
+    host, lines = lines_until_ready("mount_namespace")
+    assert lines == expected, (lines, expected)
+    harness.poll(lambda: answers(host), "the server after setns", 5)
+
+
+def test_wake_signal_pending_in_the_host():
+    _, expected = lines_until_ready("pending_signal", plain=True)
+    host = harness.Host([harness.build("guest.c", *WAIT), "pending_signal"])
+    host.ready()
+    host.go_on()
+    host.ready()
+    assert request(host)[0] == 200
+    before = cpu_seconds(host.pid)
+    time.sleep(0.7)
+    assert cpu_seconds(host.pid) - before < 0.1, "the admin thread spins on a signal that is not its own"
+    host.go_on()
+    lines = host.ready()
+    assert lines[0] == "sigwait 23", lines
+    assert host.finish() == 0
+
+
+def test_process_ends_when_only_the_agent_is_left():
+    for what, expected in (("main_ends", b"atexit ran\n"), ("main_ends_first", b"last thread ends\natexit ran\n")):
+        for delay in (0, 0.1):
+            host = harness.Host([harness.build("guest.c", *WAIT), what])
+            host.ready()
+            if delay:
+                assert request(host)[0] == 200
+            host.go_on()
+            assert host.process.wait(10) == 0, what
+            assert host._buffer + host.process.stdout.read() == expected, what
+
+
+def test_exec_gives_the_port_to_the_new_program():
+    port = harness.free_port()
+    host = guest("exec", address="127.0.0.1:%d" % port)
+    assert request(host)[0] == 200
+    host.go_on()
+    host.ready()
+    harness.poll(lambda: host.log().count("listening on") == 2, "the new program's agent")
+    assert request(host)[0] == 200
+    assert host.finish() == 0
+
+
+def test_forked_child_has_no_agent_thread_and_waits_for_none():
+    host = guest("fork")
+    assert request(host)[0] == 200
+    host.go_on()
+    lines = host.ready()
+    assert lines[-1] == "child exit 7", lines
+    assert request(host)[0] == 200
+    assert host.finish() == 0
+
+
+def test_idle_process_has_one_agent_thread_and_uses_no_cpu():
+    host = guest()
+    host.address
+    time.sleep(0.3)
+    assert len(os.listdir("/proc/%d/task" % host.pid)) == 2
+    before = open("/proc/%d/task/%s/status" % (host.pid, max(os.listdir("/proc/%d/task" % host.pid), key=int))).read()
+    time.sleep(1)
+    after = open("/proc/%d/task/%s/status" % (host.pid, max(os.listdir("/proc/%d/task" % host.pid), key=int))).read()
+    switches = lambda text: [line for line in text.splitlines() if "ctxt_switches" in line]
+    assert switches(before) == switches(after), (switches(before), switches(after))
+
+
+def test_agent_threads_take_no_memory_of_the_hosts_allocator():
+    host = guest()
+
+    def peak():
+        return next(int(line.split()[1]) for line in open("/proc/%d/status" % host.pid) if line.startswith("VmPeak"))
+    before = peak()
+    for path in ("cmdline", "", "heap", "heap?debug=1", "health"):
+        assert host.get(path)[0] == 200
+    # A thread's first malloc reserves an arena of 64 MB.
+    assert peak() - before < 24 * 1024, "%d kB more address space" % (peak() - before)
+
+
+def test_server_threads_leave_when_nobody_asks():
+    if not os.environ.get("SOAK"):
+        raise harness.Skip("make soak: takes 35 s")
+    host = guest()
+    assert request(host)[0] == 200
+    assert len(os.listdir("/proc/%d/task" % host.pid)) > 2
+    harness.poll(lambda: len(os.listdir("/proc/%d/task" % host.pid)) == 2, "the workers' end", 70)
+    assert request(host)[0] == 200
+
+
+def test_pprofagent_command():
+    tool = os.path.join(harness.ROOT, "scripts", "pprofagent")
+    environment = dict(os.environ, PPROFAGENT_LIBRARY=harness.agent())
+    path = os.path.join(harness.scratch(), "agent.sock")
+    for address, shown in (("127.0.0.1:0", "http://127.0.0.1:"), ("unix:" + path, "unix:" + path), ("off", "not listening")):
+        process = subprocess.Popen([tool, "run", "--addr", address, "--", "/bin/sleep", "60"], env=environment)
+        try:
+            def listed():
+                lines = subprocess.run([tool, "ps"], capture_output=True, text=True, check=True).stdout.splitlines()
+                return [line for line in lines if line.split()[0] == str(process.pid) and shown in line and "sleep" in line]
+            harness.poll(listed, "pprofagent ps to list " + address, 10)
+        finally:
+            process.kill()
+            process.wait()
+    done = subprocess.run([tool, "run", "--addr=off", "sh", "-c", "echo $0 $1; exit 3", "a b", "c"], env=environment,
+                          capture_output=True)
+    assert (done.returncode, done.stdout) == (3, b"a b c\n"), done
+    assert subprocess.run([tool, "run"], env=environment, capture_output=True).returncode == 2
+
+
+def test_log_to_stderr_and_silence():
+    program = harness.build("guest.c", *WAIT)
+    done = harness.run(["/bin/sleep", "0.2"])
+    assert done.stderr == b"" and done.stdout == b"", done
+    done = harness.run([program], log="stderr", stdin=b"\n\n")
+    done = harness.run(["/bin/sleep", "0.2"], log="stderr")
+    assert done.stderr.count(b"\n") == 1 and b"listening on http://127.0.0.1:" in done.stderr, done.stderr
