@@ -28,6 +28,7 @@
 enum {
   START_DELAY_MILLISECONDS = 20, /* processes that end sooner (compilers' helpers, shell commands) pay for one thread and no more */
   PAUSE_MILLISECONDS = 1000,
+  MAIN_CHECK_SECONDS = 5,        /* whether a thread of the host's is left; one read of a file in /proc */
   SERVER_IDLE_SECONDS = 30,      /* without a connection, after which only the admin thread is left */
   /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not matter and no handler runs. */
   WAKE_SIGNAL = SIGURG
@@ -142,14 +143,17 @@ static void serve(int listener, int wake) {
   bool running = false;
   int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
   while (!told_to_stop()) {
-    int timeout_ms = running ? SERVER_IDLE_SECONDS * 1000 : -1;
+    int timeout_ms = MAIN_CHECK_SECONDS * 1000;
+    bool host_is_gone = only_agent_threads_left();
     if (atomic_load(&main_has_exited)) {
-      if (only_agent_threads_left()) {
+      if (host_is_gone) {
         atomic_store(&host_threads_gone, 1);
         futex_wake(&host_threads_gone);
       }
       timeout_ms = poll_ms;
       if (poll_ms < 100) poll_ms += 5;
+    } else if (host_is_gone) {
+      break; /* its last thread ended by syscall(SYS_exit): the process ends with that exit code when ours have ended too */
     }
     bool connection = wait_for_event(running ? -1 : listener, wake, timeout_ms);
     if (told_to_stop()) break;
@@ -175,8 +179,6 @@ static void admin_life(void) {
   if (told_to_stop()) return;
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr);
-  /* setns into a mount namespace wants to be the only user of its root and working directory. */
-  bool own_directories = syscall(SYS_unshare, CLONE_FS) == 0;
   log_open(config.log);
   if (!started_before) {
     for (uint32_t i = 0; i < config.fault_count; i++) log_event("%s", config.faults[i]);
@@ -184,9 +186,6 @@ static void admin_life(void) {
   }
   started_before = true;
   int listener = open_listener();
-  if (own_directories && address.port) {
-    if (syscall(SYS_chdir, "/") != 0) log_event("chdir: errno %d", errno); /* keep no file system busy */
-  }
   if (listener >= 0) {
     sigset_t wake_set;
     sigemptyset(&wake_set);

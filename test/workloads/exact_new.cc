@@ -84,7 +84,10 @@ static FRAME void by_new_wide_object() {
 
 struct thrower {
   char bytes[90];
-  thrower() { throw 1; }
+  thrower() {
+    keep(this); // or the compiler leaves the allocation out
+    throw 1;
+  }
 };
 
 static FRAME void by_throwing_constructor() { // the new expression deletes what it allocated
