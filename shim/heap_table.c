@@ -28,7 +28,7 @@ enum {
 };
 
 static _Atomic uint32_t chains[CHAINS];
-static struct table_memory memory = {.segment_limit = TABLE_SEGMENTS_MAX};
+TABLE_MEMORY(memory, TABLE_SEGMENTS_MAX);
 static _Atomic uint32_t bucket_count;
 
 /* Buckets are all of one size, so numbers and positions in memory follow from each other. */

@@ -25,7 +25,7 @@ enum { MODULES_MAX = 2048, BUILD_ID_MAX = 64 };
 static struct module_entry modules[MODULES_MAX];
 static _Atomic uint32_t module_count;
 static _Atomic uint32_t epoch = 1; /* raised when a module takes an address range that another one had */
-static struct table_memory texts = {.segment_limit = 16}; /* paths and build-ids: 4 MB */
+TABLE_MEMORY(texts, 16); /* paths and build-ids: 4 MB */
 
 uint32_t module_registry_count(void) {
   uint32_t count = atomic_load_explicit(&module_count, memory_order_acquire);

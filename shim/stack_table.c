@@ -22,7 +22,7 @@ enum {
 };
 
 static _Atomic uint32_t chains[CHAINS]; /* id of the newest stack, 0: none; 128 KiB of .bss, touched as used */
-static struct table_memory memory = {.segment_limit = TABLE_SEGMENTS_MAX};
+TABLE_MEMORY(memory, TABLE_SEGMENTS_MAX);
 static _Atomic uint32_t stack_count;
 
 /* Ids are positions + 1, so that 0 means none. */

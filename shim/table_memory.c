@@ -42,14 +42,14 @@ uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *f
 
 void *table_memory_at(const struct table_memory *memory, uint32_t position) {
   uint64_t start = (uint64_t)position * TABLE_UNIT;
-  if (start / TABLE_SEGMENT_BYTES >= TABLE_SEGMENTS_MAX) return NULL;
+  if (start / TABLE_SEGMENT_BYTES >= memory->segment_limit) return NULL;
   char *segment = atomic_load_explicit(&memory->segments[start / TABLE_SEGMENT_BYTES], memory_order_acquire);
   return segment ? segment + start % TABLE_SEGMENT_BYTES : NULL;
 }
 
 uint64_t table_memory_mapped(const struct table_memory *memory) {
   uint64_t bytes = 0;
-  for (uint32_t i = 0; i < TABLE_SEGMENTS_MAX; i++)
+  for (uint32_t i = 0; i < memory->segment_limit; i++)
     if (atomic_load_explicit(&memory->segments[i], memory_order_relaxed)) bytes += TABLE_SEGMENT_BYTES;
   return bytes;
 }

@@ -11,10 +11,15 @@
 enum { TABLE_SEGMENT_BYTES = 256 * 1024, TABLE_SEGMENTS_MAX = 1024, TABLE_UNIT = 8 };
 
 struct table_memory {
-  _Atomic(char *) segments[TABLE_SEGMENTS_MAX]; /* published by a release CAS of whoever mapped it */
-  _Atomic uint64_t used;                        /* bytes handed out, gaps at segment ends included; only rises */
-  uint32_t segment_limit;                       /* <= TABLE_SEGMENTS_MAX */
+  _Atomic(char *) *segments; /* segment_limit of them, published by a release CAS of whoever mapped one */
+  _Atomic uint64_t used;     /* bytes handed out, gaps at segment ends included; only rises */
+  uint32_t segment_limit;    /* <= TABLE_SEGMENTS_MAX */
 };
+
+/* Defines one. The segments lie apart, in .bss: what is relocated at each exec stays in a page. */
+#define TABLE_MEMORY(name, limit)                     \
+  static _Atomic(char *) name##_segments[limit]; \
+  static struct table_memory name = {.segments = name##_segments, .segment_limit = (limit)}
 
 /* A zeroed block of `size` bytes (<= TABLE_SEGMENT_BYTES) within one segment. Returns its position in units of TABLE_UNIT, or
  * UINT32_MAX: the bound is reached (*full true) or there is no memory (*full false). */

@@ -1,4 +1,4 @@
-"""At rate 1 every allocation is recorded: per-function figures of heap and allocs are exact to the byte (issue: accuracy, item 3)."""
+"""At rate 1 every allocation is recorded: per-function figures of heap and allocs are exact to the byte."""
 import harness
 from pprof_reader import bare
 

@@ -1,5 +1,6 @@
 """Stacks are complete, from the caller of malloc to the thread's entry, in code of every shape; where one is cut, a frame says so."""
 import harness
+from pprof_reader import bare
 
 LIBC_END = ["main", None, None, "_start"]  # __libc_start_call_main and __libc_start_main: local symbols, named where libc6-dbg is there
 CHAINS = {  # leaf: the frames above it, leaf first; None is any one frame, ... any number of them
@@ -123,7 +124,7 @@ def test_exceptions_inlines_and_names():
     inlined = [sample for sample in profile.samples if sample.frames[0].function.startswith("inlined_inner")]
     assert len(inlined) == 1
     frames = inlined[0].frames
-    assert [bare for bare in (frame.function.split("(")[0] for frame in frames[:3])] == ["inlined_inner", "inlined_outer", "with_inlines"]
+    assert [bare(frame.function) for frame in frames[:3]] == ["inlined_inner", "inlined_outer", "with_inlines"], frames[:3]
     assert frames[0].inlined and frames[1].inlined and not frames[2].inlined and len({f.address for f in frames[:3]}) == 1
     assert all(frame.filename.endswith("stacks_exceptions.cc") and frame.line > 0 for frame in frames[:3])
     names = {frame.function for sample in profile.samples for frame in sample.frames}

@@ -22,7 +22,7 @@ PEER_ROUNDS = int(os.environ.get("BENCH_PEER_ROUNDS", str(min(5, ROUNDS))))
 ONLY = (os.environ.get("BENCH_ONLY", "") + " " + " ".join(sys.argv[1:])).split()
 BUILD = os.path.join(harness.BUILD, "bench")
 
-# name: (arguments of micro, iterations divided by this for slow peers)
+# name: arguments of micro (pattern, iterations, size, depth)
 MICRO = {
     "malloc+free 16 B": ("pair", 6000000, 16, 0),
     "malloc+free 64 B": ("pair", 6000000, 64, 0),
@@ -152,7 +152,7 @@ def bench_micro():
 
 
 def bench_sample_cost():
-    """One recorded allocation and its free: the difference between a rate of 4 KB (nearly every 4096 B block) and none, per sample."""
+    """One recorded allocation and its free: the difference that sampling makes to a 4096 B pair, divided by the share that is sampled."""
     if not wanted("sample cost"):
         return
     heading("heap sample cost", "ns (quartiles)")

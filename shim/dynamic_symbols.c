@@ -1,0 +1,83 @@
+#include "dynamic_symbols.h"
+
+#include <elf.h>
+#include <stddef.h>
+
+static bool same_text(const char *a, const char *b) {
+  for (; *a == *b; a++, b++)
+    if (!*a) return true;
+  return false;
+}
+
+static uint32_t gnu_hash_of(const char *name) {
+  uint32_t hash = 5381;
+  for (; *name; name++) hash = hash * 33 + (unsigned char)*name;
+  return hash;
+}
+
+static uint32_t sysv_hash_of(const char *name) {
+  uint32_t hash = 0;
+  for (; *name; name++) {
+    hash = (hash << 4) + (unsigned char)*name;
+    hash ^= (hash >> 24) & 0xf0;
+  }
+  return hash & 0x0fffffff;
+}
+
+static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, const char *name) {
+  const ElfW(Sym) *symbol = &table->symbols[index];
+  unsigned type = symbol->st_info & 0xf, bind = symbol->st_info >> 4;
+  return symbol->st_shndx != SHN_UNDEF && symbol->st_value != 0 && (type == STT_FUNC || type == STT_NOTYPE) &&
+         (bind == STB_GLOBAL || bind == STB_WEAK) && (!table->versions || !(table->versions[index] & 0x8000)) &&
+         same_text(table->strings + symbol->st_name, name);
+}
+
+/* The gABI's hash table and GNU's (binutils, bfd/elflink.c). */
+uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name) {
+  if (table->gnu_hash) {
+    const uint32_t *words = table->gnu_hash;
+    uint32_t bucket_count = words[0], first = words[1], bloom_words = words[2], shift = words[3];
+    const ElfW(Addr) *bloom = (const ElfW(Addr) *)(words + 4);
+    const uint32_t *buckets = (const uint32_t *)(bloom + bloom_words), *chain = buckets + bucket_count;
+    enum { WORD_BITS = sizeof(ElfW(Addr)) * 8 };
+    uint32_t hash = gnu_hash_of(name);
+    if (bucket_count == 0 || bloom_words == 0) return STN_UNDEF;
+    ElfW(Addr) word = bloom[(hash / WORD_BITS) % bloom_words];
+    if (!(word >> (hash % WORD_BITS) & word >> ((hash >> shift) % WORD_BITS) & 1)) return STN_UNDEF;
+    for (uint32_t index = buckets[hash % bucket_count]; index >= first; index++) {
+      uint32_t entry = chain[index - first];
+      if ((entry | 1) == (hash | 1) && symbol_matches(table, index, name)) return index;
+      if (entry & 1) break;
+    }
+  } else if (table->sysv_hash) {
+    const uint32_t *words = table->sysv_hash, *buckets = words + 2, *chain = buckets + words[0];
+    if (words[0] == 0) return STN_UNDEF;
+    for (uint32_t index = buckets[sysv_hash_of(name) % words[0]]; index != STN_UNDEF; index = chain[index])
+      if (symbol_matches(table, index, name)) return index;
+  }
+  return STN_UNDEF;
+}
+
+void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name) {
+  uint32_t index = dynamic_symbols_find_index(table, name);
+  return index == STN_UNDEF ? NULL : (void *)(table->bias + table->symbols[index].st_value);
+}
+
+bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const ElfW(Dyn) * dynamic) {
+  table->bias = bias;
+  table->symbols = NULL;
+  table->strings = NULL;
+  table->gnu_hash = table->sysv_hash = NULL;
+  table->versions = NULL;
+  for (; dynamic->d_tag != DT_NULL; dynamic++) {
+    /* glibc has relocated these in place but for the vdso's, which are still file addresses. */
+    uintptr_t value = dynamic->d_un.d_ptr;
+    if (value < bias) value += bias;
+    if (dynamic->d_tag == DT_SYMTAB) table->symbols = (const ElfW(Sym) *)value;
+    else if (dynamic->d_tag == DT_STRTAB) table->strings = (const char *)value;
+    else if (dynamic->d_tag == DT_GNU_HASH) table->gnu_hash = (const uint32_t *)value;
+    else if (dynamic->d_tag == DT_HASH) table->sysv_hash = (const uint32_t *)value;
+    else if (dynamic->d_tag == DT_VERSYM) table->versions = (const uint16_t *)value;
+  }
+  return table->symbols && table->strings;
+}

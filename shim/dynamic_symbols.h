@@ -1,0 +1,29 @@
+/* Lookups in a loaded object's dynamic symbol table, by nothing but memory reads: no libc function is called (while libraries are being
+ * relocated, strcmp may already be bound to a program that is not), no lock taken, nothing allocated.
+ * Context: any, even during relocation. */
+#ifndef SHIM_DYNAMIC_SYMBOLS_H
+#define SHIM_DYNAMIC_SYMBOLS_H
+
+#include <link.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct dynamic_symbols {
+  uintptr_t bias;
+  const ElfW(Sym) * symbols;
+  const char *strings;
+  const uint32_t *gnu_hash;
+  const uint32_t *sysv_hash;
+  const uint16_t *versions;
+};
+
+/* dynamic: the object's PT_DYNAMIC in memory. False when it has no symbols. */
+bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const ElfW(Dyn) * dynamic);
+
+/* Index of the default version of a defined global function, or STN_UNDEF. */
+uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name);
+
+/* Its address, or NULL. */
+void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name);
+
+#endif
