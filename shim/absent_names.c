@@ -39,35 +39,56 @@ static bool defined_elsewhere(const char *name) {
   return false;
 }
 
-/* All or nothing a family: one lookup decides. */
-static void strike_family(const struct dynamic_symbols *own, const char *const *names, size_t count) {
-  enum { PAGE = 4096 };
-  if (defined_elsewhere(names[0])) return;
-  uintptr_t low = (uintptr_t)own->symbols & ~(uintptr_t)(PAGE - 1), high = low;
+/* All or nothing a family: the first name decides. Adds the entries to strike. */
+static size_t collect_absent(const struct dynamic_symbols *own, const char *const *names, size_t count, ElfW(Sym) **absent) {
+  size_t found = 0;
+  if (defined_elsewhere(names[0])) return 0;
   for (size_t i = 0; i < count; i++) {
     uint32_t index = dynamic_symbols_find_index(own, names[i]);
-    uintptr_t end = (uintptr_t)&own->symbols[index + 1];
-    if (index != STN_UNDEF && end > high) high = end;
+    if (index != STN_UNDEF) absent[found++] = (ElfW(Sym) *)&own->symbols[index];
   }
-  if (high == low || change_protection(low, high - low, PROT_READ | PROT_WRITE) != 0) return;
+  return found;
+}
+
+static void strike(ElfW(Sym) **absent, size_t count) {
+  enum { PAGE = 4096 };
+  uintptr_t low = UINTPTR_MAX, high = 0;
   for (size_t i = 0; i < count; i++) {
-    uint32_t index = dynamic_symbols_find_index(own, names[i]);
-    if (index == STN_UNDEF) continue;
-    ElfW(Sym) *symbol = (ElfW(Sym) *)&own->symbols[index];
-    symbol->st_value = 0;
-    symbol->st_shndx = SHN_UNDEF;
+    if ((uintptr_t)absent[i] < low) low = (uintptr_t)absent[i];
+    if ((uintptr_t)(absent[i] + 1) > high) high = (uintptr_t)(absent[i] + 1);
+  }
+  low &= ~(uintptr_t)(PAGE - 1);
+  if (count == 0 || change_protection(low, high - low, PROT_READ | PROT_WRITE) != 0) return;
+  for (size_t i = 0; i < count; i++) {
+    absent[i]->st_value = 0;
+    absent[i]->st_shndx = SHN_UNDEF;
   }
   change_protection(low, high - low, PROT_READ);
 }
 
 static void nothing(void) {}
 
+#define X(type, name, parameters) #name,
+static const char *const cxx_names[] = {INTERPOSED_CXX(X)};
+static const char *const jemalloc_names[] = {INTERPOSED_JEMALLOC(X)};
+static const char *const tcmalloc_names[] = {INTERPOSED_TCMALLOC(X)};
+static const char *const optional_names[] = {INTERPOSED_OPTIONAL(X)};
+#undef X
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
 static void (*strike_while_relocating(void))(void) {
   struct dynamic_symbols own;
-  if (!_r_debug.r_map || !dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC)) return nothing;
-#define X(type, name, parameters) #name,
-  static const char *const family_names[] = {"x"};
-  (void)family_names;
-#undef X
+  if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC)) {
+    ElfW(Sym) *absent[COUNT(cxx_names) + COUNT(jemalloc_names) + COUNT(tcmalloc_names) + COUNT(optional_names)];
+    size_t count = collect_absent(&own, cxx_names, COUNT(cxx_names), absent);
+    count += collect_absent(&own, jemalloc_names, COUNT(jemalloc_names), absent + count);
+    count += collect_absent(&own, tcmalloc_names, COUNT(tcmalloc_names), absent + count);
+    for (size_t i = 0; i < COUNT(optional_names); i++) count += collect_absent(&own, &optional_names[i], 1, absent + count);
+    strike(absent, count);
+  }
   return nothing;
 }
+
+/* Nobody calls the function; the pointer's IRELATIVE relocation is what runs the resolver. */
+static void struck(void) __attribute__((ifunc("strike_while_relocating")));
+__attribute__((used, retain)) static void (*const volatile struck_pointer)(void) = struck;

@@ -199,7 +199,9 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
   struct packed_rule rule = rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
   switch ((enum rule_kind)rule.kind) {
     case RULE_OUTERMOST: return STEP_OUTERMOST;
-    case RULE_NONE: return STEP_NO_UNWIND;
+    case RULE_NONE:
+      /* A function that is only ever returned into (glibc's __start_context) has its rule from its first byte on, not one before. */
+      return rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST ? STEP_OUTERMOST : STEP_NO_UNWIND;
     case RULE_UNUSUAL: return step_unusual(frame, &unusual, range);
     case RULE_ORDINARY: break;
   }

@@ -41,17 +41,6 @@ bool startup_ensure(void) {
   return true;
 }
 
-/* An IFUNC's resolver is the one code of ours that runs before the program itself is bound to its libraries: the time to strike names
- * that must not be found (next_functions.c). IRELATIVE relocations come last, so everything it calls is bound, and libc was relocated
- * before us. Nobody calls the function. */
-static void nothing(void) {}
-static void (*start_while_relocating(void))(void) {
-  startup_ensure();
-  return nothing;
-}
-static void relocated(void) __attribute__((ifunc("start_while_relocating")));
-__attribute__((used, retain)) static void (*const volatile relocated_pointer)(void) = relocated;
-
 /* ---- arena: for a handful of calls, so pages are spent freely ---- */
 
 char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((aligned(STARTUP_ARENA_PAGE)));

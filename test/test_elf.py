@@ -1,4 +1,5 @@
 """libpprofagent.so as a file: what it needs, exports, and asks of the loader."""
+import os
 import re
 import subprocess
 
@@ -82,3 +83,29 @@ def test_what_it_imports_cannot_harm_the_host():
                  "pthread_key_create", "dlopen", "printf", "puts", "perror", "getaddrinfo", "__assert_fail"}
     found = undefined() & forbidden
     assert not found, "imports %s" % sorted(found)
+
+
+def shim_symbols(option, objects):
+    directory = os.path.join(harness.BUILD, "obj", "shim")
+    listing = subprocess.run(["nm", option] + [os.path.join(directory, name) for name in objects], capture_output=True, text=True, check=True)
+    return {line.split()[-1] for line in listing.stdout.splitlines() if line.strip() and not line.endswith(":")}
+
+
+def test_what_runs_while_relocating_calls_nobody():
+    # libc's functions may be bound to a program that is not relocated yet (an ASan program defines strcmp).
+    objects = ["absent_names.o", "dynamic_symbols.o"]
+    found = shim_symbols("--undefined-only", objects) - shim_symbols("--defined-only", objects)
+    assert found <= {"_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_r_debug"}, found
+
+
+def test_hot_paths_call_nothing_that_locks_or_allocates():
+    hot = ["alloc_interposers.o", "new_interposers.o", "heap_sampling.o", "sampler.o", "stack_capture.o", "cfi.o", "module_registry.o",
+           "stack_table.o", "heap_table.o", "live_table.o", "table_memory.o"]
+    allowed = {"_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_etext", "__errno_location", "memcpy", "memmove", "memset", "memcmp", "strcmp", "strnlen",
+               "_dl_find_object",           # lock-free since glibc 2.35
+               "mmap", "munmap",            # table_memory.c: once a segment
+               "getauxval",                 # once a thread
+               "snprintf"}                  # heap_sampling_start: before main
+    shim = [name for name in os.listdir(os.path.join(harness.BUILD, "obj", "shim")) if name.endswith(".o")]
+    found = shim_symbols("--undefined-only", hot) - shim_symbols("--defined-only", shim)
+    assert found <= allowed, "unexpected: %s" % sorted(found - allowed)
