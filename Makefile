@@ -13,7 +13,7 @@ OBJ  := $(BUILD)/obj
 LIB  := $(BUILD)/libpprofagent.so
 
 all: $(LIB)
-.PHONY: all demo test check quick bench soak asan install uninstall clean help packages-build packages-demo packages-test
+.PHONY: all demo test check quick bench soak asan install uninstall clean help packages-build packages-demo packages-test packages-bench
 .DELETE_ON_ERROR:
 
 # make V=1 shows the commands.
@@ -107,9 +107,9 @@ $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 
 SOURCES := $(wildcard shim/*.c) $(wildcard agent/*.c)
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
-# noseparate-code: two mappings fewer at each exec.
+# noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
 LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
-  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -static-libgcc
+  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,-T,shim/layout.ld -static-libgcc
 
 $(OBJ)/shim/%.o: shim/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
 	@mkdir -p $(@D)
@@ -131,7 +131,7 @@ $(GEN)/exports.map: shim/interposed.h Makefile | $(GEN)
 	  printf '#include "shim/interposed.h"\n#define X(type, name, parameters) EXPORT_THIS name;\nINTERPOSED_SYMBOLS(X)\n' | \
 	  $(CC) -E -P -I. -x c - | grep -o 'EXPORT_THIS *[A-Za-z0-9_]*' | sed 's/EXPORT_THIS *//; s/$$/;/'; echo 'local: *; };'; } >$@
 
-$(LIB): $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(GEN)/exports.map
+$(LIB): $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(GEN)/exports.map shim/layout.ld
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LINK) -Wl,--version-script,$(GEN)/exports.map $(LDFLAGS) -o $@ $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
 
@@ -178,7 +178,7 @@ units: $(UNIT_TESTS)
 check quick: all units
 	$(PYTHON) test/run.py $(or $(TESTS),unit_ tsan_ test_elf test_server test_guest test_heap_exact)
 
-bench: packages-test
+bench: packages-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) test/bench/run.py $(BENCH)
 

@@ -78,7 +78,7 @@ _Atomic uint8_t live_filter[1 << LIVE_FILTER_BITS];
 
 void live_filter_add(uintptr_t pointer) {
   _Atomic uint8_t *slot = live_filter_slot(pointer);
-  uint8_t count = atomic_load_explicit(slot, memory_order_relaxed);
+  uint8_t count = 0; /* a guess: reading an untouched page before it is written faults twice */
   while (count != UINT8_MAX &&
          !atomic_compare_exchange_weak_explicit(slot, &count, count + 1, memory_order_relaxed, memory_order_relaxed)) {
   }
