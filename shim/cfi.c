@@ -159,8 +159,10 @@ static bool parse_cie(uintptr_t at, uintptr_t map_start, uintptr_t map_end, stru
 
 struct rules {
   enum cfi_base base;
-  int64_t cfa_offset;
-  const uint8_t *cfa_expression, *cfa_expression_end;
+  union {
+    int64_t cfa_offset;
+    const uint8_t *cfa_block;
+  };
   struct cfi_register_rule fp, sp, ra;
 };
 
@@ -182,15 +184,16 @@ static void set_base(struct rules *rules, uint64_t number) {
   rules->base = number == REGISTER_SP ? CFI_BASE_SP : number == REGISTER_FP ? CFI_BASE_FP : CFI_BASE_OTHER;
 }
 
-static bool take_block(struct cursor *code, const uint8_t **start, const uint8_t **end) {
+/* Steps over a block after checking that it ends within the code. */
+static bool take_block(struct cursor *code, const uint8_t **block) {
+  *block = code->at;
   uint64_t size = take_uleb(code);
   if (code->bad || size > (uint64_t)(code->end - code->at)) return false;
-  *start = code->at;
-  *end = code->at += size;
+  code->at += size;
   return true;
 }
 
-enum { REMEMBERED_MAX = 8 };
+enum { REMEMBERED_MAX = 6 }; /* on the host's stack; compilers nest one or two */
 
 /* Runs instructions until they would advance past pc. initial: what DW_CFA_restore goes back to, NULL while the CIE's own run. */
 static bool run(struct cursor code, const struct cie *cie, uintptr_t location, uintptr_t pc, const struct rules *initial,
@@ -253,12 +256,12 @@ static bool run(struct cursor code, const struct cie *cie, uintptr_t location, u
           case 0x0e: rules->cfa_offset = (int64_t)take_uleb(&code); continue;  /* def_cfa_offset */
           case 0x0f: /* def_cfa_expression */
             rules->base = CFI_BASE_EXPRESSION;
-            if (!take_block(&code, &rules->cfa_expression, &rules->cfa_expression_end)) return false;
+            if (!take_block(&code, &rules->cfa_block)) return false;
             continue;
           case 0x10: case 0x16: { /* expression, val_expression */
             number = take_uleb(&code);
             struct cfi_register_rule rule = {.place = op == 0x10 ? CFI_EXPRESSION : CFI_VALUE_EXPRESSION};
-            if (!take_block(&code, &rule.expression, &rule.expression_end)) return false;
+            if (!take_block(&code, &rule.block)) return false;
             struct cfi_register_rule *target = rule_for(rules, number);
             if (target) *target = rule;
             continue;
@@ -342,9 +345,7 @@ bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, 
   struct rules rules = initial;
   if (!run(fde, &cie, start, pc, &initial, &rules)) return false;
   *out = (struct cfi_rule){.base = rules.base,
-                           .cfa_offset = rules.cfa_offset,
-                           .cfa_expression = rules.cfa_expression,
-                           .cfa_expression_end = rules.cfa_expression_end,
+                           .cfa_offset = rules.cfa_offset, /* or the block: the same bytes */
                            .fp = rules.fp,
                            .sp = rules.sp,
                            .return_address = rules.ra,
@@ -365,12 +366,14 @@ static bool read_register(const struct cfi_context *context, uint64_t number, ui
   }
 }
 
-bool cfi_evaluate(const uint8_t *expression, const uint8_t *end, const struct cfi_context *context, bool push_cfa, uintptr_t cfa,
-                  uintptr_t *value) {
-  struct cursor code = {expression, end, false};
+bool cfi_evaluate(const uint8_t *block, const struct cfi_context *context, const uintptr_t *cfa, uintptr_t *value) {
+  enum { SIZE_BYTES_MAX = 10 };
+  struct cursor code = {block, block + SIZE_BYTES_MAX, false};
+  uint64_t size = take_uleb(&code);
+  code.end = code.at + size; /* checked by take_block */
   uintptr_t stack[STACK_DEPTH];
   unsigned depth = 0;
-  if (push_cfa) stack[depth++] = cfa;
+  if (cfa) stack[depth++] = *cfa;
   while (code.at < code.end) {
     uint8_t op = take_u8(&code);
     uintptr_t push;

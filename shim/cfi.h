@@ -19,18 +19,23 @@ enum cfi_place {
   CFI_ELSEWHERE   /* in a register that is not followed */
 };
 
+/* Expressions are kept as the address of their block in the unwind section: a ULEB128 size, then the operations. */
 struct cfi_register_rule {
   enum cfi_place place;
-  int64_t offset;
-  const uint8_t *expression, *expression_end;
+  union {
+    int64_t offset;        /* CFI_AT_CFA, CFI_CFA_PLUS */
+    const uint8_t *block;  /* CFI_EXPRESSION, CFI_VALUE_EXPRESSION */
+  };
 };
 
 enum cfi_base { CFI_BASE_SP, CFI_BASE_FP, CFI_BASE_EXPRESSION, CFI_BASE_OTHER };
 
 struct cfi_rule {
   enum cfi_base base; /* the CFA is base + offset, or an expression's value */
-  int64_t cfa_offset;
-  const uint8_t *cfa_expression, *cfa_expression_end;
+  union {
+    int64_t cfa_offset;
+    const uint8_t *cfa_block; /* CFI_BASE_EXPRESSION */
+  };
   struct cfi_register_rule fp, sp, return_address; /* sp UNCHANGED: the caller's is the CFA */
   bool signal_frame;                               /* the caller was interrupted, not calling: its pc is exact */
 };
@@ -39,13 +44,13 @@ struct cfi_rule {
  * or it cannot be understood. */
 bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end, struct cfi_rule *out);
 
-/* Evaluates a DWARF expression over sp, fp and pc; read must check the address. False: not understood or not readable. */
+/* Evaluates the DWARF expression of a block that cfi_find_rule returned, over sp, fp and pc, with the CFA pushed first when cfa is not NULL;
+ * read must check the address. False: not understood or not readable. */
 struct cfi_context {
   uintptr_t pc, sp, fp;
   bool (*read)(void *reader, uintptr_t address, uintptr_t *value);
   void *reader;
 };
-bool cfi_evaluate(const uint8_t *expression, const uint8_t *end, const struct cfi_context *context, bool push_cfa, uintptr_t cfa,
-                  uintptr_t *value);
+bool cfi_evaluate(const uint8_t *block, const struct cfi_context *context, const uintptr_t *cfa, uintptr_t *value);
 
 #endif

@@ -167,9 +167,8 @@ static bool recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr
     case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
     case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
     case CFI_EXPRESSION:
-      return cfi_evaluate(rule->expression, rule->expression_end, context, true, cfa, value) &&
-             context->read(context->reader, *value, value);
-    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->expression, rule->expression_end, context, true, cfa, value);
+      return cfi_evaluate(rule->block, context, &cfa, value) && context->read(context->reader, *value, value);
+    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value);
     default: return false;
   }
 }
@@ -181,7 +180,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
     case CFI_BASE_SP: cfa = frame->sp + (uintptr_t)rule->cfa_offset; break;
     case CFI_BASE_FP: cfa = frame->fp + (uintptr_t)rule->cfa_offset; break;
     case CFI_BASE_EXPRESSION:
-      if (!cfi_evaluate(rule->cfa_expression, rule->cfa_expression_end, &context, false, 0, &cfa)) return STEP_NO_MEMORY;
+      if (!cfi_evaluate(rule->cfa_block, &context, NULL, &cfa)) return STEP_NO_MEMORY;
       break;
     default: return STEP_NO_UNWIND;
   }

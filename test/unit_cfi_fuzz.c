@@ -48,8 +48,8 @@ int main(int argc, char **argv) {
     understood++;
     struct cfi_context context = {pc, next(), next(), read_nothing, NULL};
     uintptr_t value;
-    if (rule.base == CFI_BASE_EXPRESSION) cfi_evaluate(rule.cfa_expression, rule.cfa_expression_end, &context, false, 0, &value);
-    if (rule.fp.place == CFI_EXPRESSION) cfi_evaluate(rule.fp.expression, rule.fp.expression_end, &context, true, 1, &value);
+    if (rule.base == CFI_BASE_EXPRESSION) cfi_evaluate(rule.cfa_block, &context, NULL, &value);
+    if (rule.fp.place == CFI_EXPRESSION) cfi_evaluate(rule.fp.block, &context, &pc, &value);
   }
   free(copy);
   /* Half of the rounds change bytes that the function in question does not need. */
@@ -57,10 +57,11 @@ int main(int argc, char **argv) {
   /* Expressions of random bytes. */
   for (long round = 0; round < rounds; round++) {
     uint8_t *code = malloc(12);
-    for (int i = 0; i < 12; i++) code[i] = (uint8_t)next();
+    for (int i = 1; i < 12; i++) code[i] = (uint8_t)next();
+    code[0] = 11; /* the block's size */
     struct cfi_context context = {1, 2, 3, read_nothing, NULL};
-    uintptr_t value;
-    cfi_evaluate(code, code + 12, &context, true, 5, &value);
+    uintptr_t value, cfa = 5;
+    cfi_evaluate(code, &context, &cfa, &value);
     free(code);
   }
   return understood < rounds / 100;
