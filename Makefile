@@ -48,7 +48,7 @@ TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym 
 # civetweb: see agent/civetweb_system.h.
 TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown poll recv send sigaction pthread_create \
   pthread_key_create pthread_key_delete pthread_getspecific pthread_setspecific strerror gmtime getnameinfo \
-  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect,\
+  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time,\
   --redefine-sym $(f)=civetweb_$(f))
 CIVETWEB_FLAGS := -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
   -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 -DSOCKET_TIMEOUT_QUANTUM=1000000 \
@@ -105,11 +105,14 @@ $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 
 # ---- the library ------------------------------------------------------------------------------------------------------------
 
-SOURCES := $(wildcard shim/*.c) $(wildcard agent/*.c)
+# What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
+AT_START := $(addprefix shim/,absent_names dynamic_symbols startup next_functions config heap_sampling stack_capture live_table) \
+  $(addprefix agent/,load agent agent_thread)
+SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(wildcard shim/*.c) $(wildcard agent/*.c))
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
 LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
-  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,-T,shim/layout.ld -static-libgcc
+  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,--hash-style=gnu -Wl,-T,shim/layout.ld -nostartfiles -static-libgcc
 
 $(OBJ)/shim/%.o: shim/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
 	@mkdir -p $(@D)

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -88,7 +89,7 @@ int agent_thread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
   pthread_t ignored;
   struct agent_section before = thread_enter_agent();
   sigset_t all, host;
-  sigfillset(&all);
+  memset(&all, ~0, sizeof(all)); /* sigfillset is in a page of libc of its own; pthread_sigmask leaves libc's signals out */
   /* The new thread inherits this mask (an attribute mask would need malloc). A signal for the host's thread waits meanwhile. */
   pthread_sigmask(SIG_SETMASK, &all, &host);
   if (!error) error = pthread_create(thread ? thread : &ignored, attributes ? attributes : &own, thread_main, slot);

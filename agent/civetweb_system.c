@@ -313,6 +313,14 @@ char *civetweb_strerror(int error) {
 /* Nothing that the server does needs a date, and gmtime reads the time zone's file once. */
 struct tm *civetweb_gmtime(const time_t *when) { return (void)when, NULL; }
 
+/* libc's time is an IFUNC: its resolver looks for the vdso's at each exec. */
+time_t civetweb_time(time_t *out) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (out) *out = now.tv_sec;
+  return now.tv_sec;
+}
+
 int civetweb_getnameinfo(const struct sockaddr *address, socklen_t address_size, char *host, socklen_t host_size, char *service,
                          socklen_t service_size, int flags) {
   (void)address, (void)address_size, (void)service, (void)service_size, (void)flags;

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static void add_fault(struct config *out, const char *format, ...) {
 static const char *find(char *const *environment, const char *name) {
   size_t length = strlen(name);
   for (; *environment; environment++)
-    if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
+    if (**environment == *name && strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
   return NULL;
 }
 
@@ -111,7 +112,7 @@ static void read_address(char *const *environment, struct config *out) {
 }
 
 void config_read(char *const *environment, struct config *out) {
-  memset(out, 0, sizeof *out);
+  memset(out, 0, offsetof(struct config, faults)); /* of those, fault_count are valid */
   read_address(environment, out);
   read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288, &out->memprofile_rate, out);
   read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000, &out->blockprofile_rate, out);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/single_threaded.h>
 #include <unistd.h>
 
 #include "dynamic_symbols.h"
@@ -31,6 +32,7 @@ struct real_functions real = {
 struct next_allocator next_allocator;
 
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 
 struct symbol_source {
   struct dynamic_symbols symbols;
@@ -55,8 +57,8 @@ static bool source_open(const struct dl_phdr_info *info, struct dynamic_symbols 
 
 enum { SOURCES_MAX = 512 };
 struct source_list {
-  struct symbol_source items[SOURCES_MAX];
   size_t count, own; /* own: index of the first object after this library */
+  struct symbol_source items[SOURCES_MAX];
 };
 
 static int collect_source(struct dl_phdr_info *info, size_t size, void *data) {
@@ -100,8 +102,31 @@ static bool is_cxx_runtime(const char *path) {
   return strncmp(base, "libstdc++.so", 12) == 0 || strncmp(base, "libc++.so", 9) == 0 || strncmp(base, "libc++abi.so", 12) == 0;
 }
 
+/* The loader's list as debuggers see it: dl_iterate_phdr, which takes the loader's lock, costs an exec four pages of libc more.
+ * Context: nobody else may load anything meanwhile. False: this library is not in the list (dlmopen). */
+static bool collect_from_link_map(void) {
+  bool found = false;
+  size_t count = 0;
+  for (const struct link_map *map = _r_debug.r_map; map && count < SOURCES_MAX; map = map->l_next) {
+    struct symbol_source *source = &sources.items[count];
+    if (map->l_ld == _DYNAMIC) {
+      sources.own = count;
+      found = true;
+    } else if (map->l_ld && dynamic_symbols_open(&source->symbols, map->l_addr, map->l_ld)) {
+      source->path = map->l_name;
+      source->is_program = count == 0;
+      count++;
+    }
+  }
+  sources.count = count;
+  return found;
+}
+
 void next_functions_resolve(void) {
-  dl_iterate_phdr(collect_source, &sources);
+  if (!__libc_single_threaded || !collect_from_link_map()) {
+    sources.count = 0;
+    dl_iterate_phdr(collect_source, &sources);
+  }
   void *address;
   const struct symbol_source *allocator = find_from(sources.own, sources.count, "malloc", &address);
   if (allocator) copy_path(next_allocator.path, sizeof next_allocator.path, allocator);

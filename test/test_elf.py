@@ -85,6 +85,33 @@ def test_what_it_imports_cannot_harm_the_host():
     assert not found, "imports %s" % sorted(found)
 
 
+def sections():
+    """{name: (address, size)} of the library's sections."""
+    found = re.findall(r"^\s*\[ *\d+\] (\S+)\s+\S+\s+([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+)", tool("readelf", "-SW"), re.MULTILINE)
+    return {name: (int(address, 16), int(size, 16)) for name, address, size in found}
+
+
+def test_layout_is_as_the_code_expects():
+    # shim/layout.ld: the hash table is written during relocation (absent_names.c) and read-only afterwards.
+    relro = re.search(r"GNU_RELRO\s+\S+\s+(\S+)\s+\S+\s+\S+\s+(\S+)", tool("readelf", "-lW"))
+    low, high = int(relro[1], 16), int(relro[1], 16) + int(relro[2], 16)
+    address, size = sections()[".gnu.hash"]
+    assert low <= address and address + size <= high, "%x..%x not within RELRO %x..%x" % (address, address + size, low, high)
+    assert ".hash" not in sections()
+
+
+def test_pages_written_at_start():
+    # Each costs an exec of the host near a microsecond: .data and the part of .startup before the last of its names.
+    page = 4096
+    address, _ = sections()[".data"]
+    end = next(int(line.split()[0], 16) for line in tool("nm").splitlines() if line.split()[-1] == "sources")
+    pages = (end - 1) // page - address // page + 1
+    harness.note("%d pages of variables, %d bytes of RELRO" % (pages, sections()[".got"][0] + sections()[".got"][1] - sections()[".init_array"][0]))
+    assert pages <= 2, "%d pages: is shim/layout.ld up to date?" % pages
+    ifuncs = {"time", "gettimeofday"} & undefined()  # their resolvers look for the vdso's at each exec
+    assert not ifuncs, ifuncs
+
+
 def shim_symbols(option, objects):
     directory = os.path.join(harness.BUILD, "obj", "shim")
     listing = subprocess.run(["nm", option] + [os.path.join(directory, name) for name in objects], capture_output=True, text=True, check=True)
