@@ -166,6 +166,13 @@ static bool id_equal(const void *context, uint32_t position) {
   return key->items[position].id == key->id;
 }
 
+/* A frame at which the unwinder found nothing was in no known module then: JIT code, perhaps where a module had been before. */
+static uint32_t epoch_of_frame(const struct profile_builder *builder, const struct stack_view *stack, uint32_t i) {
+  if (i + 1 >= stack->frame_count || stack->frames[i + 1] != STACK_TRUNCATED_NO_UNWIND) return stack->epoch;
+  const struct mapping *now = mappings_find(builder->profile->mappings, stack->frames[i] - 1, UINT32_MAX);
+  return now && now->kind == MAPPING_ANONYMOUS ? UINT32_MAX : stack->epoch;
+}
+
 /* False: out of memory. *out is INDEX_TABLE_NONE when there is no such stack. */
 static bool stack_of(struct profile_builder *builder, uint32_t id, uint32_t *out) {
   *out = INDEX_TABLE_NONE;
@@ -181,7 +188,7 @@ static bool stack_of(struct profile_builder *builder, uint32_t id, uint32_t *out
   if (!stack_table_read(id, &view) || view.frame_count == 0) return true;
   if (view.frame_count > STACK_MAX_FRAMES + 1) view.frame_count = STACK_MAX_FRAMES + 1;
   for (uint32_t i = 0; i < view.frame_count; i++) {
-    locations[i] = cached_location_of(builder, view.frames[i], view.epoch);
+    locations[i] = cached_location_of(builder, view.frames[i], epoch_of_frame(builder, &view, i));
     if (locations[i] == INDEX_TABLE_NONE) return false;
   }
 

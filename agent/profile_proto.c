@@ -179,6 +179,13 @@ static bool add_line(struct encoder *encoder, Perftools__Profiles__Location *loc
   return true;
 }
 
+/* pprof demangles, and cuts template arguments and parentheses out of, a name whose system name is the same: C++ names that come from
+ * debug information as they are, and our markers, have none. */
+static const char *raw_name(const struct symbol_frame *frame) {
+  if (!frame->system_name || !frame->function) return frame->system_name;
+  return strcmp(frame->system_name, frame->function) == 0 && strpbrk(frame->function, "(<[") ? NULL : frame->system_name;
+}
+
 static bool emit_location(struct encoder *encoder, uint32_t index) {
   const struct profile_location *location = &encoder->profile->locations[index];
   const struct symbol_location *symbol = location->symbol;
@@ -197,10 +204,8 @@ static bool emit_location(struct encoder *encoder, uint32_t index) {
     filed = filed || frame->filename;
     lined = lined || frame->line;
     if (!frame->function && !frame->filename) continue;
-    const char *system_name = frame->system_name ? frame->system_name : frame->function;
-    if (!add_line(encoder, &out, function_id(encoder, frame->function, system_name, frame->filename), frame->line)) return false;
+    if (!add_line(encoder, &out, function_id(encoder, frame->function, raw_name(frame), frame->filename), frame->line)) return false;
   }
-  /* A marker has no system name, which tells pprof not to take it for something to demangle. */
   if (location->marker && !add_line(encoder, &out, function_id(encoder, location->marker, NULL, NULL), 0)) return false;
   if (location->map) {
     struct mapping_use *use = &encoder->mapping_uses[out.mapping_id - 1];

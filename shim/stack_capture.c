@@ -4,6 +4,7 @@
 #include <link.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 
 #include "cfi.h"
@@ -119,12 +120,26 @@ struct frame_state {
 
 enum step { STEP_CALLER, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
 
+/* Of a program whose segments have gaps between them (-z max-page-size, lld's and Rust's layouts) the loader knows only the one with the
+ * code; the unwind tables are then in another. */
+static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *start, uintptr_t *end) {
+  const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+  for (unsigned long left = phdr ? getauxval(AT_PHNUM) : 0; left > 0; left--, phdr++) {
+    if (phdr->p_type != PT_LOAD || address - (bias + phdr->p_vaddr) >= phdr->p_memsz) continue;
+    *start = bias + phdr->p_vaddr;
+    *end = *start + phdr->p_memsz;
+    return true;
+  }
+  return false;
+}
+
 static bool find_rule(uintptr_t pc, struct cfi_rule *rule) {
   struct dl_find_object found;
   if (_dl_find_object((void *)pc, &found) != 0) return false;
   module_registry_note(&found);
-  return found.dlfo_eh_frame &&
-         cfi_find_rule(pc, found.dlfo_eh_frame, (uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end, rule);
+  uintptr_t tables = (uintptr_t)found.dlfo_eh_frame, start = (uintptr_t)found.dlfo_map_start, end = (uintptr_t)found.dlfo_map_end;
+  if (!tables || (tables - start >= end - start && !find_program_segment(tables, found.dlfo_link_map->l_addr, &start, &end))) return false;
+  return cfi_find_rule(pc, found.dlfo_eh_frame, start, end, rule);
 }
 
 static struct packed_rule pack_rule(const struct cfi_rule *rule) {

@@ -19,22 +19,24 @@ extern void *__libc_stack_end; /* exported by the loader: the stack pointer at e
 enum { NOT_STARTED, STARTING, STARTED };
 static _Atomic int stage;
 
-/* libc sets environ in its own constructor; before that the same strings are above argc on the first stack. */
+/* libc sets environ in its own constructor; before that the same strings are above argc on the first stack. NULL: too early to know (a
+ * program that refers to __libc_stack_end has a copy of it, which is filled when the program is relocated, last of all). */
 static char *const *find_environment(void) {
   if (environ) return environ;
   uintptr_t *stack = __libc_stack_end;
-  return (char *const *)(stack + 1 + stack[0] + 1);
+  return stack ? (char *const *)(stack + 1 + stack[0] + 1) : NULL;
 }
 
 bool startup_ensure(void) {
   int now = atomic_load_explicit(&stage, memory_order_acquire);
   if (LIKELY(now == STARTED)) return true;
-  if (now == STARTING || !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel, memory_order_acquire))
+  char *const *environment = find_environment();
+  if (!environment || now == STARTING || !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel, memory_order_acquire))
     return now == STARTED;
   int saved_errno = errno;
   next_functions_resolve();
   static char *const no_environment[] = {NULL};
-  config_read(getauxval(AT_SECURE) ? no_environment : find_environment(), &config);
+  config_read(getauxval(AT_SECURE) ? no_environment : environment, &config);
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;
   atomic_store_explicit(&stage, STARTED, memory_order_release);

@@ -265,3 +265,9 @@ def test_killed_host_leaves_nothing():
         process.wait()
     after = {name for name in os.listdir("/tmp") if "pprofagent" in name and not name.startswith("pprofagent-test-")}
     assert after <= before, after - before
+
+
+def test_program_with_a_copy_of_the_loaders_variable():
+    for flags in (["-O1"], ["-O1", "-no-pie"]):
+        expected = check_same([harness.build("stack_end.c", *flags)])
+        assert expected[:2] == (0, b"1 1\n"), expected

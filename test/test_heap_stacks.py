@@ -86,6 +86,12 @@ def test_not_position_independent():
     check_chains("-O2", "-no-pie")
 
 
+def test_segments_with_gaps_between_them():
+    # The layout of lld, Rust and -z max-page-size: the unwind tables are in another segment than the code.
+    check_chains("-O2", "-Wl,-z,max-page-size=2097152")
+    check_chains("-O2", "-no-pie", "-Wl,-z,max-page-size=2097152")
+
+
 def test_dwarf4_and_compressed_sections():
     check_chains("-O2", "-gdwarf-4", "-gz")
 
@@ -131,3 +137,28 @@ def test_exceptions_inlines_and_names():
     assert any("shop::shelf<long>::fill" in name for name in names), names
     system_names = {frame.system_name for sample in profile.samples for frame in sample.frames}
     assert any(name.startswith("_ZN4shop5shelfIlE4fill") for name in system_names), system_names
+
+
+def test_pprof_shows_names_as_the_profile_has_them():
+    """pprof demangles what looks raw to it: parentheses and template arguments of C++ names from debug information must survive."""
+    host = harness.Host([harness.build("stacks_exceptions.cc", "-std=c++17", "-O2", "-fno-optimize-sibling-calls")], rate=1)
+    host.ready()
+    written = {frame.function for sample in host.profile("heap").samples for frame in sample.frames}
+    raw, _ = harness.pprof("-raw", host.url("heap"))
+    assert host.finish() == 0
+    shown = {line.split("M=", 1)[1].split(" ", 1)[1].rsplit(" s=", 1)[0] for line in raw.splitlines() if " M=" in line and " s=" in line}
+    names = {name.rsplit(" ", 1)[0] for name in shown}
+    missing = {name for name in written if "(anonymous" in name or "<" in name} - names
+    assert not missing, "%s\npprof has %s" % (sorted(missing)[:5], sorted(names)[:20])
+
+
+def test_code_made_where_a_plugin_was():
+    plugin = harness.build("plugin.c", "-O1", "-fno-optimize-sibling-calls", shared=True)
+    host = harness.Host([harness.build("jit_reuse.c", "-O1", "-fno-optimize-sibling-calls"), plugin], rate=1)
+    host.ready()
+    profile = host.profile("heap")
+    assert host.finish() == 0
+    sums = profile.by_leaf()
+    assert sums["plugin_allocate"] == [10, 10000, 10, 10000], sums["plugin_allocate"]
+    assert sums["jit_function"] == [10, 20000, 10, 20000], sums.get("jit_function")
+    assert all("truncated" in stack[-1] for stack in profile.stacks_with("jit_function"))
