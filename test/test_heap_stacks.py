@@ -148,6 +148,7 @@ def test_pprof_shows_names_as_the_profile_has_them():
     assert host.finish() == 0
     shown = {line.split("M=", 1)[1].split(" ", 1)[1].rsplit(" s=", 1)[0] for line in raw.splitlines() if " M=" in line and " s=" in line}
     names = {name.rsplit(" ", 1)[0] for name in shown}
+    assert any("(anonymous namespace)::crate<long" in name for name in written), sorted(written)
     missing = {name for name in written if "(anonymous" in name or "<" in name} - names
     assert not missing, "%s\npprof has %s" % (sorted(missing)[:5], sorted(names)[:20])
 

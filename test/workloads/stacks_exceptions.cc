@@ -45,10 +45,24 @@ template <typename T> struct shelf {
 };
 } // namespace shop
 
+// No linkage names: the debug information alone says which of many `fill` this is.
+namespace depot {
+namespace {
+template <typename T> struct crate {
+  __attribute__((always_inline)) void fill(T count) { keep(malloc(static_cast<size_t>(count))); }
+};
+FRAME void fill_crates() {
+  crate<long>().fill(200);
+  __asm__ volatile("");
+}
+} // namespace
+} // namespace depot
+
 int main() {
   for (int i = 0; i < 3; i++) catcher();
   with_inlines();
   shop::shelf<long>().fill(100);
+  depot::fill_crates();
   auto lambda = [](int n) FRAME { keep(malloc(static_cast<size_t>(n))); };
   lambda(100);
   ready();
