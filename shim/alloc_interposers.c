@@ -86,49 +86,22 @@ EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
   return result;
 }
 
-EXPORTED void *aligned_alloc(size_t alignment, size_t size) {
-  real_aligned_alloc_function next = real.aligned_alloc;
-  if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);
-  uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size)) return heap_slow_aligned_alloc(alignment, size);
-  thread_state.bytes_until_sample = HEAP_NEVER;
-  void *result = next(alignment, size);
-  thread_state.bytes_until_sample = left - size;
-  return result;
-}
+#define DEFINE_ALIGNED(name, parameters, arguments, alignment)                                        \
+  EXPORTED void *name parameters {                                                                   \
+    real_##name##_function next = real.name;                                                         \
+    if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);                             \
+    uint64_t left = thread_state.bytes_until_sample;                                                 \
+    if (UNLIKELY(left <= size)) return heap_slow_##name arguments;                                   \
+    thread_state.bytes_until_sample = HEAP_NEVER;                                                    \
+    void *block = next arguments;                                                                    \
+    thread_state.bytes_until_sample = left - size;                                                   \
+    return block;                                                                                    \
+  }
 
-EXPORTED void *memalign(size_t alignment, size_t size) {
-  real_memalign_function next = real.memalign;
-  if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);
-  uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size)) return heap_slow_memalign(alignment, size);
-  thread_state.bytes_until_sample = HEAP_NEVER;
-  void *result = next(alignment, size);
-  thread_state.bytes_until_sample = left - size;
-  return result;
-}
-
-EXPORTED void *valloc(size_t size) {
-  real_valloc_function next = real.valloc;
-  if (UNLIKELY(!next)) return startup_arena_allocate(size, 4096);
-  uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size)) return heap_slow_valloc(size);
-  thread_state.bytes_until_sample = HEAP_NEVER;
-  void *result = next(size);
-  thread_state.bytes_until_sample = left - size;
-  return result;
-}
-
-EXPORTED void *pvalloc(size_t size) {
-  real_pvalloc_function next = real.pvalloc;
-  if (UNLIKELY(!next)) return startup_arena_allocate(size, 4096);
-  uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size)) return heap_slow_pvalloc(size);
-  thread_state.bytes_until_sample = HEAP_NEVER;
-  void *result = next(size);
-  thread_state.bytes_until_sample = left - size;
-  return result;
-}
+DEFINE_ALIGNED(aligned_alloc, (size_t alignment, size_t size), (alignment, size), alignment)
+DEFINE_ALIGNED(memalign, (size_t alignment, size_t size), (alignment, size), alignment)
+DEFINE_ALIGNED(valloc, (size_t size), (size), STARTUP_ARENA_PAGE)
+DEFINE_ALIGNED(pvalloc, (size_t size), (size), STARTUP_ARENA_PAGE)
 
 /* Code that is unmapped takes its unwind rules with it: another object may be loaded there. */
 EXPORTED int dlclose(void *handle) {

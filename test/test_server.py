@@ -1,8 +1,12 @@
 """The admin server: who is let in, what is refused and how, and that slow, many or broken clients cost little (wire.md, hazards.md)."""
+import html
 import os
+import re
 import resource
+import shlex
 import socket
 import stat
+import subprocess
 import time
 
 import harness
@@ -89,7 +93,39 @@ def test_host_header_allow_list():
         check_error(request(host, host_header="Host: %s\r\n" % bad), 403, "host not allowed: " + bad)
     check_error(request(host, host_header="", extra="X: y\r\n"), 403, "host not allowed: ")
     twice = "Host: localhost:%d\r\nHost: localhost:%d\r\n" % (port, port)
-    check_error(request(host, host_header=twice), 403)
+    check_error(request(host, host_header=twice), 403, "repeated Host header")
+
+
+def test_space_after_a_header_is_no_part_of_it():
+    host = guest()
+    own = "localhost:%d" % host.address[1]
+    assert request(host, host_header="Host:  %s  \r\n" % own)[0] == 200
+    assert request(host, host_header="Host:%s\r\n" % own, extra="Origin: http://%s \r\nSec-Fetch-Site: same-origin \r\n" % own)[0] == 200
+
+
+def test_bound_address_is_an_own_host():
+    port = harness.free_port()
+    host = guest(address="127.0.0.2:%d" % port)
+    assert host.address == ("127.0.0.2", port)
+    own = "127.0.0.2:%d" % port
+    assert host.get("cmdline")[0] == 200  # its own URL
+    assert request(host, host_header="Host: %s\r\n" % own, extra="Origin: http://%s\r\n" % own)[0] == 200
+    assert request(host, host_header="Host: localhost:%d\r\n" % port)[0] == 200
+    for bad in ("127.0.0.2", "127.0.0.2:%d" % (port + 1), "127.0.0.3:%d" % port, "127.0.0.2:%d0" % port):
+        check_error(request(host, host_header="Host: %s\r\n" % bad), 403, "host not allowed: " + bad)
+
+
+def test_absolute_request_targets():
+    host = guest()
+    port = host.address[1]
+    for name in ("localhost", "127.0.0.1"):
+        assert request(host, "http://%s:%d/debug/pprof/cmdline?debug=1" % (name, port))[0] == 200
+    for authority in ("evil.example:%d" % port, "localhost@evil:%d" % port):
+        check_error(request(host, "http://%s/debug/pprof/cmdline" % authority), 403, "host not allowed: " + authority)
+    own = "http://localhost:%d/debug/pprof/cmdline" % port
+    check_error(request(host, own, host_header="Host: evil\r\n"), 403, "host not allowed: evil")
+    check_error(request(host, own.replace("http:", "https:")), 400)
+    check_error(request(host, "http://localhost:%d/" % (port + 1)), 400)
 
 
 def test_cross_site_requests_are_refused():
@@ -142,13 +178,21 @@ def test_redirect_and_unknown_paths():
     host = guest()
     status, headers, _ = request(host, "/debug/pprof")
     assert status == 301 and headers["location"] == "/debug/pprof/", headers
+    for path in ("/debug/pprof", "/"):
+        assert request(host, path + "?x=%0d%0a&y=1?")[1]["location"] == "/debug/pprof/?x=%0d%0a&y=1?"
+        assert request(host, path + "?" + "a" * 2030)[1]["location"] == "/debug/pprof/?" + "a" * 2030
+    with socket.create_connection(host.address) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % host.address[1])
+        assert read_all(connection).startswith(b"HTTP/1.1 302 Found\r\n")
+    with socket.create_connection(host.address) as connection:
+        connection.sendall(b"GET /debug/pprof/trace HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % host.address[1])
+        assert b" 501 " not in (answer := read_all(connection)) or answer.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
     for path in ("/debug/pprof/heap/", "/debug/pprof/nope", "/debug/pprof/../../etc/passwd", "/debug/pprof/%2e%2e/%2e%2e/etc/passwd",
                  "//debug//x", "/etc/passwd"):
         assert request(host, path)[0] == 404, path
     for path in ("/debug/pprof/heap%00", "/debug/pprof/%zz", "/debug/pprof/%1"):
         check_error(request(host, path), 400, "malformed URL")
     check_error(request(host, "*"), 400)
-    check_error(request(host, "http://127.0.0.1:%d/debug/pprof/" % host.address[1]), 400)
     status, headers, body = request(host, version="1.0")
     assert status == 200 and "transfer-encoding" not in headers and b"guest" in body
 
@@ -237,6 +281,63 @@ def host_text_address(host):
             return int(line.split("-")[0], 16) + 0x100000
 
 
+def in_time(host, what, seconds):
+    started = time.monotonic()
+    assert raw(host, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % host.address[1], seconds=60)[0] == 200
+    assert time.monotonic() - started < seconds, "%s delayed a request by %.1f s" % (what, time.monotonic() - started)
+
+
+def test_silent_connections_delay_nobody_for_long():
+    host = guest()
+    silent = [socket.create_connection(host.address) for _ in range(8)]  # every worker
+    time.sleep(0.2)
+    in_time(host, "8 silent connections", 2.5)
+    for connection in silent:
+        connection.close()
+
+
+def test_slow_posts_delay_nobody_for_long():
+    host = guest()
+    crowd = []
+    for _ in range(16):
+        connection = socket.create_connection(host.address)
+        connection.sendall(b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\nabc" %
+                           host.address[1])
+        crowd.append(connection)
+    time.sleep(0.2)
+    in_time(host, "16 slow posts", 7)
+    for connection in crowd:
+        connection.close()
+
+
+def test_those_turned_away_are_told_so():
+    host = guest()
+    crowd = [socket.create_connection(host.address) for _ in range(40)]
+    harness.poll(lambda: read_all_of_one_more(host), "an answer to one too many", 5)
+    for connection in crowd:
+        connection.close()
+
+
+def read_all_of_one_more(host):
+    """True for a whole 503 and an orderly end."""
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        connection.connect(host.address)
+        connection.setblocking(False)
+        end, got = time.monotonic() + 5, b""
+        while time.monotonic() < end:
+            try:
+                piece = connection.recv(4096)
+            except BlockingIOError:
+                time.sleep(0.01)
+                continue
+            if not piece:
+                break
+            got += piece
+    status, _, body = parse(got)
+    return status == 503 and body == b"too many connections\n"
+
+
 def test_many_connections():
     host = guest()
     request(host)
@@ -278,9 +379,52 @@ def test_out_of_descriptors_does_not_spin():
     time.sleep(1.5)
     used = cpu_seconds(host.pid) - before
     assert used < 0.1, "%.2f s of CPU time in 1.5 s" % used
+    refused = 0
+    for connection in crowd:
+        connection.setblocking(False)
+        try:
+            refused += b"out of descriptors" in connection.recv(4096)
+        except BlockingIOError:
+            pass
+    assert refused >= 20, refused
     for connection in crowd:
         connection.close()
     harness.poll(lambda: answers(host), "an answer after the crowd has gone", 10)
+
+
+SHORTAGE = "the HTTP server cannot start: out of memory, threads or descriptors"
+
+
+def test_without_descriptors_the_answer_is_503():
+    for number, text in ((5, SHORTAGE), (6, SHORTAGE), (7, SHORTAGE), (8, "the agent is out of descriptors")):
+        host = guest(preexec_fn=harness.limit(resource.RLIMIT_NOFILE, number))
+        host.address  # waits until it listens
+        before = cpu_seconds(host.pid)
+        for _ in range(5):
+            started = time.monotonic()
+            check_error(request(host), 503, text)
+            assert time.monotonic() - started < 1, number
+        assert cpu_seconds(host.pid) - before < 0.1
+        time.sleep(1.2)  # it tries again, and keeps quiet about it
+        check_error(request(host), 503, text)
+        assert host.log().count("cannot start") == (text is SHORTAGE) and host.log().count("\n") <= 4, host.log()
+        assert host.finish() == 0
+
+
+def test_threads_that_cannot_be_created():
+    blocker = harness.build("no_threads.c", shared=True)
+    host = guest(preload_before=[blocker])
+    harness.poll(lambda: "off: the admin thread cannot be created: no memory or no threads left" in host.log(), "the reason in the log", 5)
+    assert len(os.listdir("/proc/%d/fd" % host.pid)) == 3, os.listdir("/proc/%d/fd" % host.pid)
+    assert host.finish() == 0
+    done = harness.run(["/bin/echo", "fine"], preload_before=[blocker], extra={"PPROFAGENT_LOG": "stderr"})
+    assert done.stdout == b"fine\n" and done.stderr.count(b"\n") == 1 and b"cannot be created" in done.stderr, done
+    reader, writer = os.pipe()
+    os.close(reader)  # a write to this stderr raises SIGPIPE
+    program = subprocess.Popen(["/bin/echo", "fine"], stdout=subprocess.PIPE, stderr=writer,
+                               env=harness.agent_environment(preload_before=[blocker], log="stderr"))
+    os.close(writer)
+    assert program.communicate()[0] == b"fine\n" and program.returncode == 0
 
 
 # ---- addresses ----------------------------------------------------------------------------------------------------------------
@@ -328,12 +472,12 @@ def test_port_without_host_and_ipv6():
         assert parse(read_all(connection))[0] == 200
 
 
-def unix_get(path):
+def unix_get(path, what="cmdline", whole=False):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect(path)
-        connection.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: anything\r\n\r\n")
-        return parse(read_all(connection))[0]
+        connection.sendall(b"GET /debug/pprof/%s HTTP/1.0\r\nHost: anything\r\n\r\n" % what.encode())
+        return parse(read_all(connection))[2 if whole else 0]
 
 
 def test_unix_socket():
@@ -352,3 +496,16 @@ def test_unix_socket():
     assert unix_get(path) == 200
     assert third.finish() == 0
     assert not os.path.exists(path), "the socket's file is still there"
+
+
+def test_index_page_of_a_unix_socket():
+    path = os.path.join(harness.scratch(), "an agent's.sock")
+    host = guest(address="unix:" + path)
+    harness.poll(lambda: os.path.exists(path), "the socket")
+    page = unix_get(path, "", whole=True).decode()
+    assert "http://anything" not in page
+    command = html.unescape(re.search("<pre>(curl [^<]*)</pre>", page).group(1))
+    lines = command.splitlines()
+    assert shlex.split(lines[0]) == ["curl", "--unix-socket", path, "http://localhost/debug/pprof/heap", "-o", "heap.pb.gz"], lines
+    assert lines[1:] == ["go tool pprof -top heap.pb.gz"]
+    assert host.finish() == 0

@@ -255,6 +255,8 @@ def test_stripped_program_gives_no_warning_and_no_wrong_name():
             stdout = harness.pprof_clean("-top", "-nodefraction=0", source)
             assert "[copied]" in stdout and "by_malloc" not in stdout, stdout
     main = Profile(open(os.path.join(directory, "saved.pb.gz"), "rb").read()).mappings[0]
+    page = host.text("")
+    assert "class=warn" not in page and "symbols_unnamed" in page and "-dbgsym package" in page, page
     assert main.filename.endswith("/copied") and main.build_id and not main.has_functions, main
 
 

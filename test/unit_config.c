@@ -5,14 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static int failures;
-#define CHECK(condition)                                     \
-  do {                                                       \
-    if (!(condition)) {                                      \
-      failures++;                                            \
-      printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-    }                                                        \
-  } while (0)
+#include "check.h"
+
 
 static struct config read_one(const char *assignment) {
   char *environment[] = {(char *)assignment, NULL};

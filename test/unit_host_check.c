@@ -17,7 +17,7 @@ static void expect(const char *what, int status, int expected) {
 
 static int check_one(unsigned port, const char *origins, const char *name, const char *value, const char *name2, const char *value2) {
   struct host_check_header headers[2] = {{name, value}, {name2, value2}};
-  struct host_check_rules rules = {.port = port, .origins = origins};
+  struct host_check_rules rules = {.address = "127.0.0.2:6060", .port = port, .origins = origins};
   struct host_check_request request = {.method = "GET", .target = "/", .headers = headers, .header_count = name2 ? 2 : 1};
   struct host_check_verdict verdict;
   host_check(&rules, &request, &verdict);
@@ -29,6 +29,10 @@ static void check_rules(void) {
   expect("name without case", check_one(6060, "", "hOST", "127.0.0.1:6060", NULL, NULL), 0);
   expect("no port", check_one(6060, "", "Host", "localhost", NULL, NULL), 403);
   expect("default port", check_one(80, "", "Host", "localhost", NULL, NULL), 0);
+  expect("the listener's address", check_one(6060, "", "Host", "127.0.0.2:6060", NULL, NULL), 0);
+  expect("the listener's address, another port", check_one(6061, "", "Host", "127.0.0.2:6060", NULL, NULL), 403);
+  expect("the listener's address as origin", check_one(6060, "", "Host", "127.0.0.2:6060", "Origin", "http://127.0.0.2:6060"), 0);
+  expect("the listener's address, a longer one", check_one(6060, "", "Host", "127.0.0.2:60601", NULL, NULL), 403);
   expect("unix socket", check_one(0, "", "Host", "whatever", NULL, NULL), 0);
   expect("unix socket, foreign origin", check_one(0, "", "Host", "x", "Origin", "http://x"), 403);
   expect("no host", check_one(6060, "", "X", "y", NULL, NULL), 403);
@@ -84,7 +88,7 @@ static void check_random(void) {
       headers[i].value = random_text(pieces, PIECES);
     }
     char *origins = random_text(pieces, PIECES), *target = random_text(pieces, PIECES);
-    struct host_check_rules rules = {.port = 6060, .origins = origins};
+    struct host_check_rules rules = {.address = "", .port = 6060, .origins = origins};
     struct host_check_request request = {.method = "GET", .target = target, .headers = headers, .header_count = count};
     struct host_check_verdict verdict;
     host_check(&rules, &request, &verdict);

@@ -1,4 +1,4 @@
-/* links: agent/http_server.c agent/civetweb_system.c agent/host_check.c agent/agent_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c */
+/* links: agent/http_server.c agent/civetweb_system.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address sanitizer, for some seconds: each answer is
  * empty or a whole one with the headers that every response has, and the server stops cleanly afterwards. */
@@ -147,7 +147,7 @@ int main(void) {
   if (listen_address_parse("127.0.0.1:0", &address, reason, sizeof(reason))) {
     listener = listen_address_open(&address, reason, sizeof(reason));
   }
-  if (listener < 0 || !http_server_start(listener, address.port, "")) {
+  if (listener < 0 || !http_server_start(listener, "", address.port, "")) {
     printf("cannot start: %s\n", reason);
     return 1;
   }

@@ -16,17 +16,10 @@
 #include "fixture_profile.h"
 #include "profile.pb-c.h"
 #include "stub_tables.h"
+#include "check.h"
 
 extern int64_t agent_memory_fail_after;
 
-static int failures;
-#define CHECK(condition)                                                     \
-  do {                                                                       \
-    if (!(condition)) {                                                      \
-      failures++;                                                            \
-      fprintf(stderr, "FAILED line %d: %s\n", __LINE__, #condition);         \
-    }                                                                        \
-  } while (0)
 
 typedef Perftools__Profiles__Profile parsed_profile;
 

@@ -11,15 +11,8 @@
 #include "../shim/counters.h"
 #include "fixture_profile.h"
 #include "stub_http_server.h"
+#include "check.h"
 
-static int failures;
-#define CHECK(condition)                                             \
-  do {                                                               \
-    if (!(condition)) {                                              \
-      failures++;                                                    \
-      fprintf(stderr, "FAILED line %d: %s\n", __LINE__, #condition); \
-    }                                                                \
-  } while (0)
 
 #define TEXT "text/plain; charset=utf-8"
 #define HTML "text/html; charset=utf-8"

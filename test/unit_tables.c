@@ -3,23 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "../shim/counters.h"
 #include "../shim/heap_table.h"
 #include "../shim/live_table.h"
 #include "../shim/stack_table.h"
+#include "check.h"
 
 struct shim_counters shim_counters;
-static int failures;
-
-#define CHECK(condition)                                          \
-  do {                                                            \
-    if (!(condition)) {                                           \
-      failures++;                                                 \
-      printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);      \
-    }                                                             \
-  } while (0)
 
 static void test_stacks(void) {
   uint64_t frames[STACK_MAX_FRAMES + 1];
