@@ -53,11 +53,12 @@ EXPORTED void *reallocarray(void *pointer, size_t count, size_t size) {
 }
 
 EXPORTED void free(void *pointer) {
-  if (UNLIKELY(live_table_may_contain(pointer))) {
+  real_free_function next = real.free;
+  if (UNLIKELY(live_table_may_contain(pointer) || !next)) {
     heap_slow_free(pointer);
     return;
   }
-  real.free(pointer);
+  next(pointer);
 }
 
 /* Where the next definition is missing the program's own free is the right one, whoever defines it. */
@@ -73,16 +74,16 @@ EXPORTED void free_aligned_sized(void *pointer, size_t alignment, size_t size) {
   else free(pointer);
 }
 
-/* tcmalloc's aligned calls go through its other exported names, that is through these wrappers: hence HEAP_NEVER meanwhile. No
+/* tcmalloc's aligned calls go through its other exported names, that is through these wrappers: hence the guard. No
  * allocator is known whose malloc, calloc and realloc do. */
 EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
   real_posix_memalign_function next = real.posix_memalign;
   if (UNLIKELY(!next)) return (*out = startup_arena_allocate(size, alignment)) ? 0 : ENOMEM;
   uint64_t left = thread_state.bytes_until_sample;
   if (UNLIKELY(left <= size)) return heap_slow_posix_memalign(out, alignment, size);
-  thread_state.bytes_until_sample = HEAP_NEVER;
+  heap_guard_enter();
   int result = next(out, alignment, size);
-  thread_state.bytes_until_sample = left - size;
+  heap_guard_leave(left - size);
   return result;
 }
 
@@ -92,9 +93,9 @@ EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
     if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);                             \
     uint64_t left = thread_state.bytes_until_sample;                                                 \
     if (UNLIKELY(left <= size)) return heap_slow_##name arguments;                                   \
-    thread_state.bytes_until_sample = HEAP_NEVER;                                                    \
+    heap_guard_enter();                                                                              \
     void *block = next arguments;                                                                    \
-    thread_state.bytes_until_sample = left - size;                                                   \
+    heap_guard_leave(left - size);                                                                   \
     return block;                                                                                    \
   }
 

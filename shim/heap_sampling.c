@@ -16,7 +16,6 @@
 #include "stack_table.h"
 #include "startup.h"
 
-_Thread_local struct thread_state thread_state;
 struct shim_counters shim_counters;
 
 uint64_t heap_new_counts_mask;
@@ -62,40 +61,65 @@ void heap_sampling_start(uintptr_t main_stack_high) {
 
 /* ---- the decision ---- */
 
-/* True: this allocation is to be recorded; bytes_until_sample then is HEAP_NEVER, so that allocations within the next allocator or in a
- * signal handler are not counted twice, until sampling_end. counted: 0 where an inner malloc will count what is not sampled. */
+/* Low bit of guard_sp (frames are aligned): the allocator has answered; who allocates now is a signal handler inside the sampler. */
+enum { RECORDING = 1 };
+
+/* bytes_until_sample where heap profiling is off: more than any object's size, and not used up in a lifetime. */
+#define FOREVER ((uint64_t)1 << 63)
+
+static uint64_t draw(struct thread_state *thread) {
+  return rate > 1 ? sampler_draw_interval(&thread->random, rate) : 0;
+}
+
+/* Whether the guard that is set is one that a siglongjmp left behind: frames grow down, so a live guard's frame is above ours. Stacks that
+ * are further apart than this are different ones (a signal handler's), of which nothing follows. */
+static bool guard_is_dead(const struct thread_state *thread) {
+  enum { ONE_STACK = 64 << 20 };
+  uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+  return sp > thread->guard_sp && sp - thread->guard_sp < ONE_STACK;
+}
+
+/* True: this allocation is to be recorded, and the guard is set until sampling_end. False: nothing was changed but that `size` has been
+ * taken from bytes_until_sample, unless counted_mask is 0 because an inner malloc will do so. */
 static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
   struct thread_state *thread = &thread_state;
   if (UNLIKELY(!heap_on)) {
-    thread->bytes_until_sample = HEAP_NEVER;
+    if (!thread->guard_sp) thread->bytes_until_sample = FOREVER;
     return false;
+  }
+  if (UNLIKELY(thread->guard_sp)) {
+    if (!guard_is_dead(thread)) {
+      if (thread->guard_sp & RECORDING) COUNT_LOSS(heap_lost_reentrant);
+      return false;
+    }
+    COUNT_LOSS(heap_guards_abandoned);
+    heap_guard_leave(draw(thread));
   }
   if (UNLIKELY(thread->random == 0)) {
     thread->random = sampler_seed((uintptr_t)thread);
-    if (rate > 1) thread->bytes_until_sample = sampler_draw_interval(&thread->random, rate);
+    thread->bytes_until_sample = draw(thread);
   }
   if (thread->bytes_until_sample > size) {
     thread->bytes_until_sample -= size & counted_mask;
     return false;
   }
-  thread->bytes_until_sample = HEAP_NEVER;
+  heap_guard_enter();
   return true;
 }
 
 static void sampling_end(void) {
-  struct thread_state *thread = &thread_state;
-  if (UNLIKELY(thread->bytes_until_sample != HEAP_NEVER)) COUNT_LOSS(heap_lost_reentrant);
-  thread->bytes_until_sample = rate > 1 ? sampler_draw_interval(&thread->random, rate) : 0;
+  heap_guard_leave(draw(&thread_state));
 }
 
 /* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */
 static void *sampling_record(void *block, uint64_t size, const struct unwind_registers *caller) {
-  thread_state.bytes_until_sample = HEAP_NEVER; /* the allocator may have come through other wrappers; a signal handler may from here on */
   if (block) {
+    thread_state.guard_sp |= RECORDING;
     int saved_errno = errno;
     struct captured_stack stack;
     stack_capture(caller, &stack);
-    uint32_t id = stack_table_intern(stack.frames, stack.frame_count, module_registry_epoch());
+    uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
+    uint32_t id = stack_table_intern(stack.frames, stack.frame_count, epoch);
     if (id) heap_record_alloc((uintptr_t)block, size, rate, id);
     errno = saved_errno;
   }
@@ -151,6 +175,7 @@ void heap_forget(void *pointer) {
 }
 
 void heap_slow_free(void *pointer) {
+  if (!pointer) return;
   if (UNLIKELY(startup_arena_contains(pointer))) {
     startup_arena_free(pointer);
     return;
@@ -183,7 +208,8 @@ DEFINE_SLOW(pvalloc, (size_t size), (size))
 
 /* ---- operator new ---- */
 
-/* Whether a block of malloc may be given out by operator new: only where delete is known to end in the same allocator's free. */
+/* Whether a block of malloc may be given out by operator new: only where every form of new and delete is known to be the runtime's, which
+ * ends in malloc and free, or the allocator's. */
 static bool new_may_be_sampled(void) {
   return next_allocator.cxx_calls_malloc || next_allocator.cxx_is_allocator || !next_allocator.has_cxx;
 }
@@ -194,44 +220,49 @@ static bool is_power_of_two(size_t value) {
 
 /* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler. A sampled block comes from malloc,
  * asked as the next operator new would ask, because an exception must not pass between sampling_begin and sampling_end. */
-static void *sample_new(size_t size, size_t alignment, const struct unwind_registers *caller) {
-  if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, alignment);
+static void *sample_new(size_t size, const struct unwind_registers *caller) {
+  if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, 16);
   if (size == 0) size = 1; /* as every operator new does */
-  bool aligned = alignment > 0;
-  /* libstdc++ and libc++ ask their malloc for whole multiples of the alignment. */
-  size_t rounded = aligned ? (size + alignment - 1) & ~(alignment - 1) : size;
-  if (rounded < size || (aligned && !is_power_of_two(alignment)) || !new_may_be_sampled()) return NULL;
-  if (sampling_begin(size, heap_new_counts_mask))
-    return sampling_record(aligned ? real.aligned_alloc(alignment, rounded) : real.malloc(size), size, caller);
-  if (heap_on && rate > 1 && thread_state.bytes_until_sample <= rounded) {
-    /* Not sampled, but the inner call's larger size would be: draw anew, so that the decision stays one about `size`. */
-    do thread_state.bytes_until_sample = sampler_draw_interval(&thread_state.random, rate);
-    while (thread_state.bytes_until_sample <= rounded);
-  }
-  return NULL;
+  if (!new_may_be_sampled() || !sampling_begin(size, heap_new_counts_mask)) return NULL;
+  return sampling_record(real.malloc(size), size, caller);
+}
+
+/* The runtimes ask their aligned_alloc for whole multiples of the alignment. */
+static void *serve_new_aligned(size_t size, size_t alignment, const struct unwind_registers *caller) {
+  if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, alignment);
+  if (size == 0) size = 1;
+  size_t rounded = (size + alignment - 1) & ~(alignment - 1);
+  if (rounded < size || !is_power_of_two(alignment) || !new_may_be_sampled()) return NULL;
+  if (sampling_begin(size, COUNTS)) return sampling_record(real.aligned_alloc(alignment, rounded), size, caller);
+  if (thread_state.guard_sp) return NULL;
+  uint64_t left = thread_state.bytes_until_sample;
+  heap_guard_enter();
+  void *block = real.aligned_alloc(alignment, rounded);
+  heap_guard_leave(left);
+  return block;
 }
 
 void *heap_slow_new(size_t size, heap_new_function next) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = sample_new(size, 0, &caller);
+  void *block = sample_new(size, &caller);
   return block ? block : ((void *(*)(size_t))next)(size);
 }
 
 void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = sample_new(size, 0, &caller);
+  void *block = sample_new(size, &caller);
   return block ? block : ((void *(*)(size_t, const void *))next)(size, nothrow);
 }
 
 void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = sample_new(size, alignment, &caller);
+  void *block = serve_new_aligned(size, alignment, &caller);
   return block ? block : ((void *(*)(size_t, size_t))next)(size, alignment);
 }
 
 void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = sample_new(size, alignment, &caller);
+  void *block = serve_new_aligned(size, alignment, &caller);
   return block ? block : ((void *(*)(size_t, size_t, const void *))next)(size, alignment, nothrow);
 }
 

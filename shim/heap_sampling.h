@@ -14,8 +14,17 @@
 #include "interposed.h"
 #include "thread_state.h"
 
-/* bytes_until_sample while nothing is to be sampled: more than any object's size. */
-#define HEAP_NEVER ((uint64_t)1 << 63)
+/* While the next allocator serves a call that is counted already, its own calls of exported names (tcmalloc's posix_memalign calls
+ * memalign) must not be counted again: bytes_until_sample is 0, so that they take the slow path, which finds guard_sp set. A handler that
+ * leaves by siglongjmp leaves the guard behind: a call from a frame above it on the same stack proves it dead. */
+static inline void heap_guard_enter(void) {
+  thread_state.guard_sp = (uintptr_t)__builtin_frame_address(0);
+  thread_state.bytes_until_sample = 0;
+}
+static inline void heap_guard_leave(uint64_t bytes_until_sample) {
+  thread_state.guard_sp = 0;
+  thread_state.bytes_until_sample = bytes_until_sample;
+}
 
 /* What an operator new that is not sampled takes from bytes_until_sample: all ones (its size) or 0 (it calls malloc, which counts). */
 extern uint64_t heap_new_counts_mask;
@@ -37,6 +46,7 @@ void *heap_slow_pvalloc(size_t size);
 typedef void (*heap_new_function)(void); /* cast back to its own type by the function that calls it */
 void *heap_slow_new(size_t size, heap_new_function next);
 void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next);
+/* Also for what is not sampled: aligned forms are too rare for a fast path, and some allocators' call exported names. */
 void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next);
 void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next);
 

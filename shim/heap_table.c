@@ -120,7 +120,7 @@ bool heap_record_alloc(uintptr_t pointer, uint64_t size, uint64_t rate, uint32_t
     else COUNT_LOSS(heap_lost_no_memory);
     return false;
   }
-  atomic_fetch_add_explicit(&bucket_at(number)->allocs, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&bucket_at(number)->allocs, 1, memory_order_release);
   live_table_publish(slot, pointer, number);
   return true;
 }

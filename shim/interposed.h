@@ -26,7 +26,9 @@
   X(int, dlclose, (void *))                                    \
   X(int, unshare, (int))                                       \
   X(int, setns, (int, int))                                    \
-  X(void, pthread_exit, (void *))
+  X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long)) \
+  X(void, pthread_exit, (void *))                              \
+  X(void, thrd_exit, (int))
 
 /* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
 #define INTERPOSED_OPTIONAL(X)                                 \

@@ -12,11 +12,11 @@
 #include "table_memory.h"
 
 /* Written by the thread that reserved the index, then published by the release store of `ready`; constants afterwards, but for
- * `unloaded`. Never removed. */
+ * `current`. Never removed. */
 struct module_entry {
   struct module_view view;
   _Atomic bool ready;
-  _Atomic bool unloaded; /* rules that came from it have been forgotten */
+  _Atomic bool current; /* what the range means now, as far as is known; cleared when another module is seen there or it is unloaded */
 };
 
 enum { MODULES_MAX = 2048, BUILD_ID_MAX = 64 };
@@ -24,7 +24,42 @@ enum { MODULES_MAX = 2048, BUILD_ID_MAX = 64 };
 /* In .bss, touched as used. */
 static struct module_entry modules[MODULES_MAX];
 static _Atomic uint32_t module_count;
-static _Atomic uint32_t epoch = 1; /* raised when a module takes an address range that another one had */
+static _Atomic uint32_t highest_epoch = 1;
+
+/* Ranges that have meant more than one module. Widened when there are too many: more stacks then carry an epoch, which harms nothing.
+ * Each bound is written before the count that covers it (release) and only ever moves outwards. */
+enum { CONTESTED_MAX = 64 };
+static struct {
+  _Atomic uintptr_t start, end;
+} contested[CONTESTED_MAX];
+static _Atomic uint32_t contested_count;
+
+static void contest(uintptr_t start, uintptr_t end) {
+  uint32_t count = atomic_load_explicit(&contested_count, memory_order_acquire), last = count < CONTESTED_MAX ? count : CONTESTED_MAX - 1;
+  for (uint32_t i = 0; i < count; i++)
+    if (atomic_load_explicit(&contested[i].start, memory_order_relaxed) <= start &&
+        atomic_load_explicit(&contested[i].end, memory_order_relaxed) >= end)
+      return;
+  if (count < CONTESTED_MAX) {
+    atomic_store_explicit(&contested[last].start, start, memory_order_relaxed);
+    atomic_store_explicit(&contested[last].end, end, memory_order_relaxed);
+    /* Two threads at once may write the same slot: one range is then noted when that module is next seen to change. */
+    atomic_compare_exchange_strong_explicit(&contested_count, &count, count + 1, memory_order_release, memory_order_relaxed);
+    return;
+  }
+  if (atomic_load_explicit(&contested[last].start, memory_order_relaxed) > start)
+    atomic_store_explicit(&contested[last].start, start, memory_order_relaxed);
+  if (atomic_load_explicit(&contested[last].end, memory_order_relaxed) < end)
+    atomic_store_explicit(&contested[last].end, end, memory_order_relaxed);
+}
+
+static bool is_contested(uint64_t pc, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++)
+    if (pc >= atomic_load_explicit(&contested[i].start, memory_order_relaxed) &&
+        pc < atomic_load_explicit(&contested[i].end, memory_order_relaxed))
+      return true;
+  return false;
+}
 TABLE_MEMORY(texts, 16); /* paths and build-ids: 4 MB */
 
 uint32_t module_registry_count(void) {
@@ -44,8 +79,23 @@ bool module_registry_read(uint32_t index, struct module_view *out) {
   return entry != NULL;
 }
 
-uint32_t module_registry_epoch(void) {
-  return atomic_load_explicit(&epoch, memory_order_acquire);
+uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count) {
+  uint32_t ranges = atomic_load_explicit(&contested_count, memory_order_acquire), epoch = 1;
+  if (ranges == 0) return 1;
+  for (uint32_t i = 0; i < frame_count; i++) {
+    if (!is_contested(frames[i] - 1, ranges)) continue;
+    const struct module_entry *found = NULL;
+    for (uint32_t index = module_registry_count(); index > 0 && !found; index--) {
+      const struct module_entry *entry = entry_at(index);
+      if (entry && frames[i] - 1 >= entry->view.start && frames[i] - 1 < entry->view.end &&
+          atomic_load_explicit(&entry->current, memory_order_acquire))
+        found = entry;
+    }
+    if (!found && atomic_load_explicit(&module_count, memory_order_relaxed) >= MODULES_MAX) return 0;
+    if (!found) continue; /* no module: code made at run time */
+    if (found->view.first_epoch > epoch) epoch = found->view.first_epoch;
+  }
+  return epoch;
 }
 
 uint64_t module_registry_bytes(void) {
@@ -97,17 +147,28 @@ void module_registry_note(const struct dl_find_object *found) {
   const char *path = found->dlfo_link_map->l_name;
   struct note build_id = find_build_id(start, end, bias);
 
-  /* The newest entry that overlaps is what the range means now. Reached once per new pc, so a scan is cheap enough. */
-  bool conflict = false;
+  /* Reached once per new pc, so a scan is cheap enough. */
+  struct module_entry *same = NULL;
+  bool overlaps = false;
   for (uint32_t index = module_registry_count(); index > 0; index--) {
     struct module_entry *entry = entry_at(index);
     if (!entry || entry->view.start >= end || entry->view.end <= start) continue;
-    if (entry->view.start == start && same_module(&entry->view, bias, end, path, build_id)) {
-      atomic_store_explicit(&entry->unloaded, false, memory_order_relaxed); /* loaded again where it was */
-      return;
+    if (!same && entry->view.start == start && same_module(&entry->view, bias, end, path, build_id)) same = entry;
+    else overlaps = true;
+  }
+  if (same && atomic_load_explicit(&same->current, memory_order_acquire)) return;
+  if (overlaps) {
+    contest(start, end);
+    for (uint32_t index = module_registry_count(); index > 0; index--) {
+      struct module_entry *entry = entry_at(index);
+      if (entry && entry != same && entry->view.start < end && entry->view.end > start)
+        atomic_store_explicit(&entry->current, false, memory_order_release);
     }
-    conflict = true;
-    break;
+    stack_capture_forget_rules();
+  }
+  if (same) { /* loaded again where it was */
+    atomic_store_explicit(&same->current, true, memory_order_release);
+    return;
   }
 
   size_t path_size = strnlen(path, 4095) + 1;
@@ -121,10 +182,6 @@ void module_registry_note(const struct dl_find_object *found) {
     COUNT_LOSS(modules_lost);
     return;
   }
-  if (conflict) {
-    atomic_fetch_add_explicit(&epoch, 1, memory_order_acq_rel);
-    stack_capture_forget_rules();
-  }
   path_copy[path_size - 1] = 0;
   modules[index].view = (struct module_view){.start = start,
                                              .end = end,
@@ -132,7 +189,8 @@ void module_registry_note(const struct dl_find_object *found) {
                                              .path = path_copy,
                                              .build_id = build_id_copy,
                                              .build_id_size = build_id_copy ? build_id.size : 0,
-                                             .first_epoch = conflict ? module_registry_epoch() : 1};
+                                             .first_epoch = overlaps ? atomic_fetch_add_explicit(&highest_epoch, 1, memory_order_acq_rel) + 1 : 1};
+  atomic_store_explicit(&modules[index].current, true, memory_order_relaxed);
   atomic_store_explicit(&modules[index].ready, true, memory_order_release);
 }
 
@@ -140,12 +198,12 @@ void module_registry_check_unloaded(void) {
   bool any = false;
   for (uint32_t index = module_registry_count(); index > 0; index--) {
     struct module_entry *entry = entry_at(index);
-    if (!entry || atomic_load_explicit(&entry->unloaded, memory_order_relaxed)) continue;
+    if (!entry || !atomic_load_explicit(&entry->current, memory_order_acquire)) continue;
     struct dl_find_object found;
     if (_dl_find_object((void *)(uintptr_t)entry->view.start, &found) == 0 &&
         (uintptr_t)found.dlfo_map_start == entry->view.start && found.dlfo_link_map->l_addr == entry->view.bias)
       continue;
-    atomic_store_explicit(&entry->unloaded, true, memory_order_relaxed);
+    atomic_store_explicit(&entry->current, false, memory_order_release);
     any = true;
   }
   if (any) stack_capture_forget_rules();

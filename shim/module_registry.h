@@ -1,7 +1,8 @@
 /* Every loaded object in which a sampled stack has had a frame, remembered after dlclose.
  *
- * An epoch is a number that rises when an address range that belonged to one module is seen to belong to another; a stack's epoch
- * says which of the two its addresses mean. A module that is loaded again where it was keeps its entry.
+ * A module that is seen where another one was gets a number, its first_epoch, above all before it; the others have 1. A stack with frames in
+ * such a range carries the number of the module that was there (its epoch), any other stack 1. A module that is loaded again
+ * where it was keeps its entry and its number, so plugins that come and go add nothing.
  */
 #ifndef SHIM_MODULE_REGISTRY_H
 #define SHIM_MODULE_REGISTRY_H
@@ -15,13 +16,14 @@ struct module_view {
   const char *path;       /* the loader's name for it; "" for the main program, "linux-vdso.so.1" for the vdso */
   const uint8_t *build_id;/* GNU build-id bytes, or NULL */
   uint32_t build_id_size;
-  uint32_t first_epoch;   /* the address range meant this module from this epoch on, until a later entry overlaps it */
+  uint32_t first_epoch;   /* of two that overlap, an epoch means the one with the highest first_epoch that is not above it */
 };
 
 /* Entries are numbered 1 .. module_registry_count(). Context: any; locks: none. */
 uint32_t module_registry_count(void);
 bool module_registry_read(uint32_t index, struct module_view *out);
-uint32_t module_registry_epoch(void);
+/* The epoch of a stack that was taken just now; 0: the range means a module that could not be remembered. */
+uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count);
 uint64_t module_registry_bytes(void);
 
 /* Makes sure that the object that contains pc is in the registry. Context: malloc hook, signal; locks: none. */

@@ -61,24 +61,15 @@ static void *standin_new_aligned_nothrow(size_t size, size_t alignment, const vo
     TAKE(left, size);                                                                                \
     return next(size, nothrow);                                                                      \
   }
-/* The inner call of an aligned new asks for up to alignment - 1 bytes more. */
 #define DEFINE_NEW_ALIGNED(name)                                                                     \
   EXPORTED void *name(size_t size, size_t alignment) {                                               \
     real_##name##_function next = NEXT_NEW(name, standin_new_aligned);                               \
-    uint64_t left = thread_state.bytes_until_sample;                                                 \
-    if (UNLIKELY(left <= size || left - size <= alignment))                                          \
-      return heap_slow_new_aligned(size, alignment, (heap_new_function)next);                \
-    TAKE(left, size);                                                                                \
-    return next(size, alignment);                                                                    \
+    return heap_slow_new_aligned(size, alignment, (heap_new_function)next);                          \
   }
 #define DEFINE_NEW_ALIGNED_NOTHROW(name)                                                             \
   EXPORTED void *name(size_t size, size_t alignment, const void *nothrow) {                          \
     real_##name##_function next = NEXT_NEW(name, standin_new_aligned_nothrow);                       \
-    uint64_t left = thread_state.bytes_until_sample;                                                 \
-    if (UNLIKELY(left <= size || left - size <= alignment))                                          \
-      return heap_slow_new_aligned_nothrow(size, alignment, nothrow, (heap_new_function)next); \
-    TAKE(left, size);                                                                                \
-    return next(size, alignment, nothrow);                                                           \
+    return heap_slow_new_aligned_nothrow(size, alignment, nothrow, (heap_new_function)next);         \
   }
 
 DEFINE_NEW(_Znwm)

@@ -26,7 +26,9 @@ struct real_functions real = {
     .dlclose = startup_dlclose,
     .unshare = startup_unshare,
     .setns = startup_setns,
+    .prctl = startup_prctl,
     .pthread_exit = startup_pthread_exit,
+    .thrd_exit = startup_thrd_exit,
 };
 
 struct next_allocator next_allocator;
@@ -143,12 +145,28 @@ void next_functions_resolve(void) {
   if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
   INTERPOSED_ALWAYS(X)
   INTERPOSED_OPTIONAL(X)
+#undef X
+  /* Opened at run time instead of preloaded, this library is the last: the definitions before it are forwarded to. */
+#define X(type, name, parameters)                                                              \
+  if (real.name == startup_##name && find_from(0, sources.own, #name, &address)) real.name = (real_##name##_function)address;
+  INTERPOSED_ALWAYS(X)
+#undef X
+#define X(type, name, parameters)                                                              \
+  if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
   const struct symbol_source *cxx = find_from(sources.own, sources.count, "_Znwm", &address);
   if (cxx) {
     INTERPOSED_CXX(X)
     next_allocator.has_cxx = true;
-    next_allocator.cxx_calls_malloc = is_cxx_runtime(cxx->path);
-    next_allocator.cxx_is_allocator = cxx == allocator;
+    /* A library may replace some of the forms only: then it is not known which delete meets a block. */
+    bool one_owner = true;
+#undef X
+#define X(type, name, parameters) one_owner = one_owner && (!real.name || find_from(sources.own, sources.count, #name, &address) == cxx);
+    INTERPOSED_CXX(X)
+    next_allocator.cxx_calls_malloc = one_owner && is_cxx_runtime(cxx->path);
+    next_allocator.cxx_is_allocator = one_owner && cxx == allocator;
+#undef X
+#define X(type, name, parameters)                                                              \
+  if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
   }
   const struct symbol_source *jemalloc = find_from(sources.own, sources.count, "mallocx", &address);
   if (jemalloc) {

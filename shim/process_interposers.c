@@ -1,6 +1,8 @@
 /* Calls in which the agent's threads would show: they are sent away for the length of the call, or stand in for nobody. */
 #include <errno.h>
 #include <linux/nsfs.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
@@ -9,6 +11,7 @@
 
 #include "../agent/agent.h"
 #include "interposed.h"
+#include "thread_state.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -45,8 +48,25 @@ EXPORTED int setns(int descriptor, int type) {
   return result;
 }
 
-EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {
+static void thread_exits(void) {
   if (getpid() == (pid_t)syscall(SYS_gettid)) agent_main_thread_exits();
+}
+
+EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {
+  thread_exits();
   real.pthread_exit(value);
   __builtin_unreachable();
+}
+
+EXPORTED __attribute__((noreturn)) void thrd_exit(int value) {
+  thread_exits();
+  real.thrd_exit(value);
+  __builtin_unreachable();
+}
+
+/* Under seccomp's strict mode a system call of the sampler's would kill the thread: it then goes without (thread_state.h). */
+EXPORTED int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+  int result = real.prctl(option, a, b, c, d);
+  if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_STRICT && result == 0) thread_state.no_system_calls = 1;
+  return result;
 }

@@ -47,19 +47,20 @@ void stack_capture_forget_rules(void) {
 /* ---- reading the stack ---- */
 
 /* Written by stack_capture_start, constant afterwards. */
-static uintptr_t main_stack_high;
+static uintptr_t main_stack_high, main_thread_pointer;
 
 void stack_capture_start(uintptr_t high) {
   main_stack_high = high;
+  main_thread_pointer = (uintptr_t)__builtin_thread_pointer(); /* startup runs on the first thread, but for dlopen elsewhere */
 }
 
 enum {
   PROBE_PAGE = 4096,
-  /* The kernel keeps at least 128 MB below the top of the first stack free of anything else (mm/util.c, MIN_GAP). */
+  /* The kernel keeps at least 128 MB below the top of the first stack free of what it places itself (mm/util.c, MIN_GAP). */
   MAIN_STACK_MIN = 100 << 20,
   /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind information in glibc 2.36. */
   ENTRY_FRAME_SIZE = 64,
-  OWN_STACK_MAX_PROBES = 256 /* pages: a thread that is deeper when first seen is read page by page */
+  OWN_STACK_MAX_PROBES = 4096 /* pages at once: a thread that is 16 MB deeper than when last seen is read page by page */
 };
 
 struct stack_range {
@@ -69,6 +70,7 @@ struct stack_range {
 /* Whether a page can be read, asked of the kernel without side effects: an unknown `how` fails with EINVAL, but only after the set has
  * been copied in; memory that cannot be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
 static bool page_is_readable(uintptr_t address) {
+  if (thread_state.no_system_calls) return false;
   enum { EFAULT_RESULT = -14 };
   long result;
 #if defined(__x86_64__)
@@ -81,15 +83,18 @@ static bool page_is_readable(uintptr_t address) {
   return result != EFAULT_RESULT;
 }
 
-/* The rest of the current thread's stack, from sp up. On a stack that is neither the first thread's nor ends at this thread's control
- * block (coroutines, alternate signal stacks) nothing is known and every page is asked for. */
+/* The rest of the current thread's stack, from sp up: what is readable without a gap up to the top that is known, the first stack's or
+ * a thread's control block, which glibc puts at the top of the thread's stack. (Not the first thread's: that lies elsewhere.) Looked at
+ * once and then remembered, because a thread's own stack stays as long as the thread. On any other stack (coroutines, alternate signal
+ * stacks) nothing is known and every page is asked for. */
 static struct stack_range own_stack(uintptr_t sp) {
   struct thread_state *thread = &thread_state;
   if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){sp, thread->stack_high};
-  if (main_stack_high - sp < MAIN_STACK_MIN) return (struct stack_range){sp, main_stack_high};
-  /* glibc puts a thread's control block at the top of its stack. What is readable without a gap from sp up to it is that stack. */
-  uintptr_t high = (uintptr_t)__builtin_thread_pointer(), low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
+  uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
+  bool is_main = pointer == main_thread_pointer;
+  uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
   uintptr_t known = thread->stack_high ? thread->stack_low : high;
+  if (thread->no_system_calls) return (struct stack_range){sp, is_main && high - sp < MAIN_STACK_MIN ? high : sp};
   if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return (struct stack_range){sp, sp};
   for (uintptr_t page = low; page < known; page += PROBE_PAGE)
     if (!page_is_readable(page)) return (struct stack_range){sp, sp};

@@ -111,7 +111,8 @@ void *startup_calloc(size_t count, size_t size) {
 }
 
 void *startup_realloc(void *pointer, size_t size) {
-  if (startup_is_over()) return real.realloc(pointer, size);
+  /* On an agent thread libc may hold a block of the host's (the TLS vector of a thread stack that is used again). */
+  if (startup_is_over() || (pointer && !startup_arena_contains(pointer) && startup_ensure())) return real.realloc(pointer, size);
   void *moved = startup_arena_allocate(size, 16);
   if (moved && startup_arena_contains(pointer)) {
     size_t old = startup_arena_size_of(pointer);
@@ -162,4 +163,13 @@ int startup_setns(int fd, int type) {
 void startup_pthread_exit(void *result) {
   startup_ensure();
   real.pthread_exit(result);
+}
+
+int startup_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+  return startup_ensure() ? real.prctl(option, a, b, c, d) : -1;
+}
+
+void startup_thrd_exit(int result) {
+  startup_ensure();
+  real.thrd_exit(result);
 }

@@ -42,6 +42,8 @@ void *startup_pvalloc(size_t size);
 int startup_dlclose(void *handle);
 int startup_unshare(int flags);
 int startup_setns(int fd, int type);
+int startup_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 void startup_pthread_exit(void *result);
+void startup_thrd_exit(int result);
 
 #endif

@@ -3,7 +3,10 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "thread_state.h"
+
 void *table_memory_map(size_t size) {
+  if (thread_state.no_system_calls) return NULL;
   int saved_errno = errno;
   void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   errno = saved_errno;
@@ -31,7 +34,7 @@ uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *f
   } while (!atomic_compare_exchange_weak_explicit(&memory->used, &used, start + size, memory_order_relaxed, memory_order_relaxed));
 
   _Atomic(char *) *slot = &memory->segments[start / TABLE_SEGMENT_BYTES];
-  if (!atomic_load_explicit(slot, memory_order_acquire)) {
+  if (start >= TABLE_SEGMENT_BYTES && !atomic_load_explicit(slot, memory_order_acquire)) {
     char *fresh = table_memory_map(TABLE_SEGMENT_BYTES), *none = NULL;
     if (!fresh) return UINT32_MAX; /* the block is lost; a later call in this segment tries again */
     if (!atomic_compare_exchange_strong_explicit(slot, &none, fresh, memory_order_release, memory_order_acquire))
@@ -43,13 +46,14 @@ uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *f
 void *table_memory_at(const struct table_memory *memory, uint32_t position) {
   uint64_t start = (uint64_t)position * TABLE_UNIT;
   if (start / TABLE_SEGMENT_BYTES >= memory->segment_limit) return NULL;
+  if (start < TABLE_SEGMENT_BYTES) return memory->first + start;
   char *segment = atomic_load_explicit(&memory->segments[start / TABLE_SEGMENT_BYTES], memory_order_acquire);
   return segment ? segment + start % TABLE_SEGMENT_BYTES : NULL;
 }
 
 uint64_t table_memory_mapped(const struct table_memory *memory) {
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < memory->segment_limit; i++)
+  uint64_t bytes = TABLE_SEGMENT_BYTES;
+  for (uint32_t i = 1; i < memory->segment_limit; i++)
     if (atomic_load_explicit(&memory->segments[i], memory_order_relaxed)) bytes += TABLE_SEGMENT_BYTES;
   return bytes;
 }

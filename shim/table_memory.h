@@ -8,18 +8,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TABLE_SEGMENT_BYTES = 256 * 1024, TABLE_SEGMENTS_MAX = 1024, TABLE_UNIT = 8 };
+enum { TABLE_SEGMENT_BYTES = 128 * 1024, TABLE_SEGMENTS_MAX = 2048, TABLE_UNIT = 8 };
 
 struct table_memory {
-  _Atomic(char *) *segments; /* segment_limit of them, published by a release CAS of whoever mapped one */
+  char *first;               /* segment 0, in .bss: small programs, and those that may not map memory, need no other */
+  _Atomic(char *) *segments; /* segment_limit of them, from 1 on; published by a release CAS of whoever mapped one */
   _Atomic uint64_t used;     /* bytes handed out, gaps at segment ends included; only rises */
   uint32_t segment_limit;    /* <= TABLE_SEGMENTS_MAX */
 };
 
 /* Defines one. The segments lie apart, in .bss: what is relocated at each exec stays in a page. */
-#define TABLE_MEMORY(name, limit)                     \
-  static _Atomic(char *) name##_segments[limit]; \
-  static struct table_memory name = {.segments = name##_segments, .segment_limit = (limit)}
+#define TABLE_MEMORY(name, limit)                                                     \
+  static char name##_first[TABLE_SEGMENT_BYTES] __attribute__((aligned(64)));         \
+  static _Atomic(char *) name##_segments[limit];                                      \
+  static struct table_memory name = {.first = name##_first, .segments = name##_segments, .segment_limit = (limit)}
 
 /* A zeroed block of `size` bytes (<= TABLE_SEGMENT_BYTES) within one segment. Returns its position in units of TABLE_UNIT, or
  * UINT32_MAX: the bound is reached (*full true) or there is no memory (*full false). */
@@ -30,7 +32,7 @@ void *table_memory_at(const struct table_memory *memory, uint32_t position);
 
 uint64_t table_memory_mapped(const struct table_memory *memory);
 
-/* Anonymous zeroed memory straight from the kernel, or NULL; errno is left alone. */
+/* Anonymous zeroed memory straight from the kernel, or NULL (also on a thread that may make no system calls); errno is left alone. */
 void *table_memory_map(size_t size);
 void table_memory_unmap(void *address, size_t size);
 

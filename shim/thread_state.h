@@ -9,7 +9,8 @@ struct thread_state {
   uint64_t bytes_until_sample; /* the allocation that uses these up is sampled; 0: the thread has not started, or rate is 1 */
   uint64_t random;             /* state of the generator; 0: the thread has not started */
   uint32_t agent;              /* this thread works for the agent: with bytes_until_sample 0 its allocations take the slow path, see startup.h */
-  uint32_t reserved;
+  uint32_t no_system_calls;    /* seccomp's strict mode: any but read and write would kill the process */
+  uintptr_t guard_sp;          /* not 0: the allocator is being called or a sample recorded, by a frame there (heap_sampling.h) */
   uintptr_t stack_low, stack_high; /* range of this thread's stack known to be mapped; 0, 0: not yet looked at */
 };
 

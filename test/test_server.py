@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import shlex
+import signal
 import socket
 import stat
 import subprocess
@@ -313,29 +314,31 @@ def test_slow_posts_delay_nobody_for_long():
 def test_those_turned_away_are_told_so():
     host = guest()
     crowd = [socket.create_connection(host.address) for _ in range(40)]
-    harness.poll(lambda: read_all_of_one_more(host), "an answer to one too many", 5)
-    for connection in crowd:
+    in_use = lambda: sum("socket:" in target for target in descriptors(host)) >= 41
+    harness.poll(in_use, "40 accepted connections", 5)
+    os.kill(host.pid, signal.SIGSTOP)
+    late = [socket.create_connection(host.address) for _ in range(5)]
+    for connection in late:
+        connection.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % host.address[1])
+    os.kill(host.pid, signal.SIGCONT)
+    for connection in late:
+        connection.settimeout(5)
+        got = b""
+        while piece := connection.recv(4096):  # a reset would raise
+            got += piece
+        check_error(parse(got), 503, "too many connections")
+    for connection in crowd + late:
         connection.close()
 
 
-def read_all_of_one_more(host):
-    """True for a whole 503 and an orderly end."""
-    with socket.socket() as connection:
-        connection.settimeout(5)
-        connection.connect(host.address)
-        connection.setblocking(False)
-        end, got = time.monotonic() + 5, b""
-        while time.monotonic() < end:
-            try:
-                piece = connection.recv(4096)
-            except BlockingIOError:
-                time.sleep(0.01)
-                continue
-            if not piece:
-                break
-            got += piece
-    status, _, body = parse(got)
-    return status == 503 and body == b"too many connections\n"
+def descriptors(host):
+    """What the agent's own table holds."""
+    tid = max(int(name) for name in os.listdir("/proc/%d/task" % host.pid))
+    for name in os.listdir("/proc/%d/task/%d/fd" % (host.pid, tid)):
+        try:
+            yield os.readlink("/proc/%d/task/%d/fd/%s" % (host.pid, tid, name))
+        except FileNotFoundError:
+            pass
 
 
 def test_many_connections():
@@ -409,6 +412,23 @@ def test_without_descriptors_the_answer_is_503():
         check_error(request(host), 503, text)
         assert host.log().count("cannot start") == (text is SHORTAGE) and host.log().count("\n") <= 4, host.log()
         assert host.finish() == 0
+
+
+def test_without_memory_no_client_hangs():
+    answered = set()
+    for kilobytes in range(4000, 9000, 250):
+        host = harness.Host([harness.build("guest.c", *WAIT), "wait"], preexec_fn=harness.limit(resource.RLIMIT_AS, kilobytes * 1024))
+        if host.process.stdout.readline() != b"ready\n":
+            continue  # not enough for the program itself
+        time.sleep(0.1)
+        if "listening" not in host.log():
+            continue
+        for _ in range(2):
+            status = request(host)[0]  # None: closed, since its last worker found no memory
+            assert status in (200, 500, 503, None), (kilobytes, status, host.log())
+            answered.add(status)
+        assert host.log().count("cannot start") <= 1, host.log()
+    assert {200, 503} <= answered, answered
 
 
 def test_threads_that_cannot_be_created():
