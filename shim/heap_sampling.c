@@ -18,7 +18,6 @@
 
 struct shim_counters shim_counters;
 
-uint64_t heap_new_counts_mask;
 
 /* Written by heap_sampling_start, constant afterwards. */
 static uint64_t rate;
@@ -55,7 +54,6 @@ static bool decide_to_run(void) {
 void heap_sampling_start(uintptr_t main_stack_high) {
   stack_capture_start(main_stack_high);
   rate = config.memprofile_rate;
-  heap_new_counts_mask = next_allocator.cxx_is_allocator ? ~(uint64_t)0 : 0;
   heap_on = decide_to_run();
 }
 
@@ -208,22 +206,16 @@ DEFINE_SLOW(pvalloc, (size_t size), (size))
 
 /* ---- operator new ---- */
 
-/* Whether a block of malloc may be given out by operator new: only where every form of new and delete is known to be the runtime's, which
- * ends in malloc and free, or the allocator's. */
-static bool new_may_be_sampled(void) {
-  return next_allocator.cxx_calls_malloc || next_allocator.cxx_is_allocator || !next_allocator.has_cxx;
-}
-
 static bool is_power_of_two(size_t value) {
   return value != 0 && (value & (value - 1)) == 0;
 }
 
 /* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler. A sampled block comes from malloc,
  * asked as the next operator new would ask, because an exception must not pass between sampling_begin and sampling_end. */
-static void *sample_new(size_t size, const struct unwind_registers *caller) {
+static void *sample_new(size_t size, uint64_t counts, const struct unwind_registers *caller) {
   if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, 16);
   if (size == 0) size = 1; /* as every operator new does */
-  if (!new_may_be_sampled() || !sampling_begin(size, heap_new_counts_mask)) return NULL;
+  if (!next_allocator.cxx_is_known || !sampling_begin(size, counts)) return NULL;
   return sampling_record(real.malloc(size), size, caller);
 }
 
@@ -232,7 +224,7 @@ static void *serve_new_aligned(size_t size, size_t alignment, const struct unwin
   if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, alignment);
   if (size == 0) size = 1;
   size_t rounded = (size + alignment - 1) & ~(alignment - 1);
-  if (rounded < size || !is_power_of_two(alignment) || !new_may_be_sampled()) return NULL;
+  if (rounded < size || !is_power_of_two(alignment) || !next_allocator.cxx_is_known) return NULL;
   if (sampling_begin(size, COUNTS)) return sampling_record(real.aligned_alloc(alignment, rounded), size, caller);
   if (thread_state.guard_sp) return NULL;
   uint64_t left = thread_state.bytes_until_sample;
@@ -242,15 +234,15 @@ static void *serve_new_aligned(size_t size, size_t alignment, const struct unwin
   return block;
 }
 
-void *heap_slow_new(size_t size, heap_new_function next) {
+void *heap_slow_new(size_t size, heap_new_function next, uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = sample_new(size, &caller);
+  void *block = sample_new(size, counts, &caller);
   return block ? block : ((void *(*)(size_t))next)(size);
 }
 
-void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next) {
+void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next, uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = sample_new(size, &caller);
+  void *block = sample_new(size, counts, &caller);
   return block ? block : ((void *(*)(size_t, const void *))next)(size, nothrow);
 }
 

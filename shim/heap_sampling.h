@@ -26,9 +26,6 @@ static inline void heap_guard_leave(uint64_t bytes_until_sample) {
   thread_state.bytes_until_sample = bytes_until_sample;
 }
 
-/* What an operator new that is not sampled takes from bytes_until_sample: all ones (its size) or 0 (it calls malloc, which counts). */
-extern uint64_t heap_new_counts_mask;
-
 void heap_sampling_start(uintptr_t main_stack_high);
 
 /* Called as the last act of an exported wrapper (a tail call), so that their own return address is the wrapper's caller. */
@@ -42,10 +39,10 @@ void *heap_slow_memalign(size_t alignment, size_t size);
 void *heap_slow_valloc(size_t size);
 void *heap_slow_pvalloc(size_t size);
 
-/* operator new: next is the definition to use when the allocation is not sampled. */
+/* operator new: next is the definition to use when the allocation is not sampled, counts what it then takes (next_functions.h). */
 typedef void (*heap_new_function)(void); /* cast back to its own type by the function that calls it */
-void *heap_slow_new(size_t size, heap_new_function next);
-void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next);
+void *heap_slow_new(size_t size, heap_new_function next, uint64_t counts);
+void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next, uint64_t counts);
 /* Also for what is not sampled: aligned forms are too rare for a fast path, and some allocators' call exported names. */
 void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next);
 void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next);

@@ -42,14 +42,14 @@ static void *standin_new_aligned_nothrow(size_t size, size_t alignment, const vo
 }
 
 #define NEXT_NEW(name, standin) (LIKELY(real.name != NULL) ? real.name : standin)
-#define TAKE(left, size) (thread_state.bytes_until_sample = (left) - ((size) & heap_new_counts_mask))
+#define TAKE(name, left, size) (thread_state.bytes_until_sample = (left) - ((size) & new_counts.name))
 
 #define DEFINE_NEW(name)                                                                             \
   EXPORTED void *name(size_t size) {                                                                 \
     real_##name##_function next = NEXT_NEW(name, standin_new);                                       \
     uint64_t left = thread_state.bytes_until_sample;                                                 \
-    if (UNLIKELY(left <= size)) return heap_slow_new(size, (heap_new_function)next);         \
-    TAKE(left, size);                                                                                \
+    if (UNLIKELY(left <= size)) return heap_slow_new(size, (heap_new_function)next, new_counts.name); \
+    TAKE(name, left, size);                                                                          \
     return next(size);                                                                               \
   }
 #define DEFINE_NEW_NOTHROW(name)                                                                     \
@@ -57,8 +57,8 @@ static void *standin_new_aligned_nothrow(size_t size, size_t alignment, const vo
     real_##name##_function next = NEXT_NEW(name, standin_new_nothrow);                               \
     uint64_t left = thread_state.bytes_until_sample;                                                 \
     if (UNLIKELY(left <= size))                                                                      \
-      return heap_slow_new_nothrow(size, nothrow, (heap_new_function)next);                  \
-    TAKE(left, size);                                                                                \
+      return heap_slow_new_nothrow(size, nothrow, (heap_new_function)next, new_counts.name); \
+    TAKE(name, left, size);                                                                          \
     return next(size, nothrow);                                                                      \
   }
 #define DEFINE_NEW_ALIGNED(name)                                                                     \

@@ -32,6 +32,7 @@ struct real_functions real = {
 };
 
 struct next_allocator next_allocator;
+struct new_counts new_counts;
 
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
@@ -124,6 +125,16 @@ static bool collect_from_link_map(void) {
   return found;
 }
 
+/* One form of operator new or delete, and whose it is. */
+static void *find_form(const char *name, const struct symbol_source *allocator, uint64_t *counts) {
+  void *address;
+  const struct symbol_source *owner = find_from(sources.own, sources.count, name, &address);
+  if (!owner) return NULL;
+  *counts = owner == allocator ? ~(uint64_t)0 : 0;
+  if (owner != allocator && !is_cxx_runtime(owner->path)) next_allocator.cxx_is_known = false;
+  return address;
+}
+
 void next_functions_resolve(void) {
   if (!__libc_single_threaded || !collect_from_link_map()) {
     sources.count = 0;
@@ -153,21 +164,14 @@ void next_functions_resolve(void) {
 #undef X
 #define X(type, name, parameters)                                                              \
   if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
-  const struct symbol_source *cxx = find_from(sources.own, sources.count, "_Znwm", &address);
-  if (cxx) {
-    INTERPOSED_CXX(X)
-    next_allocator.has_cxx = true;
-    /* A library may replace some of the forms only: then it is not known which delete meets a block. */
-    bool one_owner = true;
 #undef X
-#define X(type, name, parameters) one_owner = one_owner && (!real.name || find_from(sources.own, sources.count, #name, &address) == cxx);
-    INTERPOSED_CXX(X)
-    next_allocator.cxx_calls_malloc = one_owner && is_cxx_runtime(cxx->path);
-    next_allocator.cxx_is_allocator = one_owner && cxx == allocator;
+  next_allocator.cxx_is_known = true;
+#define X(type, name, parameters) \
+  real.name = (real_##name##_function)find_form(#name, allocator, &new_counts.name);
+  INTERPOSED_CXX(X)
 #undef X
 #define X(type, name, parameters)                                                              \
   if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
-  }
   const struct symbol_source *jemalloc = find_from(sources.own, sources.count, "mallocx", &address);
   if (jemalloc) {
     INTERPOSED_JEMALLOC(X)

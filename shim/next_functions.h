@@ -4,6 +4,9 @@
 #define SHIM_NEXT_FUNCTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "interposed.h"
 
 /* What is known about who serves the program's memory; constant after next_functions_resolve. */
 struct next_allocator {
@@ -11,13 +14,21 @@ struct next_allocator {
   char earlier_path[512];  /* object before this library that defines malloc ("" none; the program itself: its path) */
   bool earlier_is_program;
   bool asan;               /* a sanitizer runtime is in the process */
-  bool has_cxx;            /* operator new exists */
-  bool cxx_calls_malloc;   /* the next operator new is libstdc++'s or libc++'s: it calls malloc, which counts */
-  bool cxx_is_allocator;   /* the next operator new comes from the same object as malloc */
+  bool cxx_is_known;       /* every form of operator new and delete that exists is the C++ runtime's or the allocator's own: a block of
+                              malloc may be given out by new. False: some library replaces forms, with what we cannot know */
   bool jemalloc_is_next;   /* mallocx comes from the same object as malloc */
   bool tcmalloc_is_next;   /* tc_malloc likewise */
 };
 extern struct next_allocator next_allocator;
+
+/* What a form of operator new that is not sampled takes from bytes_until_sample: all ones (its size), or 0 where it is the runtime's, which
+ * calls malloc or another form, which counts. Constant after next_functions_resolve. */
+struct new_counts {
+#define X(type, name, parameters) uint64_t name;
+  INTERPOSED_CXX(X)
+#undef X
+};
+extern struct new_counts new_counts;
 
 void next_functions_resolve(void);
 
