@@ -271,3 +271,45 @@ def test_program_with_a_copy_of_the_loaders_variable():
     for flags in (["-O1"], ["-O1", "-no-pie"]):
         expected = check_same([harness.build("stack_end.c", *flags)])
         assert expected[:2] == (0, b"1 1\n"), expected
+
+
+def test_stacks_of_the_programs_own_making():
+    program = harness.build("foreign_stacks.c", "-O1", "-fno-optimize-sibling-calls")
+    for mode in ("below_tls", "near_main"):
+        assert check_same([program, mode], rates=(1, 4096))[:2] == (0, b"ok\n")
+
+
+def test_library_that_replaces_some_forms_of_operator_new():
+    library = harness.build("array_new.cc", "-O1", "-DLIBRARY", shared=True)
+    program = harness.build("array_new.cc", "-O1", "-Wl,--no-as-needed", library, "-Wl,-rpath," + library.rsplit("/", 1)[0])
+    assert check_same([program], rates=(None, 1, 65536))[:2] == (0, b"ok\n")
+
+
+def test_agent_opened_at_run_time():
+    program = harness.build("open_at_run_time.c", "-O1")
+    done = harness.run([program, harness.agent()], plain=True)
+    assert (done.returncode, done.stdout) == (0, b"ok\n"), done
+
+
+def test_jumps_out_of_malloc():
+    program = harness.build("jump_out.c", "-O1", "-fno-optimize-sibling-calls")
+    for rate in (1, 4096):
+        host = harness.Host([program], rate=rate)
+        host.ready()
+        profile, losses = host.profile("allocs"), harness.losses(host.health())
+        assert host.finish() == 0
+        seen = profile.by_function()["afterwards"][0]  # at 4096: standard error 0.19 %
+        assert seen == 1000000 if rate == 1 else abs(seen - 1000000) < 10000, (rate, seen, losses)
+        assert losses.get("heap_guards_abandoned"), losses
+
+
+def test_plugins_taking_turns():
+    """More often than the module table has entries: names stay right and nothing grows."""
+    plugins = [harness.build("plugins_taking_turns.c", "-O1", "-fno-optimize-sibling-calls", "-DNAME=" + name, shared=True, name=name)
+               for name in ("only_in_a", "only_in_b")]
+    host = harness.Host([harness.build("plugins_taking_turns.c", "-O1")] + plugins + ["3000"], rate=1)
+    host.ready()
+    sums, health = host.profile("allocs").by_leaf(), host.health()
+    assert host.finish() == 0
+    assert sums["only_in_a"][0] == sums["only_in_b"][0] == 1500, (sums.get("only_in_a"), sums.get("only_in_b"))
+    assert health["tables"]["stacks"]["used"] < 200 and health["tables"]["modules"]["used"] < 20, health["tables"]

@@ -115,3 +115,22 @@ def test_unbiased_over_rates_and_seeds():
     if not 0.6 < dispersion < 1.5:
         wrong.append("the mean of z^2 is %.2f" % dispersion)
     assert not wrong, "\n".join(wrong)
+
+
+def test_aligned_new_over_each_allocator():
+    """Rate 1 cannot see a size that is counted twice or never: far below it, each sum must be within 5 standard errors."""
+    program = harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls")
+    rate = 65536
+    for library in (None, "libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"):
+        for count, size, alignment in ((2000000, 64, 64), (300000, 4000, 64), (30000, 100000, 4096)):
+            host = harness.Host([program, str(count), str(size), str(alignment)], rate=rate,
+                                preload_after=[harness.need_library(library)] if library else [])
+            host.ready()
+            sums = host.profile("allocs").by_function()
+            assert host.finish() == 0
+            share = 1 - math.exp(-size / rate)
+            error = math.sqrt((1 - share) / share / count)
+            for function in ("by_aligned", "by_aligned_nothrow"):
+                ratio = sums[function][0] / count
+                assert abs(ratio - 1) < 5 * error, "%s over %s, %d bytes: %.4f of the truth, standard error %.4f" % (
+                    function, library, size, ratio, error)

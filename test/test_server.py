@@ -416,7 +416,7 @@ def test_without_descriptors_the_answer_is_503():
 
 def test_without_memory_no_client_hangs():
     answered = set()
-    for kilobytes in range(4000, 9000, 250):
+    for kilobytes in range(4000, 9500, 500):
         host = harness.Host([harness.build("guest.c", *WAIT), "wait"], preexec_fn=harness.limit(resource.RLIMIT_AS, kilobytes * 1024))
         if host.process.stdout.readline() != b"ready\n":
             continue  # not enough for the program itself
