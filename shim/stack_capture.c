@@ -103,17 +103,24 @@ static struct stack_range own_stack(uintptr_t sp) {
   return (struct stack_range){sp, high};
 }
 
-static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
-  struct stack_range *range = reader;
+/* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */
+static __attribute__((noinline)) bool learn_page(struct stack_range *range, uintptr_t address) {
+  if (!page_is_readable(address)) return false;
+  range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
+  range->high = range->low + PROBE_PAGE;
+  return true;
+}
+
+static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
-  if (UNLIKELY(address < range->low || address >= range->high)) {
-    if (!page_is_readable(address)) return false;
-    /* Remember the page: the next frames are likely on it too. It replaces what was known, which is below and done with. */
-    range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
-    range->high = range->low + PROBE_PAGE;
-  }
+  if (UNLIKELY(address < range->low || address >= range->high) && !learn_page(range, address)) return false;
   *value = *(const uintptr_t *)address;
   return true;
+}
+
+/* For cfi_context. */
+static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
+  return read_stack(reader, address, value);
 }
 
 /* ---- one step ---- */
@@ -162,21 +169,26 @@ static struct packed_rule pack_rule(const struct cfi_rule *rule) {
   return (struct packed_rule){.kind = RULE_UNUSUAL};
 }
 
-static struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
-  if (pc >> PC_BITS) return (struct packed_rule){.kind = RULE_NONE};
-  uint64_t scrambled = scramble(pc);
-  _Atomic uint64_t *entry = &rule_cache[scrambled >> TAG_BITS];
-  uint64_t tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1), word = atomic_load_explicit(entry, memory_order_relaxed);
-  union {
-    struct packed_rule rule;
-    uint32_t bits;
-  } packed = {.bits = (uint32_t)(word >> TAG_BITS)};
-  if (LIKELY((word & (((uint64_t)1 << TAG_BITS) - 1)) == tag && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
-    return packed.rule;
-  if (!find_rule(pc, unusual)) return (struct packed_rule){.kind = RULE_NONE};
-  packed.rule = pack_rule(unusual);
-  atomic_store_explicit(entry, (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
+union rule_bits {
+  struct packed_rule rule;
+  uint32_t bits;
+};
+
+static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, struct cfi_rule *unusual) {
+  if (pc >> PC_BITS || !find_rule(pc, unusual)) return (struct packed_rule){.kind = RULE_NONE};
+  union rule_bits packed = {.rule = pack_rule(unusual)};
+  uint64_t scrambled = scramble(pc), tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1);
+  atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
   return packed.rule;
+}
+
+static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
+  uint64_t scrambled = scramble(pc), word = atomic_load_explicit(&rule_cache[scrambled >> TAG_BITS], memory_order_relaxed);
+  union rule_bits packed = {.bits = (uint32_t)(word >> TAG_BITS)};
+  if (LIKELY(!((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && packed.rule.kind != RULE_NONE &&
+             packed.rule.kind != RULE_UNUSUAL && !(pc >> PC_BITS)))
+    return packed.rule;
+  return compute_rule(pc, unusual);
 }
 
 /* A register's value in the caller, by the general rules. */
@@ -220,14 +232,14 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
     case RULE_OUTERMOST: return STEP_OUTERMOST;
     case RULE_NONE:
       /* A function that is only ever returned into (glibc's __start_context) has its rule from its first byte on, not one before. */
-      return rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST ? STEP_OUTERMOST : STEP_NO_UNWIND;
+      return compute_rule(frame->pc, &unusual).kind == RULE_OUTERMOST ? STEP_OUTERMOST : STEP_NO_UNWIND;
     case RULE_UNUSUAL: return step_unusual(frame, &unusual, range);
     case RULE_ORDINARY: break;
   }
   uintptr_t cfa = (rule.cfa_is_fp ? frame->fp : frame->sp) + rule.cfa_words * 8u, pc;
   if (UNLIKELY(cfa <= frame->sp)) return STEP_NO_MEMORY;
-  if (UNLIKELY(!read_word(range, cfa - 8, &pc))) return STEP_NO_MEMORY;
-  if (rule.fp_words && UNLIKELY(!read_word(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
+  if (UNLIKELY(!read_stack(range, cfa - 8, &pc))) return STEP_NO_MEMORY;
+  if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
   frame->pc = pc;
   frame->sp = cfa;
   frame->exact = false;
