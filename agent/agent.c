@@ -23,12 +23,14 @@
 #include "http_server.h"
 #include "listen_address.h"
 #include "log.h"
+#include "refused_connection.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
   START_DELAY_MILLISECONDS = 20, /* processes that end sooner (compilers' helpers, shell commands) pay for one thread and no more */
   PAUSE_MILLISECONDS = 1000,
   MAIN_CHECK_SECONDS = 5,        /* whether a thread of the host's is left; one read of a file in /proc */
+  SERVER_RETRY_MILLISECONDS = 1000,
   SERVER_IDLE_SECONDS = 30,      /* without a connection, after which only the admin thread is left */
   /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not matter and no handler runs. */
   WAKE_SIGNAL = SIGURG
@@ -139,6 +141,27 @@ static bool wait_for_event(int listener, int wake, int timeout_ms) {
   return ready > 0 && (waits[0].revents & POLLIN);
 }
 
+/* Starts the server for the connection that waits on the listener, or tells that connection why not. */
+static bool start_server(int listener, int wake) {
+  static int64_t retry_ns;
+  static bool failed; /* and said so */
+  int64_t now = agent_monotonic_nanoseconds();
+  const char *host = address.port ? address_text : "";
+  if (now >= retry_ns && http_server_start(listener, host, address.port, config.origins)) {
+    failed = false;
+    return true;
+  }
+  if (now >= retry_ns) retry_ns = now + SERVER_RETRY_MILLISECONDS * MILLISECONDS;
+  static const char reason[] = "the HTTP server cannot start: out of memory, threads or descriptors";
+  if (!failed) log_event("%s", reason);
+  failed = true;
+  if (!refuse_next_connection(listener, reason) && errno != EAGAIN) {
+    struct pollfd none = {.fd = wake, .events = POLLIN};
+    poll(&none, 1, SERVER_RETRY_MILLISECONDS);
+  }
+  return false;
+}
+
 static void serve(int listener, int wake) {
   bool running = false;
   int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
@@ -158,12 +181,7 @@ static void serve(int listener, int wake) {
     bool connection = wait_for_event(running ? -1 : listener, wake, timeout_ms);
     if (told_to_stop()) break;
     if (connection && !running) {
-      running = http_server_start(listener, address.port, config.origins);
-      if (!running) {
-        log_event("the HTTP server cannot start: no memory or no threads");
-        struct pollfd none = {.fd = wake, .events = POLLIN};
-        poll(&none, 1, 1000);
-      }
+      running = start_server(listener, wake);
     } else if (running &&
                http_server_idle_since(agent_monotonic_nanoseconds() - SERVER_IDLE_SECONDS * 1000 * MILLISECONDS)) {
       http_server_stop();
@@ -220,9 +238,12 @@ static void *admin_main(void *argument) {
 static void start_admin(void) {
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&admin_exists, &none, 1)) return;
-  if (agent_thread_create(NULL, NULL, admin_main, NULL) != 0) {
+  int error = agent_thread_create(NULL, NULL, admin_main, NULL);
+  if (error) {
     atomic_store(&admin_exists, 0);
     snprintf(off_reason, sizeof(off_reason), "the admin thread cannot be created");
+    log_single_event(config.log, "off: %s: %s", off_reason,
+                     error == EAGAIN ? "no memory or no threads left (RLIMIT_NPROC, RLIMIT_AS, the cgroup's pids.max)" : "not permitted");
   }
 }
 

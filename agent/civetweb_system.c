@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -15,15 +16,21 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent_thread.h"
 #include "log.h"
+#include "refused_connection.h"
 
 #define SECONDS INT64_C(1000000000)
 enum {
-  HEAD_SECONDS = 5,            /* for a request's head, from the moment a worker reads it */
+  HEAD_SECONDS = 5,           /* for a request's head, from the moment a worker reads it */
+  BODY_SECONDS = 10,
+  CROWDED_HEAD_SECONDS = 1,   /* while more connections are open than there are workers */
+  CROWDED_BODY_SECONDS = 2,
+  CROWD_CHECK_MILLISECONDS = 250,
   WRITE_GRACE_SECONDS = 20,
   SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
   LINGER_MILLISECONDS = 300,
@@ -33,6 +40,7 @@ enum {
 
 struct connection {
   int64_t deadline_ns;       /* 0: the head's clock has not started */
+  int64_t crowded_deadline_ns;
   int64_t response_start_ns; /* 0: no response yet */
   size_t received, sent, linger_left;
   bool open, late, done, cut_short;
@@ -41,12 +49,56 @@ struct connection {
 static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor */
 static _Atomic unsigned connection_count;
 static _Atomic int64_t last_activity_ns;
-static int listener_descriptor = -1, adopted_listener = -1; /* ours and civetweb's duplicate; written before its threads start */
+static struct civetweb_start start; /* this and the next: written before civetweb's threads start */
+static int adopted_listener = -1; /* civetweb's duplicate of start.listener */
 static int interrupt_event = -1;
 static _Atomic bool interrupted;
 
-void civetweb_system_prepare(int listener) {
-  listener_descriptor = listener;
+/* civetweb creates its acceptor last and does not look whether that worked. So it exists before civetweb's workers, and waits here. */
+enum { ACCEPTOR_WAITS, ACCEPTOR_RUNS, ACCEPTOR_LEAVES };
+static struct {
+  _Atomic uint32_t state;
+  pthread_t thread;
+  void *(*start)(void *);
+  void *argument;
+} acceptor;
+static unsigned threads_wanted; /* by civetweb since its start: admin thread only */
+static bool worker_failed;
+static _Atomic unsigned workers_alive; /* one that finds no memory for its buffer ends at once */
+static void *(*worker_start)(void *);
+
+static void *acceptor_main(void *ignored) {
+  while (atomic_load_explicit(&acceptor.state, memory_order_acquire) == ACCEPTOR_WAITS) {
+    syscall(SYS_futex, &acceptor.state, FUTEX_WAIT_PRIVATE, ACCEPTOR_WAITS, NULL, NULL, 0);
+  }
+  return acceptor.state == ACCEPTOR_RUNS ? acceptor.start(acceptor.argument) : ignored;
+}
+
+static void tell_acceptor(uint32_t state) {
+  atomic_store_explicit(&acceptor.state, state, memory_order_release);
+  syscall(SYS_futex, &acceptor.state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static bool create_acceptor(void) {
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  pthread_attr_setstacksize(&attributes, AGENT_THREAD_STACK);
+  atomic_store_explicit(&acceptor.state, ACCEPTOR_WAITS, memory_order_relaxed);
+  int error = agent_thread_create(&acceptor.thread, &attributes, acceptor_main, NULL);
+  pthread_attr_destroy(&attributes);
+  threads_wanted = 0;
+  atomic_store(&workers_alive, 0);
+  worker_failed = false;
+  return error == 0;
+}
+
+void civetweb_system_abandon(void) {
+  tell_acceptor(ACCEPTOR_LEAVES);
+  pthread_join(acceptor.thread, NULL);
+}
+
+bool civetweb_system_prepare(const struct civetweb_start *next) {
+  start = *next;
   uint64_t ignored;
   if (interrupt_event < 0) interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   while (interrupt_event >= 0 && read(interrupt_event, &ignored, sizeof(ignored)) > 0) {
@@ -54,6 +106,7 @@ void civetweb_system_prepare(int listener) {
   atomic_store_explicit(&interrupted, false, memory_order_release);
   atomic_store_explicit(&connection_count, 0, memory_order_release);
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  return create_acceptor();
 }
 
 void civetweb_system_interrupt(void) {
@@ -79,11 +132,17 @@ static struct connection *connection_of(int descriptor) {
   return descriptor >= 0 && descriptor < CIVETWEB_DESCRIPTOR_MAX ? &connections[descriptor] : NULL;
 }
 
+static void set_deadlines(struct connection *connection, int64_t seconds, int64_t crowded_seconds) {
+  int64_t now = agent_monotonic_nanoseconds();
+  connection->deadline_ns = now + seconds * SECONDS;
+  connection->crowded_deadline_ns = now + crowded_seconds * SECONDS;
+}
+
 /* The number of nanoseconds that the connection may still wait; sets late when there are none. */
 static int64_t time_left(int descriptor, struct connection *connection) {
   int64_t now = agent_monotonic_nanoseconds();
-  if (connection->deadline_ns == 0) connection->deadline_ns = now + HEAD_SECONDS * SECONDS;
-  int64_t end = connection->deadline_ns;
+  if (connection->deadline_ns == 0) set_deadlines(connection, HEAD_SECONDS, CROWDED_HEAD_SECONDS);
+  int64_t end = civetweb_connection_count() > start.workers ? connection->crowded_deadline_ns : connection->deadline_ns;
   if (connection->response_start_ns && !connection->done) {
     int unread = 0; /* megabytes may wait in the socket's buffer: they are not the client's merit */
     if (ioctl(descriptor, SIOCOUTQ, &unread) != 0 || (size_t)unread > connection->sent) unread = 0;
@@ -100,16 +159,16 @@ static int to_milliseconds(int64_t nanoseconds) {
   return milliseconds > 1000000 ? 1000000 : (int)milliseconds;
 }
 
-void civetweb_connection_allow_until(int descriptor, int64_t deadline_ns) {
+void civetweb_connection_reads_body(int descriptor) {
   struct connection *connection = connection_of(descriptor);
-  if (connection) connection->deadline_ns = deadline_ns;
+  if (connection) set_deadlines(connection, BODY_SECONDS, CROWDED_BODY_SECONDS);
 }
 
 void civetweb_connection_responding(int descriptor) {
   struct connection *connection = connection_of(descriptor);
   if (!connection || connection->response_start_ns) return;
   connection->response_start_ns = agent_monotonic_nanoseconds();
-  connection->deadline_ns = INT64_MAX;
+  connection->deadline_ns = connection->crowded_deadline_ns = INT64_MAX;
 }
 
 void civetweb_connection_done(int descriptor) {
@@ -117,6 +176,7 @@ void civetweb_connection_done(int descriptor) {
   if (!connection || connection->done) return;
   connection->done = true;
   connection->deadline_ns = agent_monotonic_nanoseconds() + LINGER_MILLISECONDS * INT64_C(1000000);
+  connection->crowded_deadline_ns = connection->deadline_ns;
   connection->linger_left = LINGER_BYTES;
 }
 
@@ -156,7 +216,7 @@ void civetweb_connection_cut_short(int descriptor) {
 
 int civetweb_socket(int domain, int type, int protocol) {
   (void)domain, (void)type, (void)protocol;
-  return adopted_listener = fcntl(listener_descriptor, F_DUPFD_CLOEXEC, 3);
+  return adopted_listener = fcntl(start.listener, F_DUPFD_CLOEXEC, 3);
 }
 
 int civetweb_bind(int descriptor, const struct sockaddr *address, socklen_t size) {
@@ -178,31 +238,41 @@ static void fill_loopback(struct sockaddr *address, socklen_t *size, unsigned po
 
 int civetweb_getsockname(int descriptor, struct sockaddr *address, socklen_t *size) {
   (void)descriptor;
-  fill_loopback(address, size, 1);
+  fill_loopback(address, size, start.port ? start.port : 1);
   return 0;
 }
 
-static void turn_away(int descriptor) {
-  static const char text[] =
-      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
-      "Cache-Control: no-store\r\nX-Go-Pprof: 1\r\nContent-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n";
-  send(descriptor, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-  close(descriptor);
+/* Out of descriptors or memory, a connection stays in the queue and poll() says so at once: neither spin nor let the client wait for ever. */
+static void refuse_the_queue(int listener) {
+  struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
+  static const char text[] = "the agent is out of descriptors";
+  for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(listener, text) && !civetweb_system_interrupted(); i++) {
+  }
+  if (errno != EAGAIN) poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
 }
+
+static bool is_shortage(int error) { return error != EAGAIN && error != ECONNABORTED && error != EINTR; }
 
 int civetweb_accept(int listener, struct sockaddr *address, socklen_t *size) {
   int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (descriptor < 0 && is_shortage(errno) && civetweb_connection_count() > 0) { /* one of them may be about to end */
+    struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
+    poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
+    descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  }
   if (descriptor < 0) {
-    /* Out of descriptors or memory, the connection stays in the queue and poll() says so at once: wait, not spin. */
-    if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
-      struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
-      poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
-    }
+    if (is_shortage(errno)) refuse_the_queue(listener);
+    errno = EAGAIN;
     return -1;
   }
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  if (!civetweb_has_workers()) {
+    refuse_connection(descriptor, "the agent is out of memory");
+    errno = EAGAIN;
+    return -1;
+  }
   if (descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX) {
-    turn_away(descriptor);
+    refuse_connection(descriptor, "too many connections");
     errno = EAGAIN;
     return -1;
   }
@@ -245,18 +315,23 @@ int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
   struct pollfd both[2] = {waits[0], {.fd = interrupt_event, .events = POLLIN}};
   struct connection *connection = waits[0].fd == adopted_listener ? NULL : connection_of(waits[0].fd);
   (void)count;
-  if (connection) {
-    int64_t left = time_left(waits[0].fd, connection);
-    if (left <= 0) {
-      errno = ETIMEDOUT;
-      return -1;
+  for (;;) { /* in pieces, since a crowd may come and shorten the deadline */
+    int piece = timeout_ms;
+    if (connection) {
+      int64_t left = time_left(waits[0].fd, connection);
+      if (left <= 0) {
+        errno = ETIMEDOUT;
+        return -1;
+      }
+      if (left > CROWD_CHECK_MILLISECONDS * INT64_C(1000000)) left = CROWD_CHECK_MILLISECONDS * INT64_C(1000000);
+      if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
     }
-    if (timeout_ms < 0 || to_milliseconds(left) < timeout_ms) timeout_ms = to_milliseconds(left);
+    int ready = poll(both, 2, piece);
+    waits[0].revents = both[0].revents;
+    if (ready > 0) return both[0].revents ? 1 : 0;
+    if (ready < 0 || piece == timeout_ms) return ready;
+    if (timeout_ms > 0) timeout_ms -= piece;
   }
-  int ready = poll(both, 2, timeout_ms);
-  waits[0].revents = both[0].revents;
-  if (ready <= 0) return ready;
-  return both[0].revents ? 1 : 0;
 }
 
 ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
@@ -285,8 +360,29 @@ ssize_t civetweb_send(int descriptor, const void *buffer, size_t size, int flags
   return sent;
 }
 
-int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
-  return agent_thread_create(thread, attributes, start, argument);
+static void *worker_main(void *argument) {
+  void *result = worker_start(argument);
+  atomic_fetch_sub(&workers_alive, 1);
+  return result;
+}
+
+bool civetweb_has_workers(void) { return atomic_load(&workers_alive) > 0; }
+
+/* The admin thread, in mg_start: the workers up to the first that fails, then the acceptor. */
+int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*main)(void *), void *argument) {
+  if (threads_wanted++ == start.workers || worker_failed) {
+    acceptor.start = main;
+    acceptor.argument = argument;
+    *thread = acceptor.thread;
+    tell_acceptor(ACCEPTOR_RUNS);
+    return 0;
+  }
+  worker_start = main;
+  atomic_fetch_add(&workers_alive, 1);
+  int error = agent_thread_create(thread, attributes, worker_main, argument);
+  worker_failed = error != 0;
+  if (error) atomic_fetch_sub(&workers_alive, 1);
+  return error;
 }
 
 /* SIGPIPE stays as the host has it: agent threads block it, and every send says MSG_NOSIGNAL. */
@@ -346,6 +442,7 @@ int civetweb_connect(int descriptor, const struct sockaddr *address, socklen_t s
 /* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls it. */
 void civetweb_log(const char *format, va_list arguments) {
   char text[512];
+  if (start.quiet) return;
   vsnprintf(text, sizeof(text), format, arguments);
   log_event("http: %s", text);
 }

@@ -17,19 +17,29 @@ enum {
   CIVETWEB_CONNECTION_MAX = 40   /* being served or queued; more are told 503 at once */
 };
 
-/* The listening socket that civetweb adopts at its next start, and its stop signal. */
-void civetweb_system_prepare(int listener);
+/* Before each start of civetweb: the listening socket that it adopts, the port that absolute request targets must name, the number of
+ * its workers; quiet: its error log is dropped. */
+struct civetweb_start {
+  int listener;
+  unsigned port, workers;
+  bool quiet;
+};
+/* False: no thread can be created. After true: mg_start, and abandon if that fails. */
+bool civetweb_system_prepare(const struct civetweb_start *start);
+void civetweb_system_abandon(void);
 /* Wakes every thread that waits in one of the calls below, until the next prepare. */
 void civetweb_system_interrupt(void);
 bool civetweb_system_interrupted(void);
 /* After civetweb has stopped: closes accepted connections that were still in its queue, which it forgets. */
 void civetweb_system_finish(void);
 
+bool civetweb_has_workers(void); /* false: each of them has ended for lack of memory */
 unsigned civetweb_connection_count(void);
 int64_t civetweb_last_activity(void); /* CLOCK_MONOTONIC of the last accept or close */
 
-/* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline for its request's head. */
-void civetweb_connection_allow_until(int connection, int64_t deadline_ns); /* for reads and writes; INT64_MAX: no limit */
+/* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline for its request's head. Deadlines are
+ * shorter while more connections are open than there are workers. */
+void civetweb_connection_reads_body(int connection);
 /* From the first byte of a response on: the client must take it at a least rate, after a grace time. */
 void civetweb_connection_responding(int connection);
 /* The response is complete: what the client still sends is read for a moment only, so that closing does not reset the connection. */

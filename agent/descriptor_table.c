@@ -11,6 +11,8 @@
 #define CLOSE_RANGE_UNSHARE (1U << 1)
 #endif
 
+static bool is_private; /* written before there is another agent thread */
+
 /* unshare() itself is one of the library's wrappers, which would pause the agent: use the system call. */
 static bool unshare_by_hand(unsigned first) {
   if (syscall(SYS_unshare, CLONE_FILES) != 0) return false;
@@ -58,6 +60,7 @@ static void occupy_below(int end) {
 
 const char *descriptor_table_isolate(bool keep_stderr) {
   unsigned first = keep_stderr ? 3 : 0;
+  is_private = false;
   if (syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_UNSHARE) != 0 && !unshare_by_hand(first)) {
     return errno == EPERM ? "the agent shares the program's descriptor table: the kernel or a sandbox refuses close_range and unshare"
                           : "the agent shares the program's descriptor table: close_range and unshare failed";
@@ -67,5 +70,13 @@ const char *descriptor_table_isolate(bool keep_stderr) {
     close(1);
   }
   occupy_below(3);
+  is_private = true;
   return NULL;
 }
+
+bool descriptor_table_lend(void) {
+  if (is_private) close(0);
+  return is_private;
+}
+
+void descriptor_table_take_back(void) { occupy_below(1); }

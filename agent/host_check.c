@@ -33,16 +33,25 @@ static void refuse(struct host_check_verdict *verdict, int status, const char *t
   }
 }
 
-/* host is "localhost", "127.0.0.1" or "[::1]" with exactly our port. */
-static bool is_own_host(const char *host, unsigned port) {
+/* host[0 .. length) is name:port; browsers leave the default port out. */
+static bool is_host(const char *host, size_t length, const char *name, unsigned port) {
+  char expected[80];
+  int size = snprintf(expected, sizeof(expected), "%s:%u", name, port);
+  size_t name_length = strlen(name);
+  if (size > 0 && (size_t)size == length && memcmp(host, expected, length) == 0) return true;
+  return port == 80 && name_length == length && memcmp(host, name, length) == 0;
+}
+
+/* host[0 .. length) is "localhost", "127.0.0.1", "[::1]" or the listener's address, with exactly our port. */
+static bool is_own_host(const struct host_check_rules *rules, const char *host, size_t length) {
   static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
-  char expected[32];
+  char literal[64]; /* the address without its port */
+  const char *colon = strrchr(rules->address, ':');
+  snprintf(literal, sizeof(literal), "%.*s", colon ? (int)(colon - rules->address) : 0, rules->address);
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-    snprintf(expected, sizeof(expected), "%s:%u", names[i], port);
-    if (strcmp(host, expected) == 0) return true;
-    if (port == 80 && strcmp(host, names[i]) == 0) return true; /* browsers leave the default port out */
+    if (is_host(host, length, names[i], rules->port)) return true;
   }
-  return false;
+  return *literal && is_host(host, length, literal, rules->port);
 }
 
 static bool in_origin_list(const char *list, const char *origin) {
@@ -71,12 +80,26 @@ static void check_origin(const struct host_check_rules *rules, const struct host
     verdict->origin = origin;
     return;
   }
-  bool own = origin && rules->port != 0 && strncmp(origin, "http://", 7) == 0 && is_own_host(origin + 7, rules->port);
+  bool own = origin && rules->port != 0 && strncmp(origin, "http://", 7) == 0 && is_own_host(rules, origin + 7, strlen(origin + 7));
   if (origin && !own) {
     refuse(verdict, 403, "origin not allowed: ", origin);
   } else if (site && strcmp(site, "none") != 0 && strcmp(site, "same-origin") != 0) {
     refuse(verdict, 403, "cross-site request not allowed: Sec-Fetch-Site: ", site);
   }
+}
+
+/* target is http://host:port/...: its host and port must be ours, as the Host header's. */
+static void check_absolute_target(const struct host_check_rules *rules, const char *target, struct host_check_verdict *verdict) {
+  static const char scheme[] = "http://";
+  char authority[256];
+  if (!same_without_case(target, scheme, sizeof(scheme) - 1)) {
+    refuse(verdict, 400, "malformed request target", "");
+    return;
+  }
+  target += sizeof(scheme) - 1;
+  size_t length = strcspn(target, "/");
+  snprintf(authority, sizeof(authority), "%.*s", (int)length, target);
+  if (rules->port != 0 && !is_own_host(rules, target, length)) refuse(verdict, 403, "host not allowed: ", authority);
 }
 
 void host_check(const struct host_check_rules *rules, const struct host_check_request *request, struct host_check_verdict *out) {
@@ -88,13 +111,16 @@ void host_check(const struct host_check_rules *rules, const struct host_check_re
     refuse(out, 431, "too many header fields", ""); /* the parser has dropped the rest: they might matter */
   } else if (strlen(request->target) > HOST_CHECK_URL_MAX) {
     refuse(out, 414, "the URL is too long", "");
-  } else if (repeated || (rules->port != 0 && !is_own_host(out->host, rules->port))) {
+  } else if (repeated) {
+    refuse(out, 403, "repeated Host header", "");
+  } else if (rules->port != 0 && !is_own_host(rules, out->host, strlen(out->host))) {
     refuse(out, 403, "host not allowed: ", out->host);
   } else if (find_single(request, "Upgrade", &repeated)) {
     refuse(out, 400, "protocol upgrade not supported", "");
   } else {
     check_origin(rules, request, out);
   }
+  if (!out->status && request->target[0] != '/') check_absolute_target(rules, request->target, out);
 }
 
 static int hex_digit(char c) {

@@ -14,12 +14,13 @@ struct host_check_header {
 
 struct host_check_request {
   const char *method;
-  const char *target; /* raw path and query as sent */
+  const char *target; /* raw path and query as sent, or "http://host:port/..." */
   const struct host_check_header *headers;
   size_t header_count;
 };
 
 struct host_check_rules {
+  const char *address; /* of the listener, as in an URL: "127.0.0.2:6060"; "": none but the usual names of loopback */
   unsigned port;       /* of the listener; 0: a unix socket, whose Host header may be anything */
   const char *origins; /* web origins that may read: PPROFAGENT_ORIGINS, separated by commas or spaces; "" */
 };

@@ -13,7 +13,6 @@
 enum {
   HEAD_SIZE_MAX = 8 * 1024,         /* request line and headers */
   BODY_SIZE_MAX = 1024 * 1024,      /* go tool pprof posts all addresses of a profile at once */
-  BODY_SECONDS = 10,
   RESPONSE_BUFFER_SIZE = 8 * 1024
 };
 
@@ -26,7 +25,8 @@ struct http_response {
   char buffer[RESPONSE_BUFFER_SIZE];
 };
 
-static struct mg_context *context; /* admin thread only */
+static struct mg_context *context; /* admin thread only, as the next */
+static bool failed;                /* the last start, whose reason is in the log */
 static struct host_check_rules rules;
 
 const char *http_request_header(const struct http_request *request, const char *name) {
@@ -65,6 +65,7 @@ static const char *reason_phrase(int status) {
     case 200: return "OK";
     case 204: return "No Content";
     case 301: return "Moved Permanently";
+    case 302: return "Found";
     case 400: return "Bad Request";
     case 403: return "Forbidden";
     case 404: return "Not Found";
@@ -74,6 +75,7 @@ static const char *reason_phrase(int status) {
     case 413: return "Content Too Large";
     case 414: return "URI Too Long";
     case 431: return "Request Header Fields Too Large";
+    case 501: return "Not Implemented";
     case 503: return "Service Unavailable";
     case 505: return "HTTP Version Not Supported";
     default: return status >= 500 ? "Internal Server Error" : "Status";
@@ -86,7 +88,7 @@ bool http_respond_begin(struct http_response *response, int status, const char *
   response->begun = true;
   const char *version = mg_get_request_info(response->connection)->http_version;
   response->chunked = content_length < 0 && !response->head_only && version && strcmp(version, "1.1") == 0;
-  char head[2048], length_header[64] = "", origin_header[256] = "";
+  char head[4096], length_header[64] = "", origin_header[256] = "";
   if (content_length >= 0) snprintf(length_header, sizeof(length_header), "Content-Length: %lld\r\n", content_length);
   if (response->origin) {
     snprintf(origin_header, sizeof(origin_header), "Access-Control-Allow-Origin: %.190s\r\nVary: Origin\r\n", response->origin);
@@ -176,7 +178,7 @@ static char *read_body(struct http_response *response, const struct mg_request_i
     http_respond_error(response, 413, "request body too large");
     return NULL;
   }
-  civetweb_connection_allow_until(response->descriptor, agent_monotonic_nanoseconds() + BODY_SECONDS * INT64_C(1000000000));
+  civetweb_connection_reads_body(response->descriptor);
   const char *expect = mg_get_header(response->connection, "Expect");
   if (expect && *expect == '1') mg_write(response->connection, "HTTP/1.1 100 Continue\r\n\r\n", 25);
   size_t capacity = info->content_length >= 0 ? (size_t)info->content_length + 1 : 4096, used = 0;
@@ -242,6 +244,12 @@ static void dispatch(struct http_response *response, const struct mg_request_inf
   agent_free(body);
 }
 
+/* The space that may follow a header's value is no part of it. The text is in civetweb's buffer for this request. */
+static void trim_end(char *value) {
+  size_t length = strlen(value);
+  while (length && (value[length - 1] == ' ' || value[length - 1] == '\t')) value[--length] = 0;
+}
+
 /* Called by civetweb for every request whose head could be parsed; it does nothing further with those. */
 static int begin_request(struct mg_connection *connection) {
   const struct mg_request_info *info = mg_get_request_info(connection);
@@ -250,6 +258,7 @@ static int begin_request(struct mg_connection *connection) {
   struct host_check_header headers[HOST_CHECK_HEADERS_MAX];
   size_t header_count = (size_t)info->num_headers < HOST_CHECK_HEADERS_MAX ? (size_t)info->num_headers : HOST_CHECK_HEADERS_MAX;
   for (size_t i = 0; i < header_count; i++) {
+    trim_end((char *)info->http_headers[i].value);
     headers[i] = (struct host_check_header){info->http_headers[i].name, info->http_headers[i].value};
   }
   const struct host_check_request head = {
@@ -314,29 +323,35 @@ static int log_message(const struct mg_connection *connection, const char *text)
   return 1;
 }
 
-bool http_server_start(int listener, unsigned port, const char *origins) {
+bool http_server_start(int listener, const char *address, unsigned port, const char *origins) {
   char workers[8], head_size[16];
   snprintf(workers, sizeof(workers), "%d", HTTP_WORKERS);
   snprintf(head_size, sizeof(head_size), "%d", HEAD_SIZE_MAX);
   const char *options[] = {"listening_ports", "127.0.0.1:1", "num_threads", workers, "max_request_size", head_size,
                            "connection_queue", "32", "enable_keep_alive", "no", "decode_url", "no",
+                           "enable_auth_domain_check", "no", /* host_check.c does it */
                            "request_timeout_ms", "3600000", /* the deadlines are civetweb_system.c's */
                            NULL};
   struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error, .log_message = log_message,
                                    .connection_close = connection_close};
-  rules = (struct host_check_rules){.port = port, .origins = origins};
-  civetweb_system_prepare(listener);
+  rules = (struct host_check_rules){.address = address, .port = port, .origins = origins};
+  const struct civetweb_start start = {.listener = listener, .port = port, .workers = HTTP_WORKERS, .quiet = failed};
+  failed = true;
+  if (!civetweb_system_prepare(&start)) return false;
   mg_init_library(0);
   context = mg_start(&callbacks, NULL, options);
-  return context != NULL;
+  failed = context == NULL;
+  if (failed) civetweb_system_abandon();
+  return !failed;
 }
 
 bool http_server_idle_since(int64_t monotonic_ns) {
-  return civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns;
+  return !civetweb_has_workers() || (civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns);
 }
 
 void http_server_stop(void) {
   if (!context) return;
+  failed = !civetweb_has_workers();
   civetweb_system_interrupt();
   mg_stop(context);
   context = NULL;

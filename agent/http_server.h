@@ -43,10 +43,11 @@ void routes_handle(const struct http_request *request);
 
 /* The server proper has threads (civetweb's acceptor and HTTP_WORKERS workers) only while somebody asks: the admin thread starts it
  * when a first connection waits on the listener, and stops it when nobody has come for a while.
- * port: 0 for a unix socket; origins: config.origins, must stay valid. Context: the admin thread. */
+ * address: the listener's, as in an URL; port: 0 for a unix socket; origins: config.origins. Both strings must stay valid.
+ * Context: the admin thread. */
 enum { HTTP_WORKERS = 8 };
-bool http_server_start(int listener, unsigned port, const char *origins);
-bool http_server_idle_since(int64_t monotonic_ns); /* no connection is open, and none has been since then */
+bool http_server_start(int listener, const char *address, unsigned port, const char *origins);
+bool http_server_idle_since(int64_t monotonic_ns); /* no connection is open, and none has been since then; or it cannot serve */
 /* Tells every request to end and joins the threads. May take as long as a request that is not waiting takes. */
 void http_server_stop(void);
 

@@ -127,7 +127,7 @@ static void write_notices(struct text_sink *text) {
   struct symbolizer_counters symbols;
   symbolizer_read_counters(&symbols);
 #define X(identifier, meaning) loss_notice(&notices, #identifier, meaning, symbols.identifier);
-  SYMBOLIZER_LOSS_COUNTERS(X)
+  SYMBOLIZER_FILE_COUNTERS(X)
 #undef X
   if (notices.open) text_sink_text(text, "</ul></div>\n");
 }
@@ -174,6 +174,17 @@ static void write_command_line(struct text_sink *text) {
   agent_free(line);
 }
 
+static void write_unnamed(struct text_sink *text) {
+  struct symbolizer_counters symbols;
+  symbolizer_read_counters(&symbols);
+  if (symbols.symbols_unnamed == 0) return;
+  text_sink_text(text, "<dt>Names</dt><dd>");
+  write_count(text, symbols.symbols_unnamed);
+  text_sink_text(text, " addresses have no function name: they are in stripped code, or in code made at run time. Installing the program's "
+                       "-dbgsym package, or leaving the symbols in when it is built, names them. "
+                       "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
+}
+
 static void write_details(struct text_sink *text) {
   text_sink_text(text, "<dl class=more>\n<dt>Command line</dt><dd class=mono>");
   write_command_line(text);
@@ -200,7 +211,9 @@ static void write_details(struct text_sink *text) {
   text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
                    cpu_milliseconds / 1000, cpu_milliseconds % 1000);
   text_sink_html(text, agent_listen_address());
-  text_sink_text(text, "</span></dd>\n</dl>\n");
+  text_sink_text(text, "</span></dd>\n");
+  write_unnamed(text);
+  text_sink_text(text, "</dl>\n");
 }
 
 /* ---- profiles ---------------------------------------------------------------------------------------------------------------- */
@@ -251,9 +264,25 @@ static void write_descriptions(struct text_sink *text) {
   text_sink_text(text, "</ul>\n");
 }
 
+/* go tool pprof cannot speak to a unix socket. */
+static void write_how_to_unix(struct text_sink *text, const char *path) {
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%";
+  char quoted[400]; /* for the shell */
+  size_t size = 0;
+  for (const char *c = path; *c && size + 2 < sizeof quoted; c++) {
+    if ((unsigned char)*c < 0x80 && !strchr(plain, *c)) quoted[size++] = '\\';
+    quoted[size++] = *c;
+  }
+  quoted[size] = 0;
+  text_sink_text(text, "<h2>In a terminal</h2>\n<pre>curl --unix-socket ");
+  text_sink_html(text, quoted);
+  text_sink_text(text, " http://localhost/debug/pprof/heap -o heap.pb.gz\ngo tool pprof -top heap.pb.gz</pre>\n");
+}
+
 static void write_how_to(struct text_sink *text, const char *host) {
-  const char *address = host && *host && strlen(host) < 200 ? host : agent_listen_address();
-  if (strncmp(address, "unix:", 5) == 0 || !*address) return;
+  const char *own = agent_listen_address(), *address = host && *host && strlen(host) < 200 ? host : own;
+  if (strncmp(own, "unix:", 5) == 0) return write_how_to_unix(text, own + 5);
+  if (!*address) return;
   text_sink_text(text, "<h2>In a terminal</h2>\n<pre>go tool pprof -http=: http://");
   text_sink_html(text, address);
   text_sink_text(text, "/debug/pprof/heap\ngo tool pprof -top http://");

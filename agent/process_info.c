@@ -105,10 +105,7 @@ static long initial_argc(void) {
 
 char *process_command_line(size_t *size) {
   char *text = process_read_file("/proc/self/cmdline", COMMAND_LINE_LIMIT, size);
-  if (!text) {
-    *size = 0;
-    return agent_calloc(1, 1);
-  }
+  if (!text) return NULL; /* an empty one would look like a program without arguments */
   long ends = 0;
   for (size_t i = 0; i < *size; i++) ends += text[i] == 0;
   /* Untouched, every argument ends in its own NUL, and the last may be empty. A rewritten title is padded with NULs instead. */

@@ -21,7 +21,7 @@ struct process_memory {
 };
 void process_memory_read(struct process_memory *out);
 
-/* argv joined by NUL, without the last NUL, in agent_malloc'ed memory; NULL when out of memory. A program that rewrote its command line
+/* argv joined by NUL, without the last NUL, in agent_malloc'ed memory; NULL when it cannot be read. A program that rewrote its command line
  * (setproctitle) gives what it wrote. */
 char *process_command_line(size_t *size);
 

@@ -20,7 +20,8 @@
 enum {
   MAX_DELTA_SECONDS = 3600,
   MAX_DELTAS = 4, /* at once: each holds a snapshot and one of the server's workers */
-  PARAMETER_MAX = 64
+  PARAMETER_MAX = 64,
+  REDIRECT_QUERY_MAX = 2048
 };
 
 /* ---- responses -------------------------------------------------------------------------------------------------------------- */
@@ -62,9 +63,13 @@ static void respond_whole(const struct http_request *request, int status, const 
 static bool is_head(const struct http_request *request) { return strcmp(request->method, "HEAD") == 0; }
 
 static void respond_redirect(const struct http_request *request, int status, const char *status_text) {
-  char body[128];
+  char body[128], location[REDIRECT_QUERY_MAX + 64];
+  const char *query = request->query;
+  bool keep = *query && strlen(query) <= REDIRECT_QUERY_MAX;
+  for (const char *c = query; *c; c++) keep = keep && *c > ' ' && *c < 0x7f; /* nothing that could end the header */
+  snprintf(location, sizeof location, "Location: " PREFIX "%s%s\r\n", keep ? "?" : "", keep ? query : "");
   int size = snprintf(body, sizeof body, "<a href=\"" PREFIX "\">%s</a>.\n\n", status_text);
-  respond_whole(request, status, TEXT_HTML, "Location: " PREFIX "\r\n", body, (size_t)size);
+  respond_whole(request, status, TEXT_HTML, location, body, (size_t)size);
 }
 
 /* ---- parameters ------------------------------------------------------------------------------------------------------------- */
@@ -166,7 +171,7 @@ static void handle_cmdline(const struct http_request *request, const struct rout
   size_t size;
   char *text = process_command_line(&size);
   if (text) respond_whole(request, 200, TEXT_PLAIN, NULL, text, size);
-  else http_respond_error(request->response, 500, "out of memory");
+  else http_respond_error(request->response, 500, "the command line cannot be read: no memory, descriptors or /proc");
   agent_free(text);
 }
 

@@ -1,0 +1,59 @@
+"""A host with hardly any descriptors, memory or threads: clients are told so at once, the log says it once, the host is not disturbed."""
+import os
+import resource
+import subprocess
+import time
+
+import harness
+from test_server import WAIT, check_error, cpu_seconds, guest, request
+
+SHORTAGE = "the HTTP server cannot start: out of memory, threads or descriptors"
+
+
+def test_without_descriptors_the_answer_is_503():
+    for number, text in ((5, SHORTAGE), (6, SHORTAGE), (7, SHORTAGE), (8, "the agent is out of descriptors")):
+        host = guest(preexec_fn=harness.limit(resource.RLIMIT_NOFILE, number))
+        host.address  # waits until it listens
+        before = cpu_seconds(host.pid)
+        for _ in range(5):
+            started = time.monotonic()
+            check_error(request(host), 503, text)
+            assert time.monotonic() - started < 1, number
+        assert cpu_seconds(host.pid) - before < 0.1
+        time.sleep(1.2)  # it tries again, and keeps quiet about it
+        check_error(request(host), 503, text)
+        assert host.log().count("cannot start") == (text is SHORTAGE) and host.log().count("\n") <= 4, host.log()
+        assert host.finish() == 0
+
+
+def test_without_memory_no_client_hangs():
+    answered = set()
+    for kilobytes in range(4000, 9500, 500):
+        host = harness.Host([harness.build("guest.c", *WAIT), "wait"], preexec_fn=harness.limit(resource.RLIMIT_AS, kilobytes * 1024))
+        if host.process.stdout.readline() != b"ready\n":
+            continue  # not enough for the program itself
+        time.sleep(0.1)
+        if "listening" not in host.log():
+            continue
+        for _ in range(2):
+            status = request(host)[0]  # None: closed, since its last worker found no memory
+            assert status in (200, 500, 503, None), (kilobytes, status, host.log())
+            answered.add(status)
+        assert host.log().count("cannot start") <= 1, host.log()
+    assert {200, 503} <= answered, answered
+
+
+def test_threads_that_cannot_be_created():
+    blocker = harness.build("no_threads.c", shared=True)
+    host = guest(preload_before=[blocker])
+    harness.poll(lambda: "off: the admin thread cannot be created: no memory or no threads left" in host.log(), "the reason in the log", 5)
+    assert len(os.listdir("/proc/%d/fd" % host.pid)) == 3, os.listdir("/proc/%d/fd" % host.pid)
+    assert host.finish() == 0
+    done = harness.run(["/bin/echo", "fine"], preload_before=[blocker], extra={"PPROFAGENT_LOG": "stderr"})
+    assert done.stdout == b"fine\n" and done.stderr.count(b"\n") == 1 and b"cannot be created" in done.stderr, done
+    reader, writer = os.pipe()
+    os.close(reader)  # a write to this stderr raises SIGPIPE
+    program = subprocess.Popen(["/bin/echo", "fine"], stdout=subprocess.PIPE, stderr=writer,
+                               env=harness.agent_environment(preload_before=[blocker], log="stderr"))
+    os.close(writer)
+    assert program.communicate()[0] == b"fine\n" and program.returncode == 0
