@@ -129,19 +129,20 @@ static void write_losses(struct json *json) {
   close_object(json);
 }
 
-static void write_table(struct json *json, const char *name, uint64_t used, uint64_t limit) {
+static void write_table(struct json *json, const char *name, uint64_t used, uint64_t limit, uint64_t limit_bytes) {
   open_object(json, name);
   number(json, "used", used);
   if (limit) number(json, "limit", limit);
+  if (limit_bytes) number(json, "limit_bytes", limit_bytes);
   close_object(json);
 }
 
 static void write_tables(struct json *json) {
   open_object(json, "tables");
-  write_table(json, "stacks", stack_table_count(), stack_table_limit());
-  write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit());
-  write_table(json, "heap_live", heap_live_count(), heap_live_limit());
-  write_table(json, "modules", module_registry_count(), 0);
+  write_table(json, "stacks", stack_table_count(), stack_table_limit(), stack_table_limit_bytes());
+  write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit(), 0);
+  write_table(json, "heap_live", heap_live_count(), heap_live_limit(), 0);
+  write_table(json, "modules", module_registry_count(), 0, 0);
   close_object(json);
 }
 

@@ -98,6 +98,10 @@ uint32_t stack_table_limit(void) {
   return STACKS_MAX;
 }
 
+uint64_t stack_table_limit_bytes(void) {
+  return (uint64_t)TABLE_SEGMENTS_MAX * TABLE_SEGMENT_BYTES;
+}
+
 uint64_t stack_table_bytes(void) {
   return table_memory_mapped(&memory) + sizeof chains;
 }

@@ -34,9 +34,10 @@ uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32
 /* Context: any; locks: none. False when there is no such id. */
 bool stack_table_read(uint32_t id, struct stack_view *out);
 
-/* Stacks stored / the bound / bytes of memory mapped for them. Context: any. */
+/* Stacks stored / the bound on their number / on their bytes, whichever comes first / bytes of memory taken for them. Context: any. */
 uint32_t stack_table_count(void);
 uint32_t stack_table_limit(void);
+uint64_t stack_table_limit_bytes(void);
 uint64_t stack_table_bytes(void);
 
 #endif

@@ -37,6 +37,7 @@ bool stack_table_read(uint32_t id, struct stack_view *out) {
 }
 uint32_t stack_table_count(void) { return stub.stack_count; }
 uint32_t stack_table_limit(void) { return 1u << 18; }
+uint64_t stack_table_limit_bytes(void) { return 1u << 28; }
 uint64_t stack_table_bytes(void) { return 1u << 20; }
 
 /* shim/module_registry.h */
