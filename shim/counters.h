@@ -12,6 +12,7 @@
   X(heap_lost_live_table_full, "sampled allocations dropped: the table of live allocations is full") \
   X(heap_lost_no_memory, "sampled allocations dropped: no memory for the tables")                   \
   X(heap_lost_reentrant, "allocations not considered: made by a signal handler inside the sampler") \
+  X(heap_lost_unknown_new, "sampled allocations that may be missing: a library replaces some forms of the allocator's operator new") \
   X(heap_guards_abandoned, "times that a signal handler left malloc by a jump: a few allocations were not considered") \
   X(heap_sizes_rounded, "sampled allocations whose size was rounded by up to 0.8 %: the (stack, size) table is half full") \
   X(heap_stale_records, "live records replaced: the block had been freed without the agent seeing it") \

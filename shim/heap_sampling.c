@@ -18,7 +18,6 @@
 
 struct shim_counters shim_counters;
 
-
 /* Written by heap_sampling_start, constant afterwards. */
 static uint64_t rate;
 static bool heap_on;
@@ -210,21 +209,33 @@ static bool is_power_of_two(size_t value) {
   return value != 0 && (value & (value - 1)) == 0;
 }
 
+/* A form of the allocator's own whose delete may be another library's: nobody counts it, so what would have been a sample may be
+ * missing (unless it calls an exported name after all, as jemalloc's aligned forms do). */
+static void *pass_unknown_new(size_t size, uint64_t counts) {
+  if (counts && sampling_begin(size, counts)) {
+    COUNT_LOSS(heap_lost_unknown_new);
+    sampling_end();
+  }
+  return NULL;
+}
+
 /* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler. A sampled block comes from malloc,
  * asked as the next operator new would ask, because an exception must not pass between sampling_begin and sampling_end. */
 static void *sample_new(size_t size, uint64_t counts, const struct unwind_registers *caller) {
   if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, 16);
   if (size == 0) size = 1; /* as every operator new does */
-  if (!next_allocator.cxx_is_known || !sampling_begin(size, counts)) return NULL;
+  if (UNLIKELY(!next_allocator.cxx_is_known)) return pass_unknown_new(size, counts);
+  if (!sampling_begin(size, counts)) return NULL;
   return sampling_record(real.malloc(size), size, caller);
 }
 
 /* The runtimes ask their aligned_alloc for whole multiples of the alignment. */
-static void *serve_new_aligned(size_t size, size_t alignment, const struct unwind_registers *caller) {
+static void *serve_new_aligned(size_t size, size_t alignment, uint64_t counts, const struct unwind_registers *caller) {
   if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, alignment);
   if (size == 0) size = 1;
   size_t rounded = (size + alignment - 1) & ~(alignment - 1);
-  if (rounded < size || !is_power_of_two(alignment) || !next_allocator.cxx_is_known) return NULL;
+  if (rounded < size || !is_power_of_two(alignment)) return NULL;
+  if (UNLIKELY(!next_allocator.cxx_is_known)) return pass_unknown_new(size, counts);
   if (sampling_begin(size, COUNTS)) return sampling_record(real.aligned_alloc(alignment, rounded), size, caller);
   if (thread_state.guard_sp) return NULL;
   uint64_t left = thread_state.bytes_until_sample;
@@ -246,15 +257,15 @@ void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function 
   return block ? block : ((void *(*)(size_t, const void *))next)(size, nothrow);
 }
 
-void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next) {
+void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next, uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = serve_new_aligned(size, alignment, &caller);
+  void *block = serve_new_aligned(size, alignment, counts, &caller);
   return block ? block : ((void *(*)(size_t, size_t))next)(size, alignment);
 }
 
-void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next) {
+void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next, uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  void *block = serve_new_aligned(size, alignment, &caller);
+  void *block = serve_new_aligned(size, alignment, counts, &caller);
   return block ? block : ((void *(*)(size_t, size_t, const void *))next)(size, alignment, nothrow);
 }
 

@@ -44,8 +44,8 @@ typedef void (*heap_new_function)(void); /* cast back to its own type by the fun
 void *heap_slow_new(size_t size, heap_new_function next, uint64_t counts);
 void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next, uint64_t counts);
 /* Also for what is not sampled: aligned forms are too rare for a fast path, and some allocators' call exported names. */
-void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next);
-void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next);
+void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next, uint64_t counts);
+void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next, uint64_t counts);
 
 /* jemalloc's interface, served by jemalloc itself. */
 void *heap_slow_mallocx(size_t size, int flags);

@@ -1,5 +1,5 @@
 /* operator new and delete. The next definition is libstdc++'s or libc++'s (which call malloc), an allocator's own (which does not), or
- * there is none because the C++ runtime came later by dlopen: then these are what every runtime's are, malloc and free.
+ * there is none: then the names are struck (absent_names.c), and for whoever was bound before that these are what every runtime's are.
  * Context: as malloc. */
 #include <stdint.h>
 
@@ -64,12 +64,12 @@ static void *standin_new_aligned_nothrow(size_t size, size_t alignment, const vo
 #define DEFINE_NEW_ALIGNED(name)                                                                     \
   EXPORTED void *name(size_t size, size_t alignment) {                                               \
     real_##name##_function next = NEXT_NEW(name, standin_new_aligned);                               \
-    return heap_slow_new_aligned(size, alignment, (heap_new_function)next);                          \
+    return heap_slow_new_aligned(size, alignment, (heap_new_function)next, new_counts.name);         \
   }
 #define DEFINE_NEW_ALIGNED_NOTHROW(name)                                                             \
   EXPORTED void *name(size_t size, size_t alignment, const void *nothrow) {                          \
     real_##name##_function next = NEXT_NEW(name, standin_new_aligned_nothrow);                       \
-    return heap_slow_new_aligned_nothrow(size, alignment, nothrow, (heap_new_function)next);         \
+    return heap_slow_new_aligned_nothrow(size, alignment, nothrow, (heap_new_function)next, new_counts.name); \
   }
 
 DEFINE_NEW(_Znwm)

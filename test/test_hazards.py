@@ -283,6 +283,13 @@ def test_library_that_replaces_some_forms_of_operator_new():
     library = harness.build("array_new.cc", "-O1", "-DLIBRARY", shared=True)
     program = harness.build("array_new.cc", "-O1", "-Wl,--no-as-needed", library, "-Wl,-rpath," + library.rsplit("/", 1)[0])
     assert check_same([program], rates=(None, 1, 65536))[:2] == (0, b"ok\n")
+    # Over an allocator with an operator new of its own the other forms cannot be sampled: said, not silent.
+    host = harness.Host([harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls"), "1000", "100", "64"], rate=1,
+                        preload_after=[library, harness.need_library("libjemalloc.so.2")])
+    host.ready()
+    losses = harness.losses(host.health())
+    assert host.finish() == 0
+    assert losses.get("heap_lost_unknown_new", 0) >= 1000, losses
 
 
 def test_agent_opened_at_run_time():
