@@ -8,6 +8,7 @@
 #include "agent_memory.h"
 #include "debug_files.h"
 #include "memory_image.h"
+#include "plt_symbols.h"
 #include "symbol_table.h"
 
 /* from libbacktrace: the xz decoder */
@@ -20,6 +21,7 @@ static const uint64_t SYMBOL_BYTE_LIMIT = 256ULL << 20, DEBUG_BYTE_LIMIT = 512UL
 struct object_symbols {
   struct region *symbol_region, *debug_region; /* apart: debug information that is too large leaves the symbol table */
   struct symbol_table table;
+  struct plt_symbols plt;
   struct dwarf_names *names; /* in debug_region; NULL when there are none */
   unsigned losses;
 };
@@ -43,7 +45,7 @@ static bool open_object(struct elf_file *file, struct region *region, const stru
   bool in_place = !map->deleted && !map->unloaded;
   if (open_if_same(file, region, map->path, map->build_id, in_place)) return true;
   if (map->unloaded) return false;
-  if (main_program && open_if_same(file, region, "/proc/self/exe", map->build_id, true)) return true;
+  if (main_program && open_if_same(file, region, "/proc/thread-self/exe", map->build_id, true)) return true;
   char path[80]; /* needs CAP_CHECKPOINT_RESTORE */
   snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (unsigned long)map->start, (unsigned long)map->limit);
   return open_if_same(file, region, path, map->build_id, true);
@@ -109,6 +111,7 @@ static void read_file(struct object_symbols *object, struct elf_file *file, cons
     add_symbols(object, file, SHT_DYNSYM);
     add_mini_debug_info(object, file);
   }
+  if (!plt_symbols_read(&object->plt, file)) object->losses |= OBJECT_MALFORMED;
 }
 
 struct object_symbols *object_symbols_open(const struct mapping *map, bool main_program) {
@@ -195,6 +198,12 @@ static const char *without_clone_suffix(struct region *region, const char *name)
 
 size_t object_symbols_find(struct object_symbols *object, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES],
                            uint64_t *symbol_start) {
+  const struct plt_stub *stub = plt_symbols_find(&object->plt, address);
+  if (stub != NULL) {
+    *symbol_start = stub->start;
+    frames[0] = (struct dwarf_frame){.name = plt_symbols_name(stub, &object->table, object->symbol_region)};
+    return frames[0].name != NULL;
+  }
   const struct symbol *symbol = symbol_table_find(&object->table, address);
   *symbol_start = symbol == NULL ? 0 : symbol->start;
   size_t count = 0;

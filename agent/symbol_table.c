@@ -31,6 +31,7 @@ static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char 
                                                    .end = end,
                                                    .name = name,
                                                    .binding = ELF64_ST_BIND(symbol->st_info),
+                                                   .type = ELF64_ST_TYPE(symbol->st_info),
                                                    .sized = sized};
   return true;
 }
@@ -142,4 +143,10 @@ const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_
     if (sizeless == NULL) sizeless = symbol;
   }
   return sizeless;
+}
+
+const struct symbol *symbol_table_find_ifunc(const struct symbol_table *table, uint64_t address) {
+  for (size_t i = last_at_or_below(table, address); i > 0 && table->symbols[i - 1].start == address; i--)
+    if (table->symbols[i - 1].type == STT_GNU_IFUNC) return &table->symbols[i - 1];
+  return NULL;
 }

@@ -14,7 +14,7 @@ struct symbol {
   uint64_t start, end; /* addresses as in the file's program headers */
   uint64_t max_end;    /* largest end of this symbol and those before it */
   const char *name;    /* raw, as in the string table; may carry @@VERSION */
-  uint8_t binding;
+  uint8_t binding, type;
   bool sized;
 };
 
@@ -35,5 +35,8 @@ void symbol_table_finish(struct symbol_table *table);
 /* The best name for the function at address, or NULL: the innermost symbol; of aliases the one that a programmer would have
  * written. */
 const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t address);
+
+/* What is chosen at load time by the resolver that starts at address: the best name of an STT_GNU_IFUNC, or NULL. */
+const struct symbol *symbol_table_find_ifunc(const struct symbol_table *table, uint64_t address);
 
 #endif

@@ -15,6 +15,7 @@
 #include "large_stack.h"
 #include "object_symbols.h"
 #include "perf_map.h"
+#include "plt_symbols.h"
 #include "symbol_cache.h"
 
 static const uint64_t CACHE_TRIM_BYTES = 64ULL << 20, CACHE_BYTE_LIMIT = 1ULL << 30, JIT_CACHE_BYTE_LIMIT = 256ULL << 20;
@@ -193,19 +194,29 @@ static void count_losses(struct session_object *object) {
   if ((losses & OBJECT_MEMORY_LIMIT) != 0) COUNT(symbols_memory_limit);
 }
 
+/* A stub of the linkage table bears the name of its function, readable, and says what it is. */
+static const char *intern_name(struct symbol_cache *cache, const char *name, bool stub) {
+  char text[DEMANGLE_OUTPUT_MAX + sizeof PLT_NAME_SUFFIX];
+  if (!stub) return symbol_cache_intern(cache, name);
+  return (size_t)snprintf(text, sizeof text, "%s" PLT_NAME_SUFFIX, name) < sizeof text ? symbol_cache_intern(cache, text) : NULL;
+}
+
 /* Fills the names of frame from a raw one. @VERSION is the linker's, not the function's. */
 static void name_frame(struct symbol_cache *cache, struct symbol_frame *frame, const char *raw) {
   char plain[DEMANGLE_INPUT_MAX + 1], readable[DEMANGLE_OUTPUT_MAX];
   const char *version = raw == NULL ? NULL : strchr(raw, '@');
+  bool stub = version != NULL && strcmp(version, PLT_NAME_SUFFIX) == 0;
   if (version != NULL && version > raw && (size_t)(version - raw) < sizeof plain) {
     memcpy(plain, raw, (size_t)(version - raw));
     plain[version - raw] = '\0';
     raw = plain;
+  } else {
+    stub = false; /* too long to be demangled: the name stays as it is, suffix and all */
   }
-  frame->system_name = raw == NULL || raw[0] == '\0' ? NULL : symbol_cache_intern(cache, raw);
+  frame->system_name = raw == NULL || raw[0] == '\0' ? NULL : intern_name(cache, raw, stub);
   frame->function = frame->system_name;
   if (frame->system_name != NULL && demangle(raw, readable) > 0) {
-    const char *function = symbol_cache_intern(cache, readable);
+    const char *function = intern_name(cache, readable, stub);
     if (function != NULL) frame->function = function;
   }
 }
@@ -214,7 +225,7 @@ static void name_frame(struct symbol_cache *cache, struct symbol_frame *frame, c
 static bool is_main_program(const struct mapping *map) {
   static const char mark[] = " (deleted)";
   char program[4096];
-  ssize_t length = readlink("/proc/self/exe", program, sizeof program);
+  ssize_t length = readlink("/proc/thread-self/exe", program, sizeof program);
   size_t path_length = strlen(map->path);
   if (length < 0 || (size_t)length < path_length || memcmp(program, map->path, path_length) != 0) return false;
   size_t rest = (size_t)length - path_length;

@@ -1,6 +1,6 @@
 /* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined behaviour, no hang, and all
  * memory given back. Usage: unit_symbolizer_fuzz [SECONDS [SEED [FILE ...]]]; without files it compiles some. */
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c */
+/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c */
 /* flags: -w -fno-sanitize=shift --param asan-stack=0 -DREGION_SEPARATE_BLOCKS -DHAVE_CONFIG_H -idirafter build/deps/src/gdb/include build/deps/src/gdb/libbacktrace/dwarf.c build/deps/src/gdb/libbacktrace/elf.c build/deps/src/gdb/libbacktrace/sort.c */
 /* deps: libiberty */
 #include <elf.h>
@@ -15,7 +15,7 @@
 #include "agent_memory.h"
 #include "symbolizer.h"
 
-enum { MAX_FILES = 32, MAX_FILE_SIZE = 4 << 20, ADDRESSES = 40 };
+enum { MAX_FILES = 32, MAX_FILE_SIZE = 4 << 20, ADDRESSES = 40, STUB_ADDRESSES = 8, STUBS_END = 256 /* .plt is at the start of the text */ };
 static const double SLOWEST = 5.0; /* seconds for one file, sanitizers and all */
 
 struct input {
@@ -81,6 +81,8 @@ static void compile_inputs(void) {
       "g++ -O2 -s -o a6 s.cc",
       "clang++ -O2 -g -gdwarf-5 -o a7 s.cc",
       "clang++ -O2 -g -gdwarf-4 -o a8 s.cc",
+      "g++ -O1 -s -fcf-protection=full -Wl,-z,ibtplt -Wl,-z,lazy -o b1 s.cc",
+      "g++ -O1 -s -fuse-ld=gold -Wl,-z,lazy -o b2 s.cc",
       "objcopy --only-keep-debug a1 a9",
       "nm -D a1 >/dev/null; nm a1 | head -c 2000 >/dev/null; cp a6 b0; objcopy --only-keep-debug a1 m && "
       "objcopy -S --remove-section .comment m && xz -k m && objcopy --add-section .gnu_debugdata=m.xz b0"};
@@ -93,7 +95,7 @@ static void compile_inputs(void) {
     snprintf(command, sizeof command, "cd %s && (%s) >/dev/null 2>&1", directory, commands[i]);
     if (system(command) != 0 && i < 4) fprintf(stderr, "cannot run: %s\n", commands[i]);
   }
-  for (const char *name = "a1\0a2\0a3\0a4\0a5\0a6\0a7\0a8\0a9\0b0\0"; *name != '\0'; name += strlen(name) + 1) {
+  for (const char *name = "a1\0a2\0a3\0a4\0a5\0a6\0a7\0a8\0a9\0b0\0b1\0b2\0"; *name != '\0'; name += strlen(name) + 1) {
     snprintf(path, sizeof path, "%s/%s", directory, name);
     add_input(path);
   }
@@ -110,7 +112,8 @@ static size_t interesting_offset(const struct input *input) {
   const Elf64_Shdr *sections = (const Elf64_Shdr *)(input->bytes + header->e_shoff);
   for (int tries = 0; tries < 100; tries++) {
     const Elf64_Shdr *section = &sections[next_random() % header->e_shnum];
-    bool debug = (section->sh_flags & SHF_ALLOC) == 0 || section->sh_type == SHT_DYNSYM || section->sh_type == SHT_NOTE;
+    bool debug = (section->sh_flags & SHF_ALLOC) == 0 || section->sh_type == SHT_DYNSYM || section->sh_type == SHT_NOTE ||
+                 section->sh_type == SHT_RELA || (section->sh_type == SHT_PROGBITS && (section->sh_entsize == 8 || section->sh_entsize == 16));
     if (debug && section->sh_type != SHT_NOBITS && section->sh_size > 0 && section->sh_offset + section->sh_size <= input->size) {
       size_t at = next_random() % section->sh_size;
       if (kind < 5) at %= 256; /* headers of the sections */
@@ -163,6 +166,7 @@ static int run_one(const struct input *input, unsigned long number, unsigned cha
   struct symbolizer_session *session = symbolizer_open();
   for (int i = 0; i < ADDRESSES; i++)
     symbolizer_resolve(session, &map, input->text_start + input->text_size * (size_t)i / ADDRESSES + next_random() % 16);
+  for (int i = 0; i < STUB_ADDRESSES; i++) symbolizer_resolve(session, &map, input->text_start + next_random() % STUBS_END);
   symbolizer_close(session);
   double seconds = now() - start;
   if (seconds > SLOWEST) return fprintf(stderr, "%s took %.1f s (file kept)\n", path, seconds), 1;
@@ -185,7 +189,7 @@ int main(int count, char **words) {
   struct symbolizer_counters counters;
   symbolizer_read_counters(&counters);
   printf("%lu mutants of %zu files; malformed %lu, unnamed addresses %lu of %lu\n", number, input_count,
-         (unsigned long)counters.symbols_files_malformed, (unsigned long)counters.symbols_unnamed, number * ADDRESSES);
+         (unsigned long)counters.symbols_files_malformed, (unsigned long)counters.symbols_unnamed, number * (ADDRESSES + STUB_ADDRESSES));
   for (size_t i = 0; i < input_count; i++) free(inputs[i].bytes);
   free(bytes);
   char command[128];
