@@ -24,6 +24,7 @@
 #include "listen_address.h"
 #include "log.h"
 #include "refused_connection.h"
+#include "sandbox.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
@@ -195,6 +196,7 @@ static void admin_life(void) {
   struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
   if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
   if (told_to_stop()) return;
+  if (!started_before) sandbox_remember();
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr);
   log_open(config.log);
@@ -208,7 +210,8 @@ static void admin_life(void) {
     sigset_t wake_set;
     sigemptyset(&wake_set);
     sigaddset(&wake_set, WAKE_SIGNAL);
-    int wake = signalfd(-1, &wake_set, SFD_CLOEXEC | SFD_NONBLOCK);
+    /* signalfd() itself is one of the library's wrappers, which would take this for the host's. */
+    int wake = (int)syscall(SYS_signalfd4, -1, &wake_set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
     atomic_store(&serving, true);
     serve(listener, wake);
     atomic_store(&serving, false);

@@ -8,6 +8,7 @@
 #include "live_table.h"
 #include "module_registry.h"
 #include "startup.h"
+#include "unwind_rule.h"
 
 /* real.NAME is NULL only until the loader has relocated this library, when thread_state cannot be reached either. */
 
@@ -104,9 +105,11 @@ DEFINE_ALIGNED(memalign, (size_t alignment, size_t size), (alignment, size), ali
 DEFINE_ALIGNED(valloc, (size_t size), (size), STARTUP_ARENA_PAGE)
 DEFINE_ALIGNED(pvalloc, (size_t size), (size), STARTUP_ARENA_PAGE)
 
-/* Code that is unmapped takes its unwind rules with it: another object may be loaded there. */
+/* Code that is unmapped takes its unwind rules with it: another object may be loaded there; and the agent may be reading them. */
 EXPORTED int dlclose(void *handle) {
+  unwind_rule_unload_begin();
   int result = real.dlclose(handle);
+  unwind_rule_unload_end();
   module_registry_check_unloaded();
   return result;
 }

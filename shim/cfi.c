@@ -349,7 +349,9 @@ bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, 
                            .fp = rules.fp,
                            .sp = rules.sp,
                            .return_address = rules.ra,
-                           .signal_frame = cie.signal_frame};
+                           .signal_frame = cie.signal_frame,
+                           .start = start,
+                           .end = start + length};
   return true;
 }
 

@@ -38,6 +38,7 @@ struct cfi_rule {
   };
   struct cfi_register_rule fp, sp, return_address; /* sp UNCHANGED: the caller's is the CFA */
   bool signal_frame;                               /* the caller was interrupted, not calling: its pc is exact */
+  uintptr_t start, end;                            /* of the code that the entry is for: a function or a part of one */
 };
 
 /* The rule at pc in the object whose .eh_frame_hdr is given; its mapped range bounds all reads. False: no unwind information covers pc,

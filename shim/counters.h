@@ -19,6 +19,13 @@
   X(stacks_truncated_depth, "stacks cut at 128 frames")                                             \
   X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
   X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \
+  X(threads_lost, "threads without a record (the table is full): not in threadcreate, their creator not known") \
+  X(threads_lost_stack, "threads whose creator's stack could not be kept") \
+  X(cpu_lost_buffer_full, "CPU samples dropped: the buffer was full")                               \
+  X(cpu_lost_no_memory, "CPU samples dropped: there was no memory for more distinct stacks")        \
+  X(cpu_threads_signal_blocked, "threads left out of CPU profiles: they block the signal that sampling uses") \
+  X(cpu_threads_no_timer, "threads left out of CPU profiles: the kernel had no timer for them (RLIMIT_SIGPENDING)") \
+  X(cpu_calls_interrupted, "system calls that a sample interrupted and that could not be made to go on: the program may have seen EINTR") \
   X(modules_lost, "loaded objects not remembered: the module table is full")
 
 struct shim_counters {

@@ -36,6 +36,8 @@ static bool decide_to_run(void) {
     snprintf(off_reason, sizeof off_reason, "PPROFAGENT_MEMPROFILERATE is 0");
   } else if (next_allocator.asan) {
     snprintf(off_reason, sizeof off_reason, "a sanitizer runtime is in the process and owns its memory allocator");
+  } else if (next_allocator.valgrind) {
+    snprintf(off_reason, sizeof off_reason, "the program runs under valgrind, which watches its memory");
   } else if (next_allocator.earlier_is_program) {
     snprintf(off_reason, sizeof off_reason, "the program has its own malloc linked in (%s): its calls cannot be seen",
              next_allocator.earlier_path);

@@ -7,8 +7,13 @@
 #ifndef SHIM_INTERPOSED_H
 #define SHIM_INTERPOSED_H
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <time.h>
+
+typedef void (*interposed_handler)(int);
 
 /* X(return type, name, (parameters)) */
 
@@ -29,6 +34,28 @@
   X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long)) \
   X(void, pthread_exit, (void *))                              \
   X(void, thrd_exit, (int))
+
+/* libc always has these too; rarely called, so each wrapper starts the library itself (startup_ensure) and there is no stand-in. */
+#define INTERPOSED_RARE(X)                                     \
+  X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
+  X(int, thrd_create, (unsigned long *, int (*)(void *), void *)) \
+  X(pid_t, fork, (void))                                       \
+  X(pid_t, _Fork, (void))                                      \
+  X(int, sigaction, (int, const struct sigaction *, struct sigaction *)) \
+  X(int, __sigaction, (int, const struct sigaction *, struct sigaction *)) \
+  X(interposed_handler, signal, (int, interposed_handler))     \
+  X(interposed_handler, bsd_signal, (int, interposed_handler)) \
+  X(interposed_handler, ssignal, (int, interposed_handler))    \
+  X(interposed_handler, sysv_signal, (int, interposed_handler)) \
+  X(interposed_handler, __sysv_signal, (int, interposed_handler)) \
+  X(interposed_handler, sigset, (int, interposed_handler))     \
+  X(int, sigignore, (int))                                     \
+  X(int, sigaltstack, (const stack_t *, stack_t *))            \
+  X(int, sigwait, (const sigset_t *, int *))                   \
+  X(int, sigwaitinfo, (const sigset_t *, siginfo_t *))         \
+  X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *)) \
+  X(int, sigpending, (sigset_t *))                             \
+  X(int, signalfd, (int, const sigset_t *, int))
 
 /* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
 #define INTERPOSED_OPTIONAL(X)                                 \
@@ -93,6 +120,7 @@
 
 #define INTERPOSED_SYMBOLS(X) \
   INTERPOSED_ALWAYS(X)        \
+  INTERPOSED_RARE(X)          \
   INTERPOSED_OPTIONAL(X)      \
   INTERPOSED_CXX(X)           \
   INTERPOSED_JEMALLOC(X)      \

@@ -135,7 +135,23 @@ static void *find_form(const char *name, const struct symbol_source *allocator, 
   return address;
 }
 
+/* valgrind's own way to be asked (valgrind.h, RUNNING_ON_VALGRIND): instructions that do nothing on a processor. */
+static bool runs_under_valgrind(void) {
+#if defined(__x86_64__)
+  volatile uint64_t request[6] = {0x1001};
+  uint64_t result;
+  __asm__ volatile("rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi; xchgq %%rbx, %%rbx"
+                   : "=d"(result)
+                   : "a"(request), "0"(0ull)
+                   : "cc", "memory");
+  return result != 0;
+#else
+  return false;
+#endif
+}
+
 void next_functions_resolve(void) {
+  next_allocator.valgrind = runs_under_valgrind();
   if (!__libc_single_threaded || !collect_from_link_map()) {
     sources.count = 0;
     dl_iterate_phdr(collect_source, &sources);
@@ -155,6 +171,7 @@ void next_functions_resolve(void) {
 #define X(type, name, parameters)                                                              \
   if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
   INTERPOSED_ALWAYS(X)
+  INTERPOSED_RARE(X)
   INTERPOSED_OPTIONAL(X)
 #undef X
   /* Opened at run time instead of preloaded, this library is the last: the definitions before it are forwarded to. */
@@ -163,7 +180,8 @@ void next_functions_resolve(void) {
   INTERPOSED_ALWAYS(X)
 #undef X
 #define X(type, name, parameters)                                                              \
-  if (find_from(sources.own, sources.count, #name, &address)) real.name = (real_##name##_function)address;
+  if (!real.name && find_from(0, sources.own, #name, &address)) real.name = (real_##name##_function)address;
+  INTERPOSED_RARE(X)
 #undef X
   next_allocator.cxx_is_known = true;
 #define X(type, name, parameters) \

@@ -48,25 +48,12 @@ EXPORTED int setns(int descriptor, int type) {
   return result;
 }
 
-static void thread_exits(void) {
-  if (getpid() == (pid_t)syscall(SYS_gettid)) agent_main_thread_exits();
-}
-
-EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {
-  thread_exits();
-  real.pthread_exit(value);
-  __builtin_unreachable();
-}
-
-EXPORTED __attribute__((noreturn)) void thrd_exit(int value) {
-  thread_exits();
-  real.thrd_exit(value);
-  __builtin_unreachable();
-}
-
 /* Under seccomp's strict mode a system call of the sampler's would kill the thread: it then goes without (thread_state.h). */
 EXPORTED int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   int result = real.prctl(option, a, b, c, d);
-  if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_STRICT && result == 0) thread_state.no_system_calls = 1;
+  if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_STRICT && result == 0) {
+    thread_state.no_system_calls = 1;
+    atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
+  }
   return result;
 }

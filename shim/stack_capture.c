@@ -1,17 +1,14 @@
 #include "stack_capture.h"
 
-#include <dlfcn.h>
-#include <link.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/auxv.h>
-#include <sys/syscall.h>
 
-#include "cfi.h"
 #include "counters.h"
 #include "interposed.h"
-#include "module_registry.h"
+#include "raw_syscall.h"
 #include "thread_state.h"
+#include "unwind_rule.h"
 
 /* ---- the shared rule cache ----
  *
@@ -65,47 +62,40 @@ enum {
 
 struct stack_range {
   uintptr_t low, high; /* readable for sure */
+  struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
 };
 
 /* Whether a page can be read, asked of the kernel without side effects: an unknown `how` fails with EINVAL, but only after the set has
  * been copied in; memory that cannot be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
-static bool page_is_readable(uintptr_t address) {
-  if (thread_state.no_system_calls) return false;
-  enum { EFAULT_RESULT = -14 };
-  long result;
-#if defined(__x86_64__)
-  register long size __asm__("r10") = 8;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address & ~(uintptr_t)(PROBE_PAGE - 1)), "d"(0L), "r"(size)
-                   : "rcx", "r11", "memory");
-#endif
-  return result != EFAULT_RESULT;
+static bool page_is_readable(const struct thread_state *thread, uintptr_t address) {
+  if (thread && thread->no_system_calls) return false;
+  return raw_syscall4(SYS_rt_sigprocmask, -1, (long)(address & ~(uintptr_t)(PROBE_PAGE - 1)), 0, 8) != -EFAULT;
 }
 
 /* The rest of the current thread's stack, from sp up: what is readable without a gap up to the top that is known, the first stack's or
  * a thread's control block, which glibc puts at the top of the thread's stack. (Not the first thread's: that lies elsewhere.) Looked at
  * once and then remembered, because a thread's own stack stays as long as the thread. On any other stack (coroutines, alternate signal
  * stacks) nothing is known and every page is asked for. */
-static struct stack_range own_stack(uintptr_t sp) {
-  struct thread_state *thread = &thread_state;
-  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){sp, thread->stack_high};
+static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
+  struct stack_range nothing = {sp, sp, thread};
+  if (UNLIKELY(!thread)) return nothing;
+  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){sp, thread->stack_high, thread};
   uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
   bool is_main = pointer == main_thread_pointer;
   uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
   uintptr_t known = thread->stack_high ? thread->stack_low : high;
-  if (thread->no_system_calls) return (struct stack_range){sp, is_main && high - sp < MAIN_STACK_MIN ? high : sp};
-  if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return (struct stack_range){sp, sp};
+  if (thread->no_system_calls) return is_main && high - sp < MAIN_STACK_MIN ? (struct stack_range){sp, high, thread} : nothing;
+  if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
   for (uintptr_t page = low; page < known; page += PROBE_PAGE)
-    if (!page_is_readable(page)) return (struct stack_range){sp, sp};
+    if (!page_is_readable(thread, page)) return nothing;
   thread->stack_low = low;
   thread->stack_high = high;
-  return (struct stack_range){sp, high};
+  return (struct stack_range){sp, high, thread};
 }
 
 /* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */
 static __attribute__((noinline)) bool learn_page(struct stack_range *range, uintptr_t address) {
-  if (!page_is_readable(address)) return false;
+  if (!page_is_readable(range->thread, address)) return false;
   range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
   range->high = range->low + PROBE_PAGE;
   return true;
@@ -132,28 +122,6 @@ struct frame_state {
 
 enum step { STEP_CALLER, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
 
-/* Of a program whose segments have gaps between them (-z max-page-size, lld's and Rust's layouts) the loader knows only the one with the
- * code; the unwind tables are then in another. */
-static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *start, uintptr_t *end) {
-  const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)getauxval(AT_PHDR);
-  for (unsigned long left = phdr ? getauxval(AT_PHNUM) : 0; left > 0; left--, phdr++) {
-    if (phdr->p_type != PT_LOAD || address - (bias + phdr->p_vaddr) >= phdr->p_memsz) continue;
-    *start = bias + phdr->p_vaddr;
-    *end = *start + phdr->p_memsz;
-    return true;
-  }
-  return false;
-}
-
-static bool find_rule(uintptr_t pc, struct cfi_rule *rule) {
-  struct dl_find_object found;
-  if (_dl_find_object((void *)pc, &found) != 0) return false;
-  module_registry_note(&found);
-  uintptr_t tables = (uintptr_t)found.dlfo_eh_frame, start = (uintptr_t)found.dlfo_map_start, end = (uintptr_t)found.dlfo_map_end;
-  if (!tables || (tables - start >= end - start && !find_program_segment(tables, found.dlfo_link_map->l_addr, &start, &end))) return false;
-  return cfi_find_rule(pc, found.dlfo_eh_frame, start, end, rule);
-}
-
 static struct packed_rule pack_rule(const struct cfi_rule *rule) {
   if (rule->return_address.place == CFI_UNDEFINED) return (struct packed_rule){.kind = RULE_OUTERMOST};
   bool fp_unchanged = rule->fp.place == CFI_UNCHANGED;
@@ -175,7 +143,7 @@ union rule_bits {
 };
 
 static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, struct cfi_rule *unusual) {
-  if (pc >> PC_BITS || !find_rule(pc, unusual)) return (struct packed_rule){.kind = RULE_NONE};
+  if (pc >> PC_BITS || !unwind_rule_find(pc, unusual)) return (struct packed_rule){.kind = RULE_NONE};
   union rule_bits packed = {.rule = pack_rule(unusual)};
   uint64_t scrambled = scramble(pc), tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1);
   atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
@@ -220,7 +188,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
   if (!rule->signal_frame && sp <= frame->sp) return STEP_NO_MEMORY;
-  if (rule->signal_frame) *range = own_stack(sp);
+  if (rule->signal_frame) *range = own_stack(range->thread, sp);
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
 }
@@ -253,16 +221,35 @@ static bool is_own_code(uintptr_t pc) {
   return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start;
 }
 
+/* The functions on which threads start (thread_interposers.c), all in one section. */
+extern const char __start_thread_trampolines[] __attribute__((visibility("hidden")));
+extern const char __stop_thread_trampolines[] __attribute__((visibility("hidden")));
+
+bool stack_capture_is_trampoline(uintptr_t pc) {
+  return pc - (uintptr_t)__start_thread_trampolines < (uintptr_t)__stop_thread_trampolines - (uintptr_t)__start_thread_trampolines;
+}
+
+/* Takes the trampoline out of a whole stack: it lies below the thread library's last few frames. */
+static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
+  enum { THREAD_LIBRARY_DEPTH = 5 };
+  for (uint32_t i = count; i > 0 && count - i < THREAD_LIBRARY_DEPTH && count > 1; i--) {
+    if (LIKELY(!stack_capture_is_trampoline(frames[i - 1] - 1))) continue;
+    for (uint32_t k = i; k < count; k++) frames[k - 1] = frames[k];
+    return count - 1;
+  }
+  return count;
+}
+
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
-void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
-  struct frame_state frame = {.pc = caller->pc, .sp = caller->sp, .fp = caller->fp};
-  struct stack_range range = own_stack(frame.sp);
+static inline __attribute__((always_inline)) void capture(struct frame_state frame, struct thread_state *thread, bool hide_wrappers,
+                                                          struct captured_stack *out) {
+  struct stack_range range = own_stack(thread, frame.sp);
   uint32_t count = 0;
   enum stack_marker marker = 0;
   for (;;) {
     /* Wrappers that did not end in a tail call are ours to hide. */
-    if (LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
+    if (!hide_wrappers || LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
       if (count == STACK_MAX_FRAMES) {
         marker = STACK_TRUNCATED_DEPTH;
         COUNT_LOSS(stacks_truncated_depth);
@@ -282,6 +269,15 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
     }
     break;
   }
+  count = without_trampoline(out->frames, count);
   if (marker) out->frames[count++] = marker;
   out->frame_count = count;
+}
+
+void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
+  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp}, &thread_state, true, out);
+}
+
+void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
+  capture((struct frame_state){.pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true}, thread, false, out);
 }

@@ -7,6 +7,7 @@
 #ifndef SHIM_STACK_CAPTURE_H
 #define SHIM_STACK_CAPTURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "stack_table.h"
@@ -34,6 +35,15 @@ struct captured_stack {
 };
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out);
+
+/* The stack of what a signal interrupted; registers: as they were then, pc exact. thread: this thread's state, or NULL on a thread that may
+ * have none (raw clone): nothing of thread-local storage is then touched and every page of its stack is asked for.
+ * Frames of this library are shown: what it costs is not hidden. Context: signal handler. */
+struct thread_state;
+void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
+
+/* Whether pc is in the function on which a thread starts because of us: nobody wants to see that frame. Context: any. */
+bool stack_capture_is_trampoline(uintptr_t pc);
 
 /* Highest address of the first thread's stack; before the first capture. */
 void stack_capture_start(uintptr_t main_stack_high);

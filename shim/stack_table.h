@@ -18,6 +18,9 @@ enum stack_marker {
   STACK_TRUNCATED_DEPTH = 1,     /* more than STACK_MAX_FRAMES frames */
   STACK_TRUNCATED_NO_UNWIND = 2, /* a frame (JIT code, hand-written assembly) has no unwind information */
   STACK_TRUNCATED_MEMORY = 3,    /* the next frame's memory cannot be read, or the stack pointer did not rise */
+  /* Instead of a stack, as its only frame. */
+  STACK_NOT_READ = 4,            /* thread dump: the thread ran and did not answer, or its memory cannot be read */
+  STACK_NOT_KEPT = 5,            /* threadcreate: the table of stacks is full */
   STACK_MARKER_LIMIT = 16        /* every value below this is a marker, never an address */
 };
 

@@ -1,22 +1,19 @@
 #include "table_memory.h"
 
-#include <errno.h>
 #include <sys/mman.h>
 
+#include "raw_syscall.h"
 #include "thread_state.h"
 
 void *table_memory_map(size_t size) {
-  if (thread_state.no_system_calls) return NULL;
-  int saved_errno = errno;
-  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  errno = saved_errno;
-  return memory == MAP_FAILED ? NULL : memory;
+  enum { ERROR_MAX = 4095 };
+  if (thread_has_no_system_calls()) return NULL;
+  long memory = raw_syscall6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory < 0 && memory >= -ERROR_MAX ? NULL : (void *)memory;
 }
 
 void table_memory_unmap(void *address, size_t size) {
-  int saved_errno = errno;
-  munmap(address, size);
-  errno = saved_errno;
+  raw_syscall4(SYS_munmap, (long)address, (long)size, 0, 0);
 }
 
 uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *full) {

@@ -3,6 +3,8 @@
 #ifndef SHIM_THREAD_STATE_H
 #define SHIM_THREAD_STATE_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct thread_state {
@@ -15,6 +17,12 @@ struct thread_state {
 };
 
 extern _Thread_local struct thread_state thread_state __attribute__((tls_model("initial-exec")));
+
+/* Some thread has entered seccomp's strict mode. Asked first, so that a thread without thread-local storage need not look there. */
+extern _Atomic bool thread_some_have_no_system_calls;
+static inline bool thread_has_no_system_calls(void) {
+  return __builtin_expect(atomic_load_explicit(&thread_some_have_no_system_calls, memory_order_relaxed), 0) && thread_state.no_system_calls;
+}
 
 /* From here until left again, what libc allocates on this thread comes from the startup arena and is not profiled. Agent threads enter
  * for good; a host thread around the creation of an agent thread. */

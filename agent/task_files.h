@@ -1,0 +1,22 @@
+/* Files of /proc/self/task/TID: small, read whole, one open each. /proc/self is the process also on a thread whose descriptor table is its own.
+ * Context: agent threads; locks: none. */
+#ifndef AGENT_TASK_FILES_H
+#define AGENT_TASK_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A descriptor of the thread's directory, or -1: the thread is gone. */
+int task_open(int32_t tid);
+
+/* The descriptor of a file in it, or -1 with errno (EACCES; ENOENT, ESRCH: the thread is gone, or the kernel has no such file). */
+int task_file_open(int task, const char *name);
+
+/* Reads from the start of an open file, NUL-terminates; the length, or -1 with errno (ESRCH: the thread is gone). */
+ssize_t task_file_read_again(int fd, char *text, size_t size);
+
+/* Opens, reads and closes. */
+ssize_t task_file_read(int task, const char *name, char *text, size_t size);
+
+#endif

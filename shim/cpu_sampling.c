@@ -1,0 +1,337 @@
+#include "cpu_sampling.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "counters.h"
+#include "host_handlers.h"
+#include "module_registry.h"
+#include "raw_syscall.h"
+#include "sampling_signal.h"
+#include "interrupted_call.h"
+#include "stack_capture.h"
+#include "thread_registry.h"
+#include "thread_state.h"
+
+struct sample_buffer cpu_samples, dump_samples;
+
+/* Written by the agent, read by handlers and by threads that start. */
+static _Atomic uint64_t period;     /* nanoseconds, 0: off */
+static _Atomic int32_t sampled_pid; /* the process whose agent set it: a child has no timers */
+static _Atomic uint32_t timers;     /* how many exist */
+static _Atomic uint64_t random_state;
+static _Atomic bool must_not_arm;   /* threads that start */
+
+/* ---- the value that a timer's signal carries: magic, which kind, the record and the low bits of its life ---- */
+
+enum { RECORD_BITS = 20, LIFE_BITS = 27, KIND_SHIFT = RECORD_BITS + LIFE_BITS };
+enum { KIND_TICK, KIND_DUMP };
+
+/* Of each descriptor of the agent's that is a counter: the value of its thread. Written by the agent before the counter is enabled. */
+static _Atomic uint64_t counter_values[CPU_COUNTERS_MAX];
+static _Atomic bool counters_used; /* ever: a signal of one may be pending somewhere */
+
+_Static_assert(THREAD_RECORDS_MAX < 1 << RECORD_BITS && KIND_SHIFT < 48, "a value has room for everything");
+
+static uint64_t value_of(unsigned kind, uint32_t record, uint64_t life) {
+  return (uint64_t)SAMPLING_SIGNAL_MAGIC << 48 | (uint64_t)kind << KIND_SHIFT | (life & ((1u << LIFE_BITS) - 1)) << RECORD_BITS | record;
+}
+
+/* ---- the kernel's timers, by number: no libc state, no malloc ---- */
+
+static clockid_t cpu_clock_of(int32_t tid) { return (clockid_t)((~(uint32_t)tid << 3) | 6); } /* the kernel's number of it */
+
+static uint64_t cpu_nanoseconds(clockid_t clock) {
+  struct timespec now = {0, 0};
+  raw_syscall4(SYS_clock_gettime, clock, (long)&now, 0, 0);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int timer_make(int32_t tid, uint64_t value) {
+  struct sigevent event;
+  memset(&event, 0, sizeof event);
+  event.sigev_value.sival_ptr = (void *)(uintptr_t)value;
+  event.sigev_signo = sampling_signal();
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event._sigev_un._tid = tid;
+  int timer = -1;
+  long result = raw_syscall4(SYS_timer_create, cpu_clock_of(tid), (long)&event, (long)&timer, 0);
+  if (result != 0) return (int)result;
+  atomic_fetch_add_explicit(&timers, 1, memory_order_relaxed);
+  return timer;
+}
+
+static void timer_remove(int timer) {
+  raw_syscall4(SYS_timer_delete, timer, 0, 0, 0);
+  atomic_fetch_sub_explicit(&timers, 1, memory_order_relaxed);
+}
+
+static void timer_set(int timer, uint64_t first, uint64_t interval) {
+  const struct itimerspec when = {.it_value = {(time_t)(first / 1000000000), (long)(first % 1000000000)},
+                                  .it_interval = {(time_t)(interval / 1000000000), (long)(interval % 1000000000)}};
+  raw_syscall4(SYS_timer_settime, timer, 0, (long)&when, 0);
+}
+
+/* Each is a signal of the host's user's RLIMIT_SIGPENDING: leave it half. */
+static bool timers_left(void) {
+  struct rlimit limit;
+  if (raw_syscall4(SYS_prlimit64, 0, RLIMIT_SIGPENDING, 0, (long)&limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return true;
+  return atomic_load_explicit(&timers, memory_order_relaxed) < limit.rlim_cur / 2;
+}
+
+/* ---- when ---- */
+
+uint64_t cpu_sampling_tick(void) {
+  static _Atomic uint64_t known; /* whoever asks first stores what anybody would */
+  uint64_t tick = atomic_load_explicit(&known, memory_order_relaxed);
+  if (tick) return tick;
+  struct timespec resolution = {0, 0};
+  raw_syscall4(SYS_clock_getres, CLOCK_MONOTONIC_COARSE, (long)&resolution, 0, 0);
+  tick = (uint64_t)resolution.tv_nsec >= 500000 && resolution.tv_sec == 0 ? (uint64_t)resolution.tv_nsec : 4000000;
+  atomic_store_explicit(&known, tick, memory_order_relaxed);
+  return tick;
+}
+
+/* splitmix64 over a shared counter (Steele, Lea, Flood 2014): any thread may draw. */
+static uint64_t draw_below(uint64_t limit) {
+  uint64_t z = atomic_fetch_add_explicit(&random_state, 0x9e3779b97f4a7c15ull, memory_order_relaxed);
+  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+  return (uint64_t)(((unsigned __int128)(z ^ z >> 31) * limit) >> 64);
+}
+
+/* How late an expiry is noticed on average, in the thread's CPU time. Half a tick if ticks came evenly; measured, because they do not on machines
+ * that are short of CPU. Handlers add to it, races between them lose a measurement. */
+static _Atomic uint64_t mean_lateness;
+
+static uint64_t lateness(void) {
+  uint64_t measured = atomic_load_explicit(&mean_lateness, memory_order_relaxed);
+  return measured ? measured : cpu_sampling_tick() / 2;
+}
+
+static void lateness_was(uint64_t late, uint64_t every) {
+  enum { WEIGHT = 64 };
+  uint64_t tick = cpu_sampling_tick(), mean = lateness();
+  if (every < 2 * tick) return; /* nothing to be learned: every expiry is late by more than its period */
+  mean = mean - mean / WEIGHT + late / WEIGHT;
+  atomic_store_explicit(&mean_lateness, mean < tick / 4 ? tick / 4 : mean > tick ? tick : mean, memory_order_relaxed);
+}
+
+/* See cpu_sampling.h. With probability tick / every: at once, which means at the first tick. Else evenly over the rest and a moment later, such that
+ * the mean of all is every / 2 - lateness: what is noticed too late to be seen is made up for by what comes too early. */
+static uint64_t first_expiry(uint64_t every) {
+  uint64_t tick = cpu_sampling_tick(), u = draw_below(every), late = lateness();
+  if (u < tick) return 1;
+  uint64_t rest = every - tick, mean = late < every / 2 ? (every / 2 - late) * every / rest : 0; /* below 2^63 for periods up to 3 s */
+  return u - tick + 1 + (mean > rest / 2 ? draw_below(2 * (mean - rest / 2)) : 0);
+}
+
+/* ---- arming ---- */
+
+enum { TIMER_NONE = 0, TIMER_IS_COUNTER = -1 }; /* thread_record.timer; else the timer's id + 1 */
+
+static void exchange_timer(struct thread_record *record, int timer) {
+  int before = atomic_exchange(&record->timer, timer);
+  if (before > 0) timer_remove(before - 1);
+}
+
+static void disarm(struct thread_record *record) { exchange_timer(record, TIMER_NONE); }
+
+void cpu_sampling_disarm(uint32_t number) {
+  struct thread_record *record = thread_registry_at(number);
+  if (atomic_load_explicit(&record->timer, memory_order_relaxed)) disarm(record);
+}
+
+static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
+  struct thread_record *record = thread_registry_at(number);
+  uint64_t every = atomic_load(&period);
+  int timer = atomic_load(&record->timer) - 1;
+  if (timer + 1 == TIMER_IS_COUNTER) return CPU_ARMED;
+  if (timer < 0) {
+    if (!timers_left()) return CPU_NOT_ARMED_LIMIT;
+    timer = timer_make(tid, value_of(KIND_TICK, number, life));
+    if (timer < 0) return timer == -EAGAIN || timer == -ENOMEM ? CPU_NOT_ARMED_LIMIT : timer == -EINVAL ? CPU_NOT_ARMED_GONE : CPU_NOT_ARMED_REFUSED;
+    int none = TIMER_NONE;
+    if (!atomic_compare_exchange_strong(&record->timer, &none, timer + 1)) { /* the thread did it itself meanwhile */
+      timer_remove(timer);
+      return CPU_ARMED;
+    }
+  }
+  uint64_t first = first_expiry(every);
+  atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
+  atomic_store_explicit(&record->expiry, cpu_nanoseconds(cpu_clock_of(tid)) + first, memory_order_relaxed);
+  timer_set(timer, first, every);
+  /* Whoever stopped the sampler, or ended the thread, before it could see this timer. */
+  if (atomic_load(&period) == 0 || atomic_load(&record->life) != life) disarm(record);
+  return CPU_ARMED;
+}
+
+enum cpu_arming cpu_sampling_arm(uint32_t number, bool signal_blocked) {
+  struct thread_view thread;
+  if (!thread_registry_read(number, &thread)) return CPU_NOT_ARMED_GONE;
+  if (signal_blocked) {
+    cpu_sampling_disarm(number);
+    return CPU_NOT_ARMED_BLOCKED;
+  }
+  return arm(number, thread.life, thread.tid);
+}
+
+bool cpu_sampling_counter_opened(uint32_t number, int32_t tid, int descriptor) {
+  struct thread_view thread;
+  if (descriptor < 0 || descriptor >= CPU_COUNTERS_MAX || !thread_registry_read(number, &thread) || thread.tid != tid) return false;
+  struct thread_record *record = thread_registry_at(number);
+  atomic_store(&counters_used, true);
+  atomic_store(&counter_values[descriptor], value_of(KIND_TICK, number, thread.life));
+  exchange_timer(record, TIMER_IS_COUNTER);
+  if (atomic_load(&record->life) != thread.life) disarm(record); /* the thread has ended meanwhile: its record must not look armed */
+  return true;
+}
+
+void cpu_sampling_counter_closed(int descriptor) {
+  uint64_t value = atomic_exchange(&counter_values[descriptor], 0);
+  uint32_t number = value & ((1u << RECORD_BITS) - 1);
+  struct thread_record *record = thread_registry_at(number);
+  int counter = TIMER_IS_COUNTER;
+  if (record && value == value_of(KIND_TICK, number, atomic_load(&record->life)))
+    atomic_compare_exchange_strong(&record->timer, &counter, TIMER_NONE);
+}
+
+bool cpu_sampling_is_on(void) { return atomic_load_explicit(&period, memory_order_relaxed) != 0; }
+
+void cpu_sampling_forget(void) {
+  if (!cpu_sampling_is_on()) return;
+  atomic_store(&period, 0);
+  atomic_store(&timers, 0);
+  for (uint32_t number = thread_registry_count(); number > 0; number--) atomic_store(&thread_registry_at(number)->timer, 0);
+}
+
+static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
+
+void cpu_sampling_let_threads_arm_themselves(bool yes) { atomic_store_explicit(&must_not_arm, !yes, memory_order_relaxed); }
+
+void cpu_sampling_thread_starts(uint32_t number) {
+  if (!cpu_sampling_is_on() || atomic_load_explicit(&must_not_arm, memory_order_relaxed) || atomic_load(&sampled_pid) != own_pid() || sampling_signal_is_blocked()) return;
+  struct thread_record *record = thread_registry_at(number);
+  arm(number, atomic_load(&record->life), atomic_load(&record->tid));
+}
+
+const char *cpu_sampling_prepare(void) { return sampling_signal_choose(); }
+int cpu_sampling_signal(void) { return sampling_signal(); }
+
+const char *cpu_sampling_set_period(uint64_t nanoseconds) {
+  if (nanoseconds) {
+    const char *fault = sampling_signal_choose();
+    if (fault) return fault;
+    if (!atomic_load(&random_state)) {
+      struct timespec now = {0, 0};
+      raw_syscall4(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0);
+      atomic_store(&random_state, ((uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec ^ (uint64_t)own_pid() << 20) | 1);
+    }
+    cpu_sampling_tick();
+    atomic_store(&sampled_pid, own_pid());
+  }
+  atomic_store(&period, nanoseconds); /* seq_cst against arm(): either it sees 0, or we see its timer */
+  if (nanoseconds == 0)
+    for (uint32_t number = thread_registry_count(); number > 0; number--) cpu_sampling_disarm(number);
+  return NULL;
+}
+
+int cpu_sampling_request_stack(uint32_t number) {
+  struct thread_view thread;
+  if (sampling_signal_choose() || !thread_registry_read(number, &thread) || !timers_left()) return -1;
+  int timer = timer_make(thread.tid, value_of(KIND_DUMP, number, thread.life));
+  if (timer < 0) return -1;
+  timer_set(timer, 1, 0);
+  return timer;
+}
+
+void cpu_sampling_withdraw_request(int token) { timer_remove(token); }
+
+/* ---- the handler: on the host's thread, all signals blocked; nothing here touches errno or takes a lock ---- */
+
+static struct unwind_registers registers_of(const ucontext_t *context) {
+#if defined(__x86_64__)
+  const greg_t *r = context->uc_mcontext.gregs;
+  return (struct unwind_registers){.pc = host_handler_resumed_pc(context), .sp = (uintptr_t)r[REG_RSP], .fp = (uintptr_t)r[REG_RBP]};
+#else
+#error "registers_of is not written for this architecture yet"
+#endif
+}
+
+/* How many periods a sample of a timer stands for. A thread's first one stands for the whole tick in which it came (twice the mean lateness), where
+ * the period is shorter than that: see cpu_sampling.h. */
+static uint32_t timer_ticks(struct thread_record *record, uint64_t every, int overrun, uint64_t cpu_now) {
+  uint32_t before = atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
+  uint64_t expiry = atomic_load_explicit(&record->expiry, memory_order_relaxed), late = cpu_now > expiry ? (cpu_now - expiry) % every : 0;
+  atomic_store_explicit(&record->expiry, cpu_now - late, memory_order_relaxed);
+  lateness_was(late, every);
+  if (before == 0 && every < cpu_sampling_tick()) return (uint32_t)((2 * lateness() + draw_below(every)) / every);
+  return overrun > 0 ? 1 + (uint32_t)overrun : 1;
+}
+
+/* A counter's signal is one however many expiries there were, and the first comes a whole period after the counter took a timer's place, so the
+ * CPU time since the last expiry counts, rounded at random such that it is right on average. */
+static uint32_t counter_ticks(struct thread_record *record, uint64_t every, uint64_t cpu_now) {
+  atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
+  uint64_t elapsed = cpu_now - atomic_exchange_explicit(&record->expiry, cpu_now, memory_order_relaxed);
+  return (uint32_t)((elapsed + draw_below(every)) / every);
+}
+
+struct tick_source {
+  uint64_t value;
+  bool is_counter;
+  int overrun;
+};
+
+static void take_sample(const struct tick_source *source, struct thread_record *record, const ucontext_t *context) {
+  struct captured_stack stack;
+  struct stack_sample sample;
+  uint32_t number = source->value & ((1u << RECORD_BITS) - 1);
+  bool dump = source->value >> KIND_SHIFT & 1;
+  uint64_t every = atomic_load(&period);
+  uint64_t life = atomic_load_explicit(&record->life, memory_order_acquire);
+  if (!(life & 1) || source->value != value_of(dump, number, life) || (!dump && every == 0)) return; /* a late one */
+  memset(&sample, 0, sizeof sample);
+  sample.tid = atomic_load_explicit(&record->tid, memory_order_relaxed);
+  sample.record = number;
+  if (dump) {
+    sample.ticks = 1;
+  } else {
+    uint64_t cpu_now = cpu_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+    sample.ticks = source->is_counter ? counter_ticks(record, every, cpu_now) : timer_ticks(record, every, source->overrun, cpu_now);
+    if (sample.ticks == 0) return;
+  }
+  sample.nanoseconds = sample.ticks * every;
+  struct unwind_registers registers = registers_of(context);
+  stack_capture_interrupted(&registers, record->has_state ? &thread_state : NULL, &stack);
+  sample.epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
+  sample.frame_count = stack.frame_count;
+  raw_syscall4(SYS_prctl, PR_GET_NAME, (long)sample.name, 0, 0);
+  sample_buffer_write(dump ? &dump_samples : &cpu_samples, &sample, stack.frames);
+}
+
+/* A late tick of a thread that has ended interrupts as well, but says nothing of the thread that has its record now. */
+static void arrived(const struct tick_source *source, ucontext_t *context) {
+  struct thread_record *record = thread_registry_at(source->value & ((1u << RECORD_BITS) - 1));
+  if (record && record->has_state && thread_has_no_system_calls()) return;
+  if (record) take_sample(source, record, context);
+  interrupted_call_restart(context);
+}
+
+void sampling_signal_from_timer(uint64_t value, int overrun, ucontext_t *context) {
+  arrived(&(struct tick_source){.value = value, .overrun = overrun}, context);
+}
+
+bool sampling_signal_counters_used(void) { return atomic_load(&counters_used); }
+
+bool sampling_signal_from_counter(int descriptor, ucontext_t *context) {
+  uint64_t value = descriptor >= 0 && descriptor < CPU_COUNTERS_MAX ? atomic_load(&counter_values[descriptor]) : 0;
+  if (!value && !atomic_load(&counters_used)) return false;
+  arrived(&(struct tick_source){.value = value, .is_counter = true}, context); /* 0: of a counter that is closed, and of no record */
+  return true;
+}

@@ -1,0 +1,27 @@
+/* A system call that our signal interrupted goes on as if nothing had been.
+ *
+ * SA_RESTART does not cover poll, epoll_wait, nanosleep, semop and their like: the kernel makes them return EINTR as soon as a handler runs.
+ * That shows in what the handler's context says: the pc is right behind a `syscall` instruction and the result is -EINTR. Its arguments
+ * are still in their registers, its number is in the code before it, so the context is changed to make the call again.
+ * The whole timeout counts again; but a CPU timer only fires while the thread runs, so the call had just begun.
+ * Where another signal of the program's is about to be delivered the EINTR is the program's own and stays; one to which a handler of the
+ * program's is just returning does not look like this (host_handlers.h).
+ */
+#ifndef SHIM_INTERRUPTED_CALL_H
+#define SHIM_INTERRUPTED_CALL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+/* Context: signal handler with all signals blocked; locks: none. */
+void interrupted_call_restart(ucontext_t *context);
+
+/* The context is right behind a system call that returned -EINTR. Context: signal handler. */
+bool interrupted_call_ended_in_eintr(const ucontext_t *context);
+
+/* How often that was done. Context: any. */
+extern _Atomic uint64_t interrupted_calls_restarted;
+
+#endif

@@ -1,0 +1,29 @@
+/* System calls that touch neither errno nor anything else of the thread's own: for signal handlers, which may run on threads that have no
+ * thread-local storage. Result: as the kernel gives it, -errno for failures. Context: any. */
+#ifndef SHIM_RAW_SYSCALL_H
+#define SHIM_RAW_SYSCALL_H
+
+#include <sys/syscall.h>
+
+static inline long raw_syscall6(long number, long a, long b, long c, long d, long e, long f) {
+#if defined(__x86_64__)
+  long result;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  __asm__ volatile("syscall" : "=a"(result) : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  return result;
+#else
+#error "raw_syscall6 is not written for this architecture yet"
+#endif
+}
+
+static inline long raw_syscall4(long number, long a, long b, long c, long d) { return raw_syscall6(number, a, b, c, d, 0, 0); }
+
+/* A short sleep while another thread is about to change a word. */
+static inline void raw_nap(void) {
+  const long timespec[2] = {0, 50 * 1000};
+  raw_syscall4(SYS_nanosleep, (long)timespec, 0, 0, 0);
+}
+
+#endif

@@ -1,0 +1,189 @@
+#include "sampling_signal.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "interposed.h"
+#include "next_functions.h"
+#include "raw_syscall.h"
+
+enum { MASK_SIZE = sizeof(uint64_t), HANDLER_STACK = 4096, KERNEL_FRAME_MIN = 2048 };
+
+static _Atomic int chosen;
+static _Atomic int32_t owner; /* the process whose view is kept here: a child of vfork has dispositions of its own, but our memory */
+static _Atomic bool host_ignores;        /* the kernel's disposition is SIG_IGN, as the host asked */
+static _Atomic uint64_t host_reads;      /* the masks of its signalfds, all together */
+static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for our handler */
+/* What the host believes: written by its threads, which see to order among themselves as they must with the real call. */
+static _Atomic(uintptr_t) host_handler; /* SIG_DFL is 0 */
+static _Atomic int host_flags;
+static _Atomic uint64_t host_mask;
+
+int sampling_signal(void) { return atomic_load_explicit(&chosen, memory_order_acquire); }
+
+/* ---- the handler ---- */
+
+/* A signal of that number which is none of our ticks: what would have happened without us happens. */
+static void host_signal(int number, siginfo_t *info, ucontext_t *context) {
+  uintptr_t handler = atomic_load(&host_handler);
+  int flags = atomic_load(&host_flags);
+  if (handler == (uintptr_t)SIG_IGN || (handler == (uintptr_t)SIG_DFL && number == SIGURG)) return;
+  if (handler == (uintptr_t)SIG_DFL) { /* ends the process, when this handler returns and unblocks it */
+    struct sigaction standard;
+    memset(&standard, 0, sizeof standard);
+    real.sigaction(number, &standard, NULL);
+    raw_syscall4(SYS_tgkill, raw_syscall4(SYS_getpid, 0, 0, 0, 0), raw_syscall4(SYS_gettid, 0, 0, 0, 0), number, 0);
+    return;
+  }
+  if (flags & SA_RESETHAND) atomic_store(&host_handler, (uintptr_t)SIG_DFL);
+  uint64_t mask;
+  memcpy(&mask, &context->uc_sigmask, sizeof mask);
+  mask |= atomic_load(&host_mask) | (flags & SA_NODEFER ? 0 : sampling_signal_bit(number));
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MASK_SIZE);
+  if (flags & SA_SIGINFO) ((void (*)(int, siginfo_t *, void *))handler)(number, info, context);
+  else ((void (*)(int))handler)(number);
+}
+
+static bool from_timer(const siginfo_t *info) {
+  return info->si_code == SI_TIMER && (uint64_t)(uintptr_t)info->si_value.sival_ptr >> 48 == SAMPLING_SIGNAL_MAGIC;
+}
+
+/* As F_SETSIG makes them: the host's own would come on a descriptor that it has told to use a signal of this number, which it does not know. */
+static bool from_counter(const siginfo_t *info) { return info->si_code >= POLL_IN && info->si_code <= POLL_HUP; }
+
+bool sampling_signal_is_ours(const siginfo_t *info) { return from_timer(info) || (from_counter(info) && sampling_signal_counters_used()); }
+
+static void handle(int number, siginfo_t *info, void *context) {
+  if (from_timer(info)) sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
+  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context)) host_signal(number, info, context);
+}
+
+static bool install(int number, struct sigaction *old) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_sigaction = handle;
+  action.sa_flags = SA_SIGINFO | SA_RESTART | (atomic_load(&tiny_altstack) ? 0 : SA_ONSTACK);
+  memset(&action.sa_mask, ~0, sizeof action.sa_mask); /* interrupted_call.c relies on it */
+  return real.sigaction && real.sigaction(number, &action, old) == 0;
+}
+
+/* ---- the choice ---- */
+
+static bool is_default(int number) {
+  struct sigaction now;
+  if (atomic_load(&host_reads) & sampling_signal_bit(number)) return false;
+  return real.sigaction && real.sigaction(number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
+}
+
+static bool try_signal(int number) {
+  struct sigaction old;
+  if (!is_default(number)) return false;
+  sampling_signal_adopt();
+  atomic_store(&chosen, number); /* first, so that the host's next sigaction is ours to answer */
+  if (install(number, &old) && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL) return true;
+  real.sigaction(number, &old, NULL);
+  atomic_store(&chosen, 0);
+  return false;
+}
+
+static const char *choose(void) {
+  if (sampling_signal()) return NULL;
+  if (next_allocator.valgrind) return "the program runs under valgrind";
+  if (try_signal(SIGURG)) return NULL;
+#ifdef SIGSTKFLT
+  if (try_signal(SIGSTKFLT)) return NULL;
+#endif
+  if (try_signal(SIGPROF)) return NULL;
+  for (int number = SIGRTMAX - 1; number > SIGRTMIN + 2; number--)
+    if (try_signal(number)) return NULL;
+  return "the program handles, or reads through signalfd, every signal that could be used";
+}
+
+const char *sampling_signal_choose(void) {
+  static _Atomic bool choosing, chosen_for_good; /* a profile and a thread dump may come at the same time */
+  if (atomic_load(&chosen_for_good)) return atomic_load(&host_ignores) ? "the program has told the kernel to ignore the signal that sampling uses" : NULL;
+  while (atomic_exchange(&choosing, true)) raw_nap();
+  const char *fault = choose();
+  if (!fault) atomic_store(&chosen_for_good, true);
+  atomic_store(&choosing, false);
+  return fault;
+}
+
+bool sampling_signal_is_harmless(void) { return sampling_signal() == SIGURG; }
+
+void sampling_signal_read_by_host(uint64_t mask) { atomic_fetch_or(&host_reads, mask); }
+
+/* ---- masks ---- */
+
+uint64_t sampling_signal_block(void) {
+  uint64_t bit = sampling_signal_bit(sampling_signal()), before = 0;
+  raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&bit, (long)&before, MASK_SIZE);
+  return before;
+}
+
+void sampling_signal_restore(uint64_t mask) { raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MASK_SIZE); }
+
+bool sampling_signal_is_blocked(void) {
+  uint64_t mask = 0;
+  raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, MASK_SIZE);
+  return mask & sampling_signal_bit(sampling_signal());
+}
+
+/* ---- the host's view ---- */
+
+static void read_host_action(struct sigaction *out) {
+  uintptr_t handler = atomic_load(&host_handler);
+  uint64_t mask = atomic_load(&host_mask);
+  memset(out, 0, sizeof *out);
+  out->sa_flags = atomic_load(&host_flags);
+  memcpy(&out->sa_mask, &mask, sizeof mask);
+  if (out->sa_flags & SA_SIGINFO) out->sa_sigaction = (void (*)(int, siginfo_t *, void *))handler;
+  else out->sa_handler = (void (*)(int))handler;
+}
+
+void sampling_signal_adopt(void) { atomic_store(&owner, (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)); }
+
+/* In a child of vfork: its own disposition, which starts as a copy of what the host believes. */
+static int act_in_vfork_child(int number, const struct sigaction *action, struct sigaction *old) {
+  struct sigaction kernel_old;
+  int result = real.sigaction(number, action, &kernel_old);
+  if (result != 0 || !old) return result;
+  if ((kernel_old.sa_flags & SA_SIGINFO) && kernel_old.sa_sigaction == handle) read_host_action(old);
+  else *old = kernel_old;
+  return 0;
+}
+
+/* What the program ignores its children must ignore too: then the kernel is told, and there are no ticks while it lasts. */
+static void follow_ignoring(int number, bool ignores) {
+  if (atomic_exchange(&host_ignores, ignores) == ignores) return;
+  struct sigaction ignoring;
+  memset(&ignoring, 0, sizeof ignoring);
+  ignoring.sa_handler = SIG_IGN;
+  if (ignores) real.sigaction(number, &ignoring, NULL);
+  else install(number, NULL);
+}
+
+int sampling_signal_host_action(const struct sigaction *action, struct sigaction *old) {
+  if (atomic_load(&owner) != (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)) return act_in_vfork_child(sampling_signal(), action, old);
+  struct sigaction before;
+  read_host_action(&before);
+  if (action) {
+    uint64_t mask;
+    memcpy(&mask, &action->sa_mask, sizeof mask);
+    atomic_store(&host_mask, mask);
+    atomic_store(&host_flags, action->sa_flags);
+    atomic_store(&host_handler, action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction : (uintptr_t)action->sa_handler);
+    follow_ignoring(sampling_signal(), action->sa_handler == SIG_IGN);
+  }
+  if (old) *old = before;
+  return 0;
+}
+
+void sampling_signal_altstack(size_t size) {
+  unsigned long frame = getauxval(AT_MINSIGSTKSZ);
+  if (size >= (frame ? frame : KERNEL_FRAME_MIN) + HANDLER_STACK || atomic_exchange(&tiny_altstack, true)) return;
+  int number = sampling_signal();
+  if (number) install(number, NULL);
+}

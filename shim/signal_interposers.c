@@ -1,0 +1,174 @@
+/* Calls by which the host would meet the signal that the agent uses (sampling_signal.h), and fork, which a tick would interrupt. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "cpu_sampling.h"
+#include "host_handlers.h"
+#include "interposed.h"
+#include "sampling_signal.h"
+#include "startup.h"
+
+#define IS_OURS(number) UNLIKELY((number) != 0 && (number) == sampling_signal())
+
+/* ENOSYS: asked for from inside the library's own start, which does not happen. */
+#define FORWARD(name, failed, arguments) \
+  ((startup_ensure() && real.name) ? real.name arguments : (errno = ENOSYS, failed))
+
+/* Of which signals' handlers the mask has got SIGURG added. */
+static _Atomic uint64_t mask_added;
+
+/* An alternate stack may have just enough room for the host's own handler: ours shall not run on top of it. SIGURG is what sampling uses as a rule. */
+static void keep_ours_off(int number, struct sigaction *action) {
+  bool add = (action->sa_flags & SA_ONSTACK) && !sigismember(&action->sa_mask, SIGURG) && number != SIGURG;
+  if (add) sigaddset(&action->sa_mask, SIGURG);
+  if (add) atomic_fetch_or(&mask_added, sampling_signal_bit(number));
+  else atomic_fetch_and(&mask_added, ~sampling_signal_bit(number));
+}
+
+/* The host's handlers go behind thunks (host_handlers.h); what it reads back is what it wrote. */
+static int forward_sigaction(real_sigaction_function next, int number, const struct sigaction *action, struct sigaction *old) {
+  if (number < 1 || number > 64) return next(number, action, old);
+  bool added_before = atomic_load(&mask_added) & sampling_signal_bit(number);
+  struct sigaction installed;
+  if (action) {
+    installed = *action;
+    installed.sa_handler = (interposed_handler)host_handler_to_install(number, (uintptr_t)action->sa_handler);
+    keep_ours_off(number, &installed);
+  }
+  int result = next(number, action ? &installed : NULL, old);
+  if (result != 0 || !old) return result;
+  old->sa_handler = (interposed_handler)host_handler_of_installed((uintptr_t)old->sa_handler);
+  if (added_before) sigdelset(&old->sa_mask, SIGURG);
+  return 0;
+}
+
+#define DEFINE_SIGACTION(name)                                                                     \
+  EXPORTED int name(int number, const struct sigaction *action, struct sigaction *old) {           \
+    if (IS_OURS(number)) return sampling_signal_host_action(action, old);                          \
+    if (startup_ensure() && real.name) return forward_sigaction(real.name, number, action, old);   \
+    errno = ENOSYS;                                                                                \
+    return -1;                                                                                     \
+  }
+
+DEFINE_SIGACTION(sigaction)
+DEFINE_SIGACTION(__sigaction)
+
+static interposed_handler simple_action(interposed_handler handler, int flags) {
+  struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;
+  sampling_signal_host_action(&action, &old);
+  return old.sa_handler;
+}
+
+#define DEFINE_SIGNAL(name, flags)                                            \
+  EXPORTED interposed_handler name(int number, interposed_handler handler) {  \
+    if (IS_OURS(number)) return simple_action(handler, flags);                \
+    interposed_handler installed = (interposed_handler)host_handler_to_install(number, (uintptr_t)handler);             \
+    return (interposed_handler)host_handler_of_installed((uintptr_t)FORWARD(name, SIG_ERR, (number, installed)));       \
+  }
+
+DEFINE_SIGNAL(signal, SA_RESTART)
+DEFINE_SIGNAL(bsd_signal, SA_RESTART)
+DEFINE_SIGNAL(ssignal, SA_RESTART)
+DEFINE_SIGNAL(sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
+DEFINE_SIGNAL(__sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
+
+EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
+  if (!IS_OURS(number)) {
+    interposed_handler installed = (interposed_handler)host_handler_to_install(number, (uintptr_t)handler);
+    return (interposed_handler)host_handler_of_installed((uintptr_t)FORWARD(sigset, SIG_ERR, (number, installed)));
+  }
+  sigset_t one, before;
+  sigemptyset(&one);
+  sigaddset(&one, number);
+  sigprocmask(handler == SIG_HOLD ? SIG_BLOCK : SIG_UNBLOCK, &one, &before);
+  struct sigaction old;
+  if (handler == SIG_HOLD) sampling_signal_host_action(NULL, &old);
+  else old.sa_handler = simple_action(handler, 0);
+  return sigismember(&before, number) ? SIG_HOLD : old.sa_handler;
+}
+
+EXPORTED int sigignore(int number) {
+  if (IS_OURS(number)) return simple_action(SIG_IGN, 0) == SIG_ERR ? -1 : 0;
+  return FORWARD(sigignore, -1, (number));
+}
+
+EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {
+  if (stack && !(stack->ss_flags & SS_DISABLE)) sampling_signal_altstack(stack->ss_size);
+  return FORWARD(sigaltstack, -1, (stack, old));
+}
+
+/* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for the host ---- */
+
+static bool waits_for_ours(const sigset_t *set) { return sampling_signal() && sigismember(set, sampling_signal()) == 1; }
+
+static bool is_tick(int number, const siginfo_t *info) {
+  return number > 0 && number == sampling_signal() && sampling_signal_is_ours(info);
+}
+
+EXPORTED int sigwaitinfo(const sigset_t *set, siginfo_t *info) {
+  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwaitinfo, -1, (set, info));
+  siginfo_t own;
+  int number;
+  do number = FORWARD(sigwaitinfo, -1, (set, info ? info : &own));
+  while (is_tick(number, info ? info : &own));
+  return number;
+}
+
+EXPORTED int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
+  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigtimedwait, -1, (set, info, timeout));
+  siginfo_t own;
+  int number;
+  do number = FORWARD(sigtimedwait, -1, (set, info ? info : &own, timeout));
+  while (is_tick(number, info ? info : &own));
+  return number;
+}
+
+EXPORTED int sigwait(const sigset_t *set, int *number) {
+  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwait, ENOSYS, (set, number));
+  siginfo_t info;
+  int result;
+  do result = FORWARD(sigwaitinfo, -1, (set, &info));
+  while (is_tick(result, &info) || (result < 0 && errno == EINTR));
+  if (result < 0) return errno;
+  *number = result;
+  return 0;
+}
+
+EXPORTED int sigpending(sigset_t *set) {
+  int result = FORWARD(sigpending, -1, (set));
+  if (result == 0 && sampling_signal()) sigdelset(set, sampling_signal());
+  return result;
+}
+
+EXPORTED int signalfd(int descriptor, const sigset_t *set, int flags) {
+  if (!sampling_signal()) {
+    uint64_t mask;
+    memcpy(&mask, set, sizeof mask);
+    sampling_signal_read_by_host(mask);
+    return FORWARD(signalfd, -1, (descriptor, set, flags));
+  }
+  sigset_t others = *set;
+  sigdelset(&others, sampling_signal());
+  return FORWARD(signalfd, -1, (descriptor, &others, flags));
+}
+
+/* ---- fork: the kernel starts it again for each signal that is pending, so none shall be ---- */
+
+#define DEFINE_FORK(name)                                     \
+  EXPORTED pid_t name(void) {                                 \
+    if (LIKELY(!sampling_signal())) return FORWARD(name, -1, ()); \
+    uint64_t mask = sampling_signal_block();                  \
+    pid_t child = FORWARD(name, -1, ());                      \
+    if (child == 0) {                                         \
+      cpu_sampling_forget();                                  \
+      sampling_signal_adopt();                                \
+    }                                                         \
+    sampling_signal_restore(mask);                            \
+    return child;                                             \
+  }
+
+DEFINE_FORK(fork)
+DEFINE_FORK(_Fork)

@@ -1,0 +1,123 @@
+/* Threads at their birth and at their end: who created them, from where; and their CPU timer while a profile runs. */
+#undef __EXCEPTIONS /* the cleanup handler by setjmp: the one with a landing pad would need an unwinder in this library */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <threads.h>
+#include <unistd.h>
+
+#include "../agent/agent.h"
+#include "cpu_sampling.h"
+#include "interposed.h"
+#include "module_registry.h"
+#include "next_functions.h"
+#include "raw_syscall.h"
+#include "stack_capture.h"
+#include "stack_table.h"
+#include "startup.h"
+#include "thread_registry.h"
+#include "thread_state.h"
+#include "threadcreate_table.h"
+
+/* ---- the new thread ---- */
+
+#define TRAMPOLINE __attribute__((noinline, section("thread_trampolines")))
+
+static struct thread_record *thread_starts(uint32_t number) {
+  struct thread_record *record = thread_registry_at(number);
+  atomic_store_explicit(&record->tid, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), memory_order_release);
+  cpu_sampling_thread_starts(number);
+  return record;
+}
+
+/* By return, pthread_exit, thrd_exit and cancellation. */
+static void thread_ends(void *argument) {
+  uint32_t number = (uint32_t)(uintptr_t)argument;
+  struct thread_record *record = thread_registry_at(number);
+  cpu_sampling_disarm(number);
+  uint32_t stack = record->creation_stack;
+  if (thread_registry_give_back(number, atomic_load_explicit(&record->life, memory_order_relaxed))) threadcreate_table_ended(stack);
+}
+
+static TRAMPOLINE void *start_posix_thread(void *argument) {
+  struct thread_record *record = thread_starts((uint32_t)(uintptr_t)argument);
+  void *(*start)(void *) = (void *(*)(void *))record->start, *result;
+  pthread_cleanup_push(thread_ends, argument);
+  result = start(record->argument);
+  pthread_cleanup_pop(1);
+  return result;
+}
+
+static TRAMPOLINE int start_c11_thread(void *argument) {
+  struct thread_record *record = thread_starts((uint32_t)(uintptr_t)argument);
+  int (*start)(void *) = (int (*)(void *))record->start, result;
+  pthread_cleanup_push(thread_ends, argument);
+  result = start(record->argument);
+  pthread_cleanup_pop(1);
+  return result;
+}
+
+/* ---- its creator ---- */
+
+/* 0: the thread is created as if we were not there. */
+static uint32_t creation_begins(const struct unwind_registers *caller, void *start, void *argument) {
+  if (!startup_is_over() || next_allocator.valgrind) return 0; /* also an agent thread's */
+  struct captured_stack stack;
+  stack_capture(caller, &stack);
+  uint32_t id = stack_table_intern(stack.frames, stack.frame_count, module_registry_epoch_of(stack.frames, stack.frame_count));
+  threadcreate_table_created(id);
+  uint32_t number = thread_registry_take(THREAD_CREATED);
+  if (!number) {
+    threadcreate_table_failed(id);
+    return 0;
+  }
+  struct thread_record *record = thread_registry_at(number);
+  record->creator = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
+  record->creation_stack = id;
+  record->start = start;
+  record->argument = argument;
+  return number;
+}
+
+static void creation_failed(uint32_t number) {
+  struct thread_record *record = thread_registry_at(number);
+  threadcreate_table_failed(record->creation_stack);
+  thread_registry_give_back(number, atomic_load_explicit(&record->life, memory_order_relaxed));
+}
+
+EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  uint32_t number = creation_begins(&caller, (void *)start, argument);
+  if (!number) return real.pthread_create ? real.pthread_create(thread, attributes, start, argument) : EAGAIN;
+  int error = real.pthread_create(thread, attributes, start_posix_thread, (void *)(uintptr_t)number);
+  if (error) creation_failed(number);
+  return error;
+}
+
+EXPORTED int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  uint32_t number = creation_begins(&caller, (void *)start, argument);
+  if (!number) return real.thrd_create ? real.thrd_create(thread, start, argument) : thrd_error;
+  int result = real.thrd_create(thread, start_c11_thread, (void *)(uintptr_t)number);
+  if (result != thrd_success) creation_failed(number);
+  return result;
+}
+
+/* ---- the first thread ---- */
+
+static void thread_exits(void) {
+  if (getpid() == (pid_t)syscall(SYS_gettid)) agent_main_thread_exits();
+}
+
+EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {
+  thread_exits();
+  real.pthread_exit(value);
+  __builtin_unreachable();
+}
+
+EXPORTED __attribute__((noreturn)) void thrd_exit(int value) {
+  thread_exits();
+  real.thrd_exit(value);
+  __builtin_unreachable();
+}

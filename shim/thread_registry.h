@@ -1,0 +1,52 @@
+/* The host's threads, as far as they were seen to be created or were found: one record a thread, reused after its end.
+ *
+ * A record is taken by the thread that creates another (thread_interposers.c) or by the agent for a thread that it found in
+ * /proc/self/task (the first thread, raw clone, threads of libc's own), and given back by the thread itself when its start routine
+ * ends, however it ends; by the agent for those that it found, and for those that vanished without a word (SYS_exit).
+ */
+#ifndef SHIM_THREAD_REGISTRY_H
+#define SHIM_THREAD_REGISTRY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum thread_origin { THREAD_CREATED, THREAD_FOUND };
+
+struct thread_record {
+  _Atomic uint64_t life;      /* raised by who takes the record and by who gives it back; odd: a thread has it */
+  _Atomic int32_t tid;        /* written by the new thread (THREAD_CREATED) or the agent; 0: not running yet */
+  _Atomic int32_t timer;      /* cpu_sampling.h: its timer's id + 1, 0: none, -1: a counter of the agent's; who exchanges it deletes the timer */
+  _Atomic uint32_t ticks;     /* samples since the timer was armed; written by the thread's handler */
+  _Atomic uint32_t free_next; /* of the free list */
+  _Atomic uint64_t expiry;    /* the thread's CPU clock when its timer last expired or first will; written by who arms, then by its handler */
+  /* Written before tid, constant for the life. */
+  enum thread_origin origin;
+  int32_t creator;            /* tid; 0: not known */
+  bool has_state;             /* it has thread-local storage of its own: one that was created, or the first thread */
+  uint32_t creation_stack;    /* stack_table.h, leaf = the caller of pthread_create; 0: not known */
+  void *start, *argument;     /* what the program passed to pthread_create or thrd_create */
+} __attribute__((aligned(64)));
+
+enum { THREAD_RECORDS_MAX = 1 << 18 };
+
+/* Records are numbered from 1. 0: none is free (counted in threads_lost). Context: any host thread; locks: none; may map memory. */
+uint32_t thread_registry_take(enum thread_origin origin);
+/* Ends the life that is meant; false: somebody else did. */
+bool thread_registry_give_back(uint32_t number, uint64_t life);
+struct thread_record *thread_registry_at(uint32_t number);
+
+/* Numbers handed out so far are 1 .. thread_registry_count(). Context: any. */
+uint32_t thread_registry_count(void);
+uint64_t thread_registry_bytes(void);
+
+/* A copy that belongs together; false: no running thread has that record. Context: agent. */
+struct thread_view {
+  uint64_t life;
+  int32_t tid, creator;
+  uint32_t creation_stack;
+  enum thread_origin origin;
+};
+bool thread_registry_read(uint32_t number, struct thread_view *out);
+
+#endif

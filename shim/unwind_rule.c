@@ -1,0 +1,70 @@
+#include "unwind_rule.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <sys/auxv.h>
+
+#include "module_registry.h"
+#include "raw_syscall.h"
+
+/* Of a program whose segments have gaps between them (-z max-page-size, lld's and Rust's layouts) the loader knows only the one with the
+ * code; the unwind tables are then in another. */
+static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *start, uintptr_t *end) {
+  const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+  for (unsigned long left = phdr ? getauxval(AT_PHNUM) : 0; left > 0; left--, phdr++) {
+    if (phdr->p_type != PT_LOAD || address - (bias + phdr->p_vaddr) >= phdr->p_memsz) continue;
+    *start = bias + phdr->p_vaddr;
+    *end = *start + phdr->p_memsz;
+    return true;
+  }
+  return false;
+}
+
+bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
+  struct dl_find_object found;
+  if (_dl_find_object((void *)pc, &found) != 0) return false;
+  module_registry_note(&found);
+  uintptr_t tables = (uintptr_t)found.dlfo_eh_frame, start = (uintptr_t)found.dlfo_map_start, end = (uintptr_t)found.dlfo_map_end;
+  if (!tables || (tables - start >= end - start && !find_program_segment(tables, found.dlfo_link_map->l_addr, &start, &end))) return false;
+  return cfi_find_rule(pc, found.dlfo_eh_frame, start, end, rule);
+}
+
+/* ---- agent against dlclose ----
+ *
+ * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. The words hold the pid: a
+ * child forked in the midst of it inherits values that mean nothing there. */
+static _Atomic int32_t borrower;   /* pid while the agent reads unwind tables */
+static _Atomic uint64_t unloading; /* pid << 32 | calls of dlclose that are under way */
+
+enum { LENDER_NAPS_MAX = 20000, BORROWER_NAPS_MAX = 4000 };
+
+static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
+
+bool unwind_rule_borrow_begin(void) {
+  int32_t pid = own_pid();
+  for (uint32_t naps = 0; naps < BORROWER_NAPS_MAX; naps++) {
+    atomic_store(&borrower, pid);
+    uint64_t calls = atomic_load(&unloading);
+    if ((int32_t)(calls >> 32) != pid || (uint32_t)calls == 0) return true;
+    atomic_store(&borrower, 0);
+    raw_nap();
+  }
+  return false;
+}
+
+void unwind_rule_borrow_end(void) { atomic_store(&borrower, 0); }
+
+void unwind_rule_unload_begin(void) {
+  int32_t pid = own_pid();
+  uint64_t calls = atomic_load(&unloading), more;
+  do more = (int32_t)(calls >> 32) == pid ? calls + 1 : (uint64_t)(uint32_t)pid << 32 | 1;
+  while (!atomic_compare_exchange_weak(&unloading, &calls, more));
+  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrower) == pid; naps++) raw_nap();
+}
+
+void unwind_rule_unload_end(void) {
+  uint64_t calls = atomic_load(&unloading);
+  while ((int32_t)(calls >> 32) == own_pid() && (uint32_t)calls && !atomic_compare_exchange_weak(&unloading, &calls, calls - 1)) {
+  }
+}

@@ -1,0 +1,25 @@
+/* From a pc to its unwind rule, through the loader's tables. */
+#ifndef SHIM_UNWIND_RULE_H
+#define SHIM_UNWIND_RULE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cfi.h"
+
+/* The rule at pc (for a return address: the address minus 1); false: no unwind information covers it. Reads the unwind tables of the
+ * loaded object: nobody may unmap that meanwhile. A host thread's own stack sees to that for itself; the agent, for the stacks of others,
+ * brackets its work with the two calls below.
+ * Context: malloc hook, signal, agent; locks: none. */
+bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
+
+/* While the agent is between these, dlclose waits before it unmaps anything (in naps, bounded by a second). Keep it short: one thread's
+ * stack. Not nested. False: a dlclose takes its time (destructors): do not read unwind tables now. Context: agent threads. */
+bool unwind_rule_borrow_begin(void) __attribute__((warn_unused_result));
+void unwind_rule_borrow_end(void);
+
+/* Round a call that may unmap modules. Context: host thread. */
+void unwind_rule_unload_begin(void);
+void unwind_rule_unload_end(void);
+
+#endif
