@@ -136,7 +136,9 @@ struct profile *heap_profile_build(const char *name, const struct heap_snapshot 
     double estimate = sampling_scale(b->size, b->rate), size = (double)b->size, factor = scaled ? estimate : 1;
     double values[4] = {change.allocs * factor, change.allocs * factor * size, change.inuse * factor, change.inuse * factor * size};
     for (int v = 0; v < 4; v++) totals[v] += scaled ? values[v] : values[v] * estimate;
-    if (!profile_builder_add(builder, b->stack, "bytes", "bytes", (int64_t)b->size, values)) break; /* finish gives NULL */
+    const struct profile_stack stack = {.id = b->stack};
+    const struct profile_label label = {.key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
+    if (!profile_builder_add(builder, &stack, &label, b->size != 0, values)) break; /* finish gives NULL */
   }
   profile = profile_builder_finish(builder);
   if (profile && !(add_loss_comments(profile) && (form == HEAP_PROFILE_SCALED || add_trailer(profile, totals, mixed)))) {

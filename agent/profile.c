@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent_memory.h"
+#include "index_table.h"
 
 enum { BLOCK_BYTES = 64 * 1024, ALIGNMENT = 16 };
 
@@ -45,6 +46,7 @@ void *profile_alloc(struct profile *profile, size_t size) {
 
 void profile_release(struct profile *profile) {
   if (!profile) return;
+  profile_release(profile->subtracted);
   if (profile->symbols) symbolizer_close(profile->symbols);
   if (profile->mappings) mappings_release(profile->mappings);
   for (struct profile_block *block = profile->blocks, *next; block; block = next) {
@@ -54,4 +56,21 @@ void profile_release(struct profile *profile) {
   agent_free(profile->samples);
   agent_free(profile->locations);
   agent_free(profile);
+}
+
+static bool text_equal(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
+
+bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (!text_equal(a[i].key, b[i].key) || !text_equal(a[i].text, b[i].text)) return false;
+    if (!a[i].text && (a[i].number != b[i].number || !text_equal(a[i].unit, b[i].unit))) return false;
+  }
+  return true;
+}
+
+uint64_t profile_labels_hash(const struct profile_label *labels, uint32_t count) {
+  uint64_t hash = count;
+  for (uint32_t i = 0; i < count; i++)
+    hash = hash_mix(hash, labels[i].text ? hash_bytes(labels[i].text, strlen(labels[i].text)) : (uint64_t)labels[i].number);
+  return hash;
 }

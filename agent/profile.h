@@ -1,4 +1,4 @@
-/* A profile between its source (heap_profile.c, later cpu, block ...) and its encoders (profile_proto.c, profile_text.c).
+/* A profile between its source (heap_profile.c, cpu_profile.c, ...) and its encoders (profile_proto.c, profile_text.c).
  * Everything hangs on agent_memory; profile_release gives it back. Context: agent threads. */
 #ifndef AGENT_PROFILE_H
 #define AGENT_PROFILE_H
@@ -10,7 +10,7 @@
 #include "mappings.h"
 #include "symbolizer.h"
 
-enum { PROFILE_MAX_VALUES = 4 };
+enum { PROFILE_MAX_VALUES = 4, PROFILE_MAX_LABELS = 4 };
 
 struct profile_value_type {
   const char *type, *unit;
@@ -44,7 +44,7 @@ struct profile {
   struct profile_value_type period_type;
   int64_t period;
   const char *default_sample_type; /* NULL: unset */
-  int64_t time_nanos, duration_nanos; /* wall clock of the (second) snapshot; 0 duration unless a delta */
+  int64_t time_nanos, duration_nanos; /* wall clock of the (second) snapshot, or of a window's start; 0 duration: a moment */
   size_t sample_count, location_count;
   struct profile_sample *samples;
   struct profile_location *locations;
@@ -54,6 +54,7 @@ struct profile {
   const char *const *comments; /* what a reader must know (losses): pprof prints them above its reports */
   const char *text_trailer;    /* lines that begin with "# ", for the end of the debug=1 form; or NULL */
   struct profile_block *blocks; /* what profile_alloc gave out */
+  struct profile *subtracted;   /* profile_delta.h: released with this one, whose samples use its names; or NULL */
 };
 
 /* An empty profile; NULL when out of memory. */
@@ -62,6 +63,10 @@ struct profile *profile_new(const char *name);
 void *profile_alloc(struct profile *profile, size_t size);
 void profile_release(struct profile *profile); /* NULL is fine */
 
+/* Of two lists of `count` labels, in the same order. */
+bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b, uint32_t count);
+uint64_t profile_labels_hash(const struct profile_label *labels, uint32_t count);
+
 /* Where encoded bytes go; false: the receiver is gone, stop. */
 struct byte_sink {
   bool (*write)(struct byte_sink *sink, const void *bytes, size_t size);
@@ -69,7 +74,8 @@ struct byte_sink {
 
 /* gzip'ed profile.proto, as Go's runtime/pprof writes it. False: out of memory or the sink gave up. */
 bool profile_encode_proto(const struct profile *profile, struct byte_sink *sink);
-/* The debug=1 text of wire.md, ending with the memory map. */
+/* The debug=1 text of Go's runtime/pprof, ending with the memory map: the heap form for a profile of four values, the form of counts
+ * (goroutine, threadcreate) for a profile of one. */
 bool profile_encode_text(const struct profile *profile, struct byte_sink *sink);
 
 #endif

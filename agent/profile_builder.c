@@ -17,10 +17,13 @@ struct stack_entry { /* one list of locations; stacks that differ in their epoch
   uint32_t *locations;
 };
 
+struct label_set { /* samples with the same labels share it */
+  uint32_t count;
+  struct profile_label *labels;
+};
+
 struct sample_entry {
-  uint32_t stack; /* index of stack_entry */
-  const char *key, *unit;
-  int64_t number;
+  uint32_t stack, label_set; /* indexes */
   double values[PROFILE_MAX_VALUES];
 };
 
@@ -38,8 +41,8 @@ struct profile_builder {
   struct profile *profile;
   bool failed;
   uint32_t value_count;
-  struct growing frames, stacks, ids, samples, locations;
-  struct index_table frame_index, location_index, stack_index, id_index, sample_index;
+  struct growing frames, stacks, ids, label_sets, samples, locations;
+  struct index_table frame_index, location_index, stack_index, id_index, label_index, sample_index;
 };
 
 static void *append(struct growing *array, size_t item_size) {
@@ -60,6 +63,8 @@ static const char *marker_text(uint64_t frame) {
     case STACK_TRUNCATED_DEPTH: return "[truncated: deeper than 128 frames]";
     case STACK_TRUNCATED_NO_UNWIND: return "[truncated: no unwind information]";
     case STACK_TRUNCATED_MEMORY: return "[truncated: stack memory cannot be read]";
+    case STACK_NOT_READ: return "[thread not read: it did not answer or its memory cannot be read]";
+    case STACK_NOT_KEPT: return "[stack not kept: the table of stacks is full]";
     default: return "[truncated]";
   }
 }
@@ -173,78 +178,119 @@ static uint32_t epoch_of_frame(const struct profile_builder *builder, const stru
   return now && now->kind == MAPPING_ANONYMOUS ? UINT32_MAX : stack->epoch;
 }
 
-/* False: out of memory. *out is INDEX_TABLE_NONE when there is no such stack. */
-static bool stack_of(struct profile_builder *builder, uint32_t id, uint32_t *out) {
-  *out = INDEX_TABLE_NONE;
-  struct id_key id_key = {builder->ids.items, id};
-  uint64_t id_hash = hash_mix(id, 0);
-  uint32_t known = index_table_find(&builder->id_index, id_hash, id_equal, &id_key);
-  if (known != INDEX_TABLE_NONE) {
-    *out = id_key.items[known].stack;
-    return true;
-  }
-  struct stack_view view;
+/* The stack_entry of these frames; INDEX_TABLE_NONE: out of memory. */
+static uint32_t stack_of_frames(struct profile_builder *builder, const struct stack_view *view) {
   uint32_t locations[STACK_MAX_FRAMES + 1];
-  if (!stack_table_read(id, &view) || view.frame_count == 0) return true;
-  if (view.frame_count > STACK_MAX_FRAMES + 1) view.frame_count = STACK_MAX_FRAMES + 1;
-  for (uint32_t i = 0; i < view.frame_count; i++) {
-    locations[i] = cached_location_of(builder, view.frames[i], epoch_of_frame(builder, &view, i));
-    if (locations[i] == INDEX_TABLE_NONE) return false;
+  for (uint32_t i = 0; i < view->frame_count; i++) {
+    locations[i] = cached_location_of(builder, view->frames[i], epoch_of_frame(builder, view, i));
+    if (locations[i] == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
   }
-
-  struct stack_key key = {builder->stacks.items, locations, view.frame_count};
-  size_t size = view.frame_count * sizeof *locations;
+  struct stack_key key = {builder->stacks.items, locations, view->frame_count};
+  size_t size = view->frame_count * sizeof *locations;
   uint64_t hash = hash_bytes(locations, size);
-  uint32_t stack = index_table_find(&builder->stack_index, hash, stack_equal, &key);
-  if (stack == INDEX_TABLE_NONE) {
-    stack = builder->stacks.count;
-    struct stack_entry *entry = append(&builder->stacks, sizeof *entry);
-    if (!entry || !(entry->locations = profile_alloc(builder->profile, size))) return false;
-    entry->count = view.frame_count;
-    memcpy(entry->locations, locations, size);
-    if (!index_table_add(&builder->stack_index, hash, stack)) return false;
+  uint32_t found = index_table_find(&builder->stack_index, hash, stack_equal, &key), position = builder->stacks.count;
+  if (found != INDEX_TABLE_NONE) return found;
+  struct stack_entry *entry = append(&builder->stacks, sizeof *entry);
+  if (!entry || !(entry->locations = profile_alloc(builder->profile, size))) return INDEX_TABLE_NONE;
+  entry->count = view->frame_count;
+  memcpy(entry->locations, locations, size);
+  return index_table_add(&builder->stack_index, hash, position) ? position : INDEX_TABLE_NONE;
+}
+
+/* False: out of memory. *out is INDEX_TABLE_NONE when there is no such stack. */
+static bool stack_of(struct profile_builder *builder, const struct profile_stack *stack, uint32_t *out) {
+  *out = INDEX_TABLE_NONE;
+  struct stack_view view = {stack->frame_count, stack->epoch, stack->frames};
+  struct id_key id_key = {builder->ids.items, stack->id};
+  uint64_t id_hash = hash_mix(stack->id, 0);
+  if (!stack->frames) {
+    uint32_t known = index_table_find(&builder->id_index, id_hash, id_equal, &id_key);
+    if (known != INDEX_TABLE_NONE) {
+      *out = id_key.items[known].stack;
+      return true;
+    }
+    if (!stack_table_read(stack->id, &view)) return true;
   }
+  if (view.frame_count == 0) return true;
+  if (view.frame_count > STACK_MAX_FRAMES + 1) view.frame_count = STACK_MAX_FRAMES + 1;
+  *out = stack_of_frames(builder, &view);
+  if (*out == INDEX_TABLE_NONE) return false;
+  if (stack->frames) return true;
   uint32_t position = builder->ids.count;
   struct id_entry *entry = append(&builder->ids, sizeof *entry);
   if (!entry || !index_table_add(&builder->id_index, id_hash, position)) return false;
-  *entry = (struct id_entry){id, stack};
-  *out = stack;
+  *entry = (struct id_entry){stack->id, *out};
   return true;
+}
+
+struct label_key {
+  const struct label_set *items;
+  const struct profile_label *labels;
+  uint32_t count;
+};
+
+static bool label_set_equal(const void *context, uint32_t position) {
+  const struct label_key *key = context;
+  const struct label_set *set = &key->items[position];
+  return set->count == key->count && profile_labels_equal(set->labels, key->labels, key->count);
+}
+
+/* INDEX_TABLE_NONE: out of memory. */
+static uint32_t label_set_of(struct profile_builder *builder, const struct profile_label *labels, uint32_t count) {
+  if (count > PROFILE_MAX_LABELS) count = PROFILE_MAX_LABELS;
+  uint64_t hash = profile_labels_hash(labels, count);
+  struct label_key key = {builder->label_sets.items, labels, count};
+  uint32_t found = index_table_find(&builder->label_index, hash, label_set_equal, &key), position = builder->label_sets.count;
+  if (found != INDEX_TABLE_NONE) return found;
+  struct label_set *set = append(&builder->label_sets, sizeof *set);
+  if (!set || !(set->labels = profile_alloc(builder->profile, count * sizeof *labels))) return INDEX_TABLE_NONE;
+  for (; set->count < count; set->count++) {
+    struct profile_label *label = &set->labels[set->count];
+    *label = labels[set->count];
+    if (!label->text) continue;
+    size_t size = strlen(label->text) + 1;
+    char *text = profile_alloc(builder->profile, size);
+    if (!text) return INDEX_TABLE_NONE;
+    label->text = memcpy(text, label->text, size);
+  }
+  return index_table_add(&builder->label_index, hash, position) ? position : INDEX_TABLE_NONE;
 }
 
 struct sample_key {
   const struct sample_entry *items;
-  uint32_t stack;
-  int64_t number;
+  uint32_t stack, label_set;
 };
 
 static bool sample_equal(const void *context, uint32_t position) {
   const struct sample_key *key = context;
-  return key->items[position].stack == key->stack && key->items[position].number == key->number;
+  return key->items[position].stack == key->stack && key->items[position].label_set == key->label_set;
 }
 
-bool profile_builder_add(struct profile_builder *builder, uint32_t stack_id, const char *number_key, const char *unit, int64_t number,
-                         const double *values) {
-  uint32_t stack;
-  if (builder->failed || !stack_of(builder, stack_id, &stack)) {
+/* NULL: out of memory. */
+static struct sample_entry *sample_of(struct profile_builder *builder, uint32_t stack, uint32_t label_set) {
+  struct sample_key key = {builder->samples.items, stack, label_set};
+  uint64_t hash = hash_mix(stack, label_set);
+  uint32_t found = index_table_find(&builder->sample_index, hash, sample_equal, &key), position = builder->samples.count;
+  if (found != INDEX_TABLE_NONE) return (struct sample_entry *)builder->samples.items + found;
+  struct sample_entry *sample = append(&builder->samples, sizeof *sample);
+  if (!sample || !index_table_add(&builder->sample_index, hash, position)) return NULL;
+  sample->stack = stack;
+  sample->label_set = label_set;
+  return sample;
+}
+
+bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack, const struct profile_label *labels,
+                         uint32_t label_count, const double *values) {
+  uint32_t stack_index = INDEX_TABLE_NONE, label_set = INDEX_TABLE_NONE;
+  struct sample_entry *sample = NULL;
+  if (!builder->failed && stack_of(builder, stack, &stack_index)) {
+    if (stack_index == INDEX_TABLE_NONE) return true;
+    label_set = label_set_of(builder, labels, label_count);
+    if (label_set != INDEX_TABLE_NONE) sample = sample_of(builder, stack_index, label_set);
+  }
+  if (!sample) {
     builder->failed = true;
     return false;
-  }
-  if (stack == INDEX_TABLE_NONE) return true;
-  struct sample_key key = {builder->samples.items, stack, number};
-  uint64_t hash = hash_mix(stack, (uint64_t)number);
-  uint32_t position = index_table_find(&builder->sample_index, hash, sample_equal, &key);
-  struct sample_entry *sample;
-  if (position != INDEX_TABLE_NONE) {
-    sample = (struct sample_entry *)builder->samples.items + position;
-  } else {
-    position = builder->samples.count;
-    sample = append(&builder->samples, sizeof *sample);
-    if (!sample || !index_table_add(&builder->sample_index, hash, position)) {
-      builder->failed = true;
-      return false;
-    }
-    *sample = (struct sample_entry){.stack = stack, .key = number_key, .unit = unit, .number = number};
   }
   for (uint32_t i = 0; i < builder->value_count; i++) sample->values[i] += values[i];
   return true;
@@ -254,6 +300,7 @@ bool profile_builder_add(struct profile_builder *builder, uint32_t stack_id, con
 static bool emit_samples(struct profile_builder *builder) {
   struct profile *profile = builder->profile;
   const struct stack_entry *stacks = builder->stacks.items;
+  const struct label_set *label_sets = builder->label_sets.items;
   profile->samples = agent_calloc(builder->samples.count + 1, sizeof *profile->samples);
   if (!profile->samples) return false;
   for (uint32_t i = 0; i < builder->samples.count; i++) {
@@ -267,13 +314,8 @@ static bool emit_samples(struct profile_builder *builder) {
     if (zero) continue;
     sample->location_count = stacks[entry->stack].count;
     sample->locations = stacks[entry->stack].locations;
-    if (entry->number != 0) {
-      struct profile_label *label = profile_alloc(profile, sizeof *label);
-      if (!label) return false;
-      *label = (struct profile_label){.key = entry->key, .number = entry->number, .unit = entry->unit};
-      sample->labels = label;
-      sample->label_count = 1;
-    }
+    sample->labels = label_sets[entry->label_set].labels;
+    sample->label_count = label_sets[entry->label_set].count;
     profile->sample_count++;
   }
   return true;
@@ -290,11 +332,12 @@ struct profile *profile_builder_finish(struct profile_builder *builder) {
     }
   }
   struct index_table *tables[] = {&builder->frame_index, &builder->location_index, &builder->stack_index, &builder->id_index,
-                                  &builder->sample_index};
+                                  &builder->label_index, &builder->sample_index};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) index_table_release(tables[i]);
   agent_free(builder->frames.items);
   agent_free(builder->stacks.items);
   agent_free(builder->ids.items);
+  agent_free(builder->label_sets.items);
   agent_free(builder->samples.items);
   agent_free(builder);
   return profile;

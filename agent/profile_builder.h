@@ -1,5 +1,5 @@
 /* From stacks of stack_table.h to a struct profile: frames become locations (one per mapping and address, resolved once), samples with
- * the same locations and the same numeric label become one. Every step is a hash look-up.
+ * the same locations and the same labels become one. Every step is a hash look-up.
  * Context: agent threads; locks: none (one owner).
  */
 #ifndef AGENT_PROFILE_BUILDER_H
@@ -18,10 +18,18 @@ struct profile_builder *profile_builder_open(const char *name, uint32_t value_co
 /* To fill in types, period, times and comments. */
 struct profile *profile_builder_profile(struct profile_builder *builder);
 
-/* Adds values to the sample of this stack; number != 0 gives it the numeric label number_key (in unit). The strings must outlive the
- * profile. False: out of memory; the builder can then only be finished with NULL. An id that is in no table is ignored. */
-bool profile_builder_add(struct profile_builder *builder, uint32_t stack, const char *number_key, const char *unit, int64_t number,
-                         const double *values);
+/* A stack: an id of stack_table.h (frames NULL), or its frames as they would stand there. */
+struct profile_stack {
+  uint32_t id;
+  uint32_t frame_count, epoch;
+  const uint64_t *frames;
+};
+
+/* Adds values to the sample of this stack and these labels (at most PROFILE_MAX_LABELS; keys and units must outlive the profile, texts
+ * are copied). A stack without frames, or an id that is in no table, is ignored. False: out of memory; the builder can then only be
+ * finished with NULL. */
+bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack, const struct profile_label *labels,
+                         uint32_t label_count, const double *values);
 
 /* Rounds the values (sampling_round), drops samples whose values are all 0, and ends the builder. NULL when out of memory. */
 struct profile *profile_builder_finish(struct profile_builder *builder);

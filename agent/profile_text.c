@@ -10,6 +10,7 @@
 
 #include "agent_memory.h"
 #include "profile.h"
+#include "string_table.h"
 #include "text_sink.h"
 
 enum { TAB_WIDTH = 8, PADDING = 1, HEAP_INUSE_BYTES = 3 };
@@ -122,20 +123,32 @@ static void write_addresses(struct text_sink *text, const struct profile *profil
   text_sink_text(text, "\n");
 }
 
-/* ---- order: by in-use bytes, falling; equal ones stay as they were ----------------------------------------------------------- */
+/* ---- order of the records; equal ones stay as they were --------------------------------------------------------------------- */
 
-static void merge_sort(uint32_t *order, uint32_t *scratch, size_t count, const struct profile_sample *samples, int value) {
+/* Whether sample b belongs above sample a, which stands above it now. */
+typedef bool (*order_rule)(const void *context, uint32_t a, uint32_t b);
+
+static void merge_sort(uint32_t *order, uint32_t *scratch, size_t count, order_rule swapped, const void *context) {
   for (size_t width = 1; width < count; width *= 2) {
     for (size_t start = 0; start < count; start += 2 * width) {
       size_t a = start, a_end = start + width < count ? start + width : count, b = a_end;
       size_t b_end = start + 2 * width < count ? start + 2 * width : count;
       for (size_t to = start; to < b_end; to++) {
-        bool from_b = a == a_end || (b < b_end && samples[order[b]].values[value] > samples[order[a]].values[value]);
+        bool from_b = a == a_end || (b < b_end && swapped(context, order[a], order[b]));
         scratch[to] = order[from_b ? b++ : a++];
       }
     }
     memcpy(order, scratch, count * sizeof *order);
   }
+}
+
+/* agent_malloc'ed; NULL: out of memory. */
+static uint32_t *sorted_samples(const struct profile *profile, order_rule swapped, const void *context) {
+  size_t count = profile->sample_count;
+  uint32_t *order = agent_malloc((2 * count + 1) * sizeof *order);
+  for (size_t i = 0; order && i < count; i++) order[i] = (uint32_t)i;
+  if (order) merge_sort(order, order + count, count, swapped, context);
+  return order;
 }
 
 /* ---- the memory map --------------------------------------------------------------------------------------------------------- */
@@ -185,15 +198,17 @@ static void write_heap_header(struct text_sink *text, const struct profile *prof
                    totals[0], totals[1], 2 * (uint64_t)profile->period);
 }
 
+static bool more_in_use(const void *context, uint32_t a, uint32_t b) {
+  const struct profile *profile = context;
+  return profile->samples[b].values[HEAP_INUSE_BYTES] > profile->samples[a].values[HEAP_INUSE_BYTES];
+}
+
 static bool write_heap(struct text_sink *text, const struct profile *profile, struct frame_writer *frames) {
-  size_t count = profile->sample_count;
-  uint32_t *order = agent_malloc((2 * count + 1) * sizeof *order);
+  uint32_t *order = sorted_samples(profile, more_in_use, profile);
   if (!order) return false;
-  for (size_t i = 0; i < count; i++) order[i] = (uint32_t)i;
-  merge_sort(order, order + count, count, profile->samples, HEAP_INUSE_BYTES);
   write_heap_header(text, profile);
   bool ok = true;
-  for (size_t i = 0; i < count && ok && !text->failed; i++) {
+  for (size_t i = 0; i < profile->sample_count && ok && !text->failed; i++) {
     const struct profile_sample *sample = &profile->samples[order[i]];
     text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", sample->values[2], sample->values[3],
                      sample->values[0], sample->values[1]);
@@ -201,6 +216,106 @@ static bool write_heap(struct text_sink *text, const struct profile *profile, st
     ok = write_frames(frames, profile, sample);
   }
   agent_free(order);
+  return ok;
+}
+
+/* ---- goroutine and threadcreate: one value a sample, and labels -------------------------------------------------------------- */
+
+enum { LABEL_TEXT = 400 }; /* all labels of a sample: some names of at most 16 characters, some numbers */
+
+struct counted {
+  const struct profile *profile;
+  char (*labels)[LABEL_TEXT]; /* as they are printed, "" for none; a part of the order too */
+};
+
+struct label_writer {
+  char *at, *end; /* end: one byte for the NUL lies behind it */
+};
+
+static void put(struct label_writer *writer, const char *text) {
+  while (*text && writer->at < writer->end) *writer->at++ = *text++;
+  *writer->at = 0;
+}
+
+static void put_quoted(struct label_writer *writer, const char *text) { /* Go's %q, for UTF-8 that is all printable */
+  put(writer, "\"");
+  for (const char *c = text; *c;) {
+    size_t length = utf8_sequence(c);
+    char piece[8] = {0};
+    if (*c == '"' || *c == '\\') snprintf(piece, sizeof piece, "\\%c", *c);
+    else if (*c >= '\a' && *c <= '\r') snprintf(piece, sizeof piece, "\\%c", "abtnvfr"[*c - '\a']);
+    else if (length == 0 || (unsigned char)*c < ' ' || *c == 0x7f) snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)*c);
+    else memcpy(piece, c, length);
+    put(writer, piece);
+    c += length ? length : 1;
+  }
+  put(writer, "\"");
+}
+
+static void render_labels(char *out, const struct profile_sample *sample) {
+  struct label_writer writer = {out, out + LABEL_TEXT - 1};
+  const struct profile_label *sorted[PROFILE_MAX_LABELS];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < sample->label_count && count < PROFILE_MAX_LABELS; i++) {
+    uint32_t at = count++;
+    for (; at > 0 && strcmp(sample->labels[i].key, sorted[at - 1]->key) < 0; at--) sorted[at] = sorted[at - 1];
+    sorted[at] = &sample->labels[i];
+  }
+  *out = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    char number[24];
+    snprintf(number, sizeof number, "%" PRId64, sorted[i]->number);
+    put(&writer, i == 0 ? "{" : ", ");
+    put_quoted(&writer, sorted[i]->key);
+    put(&writer, ":");
+    put_quoted(&writer, sorted[i]->text ? sorted[i]->text : number);
+  }
+  if (count > 0) put(&writer, "}");
+}
+
+/* By count, falling, then by the text of the addresses and labels, as Go. */
+static bool count_swapped(const void *context, uint32_t a, uint32_t b) {
+  const struct counted *counted = context;
+  const struct profile_location *locations = counted->profile->locations;
+  const struct profile_sample *above = &counted->profile->samples[a], *below = &counted->profile->samples[b];
+  if (above->values[0] != below->values[0]) return below->values[0] > above->values[0];
+  for (uint32_t i = 0; i < above->location_count && i < below->location_count; i++) {
+    uint64_t x = locations[above->locations[i]].address + 1, y = locations[below->locations[i]].address + 1;
+    if (x == y) continue;
+    char x_text[24], y_text[24];
+    snprintf(x_text, sizeof x_text, "%" PRIx64, x);
+    snprintf(y_text, sizeof y_text, "%" PRIx64, y);
+    return strcmp(x_text, y_text) > 0;
+  }
+  if (above->location_count != below->location_count) return above->location_count > below->location_count;
+  return strcmp(counted->labels[a], counted->labels[b]) > 0;
+}
+
+static void write_count_record(struct text_sink *text, const struct profile *profile, const struct profile_sample *sample,
+                               const char *labels) {
+  text_sink_format(text, "%" PRId64 " @", sample->values[0]);
+  write_addresses(text, profile, sample);
+  if (!*labels) return;
+  text_sink_text(text, "# labels: ");
+  text_sink_text(text, labels);
+  text_sink_text(text, "\n");
+}
+
+static bool write_counts(struct text_sink *text, const struct profile *profile, struct frame_writer *frames) {
+  struct counted counted = {profile, agent_malloc((profile->sample_count + 1) * LABEL_TEXT)};
+  for (size_t i = 0; counted.labels && i < profile->sample_count; i++) render_labels(counted.labels[i], &profile->samples[i]);
+  uint32_t *order = counted.labels ? sorted_samples(profile, count_swapped, &counted) : NULL;
+  bool ok = order;
+  int64_t total = 0;
+  for (size_t i = 0; i < profile->sample_count; i++)
+    if (__builtin_add_overflow(total, profile->samples[i].values[0], &total)) total = INT64_MAX;
+  text_sink_format(text, "%s profile: total %" PRId64 "\n", profile->name, total);
+  for (size_t i = 0; ok && i < profile->sample_count && !text->failed; i++) {
+    write_count_record(text, profile, &profile->samples[order[i]], counted.labels[order[i]]);
+    ok = write_frames(frames, profile, &profile->samples[order[i]]);
+  }
+  agent_free(order);
+  agent_free(counted.labels);
   return ok;
 }
 
@@ -212,9 +327,9 @@ bool profile_encode_text(const struct profile *profile, struct byte_sink *sink) 
   if (text && measure) {
     text_sink_start(text, sink);
     text_sink_start(measure, &nothing);
-    ok = write_heap(text, profile, &frames);
+    ok = (profile->value_count == 1 ? write_counts : write_heap)(text, profile, &frames);
     if (ok) {
-      text_sink_text(text, "\n");
+      if (profile->value_count != 1) text_sink_text(text, "\n");
       if (profile->text_trailer) text_sink_text(text, profile->text_trailer);
       write_memory_map(text, profile);
       ok = text_sink_end(text);

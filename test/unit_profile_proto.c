@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile_delta.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
 /* deps: protobuf */
 /* flags: -lm */
 /* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.
@@ -11,6 +11,8 @@
 #include <zlib.h>
 
 #include "../agent/heap_profile.h"
+#include "../agent/profile_builder.h"
+#include "../agent/profile_delta.h"
 #include "../shim/config.h"
 #include "../shim/counters.h"
 #include "fixture_profile.h"
@@ -145,6 +147,143 @@ static void test_losses_are_comments(void) {
   fixture_release();
 }
 
+/* ---- stacks that are in no table, labels, deltas ---- */
+
+enum { MAKE = 0x401210, MAIN = 0x401010, FOO = 0x7f0000001020, JITTED = 0x7f2000001011 };
+static const uint64_t made[] = {MAKE, MAIN}, worked[] = {FOO, MAIN}, jitted[] = {JITTED, 2}, nothing_read[] = {STACK_NOT_READ};
+
+static struct profile_stack frames_of(const uint64_t *frames, uint32_t count) {
+  return (struct profile_stack){.frame_count = count, .epoch = 1, .frames = frames};
+}
+
+static bool add(struct profile_builder *builder, struct profile_stack stack, const char *name, int64_t tid, double value) {
+  const struct profile_label labels[] = {{.key = "thread_name", .text = name}, {.key = "tid", .number = tid, .unit = "number"}};
+  return profile_builder_add(builder, &stack, name ? labels : labels + 1, (name != NULL) + (tid != 0), &value);
+}
+
+/* Counts: one sample a line of the array, ended by one without frames. */
+struct counted_stack {
+  const uint64_t *frames;
+  uint32_t frame_count;
+  const char *name;
+  int64_t tid;
+  double value;
+};
+
+static struct profile *build_counts(const struct counted_stack *stacks, int64_t time_nanos) {
+  struct profile_builder *builder = profile_builder_open("goroutine", 1);
+  if (!builder) return NULL;
+  struct profile *profile = profile_builder_profile(builder);
+  profile->value_types[0] = profile->period_type = (struct profile_value_type){"goroutine", "count"};
+  profile->period = 1;
+  profile->time_nanos = time_nanos;
+  for (; stacks->frames; stacks++) {
+    char name[16] = ""; /* only as long as the call: texts are copied */
+    if (stacks->name) snprintf(name, sizeof name, "%s", stacks->name);
+    if (!add(builder, frames_of(stacks->frames, stacks->frame_count), stacks->name ? name : NULL, stacks->tid, stacks->value)) break;
+    memset(name, 'x', sizeof name);
+  }
+  return profile_builder_finish(builder);
+}
+
+static parsed_profile *encode(struct profile *profile) {
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  CHECK(profile && profile_encode_proto(profile, &sink.base));
+  profile_release(profile);
+  parsed_profile *parsed = parse(&sink);
+  memory_sink_release(&sink);
+  return parsed;
+}
+
+/* The value of the one sample with this leaf (its address; a marker: 0), name ("": none) and tid (0: none); INT64_MIN when there is none. */
+static int64_t count_of(const parsed_profile *p, uint64_t leaf, const char *name, int64_t tid) {
+  int64_t found = INT64_MIN;
+  for (size_t i = 0; i < p->n_sample; i++) {
+    const Perftools__Profiles__Sample *sample = p->sample[i];
+    const char *thread_name = "";
+    int64_t number = 0;
+    for (size_t l = 0; l < sample->n_label; l++) {
+      const Perftools__Profiles__Label *label = sample->label[l];
+      bool numeric = strcmp(p->string_table[label->key], "tid") == 0;
+      CHECK(numeric ? label->str == 0 && strcmp(p->string_table[label->num_unit], "number") == 0
+                    : strcmp(p->string_table[label->key], "thread_name") == 0 && label->num == 0 && label->num_unit == 0);
+      if (numeric) number = label->num;
+      else thread_name = p->string_table[label->str];
+    }
+    if (p->location[sample->location_id[0] - 1]->address != leaf || strcmp(thread_name, name) != 0 || number != tid) continue;
+    CHECK(found == INT64_MIN);
+    found = sample->value[0];
+  }
+  return found;
+}
+
+static void test_frames_and_labels(void) {
+  static const struct counted_stack stacks[] = {
+      {made, 2, "worker", 7, 1},  {made, 2, "worker", 7, 2}, {made, 2, "worker", 8, 4}, {made, 2, "other", 7, 8},  {made, 2, NULL, 7, 16},
+      {made, 2, NULL, 0, 32},     {made, 2, "7", 0, 64},     {jitted, 2, "a", 0, 1},    {nothing_read, 1, "a", 0, 1}, {worked, 2, "a", 0, 0},
+      {worked, 2, "b", 0, 0.5}, {0}};
+  fixture_small(1, false);
+  parsed_profile *p = encode(build_counts(stacks, 5));
+  CHECK(p->n_sample == 9);
+  CHECK(count_of(p, MAKE - 1, "worker", 7) == 3 && count_of(p, MAKE - 1, "worker", 8) == 4 && count_of(p, MAKE - 1, "other", 7) == 8);
+  CHECK(count_of(p, MAKE - 1, "", 7) == 16 && count_of(p, MAKE - 1, "", 0) == 32 && count_of(p, MAKE - 1, "7", 0) == 64);
+  CHECK(count_of(p, JITTED - 1, "a", 0) == 1 && count_of(p, 0, "a", 0) == 1 && count_of(p, FOO - 1, "b", 0) == 1);
+  CHECK(p->n_sample_type == 1 && strcmp(p->string_table[p->sample_type[0]->type], "goroutine") == 0 && p->period == 1 && p->time_nanos == 5);
+  perftools__profiles__profile__free_unpacked(p, NULL);
+  /* The same stack by its id and by its frames. */
+  struct profile_builder *builder = profile_builder_open("goroutine", 1);
+  profile_builder_profile(builder)->value_types[0] = (struct profile_value_type){"goroutine", "count"};
+  CHECK(add(builder, (struct profile_stack){.id = 2}, NULL, 0, 1));
+  CHECK(add(builder, frames_of(worked, 2), NULL, 0, 2) && add(builder, (struct profile_stack){.id = 2}, NULL, 0, 4));
+  CHECK(add(builder, (struct profile_stack){.id = 99}, NULL, 0, 8) && add(builder, frames_of(worked, 0), NULL, 0, 16)); /* ignored */
+  struct profile *profile = profile_builder_finish(builder);
+  CHECK(profile && profile->sample_count == 1 && profile->samples[0].values[0] == 7);
+  profile_release(profile);
+  fixture_release();
+}
+
+static const struct counted_stack at_first[] = {{made, 2, "stays", 0, 3}, {made, 2, "shrinks", 0, 5}, {worked, 2, "goes", 0, 2},
+                                                {jitted, 2, "goes", 9, 1}, {nothing_read, 1, NULL, 0, 1}, {0}};
+static const struct counted_stack then[] = {{worked, 2, "comes", 0, 4}, {made, 2, "shrinks", 0, 1}, {made, 2, "stays", 0, 3},
+                                            {nothing_read, 1, NULL, 0, 2}, {0}};
+
+static void test_subtraction(void) {
+  fixture_small(1, false);
+  struct profile *before = build_counts(at_first, 1000), *now = build_counts(then, 5000);
+  CHECK(before && now && profile_subtract(now, before));
+  CHECK(now->duration_nanos == 4000 && now->time_nanos == 5000);
+  parsed_profile *p = encode(now);
+  CHECK(p->n_sample == 5);
+  CHECK(count_of(p, FOO - 1, "comes", 0) == 4 && count_of(p, MAKE - 1, "shrinks", 0) == -4 && count_of(p, 0, "", 0) == 1);
+  CHECK(count_of(p, FOO - 1, "goes", 0) == -2 && count_of(p, JITTED - 1, "goes", 9) == -1);
+  for (size_t i = 0; i < p->n_location; i++) /* what went is still named, and is where it was */
+    if (p->location[i]->address == JITTED - 1) CHECK(p->location[i]->n_line == 1 && p->location[i]->mapping_id == 5);
+  perftools__profiles__profile__free_unpacked(p, NULL);
+  before = build_counts(at_first, 1000);
+  now = build_counts(at_first, 2000);
+  CHECK(profile_subtract(now, before) && now->sample_count == 0);
+  profile_release(now);
+  CHECK(stub.sessions == 0);
+  fixture_release();
+}
+
+static void test_subtraction_without_memory(void) {
+  fixture_small(1, false);
+  bool done = false;
+  for (int64_t n = 0; !done && n < 1000; n++) {
+    agent_memory_fail_after = n;
+    struct profile *before = build_counts(at_first, 1000), *now = before ? build_counts(then, 5000) : NULL;
+    if (!now) profile_release(before);
+    done = now && profile_subtract(now, before);
+    agent_memory_fail_after = INT64_MAX;
+    profile_release(now);
+    CHECK(stub.sessions == 0);
+  }
+  CHECK(done);
+  fixture_release();
+}
+
 /* Every allocation fails in turn, then the receiver gives up at every size: false, no leak (the sanitizer looks), no crash. */
 static void test_failures(void) {
   fixture_small(524288, true);
@@ -256,6 +395,9 @@ int main(int argc, char **argv) {
   test_small(1);
   test_delta();
   test_losses_are_comments();
+  test_frames_and_labels();
+  test_subtraction();
+  test_subtraction_without_memory();
   test_failures();
   test_many();
   return failures != 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../agent/heap_profile.h"
+#include "../agent/profile_builder.h"
 #include "../shim/config.h"
 #include "../shim/counters.h"
 #include "fixture_profile.h"
@@ -144,10 +145,80 @@ static void test_losses(void) {
   fixture_release();
 }
 
+/* ---- counts ---- */
+
+static char *text_of_counts(bool empty) {
+  static const uint64_t making[] = {0x401210, 0x401110, 0x401010}, working[] = {0x7f0000001020, 0x401010}, not_read[] = {4}, low[] = {0x9000, 0x401010};
+  static const struct {
+    const uint64_t *frames;
+    uint32_t frame_count;
+    const char *name;
+    int64_t tid;
+    double value;
+  } stacks[] = {{working, 2, "b", 0, 1},     {making, 3, "z", 0, 3},  {making, 3, "a\"\\\n\xff" "\xc3\xa9", 12, 3}, {making, 3, NULL, 0, 3}, {working, 2, "a", 0, 1},
+                {not_read, 1, "idle", 0, 7}, {making, 2, "z", 0, 3},  {low, 2, NULL, 0, 1}};
+  struct profile_builder *builder = profile_builder_open("threadcreate", 1);
+  if (!builder) abort();
+  for (size_t i = 0; i < sizeof stacks / sizeof *stacks && !empty; i++) {
+    const struct profile_stack stack = {.frame_count = stacks[i].frame_count, .epoch = 1, .frames = stacks[i].frames};
+    const struct profile_label labels[] = {{.key = "thread_name", .text = stacks[i].name}, {.key = "n", .number = stacks[i].tid}};
+    if (!profile_builder_add(builder, &stack, labels, stacks[i].name ? 1 + (stacks[i].tid != 0) : 0, &stacks[i].value)) abort();
+  }
+  struct profile *profile = profile_builder_finish(builder);
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  if (!profile || !profile_encode_text(profile, &sink.base)) abort();
+  profile_release(profile);
+  return sink.bytes;
+}
+
+#define MAKING_LINES                                  \
+  "#\t0x40120f\tns::make<int>(int)+0xf\t/src/make.cc:7\n" \
+  "#\t0x40110f\tinner+0xf\t\t/src/inner.h:3\n"           \
+  "#\t0x40110f\touter+0xf\t\t/src/main.c:40\n"
+#define MAIN_LINE "#\t0x40100f\tmain+0xf\t\t/src/main.c:10\n\n"
+#define WORKING_LINES "#\t0x7f000000101f\tfoo_alloc+0x1f\t/nonexistent/libfoo.so.1:0\n#\t0x40100f\tmain+0xf\t/src/main.c:10\n\n"
+
+/* By count, then as texts: "0x401210" before "0x5", a shorter stack before a longer one, no labels before labels. */
+static const char counts[] =
+    "threadcreate profile: total 22\n"
+    "7 @ 0x5\n"
+    "# labels: {\"thread_name\":\"idle\"}\n"
+    "#\t[thread not read: it did not answer or its memory cannot be read]\n"
+    "\n"
+    "3 @ 0x401210 0x401110\n"
+    "# labels: {\"thread_name\":\"z\"}\n" MAKING_LINES "\n"
+    "3 @ 0x401210 0x401110 0x401010\n" MAKING_LINES MAIN_LINE
+    "3 @ 0x401210 0x401110 0x401010\n"
+    "# labels: {\"n\":\"12\", \"thread_name\":\"a\\\"\\\\\\n\\xff\xc3\xa9\"}\n" MAKING_LINES MAIN_LINE
+    "3 @ 0x401210 0x401110 0x401010\n"
+    "# labels: {\"thread_name\":\"z\"}\n" MAKING_LINES MAIN_LINE
+    "1 @ 0x7f0000001020 0x401010\n"
+    "# labels: {\"thread_name\":\"a\"}\n" WORKING_LINES
+    "1 @ 0x7f0000001020 0x401010\n"
+    "# labels: {\"thread_name\":\"b\"}\n" WORKING_LINES
+    "1 @ 0x9000 0x401010\n"
+    "#\t0x8fff\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n\n"
+    "\n";
+
+static void test_counts(void) {
+  fixture_small(524288, false);
+  char *text = text_of_counts(false);
+  check_part("counts", text, "threadcreate profile:", "--- Memory map: ---\n", counts);
+  check_contains("counts, marker's place", text, " [truncated]\n00000000-ffffffffffffffff r-xp ");
+  free(text);
+  text = text_of_counts(true);
+  check_part("no counts", text, "threadcreate profile:", "--- Memory", "threadcreate profile: total 0\n\n");
+  free(text);
+  fixture_release();
+}
+
 int main(void) {
   test_records();
   test_rates();
   test_nothing_freed();
   test_losses();
+  test_counts();
   return failures != 0;
 }
