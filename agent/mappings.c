@@ -25,7 +25,7 @@ struct collected {
 
 /* The whole of /proc/self/maps, NUL-terminated, or NULL. Read in large steps: each is consistent in itself. */
 static char *read_maps(void) {
-  int descriptor = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  int descriptor = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return NULL;
   size_t capacity = MAPS_STEP, length = 0;
   char *text = agent_malloc(capacity + 1);
@@ -196,12 +196,12 @@ static bool is_module(const struct mapping *map, const struct module_view *modul
 static char *absolute_path(const char *path) {
   char absolute[PATH_SIZE];
   if (path[0] == '\0') {
-    ssize_t length = readlink("/proc/self/exe", absolute, sizeof absolute - 1);
+    ssize_t length = readlink("/proc/thread-self/exe", absolute, sizeof absolute - 1);
     absolute[length < 0 ? 0 : length] = '\0';
     return agent_strdup(absolute);
   }
   if (path[0] == '/' || path[0] == '[') return agent_strdup(path);
-  ssize_t length = readlink("/proc/self/cwd", absolute, sizeof absolute);
+  ssize_t length = readlink("/proc/thread-self/cwd", absolute, sizeof absolute);
   if (length <= 0 || (size_t)length + 2 + strlen(path) > sizeof absolute) return agent_strdup(path);
   snprintf(absolute + length, sizeof absolute - (size_t)length, "/%s", path);
   return agent_strdup(absolute);

@@ -18,7 +18,7 @@ bool memory_image_read(uint64_t address, void *out, size_t size) {
   char *to = out;
   while (size > 0) {
     struct iovec local = {to, size}, remote = {(void *)(uintptr_t)address, size};
-    ssize_t got = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    ssize_t got = process_vm_readv(gettid(), &local, 1, &remote, 1, 0);
     if (got <= 0) return false;
     to += got;
     address += (uint64_t)got;

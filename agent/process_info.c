@@ -77,7 +77,7 @@ static uint64_t status_bytes(const char *status, const char *name) {
 
 void process_memory_read(struct process_memory *out) {
   size_t size;
-  char *status = process_read_file("/proc/self/status", STAT_LIMIT, &size);
+  char *status = process_read_file("/proc/thread-self/status", STAT_LIMIT, &size);
   out->rss_bytes = status_bytes(status, "\nVmRSS:");
   out->max_rss_bytes = status_bytes(status, "\nVmHWM:"); /* unlike ru_maxrss, not inherited from before exec */
   out->data_bytes = status_bytes(status, "\nVmData:") + status_bytes(status, "\nVmStk:");
@@ -95,7 +95,7 @@ static long initial_argc(void) {
   unsigned long long start_stack = stat_field(stat, 28);
   agent_free(stat);
   if (!start_stack) return -1;
-  int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+  int fd = open("/proc/thread-self/mem", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -1;
   long argc = -1;
   if (pread(fd, &argc, sizeof argc, (off_t)start_stack) != sizeof argc) argc = -1;
@@ -104,7 +104,7 @@ static long initial_argc(void) {
 }
 
 char *process_command_line(size_t *size) {
-  char *text = process_read_file("/proc/self/cmdline", COMMAND_LINE_LIMIT, size);
+  char *text = process_read_file("/proc/thread-self/cmdline", COMMAND_LINE_LIMIT, size);
   if (!text) return NULL; /* an empty one would look like a program without arguments */
   long ends = 0;
   for (size_t i = 0; i < *size; i++) ends += text[i] == 0;

@@ -1,0 +1,28 @@
+/* Machine instructions of x86-64, as far as finding stack frames needs them: how long one is, and its parts.
+ * Sources: the processor manuals' opcode maps. Context: any; locks: none. */
+#ifndef AGENT_INSTRUCTION_H
+#define AGENT_INSTRUCTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum instruction_map { MAP_ONE_BYTE, MAP_0F, MAP_0F38, MAP_0F3A };
+
+enum { REGISTER_RSP = 4, REGISTER_RBP = 5, REGISTER_R11 = 11 };
+
+struct instruction {
+  uint8_t length;
+  uint8_t map, opcode;
+  bool wide;               /* REX.W */
+  bool vector;             /* VEX or EVEX: the opcode means something else than without */
+  bool has_modrm, has_sib;
+  uint8_t mode, reg, rm, sib; /* reg and rm with their REX bits */
+  int32_t displacement;    /* of a memory operand */
+  int32_t immediate;       /* the low 32 bits; of a jump: its distance from the next instruction */
+};
+
+/* False: not an instruction that programs have, or it does not end before `size`. */
+bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *out);
+
+#endif

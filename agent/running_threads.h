@@ -1,0 +1,27 @@
+/* Stacks of threads that are running, for the dump: each is asked to write down its own at its next tick (shim/cpu_sampling.h). Meanwhile the
+ * dump keeps looking whether it has blocked. Context: agent threads; locks: none (one dump at a time). */
+#ifndef AGENT_RUNNING_THREADS_H
+#define AGENT_RUNNING_THREADS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../shim/sample_buffer.h"
+
+struct running_threads;
+
+/* NULL: out of memory. No more than `most` threads will be asked. */
+struct running_threads *running_threads_begin(size_t most);
+/* Withdraws what is still asked for. NULL is fine. */
+void running_threads_end(struct running_threads *threads);
+
+/* record: of the thread, or 0. NULL when it was asked; else why it cannot be: one sentence, static. index: the caller's name for it. */
+const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record, size_t index);
+/* No longer wanted. */
+void running_threads_forget(struct running_threads *threads, size_t index);
+
+/* The next stack that has come in, and whose it is; NULL: none at the moment. Valid until the next call. */
+const struct stack_sample *running_threads_next(struct running_threads *threads, size_t *index);
+
+#endif

@@ -1,0 +1,26 @@
+/* The threads of the process, from /proc/self/task, by open, read and getdents64 alone. Context: agent threads. */
+#ifndef AGENT_THREAD_LIST_H
+#define AGENT_THREAD_LIST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct thread_ids {
+  size_t count;
+  int32_t *tids; /* agent_malloc'ed */
+};
+/* The host's threads: those of the agent are left out. False: /proc cannot be read or no memory. */
+bool thread_list_read(struct thread_ids *out);
+void thread_list_release(struct thread_ids *ids);
+
+/* The thread's SigBlk has this signal. False too when the thread is gone. */
+bool thread_blocks_signal(int32_t tid, int signal);
+
+/* The signals for which the process has handlers, bit 0 for signal 1; 0 when that cannot be read. */
+uint64_t process_caught_signals(void);
+
+/* CPU time that the thread has used; 0 when it is gone. */
+uint64_t thread_cpu_nanoseconds(int32_t tid);
+
+#endif
