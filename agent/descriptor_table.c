@@ -74,6 +74,8 @@ const char *descriptor_table_isolate(bool keep_stderr) {
   return NULL;
 }
 
+bool descriptor_table_is_private(void) { return is_private; }
+
 bool descriptor_table_lend(void) {
   if (is_private) close(0);
   return is_private;

@@ -10,6 +10,9 @@
  * NULL: done. Otherwise the agent still shares the host's table, nothing was closed, and this says why. */
 const char *descriptor_table_isolate(bool keep_stderr);
 
+/* Context: agent threads, once the table has been left. */
+bool descriptor_table_is_private(void);
+
 /* For when no other descriptor is to be had: frees the number 0 of the private table, until take_back occupies it again.
  * False: the table is the host's. Context: one agent thread at a time. */
 bool descriptor_table_lend(void);
