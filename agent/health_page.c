@@ -1,17 +1,24 @@
 /* /debug/pprof/health: everything that the agent knows about itself, as JSON. */
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "../shim/config.h"
 #include "../shim/counters.h"
+#include "../shim/cpu_sampling.h"
 #include "../shim/heap_status.h"
 #include "../shim/heap_table.h"
+#include "../shim/interrupted_call.h"
 #include "../shim/module_registry.h"
 #include "../shim/stack_table.h"
+#include "../shim/thread_registry.h"
+#include "../shim/threadcreate_table.h"
 #include "agent.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
+#include "cpu_counters.h"
+#include "cpu_profile.h"
 #include "heap_profile.h"
 #include "process_info.h"
 #include "routes.h"
@@ -143,6 +150,7 @@ static void write_tables(struct json *json) {
   write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit(), 0);
   write_table(json, "heap_live", heap_live_count(), heap_live_limit(), 0);
   write_table(json, "modules", module_registry_count(), 0, 0);
+  write_table(json, "thread_records", thread_registry_count(), THREAD_RECORDS_MAX, 0); /* ever taken at one time */
   close_object(json);
 }
 
@@ -157,8 +165,34 @@ static void write_heap(struct json *json) {
   close_object(json);
 }
 
+static void write_threads(struct json *json) {
+  uint64_t created, ended;
+  threadcreate_totals(&created, &ended);
+  open_object(json, "threads");
+  number(json, "created", created);
+  number(json, "ended", ended);
+  close_object(json);
+}
+
+static void write_sampling(struct json *json) {
+  int signal = cpu_sampling_signal();
+  const char *known = signal ? sigabbrev_np(signal) : NULL; /* NULL for a real-time one */
+  char name[32];
+  snprintf(name, sizeof name, "SIG%s", known ? known : "");
+  open_object(json, "cpu_sampling");
+  number(json, "signal", (uint64_t)signal); /* 0: nobody has asked for a profile yet */
+  string(json, "signal_name", known ? name : NULL);
+  number(json, "profiles_running", cpu_profile_running());
+  number(json, "precise_threads", cpu_counters_open_count());
+  string(json, "precise_off_reason", cpu_counters_off_reason());
+  number(json, "calls_restarted", atomic_load_explicit(&interrupted_calls_restarted, memory_order_relaxed));
+  close_object(json);
+}
+
 static void write_agent(struct json *json) {
-  uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes(), allocator = agent_memory_bytes();
+  uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() +
+                    cpu_profile_buffer_bytes(),
+           allocator = agent_memory_bytes();
   open_object(json, "agent");
   string(json, "listen_address", agent_listen_address());
   string(json, "off_reason", agent_off_reason());
@@ -169,6 +203,8 @@ static void write_agent(struct json *json) {
   number(json, "stack_table", stack_table_bytes());
   number(json, "heap_tables", heap_table_bytes());
   number(json, "module_registry", module_registry_bytes());
+  number(json, "thread_registry", thread_registry_bytes());
+  number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
   number(json, "allocator", allocator);
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
   number(json, "total", tables + allocator);
@@ -185,6 +221,8 @@ bool health_page_write(struct text_sink *text) {
   write_losses(&json);
   write_tables(&json);
   write_heap(&json);
+  write_threads(&json);
+  write_sampling(&json);
   write_agent(&json);
   write_config(&json);
   text_sink_text(text, "}\n");

@@ -45,7 +45,7 @@ void routes_handle(const struct http_request *request);
  * when a first connection waits on the listener, and stops it when nobody has come for a while.
  * address: the listener's, as in an URL; port: 0 for a unix socket; origins: config.origins. Both strings must stay valid.
  * Context: the admin thread. */
-enum { HTTP_WORKERS = 8 };
+enum { HTTP_WORKERS = 12 }; /* 4 CPU profiles and 4 deltas may each keep one busy */
 bool http_server_start(int listener, const char *address, unsigned port, const char *origins);
 bool http_server_idle_since(int64_t monotonic_ns); /* no connection is open, and none has been since then; or it cannot serve */
 /* Tells every request to end and joins the threads. May take as long as a request that is not waiting takes. */

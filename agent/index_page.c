@@ -9,6 +9,7 @@
 #include "../shim/heap_table.h"
 #include "../shim/module_registry.h"
 #include "../shim/stack_table.h"
+#include "../shim/thread_registry.h"
 #include "agent.h"
 #include "agent_memory.h"
 #include "heap_profile.h"
@@ -206,7 +207,7 @@ static void write_details(struct text_sink *text) {
   text_sink_text(text, " sampled allocations live, ");
   write_count(text, stack_table_count());
   text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
-  write_bytes(text, agent_memory_bytes() + heap_table_bytes() + stack_table_bytes() + module_registry_bytes());
+  write_bytes(text, agent_memory_bytes() + heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes());
   uint64_t cpu_milliseconds = agent_cpu_nanoseconds() / 1000000;
   text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
                    cpu_milliseconds / 1000, cpu_milliseconds % 1000);
@@ -235,6 +236,9 @@ static void write_row(struct text_sink *text, const struct route *route) {
                        " <span class=get><a href='%s?debug=1'>text</a> &middot; <a href='%s' download>download</a> &middot; "
                        "<a href='%s?seconds=10' download>next 10 s</a></span>",
                        route->name, route->name, route->name);
+    else if (strcmp(route->name, "profile") == 0)
+      text_sink_text(text, " <span class=get><a href='profile?seconds=10' download>next 10 s</a> &middot; "
+                           "<a href='profile?seconds=30' download>next 30 s</a></span>");
   }
   text_sink_text(text, "</td></tr>\n");
 }
@@ -287,7 +291,9 @@ static void write_how_to(struct text_sink *text, const char *host) {
   text_sink_html(text, address);
   text_sink_text(text, "/debug/pprof/heap\ngo tool pprof -top http://");
   text_sink_html(text, address);
-  text_sink_text(text, "/debug/pprof/allocs</pre>\n");
+  text_sink_text(text, "/debug/pprof/profile?seconds=10\ncurl http://");
+  text_sink_html(text, address);
+  text_sink_text(text, "/debug/pprof/goroutine?debug=2</pre>\n");
 }
 
 bool index_page_write(struct text_sink *text, const char *host_header) {
