@@ -99,7 +99,7 @@ def check_padding(text):
     program = os.path.join(harness.scratch(), "pad.go")
     with open(program, "w") as file:
         file.write(TABWRITER)
-    head = b"".join(re.findall(rb"(?ms)^heap profile: .*?(?=^# runtime.MemStats)", text))
+    head = b"".join(re.findall(rb"(?ms)^\w+ profile: .*?(?=^# runtime.MemStats|^--- Memory map)", text))
     head = head.replace(b"\xff", b"?")  # which Go's tabwriter takes for the beginning of an escape
     bare = re.sub(rb"\t+", b"\t", head)
     padded = subprocess.run([harness.need("go"), "run", program], input=bare, capture_output=True, timeout=harness.DEADLINE * 2,
@@ -112,7 +112,8 @@ def check_padding(text):
 def test_text_is_padded_like_gos():
     path = fixtures()
     host = start_host()
-    check_padding(open(path("default.txt"), "rb").read() + host.text("heap?debug=1").encode())
+    texts = [host.text(name + "?debug=1").encode() for name in ("heap", "goroutine", "threadcreate")]
+    check_padding(open(path("default.txt"), "rb").read() + b"".join(texts))
 
 
 # ---- a real host ----------------------------------------------------------------------------------------------------------------
@@ -123,6 +124,13 @@ def test_headers():
              ("allocs", 200, BINARY, 'attachment; filename="allocs"'), ("heap?debug=1", 200, TEXT, None), ("cmdline", 200, TEXT, None),
              ("symbol", 200, TEXT, None), ("health", 200, "application/json", None), ("nothing", 404, TEXT, None),
              ("heap/", 404, TEXT, None), ("heap?seconds=0", 400, TEXT, None), ("heap?seconds=1&debug=1", 400, TEXT, None),
+             ("profile?seconds=1&debug=1", 200, BINARY, 'attachment; filename="profile"'), ("profile?hz=0", 400, TEXT, None),
+             ("profile?seconds=3601", 503, TEXT, None), ("goroutine", 200, BINARY, 'attachment; filename="goroutine"'),
+             ("goroutine?debug=1", 200, TEXT, None), ("goroutine?debug=2", 200, TEXT, None),
+             ("goroutine?seconds=1", 200, BINARY, 'attachment; filename="goroutine-delta"'), ("goroutine?seconds=1&debug=2", 400, TEXT, None),
+             ("thread", 200, BINARY, 'attachment; filename="thread"'), ("threadcreate?debug=1", 200, TEXT, None),
+             ("threadcreate", 200, BINARY, 'attachment; filename="threadcreate"'), ("threadcreate?seconds=x", 400, TEXT, None),
+             ("trace?seconds=1", 501, TEXT, None),
              ("/debug/pprof", 301, HTML, None)]
     for path, status, content_type, disposition in cases:
         for method in ("GET", "HEAD"):
@@ -140,7 +148,10 @@ def test_error_texts_and_their_order():
     host = start_host()
     invalid = b'invalid value for "seconds" - must be a positive integer\n'
     cases = [("nothing?seconds=x", 404, b"Unknown profile\n"), ("heap?seconds=x&debug=1", 400, invalid), ("heap?seconds=-1", 400, invalid),
-             ("allocs?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n")]
+             ("allocs?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"), ("goroutine?seconds=x&debug=2", 400, invalid),
+             ("threadcreate?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
+             ("profile?hz=x&seconds=3601", 400, b'invalid value for "hz" - must be an integer from 1 to 1000\n'),
+             ("profile?seconds=3601", 503, b"a CPU profile takes at most 3600 seconds: ask for fewer\n")]
     for path, status, text in cases:
         got, _, body = host.get(path)
         assert (got, body) == (status, text), "%s: %d %r" % (path, got, body)
@@ -198,8 +209,9 @@ def test_index_page_can_be_scraped_as_gos():
     assert names == sorted(names) and {"allocs", "heap", "cmdline", "symbol"} <= set(names), names
     assert all(int(count) > 0 and href == name + "?debug=1" for count, href, name in rows if name in ("heap", "allocs")), rows
     for _, href, _ in rows:
-        assert host.get(href)[0] == 200, href
-    assert ("full goroutine stack dump" in page) == ("goroutine" in names)
+        assert host.get(href, method="HEAD" if href == "profile" else "GET")[0] == 200, href  # which would take 30 s
+    assert {"goroutine", "profile", "threadcreate"} <= set(names) and '<a href="goroutine?debug=2">full goroutine stack dump</a>' in page
+    assert dict((name, int(count)) for count, _, name in rows)["goroutine"] == 1, rows  # the host's first thread; the agent's are no one's business
     assert "<li><div class=profile-name>heap: </div> " in page and "Types of profiles available:" in page
     assert "pid %d" % host.pid in page and "libc.so.6" in page and "every allocation" in page and not re.search(r'(src|href)=.?https?:', page)
 
@@ -233,6 +245,59 @@ def test_pprof_reads_everything_without_a_warning():
         # an allocation of no bytes: pprof's reader of texts does not count it, the agent does
         slack = 8 if "objects" in sample_type else 0
         assert 0 <= proto - from_text <= slack, "%s: proto %d, text %d" % (sample_type, proto, from_text)
+
+
+# ---- count profiles ---------------------------------------------------------------------------------------------------------------
+
+def start_threads():
+    host = harness.Host([harness.build("cpu_shares.c", "-O1", "-fno-optimize-sibling-calls"), "amounts"])
+    host.ready()
+    return host
+
+
+def test_count_profiles_read_the_same_in_both_forms():
+    host = start_threads()
+    directory = harness.scratch()
+    for name, total, function in (("goroutine", 5, "run"), ("threadcreate", 4, "start")):
+        text = host.text(name + "?debug=1")
+        assert text.startswith("%s profile: total %d\n" % (name, total)), text[:500]
+        records = re.findall(r"(?m)^(\d+) @(?: 0x[0-9a-f]+)+\n# labels: \{\"state\":", text)
+        assert "--- Memory map: ---" in text and records == (["1"] * 5 if name == "goroutine" else ["4"]), text
+        saved = os.path.join(directory, name + ".txt")
+        with open(saved, "w") as file:
+            file.write(text)
+        profile = host.profile(name)
+        assert profile.sample_types == [(name, "count")] and profile.period_type == (name, "count") and profile.period == 1
+        assert profile.total() == [total] and profile.duration_nanos == 0 and abs(profile.time_nanos / 1e9 - time.time()) < 20
+        assert profile.by_function()[function] == [4], dict(profile.by_function())
+        for source in (saved, host.url(name), host.url(name + "?debug=1")):
+            top = harness.pprof_clean("-top", "-nodefraction=0", source)
+            assert "Type: " + name in top and re.search(r"(?m)accounting for %d, 100%% of %d total" % (total, total), top), top
+            assert re.search(r"(?m) 4 .*%% +%s$" % function, top), top
+
+
+def test_labels_keep_threads_apart():
+    host = start_threads()
+    grouped, apart = host.profile("goroutine"), host.profile("goroutine?tid=1")
+    assert sorted(sample.values[0] for sample in apart.samples) == [1] * 5
+    tids = {int(tid) for tid in os.listdir("/proc/%d/task" % host.pid)}
+    assert {sample.labels["tid"] for sample in apart.samples} <= tids
+    assert all(set(sample.labels) == {"thread_name", "state"} for sample in grouped.samples)
+    names = {sample.labels["thread_name"] for sample in grouped.samples}
+    assert names >= {"burner-0", "burner-1", "burner-2", "burner-3"} and "pprofagent" not in names, names
+
+
+def test_delta_of_counts():
+    host = start_threads()
+    for name in ("goroutine", "threadcreate"):
+        profile = host.profile(name + "?seconds=1")
+        assert profile.samples == [] and 0.99e9 < profile.duration_nanos < 10e9, profile.samples
+    host.go_on()
+    harness.poll(lambda: any(sample.labels["state"].startswith("run") for sample in host.profile("goroutine").samples), "the threads to run")
+    profile = host.profile("goroutine?seconds=8")  # in which they come to rest
+    assert profile.total() == [0] and len(profile.samples) >= 2, profile.samples
+    went = {sample.frames[0].function for sample in profile.samples if sample.values[0] < 0}
+    assert any(function.startswith("burn_") for function in went), went
 
 
 def copy_of_workload(stripped):

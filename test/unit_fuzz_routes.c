@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
 /* deps: protobuf */
 /* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact.
  * Usage: unit_fuzz_routes [seconds [seed]] */
@@ -11,6 +11,7 @@
 #include "../agent/routes.h"
 #include "../shim/config.h"
 #include "stub_http_server.h"
+#include "stub_threads.h"
 
 enum { MAX_STACKS = 24, MAX_BUCKETS = 40, MAX_SYMBOLS = 12, TEXT_MAX = 300 };
 
@@ -81,6 +82,16 @@ static void random_tables(void) {
     buckets[i] = (struct heap_bucket_view){number(MAX_STACKS + 3), wide(), number(4) ? 524288 : wide(), allocs,
                                            allocs ? number((uint32_t)allocs + 1) : 0};
   }
+  stub_threads.count = number(STUB_MAX_THREADS + 1);
+  stub_threads.dump_fails = number(8) == 0;
+  stub_threads.refusal = number(4) ? NULL : "because";
+  stub_threads.created_stack_count = number(STUB_MAX_THREADS + 1);
+  for (uint32_t i = 0; i < stub_threads.created_stack_count; i++) {
+    uint64_t created = number(1000);
+    stub_threads.created_stacks[i] = (struct threadcreate_view){number(MAX_STACKS + 3), created, number((uint32_t)created + 1)};
+  }
+  stub_threads.created = wide();
+  stub_threads.ended = wide();
   stub.heap_off_reason = number(4) ? NULL : "because <&>";
   config.memprofile_rate = wide();
 }
@@ -101,7 +112,7 @@ static bool gzip_is_whole(const struct memory_sink *sink) {
 
 static void random_query(char *out, size_t size) {
   static const char *const parts[] = {"debug=1", "debug=0", "seconds=1", "seconds=3600", "gc=1", "debug=", "seconds=-1", "0x401000",
-                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%"};
+                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%", "debug=2", "tid=1", "hz=1000", "hz=1", "hz=0"};
   size_t used = 0;
   out[0] = 0;
   for (uint32_t n = number(6); n > 0 && used + 64 < size; n--) {
@@ -109,6 +120,21 @@ static void random_query(char *out, size_t size) {
     else snprintf(out + used, size - used, "%s%s", parts[number(sizeof parts / sizeof *parts)], number(2) ? "&" : "");
     used += strlen(out + used);
   }
+}
+
+static uint32_t changes_left; /* an hour's CPU profile drains 72,000 times */
+
+/* While a request waits: the tables change, and a thread of the host's is sampled. */
+static void meanwhile(void) {
+  if (changes_left == 0) return;
+  changes_left--;
+  char name[SAMPLE_NAME_SIZE + 1];
+  uint64_t sampled[STACK_MAX_FRAMES + 1];
+  uint32_t count = 1 + number(STACK_MAX_FRAMES + 1);
+  for (uint32_t f = 0; f < count; f++) sampled[f] = number(5) ? number(0x40000) : wide();
+  random_text(name, sizeof name);
+  stub_threads_sample((int32_t)wide(), name, number(3), sampled, count);
+  if (number(20) == 0) random_tables();
 }
 
 static bool one_request(void) {
@@ -120,9 +146,10 @@ static bool one_request(void) {
   else if (number(8)) snprintf(path + 13, sizeof path - 13, "%s", routes[number((uint32_t)count)].name);
   random_query(query, sizeof query);
   random_query(body, sizeof body);
-  struct http_response response = {.wait_result = number(4), .during_wait = number(2) ? random_tables : NULL,
+  struct http_response response = {.wait_result = number(4), .during_wait = number(2) ? meanwhile : NULL,
                                    .refuse_after = number(4) ? 0 : 1 + number(3000)};
   const char *method = methods[number(5)];
+  changes_left = number(40);
   stub_http_handle(&response, method, path, query, body, strlen(body));
   bool ok = response.begun && (response.ended || response.refuse_after);
   bool binary = strcmp(response.content_type, "application/octet-stream") == 0;

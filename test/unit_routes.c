@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
 /* deps: protobuf */
 /* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
 #include "../agent/routes.h"
@@ -11,6 +11,7 @@
 #include "../shim/counters.h"
 #include "fixture_profile.h"
 #include "stub_http_server.h"
+#include "stub_threads.h"
 #include "check.h"
 
 
@@ -18,6 +19,7 @@
 #define HTML "text/html; charset=utf-8"
 #define BINARY "application/octet-stream"
 #define NOT_SECONDS "invalid value for \"seconds\" - must be a positive integer\n"
+#define NOT_HZ "invalid value for \"hz\" - must be an integer from 1 to 1000\n"
 #define INCOMPATIBLE "seconds and debug params are incompatible\n"
 #define NOT_HERE " is not available: not in this version of the agent\n"
 
@@ -62,9 +64,35 @@ static const struct {
     {"GET", "/debug/pprof/symbol", "0x40100f+0X40110f+4198415+0x1+0x7f000000101f+x++0xffffffffffffffffff", 200, TEXT, "",
      "num_symbols: 1\n0x40100f main\n0x40110f inner\n0x40100f main\n0x7f000000101f foo_alloc\n"},
     {"GET", "/debug/pprof/health", "", 200, "application/json", "", "{\"version\":\""},
-    {"GET", "/debug/pprof/profile", "seconds=1", 501, TEXT, "X-Go-Pprof: 1", "profile" NOT_HERE},
-    {"GET", "/debug/pprof/goroutine", "debug=2", 501, TEXT, "X-Go-Pprof: 1", "goroutine" NOT_HERE},
-    {"GET", "/debug/pprof/threadcreate", "", 501, TEXT, "X-Go-Pprof: 1", "threadcreate" NOT_HERE},
+    {"GET", "/debug/pprof/profile", "seconds=1", 200, BINARY, "attachment; filename=\"profile\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/profile", "seconds=3600&hz=1000&debug=2", 200, BINARY, "attachment; filename=\"profile\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/profile", "seconds=0&hz=", 200, BINARY, "attachment; filename=\"profile\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/profile", "seconds=9223372036854775808", 200, BINARY, "", "\x1f\x8b"},
+    {"GET", "/debug/pprof/profile", "seconds=3601", 503, TEXT, "X-Go-Pprof: 1", "a CPU profile takes at most 3600 seconds: ask for fewer\n"},
+    {"GET", "/debug/pprof/profile", "seconds=1&hz=0", 400, TEXT, "X-Go-Pprof: 1", NOT_HZ},
+    {"GET", "/debug/pprof/profile", "seconds=1&hz=1001", 400, TEXT, "X-Go-Pprof: 1", NOT_HZ},
+    {"GET", "/debug/pprof/profile", "seconds=3601&hz=100.0", 400, TEXT, "X-Go-Pprof: 1", NOT_HZ},
+    {"GET", "/debug/pprof/profile", "hz=000000000000000000000000000000000000000000000000000000000000000000000001", 400, TEXT, "", NOT_HZ},
+    {"GET", "/debug/pprof/goroutine", "", 200, BINARY, "attachment; filename=\"goroutine\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/goroutine", "debug=1", 200, TEXT, "",
+     "goroutine profile: total 3\n2 @ 0x7f0000001020 0x401010\n# labels: {\"state\":\"IO wait\", \"thread_name\":\"worker\"}\n"
+     "#\t0x7f000000101f\tfoo_alloc+0x1f\t/nonexistent/libfoo.so.1:0\n#\t0x40100f\tmain+0xf\t/src/main.c:10\n\n"
+     "1 @ 0x401210 0x401110 0x401010\n# labels: {\"state\":\"running\", \"thread_name\":\"worker\"}\n"},
+    {"GET", "/debug/pprof/goroutine", "debug=1&tid=1", 200, TEXT, "",
+     "goroutine profile: total 3\n1 @ 0x401210 0x401110 0x401010\n# labels: {\"state\":\"running\", \"thread_name\":\"worker\", \"tid\":\"100\"}\n"},
+    {"GET", "/debug/pprof/goroutine", "debug=2", 200, TEXT, "", "# pid "},
+    {"GET", "/debug/pprof/thread", "debug=1", 200, TEXT, "", "goroutine profile: total 3\n"},
+    {"GET", "/debug/pprof/thread", "", 200, BINARY, "attachment; filename=\"thread\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/goroutine", "seconds=1", 200, BINARY, "attachment; filename=\"goroutine-delta\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/goroutine", "seconds=x&debug=2", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
+    {"GET", "/debug/pprof/thread", "seconds=1&debug=2", 400, TEXT, "X-Go-Pprof: 1", INCOMPATIBLE},
+    {"GET", "/debug/pprof/threadcreate", "", 200, BINARY, "attachment; filename=\"threadcreate\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/threadcreate", "debug=1", 200, TEXT, "",
+     "threadcreate profile: total 7\n4 @ 0x401210 0x401110 0x401010\n# labels: {\"state\":\"ended\"}\n"},
+    {"GET", "/debug/pprof/threadcreate", "debug=2", 200, TEXT, "", "threadcreate profile: total 7\n"},
+    {"GET", "/debug/pprof/threadcreate", "seconds=2", 200, BINARY, "attachment; filename=\"threadcreate-delta\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/block", "", 501, TEXT, "X-Go-Pprof: 1", "block" NOT_HERE},
+    {"GET", "/debug/pprof/trace", "seconds=1", 501, TEXT, "X-Go-Pprof: 1", "trace" NOT_HERE},
     {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
 };
 
@@ -157,7 +185,10 @@ static void test_index_page(void) {
   CHECK(strstr(html, "<tr><td>9</td><td><a href='heap?debug=1'>heap</a></td></tr>\n"));
   CHECK(strstr(html, "<thead><td>Count</td><td>Profile</td></thead>\n") && strstr(html, "Types of profiles available:"));
   CHECK(strstr(html, "<li><div class=profile-name>heap: </div> ") && strstr(html, "Profile Descriptions:"));
-  CHECK(!strstr(html, "full goroutine stack dump") && !strstr(html, "<script") && !strstr(html, "<b>bad"));
+  CHECK(strstr(html, "<tr><td>3</td><td><a href='goroutine?debug=1'>goroutine</a></td></tr>\n"));
+  CHECK(strstr(html, "<tr><td>7</td><td><a href='threadcreate?debug=1'>threadcreate</a></td></tr>\n"));
+  CHECK(strstr(html, "<tr><td>0</td><td><a href='profile'>profile</a></td></tr>\n") && !strstr(html, ">thread</a>"));
+  CHECK(strstr(html, "<a href=\"goroutine?debug=2\">full goroutine stack dump</a>") && !strstr(html, "<script") && !strstr(html, "<b>bad"));
   CHECK(strstr(html, "PPROFAGENT_X: &lt;b&gt;bad") && strstr(html, "<b>1,234,567</b> sampled allocations dropped"));
   CHECK(strstr(html, "/usr/lib/libjemalloc.so.2") && strstr(html, "one allocation per 512 KiB on average"));
   stub_http_release(&page);
@@ -196,8 +227,80 @@ static void test_query(void) {
   }
 }
 
+/* Nothing is installed or armed because somebody looks. */
+static void test_index_page_asks_for_no_signal(void) {
+  static const char *const paths[] = {"/debug/pprof/", "/debug/pprof/health", "/debug/pprof/goroutine", "/debug/pprof/threadcreate"};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    struct http_response response = {0};
+    stub_http_handle(&response, "GET", paths[i], "", "", 0);
+    CHECK(response.status == 200);
+    stub_http_release(&response);
+  }
+  CHECK(!stub_threads.handler_installed && stub_threads.periods_set == 0);
+}
+
+static void prepare_threads(void) {
+  stub_threads.count = 3;
+  stub_threads.created = 7;
+  stub_threads.ended = 5;
+  stub_threads.created_stack_count = 2;
+  stub_threads.created_stacks[0] = (struct threadcreate_view){.stack = 1, .created = 6, .ended = 4};
+  stub_threads.created_stacks[1] = (struct threadcreate_view){.stack = 2, .created = 1, .ended = 1};
+}
+
+/* A HEAD neither samples nor dumps; nor does a refused request. */
+static void test_head_does_no_work(void) {
+  unsigned dumps = stub_threads.dumps_taken, periods = stub_threads.periods_set;
+  static const char *const requests[][2] = {{"profile", "seconds=30"}, {"goroutine", "debug=2"}, {"goroutine", "seconds=9"}, {"threadcreate", ""}};
+  for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "/debug/pprof/%s", requests[i][0]);
+    struct http_response response = {.wait_result = true};
+    stub_http_handle(&response, "HEAD", path, requests[i][1], "", 0);
+    CHECK(response.status == 200 && response.ended && response.waited_ns == 0);
+    stub_http_release(&response);
+  }
+  CHECK(stub_threads.dumps_taken == dumps && stub_threads.periods_set == periods);
+}
+
+static void test_thread_failures(void) {
+  stub_threads.dump_fails = true;
+  static const char *const queries[] = {"", "debug=1", "debug=2", "seconds=1"};
+  for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
+    struct http_response response = {.wait_result = true};
+    stub_http_handle(&response, "GET", "/debug/pprof/goroutine", queries[i], "", 0);
+    CHECK(response.status == 500 && strcmp(response.body.bytes, "failed to collect profile\n") == 0);
+    stub_http_release(&response);
+  }
+  stub_threads.dump_fails = false;
+  struct http_response gone = {.wait_result = false};
+  stub_http_handle(&gone, "GET", "/debug/pprof/goroutine", "seconds=5", "", 0);
+  CHECK(gone.status == 500 && strcmp(gone.body.bytes, "context canceled\n") == 0 && stub_threads.dumps_open == 0);
+  stub_http_release(&gone);
+}
+
+static void test_cpu_profile_refused(void) {
+  stub_threads.refusal = "every signal that could be used has a handler of the program's";
+  struct http_response response = {.wait_result = true};
+  stub_http_handle(&response, "GET", "/debug/pprof/profile", "seconds=1", "", 0);
+  CHECK(response.status == 500);
+  CHECK(strcmp(response.body.bytes, "Could not enable CPU profiling: every signal that could be used has a handler of the program's\n") == 0);
+  stub_http_release(&response);
+  struct http_response page = {0};
+  stub_http_handle(&page, "GET", "/debug/pprof/", "", "", 0);
+  CHECK(strstr(page.body.bytes, "off: every signal that could be used has") && !strstr(page.body.bytes, "<a href='profile'"));
+  stub_http_release(&page);
+  stub_threads.refusal = NULL;
+  struct http_response later = {.wait_result = true};
+  stub_http_handle(&later, "GET", "/debug/pprof/profile", "seconds=1", "", 0);
+  CHECK(later.status == 200 && stub_threads.period == 0);
+  stub_http_release(&later);
+}
+
 int main(void) {
   fixture_small(524288, false);
+  prepare_threads();
+  test_index_page_asks_for_no_signal();
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     run_case(i, cases[i].method);
     if (strcmp(cases[i].method, "GET") == 0) run_case(i, "HEAD");
@@ -208,6 +311,10 @@ int main(void) {
   test_heap_off();
   test_index_page();
   test_query();
+  test_head_does_no_work();
+  test_thread_failures();
+  test_cpu_profile_refused();
+  CHECK(stub_threads.dumps_open == 0 && stub_threads.period == 0);
   CHECK(stub.sessions == 0);
   fixture_release();
   return failures != 0;

@@ -3,7 +3,8 @@
 
 Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
 ratios beside it. CPU time of the whole process (its agent threads too), but for `exec`, which is wall time.
-Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_ONLY (words: benchmarks whose name contains one of them).
+Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY (words: benchmarks whose name contains one of
+them; "cpu": cpu.py alone).
 """
 import os
 import statistics
@@ -15,12 +16,9 @@ DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, DIRECTORY)
 sys.path.insert(0, os.path.dirname(DIRECTORY))
 import harness  # noqa: E402
+import cpu  # noqa: E402
 import redis_load  # noqa: E402
-
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
-PEER_ROUNDS = int(os.environ.get("BENCH_PEER_ROUNDS", str(min(5, ROUNDS))))
-ONLY = (os.environ.get("BENCH_ONLY", "") + " " + " ".join(sys.argv[1:])).split()
-BUILD = os.path.join(harness.BUILD, "bench")
+from comparison import BUILD, PEER_ROUNDS, PLAIN, ROUNDS, Setup, compare, heading, row, tool, wanted  # noqa: E402
 
 # name: arguments of micro (pattern, iterations, size, depth)
 MICRO = {
@@ -40,31 +38,11 @@ MICRO = {
 def compile_tools():
     os.makedirs(BUILD, exist_ok=True)
     for output, source, flags in (("micro", "micro.c", ["-fno-builtin", "-pthread"]), ("spawner", "spawner.c", []),
-                                  ("unwind", "unwind.c", ["-pthread"]),
+                                  ("unwind", "unwind.c", ["-pthread"]), ("cpu_shares", "cpu_shares.c", ["-g", "-pthread"]),
+                                  ("tick_gap", "tick_gap.c", []),
                                   ("floor0.so", "floor.c", ["-DFLOOR=0", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"]),
                                   ("floor1.so", "floor.c", ["-DFLOOR=1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])):
         subprocess.run(["gcc", "-O2", "-Wall"] + flags + ["-o", tool(output), os.path.join(DIRECTORY, source)], check=True)
-
-
-def tool(name):
-    return os.path.join(BUILD, name)
-
-
-class Setup:
-    """One way to run a program: what is preloaded, with which environment."""
-
-    def __init__(self, name, preload="", **variables):
-        self.name, self.preload, self.variables = name, preload, variables
-
-    def environment(self, name="LD_PRELOAD"):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PPROFAGENT_") and key != "LD_PRELOAD"}
-        environment.update(self.variables)
-        if self.preload:
-            environment[name] = self.preload
-        return environment
-
-
-PLAIN = Setup("plain")
 
 
 def own_setups():
@@ -97,38 +75,6 @@ def spawn(setup, column, count, *command):
     done = subprocess.run([tool("spawner"), str(count)] + list(command), env=setup.environment("SPAWN_PRELOAD"), check=True,
                           stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     return float(done.stdout.split()[column])
-
-
-class Ratios:
-    def __init__(self, first, second):
-        self.first, self.second = first, second
-        self.all = [b / a for a, b in zip(first, second)]
-
-    def __str__(self):
-        low, _, high = statistics.quantiles(self.all, n=4) if len(self.all) > 1 else (self.all * 3)
-        return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
-
-
-def compare(rounds, measure_a, measure_b):
-    a, b = [], []
-    for number in range(rounds):
-        for which in ("ab", "ba")[number % 2]:
-            (a if which == "a" else b).append((measure_a if which == "a" else measure_b)())
-    return Ratios(a, b)
-
-
-def row(*cells):
-    print("| %-40s |" % cells[0] + "".join(" %-18s |" % cell for cell in cells[1:]), flush=True)
-
-
-def heading(*cells):
-    print()
-    row(*cells)
-    print("|" + "-" * 42 + "|" + ("-" * 20 + "|") * (len(cells) - 1))
-
-
-def wanted(name):
-    return not ONLY or any(word in name for word in ONLY)
 
 
 def bench_micro():
@@ -218,6 +164,7 @@ def main():
     bench_sample_cost()
     bench_processes()
     bench_redis()
+    cpu.bench()
 
 
 if __name__ == "__main__":

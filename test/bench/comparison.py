@@ -1,0 +1,66 @@
+"""What the benchmarks share: ways to run a program, ratios of interleaved pairs, rows of a table."""
+import os
+import statistics
+import sys
+
+DIRECTORY = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(DIRECTORY))
+import harness  # noqa: E402
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
+PEER_ROUNDS = int(os.environ.get("BENCH_PEER_ROUNDS", str(min(5, ROUNDS))))
+ONLY = (os.environ.get("BENCH_ONLY", "") + " " + " ".join(sys.argv[1:])).split()
+BUILD = os.path.join(harness.BUILD, "bench")
+
+
+def tool(name):
+    return os.path.join(BUILD, name)
+
+
+class Setup:
+    """One way to run a program: what is preloaded, with which environment."""
+
+    def __init__(self, name, preload="", **variables):
+        self.name, self.preload, self.variables = name, preload, variables
+
+    def environment(self, name="LD_PRELOAD"):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PPROFAGENT_") and key != "LD_PRELOAD"}
+        environment.update(self.variables)
+        if self.preload:
+            environment[name] = self.preload
+        return environment
+
+
+PLAIN = Setup("plain")
+
+
+class Ratios:
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+        self.all = [b / a for a, b in zip(first, second)]
+
+    def __str__(self):
+        low, _, high = statistics.quantiles(self.all, n=4) if len(self.all) > 1 else (self.all * 3)
+        return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
+
+
+def compare(rounds, measure_a, measure_b):
+    a, b = [], []
+    for number in range(rounds):
+        for which in ("ab", "ba")[number % 2]:
+            (a if which == "a" else b).append((measure_a if which == "a" else measure_b)())
+    return Ratios(a, b)
+
+
+def row(*cells):
+    print("| %-40s |" % cells[0] + "".join(" %-18s |" % cell for cell in cells[1:]), flush=True)
+
+
+def heading(*cells):
+    print()
+    row(*cells)
+    print("|" + "-" * 42 + "|" + ("-" * 20 + "|") * (len(cells) - 1))
+
+
+def wanted(name):
+    return not ONLY or any(word in name for word in ONLY)

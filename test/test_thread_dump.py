@@ -1,0 +1,365 @@
+"""Blocked threads are read whole, from the system call to the thread's entry, without any of them noticing."""
+import os
+import re
+import signal
+import threading
+
+import harness
+
+LIBC_START = ["main", None, None, "_start"]  # __libc_start_call_main and __libc_start_main have names where libc6-dbg is installed
+THREAD_START = [None, None]                  # start_thread, clone3
+
+# chain: the system call it waits in, the state, and the functions between libc's wrapper and middle_X
+CHAINS = {
+    "epoll_wait": (232, "IO wait", ["leaf_epoll_wait"]),
+    "poll": (7, "IO wait", ["leaf_poll"]),
+    "select": (270, "select", ["leaf_select"]),
+    "read": (0, "IO wait", ["leaf_read"]),
+    "accept": (43, "IO wait", ["leaf_accept"]),
+    "recvmsg": (47, "IO wait", ["leaf_recvmsg"]),
+    "nanosleep": (230, "sleep", ["leaf_nanosleep"]),
+    "mutex": (202, "sync.Mutex.Lock", ["leaf_mutex"]),
+    "inheriting": (202, "sync.Mutex.Lock", ["leaf_inheriting"]),
+    "cond": (202, "sync.Cond.Wait", ["leaf_cond"]),
+    "sem": (202, "semacquire", ["leaf_sem"]),
+    "rdlock": (202, "sync.RWMutex.RLock", ["leaf_rdlock"]),
+    "wrlock": (202, "sync.RWMutex.Lock", ["leaf_wrlock"]),
+    "sigwait": (128, "syscall", ["leaf_sigwait"]),
+    "waitpid": (61, "syscall", ["leaf_waitpid"]),
+    "flock": (73, "syscall", ["leaf_flock"]),
+    "pause": (34, "syscall", ["leaf_pause"]),
+    "join": (202, "semacquire", ["leaf_join"]),
+    "sigsuspend": (130, "syscall", ["leaf_sigsuspend"]),
+    "record_lock": (72, "syscall", ["leaf_record_lock"]),
+    "handler": (0, "IO wait", ["in_handler", "handler", ..., "leaf_handler"]),
+    "altstack": (0, "IO wait", ["in_handler", "handler", ..., "leaf_altstack"]),
+    "coroutine": (230, "sleep", ["in_coroutine", "coroutine"]),
+    "arguments": (230, "sleep", ["with_many_arguments", "leaf_arguments"]),
+    "recursion": (34, "syscall", ["recursive"] * 41 + ["leaf_recursion"]),
+    "realigned": (34, "syscall", ["realigned", "leaf_realigned"]),
+}
+OURS = {part + "_" + name for part in ("leaf", "middle", "outer", "detour", "start") for name in CHAINS} | {
+    "litter", "litter_inner", "in_handler", "handler", "in_coroutine", "coroutine", "with_many_arguments", "recursive", "realigned",
+    "main_waits", "main"}
+
+
+def fits(frames, pattern, ours=OURS):
+    """None: any one frame of libc's; ...: any number of them."""
+    if not pattern:
+        return not frames
+    if pattern[0] is ...:
+        return any(name not in ours for name in frames[:1]) and fits(frames[1:], pattern, ours) or fits(frames, pattern[1:], ours)
+    if not frames or pattern[0] is None and frames[0] in ours:
+        return False
+    return pattern[0] in (None, frames[0]) and fits(frames[1:], pattern[1:], ours)
+
+
+def expected_chain(name):
+    if name == "coroutine":
+        return [..., "in_coroutine", "coroutine", None, "[truncated: no unwind information]"]  # __start_context
+    return [...] + CHAINS[name][2] + ["middle_" + name, "outer_" + name, "start_" + name] + THREAD_START
+
+
+def task_file(pid, tid, name):
+    with open("/proc/%d/task/%d/%s" % (pid, tid, name)) as file:
+        return file.read()
+
+
+def is_blocked_in(pid, tid, number):
+    return task_file(pid, tid, "syscall").split()[0] == str(number)
+
+
+def threads_of(profile):
+    """{tid: (function names, leaf first, inlined ones left out; labels)} of a dump with tid=1."""
+    threads = {}
+    for sample in profile.samples:
+        assert sample.values == (1,) or list(sample.values) == [1], sample.values
+        frames = [frame.function for frame in sample.frames if not frame.inlined]
+        threads[sample.labels["tid"]] = (frames, sample.labels)
+    return threads
+
+
+class Chains:
+    """The workload, every thread of it blocked where it will stay."""
+
+    def __init__(self, *flags):
+        self.host = harness.Host([harness.build("blocked_chains.c", "-fno-optimize-sibling-calls", *flags)])
+        self.tids, self.facts = {}, {}
+        for line in self.host.ready():
+            words = line.split()
+            if words[0] == "thread":
+                self.tids[words[1]] = int(words[2])
+            else:
+                self.facts[words[0]] = int(words[1])
+        assert set(self.tids) == set(CHAINS), set(self.tids) ^ set(CHAINS)
+        for name, tid in self.tids.items():
+            harness.poll(lambda: is_blocked_in(self.host.pid, tid, CHAINS[name][0]), name + " blocked")
+        harness.poll(lambda: is_blocked_in(self.host.pid, self.host.pid, 0), "main blocked")
+
+
+def check_chains(*flags):
+    chains = Chains(*flags)
+    wrong = []
+    for _ in range(2):
+        threads = threads_of(chains.host.profile("goroutine?tid=1"))
+        for name, tid in chains.tids.items():
+            frames, labels = threads[tid]
+            if not fits(frames, expected_chain(name)):
+                wrong.append("%s: %s" % (name, " <- ".join(frames)))
+            if labels["thread_name"] != name[:15] or labels["state"] != CHAINS[name][1]:
+                wrong.append("%s: %s" % (name, labels))
+        frames, labels = threads[chains.facts["main"]]
+        if not fits(frames, [..., "main_waits"] + LIBC_START):
+            wrong.append("main: " + " <- ".join(frames))
+        assert set(threads) == set(chains.tids.values()) | {chains.facts["main"]}, "threads: %s" % sorted(threads)
+    assert not wrong, "flags %s\n%s" % (" ".join(flags), "\n".join(wrong))
+    chains.host.go_on()
+    assert chains.host.finish() == 0
+
+
+def test_O0():
+    check_chains("-O0")
+
+
+def test_O2():
+    check_chains("-O2")
+
+
+def test_O2_frame_pointer():
+    check_chains("-O2", "-fno-omit-frame-pointer")
+
+
+def test_O0_dynamic_frames():
+    check_chains("-O0", "-DDYNAMIC")
+
+
+def test_O2_dynamic_frames():
+    check_chains("-O2", "-DDYNAMIC")
+
+
+def test_O2_frame_pointer_dynamic_frames():
+    check_chains("-O2", "-fno-omit-frame-pointer", "-DDYNAMIC")
+
+
+def test_stack_protector_and_clash_protection():
+    check_chains("-O2", "-fno-omit-frame-pointer", "-fstack-protector-all", "-fstack-clash-protection")
+
+
+
+# ---- what they wait for -----------------------------------------------------------------------------------------------------
+
+def waited_for(text):
+    """{tid: what it waits for}, from the comments of debug=2."""
+    return {int(tid): what for tid, what in re.findall(r"^# (\d+) waits for (.*)$", text, re.MULTILINE)}
+
+
+def test_what_is_waited_for():
+    chains = Chains("-O2")
+    facts, tids = chains.facts, chains.tids
+    told = waited_for(chains.host.text("goroutine?debug=2"))
+
+    def link(fd):
+        return os.readlink("/proc/%d/fd/%d" % (chains.host.pid, fd))
+    expected = {
+        "read": "fd %d (%s)" % (facts["read_fd"], link(facts["read_fd"])),
+        "recvmsg": "fd %d (%s)" % (facts["recvmsg_fd"], link(facts["recvmsg_fd"])),
+        "accept": "fd %d (%s)" % (facts["accept_fd"], link(facts["accept_fd"])),
+        "epoll_wait": "fd %d (anon_inode:[eventpoll]) watching %d" % (facts["epoll_fd"], facts["read_fd"]),
+        "poll": "fds %d %d" % (facts["read_fd"], facts["accept_fd"]),
+        "select": "fds %d" % facts["read_fd"],
+        "nanosleep": "100000.000000000 s",
+        "waitpid": "process %d" % facts["child"],
+        "flock": "a lock on fd %d (%s)" % (facts["flock_fd"], link(facts["flock_fd"])),
+        "record_lock": "a lock on fd %d (%s)" % (facts["flock_fd"], link(facts["flock_fd"])),
+        "sigwait": "signal %d %d" % (signal.SIGRTMIN + 3, signal.SIGRTMIN + 4),
+        "pause": "a signal",
+        "join": "thread %d" % tids["epoll_wait"],
+    }
+    wrong = {name: told.get(tids[name]) for name, what in expected.items() if told.get(tids[name]) != what}
+    assert not wrong, "%s\nexpected %s" % (wrong, expected)
+    for name in ("mutex", "inheriting", "rdlock"):
+        assert re.fullmatch(r"futex 0x[0-9a-f]+ held by %d" % facts["main"], told[tids[name]]), (name, told[tids[name]])
+    for name in ("cond", "sem", "wrlock"):  # a lock held for reading has no holder to name
+        assert re.fullmatch(r"futex 0x[0-9a-f]+", told[tids[name]]), (name, told[tids[name]])
+
+
+def test_page_fault():
+    host = harness.Host([harness.build("blocked_fault.c", "-O1")])
+    lines = host.ready()
+    if "refused" in lines:
+        raise harness.Skip("userfaultfd is not allowed here")
+    tid = int(lines[0].split()[1])
+    harness.poll(lambda: task_file(host.pid, tid, "syscall").startswith("-1 "), "the fault")
+    profile = host.profile("goroutine?tid=1")
+    frames, labels = threads_of(profile)[tid]
+    assert fits(frames, ["leaf_fault", "outer_fault", "start_fault"] + THREAD_START), frames
+    assert labels["state"] == "IO wait", labels
+    leaf = [sample.frames[0] for sample in profile.samples if sample.labels["tid"] == tid][0]
+    assert "%x" % leaf.address == task_file(host.pid, tid, "syscall").split()[2][2:], "the leaf is the faulting instruction itself"
+    assert waited_for(host.text("goroutine?debug=2"))[tid] == "a page of memory"
+
+
+# ---- threads that run -------------------------------------------------------------------------------------------------------
+
+def test_running_threads():
+    host = harness.Host([harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls")])
+    tids = {line.split()[1]: int(line.split()[2]) for line in host.ready()}
+    moves = set()
+    for _ in range(6):
+        text = host.text("goroutine?debug=2")
+        threads = threads_of(host.profile("goroutine?tid=1"))
+        frames, labels = threads[tids["spins"]]
+        assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (frames, labels)
+        frames, labels = threads[tids["moves"]]
+        assert fits(frames, [..., "move", "start_moves"] + THREAD_START), (frames, labels)
+        moves.add(labels["state"])
+        assert "blocks signal" in text, text
+        assert threads[tids["masked"]][1]["state"] == "running", threads[tids["masked"]]
+    assert moves <= {"running", "sleep"}, moves
+    assert host.finish() == 0
+
+
+def test_first_thread_has_ended():
+    host = harness.Host([harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "alone"])
+    tids = {line.split()[1]: int(line.split()[2]) for line in host.ready()}
+    harness.poll(lambda: task_file(host.pid, host.pid, "stat").split()[2] == "Z", "the first thread's end")
+    harness.poll(lambda: is_blocked_in(host.pid, tids["reads"], 0), "the reading thread blocked")
+    threads = threads_of(host.profile("goroutine?tid=1"))
+    assert threads[host.pid][1]["state"] == "dead", threads[host.pid]
+    assert fits(threads[tids["reads"]][0], [..., "start_reads"] + THREAD_START), threads[tids["reads"]]
+
+
+def test_process_whose_files_are_closed_to_it():
+    if os.getuid() != 0:
+        raise harness.Skip("it needs to be root, to give that up")
+    host = harness.Host([harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "changed"])
+    host.ready()
+    assert host.address
+    host.go_on()
+    tids = {line.split()[1]: int(line.split()[2]) for line in host.ready()}
+    harness.poll(lambda: is_blocked_in(host.pid, tids["reads"], 0), "the reading thread blocked")
+    threads = threads_of(host.profile("goroutine?tid=1"))
+    frames, labels = threads[tids["spins"]]
+    assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (frames, labels)
+    assert threads[tids["reads"]][1]["state"] == "waiting", threads[tids["reads"]]
+    record = host.text("goroutine?debug=2").split("goroutine %d [" % tids["reads"])[1].split("\n\n")[0]
+    assert "may be blocked" in record and "start_reads" not in record, record
+
+
+# ---- nobody notices ---------------------------------------------------------------------------------------------------------
+
+class Dumps:
+    """Thread dumps one after the other, until the block ends."""
+
+    def __init__(self, host, path="goroutine"):
+        self.host, self.path, self.count, self.failure, self.stop = host, path, 0, None, False
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        try:
+            while not self.stop:
+                status, _, body = self.host.get(self.path)
+                assert status == 200, (status, body)
+                self.count += 1
+        except Exception as failure:
+            self.failure = failure
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop = True
+        self.thread.join()
+
+
+def test_no_call_is_interrupted():
+    host = harness.Host([harness.build("cpu_interrupted_calls.c", "-O1"), "count", "1000000"])
+    host.ready()
+    with Dumps(host) as dumps:
+        host.go_on()
+        lines = host.ready(180)
+    assert dumps.failure is None and dumps.count > 10, (dumps.failure, dumps.count)
+    assert len(lines) > 10 and all(": 0 interrupted, 0 odd of " in line for line in lines), lines
+    harness.note("%d dumps meanwhile" % dumps.count)
+    assert host.finish() == 0
+
+
+def switches(host):
+    counts = {}
+    for tid in os.listdir("/proc/%d/task" % host.pid):
+        text = task_file(host.pid, int(tid), "status")
+        if "\nName:\tpprofagent\n" not in "\n" + text:
+            counts[int(tid)] = re.findall(r"voluntary_ctxt_switches:\s*(\d+)", text)
+    return counts
+
+
+def check_many(way, number):
+    host = harness.Host([harness.build("blocked_many.c", "-O0"), "5000", way])
+    host.ready()
+    start = [tid for tid in map(int, os.listdir("/proc/%d/task" % host.pid)) if tid != host.pid]
+    blocked = set()
+
+    def all_blocked():
+        for tid in set(start) - blocked:
+            if "pprofagent" in task_file(host.pid, tid, "comm") or is_blocked_in(host.pid, tid, number):
+                blocked.add(tid)
+        return len(blocked) == len(start)
+    harness.poll(all_blocked, "5,000 threads blocked")
+    before = switches(host)
+    assert len(before) == 5001, len(before)
+    cpu = host.health()["agent"]["cpu_seconds"]
+    profile = host.profile("goroutine")
+    cpu = host.health()["agent"]["cpu_seconds"] - cpu
+    text = host.text("goroutine?debug=2")
+    assert switches(host) == before, "threads were scheduled for a dump"
+    counts = {tuple(frame.function for frame in sample.frames if not frame.inlined): sample.values[0] for sample in profile.samples}
+    many = [frames for frames, count in counts.items() if count == 5000]
+    assert len(many) == 1, counts
+    assert fits(list(many[0]), [..., "waiting"] + ["working"] * 6 + ["start"] + THREAD_START, {"waiting", "working", "start"}), many
+    assert len(re.findall(r"^goroutine \d+ \[", text, re.MULTILINE)) == 5001
+    harness.note("%s: 5,001 threads in %.2f s of CPU time, the profile included" % (way, cpu))
+
+
+def test_five_thousand_sleep():
+    check_many("sleep", 230)
+
+
+def test_five_thousand_wait_for_a_mutex():
+    check_many("futex", 202)
+
+
+def test_five_thousand_in_epoll_wait():
+    check_many("epoll", 232)
+
+
+def test_threads_and_libraries_that_come_and_go():
+    library = harness.build("blocked_churn.c", "-O1", "-DLIBRARY", shared=True, name="blocked_churn_library")
+    host = harness.Host([harness.build("blocked_churn.c", "-O0", "-fno-optimize-sibling-calls"), library])
+    lines = [line.split() for line in host.ready()]
+    for tid in [int(tid) for word, tid in lines if word == "stays"]:
+        harness.poll(lambda: is_blocked_in(host.pid, tid, 202), "a staying thread blocked")
+    staying, moving = ({int(tid) for word, tid in lines if word == what} for what in ("stays", "moves"))
+    assert len(staying) == 4 and len(moving) == 4, lines
+    moving_functions = {"nap", "left_inner", "left", "right_inner", "right_middle", "right", "start_moves"}
+    at_nap = [["nap", "left_inner", "left", "start_moves"], ["nap", "right_inner", "right_middle", "right", "start_moves"]]
+    inside, naps = 0, set()
+    for _ in range(150):
+        threads = threads_of(host.profile("goroutine?tid=1"))
+        for tid in staying:
+            assert fits(threads[tid][0], [..., "stay", "start_stay"] + THREAD_START, {"stay", "start_stay"}), threads[tid]
+        for tid in moving:
+            frames, labels = threads[tid]
+            ours = [name for name in frames if name in moving_functions]
+            if labels["state"] == "sleep":
+                assert ours in at_nap and frames[-3] == "start_moves", threads[tid]
+                naps.add(tuple(ours))
+        for frames, labels in threads.values():
+            if "in_library_inner" in frames and labels["state"] == "sleep":
+                inside += 1
+                at = frames.index("in_library_inner")
+                assert frames[at + 1:at + 3] == ["in_library", "start_short"], frames
+    assert len(naps) == 2, naps
+    assert inside > 10, "no thread was ever seen in the library"
+    harness.note("%d stacks through the library" % inside)
+    assert host.finish() == 0
