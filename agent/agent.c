@@ -306,7 +306,7 @@ void agent_main_thread_exits(void) {
 
 __attribute__((destructor)) static void remove_socket_file(void) {
   struct stat status;
-  if (owner != getpid() || !atomic_load(&socket_inode)) return;
+  if (!atomic_load(&socket_inode) || owner != getpid()) return;
   const char *path = address.socket.local.sun_path;
   if (lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device)) {
     unlink(path);

@@ -75,7 +75,10 @@ static void follow_frames(struct blocked_stack_reader *reader, struct blocked_fr
       break;
     }
     if (!hide) out->frames[count++] = frame.exact ? frame.pc + 1 : frame.pc;
+    uintptr_t pc = frame.pc;
     enum frame_step step = step_to_caller(&reader->search, &frame);
+    /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
+    if (step == FRAME_CALLER && frame.exact && !hide) out->frames[count - 1] = pc + 1;
     if (step == FRAME_CALLER && code_is_executable(&reader->search.code, frame.pc)) continue;
     if (step == FRAME_CALLER) step = FRAME_NO_MEMORY; /* not a return address: what is there is not a frame */
     if (step == FRAME_NO_MEMORY) marker = STACK_TRUNCATED_MEMORY;

@@ -97,7 +97,7 @@ static bool is_missed(uint32_t record, uint64_t life, int32_t tid) {
   }
   uint64_t cpu = thread_cpu_nanoseconds(tid);
   if (left_out[record].life != life) left_out[record] = (struct left_out){life, cpu};
-  return cpu - left_out[record].cpu >= period;
+  return cpu >= left_out[record].cpu + period; /* 0 when it has just ended */
 }
 
 /* Handlers that were installed by a system call of the program's own, not through signal_interposers.c. */
@@ -168,9 +168,9 @@ static void drain(void) {
 /* NULL, or why not. */
 static const char *set_period(uint64_t wanted) {
   if (wanted == period) return NULL;
-  cpu_counters_close();
   const char *reason = cpu_sampling_set_period(wanted);
   if (reason) return reason;
+  cpu_counters_close(); /* before the threads get timers again */
   period = wanted;
   for (uint32_t i = 0; i < client_count; i++)
     if (wanted < clients[i]->period) clients[i]->period = wanted;

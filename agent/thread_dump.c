@@ -1,15 +1,18 @@
 #include "thread_dump.h"
 
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../shim/interrupted_call.h"
 #include "../shim/thread_registry.h"
 #include "agent_lock.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "blocked_stack.h"
 #include "blocked_thread.h"
+#include "memory_reader.h"
 #include "running_threads.h"
 #include "thread_list.h"
 #include "thread_records.h"
@@ -66,6 +69,15 @@ static bool keep_frames(struct dumped_thread *thread, const uint64_t *frames, ui
 
 enum outcome { OUTCOME_READ, OUTCOME_RUNNING, OUTCOME_ENDED };
 
+/* A call that was stopped and continued (job control, a debugger) goes on as restart_syscall; its own number is in the code before it. */
+static void find_restarted_call(struct dump_work *work, struct blocked_thread *state) {
+  enum { CODE = 16 };
+  uint8_t code[CODE];
+  uint32_t number;
+  if (memory_reader_read(blocked_stack_memory(work->stacks), state->pc - CODE, code, CODE) && interrupted_call_number(code + CODE, &number))
+    state->number = (int32_t)number;
+}
+
 /* While it does not run. What is read counts only if the kernel has not run it meanwhile. */
 static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocked_thread *state) {
   struct dumped_thread *thread = &work->threads[i];
@@ -74,6 +86,7 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   if (presence == THREAD_HIDDEN) thread->not_read = state->hidden_because;
   if (presence == THREAD_ENDED) return OUTCOME_ENDED;
   if (presence != THREAD_BLOCKED) return OUTCOME_RUNNING;
+  if (state->number == SYS_restart_syscall) find_restarted_call(work, state);
   thread->syscall = state->number;
   memcpy(thread->arguments, state->arguments, sizeof thread->arguments);
   bool stopped = state->number < 0 && blocked_thread_is_stopped(state);
@@ -154,6 +167,10 @@ static size_t look_again(struct dump_work *work, struct running_threads *asked, 
   while (asked && (sample = running_threads_next(asked, &i))) take_sample(work, i, sample);
   for (size_t k = 0; k < count; k++) {
     if (work->threads[running[k]].frames) continue;
+    if (work->hidden[running[k]]) { /* it answers or it does not: there is nothing to look at */
+      running[left++] = running[k];
+      continue;
+    }
     enum outcome outcome = look_at_thread(work, running[k], 1);
     if (outcome == OUTCOME_RUNNING) {
       running[left++] = running[k];

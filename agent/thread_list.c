@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../shim/thread_registry.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "task_files.h"
@@ -92,13 +93,27 @@ static bool read_directory(struct thread_ids *ids) {
   return size == 0;
 }
 
+/* Without /proc (a chroot): the threads that were seen to be created, and the first. */
+static bool read_registry(struct thread_ids *ids) {
+  size_t capacity = 0;
+  if (!add_id(ids, &capacity, getpid())) return false;
+  for (uint32_t number = thread_registry_count(); number > 0; number--) {
+    struct thread_view view;
+    if (thread_registry_read(number, &view) && view.tid != getpid() && !add_id(ids, &capacity, view.tid)) {
+      thread_list_release(ids);
+      return false;
+    }
+  }
+  return true;
+}
+
 bool thread_list_read(struct thread_ids *out) {
   *out = (struct thread_ids){0};
   struct own_threads own = {0};
   add_own_threads(&own); /* before and after: one that ends meanwhile is known from before */
   if (!read_directory(out)) {
     thread_list_release(out);
-    return false;
+    if (!read_registry(out)) return false;
   }
   await_starting_threads();
   add_own_threads(&own);

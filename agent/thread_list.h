@@ -10,7 +10,7 @@ struct thread_ids {
   size_t count;
   int32_t *tids; /* agent_malloc'ed */
 };
-/* The host's threads: those of the agent are left out. False: /proc cannot be read or no memory. */
+/* The host's threads: those of the agent are left out. Where /proc cannot be read, those that are in the shim's registry. False: no memory. */
 bool thread_list_read(struct thread_ids *out);
 void thread_list_release(struct thread_ids *ids);
 

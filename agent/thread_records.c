@@ -54,8 +54,10 @@ static uint32_t find_tid(const struct tid_index *index, int32_t tid) {
 static bool kernel_knows(int32_t tid) { return syscall(SYS_tgkill, getpid(), tid, 0) == 0 || errno != ESRCH; }
 
 static void give_back(uint32_t number, const struct thread_view *view) {
+  if (!thread_registry_end_life(number, view->life)) return;
   cpu_sampling_disarm(number);
-  if (thread_registry_give_back(number, view->life) && view->origin == THREAD_CREATED) threadcreate_table_ended(view->creation_stack);
+  thread_registry_recycle(number);
+  if (view->origin == THREAD_CREATED) threadcreate_table_ended(view->creation_stack);
 }
 
 /* A thread gives its record back before it ends. So once the kernel has forgotten the thread, a record that is still in the same life

@@ -82,7 +82,7 @@ static const struct known_call *find_call(int32_t number) {
 static void say_time(struct wait_reason *reason, struct memory_reader *memory, uint64_t address) {
   struct timespec time;
   if (!memory_reader_read(memory, address, &time, sizeof time) || time.tv_nsec < 0 || time.tv_nsec > 999999999) return;
-  say(reason, "%lld.%09ld s", (long long)time.tv_sec, time.tv_nsec);
+  say(reason, "a sleep of %lld.%09ld s", (long long)time.tv_sec, time.tv_nsec);
 }
 
 /* A point of the clock: as what is left of the wait. */
@@ -235,7 +235,8 @@ static const struct lock_function lock_functions[] = {
 };
 
 static const struct lock_function *find_lock_function(const char *name) {
-  while (*name == '_') name++;
+  /* libc's names for itself: __GI___lll_lock_wait_private, __libc_... */
+  for (size_t skip = 1; skip; name += skip) skip = *name == '_' ? 1 : strncmp(name, "GI_", 3) == 0 ? 3 : strncmp(name, "libc_", 5) == 0 ? 5 : 0;
   for (size_t i = 0; i < sizeof lock_functions / sizeof *lock_functions; i++) {
     const struct lock_function *function = &lock_functions[i];
     if (function->anywhere ? strstr(name, function->name) != NULL : strncmp(name, function->name, strlen(function->name)) == 0)

@@ -19,7 +19,7 @@
   X(stacks_truncated_depth, "stacks cut at 128 frames")                                             \
   X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
   X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \
-  X(threads_lost, "threads without a record (the table is full): not in threadcreate, their creator not known") \
+  X(threads_lost, "threads without a record (the table is full, or the program has put itself under a seccomp filter): not in threadcreate") \
   X(threads_lost_stack, "threads whose creator's stack could not be kept") \
   X(cpu_lost_buffer_full, "CPU samples dropped: the buffer was full")                               \
   X(cpu_lost_no_memory, "CPU samples dropped: there was no memory for more distinct stacks")        \

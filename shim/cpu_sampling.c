@@ -26,6 +26,9 @@ static _Atomic int32_t sampled_pid; /* the process whose agent set it: a child h
 static _Atomic uint32_t timers;     /* how many exist */
 static _Atomic uint64_t random_state;
 static _Atomic bool must_not_arm;   /* threads that start */
+static _Atomic bool forbidden;      /* for good */
+
+static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
 /* ---- the value that a timer's signal carries: magic, which kind, the record and the low bits of its life ---- */
 
@@ -135,16 +138,17 @@ static uint64_t first_expiry(uint64_t every) {
 
 enum { TIMER_NONE = 0, TIMER_IS_COUNTER = -1 }; /* thread_record.timer; else the timer's id + 1 */
 
+/* In a child that was forked past our wrapper the number may be a timer of the program's own. */
 static void exchange_timer(struct thread_record *record, int timer) {
   int before = atomic_exchange(&record->timer, timer);
-  if (before > 0) timer_remove(before - 1);
+  if (before > 0 && atomic_load(&sampled_pid) == own_pid()) timer_remove(before - 1);
 }
 
 static void disarm(struct thread_record *record) { exchange_timer(record, TIMER_NONE); }
 
 void cpu_sampling_disarm(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
-  if (atomic_load_explicit(&record->timer, memory_order_relaxed)) disarm(record);
+  if (record && atomic_load_explicit(&record->timer, memory_order_relaxed)) disarm(record);
 }
 
 static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
@@ -155,7 +159,8 @@ static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
   if (timer < 0) {
     if (!timers_left()) return CPU_NOT_ARMED_LIMIT;
     timer = timer_make(tid, value_of(KIND_TICK, number, life));
-    if (timer < 0) return timer == -EAGAIN || timer == -ENOMEM ? CPU_NOT_ARMED_LIMIT : timer == -EINVAL ? CPU_NOT_ARMED_GONE : CPU_NOT_ARMED_REFUSED;
+    if (timer == -EAGAIN || timer == -ENOMEM) return CPU_NOT_ARMED_LIMIT;
+    if (timer < 0) return timer == -EINVAL ? CPU_NOT_ARMED_GONE : CPU_NOT_ARMED_REFUSED;
     int none = TIMER_NONE;
     if (!atomic_compare_exchange_strong(&record->timer, &none, timer + 1)) { /* the thread did it itself meanwhile */
       timer_remove(timer);
@@ -167,7 +172,7 @@ static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
   atomic_store_explicit(&record->expiry, cpu_nanoseconds(cpu_clock_of(tid)) + first, memory_order_relaxed);
   timer_set(timer, first, every);
   /* Whoever stopped the sampler, or ended the thread, before it could see this timer. */
-  if (atomic_load(&period) == 0 || atomic_load(&record->life) != life) disarm(record);
+  if (atomic_load(&period) != every || atomic_load(&record->life) != life) disarm(record);
   return CPU_ARMED;
 }
 
@@ -201,31 +206,39 @@ void cpu_sampling_counter_closed(int descriptor) {
     atomic_compare_exchange_strong(&record->timer, &counter, TIMER_NONE);
 }
 
+void cpu_sampling_forbid(void) { atomic_store(&forbidden, true); }
+bool cpu_sampling_is_forbidden(void) { return atomic_load_explicit(&forbidden, memory_order_relaxed); }
+
 bool cpu_sampling_is_on(void) { return atomic_load_explicit(&period, memory_order_relaxed) != 0; }
 
 void cpu_sampling_forget(void) {
   if (!cpu_sampling_is_on()) return;
   atomic_store(&period, 0);
   atomic_store(&timers, 0);
-  for (uint32_t number = thread_registry_count(); number > 0; number--) atomic_store(&thread_registry_at(number)->timer, 0);
+  for (uint32_t number = thread_registry_count(); number > 0; number--) {
+    struct thread_record *record = thread_registry_at(number);
+    if (record) atomic_store(&record->timer, TIMER_NONE);
+  }
 }
-
-static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
 void cpu_sampling_let_threads_arm_themselves(bool yes) { atomic_store_explicit(&must_not_arm, !yes, memory_order_relaxed); }
 
 void cpu_sampling_thread_starts(uint32_t number) {
-  if (!cpu_sampling_is_on() || atomic_load_explicit(&must_not_arm, memory_order_relaxed) || atomic_load(&sampled_pid) != own_pid() || sampling_signal_is_blocked()) return;
+  if (!cpu_sampling_is_on() || cpu_sampling_is_forbidden() || atomic_load_explicit(&must_not_arm, memory_order_relaxed)) return;
+  if (atomic_load(&sampled_pid) != own_pid() || sampling_signal_is_blocked()) return;
   struct thread_record *record = thread_registry_at(number);
   arm(number, atomic_load(&record->life), atomic_load(&record->tid));
 }
 
-const char *cpu_sampling_prepare(void) { return sampling_signal_choose(); }
+const char *cpu_sampling_prepare(void) {
+  static const char reason[] = "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect";
+  return cpu_sampling_is_forbidden() ? reason : sampling_signal_choose();
+}
 int cpu_sampling_signal(void) { return sampling_signal(); }
 
 const char *cpu_sampling_set_period(uint64_t nanoseconds) {
   if (nanoseconds) {
-    const char *fault = sampling_signal_choose();
+    const char *fault = cpu_sampling_prepare();
     if (fault) return fault;
     if (!atomic_load(&random_state)) {
       struct timespec now = {0, 0};
@@ -243,7 +256,7 @@ const char *cpu_sampling_set_period(uint64_t nanoseconds) {
 
 int cpu_sampling_request_stack(uint32_t number) {
   struct thread_view thread;
-  if (sampling_signal_choose() || !thread_registry_read(number, &thread) || !timers_left()) return -1;
+  if (cpu_sampling_prepare() || !thread_registry_read(number, &thread) || !timers_left()) return -1;
   int timer = timer_make(thread.tid, value_of(KIND_DUMP, number, thread.life));
   if (timer < 0) return -1;
   timer_set(timer, 1, 0);
@@ -267,7 +280,8 @@ static struct unwind_registers registers_of(const ucontext_t *context) {
  * the period is shorter than that: see cpu_sampling.h. */
 static uint32_t timer_ticks(struct thread_record *record, uint64_t every, int overrun, uint64_t cpu_now) {
   uint32_t before = atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
-  uint64_t expiry = atomic_load_explicit(&record->expiry, memory_order_relaxed), late = cpu_now > expiry ? (cpu_now - expiry) % every : 0;
+  uint64_t expiry = atomic_load_explicit(&record->expiry, memory_order_relaxed);
+  uint64_t late = cpu_now > expiry ? (cpu_now - expiry) % every : 0;
   atomic_store_explicit(&record->expiry, cpu_now - late, memory_order_relaxed);
   lateness_was(late, every);
   if (before == 0 && every < cpu_sampling_tick()) return (uint32_t)((2 * lateness() + draw_below(every)) / every);
@@ -278,7 +292,7 @@ static uint32_t timer_ticks(struct thread_record *record, uint64_t every, int ov
  * CPU time since the last expiry counts, rounded at random such that it is right on average. */
 static uint32_t counter_ticks(struct thread_record *record, uint64_t every, uint64_t cpu_now) {
   atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
-  uint64_t elapsed = cpu_now - atomic_exchange_explicit(&record->expiry, cpu_now, memory_order_relaxed);
+  uint64_t then = atomic_exchange_explicit(&record->expiry, cpu_now, memory_order_relaxed), elapsed = cpu_now > then ? cpu_now - then : every;
   return (uint32_t)((elapsed + draw_below(every)) / every);
 }
 
@@ -299,6 +313,8 @@ static void take_sample(const struct tick_source *source, struct thread_record *
   memset(&sample, 0, sizeof sample);
   sample.tid = atomic_load_explicit(&record->tid, memory_order_relaxed);
   sample.record = number;
+  /* A counter's signal that was blocked for long may come when its descriptor is another thread's. */
+  if (source->is_counter && sample.tid != (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0)) return;
   if (dump) {
     sample.ticks = 1;
   } else {
@@ -318,7 +334,7 @@ static void take_sample(const struct tick_source *source, struct thread_record *
 /* A late tick of a thread that has ended interrupts as well, but says nothing of the thread that has its record now. */
 static void arrived(const struct tick_source *source, ucontext_t *context) {
   struct thread_record *record = thread_registry_at(source->value & ((1u << RECORD_BITS) - 1));
-  if (record && record->has_state && thread_has_no_system_calls()) return;
+  if (cpu_sampling_is_forbidden() || (record && record->has_state && thread_has_no_system_calls())) return;
   if (record) take_sample(source, record, context);
   interrupted_call_restart(context);
 }

@@ -32,6 +32,7 @@ typedef void (*interposed_handler)(int);
   X(int, unshare, (int))                                       \
   X(int, setns, (int, int))                                    \
   X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long)) \
+  X(long, syscall, (long, long, long, long, long, long, long)) \
   X(void, pthread_exit, (void *))                              \
   X(void, thrd_exit, (int))
 

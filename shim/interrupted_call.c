@@ -59,8 +59,9 @@ static const struct between {
     {5, 4, {0x48, 0x8b, 0x54, 0x24}}, /* mov disp8(%rsp),%rdx */
 };
 
-/* The number of the system call that ends at `after`; false: not understood. */
-static bool call_number(const uint8_t *after, uint32_t *number) {
+_Static_assert((int)LOOK_BACK == (int)INTERRUPTED_CALL_LOOK_BACK, "as the header says");
+
+bool interrupted_call_number(const uint8_t *after, uint32_t *number) {
   for (size_t i = 0; i < sizeof between / sizeof *between; i++) {
     const uint8_t *loaded = after - SYSCALL_SIZE - between[i].size, *move = loaded - MOVE_SIZE;
     if (*move != 0xb8 || memcmp(loaded, between[i].bytes, between[i].known) != 0) continue;
@@ -84,7 +85,7 @@ void interrupted_call_restart(ucontext_t *context) {
   greg_t *registers = context->uc_mcontext.gregs;
   uint32_t number;
   if (!interrupted_call_ended_in_eintr(context) || another_signal_waits(context)) return;
-  if (call_number((const uint8_t *)registers[REG_RIP], &number) && !host_handlers_some_are_unseen()) {
+  if (interrupted_call_number((const uint8_t *)registers[REG_RIP], &number) && !host_handlers_some_are_unseen()) {
     registers[REG_RAX] = number;
     registers[REG_RIP] -= SYSCALL_SIZE;
     atomic_fetch_add_explicit(&interrupted_calls_restarted, 1, memory_order_relaxed);

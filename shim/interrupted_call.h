@@ -21,6 +21,11 @@ void interrupted_call_restart(ucontext_t *context);
 /* The context is right behind a system call that returned -EINTR. Context: signal handler. */
 bool interrupted_call_ended_in_eintr(const ucontext_t *context);
 
+/* The number of the system call (one that can be made again) that ends at `after`, from the bytes before it; false: not understood.
+ * Context: any. */
+enum { INTERRUPTED_CALL_LOOK_BACK = 12 };
+bool interrupted_call_number(const uint8_t *after, uint32_t *number);
+
 /* How often that was done. Context: any. */
 extern _Atomic uint64_t interrupted_calls_restarted;
 

@@ -27,6 +27,7 @@ struct real_functions real = {
     .unshare = startup_unshare,
     .setns = startup_setns,
     .prctl = startup_prctl,
+    .syscall = startup_syscall,
     .pthread_exit = startup_pthread_exit,
     .thrd_exit = startup_thrd_exit,
 };

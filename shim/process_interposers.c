@@ -1,4 +1,7 @@
 /* Calls in which the agent's threads would show: they are sent away for the length of the call, or stand in for nobody. */
+#define syscall syscall_as_unistd_declares_it /* variadic there */
+#include <unistd.h>
+#undef syscall
 #include <errno.h>
 #include <linux/nsfs.h>
 #include <linux/prctl.h>
@@ -7,9 +10,9 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "../agent/agent.h"
+#include "cpu_sampling.h"
 #include "interposed.h"
 #include "thread_state.h"
 
@@ -48,8 +51,21 @@ EXPORTED int setns(int descriptor, int type) {
   return result;
 }
 
+/* The one way to seccomp(2); libseccomp's. Calls of the agent's own come here too. */
+EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long f) {
+  if (UNLIKELY(number == SYS_seccomp) && (a == SECCOMP_SET_MODE_FILTER || a == SECCOMP_SET_MODE_STRICT)) {
+    cpu_sampling_forbid();
+    if (a == SECCOMP_SET_MODE_STRICT) {
+      thread_state.no_system_calls = 1;
+      atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
+    }
+  }
+  return real.syscall(number, a, b, c, d, e, f);
+}
+
 /* Under seccomp's strict mode a system call of the sampler's would kill the thread: it then goes without (thread_state.h). */
 EXPORTED int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+  if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER) cpu_sampling_forbid();
   int result = real.prctl(option, a, b, c, d);
   if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_STRICT && result == 0) {
     thread_state.no_system_calls = 1;

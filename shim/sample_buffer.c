@@ -43,7 +43,8 @@ static uint64_t reserve(struct sample_buffer *buffer, uint32_t size, uint32_t *p
     *padding = left < size ? (uint32_t)left : 0;
     total = size + *padding;
     /* Acquire: what the reader gave back has been cleared. */
-    if (start + total - atomic_load_explicit(&buffer->consumed, memory_order_acquire) > buffer->capacity) return UINT64_MAX;
+    int64_t used = (int64_t)(start + total - atomic_load_explicit(&buffer->consumed, memory_order_acquire)); /* below 0: start is old */
+    if (used > (int64_t)buffer->capacity) return UINT64_MAX;
   } while (!atomic_compare_exchange_weak_explicit(&buffer->reserved, &start, start + total, memory_order_relaxed, memory_order_relaxed));
   return start;
 }

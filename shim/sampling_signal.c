@@ -5,10 +5,17 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "cpu_sampling.h"
 #include "interposed.h"
+#include "interrupted_call.h"
 #include "next_functions.h"
 #include "raw_syscall.h"
 
+#if defined(__x86_64__)
+enum { SA_RESTORER_FLAG = 0x04000000 }; /* the kernel's SA_RESTORER, which libc sets and does not take out of what it reads back */
+#else
+enum { SA_RESTORER_FLAG = 0 };
+#endif
 enum { MASK_SIZE = sizeof(uint64_t), HANDLER_STACK = 4096, KERNEL_FRAME_MIN = 2048 };
 
 static _Atomic int chosen;
@@ -29,7 +36,10 @@ int sampling_signal(void) { return atomic_load_explicit(&chosen, memory_order_ac
 static void host_signal(int number, siginfo_t *info, ucontext_t *context) {
   uintptr_t handler = atomic_load(&host_handler);
   int flags = atomic_load(&host_flags);
-  if (handler == (uintptr_t)SIG_IGN || (handler == (uintptr_t)SIG_DFL && number == SIGURG)) return;
+  if (handler == (uintptr_t)SIG_IGN || (handler == (uintptr_t)SIG_DFL && number == SIGURG)) {
+    if (!cpu_sampling_is_forbidden()) interrupted_call_restart(context); /* without us it would not have interrupted anything */
+    return;
+  }
   if (handler == (uintptr_t)SIG_DFL) { /* ends the process, when this handler returns and unblocks it */
     struct sigaction standard;
     memset(&standard, 0, sizeof standard);
@@ -103,7 +113,8 @@ static const char *choose(void) {
 
 const char *sampling_signal_choose(void) {
   static _Atomic bool choosing, chosen_for_good; /* a profile and a thread dump may come at the same time */
-  if (atomic_load(&chosen_for_good)) return atomic_load(&host_ignores) ? "the program has told the kernel to ignore the signal that sampling uses" : NULL;
+  static const char ignored[] = "the program has told the kernel to ignore the signal that sampling uses";
+  if (atomic_load(&chosen_for_good)) return atomic_load(&host_ignores) ? ignored : NULL;
   while (atomic_exchange(&choosing, true)) raw_nap();
   const char *fault = choose();
   if (!fault) atomic_store(&chosen_for_good, true);
@@ -123,7 +134,20 @@ uint64_t sampling_signal_block(void) {
   return before;
 }
 
-void sampling_signal_restore(uint64_t mask) { raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MASK_SIZE); }
+void sampling_signal_restore(uint64_t mask) {
+  uint64_t bit = sampling_signal_bit(sampling_signal());
+  if (!(mask & bit)) raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&bit, 0, MASK_SIZE);
+}
+
+void sampling_signal_let_in(void) {
+  static const int everything[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD, SIGURG, SIGWINCH, SIGIO};
+  uint64_t mask = 0, urgent = sampling_signal_bit(SIGURG);
+  raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, MASK_SIZE);
+  for (size_t i = 0; i < sizeof everything / sizeof *everything; i++)
+    if (!(mask & sampling_signal_bit(everything[i]))) return;
+  if (sampling_signal() ? sampling_signal() == SIGURG && !atomic_load(&host_handler) : is_default(SIGURG))
+    raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&urgent, 0, MASK_SIZE);
+}
 
 bool sampling_signal_is_blocked(void) {
   uint64_t mask = 0;
@@ -173,7 +197,7 @@ int sampling_signal_host_action(const struct sigaction *action, struct sigaction
     uint64_t mask;
     memcpy(&mask, &action->sa_mask, sizeof mask);
     atomic_store(&host_mask, mask);
-    atomic_store(&host_flags, action->sa_flags);
+    atomic_store(&host_flags, action->sa_flags | SA_RESTORER_FLAG);
     atomic_store(&host_handler, action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction : (uintptr_t)action->sa_handler);
     follow_ignoring(sampling_signal(), action->sa_handler == SIG_IGN);
   }

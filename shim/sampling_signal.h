@@ -37,9 +37,12 @@ bool sampling_signal_is_ours(const siginfo_t *info);
 /* The host reads these signals through a signalfd, where ours could not be told apart: they are not chosen any more. */
 void sampling_signal_read_by_host(uint64_t mask);
 
-/* Blocks the signal on this thread; returns the mask before, for sampling_signal_restore. Context: host thread. */
+/* Blocks the signal on this thread; returns the mask before, for sampling_signal_restore, which changes no other signal of it. Context: host thread. */
 uint64_t sampling_signal_block(void);
 void sampling_signal_restore(uint64_t mask);
+/* A new thread that was born with everything blocked, as pools' threads are (xz, QEMU), lets SIGURG in, whose default is to do nothing: it could not
+ * be sampled else. Not where the program has a use for SIGURG. Context: host thread. */
+void sampling_signal_let_in(void);
 /* Whether this thread blocks it. Context: host thread. */
 bool sampling_signal_is_blocked(void);
 

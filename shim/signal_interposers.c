@@ -10,6 +10,7 @@
 #include "interposed.h"
 #include "sampling_signal.h"
 #include "startup.h"
+#include "unwind_rule.h"
 
 #define IS_OURS(number) UNLIKELY((number) != 0 && (number) == sampling_signal())
 
@@ -129,30 +130,28 @@ EXPORTED int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct tim
 EXPORTED int sigwait(const sigset_t *set, int *number) {
   if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwait, ENOSYS, (set, number));
   siginfo_t info;
-  int result;
-  do result = FORWARD(sigwaitinfo, -1, (set, &info));
-  while (is_tick(result, &info) || (result < 0 && errno == EINTR));
-  if (result < 0) return errno;
+  int result, error, saved_errno = errno;
+  do {
+    result = FORWARD(sigwaitinfo, -1, (set, &info));
+    error = errno;
+  } while (is_tick(result, &info) || (result < 0 && error == EINTR));
+  errno = saved_errno;
+  if (result < 0) return error;
   *number = result;
   return 0;
 }
 
 EXPORTED int sigpending(sigset_t *set) {
   int result = FORWARD(sigpending, -1, (set));
-  if (result == 0 && sampling_signal()) sigdelset(set, sampling_signal());
+  if (result == 0 && cpu_sampling_is_on()) sigdelset(set, sampling_signal());
   return result;
 }
 
 EXPORTED int signalfd(int descriptor, const sigset_t *set, int flags) {
-  if (!sampling_signal()) {
-    uint64_t mask;
-    memcpy(&mask, set, sizeof mask);
-    sampling_signal_read_by_host(mask);
-    return FORWARD(signalfd, -1, (descriptor, set, flags));
-  }
-  sigset_t others = *set;
-  sigdelset(&others, sampling_signal());
-  return FORWARD(signalfd, -1, (descriptor, &others, flags));
+  uint64_t mask;
+  memcpy(&mask, set, sizeof mask);
+  sampling_signal_read_by_host(mask); /* for the choice; once that has been made, a thread that blocks the signal is not armed */
+  return FORWARD(signalfd, -1, (descriptor, set, flags));
 }
 
 /* ---- fork: the kernel starts it again for each signal that is pending, so none shall be ---- */
@@ -164,6 +163,7 @@ EXPORTED int signalfd(int descriptor, const sigset_t *set, int flags) {
     pid_t child = FORWARD(name, -1, ());                      \
     if (child == 0) {                                         \
       cpu_sampling_forget();                                  \
+      unwind_rule_forget_borrower();                          \
       sampling_signal_adopt();                                \
     }                                                         \
     sampling_signal_restore(mask);                            \

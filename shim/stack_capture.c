@@ -51,6 +51,8 @@ void stack_capture_start(uintptr_t high) {
   main_thread_pointer = (uintptr_t)__builtin_thread_pointer(); /* startup runs on the first thread, but for dlopen elsewhere */
 }
 
+bool stack_capture_is_first_thread(void) { return (uintptr_t)__builtin_thread_pointer() == main_thread_pointer; }
+
 enum {
   PROBE_PAGE = 4096,
   /* The kernel keeps at least 128 MB below the top of the first stack free of what it places itself (mm/util.c, MIN_GAP). */
@@ -257,8 +259,13 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
       }
       out->frames[count++] = frame.exact ? frame.pc + 1 : frame.pc;
     }
+    uintptr_t pc = frame.pc;
     enum step step = step_to_caller(&frame, &range);
-    if (LIKELY(step == STEP_CALLER)) continue;
+    if (LIKELY(step == STEP_CALLER)) {
+      /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
+      if (UNLIKELY(frame.exact) && count > 0 && out->frames[count - 1] == pc) out->frames[count - 1] = pc + 1;
+      continue;
+    }
     if (step == STEP_NO_UNWIND && main_stack_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
     if (step == STEP_NO_UNWIND) {
       marker = STACK_TRUNCATED_NO_UNWIND;

@@ -42,6 +42,9 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
 struct thread_state;
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
 
+/* Whether this is the thread on which the library was started. Context: host thread. */
+bool stack_capture_is_first_thread(void);
+
 /* Whether pc is in the function on which a thread starts because of us: nobody wants to see that frame. Context: any. */
 bool stack_capture_is_trampoline(uintptr_t pc);
 

@@ -12,6 +12,7 @@
 #include "interposed.h"
 #include "live_table.h"
 #include "next_functions.h"
+#include "raw_syscall.h"
 #include "thread_state.h"
 
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
@@ -163,6 +164,14 @@ int startup_setns(int fd, int type) {
 void startup_pthread_exit(void *result) {
   startup_ensure();
   real.pthread_exit(result);
+}
+
+long startup_syscall(long number, long a, long b, long c, long d, long e, long f) {
+  long result = raw_syscall6(number, a, b, c, d, e, f);
+  enum { ERROR_MAX = 4095 };
+  if (result >= 0 || result < -ERROR_MAX) return result;
+  errno = (int)-result;
+  return -1;
 }
 
 int startup_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {

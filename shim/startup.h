@@ -42,6 +42,7 @@ void *startup_pvalloc(size_t size);
 int startup_dlclose(void *handle);
 int startup_unshare(int flags);
 int startup_setns(int fd, int type);
+long startup_syscall(long number, long a, long b, long c, long d, long e, long f);
 int startup_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 void startup_pthread_exit(void *result);
 void startup_thrd_exit(int result);

@@ -33,7 +33,11 @@ uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *f
   _Atomic(char *) *slot = &memory->segments[start / TABLE_SEGMENT_BYTES];
   if (start >= TABLE_SEGMENT_BYTES && !atomic_load_explicit(slot, memory_order_acquire)) {
     char *fresh = table_memory_map(TABLE_SEGMENT_BYTES), *none = NULL;
-    if (!fresh) return UINT32_MAX; /* the block is lost; a later call in this segment tries again */
+    if (!fresh) { /* a later call in this segment tries again; the block is lost only if others took more behind it */
+      uint64_t end = start + size;
+      atomic_compare_exchange_strong_explicit(&memory->used, &end, start, memory_order_relaxed, memory_order_relaxed);
+      return UINT32_MAX;
+    }
     if (!atomic_compare_exchange_strong_explicit(slot, &none, fresh, memory_order_release, memory_order_acquire))
       table_memory_unmap(fresh, TABLE_SEGMENT_BYTES); /* another thread was first */
   }

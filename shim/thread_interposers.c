@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include "../agent/agent.h"
+#include "counters.h"
 #include "cpu_sampling.h"
 #include "interposed.h"
 #include "module_registry.h"
 #include "next_functions.h"
 #include "raw_syscall.h"
+#include "sampling_signal.h"
 #include "stack_capture.h"
 #include "stack_table.h"
 #include "startup.h"
@@ -27,6 +29,7 @@
 static struct thread_record *thread_starts(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   atomic_store_explicit(&record->tid, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), memory_order_release);
+  sampling_signal_let_in();
   cpu_sampling_thread_starts(number);
   return record;
 }
@@ -35,9 +38,11 @@ static struct thread_record *thread_starts(uint32_t number) {
 static void thread_ends(void *argument) {
   uint32_t number = (uint32_t)(uintptr_t)argument;
   struct thread_record *record = thread_registry_at(number);
-  cpu_sampling_disarm(number);
   uint32_t stack = record->creation_stack;
-  if (thread_registry_give_back(number, atomic_load_explicit(&record->life, memory_order_relaxed))) threadcreate_table_ended(stack);
+  if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
+  cpu_sampling_disarm(number);
+  thread_registry_recycle(number);
+  threadcreate_table_ended(stack);
 }
 
 static TRAMPOLINE void *start_posix_thread(void *argument) {
@@ -63,6 +68,10 @@ static TRAMPOLINE int start_c11_thread(void *argument) {
 /* 0: the thread is created as if we were not there. */
 static uint32_t creation_begins(const struct unwind_registers *caller, void *start, void *argument) {
   if (!startup_is_over() || next_allocator.valgrind) return 0; /* also an agent thread's */
+  if (cpu_sampling_is_forbidden()) { /* not even gettid */
+    COUNT_LOSS(threads_lost);
+    return 0;
+  }
   struct captured_stack stack;
   stack_capture(caller, &stack);
   uint32_t id = stack_table_intern(stack.frames, stack.frame_count, module_registry_epoch_of(stack.frames, stack.frame_count));
@@ -83,7 +92,8 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
 static void creation_failed(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   threadcreate_table_failed(record->creation_stack);
-  thread_registry_give_back(number, atomic_load_explicit(&record->life, memory_order_relaxed));
+  thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed));
+  thread_registry_recycle(number);
 }
 
 EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
@@ -107,7 +117,7 @@ EXPORTED int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
 /* ---- the first thread ---- */
 
 static void thread_exits(void) {
-  if (getpid() == (pid_t)syscall(SYS_gettid)) agent_main_thread_exits();
+  if (stack_capture_is_first_thread()) agent_main_thread_exits();
 }
 
 EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {

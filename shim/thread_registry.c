@@ -60,15 +60,17 @@ uint32_t thread_registry_take(enum thread_origin origin) {
   return number;
 }
 
-bool thread_registry_give_back(uint32_t number, uint64_t life) {
+bool thread_registry_end_life(uint32_t number, uint64_t life) {
+  return atomic_compare_exchange_strong(&thread_registry_at(number)->life, &life, life + 1);
+}
+
+void thread_registry_recycle(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
-  if (!atomic_compare_exchange_strong_explicit(&record->life, &life, life + 1, memory_order_acq_rel, memory_order_relaxed)) return false;
   uint64_t head = atomic_load_explicit(&free_list, memory_order_relaxed), mine;
   do {
     atomic_store_explicit(&record->free_next, (uint32_t)head, memory_order_relaxed);
     mine = ((head >> 32) + 1) << 32 | number;
   } while (!atomic_compare_exchange_weak_explicit(&free_list, &head, mine, memory_order_release, memory_order_relaxed));
-  return true;
 }
 
 uint32_t thread_registry_count(void) { return atomic_load_explicit(&record_count, memory_order_acquire); }

@@ -32,9 +32,11 @@ enum { THREAD_RECORDS_MAX = 1 << 18 };
 
 /* Records are numbered from 1. 0: none is free (counted in threads_lost). Context: any host thread; locks: none; may map memory. */
 uint32_t thread_registry_take(enum thread_origin origin);
-/* Ends the life that is meant; false: somebody else did. */
-bool thread_registry_give_back(uint32_t number, uint64_t life);
-struct thread_record *thread_registry_at(uint32_t number);
+/* Ends the life that is meant; false: somebody else did. Whoever did then takes its timer away (a timer that the agent gives it meanwhile is
+ * noticed by one of the two) and puts it on the free list. */
+bool thread_registry_end_life(uint32_t number, uint64_t life);
+void thread_registry_recycle(uint32_t number);
+struct thread_record *thread_registry_at(uint32_t number); /* NULL: there is none of that number */
 
 /* Numbers handed out so far are 1 .. thread_registry_count(). Context: any. */
 uint32_t thread_registry_count(void);

@@ -32,39 +32,32 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
 
 /* ---- agent against dlclose ----
  *
- * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. The words hold the pid: a
- * child forked in the midst of it inherits values that mean nothing there. */
-static _Atomic int32_t borrower;   /* pid while the agent reads unwind tables */
-static _Atomic uint64_t unloading; /* pid << 32 | calls of dlclose that are under way */
+ * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. */
+static _Atomic bool borrowed;
+static _Atomic uint32_t unloading; /* calls of dlclose that are under way */
 
 enum { LENDER_NAPS_MAX = 20000, BORROWER_NAPS_MAX = 4000 };
 
-static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
-
 bool unwind_rule_borrow_begin(void) {
-  int32_t pid = own_pid();
   for (uint32_t naps = 0; naps < BORROWER_NAPS_MAX; naps++) {
-    atomic_store(&borrower, pid);
-    uint64_t calls = atomic_load(&unloading);
-    if ((int32_t)(calls >> 32) != pid || (uint32_t)calls == 0) return true;
-    atomic_store(&borrower, 0);
+    atomic_store(&borrowed, true);
+    if (atomic_load(&unloading) == 0) return true;
+    atomic_store(&borrowed, false);
     raw_nap();
   }
   return false;
 }
 
-void unwind_rule_borrow_end(void) { atomic_store(&borrower, 0); }
+void unwind_rule_borrow_end(void) { atomic_store(&borrowed, false); }
 
 void unwind_rule_unload_begin(void) {
-  int32_t pid = own_pid();
-  uint64_t calls = atomic_load(&unloading), more;
-  do more = (int32_t)(calls >> 32) == pid ? calls + 1 : (uint64_t)(uint32_t)pid << 32 | 1;
-  while (!atomic_compare_exchange_weak(&unloading, &calls, more));
-  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrower) == pid; naps++) raw_nap();
+  atomic_fetch_add(&unloading, 1);
+  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowed); naps++) raw_nap();
 }
 
-void unwind_rule_unload_end(void) {
-  uint64_t calls = atomic_load(&unloading);
-  while ((int32_t)(calls >> 32) == own_pid() && (uint32_t)calls && !atomic_compare_exchange_weak(&unloading, &calls, calls - 1)) {
-  }
+void unwind_rule_unload_end(void) { atomic_fetch_sub(&unloading, 1); }
+
+void unwind_rule_forget_borrower(void) {
+  atomic_store(&borrowed, false);
+  atomic_store(&unloading, 0);
 }

@@ -21,5 +21,7 @@ void unwind_rule_borrow_end(void);
 /* Round a call that may unmap modules. Context: host thread. */
 void unwind_rule_unload_begin(void);
 void unwind_rule_unload_end(void);
+/* In a child just forked: the agent, and other threads' calls of dlclose, stayed in the parent. */
+void unwind_rule_forget_borrower(void);
 
 #endif

@@ -184,7 +184,7 @@ static const char counts[] =
     "threadcreate profile: total 22\n"
     "7 @ 0x5\n"
     "# labels: {\"thread_name\":\"idle\"}\n"
-    "#\t[thread not read: it did not answer or its memory cannot be read]\n"
+    "#\t[thread not read: goroutine?debug=2 says why]\n"
     "\n"
     "3 @ 0x401210 0x401110\n"
     "# labels: {\"thread_name\":\"z\"}\n" MAKING_LINES "\n"

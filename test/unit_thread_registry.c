@@ -31,8 +31,9 @@ static void *work(void *argument) {
     }
     for (int i = 0; i < HELD; i++) {
       CHECK(atomic_exchange(&owners[numbers[i]], 0) == me);
-      CHECK(thread_registry_give_back(numbers[i], lives[i]));
-      CHECK(!thread_registry_give_back(numbers[i], lives[i])); /* that life is over */
+      CHECK(thread_registry_end_life(numbers[i], lives[i]));
+      CHECK(!thread_registry_end_life(numbers[i], lives[i])); /* that life is over */
+      thread_registry_recycle(numbers[i]);
     }
   }
   return NULL;
@@ -52,8 +53,10 @@ int main(void) {
     taken++;
   }
   CHECK(taken == THREAD_RECORDS_MAX && atomic_load(&shim_counters.threads_lost) == 1);
-  for (number = 1; number <= THREAD_RECORDS_MAX; number++)
-    CHECK(thread_registry_give_back(number, atomic_load(&thread_registry_at(number)->life)));
+  for (number = 1; number <= THREAD_RECORDS_MAX; number++) {
+    CHECK(thread_registry_end_life(number, atomic_load(&thread_registry_at(number)->life)));
+    thread_registry_recycle(number);
+  }
   CHECK(thread_registry_take(THREAD_FOUND) == THREAD_RECORDS_MAX);
   return failures != 0;
 }

@@ -1,0 +1,36 @@
+"""What a host sees of its own signals, masks and filters is the same while CPU profiles run."""
+import harness
+from test_cpu_hazards import check_same
+
+
+def manners():
+    return harness.build("cpu_manners.c", "-O1")
+
+
+def test_masks_that_atfork_handlers_set():
+    expected, _ = check_same([manners(), "atfork_masks"], expect_samples=20)
+    assert "child blocks SIGTERM: 1; parent blocks SIGUSR1: 1" in expected[1], expected
+
+
+def test_ignored_signals_of_others_interrupt_nothing():
+    expected, _ = check_same([manners(), "urgent"], expect_samples=20)
+    assert "interrupted: 0" in expected[1], expected
+
+
+def test_filters_that_the_host_installs():
+    for mode in ("filter_by_prctl", "filter_by_seccomp"):
+        expected, _ = check_same([manners(), mode], expect_samples=20)
+        assert expected[0] == 0 and "under a filter" in expected[1], expected
+
+
+def test_threads_born_with_all_signals_blocked_are_sampled():
+    host = harness.Host([manners(), "blocked_pool"])
+    host.ready()
+    host.address
+    host.go_on()
+    profile = host.profile("profile?seconds=3")
+    pool = sum(sample.values[1] for sample in profile.samples if any(frame.function == "pool" for frame in sample.frames))
+    harness.note("%.2f s of 2 s" % (pool / 1e9))
+    assert 1.5e9 < pool < 2.2e9 and not profile.comments, (pool, profile.comments)
+    host.ready()
+    assert host.finish() == 0
