@@ -113,8 +113,10 @@ static const char *choose(void) {
 
 const char *sampling_signal_choose(void) {
   static _Atomic bool choosing, chosen_for_good; /* a profile and a thread dump may come at the same time */
+  static const char read[] = "the program reads the signal that sampling uses through signalfd";
   static const char ignored[] = "the program has told the kernel to ignore the signal that sampling uses";
-  if (atomic_load(&chosen_for_good)) return atomic_load(&host_ignores) ? ignored : NULL;
+  if (atomic_load(&chosen_for_good))
+    return atomic_load(&host_ignores) ? ignored : atomic_load(&host_reads) & sampling_signal_bit(sampling_signal()) ? read : NULL;
   while (atomic_exchange(&choosing, true)) raw_nap();
   const char *fault = choose();
   if (!fault) atomic_store(&chosen_for_good, true);

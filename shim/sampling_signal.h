@@ -34,7 +34,7 @@ static inline uint64_t sampling_signal_bit(int number) { return (uint64_t)1 << (
 /* Whether a signal of that number comes from our timers or counters, and is nobody's but ours. Context: any. */
 bool sampling_signal_is_ours(const siginfo_t *info);
 
-/* The host reads these signals through a signalfd, where ours could not be told apart: they are not chosen any more. */
+/* The host reads these signals through a signalfd, where ours could not be told apart: they are not chosen, and not used, any more. */
 void sampling_signal_read_by_host(uint64_t mask);
 
 /* Blocks the signal on this thread; returns the mask before, for sampling_signal_restore, which changes no other signal of it. Context: host thread. */

@@ -148,10 +148,13 @@ EXPORTED int sigpending(sigset_t *set) {
 }
 
 EXPORTED int signalfd(int descriptor, const sigset_t *set, int flags) {
+  sigset_t others = *set;
   uint64_t mask;
   memcpy(&mask, set, sizeof mask);
-  sampling_signal_read_by_host(mask); /* for the choice; once that has been made, a thread that blocks the signal is not armed */
-  return FORWARD(signalfd, -1, (descriptor, set, flags));
+  /* While a profile runs ticks may be pending on a thread that has blocked the signal since: they shall not come out there. */
+  if (cpu_sampling_is_on()) sigdelset(&others, sampling_signal());
+  else sampling_signal_read_by_host(mask);
+  return FORWARD(signalfd, -1, (descriptor, &others, flags));
 }
 
 /* ---- fork: the kernel starts it again for each signal that is pending, so none shall be ---- */
