@@ -300,8 +300,8 @@ def check_refusal(argv, words, **options):
     assert (host.finish(), lines, host.stderr().encode()) == expected, (lines, expected)
 
 
-def test_timers_are_refused():
-    check_refusal([masks(), "refused_timers"], ("timer",))
+def test_a_filter_that_refuses_timers():
+    check_refusal([masks(), "refused_timers"], ("seccomp filter",))
 
 
 def test_no_pending_signals_allowed():
