@@ -167,7 +167,7 @@ def test_what_is_waited_for():
         "epoll_wait": "fd %d (anon_inode:[eventpoll]) watching %d" % (facts["epoll_fd"], facts["read_fd"]),
         "poll": "fds %d %d" % (facts["read_fd"], facts["accept_fd"]),
         "select": "fds %d" % facts["read_fd"],
-        "nanosleep": "100000.000000000 s",
+        "nanosleep": "a sleep of 100000.000000000 s",
         "waitpid": "process %d" % facts["child"],
         "flock": "a lock on fd %d (%s)" % (facts["flock_fd"], link(facts["flock_fd"])),
         "record_lock": "a lock on fd %d (%s)" % (facts["flock_fd"], link(facts["flock_fd"])),

@@ -38,6 +38,15 @@ static void *pair_thread(void *argument) {
   return argument;
 }
 
+static void *no_work(void *argument) { return argument; }
+
+static void create(void) {
+  for (long i = 0; i < iterations; i++) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, no_work, NULL) == 0) pthread_join(thread, NULL);
+  }
+}
+
 enum { BATCH = 4096 };
 static void *batch[BATCH];
 static pthread_barrier_t barrier;
@@ -93,6 +102,8 @@ int main(int argc, char **argv) {
     pthread_t threads[2];
     for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, pair_thread, NULL);
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  } else if (strcmp(argv[1], "create") == 0) {
+    create();
   } else if (strcmp(argv[1], "handoff") == 0) {
     handoff();
   } else if (strcmp(argv[1], "realloc_small") == 0) {

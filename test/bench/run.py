@@ -30,6 +30,7 @@ MICRO = {
     "malloc+free 4096 B, 20 frames deep": ("pair", 3000000, 4096, 20),
     "malloc+free 64 B, 2 threads": ("threads", 3000000, 64, 0),
     "64 B freed by another thread": ("handoff", 3000000, 64, 0),
+    "pthread_create and join": ("create", 20000, 0, 0),
     "realloc growing step by step, to 64 KB": ("realloc_small", 4000000, 64, 0),
     "realloc growing step by step, to 64 MB": ("realloc_large", 60000, 64, 0),
 }
