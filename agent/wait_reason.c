@@ -259,8 +259,9 @@ static enum lock_kind find_lock_kind(const struct dumped_thread *thread, const s
       kind = function->kind;
       if (kind != LOCK_MUTEX) return kind;
     }
-    if (kind == LOCK_MUTEX && location->frame_count && !find_lock_function(location->frames[0].function ? location->frames[0].function : ""))
-      return kind;
+    /* A low-level lock's caller says more, if it is a lock's function too. */
+    const char *outer = location->frame_count ? location->frames[location->frame_count - 1].function : NULL;
+    if (kind == LOCK_MUTEX && outer && !find_lock_function(outer)) return kind;
   }
   return kind;
 }
