@@ -58,7 +58,6 @@ static char off_reason[256] = "not started yet";
 static char address_text[160];
 static const char *isolation_fault;
 static _Atomic bool serving;
-static int64_t start_time_ns;
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
@@ -253,9 +252,6 @@ static void start_admin(void) {
 /* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
 
 void agent_start(void) {
-  struct timespec now;
-  syscall(SYS_clock_gettime, CLOCK_REALTIME, &now); /* the vdso would be two page faults */
-  start_time_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
   owner = getpid();
   wanted = strcmp(config.address, "off") != 0;
   if (!wanted) {
@@ -319,4 +315,3 @@ const char *agent_listen_address(void) { return address_text; }
 const char *agent_off_reason(void) { return atomic_load(&serving) ? NULL : off_reason; }
 const char *agent_descriptor_isolation(void) { return isolation_fault; }
 uint64_t agent_cpu_nanoseconds(void) { return agent_thread_cpu_nanoseconds(); }
-int64_t agent_start_time_nanoseconds(void) { return start_time_ns; }

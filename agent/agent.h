@@ -28,7 +28,6 @@ const char *agent_listen_address(void);      /* "127.0.0.1:6060", "unix:/path", 
 const char *agent_off_reason(void);          /* NULL while serving, else one sentence */
 const char *agent_descriptor_isolation(void); /* NULL: private descriptor table; else one sentence that says what was done instead */
 uint64_t agent_cpu_nanoseconds(void);        /* CPU time of all agent threads since the agent started */
-int64_t agent_start_time_nanoseconds(void);  /* CLOCK_REALTIME, when the library was loaded */
 unsigned agent_thread_count(void);           /* agent threads alive; their tids: agent_thread.h */
 
 #endif

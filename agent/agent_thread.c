@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../shim/thread_registry.h"
 #include "../shim/thread_state.h"
 
 /* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not know the tid any more.
@@ -122,7 +123,7 @@ uint64_t agent_thread_cpu_nanoseconds(void) {
   for (size_t i = 0; i < AGENT_THREAD_MAX; i++) {
     int32_t state = atomic_load_explicit(&slots[i].state, memory_order_acquire);
     if (state <= 0 || atomic_load_explicit(&slots[i].ended, memory_order_acquire)) continue;
-    total += clock_nanoseconds((clockid_t)((~(uint32_t)state << 3) | 6)); /* the kernel's number of that thread's CPU clock */
+    total += clock_nanoseconds(thread_cpu_clock(state));
   }
   return total;
 }

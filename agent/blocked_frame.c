@@ -20,19 +20,6 @@ enum frame_step frame_without_rule(const struct blocked_frame *frame, uintptr_t 
 
 static bool read_word(void *reader, uintptr_t address, uintptr_t *value) { return memory_reader_word(reader, address, value); }
 
-/* A register's value in the caller. */
-static bool recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t unchanged, const struct cfi_context *context,
-                    uintptr_t *value) {
-  switch (rule->place) {
-    case CFI_UNCHANGED: *value = unchanged; return true;
-    case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
-    case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
-    case CFI_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value) && context->read(context->reader, *value, value);
-    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value);
-    default: return false;
-  }
-}
-
 enum frame_step frame_step(struct blocked_frame *frame, const struct cfi_rule *rule, struct memory_reader *memory, const uintptr_t *base) {
   if (rule->return_address.place == CFI_UNDEFINED) return FRAME_OUTERMOST;
   struct blocked_frame from = *frame;
@@ -58,10 +45,10 @@ enum frame_step frame_step(struct blocked_frame *frame, const struct cfi_rule *r
       if (!base) return FRAME_NEEDS_BASE;
       cfa = *base + (uintptr_t)rule->cfa_offset;
   }
-  if (!recover(&rule->return_address, cfa, 0, &context, &pc) || !recover(&rule->sp, cfa, cfa, &context, &sp)) return failure;
+  if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return failure;
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
   if (!rule->signal_frame && sp <= frame->sp) return failure;
-  bool fp_known = (rule->fp.place != CFI_UNCHANGED || from.fp_known) && recover(&rule->fp, cfa, from.fp, &context, &fp);
+  bool fp_known = (rule->fp.place != CFI_UNCHANGED || from.fp_known) && cfi_recover(&rule->fp, cfa, from.fp, &context, &fp);
   if (!pc) return FRAME_NO_RETURN;
   *frame = (struct blocked_frame){.pc = pc, .sp = sp, .fp = fp_known ? fp : 0, .fp_known = fp_known, .exact = rule->signal_frame};
   return FRAME_CALLER;

@@ -151,6 +151,6 @@ uint64_t process_caught_signals(void) {
 
 uint64_t thread_cpu_nanoseconds(int32_t tid) {
   struct timespec now;
-  if (clock_gettime((clockid_t)((~(uint32_t)tid << 3) | 6), &now) != 0) return 0; /* the kernel's number of that thread's CPU clock */
+  if (clock_gettime(thread_cpu_clock(tid), &now) != 0) return 0;
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }

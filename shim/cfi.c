@@ -446,3 +446,14 @@ bool cfi_evaluate(const uint8_t *block, const struct cfi_context *context, const
   *value = stack[depth - 1];
   return true;
 }
+
+bool cfi_recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t unchanged, const struct cfi_context *context, uintptr_t *value) {
+  switch (rule->place) {
+    case CFI_UNCHANGED: *value = unchanged; return true;
+    case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
+    case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
+    case CFI_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value) && context->read(context->reader, *value, value);
+    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value);
+    default: return false;
+  }
+}

@@ -54,4 +54,7 @@ struct cfi_context {
 };
 bool cfi_evaluate(const uint8_t *block, const struct cfi_context *context, const uintptr_t *cfa, uintptr_t *value);
 
+/* A register's value in the caller, by its rule; unchanged: its value now. False: it cannot be had. */
+bool cfi_recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t unchanged, const struct cfi_context *context, uintptr_t *value);
+
 #endif

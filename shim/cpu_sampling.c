@@ -47,8 +47,6 @@ static uint64_t value_of(unsigned kind, uint32_t record, uint64_t life) {
 
 /* ---- the kernel's timers, by number: no libc state, no malloc ---- */
 
-static clockid_t cpu_clock_of(int32_t tid) { return (clockid_t)((~(uint32_t)tid << 3) | 6); } /* the kernel's number of it */
-
 static uint64_t cpu_nanoseconds(clockid_t clock) {
   struct timespec now = {0, 0};
   raw_syscall4(SYS_clock_gettime, clock, (long)&now, 0, 0);
@@ -63,7 +61,7 @@ static int timer_make(int32_t tid, uint64_t value) {
   event.sigev_notify = SIGEV_THREAD_ID;
   event._sigev_un._tid = tid;
   int timer = -1;
-  long result = raw_syscall4(SYS_timer_create, cpu_clock_of(tid), (long)&event, (long)&timer, 0);
+  long result = raw_syscall4(SYS_timer_create, thread_cpu_clock(tid), (long)&event, (long)&timer, 0);
   if (result != 0) return (int)result;
   atomic_fetch_add_explicit(&timers, 1, memory_order_relaxed);
   return timer;
@@ -169,7 +167,7 @@ static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
   }
   uint64_t first = first_expiry(every);
   atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
-  atomic_store_explicit(&record->expiry, cpu_nanoseconds(cpu_clock_of(tid)) + first, memory_order_relaxed);
+  atomic_store_explicit(&record->expiry, cpu_nanoseconds(thread_cpu_clock(tid)) + first, memory_order_relaxed);
   timer_set(timer, first, every);
   /* Whoever stopped the sampler, or ended the thread, before it could see this timer. */
   if (atomic_load(&period) != every || atomic_load(&record->life) != life) disarm(record);

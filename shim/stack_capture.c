@@ -161,20 +161,6 @@ static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_
   return compute_rule(pc, unusual);
 }
 
-/* A register's value in the caller, by the general rules. */
-static bool recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t unchanged, const struct cfi_context *context,
-                    uintptr_t *value) {
-  switch (rule->place) {
-    case CFI_UNCHANGED: *value = unchanged; return true;
-    case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
-    case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
-    case CFI_EXPRESSION:
-      return cfi_evaluate(rule->block, context, &cfa, value) && context->read(context->reader, *value, value);
-    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value);
-    default: return false;
-  }
-}
-
 static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
   struct cfi_context context = {.pc = frame->pc, .sp = frame->sp, .fp = frame->fp, .read = read_word, .reader = range};
   uintptr_t cfa, pc, fp, sp;
@@ -186,8 +172,8 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
       break;
     default: return STEP_NO_UNWIND;
   }
-  if (!recover(&rule->return_address, cfa, 0, &context, &pc) || !recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
-  if (!recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
+  if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
+  if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
   if (!rule->signal_frame && sp <= frame->sp) return STEP_NO_MEMORY;
   if (rule->signal_frame) *range = own_stack(range->thread, sp);
@@ -227,7 +213,7 @@ static bool is_own_code(uintptr_t pc) {
 extern const char __start_thread_trampolines[] __attribute__((visibility("hidden")));
 extern const char __stop_thread_trampolines[] __attribute__((visibility("hidden")));
 
-bool stack_capture_is_trampoline(uintptr_t pc) {
+static bool is_trampoline(uintptr_t pc) {
   return pc - (uintptr_t)__start_thread_trampolines < (uintptr_t)__stop_thread_trampolines - (uintptr_t)__start_thread_trampolines;
 }
 
@@ -235,7 +221,7 @@ bool stack_capture_is_trampoline(uintptr_t pc) {
 static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
   enum { THREAD_LIBRARY_DEPTH = 5 };
   for (uint32_t i = count; i > 0 && count - i < THREAD_LIBRARY_DEPTH && count > 1; i--) {
-    if (LIKELY(!stack_capture_is_trampoline(frames[i - 1] - 1))) continue;
+    if (LIKELY(!is_trampoline(frames[i - 1] - 1))) continue;
     for (uint32_t k = i; k < count; k++) frames[k - 1] = frames[k];
     return count - 1;
   }

@@ -45,9 +45,6 @@ void stack_capture_interrupted(const struct unwind_registers *registers, struct 
 /* Whether this is the thread on which the library was started. Context: host thread. */
 bool stack_capture_is_first_thread(void);
 
-/* Whether pc is in the function on which a thread starts because of us: nobody wants to see that frame. Context: any. */
-bool stack_capture_is_trampoline(uintptr_t pc);
-
 /* Highest address of the first thread's stack; before the first capture. */
 void stack_capture_start(uintptr_t main_stack_high);
 

@@ -10,6 +10,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
+
+/* The kernel's number of a thread's CPU clock (posix-timers.h, MAKE_THREAD_CPUCLOCK). */
+static inline clockid_t thread_cpu_clock(int32_t tid) { return (clockid_t)((~(uint32_t)tid << 3) | 6); }
 
 enum thread_origin { THREAD_CREATED, THREAD_FOUND };
 
