@@ -33,7 +33,8 @@ endif
 OPTIMIZE ?= -O2 -g
 WARN    := -Wall -Wextra -Werror
 INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace -Iscripts/libbacktrace_config
-CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) $(CFLAGS)
+# The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
+CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
 # The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stack_capture.h) reads the frame pointer of
 # functions that the exported wrappers reach by tail calls.
 CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls -fno-stack-protector -fno-builtin-malloc \
@@ -50,7 +51,7 @@ TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown
   pthread_key_create pthread_key_delete pthread_getspecific pthread_setspecific strerror gmtime getnameinfo \
   getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time,\
   --redefine-sym $(f)=civetweb_$(f))
-CIVETWEB_FLAGS := -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
+CIVETWEB_FLAGS := -DCIVETWEB_API= -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
   -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 -DSOCKET_TIMEOUT_QUANTUM=1000000 \
   -DMG_EXTERNAL_FUNCTION_mg_cry_internal_impl -DMG_EXTERNAL_FUNCTION_log_access
 GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config -I$(SRC)/gdb/libbacktrace -I$(SRC)/gdb/include -I$(SRC)/gdb/libiberty
@@ -128,15 +129,9 @@ $(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c Makefile
 	$(Q)$(CC) $(CFLAGS_DEPS) -I$(GEN) -c $< -o $@
 -include $(OBJECTS:.o=.d)
 
-# Exported: the interposed names, nothing else.
-$(GEN)/exports.map: shim/interposed.h Makefile | $(GEN)
-	@{ echo '{ global:'; \
-	  printf '#include "shim/interposed.h"\n#define X(type, name, parameters) EXPORT_THIS name;\nINTERPOSED_SYMBOLS(X)\n' | \
-	  $(CC) -E -P -I. -x c - | grep -o 'EXPORT_THIS *[A-Za-z0-9_]*' | sed 's/EXPORT_THIS *//; s/$$/;/'; echo 'local: *; };'; } >$@
-
-$(LIB): $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(GEN)/exports.map shim/layout.ld
+$(LIB): $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES) shim/exports.map shim/layout.ld
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LINK) -Wl,--version-script,$(GEN)/exports.map $(LDFLAGS) -o $@ $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
+	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) -o $@ $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
 
 $(GEN) $(DEPS):
 	@mkdir -p $@

@@ -7,7 +7,7 @@
 
 /* X(identifier, what a reader of the index page is told when it is not 0) */
 #define SHIM_LOSS_COUNTERS(X)                                                                       \
-  X(heap_lost_stack_table_full, "sampled allocations dropped: the stack table is full")             \
+  X(heap_lost_stack_table_full, "sampled allocations dropped: the stack table is full, or there is no memory for it") \
   X(heap_lost_bucket_table_full, "sampled allocations dropped: the (stack, size) table is full")    \
   X(heap_lost_live_table_full, "sampled allocations dropped: the table of live allocations is full") \
   X(heap_lost_no_memory, "sampled allocations dropped: no memory for the tables")                   \
@@ -26,6 +26,11 @@
   X(cpu_threads_signal_blocked, "threads left out of CPU profiles: they block the signal that sampling uses") \
   X(cpu_threads_no_timer, "threads left out of CPU profiles: the kernel had no timer for them (RLIMIT_SIGPENDING)") \
   X(cpu_calls_interrupted, "system calls that a sample interrupted and that could not be made to go on: the program may have seen EINTR") \
+  X(contention_lost_table_full, "waits and releases dropped from block and mutex: the table of their stacks is full")   \
+  X(contention_lost_no_memory, "waits and releases dropped from block and mutex: no memory for their stacks")         \
+  X(mutex_lost_waiters, "waits whose releasers were not looked for: the table of waiters is full, or there is no memory") \
+  X(mutex_lost_releases, "waits whose release was not seen: it happened in another process, or before the wait had been entered") \
+  X(mutex_waits_abandoned, "waits left out of mutex: a signal handler left them, or itself, by a jump")              \
   X(modules_lost, "loaded objects not remembered: the module table is full")
 
 struct shim_counters {

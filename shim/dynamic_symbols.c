@@ -24,16 +24,21 @@ static uint32_t sysv_hash_of(const char *name) {
   return hash & 0x0fffffff;
 }
 
-static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, const char *name) {
+enum { VERSION_HIDDEN = 0x8000, VERSION_DEFAULT = 0 };
+
+/* version: an index of the table's, or VERSION_DEFAULT for the one that a reference without a version gets. */
+static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, const char *name, uint16_t version) {
   const ElfW(Sym) *symbol = &table->symbols[index];
   unsigned type = symbol->st_info & 0xf, bind = symbol->st_info >> 4;
   return symbol->st_shndx != SHN_UNDEF && symbol->st_value != 0 && (type == STT_FUNC || type == STT_NOTYPE) &&
-         (bind == STB_GLOBAL || bind == STB_WEAK) && (!table->versions || !(table->versions[index] & 0x8000)) &&
+         (bind == STB_GLOBAL || bind == STB_WEAK) &&
+         (version != VERSION_DEFAULT ? (table->versions[index] & ~VERSION_HIDDEN) == version
+                                     : !table->versions || !(table->versions[index] & VERSION_HIDDEN)) &&
          same_text(table->strings + symbol->st_name, name);
 }
 
 /* The gABI's hash table and GNU's (binutils, bfd/elflink.c). */
-uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name) {
+static uint32_t find_index(const struct dynamic_symbols *table, const char *name, uint16_t version) {
   if (table->gnu_hash) {
     const uint32_t *words = table->gnu_hash;
     uint32_t bucket_count = words[0], first = words[1], bloom_words = words[2], shift = words[3];
@@ -46,16 +51,35 @@ uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const c
     if (!(word >> (hash % WORD_BITS) & word >> ((hash >> shift) % WORD_BITS) & 1)) return STN_UNDEF;
     for (uint32_t index = buckets[hash % bucket_count]; index >= first; index++) {
       uint32_t entry = chain[index - first];
-      if ((entry | 1) == (hash | 1) && symbol_matches(table, index, name)) return index;
+      if ((entry | 1) == (hash | 1) && symbol_matches(table, index, name, version)) return index;
       if (entry & 1) break;
     }
   } else if (table->sysv_hash) {
     const uint32_t *words = table->sysv_hash, *buckets = words + 2, *chain = buckets + words[0];
     if (words[0] == 0) return STN_UNDEF;
     for (uint32_t index = buckets[sysv_hash_of(name) % words[0]]; index != STN_UNDEF; index = chain[index])
-      if (symbol_matches(table, index, name)) return index;
+      if (symbol_matches(table, index, name, version)) return index;
   }
   return STN_UNDEF;
+}
+
+uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name) {
+  return find_index(table, name, VERSION_DEFAULT);
+}
+
+static uint16_t version_index(const struct dynamic_symbols *table, const char *version) {
+  for (const ElfW(Verdef) *definition = table->definitions; definition;) {
+    const ElfW(Verdaux) *name = (const ElfW(Verdaux) *)((const char *)definition + definition->vd_aux);
+    if (same_text(table->strings + name->vda_name, version)) return definition->vd_ndx;
+    definition = definition->vd_next ? (const ElfW(Verdef) *)((const char *)definition + definition->vd_next) : NULL;
+  }
+  return VERSION_DEFAULT;
+}
+
+void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version) {
+  uint16_t wanted = table->versions ? version_index(table, version) : VERSION_DEFAULT;
+  uint32_t index = wanted == VERSION_DEFAULT ? STN_UNDEF : find_index(table, name, wanted);
+  return index == STN_UNDEF ? NULL : (void *)(table->bias + table->symbols[index].st_value);
 }
 
 void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name) {
@@ -69,6 +93,7 @@ bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const E
   table->strings = NULL;
   table->gnu_hash = table->sysv_hash = NULL;
   table->versions = NULL;
+  table->definitions = NULL;
   for (; dynamic->d_tag != DT_NULL; dynamic++) {
     /* glibc has relocated these in place but for the vdso's, which are still file addresses. */
     uintptr_t value = dynamic->d_un.d_ptr;
@@ -78,6 +103,7 @@ bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const E
     else if (dynamic->d_tag == DT_GNU_HASH) table->gnu_hash = (const uint32_t *)value;
     else if (dynamic->d_tag == DT_HASH) table->sysv_hash = (const uint32_t *)value;
     else if (dynamic->d_tag == DT_VERSYM) table->versions = (const uint16_t *)value;
+    else if (dynamic->d_tag == DT_VERDEF) table->definitions = (const ElfW(Verdef) *)value;
   }
   return table->symbols && table->strings;
 }

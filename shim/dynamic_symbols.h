@@ -15,6 +15,7 @@ struct dynamic_symbols {
   const uint32_t *gnu_hash;
   const uint32_t *sysv_hash;
   const uint16_t *versions;
+  const ElfW(Verdef) * definitions; /* of versions; NULL: none */
 };
 
 /* dynamic: the object's PT_DYNAMIC in memory. False when it has no symbols. */
@@ -25,5 +26,8 @@ uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const c
 
 /* Its address, or NULL. */
 void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name);
+
+/* A definition under this version, also one that is not the default; NULL if there is none. */
+void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version);
 
 #endif

@@ -120,6 +120,7 @@ static void *sampling_record(void *block, uint64_t size, const struct unwind_reg
     uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
     uint32_t id = stack_table_intern(stack.frames, stack.frame_count, epoch);
     if (id) heap_record_alloc((uintptr_t)block, size, rate, id);
+    else COUNT_LOSS(heap_lost_stack_table_full);
     errno = saved_errno;
   }
   sampling_end();

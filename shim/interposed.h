@@ -8,9 +8,11 @@
 #define SHIM_INTERPOSED_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <threads.h>
 #include <time.h>
 
 typedef void (*interposed_handler)(int);
@@ -39,7 +41,7 @@ typedef void (*interposed_handler)(int);
 /* libc always has these too; rarely called, so each wrapper starts the library itself (startup_ensure) and there is no stand-in. */
 #define INTERPOSED_RARE(X)                                     \
   X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
-  X(int, thrd_create, (unsigned long *, int (*)(void *), void *)) \
+  X(int, thrd_create, (thrd_t *, int (*)(void *), void *)) \
   X(pid_t, fork, (void))                                       \
   X(pid_t, _Fork, (void))                                      \
   X(int, sigaction, (int, const struct sigaction *, struct sigaction *)) \
@@ -57,6 +59,61 @@ typedef void (*interposed_handler)(int);
   X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *)) \
   X(int, sigpending, (sigset_t *))                             \
   X(int, signalfd, (int, const sigset_t *, int))
+
+/* Waits and releases, and longjmp, which ends waits (lock_functions.h). libc always has these too; found at the first call of any of them,
+ * because most processes make none. */
+#define INTERPOSED_LOCKS(X)                                    \
+  X(int, pthread_mutex_lock, (pthread_mutex_t *))              \
+  X(int, pthread_mutex_unlock, (pthread_mutex_t *))            \
+  X(int, pthread_mutex_timedlock, (pthread_mutex_t *, const struct timespec *)) \
+  X(int, pthread_mutex_clocklock, (pthread_mutex_t *, clockid_t, const struct timespec *)) \
+  X(int, pthread_rwlock_rdlock, (pthread_rwlock_t *))          \
+  X(int, pthread_rwlock_wrlock, (pthread_rwlock_t *))          \
+  X(int, pthread_rwlock_unlock, (pthread_rwlock_t *))          \
+  X(int, pthread_rwlock_timedrdlock, (pthread_rwlock_t *, const struct timespec *)) \
+  X(int, pthread_rwlock_timedwrlock, (pthread_rwlock_t *, const struct timespec *)) \
+  X(int, pthread_rwlock_clockrdlock, (pthread_rwlock_t *, clockid_t, const struct timespec *)) \
+  X(int, pthread_rwlock_clockwrlock, (pthread_rwlock_t *, clockid_t, const struct timespec *)) \
+  X(int, pthread_spin_lock, (pthread_spinlock_t *))            \
+  X(int, pthread_spin_unlock, (pthread_spinlock_t *))          \
+  X(int, pthread_barrier_wait, (pthread_barrier_t *))          \
+  X(int, pthread_cond_clockwait, (pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *)) \
+  X(int, sem_wait, (sem_t *))                                  \
+  X(int, sem_timedwait, (sem_t *, const struct timespec *))    \
+  X(int, sem_clockwait, (sem_t *, clockid_t, const struct timespec *)) \
+  X(int, sem_post, (sem_t *))                                  \
+  X(int, pthread_join, (pthread_t, void **))                   \
+  X(int, pthread_timedjoin_np, (pthread_t, void **, const struct timespec *)) \
+  X(int, pthread_clockjoin_np, (pthread_t, void **, clockid_t, const struct timespec *)) \
+  X(int, mtx_lock, (mtx_t *))                                  \
+  X(int, mtx_timedlock, (mtx_t *, const struct timespec *))    \
+  X(int, mtx_unlock, (mtx_t *))                                \
+  X(int, cnd_wait, (cnd_t *, mtx_t *))                         \
+  X(int, cnd_timedwait, (cnd_t *, mtx_t *, const struct timespec *)) \
+  X(int, thrd_join, (thrd_t, int *))                           \
+  X(void, longjmp, (struct __jmp_buf_tag *, int))              \
+  X(void, _longjmp, (struct __jmp_buf_tag *, int))             \
+  X(void, siglongjmp, (struct __jmp_buf_tag *, int))           \
+  X(void, __longjmp_chk, (struct __jmp_buf_tag *, int))
+
+/* The same, in two versions: the older ones take condition variables of another layout. exports.map gives the versions. */
+#define INTERPOSED_COND(X)                                     \
+  X(int, pthread_cond_wait, (pthread_cond_t *, pthread_mutex_t *)) \
+  X(int, pthread_cond_timedwait, (pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
+#define INTERPOSED_COND_OLD(X) /* named NAME_old, exported as NAME@GLIBC_2.2.5 */ \
+  X(int, pthread_cond_wait, (pthread_cond_t *, pthread_mutex_t *)) \
+  X(int, pthread_cond_timedwait, (pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
+
+/* Not exported: what the wrappers of the locks ask first. */
+#define NEXT_ONLY(X)                                           \
+  X(int, pthread_mutex_trylock, (pthread_mutex_t *))           \
+  X(int, pthread_rwlock_tryrdlock, (pthread_rwlock_t *))       \
+  X(int, pthread_rwlock_trywrlock, (pthread_rwlock_t *))       \
+  X(int, pthread_spin_trylock, (pthread_spinlock_t *))         \
+  X(int, sem_trywait, (sem_t *))                               \
+  X(int, pthread_tryjoin_np, (pthread_t, void **))             \
+  X(int, mtx_trylock, (mtx_t *))                               \
+  X(void, pthread_testcancel, (void))
 
 /* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
 #define INTERPOSED_OPTIONAL(X)                                 \
@@ -129,17 +186,32 @@ typedef void (*interposed_handler)(int);
 
 #define X(type, name, parameters) typedef type(*real_##name##_function) parameters;
 INTERPOSED_SYMBOLS(X)
+INTERPOSED_LOCKS(X)
+INTERPOSED_COND(X)
+NEXT_ONLY(X)
 #undef X
 
+/* The next definition of each symbol. Written once by next_functions_resolve, before which the pointers that a hot path uses hold
+ * functions that resolve first; all NULL until the dynamic loader has relocated this library. */
 struct real_functions {
 #define X(type, name, parameters) real_##name##_function name;
   INTERPOSED_SYMBOLS(X)
 #undef X
 };
-
-/* The next definition of each symbol. Written once by next_functions_resolve, before which the pointers that a hot path uses hold
- * functions that resolve first; all NULL until the dynamic loader has relocated this library. */
 extern struct real_functions real;
+
+/* NULL until lock_functions_find. Apart, because most processes write none of them. */
+struct real_lock_functions {
+#define X(type, name, parameters) real_##name##_function name;
+  NEXT_ONLY(X)
+  INTERPOSED_LOCKS(X)
+  INTERPOSED_COND(X)
+#undef X
+#define X(type, name, parameters) real_##name##_function name##_old;
+  INTERPOSED_COND_OLD(X)
+#undef X
+};
+extern struct real_lock_functions real_locks;
 
 #define EXPORTED __attribute__((visibility("default")))
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)

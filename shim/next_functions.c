@@ -32,6 +32,7 @@ struct real_functions real = {
     .thrd_exit = startup_thrd_exit,
 };
 
+struct real_lock_functions real_locks;
 struct next_allocator next_allocator;
 struct new_counts new_counts;
 
@@ -202,6 +203,26 @@ void next_functions_resolve(void) {
     next_allocator.tcmalloc_is_next = tcmalloc == allocator;
   }
 #undef X
+}
+
+void next_functions_resolve_locks(void) {
+  void *address;
+  /* Found before us: this library was opened at run time. */
+#define FIND(name) \
+  if (find_from(sources.own, sources.count, #name, &address) || find_from(0, sources.own, #name, &address)) \
+    __atomic_store_n((void **)&real_locks.name, address, __ATOMIC_RELAXED);
+#define X(type, name, parameters) FIND(name)
+  INTERPOSED_LOCKS(X)
+  INTERPOSED_COND(X)
+  NEXT_ONLY(X)
+#undef X
+#define X(type, name, parameters)                                                                                        \
+  for (size_t i = sources.count; i-- > 0;)                                                                               \
+    if ((address = dynamic_symbols_find_version(&sources.items[i].symbols, #name, "GLIBC_2.2.5")))                       \
+      __atomic_store_n((void **)&real_locks.name##_old, address, __ATOMIC_RELAXED);
+  INTERPOSED_COND_OLD(X)
+#undef X
+#undef FIND
 }
 
 struct late_search {

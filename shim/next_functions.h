@@ -33,6 +33,10 @@ extern struct new_counts new_counts;
 
 void next_functions_resolve(void);
 
+/* The pointers of INTERPOSED_LOCKS and their like, among the objects that were loaded at start. Context: any, after next_functions_resolve, from
+ * several threads at once (all write the same); locks: none. */
+void next_functions_resolve_locks(void);
+
 /* Looks a name up again in all objects loaded by now, this library excepted; NULL if there is none. For rare, late needs. */
 void *next_function_find_late(const char *name);
 

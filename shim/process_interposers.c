@@ -13,6 +13,7 @@
 
 #include "../agent/agent.h"
 #include "cpu_sampling.h"
+#include "futex_calls.h"
 #include "interposed.h"
 #include "thread_state.h"
 
@@ -51,7 +52,7 @@ EXPORTED int setns(int descriptor, int type) {
   return result;
 }
 
-/* The one way to seccomp(2); libseccomp's. Calls of the agent's own come here too. */
+/* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
 EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (UNLIKELY(number == SYS_seccomp) && (a == SECCOMP_SET_MODE_FILTER || a == SECCOMP_SET_MODE_STRICT)) {
     cpu_sampling_forbid();
@@ -60,6 +61,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
       atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
     }
   }
+  if (UNLIKELY(number == SYS_futex || number == SYS_FUTEX_WAITV)) return futex_call(number, a, b, c, d, e, f);
   return real.syscall(number, a, b, c, d, e, f);
 }
 

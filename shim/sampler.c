@@ -22,7 +22,7 @@ double sampler_negative_log(double x) {
 }
 
 /* splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014). */
-static uint64_t next_random(uint64_t *state) {
+uint64_t sampler_random(uint64_t *state) {
   uint64_t z = *state += 0x9e3779b97f4a7c15ull;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
@@ -30,7 +30,7 @@ static uint64_t next_random(uint64_t *state) {
 }
 
 uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate) {
-  double uniform = (double)((next_random(random) >> 11) + 1) * 0x1p-53; /* (0, 1] */
+  double uniform = (double)((sampler_random(random) >> 11) + 1) * 0x1p-53; /* (0, 1] */
   double interval = sampler_negative_log(uniform) * (double)rate;       /* at most 36.8 * rate */
   if (interval >= 0x1p62) return (uint64_t)1 << 62;
   uint64_t whole = (uint64_t)interval;
@@ -44,6 +44,6 @@ uint64_t sampler_seed(uint64_t salt) {
   uint64_t entropy = 0;
   if (kernel_random) memcpy(&entropy, kernel_random, sizeof entropy);
   seed ^= entropy;
-  seed = next_random(&seed);
+  seed = sampler_random(&seed);
   return seed ? seed : 1;
 }

@@ -10,6 +10,9 @@
  * size >= interval; the distribution has no memory, so what is left of an interval may be dropped at any time. */
 uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate);
 
+/* 64 random bits. */
+uint64_t sampler_random(uint64_t *state);
+
 /* A generator state for a new thread, never 0, different for each. */
 uint64_t sampler_seed(uint64_t salt);
 

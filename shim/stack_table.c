@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "counters.h"
 #include "table_memory.h"
 
 /* A stack is written once, by the thread that adds it, before the release CAS that puts it at the head of its chain; whoever finds it
@@ -60,11 +59,7 @@ uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32
   bool full = atomic_load_explicit(&stack_count, memory_order_relaxed) >= STACKS_MAX;
   uint32_t position = UINT32_MAX;
   if (!full) position = table_memory_allocate(&memory, sizeof(struct stack_entry) + frame_count * sizeof *frames, &full);
-  if (position == UINT32_MAX) {
-    if (full) COUNT_LOSS(heap_lost_stack_table_full);
-    else COUNT_LOSS(heap_lost_no_memory);
-    return 0;
-  }
+  if (position == UINT32_MAX) return 0;
   uint32_t id = position + 1;
   struct stack_entry *entry = entry_of(id);
   entry->epoch = epoch;
@@ -80,6 +75,11 @@ uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32
   }
   atomic_fetch_add_explicit(&stack_count, 1, memory_order_relaxed);
   return id;
+}
+
+uint32_t stack_table_find(const uint64_t *frames, uint32_t frame_count, uint32_t epoch) {
+  uint64_t hash = hash_frames(frames, frame_count, epoch);
+  return find_in_chain(atomic_load_explicit(&chains[hash % CHAINS], memory_order_acquire), 0, hash, frames, frame_count, epoch);
 }
 
 bool stack_table_read(uint32_t id, struct stack_view *out) {

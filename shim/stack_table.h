@@ -30,9 +30,13 @@ struct stack_view {
   const uint64_t *frames; /* valid for the life of the process */
 };
 
-/* Returns the id (>= 1) of the stack, adding it if it is new; 0 when the table is full or memory is out (counted as a loss).
+/* Returns the id (>= 1) of the stack, adding it if it is new; 0 when the table is full or memory is out (the caller counts
+ * what it loses by that).
  * Context: malloc hook, signal; locks: none; may mmap. */
 uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32_t epoch);
+
+/* The id of a stack that is there already, or 0. Context: as above. */
+uint32_t stack_table_find(const uint64_t *frames, uint32_t frame_count, uint32_t epoch);
 
 /* Context: any; locks: none. False when there is no such id. */
 bool stack_table_read(uint32_t id, struct stack_view *out);

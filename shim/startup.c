@@ -19,6 +19,7 @@ extern void *__libc_stack_end; /* exported by the loader: the stack pointer at e
 
 enum { NOT_STARTED, STARTING, STARTED };
 static _Atomic int stage;
+static _Atomic uintptr_t starter; /* the thread that is starting, or has started, the library */
 
 /* libc sets environ in its own constructor; before that the same strings are above argc on the first stack. NULL: too early to know (a
  * program that refers to __libc_stack_end has a copy of it, which is filled when the program is relocated, last of all). */
@@ -35,12 +36,22 @@ bool startup_ensure(void) {
   if (!environment || now == STARTING || !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel, memory_order_acquire))
     return now == STARTED;
   int saved_errno = errno;
+  atomic_store_explicit(&starter, (uintptr_t)__builtin_thread_pointer(), memory_order_relaxed);
   next_functions_resolve();
   static char *const no_environment[] = {NULL};
   config_read(getauxval(AT_SECURE) ? no_environment : environment, &config);
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;
   atomic_store_explicit(&stage, STARTED, memory_order_release);
+  return true;
+}
+
+bool startup_await(void) {
+  while (!startup_ensure()) {
+    if (atomic_load_explicit(&stage, memory_order_acquire) != STARTING) return false;
+    if (atomic_load_explicit(&starter, memory_order_relaxed) == (uintptr_t)__builtin_thread_pointer()) return false;
+    raw_nap();
+  }
   return true;
 }
 

@@ -14,6 +14,9 @@
  * Context: any; locks: the loader's, the first time. */
 bool startup_ensure(void);
 
+/* The same, but where another thread is starting the library it waits for that. Context: not the allocator's. */
+bool startup_await(void);
+
 /* Whether the next allocator serves this call; false: the startup arena does. */
 bool startup_is_over(void);
 

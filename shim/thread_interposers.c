@@ -11,6 +11,7 @@
 #include "counters.h"
 #include "cpu_sampling.h"
 #include "interposed.h"
+#include "lock_waits.h"
 #include "module_registry.h"
 #include "next_functions.h"
 #include "raw_syscall.h"
@@ -36,6 +37,7 @@ static struct thread_record *thread_starts(uint32_t number) {
 
 /* By return, pthread_exit, thrd_exit and cancellation. */
 static void thread_ends(void *argument) {
+  if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();
   uint32_t number = (uint32_t)(uintptr_t)argument;
   struct thread_record *record = thread_registry_at(number);
   uint32_t stack = record->creation_stack;
@@ -117,6 +119,7 @@ EXPORTED int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
 /* ---- the first thread ---- */
 
 static void thread_exits(void) {
+  if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();
   if (stack_capture_is_first_thread()) agent_main_thread_exits();
 }
 

@@ -16,7 +16,8 @@ def tool(*arguments):
 
 
 def exports():
-    return {line.split()[-1].split("@")[0] for line in tool("nm", "-D", "--defined-only").splitlines()}
+    """Functions and data; the names of versions are absolute symbols."""
+    return {line.split()[-1].split("@")[0] for line in tool("nm", "-D", "--defined-only").splitlines() if line.split()[-2] != "A"}
 
 
 def undefined():
@@ -26,7 +27,7 @@ def undefined():
 def interposed_list():
     """The names in shim/interposed.h, as its X macros give them."""
     with open(harness.os.path.join(harness.ROOT, "shim", "interposed.h")) as file:
-        text = file.read()
+        text = re.sub(r"#define NEXT_ONLY.*?\n\n", "", file.read(), flags=re.DOTALL)
     return set(re.findall(r"^\s*X\([^,]+,\s*(\w+),", text, re.MULTILINE))
 
 

@@ -1,0 +1,86 @@
+#define syscall syscall_as_unistd_declares_it /* variadic there */
+#include <unistd.h>
+#undef syscall
+#include "futex_calls.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/uio.h>
+
+#include "interposed.h"
+#include "lock_functions.h"
+#include "lock_status.h"
+#include "lock_waits.h"
+#include "raw_syscall.h"
+
+#ifndef FUTEX_LOCK_PI2
+#define FUTEX_LOCK_PI2 13
+#endif
+
+/* A wait that failed otherwise (EAGAIN: the word had changed) was none. */
+static enum lock_wait_end end_of(long result) {
+  if (result >= 0) return WAIT_RELEASED;
+  return errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+
+static void release(long object, const struct unwind_registers *caller) {
+  if (UNLIKELY(lock_waiters_may_wait_for((const void *)object))) lock_release((const void *)object, lock_wrappers.syscall, caller);
+}
+
+/* ---- futex_waitv: several words, the first that is woken ends the wait ---- */
+
+struct waited_word { /* struct futex_waitv of linux/futex.h, which older headers lack */
+  uint64_t value, address;
+  uint32_t flags, reserved;
+};
+enum { WORDS_MAX = 128 }; /* the kernel's own */
+
+/* Not by a pointer of the program's, which may be bad: that is the kernel's to find out. */
+static long read_words(struct waited_word *words, long address, long count) {
+  if (count <= 0 || count > WORDS_MAX) return 0;
+  struct iovec to = {words, (size_t)count * sizeof *words}, from = {(void *)address, (size_t)count * sizeof *words};
+  long pid = raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  return raw_syscall6(SYS_process_vm_readv, pid, (long)&to, 1, (long)&from, 1, 0) == (long)to.iov_len ? count : 0;
+}
+
+static long wait_for_words(long a, long b, long c, long d, long e, long f, const struct unwind_registers *caller) {
+  struct waited_word words[WORDS_MAX];
+  struct lock_wait watched[WORDS_MAX], wait = lock_wait_begin(NULL);
+  long count = mutex_off_reason() ? 0 : read_words(words, a, b);
+  for (long i = 0; i < count; i++) watched[i] = lock_wait_watch((const void *)(uintptr_t)words[i].address);
+  long result = real.syscall(SYS_FUTEX_WAITV, a, b, c, d, e, f); /* the index of the one that was woken */
+  for (long i = count; i-- > 0;) lock_wait_end(&watched[i], i == result ? WAIT_RELEASED : WAIT_GAVE_UP, lock_wrappers.syscall, caller);
+  lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, caller);
+  return result;
+}
+
+/* ---- */
+
+long futex_call(long number, long a, long b, long c, long d, long e, long f) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  if (UNLIKELY(!lock_wrappers.syscall)) lock_functions_find();
+  if (number == SYS_FUTEX_WAITV) return wait_for_words(a, b, c, d, e, f, &caller);
+  switch (b & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_WAIT_REQUEUE_PI:
+    case FUTEX_LOCK_PI:
+    case FUTEX_LOCK_PI2: {
+      struct lock_wait wait = lock_wait_begin((const void *)a);
+      long result = real.syscall(number, a, b, c, d, e, f);
+      lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, &caller);
+      return result;
+    }
+    case FUTEX_WAKE_OP: /* wakes at both */
+      release(e, &caller);
+      __attribute__((fallthrough));
+    case FUTEX_WAKE:
+    case FUTEX_WAKE_BITSET:
+    case FUTEX_UNLOCK_PI:
+    /* A release of the first word, also for those that are only moved to the second, whose later release is not seen. */
+    case FUTEX_REQUEUE:
+    case FUTEX_CMP_REQUEUE:
+    case FUTEX_CMP_REQUEUE_PI: release(a, &caller);
+  }
+  return real.syscall(number, a, b, c, d, e, f);
+}

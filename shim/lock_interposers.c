@@ -1,0 +1,98 @@
+/* Locks: mutexes, read-write locks, spin locks, C11's mutexes. Each is tried first; only one that is held by somebody else (EBUSY: not EOWNERDEAD, with
+ * which the lock is held) makes a wait. What is not contended costs one test more than the call itself. The rest is in functions that are reached
+ * by tail calls, so that their own return address is the wrapper's caller.
+ * Context: wherever the host locks: signal handlers, allocators, before main. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "interposed.h"
+#include "lock_functions.h"
+#include "lock_waits.h"
+#include "mutex_owner.h"
+#include "wait_deadlines.h"
+
+/* The first call of any of them, in functions of its own to keep the wrappers short. Before the loader is done with this library there is one thread:
+ * nobody holds what it locks, nobody waits for what it unlocks. */
+#define DEFINE_FIRST(name, next, parameters, arguments)                   \
+  static __attribute__((noinline, cold)) int first_##name parameters {    \
+    return lock_functions_find() && real_locks.next ? name arguments : 0;       \
+  }
+_Static_assert(thrd_success == 0, "what the first call of C11's locks gives then");
+
+static enum lock_wait_end end_of(int result) {
+  return result == 0 || result == EOWNERDEAD ? WAIT_RELEASED : result == ETIMEDOUT ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+
+static enum lock_wait_end end_of_c11(int result) {
+  return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+
+/* The wait itself, for an object that the wrapper could not have at once. */
+#define DEFINE_WAIT(name, end_of, parameters, arguments)        \
+  static __attribute__((noinline)) int wait_##name parameters {         \
+    struct unwind_registers caller = CALLER_REGISTERS();                \
+    struct lock_wait wait = lock_wait_begin((const void *)object);      \
+    int result = real_locks.name arguments;                                   \
+    lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);  \
+    return result;                                                      \
+  }
+
+#define ALWAYS(object) true
+#define DEFINE_RELEASE(name, object_type, is_release)                                                       \
+  static __attribute__((noinline)) int release_##name(object_type *object) {                                \
+    struct unwind_registers caller = CALLER_REGISTERS();                                                    \
+    if (!real_locks.name && (!lock_functions_find() || !real_locks.name)) return 0;                                     \
+    const void *key = (const void *)object;                                                                 \
+    if (lock_waiters_may_wait_for(key) && is_release(key)) lock_release(key, lock_wrappers.name, &caller);  \
+    return real_locks.name(object);                                                                               \
+  }                                                                                                         \
+  EXPORTED int name(object_type *object) {                                                                  \
+    real_##name##_function next = real_locks.name;                                                                \
+    if (UNLIKELY(!next || lock_waiters_may_wait_for((const void *)object))) return release_##name(object);  \
+    return next(object);                                                                                    \
+  }
+
+/* The wrapper: tries first, where nothing forbids that. */
+#define DEFINE_LOCK(name, try, may_try, busy, end_of, parameters, arguments) \
+  DEFINE_WAIT(name, end_of, parameters, arguments)                           \
+  DEFINE_FIRST(name, try, parameters, arguments)                                     \
+  EXPORTED int name parameters {                                                     \
+    real_##try##_function try = real_locks.try;                                            \
+    if (UNLIKELY(!try)) return first_##name arguments;                               \
+    int result = (may_try) ? try(object) : busy;                                     \
+    return LIKELY(result != busy) ? result : wait_##name arguments;                  \
+  }
+
+/* ---- mutexes ---- */
+
+#define TIMED(type) (type * object, const struct timespec *deadline)
+#define CLOCK(type) (type * object, clockid_t clock, const struct timespec *deadline)
+
+DEFINE_LOCK(pthread_mutex_lock, pthread_mutex_trylock, true, EBUSY, end_of, (pthread_mutex_t * object), (object))
+/* glibc looks at the deadline only where it must wait, but always at the clock. */
+DEFINE_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, true, EBUSY, end_of, TIMED(pthread_mutex_t), (object, deadline))
+DEFINE_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock, wait_clock_is_valid(clock), EBUSY, end_of, CLOCK(pthread_mutex_t),
+            (object, clock, deadline))
+DEFINE_RELEASE(pthread_mutex_unlock, pthread_mutex_t, mutex_unlock_releases)
+
+DEFINE_LOCK(mtx_lock, mtx_trylock, true, thrd_busy, end_of_c11, (mtx_t * object), (object))
+DEFINE_LOCK(mtx_timedlock, mtx_trylock, true, thrd_busy, end_of_c11, TIMED(mtx_t), (object, deadline))
+DEFINE_RELEASE(mtx_unlock, mtx_t, mutex_unlock_releases)
+
+/* ---- read-write locks: glibc looks at clock and deadline first ---- */
+
+#define RWLOCK pthread_rwlock_t
+DEFINE_LOCK(pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, true, EBUSY, end_of, (RWLOCK * object), (object))
+DEFINE_LOCK(pthread_rwlock_wrlock, pthread_rwlock_trywrlock, true, EBUSY, end_of, (RWLOCK * object), (object))
+DEFINE_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, wait_deadline_is_valid_or_none(deadline), EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
+DEFINE_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, wait_deadline_is_valid_or_none(deadline), EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
+DEFINE_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
+            EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
+DEFINE_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
+            EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
+DEFINE_RELEASE(pthread_rwlock_unlock, RWLOCK, ALWAYS)
+
+/* ---- spin locks ---- */
+
+DEFINE_LOCK(pthread_spin_lock, pthread_spin_trylock, true, EBUSY, end_of, (pthread_spinlock_t * object), (object))
+DEFINE_RELEASE(pthread_spin_unlock, pthread_spinlock_t, ALWAYS)

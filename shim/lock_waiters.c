@@ -1,0 +1,225 @@
+#include "lock_waiters.h"
+
+#include <sys/mman.h>
+
+#include "contention_table.h"
+#include "counters.h"
+#include "lock_status.h"
+#include "raw_syscall.h"
+#include "table_memory.h"
+#include "thread_state.h"
+
+/* A place. Taken by a CAS of object from FREE to TAKEN; the fields are then written, and a release store of the object's address shows them to
+ * releasers. Given back by its waiter alone, who knows by `life` that it still is its own. charged is moved on by releasers, each by a CAS
+ * that gives it the time between: a place that was taken anew meanwhile has another value there, so the CAS fails. */
+struct lock_waiter {
+  _Atomic uintptr_t object;
+  _Atomic uint64_t charged;          /* until when, and by whom last (pack_charge) */
+  _Atomic uint64_t weight;
+  uint32_t next;                     /* in the bucket's chain; constant once published */
+  struct lock_waiter_bucket *bucket; /* the same */
+  _Atomic uint64_t life;             /* raised each time that it is taken */
+  struct lock_waiter *outer;         /* of its waiter: the wait that a signal handler's wait interrupted */
+} __attribute__((aligned(64)));
+
+enum { FREE = 0, TAKEN = 1 };
+
+/* A moment, in TIME_UNIT ns modulo 2^TIME_BITS, and an entry of the contention table, in one word. A wait may last for half of that: 26 days. */
+enum { ENTRY_BITS = 17, TIME_BITS = 64 - ENTRY_BITS, TIME_UNIT = 32 };
+_Static_assert(CONTENTION_ENTRIES_MAX < 1 << ENTRY_BITS, "entries are numbered from 1");
+
+static uint64_t pack_charge(uint64_t nanoseconds, uint32_t entry) { return nanoseconds / TIME_UNIT << ENTRY_BITS | entry; }
+static uint32_t entry_of(uint64_t charge) { return (uint32_t)(charge & ((1 << ENTRY_BITS) - 1)); }
+/* ns; negative: `to` is earlier. */
+static int64_t time_between(uint64_t from, uint64_t to) {
+  return ((int64_t)((to >> ENTRY_BITS << ENTRY_BITS) - (from >> ENTRY_BITS << ENTRY_BITS)) >> ENTRY_BITS) * TIME_UNIT;
+}
+
+/* One mapping, wiped in a forked child. */
+struct waiter_region {
+  struct lock_waiter_bucket buckets[LOCK_WAITER_BUCKETS];
+  _Atomic uint32_t places; /* handed out */
+};
+_Atomic(struct lock_waiter_bucket *) lock_waiter_buckets;
+
+/* Wiped as well, but for the pointers to them: a child uses its copies of the mappings. Published by a release CAS. */
+enum { PLACES_PER_CHUNK = 1024, CHUNKS = LOCK_WAITERS_MAX / PLACES_PER_CHUNK };
+static _Atomic(struct lock_waiter *) chunks[CHUNKS];
+
+static void *map_wiped(size_t size) {
+  void *memory = table_memory_map(size);
+  if (!memory || raw_syscall4(SYS_madvise, (long)memory, (long)size, MADV_WIPEONFORK, 0) == 0) return memory;
+  table_memory_unmap(memory, size);
+  return NULL;
+}
+
+static struct waiter_region *region(void) {
+  return (struct waiter_region *)atomic_load_explicit(&lock_waiter_buckets, memory_order_acquire);
+}
+
+static struct waiter_region *ensure_region(void) {
+  struct waiter_region *known = region();
+  if (LIKELY(known)) return known;
+  struct waiter_region *fresh = map_wiped(sizeof *fresh);
+  struct lock_waiter_bucket *none = NULL;
+  if (!fresh) return NULL;
+  if (atomic_compare_exchange_strong_explicit(&lock_waiter_buckets, &none, fresh->buckets, memory_order_release, memory_order_acquire)) return fresh;
+  table_memory_unmap(fresh, sizeof *fresh);
+  return (struct waiter_region *)none;
+}
+_Static_assert(offsetof(struct waiter_region, buckets) == 0, "lock_waiter_buckets is the region's address");
+
+/* Places are numbered from 1. */
+static struct lock_waiter *waiter_at(uint32_t number) {
+  struct lock_waiter *chunk = atomic_load_explicit(&chunks[(number - 1) / PLACES_PER_CHUNK], memory_order_acquire);
+  return chunk + (number - 1) % PLACES_PER_CHUNK;
+}
+
+static bool ensure_chunk(uint32_t index) {
+  if (atomic_load_explicit(&chunks[index], memory_order_acquire)) return true;
+  struct lock_waiter *fresh = map_wiped(PLACES_PER_CHUNK * sizeof *fresh), *none = NULL;
+  if (!fresh) return false;
+  if (!atomic_compare_exchange_strong_explicit(&chunks[index], &none, fresh, memory_order_release, memory_order_relaxed))
+    table_memory_unmap(fresh, PLACES_PER_CHUNK * sizeof *fresh);
+  return true;
+}
+
+static struct lock_waiter *new_place(struct waiter_region *all, struct lock_waiter_bucket *bucket) {
+  uint32_t known = atomic_load_explicit(&all->places, memory_order_relaxed);
+  do {
+    if (known >= LOCK_WAITERS_MAX || !ensure_chunk(known / PLACES_PER_CHUNK)) return NULL;
+  } while (!atomic_compare_exchange_weak_explicit(&all->places, &known, known + 1, memory_order_relaxed, memory_order_relaxed));
+  struct lock_waiter *waiter = waiter_at(known + 1);
+  atomic_store_explicit(&waiter->object, TAKEN, memory_order_relaxed);
+  waiter->bucket = bucket;
+  uint32_t first = atomic_load_explicit(&bucket->first, memory_order_relaxed);
+  do {
+    waiter->next = first;
+  } while (!atomic_compare_exchange_weak_explicit(&bucket->first, &first, known + 1, memory_order_release, memory_order_relaxed));
+  return waiter;
+}
+
+static struct lock_waiter *take_place(struct waiter_region *all, struct lock_waiter_bucket *bucket) {
+  for (uint32_t number = atomic_load_explicit(&bucket->first, memory_order_acquire); number;) {
+    struct lock_waiter *waiter = waiter_at(number);
+    uintptr_t expected = FREE;
+    if (atomic_load_explicit(&waiter->object, memory_order_relaxed) == FREE &&
+        atomic_compare_exchange_strong_explicit(&waiter->object, &expected, TAKEN, memory_order_acquire, memory_order_relaxed))
+      return waiter;
+    number = waiter->next;
+  }
+  return new_place(all, bucket);
+}
+
+struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, uint64_t weight) {
+  struct waiter_region *all = ensure_region();
+  struct lock_waiter_bucket *bucket = all ? &all->buckets[lock_waiter_bucket_of(object)] : NULL;
+  struct lock_waiter *waiter = bucket ? take_place(all, bucket) : NULL;
+  if (!waiter) {
+    COUNT_LOSS(mutex_lost_waiters);
+    return (struct lock_waiter_claim){0};
+  }
+  uint64_t life = atomic_load_explicit(&waiter->life, memory_order_relaxed) + 1;
+  atomic_store_explicit(&waiter->life, life, memory_order_relaxed);
+  atomic_store_explicit(&waiter->charged, pack_charge(start, 0), memory_order_relaxed);
+  atomic_store_explicit(&waiter->weight, weight, memory_order_relaxed);
+  waiter->outer = thread_state.waiting;
+  atomic_store_explicit(&waiter->object, (uintptr_t)object, memory_order_release);
+  atomic_fetch_add_explicit(&bucket->waiting, 1, memory_order_release);
+  thread_state.waiting = waiter;
+  return (struct lock_waiter_claim){waiter, object, life};
+}
+
+static void give_back(struct lock_waiter *waiter) {
+  atomic_store_explicit(&waiter->object, FREE, memory_order_release);
+  atomic_fetch_sub_explicit(&waiter->bucket->waiting, 1, memory_order_release);
+}
+
+bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *released_by, uint64_t *weight) {
+  struct lock_waiter *waiter = claim->waiter;
+  /* In this order: who took the place after us had raised its life before it stored that object. */
+  bool own = atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)claim->object &&
+             atomic_load_explicit(&waiter->life, memory_order_relaxed) == claim->life;
+  if (thread_state.waiting == waiter) thread_state.waiting = own ? waiter->outer : NULL;
+  if (!own) return false;
+  *released_by = entry_of(atomic_load_explicit(&waiter->charged, memory_order_acquire));
+  *weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
+  give_back(waiter);
+  return true;
+}
+
+uint32_t lock_waiters_abandon(void) {
+  enum { NESTED_MAX = 64 }; /* waits within handlers within waits; no more, should threads share thread-local storage (raw clone) */
+  uint32_t count = 0;
+  for (struct lock_waiter *waiter = thread_state.waiting; waiter && count < NESTED_MAX; waiter = waiter->outer)
+    if (atomic_load_explicit(&waiter->object, memory_order_relaxed) != FREE) {
+      give_back(waiter);
+      count++;
+    }
+  thread_state.waiting = NULL;
+  return count;
+}
+
+/* ---- releasers ---- */
+
+uint32_t lock_waiters_crowd(const void *object) {
+  struct waiter_region *all = region();
+  return all ? atomic_load_explicit(&all->buckets[lock_waiter_bucket_of(object)].waiting, memory_order_relaxed) : 0;
+}
+
+static uint32_t first_of(const void *object) {
+  struct waiter_region *all = region();
+  return all ? atomic_load_explicit(&all->buckets[lock_waiter_bucket_of(object)].first, memory_order_acquire) : 0;
+}
+
+bool lock_waiters_any(const void *object) {
+  for (uint32_t number = first_of(object); number;) {
+    struct lock_waiter *waiter = waiter_at(number);
+    if (atomic_load_explicit(&waiter->object, memory_order_relaxed) == (uintptr_t)object) return true;
+    number = waiter->next;
+  }
+  return false;
+}
+
+static uint64_t charge(struct lock_waiter *waiter, const void *object, uint64_t until) {
+  uint64_t from = atomic_load_explicit(&waiter->charged, memory_order_acquire), weight;
+  int64_t time;
+  do {
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) return 0;
+    weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
+    time = time_between(from, until);
+    if (time < 0) return 0; /* another releaser looked at the clock later and was here earlier */
+  } while (!atomic_compare_exchange_weak_explicit(&waiter->charged, &from, until, memory_order_acq_rel, memory_order_acquire));
+  return weight * (uint64_t)time;
+}
+
+uint64_t lock_waiters_charge(const void *object, uint64_t now, uint32_t released_by) {
+  uint64_t sum = 0, until = pack_charge(now, released_by);
+  for (uint32_t number = first_of(object); number;) {
+    struct lock_waiter *waiter = waiter_at(number);
+    if (atomic_load_explicit(&waiter->object, memory_order_relaxed) == (uintptr_t)object) sum += charge(waiter, object, until);
+    number = waiter->next;
+  }
+  return sum;
+}
+
+/* ---- status ---- */
+
+uint32_t lock_waiters_now(void) {
+  uint32_t count = 0;
+  struct waiter_region *all = region();
+  for (uint32_t i = 0; all && i < LOCK_WAITER_BUCKETS; i++) count += atomic_load_explicit(&all->buckets[i].waiting, memory_order_relaxed);
+  return count;
+}
+
+uint32_t lock_waiters_places(void) {
+  struct waiter_region *all = region();
+  return all ? atomic_load_explicit(&all->places, memory_order_relaxed) : 0;
+}
+
+uint64_t lock_waiters_bytes(void) {
+  uint64_t bytes = region() ? sizeof(struct waiter_region) : 0;
+  for (uint32_t i = 0; i < CHUNKS; i++)
+    if (atomic_load_explicit(&chunks[i], memory_order_relaxed)) bytes += PLACES_PER_CHUNK * sizeof(struct lock_waiter);
+  return bytes;
+}

@@ -1,0 +1,61 @@
+/* Who waits for what, now: a place a waiter, found by the address of the object that it waits for.
+ *
+ * Places are in insert-only chains, one a bucket of addresses; a place stays in its bucket for ever and is taken again by later waiters. The
+ * memory is wiped in forked children (MADV_WIPEONFORK), in which nobody waits.
+ * Context: any host thread, signal handlers; locks: none; lock_waiters_enter may map memory.
+ */
+#ifndef SHIM_LOCK_WAITERS_H
+#define SHIM_LOCK_WAITERS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "interposed.h"
+
+struct lock_waiter;
+
+struct lock_waiter_claim {
+  struct lock_waiter *waiter; /* NULL: not entered */
+  const void *object;
+  uint64_t life;
+};
+
+enum { LOCK_WAITER_BUCKETS = 1 << 13, LOCK_WAITERS_MAX = 1 << 16 };
+
+struct lock_waiter_bucket {
+  _Atomic uint32_t waiting; /* raised by who enters, before its wait; lowered by itself when it leaves */
+  _Atomic uint32_t first;   /* newest place of the chain, 0: none */
+};
+/* LOCK_WAITER_BUCKETS of them; NULL until somebody has waited. */
+extern _Atomic(struct lock_waiter_bucket *) lock_waiter_buckets;
+
+static inline uint32_t lock_waiter_bucket_of(const void *object) {
+  return (uint32_t)(((uintptr_t)object >> 2) * 0x9e3779b97f4a7c15ull >> 51);
+}
+
+/* Whether a release of this object is to be looked at: one load and a test in a program without contention, then one cache line. Relaxed: a
+ * waiter that enters at this very moment has not begun to wait. */
+static inline bool lock_waiters_may_wait_for(const void *object) {
+  struct lock_waiter_bucket *buckets = atomic_load_explicit(&lock_waiter_buckets, memory_order_relaxed);
+  return UNLIKELY(buckets != NULL) &&
+         UNLIKELY(atomic_load_explicit(&buckets[lock_waiter_bucket_of(object)].waiting, memory_order_relaxed) != 0);
+}
+
+/* How many entered ones wait for this object or one of its bucket. */
+uint32_t lock_waiters_crowd(const void *object);
+
+/* start: ns; weight: waits that this one stands for. */
+struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, uint64_t weight);
+/* *released_by: the entry (contention_table.h) of the latest release, 0: none was seen; *weight as given. False: it had been abandoned. */
+bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *released_by, uint64_t *weight);
+/* Leaves all that this thread has entered: how many there were. */
+uint32_t lock_waiters_abandon(void);
+
+/* Whether anybody waits for just this object. */
+bool lock_waiters_any(const void *object);
+/* Up to now (ns) everybody who waits for it is charged: returns the sum of weighted times since each began or was charged last. */
+uint64_t lock_waiters_charge(const void *object, uint64_t now, uint32_t released_by);
+
+#endif

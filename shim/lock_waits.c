@@ -1,0 +1,135 @@
+#include "lock_waits.h"
+
+#include <errno.h>
+
+#include "config.h"
+#include "contention_table.h"
+#include "counters.h"
+#include "cpu_sampling.h"
+#include "interposed.h"
+#include "lock_clock.h"
+#include "lock_status.h"
+#include "next_functions.h"
+#include "sampler.h"
+#include "thread_state.h"
+
+/* ---- on or off ---- */
+
+static const char *common_off_reason(void) {
+  if (next_allocator.asan) return "a sanitizer runtime is in the process and wraps its locks";
+  if (next_allocator.valgrind) return "the program runs under valgrind, which watches its locks";
+  if (cpu_sampling_is_forbidden()) return "the program has put itself under a seccomp filter, which may forbid to read the clock";
+  return NULL;
+}
+
+const char *block_off_reason(void) {
+  return config.blockprofile_rate == 0 ? "PPROFAGENT_BLOCKPROFILERATE is 0" : common_off_reason();
+}
+
+const char *mutex_off_reason(void) {
+  return config.mutexprofile_fraction == 0 ? "PPROFAGENT_MUTEXPROFILEFRACTION is 0" : common_off_reason();
+}
+
+static bool may_measure(void) {
+  return !thread_state.agent && !thread_has_no_system_calls() && !common_off_reason();
+}
+
+/* ---- sampling ---- */
+
+static uint64_t draw(void) {
+  uint64_t *random = &thread_state.lock_random;
+  if (UNLIKELY(*random == 0)) *random = sampler_seed((uintptr_t)random);
+  return sampler_random(random);
+}
+
+/* One in fraction; fewer of a crowd, so that its releasers need not go through all of them. An exact fraction (1) stays exact. */
+static uint64_t one_in(const void *object) {
+  enum { CROWD = 32 };
+  uint64_t fraction = config.mutexprofile_fraction;
+  return fraction > 1 ? fraction * (1 + lock_waiters_crowd(object) / CROWD) : fraction;
+}
+
+/* ---- stacks ---- */
+
+/* The caller's stack below a leaf of ours. */
+static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
+  struct captured_stack stack;
+  uint64_t frames[STACK_MAX_FRAMES + 1];
+  stack_capture(caller, &stack);
+  uint32_t count = 0;
+  frames[count++] = function;
+  for (uint32_t i = 0; i < stack.frame_count && count <= STACK_MAX_FRAMES; i++) frames[count++] = stack.frames[i];
+  /* All 129 are taken: if the last is no marker, or one was left out, the leaf has pushed the outermost frames off. */
+  if (stack.frame_count >= STACK_MAX_FRAMES) frames[STACK_MAX_FRAMES] = STACK_TRUNCATED_DEPTH;
+  return contention_table_entry(kind, frames, count);
+}
+
+/* ---- waits ---- */
+
+static void enter(struct lock_wait *wait, const void *object) {
+  uint64_t n = one_in(object);
+  if (n == 1 || (n > 1 && draw() % n == 0)) wait->claim = lock_waiters_enter(object, wait->start, n);
+}
+
+struct lock_wait lock_wait_begin(const void *object) {
+  struct lock_wait wait = {0};
+  if ((config.blockprofile_rate == 0 && (config.mutexprofile_fraction == 0 || !object)) || !may_measure()) return wait;
+  wait.start = lock_clock_now();
+  if (object) enter(&wait, object);
+  return wait;
+}
+
+struct lock_wait lock_wait_watch(const void *object) {
+  struct lock_wait wait = {.watch_only = true};
+  if (config.mutexprofile_fraction == 0 || !may_measure()) return wait;
+  wait.start = lock_clock_now();
+  enter(&wait, object);
+  return wait;
+}
+
+static void leave(struct lock_wait *wait, bool released) {
+  uint32_t released_by;
+  uint64_t weight;
+  if (!lock_waiters_leave(&wait->claim, &released_by, &weight) || !released) return;
+  if (released_by) contention_table_add(released_by, weight * CONTENTION_COUNT_UNIT, 0);
+  else atomic_fetch_add_explicit(&shim_counters.mutex_lost_releases, weight, memory_order_relaxed);
+}
+
+static void record_block(uint64_t delay, uintptr_t function, const struct unwind_registers *caller) {
+  uint64_t rate = config.blockprofile_rate, count = CONTENTION_COUNT_UNIT;
+  if (delay == 0) delay = 1;
+  if (delay < rate) {
+    if (draw() % rate >= delay) return;
+    count = (uint64_t)((double)rate / (double)delay * CONTENTION_COUNT_UNIT);
+    delay = rate;
+  }
+  contention_table_add(entry_of(CONTENTION_BLOCK, function, caller), count, delay);
+}
+
+void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function, const struct unwind_registers *caller) {
+  if (!wait->start) return;
+  int saved_errno = errno;
+  bool is_block = end != WAIT_NOT_ONE && config.blockprofile_rate > 0 && !wait->watch_only;
+  uint64_t now = is_block ? lock_clock_now() : 0;
+  if (wait->claim.waiter) leave(wait, end == WAIT_RELEASED);
+  if (is_block) record_block(now - wait->start, function, caller);
+  errno = saved_errno;
+}
+
+void lock_wait_cancel(struct lock_wait *wait) {
+  if (wait->claim.waiter) leave(wait, false);
+}
+
+void lock_release(const void *object, uintptr_t function, const struct unwind_registers *caller) {
+  if (!lock_waiters_any(object) || !may_measure()) return;
+  int saved_errno = errno;
+  uint64_t now = lock_clock_now();
+  uint32_t entry = entry_of(CONTENTION_MUTEX, function, caller);
+  contention_table_add(entry, 0, lock_waiters_charge(object, now, entry));
+  errno = saved_errno;
+}
+
+void lock_waits_abandon(void) {
+  uint32_t count = lock_waiters_abandon();
+  if (count) atomic_fetch_add_explicit(&shim_counters.mutex_waits_abandoned, count, memory_order_relaxed);
+}

@@ -1,0 +1,162 @@
+/* Waits for other threads: condition variables, semaphores, barriers, the end of a thread; C11's too.
+ *
+ * A condition variable's wait always is one (and it releases its mutex); so is a barrier's, but for the thread that completes it. Semaphores and ends of
+ * threads are tried first. Waits that are cancellation points leave nothing behind: only a semaphore's is entered anywhere, and has a cleanup handler.
+ * Context: host threads; sem_post also in signal handlers. */
+#undef __EXCEPTIONS /* the cleanup handler by setjmp: the one with a landing pad would need an unwinder in this library */
+#include <errno.h>
+#include <stdint.h>
+
+#include "interposed.h"
+#include "lock_functions.h"
+#include "lock_waits.h"
+#include "mutex_owner.h"
+#include "wait_deadlines.h"
+
+/* Before the loader is done with this library there is one thread, which waits for nobody. */
+#define NEED(name, nothing) \
+  if (UNLIKELY(!real_locks.name) && !lock_functions_find()) return nothing
+
+static enum lock_wait_end end_of(int result) {
+  return result == 0 ? WAIT_RELEASED : result == ETIMEDOUT ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+
+static enum lock_wait_end end_of_c11(int result) {
+  return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+
+/* ---- condition variables ---- */
+
+static void release_mutex(const void *mutex, uintptr_t function, const struct unwind_registers *caller) {
+  if (UNLIKELY(lock_waiters_may_wait_for(mutex)) && mutex_unlock_releases(mutex)) lock_release(mutex, function, caller);
+}
+
+/* function: the wrapper's name, of which there may be a second version. releases: false where the deadline is refused before anything else. */
+#define DEFINE_COND(wrapper, visibility, next, function, nothing, releases, end_of, parameters, arguments) \
+  visibility int wrapper parameters {                                                             \
+    struct unwind_registers caller = CALLER_REGISTERS();                                          \
+    NEED(next, nothing);                                                                          \
+    if (releases) release_mutex(mutex, lock_wrappers.function, &caller);                          \
+    struct lock_wait wait = lock_wait_begin(NULL);                                                \
+    int result = real_locks.next arguments;                                                             \
+    lock_wait_end(&wait, end_of(result), lock_wrappers.function, &caller);                        \
+    return result;                                                                                \
+  }
+
+#define COND (pthread_cond_t * cond, pthread_mutex_t * mutex)
+#define COND_TIMED (pthread_cond_t * cond, pthread_mutex_t * mutex, const struct timespec *deadline)
+
+DEFINE_COND(pthread_cond_wait, EXPORTED, pthread_cond_wait, pthread_cond_wait, 0, true, end_of, COND, (cond, mutex))
+DEFINE_COND(pthread_cond_timedwait, EXPORTED, pthread_cond_timedwait, pthread_cond_timedwait, 0, wait_deadline_is_valid(deadline), end_of,
+            COND_TIMED, (cond, mutex, deadline))
+DEFINE_COND(pthread_cond_clockwait, EXPORTED, pthread_cond_clockwait, pthread_cond_clockwait, 0,
+            wait_deadline_is_valid(deadline) && wait_clock_is_valid(clock), end_of,
+            (pthread_cond_t * cond, pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline), (cond, mutex, clock, deadline))
+DEFINE_COND(cnd_wait, EXPORTED, cnd_wait, cnd_wait, thrd_success, true, end_of_c11, (cnd_t * cond, mtx_t *mutex), (cond, mutex))
+DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, thrd_success, wait_deadline_is_valid(deadline), end_of_c11,
+            (cnd_t * cond, mtx_t *mutex, const struct timespec *deadline), (cond, mutex, deadline))
+
+#if defined(__x86_64__)
+/* Condition variables of before glibc 2.3.2. */
+#define OLD(name) EXPORTED __attribute__((symver(#name "@GLIBC_2.2.5")))
+DEFINE_COND(pthread_cond_wait_before_2_3_2, OLD(pthread_cond_wait), pthread_cond_wait_old, pthread_cond_wait, 0, true, end_of, COND, (cond, mutex))
+DEFINE_COND(pthread_cond_timedwait_before_2_3_2, OLD(pthread_cond_timedwait), pthread_cond_timedwait_old, pthread_cond_timedwait, 0,
+            wait_deadline_is_valid(deadline), end_of, COND_TIMED, (cond, mutex, deadline))
+#endif
+
+/* ---- barriers ---- */
+
+EXPORTED int pthread_barrier_wait(pthread_barrier_t *barrier) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  NEED(pthread_barrier_wait, 0);
+  struct lock_wait wait = lock_wait_begin(NULL);
+  int result = real_locks.pthread_barrier_wait(barrier);
+  lock_wait_end(&wait, end_of(result), lock_wrappers.pthread_barrier_wait, &caller); /* PTHREAD_BARRIER_SERIAL_THREAD: came last */
+  return result;
+}
+
+/* ---- semaphores ---- */
+
+static void wait_is_cancelled(void *wait) { lock_wait_cancel(wait); }
+
+static enum lock_wait_end end_of_sem(int result) {
+  return result == 0 ? WAIT_RELEASED : errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+
+#define DEFINE_SEM(name, valid, parameters, arguments)                                          \
+  static __attribute__((noinline)) int wait_##name parameters {                                 \
+    struct unwind_registers caller = CALLER_REGISTERS();                                        \
+    struct lock_wait wait = lock_wait_begin(sem);                                               \
+    int result;                                                                                 \
+    if (wait.claim.waiter) {                                                                    \
+      pthread_cleanup_push(wait_is_cancelled, &wait);                                           \
+      result = real_locks.name arguments;                                                             \
+      pthread_cleanup_pop(0);                                                                   \
+    } else {                                                                                    \
+      result = real_locks.name arguments;                                                             \
+    }                                                                                           \
+    lock_wait_end(&wait, end_of_sem(result), lock_wrappers.name, &caller);                      \
+    return result;                                                                              \
+  }                                                                                             \
+  EXPORTED int name parameters {                                                                \
+    NEED(sem_trywait, 0);                                                                       \
+    if (valid) {                                                                                \
+      real_locks.pthread_testcancel(); /* glibc's do that also where they need not wait */            \
+      int saved_errno = errno;                                                                  \
+      if (LIKELY(real_locks.sem_trywait(sem) == 0)) return 0;                                         \
+      errno = saved_errno;                                                                      \
+    }                                                                                           \
+    return wait_##name arguments;                                                               \
+  }
+
+DEFINE_SEM(sem_wait, true, (sem_t * sem), (sem))
+DEFINE_SEM(sem_timedwait, wait_deadline_is_valid(deadline), (sem_t * sem, const struct timespec *deadline), (sem, deadline))
+DEFINE_SEM(sem_clockwait, wait_clock_is_valid(clock) && wait_deadline_is_valid(deadline),
+           (sem_t * sem, clockid_t clock, const struct timespec *deadline), (sem, clock, deadline))
+
+static __attribute__((noinline)) int release_sem_post(sem_t *sem) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  NEED(sem_post, 0);
+  if (lock_waiters_may_wait_for(sem)) lock_release(sem, lock_wrappers.sem_post, &caller);
+  return real_locks.sem_post(sem);
+}
+
+EXPORTED int sem_post(sem_t *sem) {
+  real_sem_post_function next = real_locks.sem_post;
+  if (UNLIKELY(!next || lock_waiters_may_wait_for(sem))) return release_sem_post(sem);
+  return next(sem);
+}
+
+/* ---- the end of a thread ---- */
+
+#define DEFINE_JOIN(name, parameters, arguments)                                        \
+  EXPORTED int name parameters {                                                        \
+    struct unwind_registers caller = CALLER_REGISTERS();                                \
+    NEED(pthread_tryjoin_np, 0);                                                        \
+    int result = real_locks.pthread_tryjoin_np(thread, out);                                  \
+    if (result != EBUSY) return result;                                                 \
+    struct lock_wait wait = lock_wait_begin(NULL);                                      \
+    result = real_locks.name arguments;                                                       \
+    lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);                  \
+    return result;                                                                      \
+  }
+
+DEFINE_JOIN(pthread_join, (pthread_t thread, void **out), (thread, out))
+DEFINE_JOIN(pthread_timedjoin_np, (pthread_t thread, void **out, const struct timespec *deadline), (thread, out, deadline))
+DEFINE_JOIN(pthread_clockjoin_np, (pthread_t thread, void **out, clockid_t clock, const struct timespec *deadline),
+            (thread, out, clock, deadline))
+
+/* glibc's threads are the same in both interfaces, and a C11 thread's result is kept as a pointer. */
+EXPORTED int thrd_join(thrd_t thread, int *out) {
+  struct unwind_registers caller = CALLER_REGISTERS();
+  NEED(pthread_tryjoin_np, thrd_success);
+  void *value;
+  if (real_locks.pthread_tryjoin_np(thread, &value) == 0) {
+    if (out) *out = (int)(uintptr_t)value;
+    return thrd_success;
+  }
+  struct lock_wait wait = lock_wait_begin(NULL);
+  int result = real_locks.thrd_join(thread, out);
+  lock_wait_end(&wait, end_of_c11(result), lock_wrappers.thrd_join, &caller);
+  return result;
+}
