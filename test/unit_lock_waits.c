@@ -1,0 +1,161 @@
+/* links: shim/lock_waits.c shim/lock_waiters.c shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c shim/sampler.c test/stub_module_registry.c */
+/* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and delays are right within four standard errors at every
+ * rate, and exact at rate 1; a crowd is thinned without bias. */
+#include <math.h>
+
+#include "../shim/config.h"
+#include "../shim/contention_table.h"
+#include "../shim/counters.h"
+#include "../shim/cpu_sampling.h"
+#include "../shim/lock_clock.h"
+#include "../shim/lock_status.h"
+#include "../shim/lock_waits.h"
+#include "../shim/next_functions.h"
+#include "../shim/thread_state.h"
+#include "check.h"
+
+struct shim_counters shim_counters;
+struct config config;
+struct next_allocator next_allocator;
+static bool forbidden;
+bool cpu_sampling_is_forbidden(void) { return forbidden; }
+
+static uint64_t moment = 1000000;
+uint64_t lock_clock_now(void) { return moment; }
+
+/* The caller's pc is the whole stack. */
+void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
+  out->frame_count = (uint32_t)caller->fp;
+  for (uint32_t i = 0; i < out->frame_count; i++) out->frames[i] = caller->pc + i;
+  if (out->frame_count > STACK_MAX_FRAMES) out->frames[STACK_MAX_FRAMES] = STACK_TRUNCATED_DEPTH;
+}
+
+static struct unwind_registers caller_at(uintptr_t pc) { return (struct unwind_registers){.pc = pc, .fp = 1}; }
+enum { FUNCTION = 0x777 };
+
+static struct contention_view found(enum contention_kind kind, uintptr_t pc) {
+  struct contention_view view, sum = {.kind = kind};
+  for (uint32_t i = 1; i <= contention_table_count(); i++) {
+    struct stack_view stack;
+    if (contention_table_read(i, &view) && view.kind == kind && stack_table_read(view.stack, &stack) && stack.frames[0] == FUNCTION &&
+        stack.frame_count > 1 && stack.frames[1] == pc) {
+      sum.count += view.count;
+      sum.delay += view.delay;
+    }
+  }
+  return sum;
+}
+
+static void wait_for(const void *object, uint64_t nanoseconds, uintptr_t pc, enum lock_wait_end end) {
+  struct unwind_registers caller = caller_at(pc);
+  struct lock_wait wait = lock_wait_begin(object);
+  moment += nanoseconds;
+  lock_wait_end(&wait, end, FUNCTION, &caller);
+}
+
+static void test_block_rule(void) {
+  static const struct { uint64_t rate, delay; } cases[] = {{1, 7}, {100, 7}, {100, 99}, {100, 100}, {100, 350}, {100000, 20000}, {100000, 5}};
+  enum { WAITS = 200000 };
+  for (unsigned c = 0; c < sizeof cases / sizeof *cases; c++) {
+    config.blockprofile_rate = cases[c].rate;
+    uintptr_t pc = 0x10000 + c;
+    for (int i = 0; i < WAITS; i++) wait_for(NULL, cases[c].delay, pc, WAIT_RELEASED);
+    struct contention_view view = found(CONTENTION_BLOCK, pc);
+    double p = cases[c].delay >= cases[c].rate ? 1 : (double)cases[c].delay / (double)cases[c].rate, error = 4 * sqrt((1 - p) / p / WAITS);
+    CHECK(fabs(view.count / WAITS - 1) <= error + 1e-4); /* counts are kept in 1/65536 */
+    CHECK(fabs((double)view.delay / (WAITS * (double)cases[c].delay) - 1) <= error + 1e-12);
+  }
+  config.blockprofile_rate = 1;
+  wait_for(NULL, 10, 0x20000, WAIT_NOT_ONE);
+  CHECK(found(CONTENTION_BLOCK, 0x20000).count == 0);
+  wait_for(NULL, 10, 0x20000, WAIT_GAVE_UP);
+  wait_for(NULL, 0, 0x20000, WAIT_RELEASED);
+  CHECK(found(CONTENTION_BLOCK, 0x20000).count == 2 && found(CONTENTION_BLOCK, 0x20000).delay == 11);
+  config.blockprofile_rate = 0;
+  wait_for(NULL, 10, 0x20000, WAIT_RELEASED);
+  CHECK(found(CONTENTION_BLOCK, 0x20000).count == 2);
+}
+
+/* `crowd` threads wait for 3200 ns, then a release ends the first one's wait and 3200 ns later another the others'. */
+static void contend(const void *object, int crowd, uintptr_t first, uintptr_t second) {
+  struct lock_wait waits[200];
+  struct unwind_registers one = caller_at(first), two = caller_at(second), waiter = caller_at(1);
+  for (int i = 0; i < crowd; i++) {
+    waits[i] = lock_wait_begin(object);
+    thread_state.waiting = NULL; /* these are not nested */
+  }
+  moment += 3200;
+  if (lock_waiters_may_wait_for(object)) lock_release(object, FUNCTION, &one);
+  lock_wait_end(&waits[0], WAIT_RELEASED, FUNCTION, &waiter);
+  moment += 3200;
+  if (lock_waiters_may_wait_for(object)) lock_release(object, FUNCTION, &two);
+  for (int i = 1; i < crowd; i++) lock_wait_end(&waits[i], WAIT_RELEASED, FUNCTION, &waiter);
+}
+
+static void test_mutex_rule(void) {
+  static const struct { uint64_t fraction; int crowd, rounds; } cases[] = {{1, 1, 1000}, {1, 150, 100}, {10, 1, 40000}, {10, 3, 40000}, {2, 150, 2000}};
+  static char object;
+  config.blockprofile_rate = 0;
+  for (unsigned c = 0; c < sizeof cases / sizeof *cases; c++) {
+    uintptr_t first = 0x30000 + c * 2, second = first + 1;
+    config.mutexprofile_fraction = cases[c].fraction;
+    for (int i = 0; i < cases[c].rounds; i++) contend(&object, cases[c].crowd, first, second);
+    struct contention_view a = found(CONTENTION_MUTEX, first), b = found(CONTENTION_MUTEX, second);
+    double waits = (double)cases[c].crowd * cases[c].rounds, others = waits - cases[c].rounds;
+    /* One in n; n is at most fraction * (1 + 150 / 32) for the last of a crowd. */
+    double n = (double)cases[c].fraction * (cases[c].crowd > 32 && cases[c].fraction > 1 ? 3.5 : 1), sigma = sqrt(n - 1);
+    CHECK(fabs(a.count - cases[c].rounds) <= 4 * sigma * sqrt(cases[c].rounds));
+    CHECK(fabs((double)a.delay / 3200 - waits) <= 4 * sigma * sqrt(waits));
+    CHECK(fabs(b.count - others) <= 4 * sigma * sqrt(others));
+    CHECK(fabs((double)b.delay / 3200 - others) <= 4 * sigma * sqrt(others));
+    CHECK(lock_waiters_now() == 0);
+  }
+  CHECK(shim_counters.mutex_lost_releases == 0);
+  config.mutexprofile_fraction = 1;
+  wait_for(&object, 10, 1, WAIT_RELEASED); /* nobody was seen to release it */
+  CHECK(shim_counters.mutex_lost_releases == 1);
+  wait_for(&object, 10, 1, WAIT_GAVE_UP);
+  CHECK(shim_counters.mutex_lost_releases == 1);
+}
+
+static void test_off(void) {
+  static char object;
+  config.blockprofile_rate = config.mutexprofile_fraction = 1;
+  CHECK(!block_off_reason() && !mutex_off_reason());
+  thread_state.agent = 1;
+  wait_for(&object, 10, 0x40000, WAIT_RELEASED);
+  thread_state.agent = 0;
+  forbidden = true;
+  wait_for(&object, 10, 0x40000, WAIT_RELEASED);
+  CHECK(block_off_reason() && mutex_off_reason());
+  forbidden = false;
+  next_allocator.asan = true;
+  wait_for(&object, 10, 0x40000, WAIT_RELEASED);
+  CHECK(block_off_reason() && mutex_off_reason());
+  next_allocator.asan = false;
+  CHECK(found(CONTENTION_BLOCK, 0x40000).count == 0);
+}
+
+/* The leaf comes on top of a stack that is full already: the end says that it was cut. */
+static void test_deep_stacks(void) {
+  config.blockprofile_rate = 1;
+  for (uint32_t depth = STACK_MAX_FRAMES - 1; depth <= STACK_MAX_FRAMES + 1; depth++) {
+    struct unwind_registers caller = {.pc = 0x50000 + depth * 1000, .fp = depth};
+    struct lock_wait wait = lock_wait_begin(NULL);
+    lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &caller);
+    struct contention_view view;
+    struct stack_view stack;
+    CHECK(contention_table_read(contention_table_count(), &view) && stack_table_read(view.stack, &stack));
+    CHECK(stack.frame_count == (depth < STACK_MAX_FRAMES ? STACK_MAX_FRAMES : STACK_MAX_FRAMES + 1));
+    CHECK(stack.frames[0] == FUNCTION && stack.frames[1] == caller.pc && stack.frames[STACK_MAX_FRAMES - 1] == caller.pc + STACK_MAX_FRAMES - 2);
+    CHECK(depth < STACK_MAX_FRAMES || stack.frames[STACK_MAX_FRAMES] == STACK_TRUNCATED_DEPTH);
+  }
+}
+
+int main(void) {
+  test_block_rule();
+  test_mutex_rule();
+  test_off();
+  test_deep_stacks();
+  return failures != 0;
+}
