@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <sys/uio.h>
 
+#include "counters.h"
 #include "interposed.h"
 #include "lock_functions.h"
 #include "lock_status.h"
@@ -33,10 +34,11 @@ struct waited_word { /* struct futex_waitv of linux/futex.h, which older headers
   uint64_t value, address;
   uint32_t flags, reserved;
 };
-enum { WORDS_MAX = 128 }; /* the kernel's own */
+enum { WORDS_MAX = 32 }; /* the kernel's bound is 128: more than this are not watched, for want of stack */
 
 /* Not by a pointer of the program's, which may be bad: that is the kernel's to find out. */
 static long read_words(struct waited_word *words, long address, long count) {
+  if (count > WORDS_MAX) COUNT_LOSS(mutex_lost_waiters);
   if (count <= 0 || count > WORDS_MAX) return 0;
   struct iovec to = {words, (size_t)count * sizeof *words}, from = {(void *)address, (size_t)count * sizeof *words};
   long pid = raw_syscall4(SYS_getpid, 0, 0, 0, 0);

@@ -1,6 +1,8 @@
 #include "lock_waits.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <string.h>
 
 #include "config.h"
 #include "contention_table.h"
@@ -10,6 +12,7 @@
 #include "lock_clock.h"
 #include "lock_status.h"
 #include "next_functions.h"
+#include "raw_syscall.h"
 #include "sampler.h"
 #include "thread_state.h"
 
@@ -51,17 +54,35 @@ static uint64_t one_in(const void *object) {
 
 /* ---- stacks ---- */
 
-/* The caller's stack below a leaf of ours. */
-static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
+/* A release may be a signal handler's (sem_post), on an alternate stack that is as large as the program needs it and no larger. On a thread's own stack there
+ * always is room. */
+static bool has_room_to_unwind(void) {
+  enum { NEEDED = 8192 };
+  uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+  if (LIKELY(sp >= thread_state.stack_low && sp < thread_state.stack_high)) return true;
+  stack_t stack;
+  if (raw_syscall4(SYS_sigaltstack, 0, (long)&stack, 0, 0) != 0 || !(stack.ss_flags & SS_ONSTACK)) return true;
+  return sp - (uintptr_t)stack.ss_sp >= NEEDED;
+}
+
+/* The caller's stack below a leaf of ours, which pushes the outermost frame off where there are too many. */
+static __attribute__((noinline)) uint32_t entry_of_stack(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
   struct captured_stack stack;
-  uint64_t frames[STACK_MAX_FRAMES + 1];
   stack_capture(caller, &stack);
-  uint32_t count = 0;
-  frames[count++] = function;
-  for (uint32_t i = 0; i < stack.frame_count && count <= STACK_MAX_FRAMES; i++) frames[count++] = stack.frames[i];
-  /* All 129 are taken: if the last is no marker, or one was left out, the leaf has pushed the outermost frames off. */
-  if (stack.frame_count >= STACK_MAX_FRAMES) frames[STACK_MAX_FRAMES] = STACK_TRUNCATED_DEPTH;
-  return contention_table_entry(kind, frames, count);
+  if (stack.frame_count > STACK_MAX_FRAMES || (stack.frame_count == STACK_MAX_FRAMES && stack.frames[STACK_MAX_FRAMES - 1] >= STACK_MARKER_LIMIT)) {
+    stack.frame_count = STACK_MAX_FRAMES;
+    stack.frames[STACK_MAX_FRAMES - 1] = STACK_TRUNCATED_DEPTH;
+  }
+  memmove(&stack.frames[1], &stack.frames[0], stack.frame_count * sizeof stack.frames[0]);
+  stack.frames[0] = function;
+  return contention_table_entry(kind, stack.frames, stack.frame_count + 1);
+}
+
+static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
+  if (LIKELY(has_room_to_unwind())) return entry_of_stack(kind, function, caller);
+  COUNT_LOSS(stacks_truncated_small);
+  const uint64_t frames[] = {function, caller->pc, STACK_TRUNCATED_SMALL};
+  return contention_table_entry(kind, frames, 3);
 }
 
 /* ---- waits ---- */
