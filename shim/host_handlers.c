@@ -12,38 +12,10 @@ enum { THUNKS = 64 };
 static _Atomic uintptr_t handlers[THUNKS];
 static _Atomic bool some_are_unseen;
 
-#if defined(__x86_64__)
-
-/* The kernel leaves the return address in rcx at each system call (the psABI's Linux conventions: rcx and r11 are lost), so rcx is free there. */
-void host_handler_resume(void);
-__asm__(".pushsection .text.host_handler_resume,\"ax\",@progbits\n"
-        ".hidden host_handler_resume\n"
-        ".globl host_handler_resume\n"
-        ".type host_handler_resume,@function\n"
-        "host_handler_resume: notrack jmp *%rcx\n"
-        ".size host_handler_resume,.-host_handler_resume\n"
-        ".popsection\n");
-
-static void return_through_jump(ucontext_t *context) {
-  greg_t *registers = context->uc_mcontext.gregs;
-  if (!interrupted_call_ended_in_eintr(context)) return;
-  registers[REG_RCX] = registers[REG_RIP];
-  registers[REG_RIP] = (greg_t)host_handler_resume;
-}
-
-uintptr_t host_handler_resumed_pc(const ucontext_t *context) {
-  const greg_t *registers = context->uc_mcontext.gregs;
-  return (uintptr_t)(registers[REG_RIP] == (greg_t)host_handler_resume ? registers[REG_RCX] : registers[REG_RIP]);
-}
-
-#else
-#error "return_through_jump is not written for this architecture yet"
-#endif
-
 /* All three arguments, whichever kind the handler is: it takes those that it knows of. */
 static void run(uint32_t slot, int number, siginfo_t *info, void *context) {
   ((void (*)(int, siginfo_t *, void *))atomic_load_explicit(&handlers[slot], memory_order_relaxed))(number, info, context);
-  return_through_jump(context);
+  interrupted_call_mark(context);
 }
 
 #define THUNK(n) static void thunk_##n(int number, siginfo_t *info, void *context) { run(n, number, info, context); }

@@ -72,7 +72,7 @@ bool interrupted_call_number(const uint8_t *after, uint32_t *number) {
   return after[-4] == 0x31 && after[-3] == 0xc0;
 }
 
-bool interrupted_call_ended_in_eintr(const ucontext_t *context) {
+static bool ended_in_eintr(const ucontext_t *context) {
   const greg_t *registers = context->uc_mcontext.gregs;
   if (registers[REG_RAX] != -EINTR) return false;
   const uint8_t *after = (const uint8_t *)registers[REG_RIP];
@@ -81,10 +81,17 @@ bool interrupted_call_ended_in_eintr(const ucontext_t *context) {
   return after[-2] == 0x0f && after[-1] == 0x05; /* else a register that happens to hold -4 */
 }
 
+/* A system call leaves its own flags in r11 (the psABI's Linux conventions: rcx and r11 are lost), so nobody keeps anything there. */
+enum { MARK = 0x6d61726b };
+
+void interrupted_call_mark(ucontext_t *context) {
+  if (ended_in_eintr(context)) context->uc_mcontext.gregs[REG_R11] = MARK;
+}
+
 void interrupted_call_restart(ucontext_t *context) {
   greg_t *registers = context->uc_mcontext.gregs;
   uint32_t number;
-  if (!interrupted_call_ended_in_eintr(context) || another_signal_waits(context)) return;
+  if (!ended_in_eintr(context) || registers[REG_R11] == MARK || another_signal_waits(context)) return;
   if (interrupted_call_number((const uint8_t *)registers[REG_RIP], &number) && !host_handlers_some_are_unseen()) {
     registers[REG_RAX] = number;
     registers[REG_RIP] -= SYSCALL_SIZE;

@@ -5,7 +5,7 @@
  * are still in their registers, its number is in the code before it, so the context is changed to make the call again.
  * The whole timeout counts again; but a CPU timer only fires while the thread runs, so the call had just begun.
  * Where another signal of the program's is about to be delivered the EINTR is the program's own and stays; one to which a handler of the
- * program's is just returning does not look like this (host_handlers.h).
+ * program's has just returned is marked (host_handlers.h).
  */
 #ifndef SHIM_INTERRUPTED_CALL_H
 #define SHIM_INTERRUPTED_CALL_H
@@ -18,8 +18,8 @@
 /* Context: signal handler with all signals blocked; locks: none. */
 void interrupted_call_restart(ucontext_t *context);
 
-/* The context is right behind a system call that returned -EINTR. Context: signal handler. */
-bool interrupted_call_ended_in_eintr(const ucontext_t *context);
+/* If the context is right behind a system call that returned -EINTR, that is the program's own from now on. Context: signal handler. */
+void interrupted_call_mark(ucontext_t *context);
 
 /* The number of the system call (one that can be made again) that ends at `after`, from the bytes before it; false: not understood.
  * Context: any. */
