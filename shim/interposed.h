@@ -198,7 +198,7 @@ struct real_functions {
   INTERPOSED_SYMBOLS(X)
 #undef X
 };
-extern struct real_functions real;
+extern struct real_functions real __attribute__((visibility("hidden")));
 
 /* NULL until lock_functions_find. Apart, because most processes write none of them. */
 struct real_lock_functions {
@@ -211,7 +211,7 @@ struct real_lock_functions {
   INTERPOSED_COND_OLD(X)
 #undef X
 };
-extern struct real_lock_functions real_locks;
+extern struct real_lock_functions real_locks __attribute__((visibility("hidden")));
 
 #define EXPORTED __attribute__((visibility("default")))
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)

@@ -27,12 +27,16 @@ static enum lock_wait_end end_of_c11(int result) {
   return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
 }
 
-/* The wait itself, for an object that the wrapper could not have at once. */
-#define DEFINE_WAIT(name, end_of, parameters, arguments)        \
+/* The wait itself, for an object that the wrapper could not have at once. Where it has been entered in the table of waiters the object is tried again:
+ * a release of just before would not have been seen. */
+#define DEFINE_WAIT(name, try, may_try, busy, end_of, parameters, arguments) \
   static __attribute__((noinline)) int wait_##name parameters {         \
     struct unwind_registers caller = CALLER_REGISTERS();                \
     struct lock_wait wait = lock_wait_begin((const void *)object);      \
-    int result = real_locks.name arguments;                                   \
+    int result = busy;                                                  \
+    if (wait.claim.waiter && (may_try)) result = real_locks.try(object); \
+    if (result != busy) lock_wait_forget_releaser(&wait);               \
+    else result = real_locks.name arguments;                            \
     lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);  \
     return result;                                                      \
   }
@@ -54,7 +58,7 @@ static enum lock_wait_end end_of_c11(int result) {
 
 /* The wrapper: tries first, where nothing forbids that. */
 #define DEFINE_LOCK(name, try, may_try, busy, end_of, parameters, arguments) \
-  DEFINE_WAIT(name, end_of, parameters, arguments)                           \
+  DEFINE_WAIT(name, try, may_try, busy, end_of, parameters, arguments)               \
   DEFINE_FIRST(name, try, parameters, arguments)                                     \
   EXPORTED int name parameters {                                                     \
     real_##try##_function try = real_locks.try;                                            \

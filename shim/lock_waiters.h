@@ -29,7 +29,7 @@ struct lock_waiter_bucket {
   _Atomic uint32_t first;   /* newest place of the chain, 0: none */
 };
 /* LOCK_WAITER_BUCKETS of them; NULL until somebody has waited. */
-extern _Atomic(struct lock_waiter_bucket *) lock_waiter_buckets;
+extern _Atomic(struct lock_waiter_bucket *) lock_waiter_buckets __attribute__((visibility("hidden")));
 
 static inline uint32_t lock_waiter_bucket_of(const void *object) {
   return (uint32_t)(((uintptr_t)object >> 2) * 0x9e3779b97f4a7c15ull >> 51);
@@ -53,9 +53,21 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *release
 /* Leaves all that this thread has entered: how many there were. */
 uint32_t lock_waiters_abandon(void);
 
-/* Whether anybody waits for just this object. */
-bool lock_waiters_any(const void *object);
-/* Up to now (ns) everybody who waits for it is charged: returns the sum of weighted times since each began or was charged last. */
-uint64_t lock_waiters_charge(const void *object, uint64_t now, uint32_t released_by);
+/* ---- releases ----
+ *
+ * A release is charged with the time since the one before it: a slice of the wait. A lock that is taken and released in rapid succession while somebody
+ * waits would be slowed down by that, so after the first slices of a wait (where it does not stand for itself alone: weight 1), and while slices are short, one
+ * slice in `scale` is looked at, drawn at random out of each `scale` that follow each other, and counts for all of them: each has the same chance, so
+ * sums are unbiased. A slice that is looked at begins at a release that only notes the time.
+ */
+enum lock_release_look {
+  RELEASE_PASSES,  /* nobody waits for just this object, or this release is one that is not looked at */
+  RELEASE_IS_TIMED,
+  RELEASE_IS_CHARGED
+};
+/* Once a release, before it. */
+enum lock_release_look lock_waiters_look(const void *object);
+/* Then, for all but the first: now (ns). Returns the sum of weighted times; 0 if the look was RELEASE_IS_TIMED. random: sampler.h's. */
+uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t *random);
 
 #endif

@@ -39,11 +39,13 @@ static bool may_measure(void) {
 
 /* ---- sampling ---- */
 
-static uint64_t draw(void) {
+static uint64_t *generator(void) {
   uint64_t *random = &thread_state.lock_random;
   if (UNLIKELY(*random == 0)) *random = sampler_seed((uintptr_t)random);
-  return sampler_random(random);
+  return random;
 }
+
+static uint64_t draw(void) { return sampler_random(generator()); }
 
 /* One in fraction; fewer of a crowd, so that its releasers need not go through all of them. An exact fraction (1) stays exact. */
 static uint64_t one_in(const void *object) {
@@ -137,16 +139,18 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
   errno = saved_errno;
 }
 
-void lock_wait_cancel(struct lock_wait *wait) {
+void lock_wait_forget_releaser(struct lock_wait *wait) {
   if (wait->claim.waiter) leave(wait, false);
+  wait->claim.waiter = NULL;
 }
 
 void lock_release(const void *object, uintptr_t function, const struct unwind_registers *caller) {
-  if (!lock_waiters_any(object) || !may_measure()) return;
+  enum lock_release_look look = lock_waiters_look(object);
+  if (look == RELEASE_PASSES || !may_measure()) return;
   int saved_errno = errno;
   uint64_t now = lock_clock_now();
-  uint32_t entry = entry_of(CONTENTION_MUTEX, function, caller);
-  contention_table_add(entry, 0, lock_waiters_charge(object, now, entry));
+  uint32_t entry = look == RELEASE_IS_CHARGED ? entry_of(CONTENTION_MUTEX, function, caller) : 0;
+  contention_table_add(entry, 0, lock_waiters_charge(object, look, now, entry, generator()));
   errno = saved_errno;
 }
 

@@ -77,18 +77,29 @@ EXPORTED int pthread_barrier_wait(pthread_barrier_t *barrier) {
 
 /* ---- semaphores ---- */
 
-static void wait_is_cancelled(void *wait) { lock_wait_cancel(wait); }
+static void wait_is_cancelled(void *wait) { lock_wait_forget_releaser(wait); }
 
 static enum lock_wait_end end_of_sem(int result) {
   return result == 0 ? WAIT_RELEASED : errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP : WAIT_NOT_ONE;
 }
 
+static inline bool try_sem(sem_t *sem) {
+  int saved_errno = errno;
+  if (LIKELY(real_locks.sem_trywait(sem) == 0)) return true;
+  errno = saved_errno;
+  return false;
+}
+
+/* Tried again when it has been entered among the waiters, as locks are. */
 #define DEFINE_SEM(name, valid, parameters, arguments)                                          \
   static __attribute__((noinline)) int wait_##name parameters {                                 \
     struct unwind_registers caller = CALLER_REGISTERS();                                        \
     struct lock_wait wait = lock_wait_begin(sem);                                               \
     int result;                                                                                 \
-    if (wait.claim.waiter) {                                                                    \
+    if (wait.claim.waiter && (valid) && try_sem(sem)) {                                       \
+      lock_wait_forget_releaser(&wait);                                                         \
+      result = 0;                                                                               \
+    } else if (wait.claim.waiter) {                                                             \
       pthread_cleanup_push(wait_is_cancelled, &wait);                                           \
       result = real_locks.name arguments;                                                             \
       pthread_cleanup_pop(0);                                                                   \
@@ -101,10 +112,8 @@ static enum lock_wait_end end_of_sem(int result) {
   EXPORTED int name parameters {                                                                \
     NEED(sem_trywait, 0);                                                                       \
     if (valid) {                                                                                \
-      real_locks.pthread_testcancel(); /* glibc's do that also where they need not wait */            \
-      int saved_errno = errno;                                                                  \
-      if (LIKELY(real_locks.sem_trywait(sem) == 0)) return 0;                                         \
-      errno = saved_errno;                                                                      \
+      real_locks.pthread_testcancel(); /* glibc's do that also where they need not wait */      \
+      if (LIKELY(try_sem(sem))) return 0;                                                       \
     }                                                                                           \
     return wait_##name arguments;                                                               \
   }

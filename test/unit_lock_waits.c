@@ -118,6 +118,32 @@ static void test_mutex_rule(void) {
   CHECK(shim_counters.mutex_lost_releases == 1);
 }
 
+/* While one waits, a long and a short section follow each other thousands of times: both get their time and none of the other's. */
+static void test_rapid_releases(void) {
+  enum { WAITS = 400, PAIRS = 2000, LONG = 960, SHORT = 64 };
+  static char object;
+  struct unwind_registers by_long = caller_at(0x60000), by_short = caller_at(0x60001), waiter = caller_at(1);
+  config.blockprofile_rate = 0;
+  for (uint64_t fraction = 1; fraction <= 3; fraction += 2) {
+    config.mutexprofile_fraction = fraction;
+    struct contention_view long_before = found(CONTENTION_MUTEX, by_long.pc), short_before = found(CONTENTION_MUTEX, by_short.pc);
+    for (int i = 0; i < WAITS; i++) {
+      struct lock_wait wait = lock_wait_begin(&object);
+      for (int k = 0; k < 2 * PAIRS; k++) {
+        moment += k % 2 ? SHORT : LONG;
+        if (lock_waiters_may_wait_for(&object)) lock_release(&object, FUNCTION, k % 2 ? &by_short : &by_long);
+      }
+      lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &waiter);
+    }
+    struct contention_view a = found(CONTENTION_MUTEX, by_long.pc), b = found(CONTENTION_MUTEX, by_short.pc);
+    double total = (double)WAITS * PAIRS, of_long = (double)(a.delay - long_before.delay) / LONG, of_short = (double)(b.delay - short_before.delay) / SHORT;
+    /* Which of the waits are followed: sqrt(n - 1) of sqrt(WAITS); the slices' share is much less. */
+    double error = fraction == 1 ? 0 : 4.5 * sqrt((double)fraction - 1) / sqrt(WAITS);
+    CHECK(fabs(of_long / total - 1) <= error && fabs(of_short / total - 1) <= error && fabs(of_short / of_long - 1) <= (fraction == 1 ? 0 : 0.15));
+    CHECK(fabs(a.count + b.count - long_before.count - short_before.count - WAITS) <= error * WAITS + 1e-9);
+  }
+}
+
 static void test_off(void) {
   static char object;
   config.blockprofile_rate = config.mutexprofile_fraction = 1;
@@ -155,6 +181,7 @@ static void test_deep_stacks(void) {
 int main(void) {
   test_block_rule();
   test_mutex_rule();
+  test_rapid_releases();
   test_off();
   test_deep_stacks();
   return failures != 0;
