@@ -25,7 +25,7 @@ static enum lock_wait_end end_of(long result) {
 }
 
 static void release(long object, const struct unwind_registers *caller) {
-  if (UNLIKELY(lock_waiters_may_wait_for((const void *)object))) lock_release((const void *)object, lock_wrappers.syscall, caller);
+  if (UNLIKELY(lock_waiters_may_wait_for((const void *)object))) lock_release((const void *)object, NULL, lock_wrappers.syscall, caller);
 }
 
 /* ---- futex_waitv: several words, the first that is woken ends the wait ---- */

@@ -41,13 +41,12 @@ static enum lock_wait_end end_of_c11(int result) {
     return result;                                                      \
   }
 
-#define ALWAYS(object) true
 #define DEFINE_RELEASE(name, object_type, is_release)                                                       \
   static __attribute__((noinline)) int release_##name(object_type *object) {                                \
     struct unwind_registers caller = CALLER_REGISTERS();                                                    \
     if (!real_locks.name && (!lock_functions_find() || !real_locks.name)) return 0;                                     \
     const void *key = (const void *)object;                                                                 \
-    if (lock_waiters_may_wait_for(key) && is_release(key)) lock_release(key, lock_wrappers.name, &caller);  \
+    if (lock_waiters_may_wait_for(key)) lock_release(key, is_release, lock_wrappers.name, &caller);         \
     return real_locks.name(object);                                                                               \
   }                                                                                                         \
   EXPORTED int name(object_type *object) {                                                                  \
@@ -94,9 +93,9 @@ DEFINE_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, wait_clock_is_
             EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
 DEFINE_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
             EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
-DEFINE_RELEASE(pthread_rwlock_unlock, RWLOCK, ALWAYS)
+DEFINE_RELEASE(pthread_rwlock_unlock, RWLOCK, NULL)
 
 /* ---- spin locks ---- */
 
 DEFINE_LOCK(pthread_spin_lock, pthread_spin_trylock, true, EBUSY, end_of, (pthread_spinlock_t * object), (object))
-DEFINE_RELEASE(pthread_spin_unlock, pthread_spinlock_t, ALWAYS)
+DEFINE_RELEASE(pthread_spin_unlock, pthread_spinlock_t, NULL)

@@ -6,7 +6,6 @@
 #include "counters.h"
 #include "lock_status.h"
 #include "raw_syscall.h"
-#include "sampler.h"
 #include "table_memory.h"
 #include "thread_state.h"
 
@@ -18,19 +17,17 @@ struct lock_waiter {
   _Atomic uint64_t charged;          /* until when, and by whom last (pack_charge) */
   _Atomic uint64_t weight;
   uint32_t next;                     /* in the bucket's chain; constant once published */
-  _Atomic uint32_t passing;          /* releases to pass before the one that notes the time; LOOKING: that has been */
+  _Atomic uint8_t looking;           /* the slice that goes on now is looked at; written, as the next two, by releasers, who mostly hold the lock */
+  _Atomic uint8_t looked_at;         /* slices, up to FIRST_SLICES */
+  _Atomic uint16_t scale;            /* slices that the one that is looked at stands for; a power of two */
   struct lock_waiter_bucket *bucket; /* the same */
   _Atomic uint64_t life;             /* raised each time that it is taken */
   struct lock_waiter *outer;         /* of its waiter: the wait that a signal handler's wait interrupted */
-  /* Written by releasers, who mostly hold the lock. Where they do not (semaphores), a count that is lost between two of them does no harm. */
-  _Atomic uint16_t scale, tail;      /* slices that the one that is looked at stands for; those of them that come after it */
-  _Atomic uint16_t looked_at;        /* slices, up to FIRST_SLICES */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct lock_waiter) == 64, "a line");
 
 enum { FREE = 0, TAKEN = 1 };
-#define LOOKING UINT32_MAX
 enum {
   FIRST_SLICES = 8,
   SCALE_MAX = 4096,
@@ -136,9 +133,8 @@ struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, 
   atomic_store_explicit(&waiter->life, life, memory_order_relaxed);
   atomic_store_explicit(&waiter->charged, pack_charge(start, 0), memory_order_relaxed);
   atomic_store_explicit(&waiter->weight, weight, memory_order_relaxed);
-  atomic_store_explicit(&waiter->passing, LOOKING, memory_order_relaxed);
+  atomic_store_explicit(&waiter->looking, 1, memory_order_relaxed);
   atomic_store_explicit(&waiter->scale, 1, memory_order_relaxed);
-  atomic_store_explicit(&waiter->tail, 0, memory_order_relaxed);
   atomic_store_explicit(&waiter->looked_at, 0, memory_order_relaxed);
   waiter->outer = thread_state.waiting;
   atomic_store_explicit(&waiter->object, (uintptr_t)object, memory_order_release);
@@ -189,59 +185,59 @@ static uint32_t first_of(const void *object) {
   return all ? atomic_load_explicit(&all->buckets[lock_waiter_bucket_of(object)].first, memory_order_acquire) : 0;
 }
 
-enum lock_release_look lock_waiters_look(const void *object) {
+/* Whether a release begins a slice that is looked at. */
+static bool begins_a_look(uint32_t scale, uint64_t random) { return (random & (scale - 1)) == 0; }
+
+enum lock_release_look lock_waiters_look(const void *object, uint64_t random) {
   enum lock_release_look look = RELEASE_PASSES;
   for (uint32_t number = first_of(object); number;) {
     struct lock_waiter *waiter = waiter_at(number);
     number = waiter->next;
     if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) continue;
-    uint32_t passing = atomic_load_explicit(&waiter->passing, memory_order_relaxed);
-    if (passing == LOOKING) look = RELEASE_IS_CHARGED;
-    else if (passing > 0) atomic_store_explicit(&waiter->passing, passing - 1, memory_order_relaxed);
-    else if (look == RELEASE_PASSES) look = RELEASE_IS_TIMED;
+    if (atomic_load_explicit(&waiter->looking, memory_order_relaxed)) return RELEASE_IS_CHARGED;
+    if (begins_a_look(atomic_load_explicit(&waiter->scale, memory_order_relaxed), random)) look = RELEASE_IS_TIMED;
   }
   return look;
 }
 
-/* After a slice of `time` ns: how many releases pass until the next. The scale of the slices to come depends on those before them alone. */
-static void plan(struct lock_waiter *waiter, uint64_t time, uint64_t *random) {
-  uint16_t looked_at = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed);
+/* After a slice of `time` ns: the scale of those to come, which depends on those before them alone, and whether the next is looked at. */
+static void look_on(struct lock_waiter *waiter, uint64_t time, uint64_t random) {
+  uint32_t looked_at = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed);
   if (looked_at < FIRST_SLICES) {
-    atomic_store_explicit(&waiter->looked_at, (uint16_t)(looked_at + 1), memory_order_relaxed);
+    atomic_store_explicit(&waiter->looked_at, (uint8_t)(looked_at + 1), memory_order_relaxed);
     return;
   }
-  uint32_t scale = atomic_load_explicit(&waiter->scale, memory_order_relaxed), tail = atomic_load_explicit(&waiter->tail, memory_order_relaxed);
+  uint32_t scale = atomic_load_explicit(&waiter->scale, memory_order_relaxed);
   if (time * scale < SLICE_TARGET && scale < SCALE_MAX) scale *= 2;
   else if (time * scale > 4 * SLICE_TARGET && scale > 1) scale /= 2;
-  uint32_t before = scale > 1 ? (uint32_t)(sampler_random(random) % scale) : 0, between = tail + before; /* slices that are left out */
   atomic_store_explicit(&waiter->scale, (uint16_t)scale, memory_order_relaxed);
-  atomic_store_explicit(&waiter->tail, (uint16_t)(scale - 1 - before), memory_order_relaxed);
-  if (between > 0) atomic_store_explicit(&waiter->passing, between - 1, memory_order_relaxed);
+  atomic_store_explicit(&waiter->looking, begins_a_look(scale, random), memory_order_relaxed);
 }
 
-static uint64_t charge(struct lock_waiter *waiter, const void *object, enum lock_release_look look, uint64_t until, uint64_t *random) {
+static uint64_t charge(struct lock_waiter *waiter, const void *object, enum lock_release_look look, uint64_t until, uint64_t random) {
   uint64_t from = atomic_load_explicit(&waiter->charged, memory_order_acquire), to, weight;
   int64_t time;
-  uint32_t passing;
+  bool looking;
+  uint32_t scale;
   do {
     if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) return 0;
-    passing = atomic_load_explicit(&waiter->passing, memory_order_relaxed);
-    if (passing == LOOKING ? look != RELEASE_IS_CHARGED : passing > 0) return 0;
+    looking = atomic_load_explicit(&waiter->looking, memory_order_relaxed);
+    scale = atomic_load_explicit(&waiter->scale, memory_order_relaxed);
+    if (looking ? look != RELEASE_IS_CHARGED : !begins_a_look(scale, random)) return 0;
     weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
     time = time_between(from, until);
     if (time < 0) return 0; /* another releaser looked at the clock later and was here earlier */
-    to = passing == LOOKING ? until : until >> ENTRY_BITS << ENTRY_BITS | entry_of(from);
+    to = looking ? until : until >> ENTRY_BITS << ENTRY_BITS | entry_of(from);
   } while (!atomic_compare_exchange_weak_explicit(&waiter->charged, &from, to, memory_order_acq_rel, memory_order_acquire));
-  if (passing == 0) {
-    atomic_store_explicit(&waiter->passing, LOOKING, memory_order_relaxed);
+  if (!looking) {
+    atomic_store_explicit(&waiter->looking, 1, memory_order_relaxed);
     return 0;
   }
-  uint64_t charged = weight * atomic_load_explicit(&waiter->scale, memory_order_relaxed) * (uint64_t)time;
-  if (weight > 1) plan(waiter, (uint64_t)time, random);
-  return charged;
+  if (weight > 1) look_on(waiter, (uint64_t)time, random >> 32);
+  return weight * scale * (uint64_t)time;
 }
 
-uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t *random) {
+uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random) {
   uint64_t sum = 0, until = pack_charge(now, released_by);
   for (uint32_t number = first_of(object); number;) {
     struct lock_waiter *waiter = waiter_at(number);

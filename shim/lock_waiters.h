@@ -56,18 +56,18 @@ uint32_t lock_waiters_abandon(void);
 /* ---- releases ----
  *
  * A release is charged with the time since the one before it: a slice of the wait. A lock that is taken and released in rapid succession while somebody
- * waits would be slowed down by that, so after the first slices of a wait (where it does not stand for itself alone: weight 1), and while slices are short, one
- * slice in `scale` is looked at, drawn at random out of each `scale` that follow each other, and counts for all of them: each has the same chance, so
- * sums are unbiased. A slice that is looked at begins at a release that only notes the time.
+ * waits would be slowed down by that, so after the first slices of a wait (where it does not stand for itself alone: weight 1), and while slices are short,
+ * each release only begins a slice that is looked at with probability 1 / scale, and that slice counts for `scale`: each has the same chance, so sums are
+ * unbiased. The others write nothing that threads share.
  */
 enum lock_release_look {
   RELEASE_PASSES,  /* nobody waits for just this object, or this release is one that is not looked at */
   RELEASE_IS_TIMED,
   RELEASE_IS_CHARGED
 };
-/* Once a release, before it. */
-enum lock_release_look lock_waiters_look(const void *object);
-/* Then, for all but the first: now (ns). Returns the sum of weighted times; 0 if the look was RELEASE_IS_TIMED. random: sampler.h's. */
-uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t *random);
+/* random: 64 random bits, the same for both calls. */
+enum lock_release_look lock_waiters_look(const void *object, uint64_t random);
+/* Then, for all but the first: now (ns). Returns the sum of weighted times; 0 if the look was RELEASE_IS_TIMED. */
+uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random);
 
 #endif

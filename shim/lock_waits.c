@@ -39,13 +39,11 @@ static bool may_measure(void) {
 
 /* ---- sampling ---- */
 
-static uint64_t *generator(void) {
+static uint64_t draw(void) {
   uint64_t *random = &thread_state.lock_random;
   if (UNLIKELY(*random == 0)) *random = sampler_seed((uintptr_t)random);
-  return random;
+  return sampler_random(random);
 }
-
-static uint64_t draw(void) { return sampler_random(generator()); }
 
 /* One in fraction; fewer of a crowd, so that its releasers need not go through all of them. An exact fraction (1) stays exact. */
 static uint64_t one_in(const void *object) {
@@ -144,13 +142,14 @@ void lock_wait_forget_releaser(struct lock_wait *wait) {
   wait->claim.waiter = NULL;
 }
 
-void lock_release(const void *object, uintptr_t function, const struct unwind_registers *caller) {
-  enum lock_release_look look = lock_waiters_look(object);
-  if (look == RELEASE_PASSES || !may_measure()) return;
+void lock_release(const void *object, bool (*is_release)(const void *object), uintptr_t function, const struct unwind_registers *caller) {
+  uint64_t random = draw();
+  enum lock_release_look look = lock_waiters_look(object, random);
+  if (look == RELEASE_PASSES || !may_measure() || (is_release && !is_release(object))) return;
   int saved_errno = errno;
   uint64_t now = lock_clock_now();
   uint32_t entry = look == RELEASE_IS_CHARGED ? entry_of(CONTENTION_MUTEX, function, caller) : 0;
-  contention_table_add(entry, 0, lock_waiters_charge(object, look, now, entry, generator()));
+  contention_table_add(entry, 0, lock_waiters_charge(object, look, now, entry, random));
   errno = saved_errno;
 }
 

@@ -43,8 +43,8 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
 /* Nobody is to be found who released it: it was over before it was entered, or the thread is cancelled in it. */
 void lock_wait_forget_releaser(struct lock_wait *wait);
 
-/* Just before an object is released for which lock_waiters_may_wait_for was true. */
-void lock_release(const void *object, uintptr_t function, const struct unwind_registers *caller);
+/* Just before an object is released for which lock_waiters_may_wait_for was true. is_release: asked where it matters whether it will be; NULL: it will. */
+void lock_release(const void *object, bool (*is_release)(const void *object), uintptr_t function, const struct unwind_registers *caller);
 
 /* The thread jumps out of its waits (longjmp) or ends in them: nothing of them stays. Context: that thread. */
 void lock_waits_abandon(void);

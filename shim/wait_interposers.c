@@ -28,7 +28,7 @@ static enum lock_wait_end end_of_c11(int result) {
 /* ---- condition variables ---- */
 
 static void release_mutex(const void *mutex, uintptr_t function, const struct unwind_registers *caller) {
-  if (UNLIKELY(lock_waiters_may_wait_for(mutex)) && mutex_unlock_releases(mutex)) lock_release(mutex, function, caller);
+  if (UNLIKELY(lock_waiters_may_wait_for(mutex))) lock_release(mutex, mutex_unlock_releases, function, caller);
 }
 
 /* function: the wrapper's name, of which there may be a second version. releases: false where the deadline is refused before anything else. */
@@ -126,7 +126,7 @@ DEFINE_SEM(sem_clockwait, wait_clock_is_valid(clock) && wait_deadline_is_valid(d
 static __attribute__((noinline)) int release_sem_post(sem_t *sem) {
   struct unwind_registers caller = CALLER_REGISTERS();
   NEED(sem_post, 0);
-  if (lock_waiters_may_wait_for(sem)) lock_release(sem, lock_wrappers.sem_post, &caller);
+  if (lock_waiters_may_wait_for(sem)) lock_release(sem, NULL, lock_wrappers.sem_post, &caller);
   return real_locks.sem_post(sem);
 }
 

@@ -1,4 +1,4 @@
-/* links: shim/lock_waiters.c shim/table_memory.c shim/thread_state.c shim/sampler.c */
+/* links: shim/lock_waiters.c shim/table_memory.c shim/thread_state.c */
 /* sanitizer: thread */
 /* Many threads wait for few objects, all of one bucket, and release them meanwhile: what releasers are charged with lies between what each wait had been
  * charged with for certain and how long it lasted, whoever charged it; places are used again; a wait that was abandoned is left by nobody else; a
@@ -26,9 +26,9 @@ static uint64_t now(void) { return atomic_fetch_add_explicit(&clock_ticks, TICK,
 
 static void release(int object) {
   uint64_t moment = now();
-  enum lock_release_look look = lock_waiters_look(objects[object]);
+  enum lock_release_look look = lock_waiters_look(objects[object], 0);
   if (look == RELEASE_PASSES) return;
-  atomic_fetch_add(&charged[object], lock_waiters_charge(objects[object], look, moment, (uint32_t)object + 1, &thread_state.lock_random));
+  atomic_fetch_add(&charged[object], lock_waiters_charge(objects[object], look, moment, (uint32_t)object + 1, 0));
 }
 
 static void *work(void *argument) {
@@ -37,7 +37,7 @@ static void *work(void *argument) {
     int object = rand_r(&seed) % OBJECTS;
     uint64_t weight = 1, start = now(), given;
     struct lock_waiter_claim claim = lock_waiters_enter(objects[object], start, weight);
-    if (!claim.waiter || !lock_waiters_may_wait_for(objects[object]) || lock_waiters_look(objects[object]) == RELEASE_PASSES) atomic_fetch_add(&wrong, 1);
+    if (!claim.waiter || !lock_waiters_may_wait_for(objects[object]) || lock_waiters_look(objects[object], 0) == RELEASE_PASSES) atomic_fetch_add(&wrong, 1);
     release(rand_r(&seed) % OBJECTS);
     bool charged_itself = rand_r(&seed) % 2;
     if (charged_itself) {
@@ -77,8 +77,8 @@ static void test_nested_and_abandoned(void) {
   CHECK(lock_waiters_leave(&inner, &by, &weight) && thread_state.waiting == outer.waiter && lock_waiters_now() == 1);
   inner = lock_waiters_enter(objects[1], now(), 1);
   CHECK(lock_waiters_abandon() == 2 && thread_state.waiting == NULL && lock_waiters_now() == 0);
-  CHECK(lock_waiters_look(objects[0]) == RELEASE_PASSES &&
-        lock_waiters_charge(objects[0], RELEASE_IS_CHARGED, now(), 1, &thread_state.lock_random) == 0);
+  CHECK(lock_waiters_look(objects[0], 0) == RELEASE_PASSES &&
+        lock_waiters_charge(objects[0], RELEASE_IS_CHARGED, now(), 1, 0) == 0);
   struct lock_waiter_claim later = lock_waiters_enter(objects[0], now(), 1); /* may be at the same place */
   CHECK(!lock_waiters_leave(&outer, &by, &weight) && !lock_waiters_leave(&inner, &by, &weight) && lock_waiters_now() == 1);
   thread_state.waiting = later.waiter;

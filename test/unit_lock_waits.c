@@ -85,10 +85,10 @@ static void contend(const void *object, int crowd, uintptr_t first, uintptr_t se
     thread_state.waiting = NULL; /* these are not nested */
   }
   moment += 3200;
-  if (lock_waiters_may_wait_for(object)) lock_release(object, FUNCTION, &one);
+  if (lock_waiters_may_wait_for(object)) lock_release(object, NULL, FUNCTION, &one);
   lock_wait_end(&waits[0], WAIT_RELEASED, FUNCTION, &waiter);
   moment += 3200;
-  if (lock_waiters_may_wait_for(object)) lock_release(object, FUNCTION, &two);
+  if (lock_waiters_may_wait_for(object)) lock_release(object, NULL, FUNCTION, &two);
   for (int i = 1; i < crowd; i++) lock_wait_end(&waits[i], WAIT_RELEASED, FUNCTION, &waiter);
 }
 
@@ -131,7 +131,7 @@ static void test_rapid_releases(void) {
       struct lock_wait wait = lock_wait_begin(&object);
       for (int k = 0; k < 2 * PAIRS; k++) {
         moment += k % 2 ? SHORT : LONG;
-        if (lock_waiters_may_wait_for(&object)) lock_release(&object, FUNCTION, k % 2 ? &by_short : &by_long);
+        if (lock_waiters_may_wait_for(&object)) lock_release(&object, NULL, FUNCTION, k % 2 ? &by_short : &by_long);
       }
       lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &waiter);
     }
