@@ -118,6 +118,12 @@ size_t agent_thread_ids(int32_t *tids, size_t capacity) {
   return count;
 }
 
+bool agent_thread_starting(void) {
+  for (size_t i = 0; i < AGENT_THREAD_MAX; i++)
+    if (atomic_load_explicit(&slots[i].state, memory_order_acquire) == SLOT_STARTING) return true;
+  return false;
+}
+
 uint64_t agent_thread_cpu_nanoseconds(void) {
   uint64_t total = atomic_load_explicit(&ended_cpu, memory_order_relaxed);
   for (size_t i = 0; i < AGENT_THREAD_MAX; i++) {

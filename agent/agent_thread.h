@@ -18,6 +18,8 @@ int agent_thread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
 /* Threads that the kernel still knows. Context: any thread of this process; no descriptors are used. */
 unsigned agent_thread_count(void);
 size_t agent_thread_ids(int32_t *tids, size_t capacity);
+/* Whether one has been created, or is about to be, whose number is not known yet. Context: any. */
+bool agent_thread_starting(void);
 
 /* CPU time of all agent threads, ended ones included. */
 uint64_t agent_thread_cpu_nanoseconds(void);

@@ -5,11 +5,14 @@
 #include <string.h>
 
 #include "../shim/config.h"
+#include "../shim/contention_table.h"
 #include "../shim/counters.h"
 #include "../shim/cpu_sampling.h"
 #include "../shim/heap_status.h"
 #include "../shim/heap_table.h"
 #include "../shim/interrupted_call.h"
+#include "../shim/lock_status.h"
+#include "../shim/lock_waiters.h"
 #include "../shim/module_registry.h"
 #include "../shim/stack_table.h"
 #include "../shim/thread_registry.h"
@@ -150,6 +153,8 @@ static void write_tables(struct json *json) {
   write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit(), 0);
   write_table(json, "heap_live", heap_live_count(), heap_live_limit(), 0);
   write_table(json, "modules", module_registry_count(), 0, 0);
+  write_table(json, "contention", contention_table_count(), CONTENTION_ENTRIES_MAX, 0); /* block and mutex */
+  write_table(json, "lock_waiters", lock_waiters_places(), LOCK_WAITERS_MAX, 0);        /* ever taken at one time */
   write_table(json, "thread_records", thread_registry_count(), THREAD_RECORDS_MAX, 0); /* ever taken at one time */
   close_object(json);
 }
@@ -189,9 +194,16 @@ static void write_sampling(struct json *json) {
   close_object(json);
 }
 
+/* Waits for locks whose releasers are being looked for. */
+static void write_waits(struct json *json) {
+  open_object(json, "lock_waits");
+  number(json, "waiting_now", lock_waiters_now());
+  close_object(json);
+}
+
 static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() +
-                    cpu_profile_buffer_bytes(),
+                    contention_table_bytes() + lock_waiters_bytes() + cpu_profile_buffer_bytes(),
            allocator = agent_memory_bytes();
   open_object(json, "agent");
   string(json, "listen_address", agent_listen_address());
@@ -204,6 +216,8 @@ static void write_agent(struct json *json) {
   number(json, "heap_tables", heap_table_bytes());
   number(json, "module_registry", module_registry_bytes());
   number(json, "thread_registry", thread_registry_bytes());
+  number(json, "contention_table", contention_table_bytes());
+  number(json, "lock_waiters", lock_waiters_bytes());
   number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
   number(json, "allocator", allocator);
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
@@ -223,6 +237,7 @@ bool health_page_write(struct text_sink *text) {
   write_heap(&json);
   write_threads(&json);
   write_sampling(&json);
+  write_waits(&json);
   write_agent(&json);
   write_config(&json);
   text_sink_text(text, "}\n");

@@ -1,14 +1,12 @@
 #include "heap_profile.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "../shim/config.h"
-#include "../shim/counters.h"
 #include "../shim/heap_table.h"
 #include "agent_memory.h"
 #include "profile_builder.h"
+#include "profile_losses.h"
 #include "sampling_scale.h"
 
 struct heap_snapshot {
@@ -17,17 +15,11 @@ struct heap_snapshot {
   struct heap_bucket_view buckets[];
 };
 
-static int64_t wall_clock(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 struct heap_snapshot *heap_snapshot_take(void) {
   uint32_t count = heap_bucket_count();
   struct heap_snapshot *snapshot = agent_malloc(sizeof *snapshot + (size_t)count * sizeof snapshot->buckets[0]);
   if (!snapshot) return NULL;
-  snapshot->time_nanos = wall_clock();
+  snapshot->time_nanos = profile_wall_clock();
   snapshot->count = count;
   for (uint32_t i = 0; i < count; i++)
     if (!heap_bucket_read(i + 1, &snapshot->buckets[i])) memset(&snapshot->buckets[i], 0, sizeof snapshot->buckets[i]);
@@ -66,32 +58,6 @@ static uint64_t common_rate(const struct heap_snapshot *now, bool *mixed) {
   return seen ? rate : config.memprofile_rate;
 }
 
-/* Samples that were lost make every figure of the profile too small: the profile itself says so. */
-static bool add_loss_comments(struct profile *profile) {
-  enum { LINE = 192 };
-  static const struct {
-    const char *name, *meaning;
-    _Atomic uint64_t *counter;
-  } losses[] = {
-#define X(identifier, meaning) {#identifier, meaning, &shim_counters.identifier},
-      SHIM_LOSS_COUNTERS(X)
-#undef X
-  };
-  enum { COUNT = sizeof losses / sizeof *losses };
-  const char **lines = profile_alloc(profile, COUNT * sizeof *lines);
-  if (!lines) return false;
-  profile->comments = lines;
-  for (size_t i = 0; i < COUNT; i++) {
-    unsigned long long lost = atomic_load_explicit(losses[i].counter, memory_order_relaxed);
-    if (lost == 0 || strncmp(losses[i].name, "heap_lost_", 10) != 0) continue;
-    char *line = profile_alloc(profile, LINE);
-    if (!line) return false;
-    snprintf(line, LINE, "%llu %s", lost, losses[i].meaning);
-    lines[profile->comment_count++] = line;
-  }
-  return true;
-}
-
 static struct heap_totals round_totals(const double *totals) {
   return (struct heap_totals){sampling_round(totals[0]), sampling_round(totals[1]), sampling_round(totals[2]),
                               sampling_round(totals[3])};
@@ -103,7 +69,7 @@ static bool add_trailer(struct profile *profile, const double *totals, bool mixe
   if (!text) return false;
   memstats_render(&rounded, mixed, text, MEMSTATS_MAX);
   profile->text_trailer = text;
-  return true;
+  return profile_losses_trail(profile, (const char *const[]){"heap_", "stacks_", "modules_", NULL});
 }
 
 static void describe(struct profile *profile, const struct heap_snapshot *before, const struct heap_snapshot *now) {
@@ -141,7 +107,8 @@ struct profile *heap_profile_build(const char *name, const struct heap_snapshot 
     if (!profile_builder_add(builder, &stack, &label, b->size != 0, values)) break; /* finish gives NULL */
   }
   profile = profile_builder_finish(builder);
-  if (profile && !(add_loss_comments(profile) && (form == HEAP_PROFILE_SCALED || add_trailer(profile, totals, mixed)))) {
+  if (profile && !(profile_losses_comment(profile, (const char *const[]){"heap_lost_", NULL}) &&
+                   (form == HEAP_PROFILE_SCALED || add_trailer(profile, totals, mixed)))) {
     profile_release(profile);
     profile = NULL;
   }

@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "../shim/config.h"
+#include "../shim/contention_table.h"
 #include "../shim/counters.h"
 #include "../shim/heap_status.h"
 #include "../shim/heap_table.h"
+#include "../shim/lock_status.h"
 #include "../shim/module_registry.h"
 #include "../shim/stack_table.h"
 #include "../shim/thread_registry.h"
@@ -115,9 +117,17 @@ static void loss_notice(struct notices *notices, const char *name, const char *m
   text_sink_format(notices->text, " <span class=\"dim mono\">%s</span></li>\n", name);
 }
 
+static void lock_notices(struct notices *notices) {
+  const char *block = block_off_reason(), *mutex = mutex_off_reason();
+  bool same = block && mutex && strcmp(block, mutex) == 0;
+  notice(notices, same ? "Block and mutex are off: " : "Block is off: ", block);
+  if (!same) notice(notices, "Mutex is off: ", mutex);
+}
+
 static void write_notices(struct text_sink *text) {
   struct notices notices = {text, false};
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
+  lock_notices(&notices);
   notice(&notices, "The agent does not serve: ", agent_off_reason());
   notice(&notices, "", agent_descriptor_isolation());
   for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);
@@ -186,6 +196,46 @@ static void write_unnamed(struct text_sink *text) {
                        "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
 }
 
+static void write_nanoseconds(struct text_sink *text, uint64_t nanoseconds) {
+  static const char *const units[] = {"ns", "&micro;s", "ms", "s"};
+  unsigned unit = 0;
+  for (; unit < 3 && nanoseconds % 1000 == 0; unit++) nanoseconds /= 1000; /* only as far as it is exact */
+  write_count(text, nanoseconds);
+  text_sink_format(text, " %s", units[unit]);
+}
+
+static void write_heap_sampling(struct text_sink *text) {
+  text_sink_text(text, "heap: ");
+  if (config.memprofile_rate == 0 || heap_off_reason()) return text_sink_text(text, "off");
+  if (config.memprofile_rate == 1) return text_sink_text(text, "every allocation");
+  text_sink_text(text, "one allocation per ");
+  write_bytes(text, config.memprofile_rate);
+  text_sink_text(text, " on average");
+}
+
+static void write_block_sampling(struct text_sink *text) {
+  text_sink_text(text, "block: ");
+  if (config.blockprofile_rate == 0 || block_off_reason()) return text_sink_text(text, "off");
+  if (config.blockprofile_rate == 1) return text_sink_text(text, "every wait");
+  text_sink_text(text, "every wait of ");
+  write_nanoseconds(text, config.blockprofile_rate);
+  text_sink_text(text, " or more, one per that much of the shorter ones on average");
+}
+
+static void write_mutex_sampling(struct text_sink *text) {
+  text_sink_text(text, "mutex: ");
+  if (config.mutexprofile_fraction == 0 || mutex_off_reason()) return text_sink_text(text, "off");
+  if (config.mutexprofile_fraction == 1) return text_sink_text(text, "every wait for a lock");
+  text_sink_text(text, "one in ");
+  write_count(text, config.mutexprofile_fraction);
+  text_sink_text(text, " waits for a lock on average");
+}
+
+static uint64_t memory_of_tables(void) {
+  return heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() + contention_table_bytes() +
+         lock_waiters_bytes();
+}
+
 static void write_details(struct text_sink *text) {
   text_sink_text(text, "<dl class=more>\n<dt>Command line</dt><dd class=mono>");
   write_command_line(text);
@@ -193,21 +243,17 @@ static void write_details(struct text_sink *text) {
   const char *allocator = heap_allocator_path();
   text_sink_html(text, allocator && *allocator ? allocator : "unknown");
   text_sink_text(text, "</dd>\n<dt>Sampling</dt><dd>");
-  if (config.memprofile_rate == 0) {
-    text_sink_text(text, "off");
-  } else if (config.memprofile_rate == 1) {
-    text_sink_text(text, "every allocation");
-  } else {
-    text_sink_text(text, "one allocation per ");
-    write_bytes(text, config.memprofile_rate);
-    text_sink_text(text, " on average");
-  }
-  text_sink_text(text, "; ");
+  write_heap_sampling(text);
+  text_sink_text(text, "\n");
+  write_block_sampling(text);
+  text_sink_text(text, "\n");
+  write_mutex_sampling(text);
+  text_sink_text(text, "</dd>\n<dt>Kept</dt><dd>");
   write_count(text, heap_live_count());
   text_sink_text(text, " sampled allocations live, ");
   write_count(text, stack_table_count());
   text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
-  write_bytes(text, agent_memory_bytes() + heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes());
+  write_bytes(text, agent_memory_bytes() + memory_of_tables());
   uint64_t cpu_milliseconds = agent_cpu_nanoseconds() / 1000000;
   text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
                    cpu_milliseconds / 1000, cpu_milliseconds % 1000);
@@ -222,7 +268,7 @@ static void write_details(struct text_sink *text) {
 static void write_row(struct text_sink *text, const struct route *route) {
   const char *off = route_off_reason(route), *query = route->is_profile ? "?debug=1" : "";
   uint64_t count = route->count ? route->count() : 0;
-  if (off) {
+  if (off && count == 0) {
     text_sink_format(text, "<tr class=off><td>0</td><td>%s</td></tr>\n<tr class=\"about off\"><td></td><td>", route->name);
     text_sink_html(text, route->meaning);
     text_sink_text(text, " &mdash; off: ");
@@ -231,6 +277,7 @@ static void write_row(struct text_sink *text, const struct route *route) {
     text_sink_format(text, "<tr><td>%" PRIu64 "</td><td><a href='%s%s'>%s</a></td></tr>\n<tr class=about><td></td><td>", count,
                      route->name, query, route->name);
     text_sink_html(text, route->meaning);
+    if (off) text_sink_text(text, " &mdash; until it was switched off"); /* why: among the notices */
     if (route->is_profile)
       text_sink_format(text,
                        " <span class=get><a href='%s?debug=1'>text</a> &middot; <a href='%s' download>download</a> &middot; "

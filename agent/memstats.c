@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "../shim/counters.h"
 #include "../shim/heap_table.h"
 #include "../shim/stack_table.h"
 #include "agent_memory.h"
@@ -63,12 +62,5 @@ size_t memstats_render(const struct heap_totals *totals, bool mixed_rates, char 
       "#\n# Alloc, TotalAlloc, Mallocs, Frees, HeapAlloc and HeapObjects are estimates from the samples; Sys is the program's private\n"
       "# writable address space; BuckHashSys and OtherSys are this agent's memory; 0 where a native program has no such thing.\n");
   if (mixed_rates) add(&text, "# Records were sampled at different rates: their values above are already scaled, hence heap/2.\n");
-#define X(identifier, meaning)                                                                                       \
-  {                                                                                                                  \
-    unsigned long long lost = atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed);                 \
-    if (lost) add(&text, "# %s = %llu (%s)\n", #identifier, lost, meaning);                                          \
-  }
-  SHIM_LOSS_COUNTERS(X)
-#undef X
   return text.used;
 }

@@ -1,6 +1,7 @@
 #include "profile.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "agent_memory.h"
 #include "index_table.h"
@@ -56,6 +57,12 @@ void profile_release(struct profile *profile) {
   agent_free(profile->samples);
   agent_free(profile->locations);
   agent_free(profile);
+}
+
+int64_t profile_wall_clock(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
 static bool text_equal(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }

@@ -62,6 +62,7 @@ struct profile *profile_new(const char *name);
 /* Zeroed memory that lives as long as the profile; NULL when out of memory. */
 void *profile_alloc(struct profile *profile, size_t size);
 void profile_release(struct profile *profile); /* NULL is fine */
+int64_t profile_wall_clock(void); /* now, for time_nanos */
 
 /* Of two lists of `count` labels, in the same order. */
 bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b, uint32_t count);
@@ -74,8 +75,8 @@ struct byte_sink {
 
 /* gzip'ed profile.proto, as Go's runtime/pprof writes it. False: out of memory or the sink gave up. */
 bool profile_encode_proto(const struct profile *profile, struct byte_sink *sink);
-/* The debug=1 text of Go's runtime/pprof, ending with the memory map: the heap form for a profile of four values, the form of counts
- * (goroutine, threadcreate) for a profile of one. */
+/* The debug=1 text of Go's runtime/pprof, ending with the memory map: the heap form for a profile of four values, the form of
+ * contention (block, mutex) for one of two, the form of counts (goroutine, threadcreate) for one of one. */
 bool profile_encode_text(const struct profile *profile, struct byte_sink *sink);
 
 #endif

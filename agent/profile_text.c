@@ -13,7 +13,7 @@
 #include "string_table.h"
 #include "text_sink.h"
 
-enum { TAB_WIDTH = 8, PADDING = 1, HEAP_INUSE_BYTES = 3 };
+enum { TAB_WIDTH = 8, PADDING = 1, HEAP_INUSE_BYTES = 3, CONTENTION_DELAY = 1 };
 
 /* Go's text/tabwriter (minwidth 1, tabwidth 8, padding 1, padchar tab): a cell is as wide as the widest of its column plus the padding,
  * rounded up to a multiple of the tab width. */
@@ -123,18 +123,32 @@ static void write_addresses(struct text_sink *text, const struct profile *profil
   text_sink_text(text, "\n");
 }
 
-/* ---- order of the records; equal ones stay as they were --------------------------------------------------------------------- */
+/* ---- records ---------------------------------------------------------------------------------------------------------------- */
 
-/* Whether sample b belongs above sample a, which stands above it now. */
-typedef bool (*order_rule)(const void *context, uint32_t a, uint32_t b);
+enum { LABEL_TEXT = 400 }; /* all labels of a sample: some names of at most 16 characters, some numbers */
 
-static void merge_sort(uint32_t *order, uint32_t *scratch, size_t count, order_rule swapped, const void *context) {
+struct records {
+  const struct profile *profile;
+  char (*labels)[LABEL_TEXT]; /* as they are printed, "" for none; a part of the order too. NULL: the form has none */
+};
+
+/* What the forms differ in. */
+struct text_form {
+  void (*write_header)(struct text_sink *text, const struct profile *profile);
+  void (*write_values)(struct text_sink *text, const int64_t *values); /* up to the addresses */
+  /* Whether sample b belongs above sample a, which stands above it now; equal ones stay as they were. */
+  bool (*swapped)(const struct records *records, uint32_t a, uint32_t b);
+  const char *end; /* behind the last record and its empty line */
+};
+
+static void merge_sort(uint32_t *order, uint32_t *scratch, const struct records *records, const struct text_form *form) {
+  size_t count = records->profile->sample_count;
   for (size_t width = 1; width < count; width *= 2) {
     for (size_t start = 0; start < count; start += 2 * width) {
       size_t a = start, a_end = start + width < count ? start + width : count, b = a_end;
       size_t b_end = start + 2 * width < count ? start + 2 * width : count;
       for (size_t to = start; to < b_end; to++) {
-        bool from_b = a == a_end || (b < b_end && swapped(context, order[a], order[b]));
+        bool from_b = a == a_end || (b < b_end && form->swapped(records, order[a], order[b]));
         scratch[to] = order[from_b ? b++ : a++];
       }
     }
@@ -142,13 +156,39 @@ static void merge_sort(uint32_t *order, uint32_t *scratch, size_t count, order_r
   }
 }
 
-/* agent_malloc'ed; NULL: out of memory. */
-static uint32_t *sorted_samples(const struct profile *profile, order_rule swapped, const void *context) {
-  size_t count = profile->sample_count;
+static void write_record(struct text_sink *text, const struct records *records, const struct text_form *form, uint32_t number) {
+  const struct profile_sample *sample = &records->profile->samples[number];
+  form->write_values(text, sample->values);
+  write_addresses(text, records->profile, sample);
+  if (!records->labels || !*records->labels[number]) return;
+  text_sink_text(text, "# labels: ");
+  text_sink_text(text, records->labels[number]);
+  text_sink_text(text, "\n");
+}
+
+/* False: out of memory. */
+static bool write_records(struct frame_writer *writer, const struct records *records, const struct text_form *form) {
+  size_t count = records->profile->sample_count;
   uint32_t *order = agent_malloc((2 * count + 1) * sizeof *order);
-  for (size_t i = 0; order && i < count; i++) order[i] = (uint32_t)i;
-  if (order) merge_sort(order, order + count, count, swapped, context);
-  return order;
+  if (!order) return false;
+  for (size_t i = 0; i < count; i++) order[i] = (uint32_t)i;
+  merge_sort(order, order + count, records, form);
+  form->write_header(writer->text, records->profile);
+  bool ok = true;
+  for (size_t i = 0; i < count && ok && !writer->text->failed; i++) {
+    write_record(writer->text, records, form, order[i]);
+    ok = write_frames(writer, records->profile, &records->profile->samples[order[i]]);
+  }
+  text_sink_text(writer->text, form->end);
+  agent_free(order);
+  return ok;
+}
+
+static int64_t value_sum(const struct profile *profile, int value) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < profile->sample_count; i++)
+    if (__builtin_add_overflow(sum, profile->samples[i].values[value], &sum)) sum = INT64_MAX;
+  return sum;
 }
 
 /* ---- the memory map --------------------------------------------------------------------------------------------------------- */
@@ -188,45 +228,46 @@ static void write_memory_map(struct text_sink *text, const struct profile *profi
 /* ---- heap and allocs -------------------------------------------------------------------------------------------------------- */
 
 static void write_heap_header(struct text_sink *text, const struct profile *profile) {
-  int64_t totals[4] = {0};
-  for (size_t i = 0; i < profile->sample_count; i++)
-    for (int v = 0; v < 4; v++)
-      if (__builtin_add_overflow(totals[v], profile->samples[i].values[v], &totals[v])) totals[v] = INT64_MAX;
+  int64_t totals[4];
+  for (int v = 0; v < 4; v++) totals[v] = value_sum(profile, v);
   /* pprof takes equal totals for a profile without allocation columns. */
   if (totals[1] == totals[HEAP_INUSE_BYTES]) totals[1] += totals[1] == INT64_MAX ? -1 : 1;
   text_sink_format(text, "heap profile: %" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @ heap/%" PRIu64 "\n", totals[2], totals[3],
                    totals[0], totals[1], 2 * (uint64_t)profile->period);
 }
 
-static bool more_in_use(const void *context, uint32_t a, uint32_t b) {
-  const struct profile *profile = context;
-  return profile->samples[b].values[HEAP_INUSE_BYTES] > profile->samples[a].values[HEAP_INUSE_BYTES];
+static void write_heap_values(struct text_sink *text, const int64_t *values) {
+  text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", values[2], values[3], values[0], values[1]);
 }
 
-static bool write_heap(struct text_sink *text, const struct profile *profile, struct frame_writer *frames) {
-  uint32_t *order = sorted_samples(profile, more_in_use, profile);
-  if (!order) return false;
-  write_heap_header(text, profile);
-  bool ok = true;
-  for (size_t i = 0; i < profile->sample_count && ok && !text->failed; i++) {
-    const struct profile_sample *sample = &profile->samples[order[i]];
-    text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", sample->values[2], sample->values[3],
-                     sample->values[0], sample->values[1]);
-    write_addresses(text, profile, sample);
-    ok = write_frames(frames, profile, sample);
-  }
-  agent_free(order);
-  return ok;
+static bool more_in_use(const struct records *records, uint32_t a, uint32_t b) {
+  const struct profile_sample *samples = records->profile->samples;
+  return samples[b].values[HEAP_INUSE_BYTES] > samples[a].values[HEAP_INUSE_BYTES];
 }
+
+static const struct text_form heap_form = {write_heap_header, write_heap_values, more_in_use, "\n"};
+
+/* ---- block and mutex -------------------------------------------------------------------------------------------------------- */
+
+/* Both values are estimates of all events already, in nanoseconds: pprof, which multiplies by the sampling period, finds 1. */
+static void write_contention_header(struct text_sink *text, const struct profile *profile) {
+  bool mutex = strcmp(profile->name, "mutex") == 0;
+  text_sink_format(text, "--- %s:\ncycles/second=1000000000\n", mutex ? "mutex" : "contention");
+  if (mutex) text_sink_text(text, "sampling period=1\n");
+}
+
+static void write_contention_values(struct text_sink *text, const int64_t *values) {
+  text_sink_format(text, "%" PRId64 " %" PRId64 " @", values[CONTENTION_DELAY], values[0]);
+}
+
+static bool more_delay(const struct records *records, uint32_t a, uint32_t b) {
+  const struct profile_sample *samples = records->profile->samples;
+  return samples[b].values[CONTENTION_DELAY] > samples[a].values[CONTENTION_DELAY];
+}
+
+static const struct text_form contention_form = {write_contention_header, write_contention_values, more_delay, ""};
 
 /* ---- goroutine and threadcreate: one value a sample, and labels -------------------------------------------------------------- */
-
-enum { LABEL_TEXT = 400 }; /* all labels of a sample: some names of at most 16 characters, some numbers */
-
-struct counted {
-  const struct profile *profile;
-  char (*labels)[LABEL_TEXT]; /* as they are printed, "" for none; a part of the order too */
-};
 
 struct label_writer {
   char *at, *end; /* end: one byte for the NUL lies behind it */
@@ -274,10 +315,9 @@ static void render_labels(char *out, const struct profile_sample *sample) {
 }
 
 /* By count, falling, then by the text of the addresses and labels, as Go. */
-static bool count_swapped(const void *context, uint32_t a, uint32_t b) {
-  const struct counted *counted = context;
-  const struct profile_location *locations = counted->profile->locations;
-  const struct profile_sample *above = &counted->profile->samples[a], *below = &counted->profile->samples[b];
+static bool count_swapped(const struct records *records, uint32_t a, uint32_t b) {
+  const struct profile_location *locations = records->profile->locations;
+  const struct profile_sample *above = &records->profile->samples[a], *below = &records->profile->samples[b];
   if (above->values[0] != below->values[0]) return below->values[0] > above->values[0];
   for (uint32_t i = 0; i < above->location_count && i < below->location_count; i++) {
     uint64_t x = locations[above->locations[i]].address + 1, y = locations[below->locations[i]].address + 1;
@@ -288,54 +328,49 @@ static bool count_swapped(const void *context, uint32_t a, uint32_t b) {
     return strcmp(x_text, y_text) > 0;
   }
   if (above->location_count != below->location_count) return above->location_count > below->location_count;
-  return strcmp(counted->labels[a], counted->labels[b]) > 0;
+  return strcmp(records->labels[a], records->labels[b]) > 0;
 }
 
-static void write_count_record(struct text_sink *text, const struct profile *profile, const struct profile_sample *sample,
-                               const char *labels) {
-  text_sink_format(text, "%" PRId64 " @", sample->values[0]);
-  write_addresses(text, profile, sample);
-  if (!*labels) return;
-  text_sink_text(text, "# labels: ");
-  text_sink_text(text, labels);
-  text_sink_text(text, "\n");
+static void write_count_header(struct text_sink *text, const struct profile *profile) {
+  text_sink_format(text, "%s profile: total %" PRId64 "\n", profile->name, value_sum(profile, 0));
 }
 
-static bool write_counts(struct text_sink *text, const struct profile *profile, struct frame_writer *frames) {
-  struct counted counted = {profile, agent_malloc((profile->sample_count + 1) * LABEL_TEXT)};
-  for (size_t i = 0; counted.labels && i < profile->sample_count; i++) render_labels(counted.labels[i], &profile->samples[i]);
-  uint32_t *order = counted.labels ? sorted_samples(profile, count_swapped, &counted) : NULL;
-  bool ok = order;
-  int64_t total = 0;
-  for (size_t i = 0; i < profile->sample_count; i++)
-    if (__builtin_add_overflow(total, profile->samples[i].values[0], &total)) total = INT64_MAX;
-  text_sink_format(text, "%s profile: total %" PRId64 "\n", profile->name, total);
-  for (size_t i = 0; ok && i < profile->sample_count && !text->failed; i++) {
-    write_count_record(text, profile, &profile->samples[order[i]], counted.labels[order[i]]);
-    ok = write_frames(frames, profile, &profile->samples[order[i]]);
-  }
-  agent_free(order);
-  agent_free(counted.labels);
+static void write_count(struct text_sink *text, const int64_t *values) { text_sink_format(text, "%" PRId64 " @", values[0]); }
+
+static const struct text_form count_form = {write_count_header, write_count, count_swapped, ""};
+
+static bool write_counts(struct frame_writer *writer, const struct profile *profile) {
+  struct records records = {profile, agent_malloc((profile->sample_count + 1) * LABEL_TEXT)};
+  for (size_t i = 0; records.labels && i < profile->sample_count; i++) render_labels(records.labels[i], &profile->samples[i]);
+  bool ok = records.labels && write_records(writer, &records, &count_form);
+  agent_free(records.labels);
   return ok;
+}
+
+/* ---- all -------------------------------------------------------------------------------------------------------------------- */
+
+static bool write_profile(struct frame_writer *writer, const struct profile *profile) {
+  struct records records = {.profile = profile};
+  if (profile->value_count == 1) return write_counts(writer, profile);
+  return write_records(writer, &records, profile->value_count == 2 ? &contention_form : &heap_form);
 }
 
 bool profile_encode_text(const struct profile *profile, struct byte_sink *sink) {
   struct byte_sink nothing = {sink_nothing};
   struct text_sink *text = agent_malloc(sizeof *text), *measure = agent_malloc(sizeof *measure);
-  struct frame_writer frames = {.text = text, .measure = measure};
+  struct frame_writer writer = {.text = text, .measure = measure};
   bool ok = false;
   if (text && measure) {
     text_sink_start(text, sink);
     text_sink_start(measure, &nothing);
-    ok = (profile->value_count == 1 ? write_counts : write_heap)(text, profile, &frames);
+    ok = write_profile(&writer, profile);
     if (ok) {
-      if (profile->value_count != 1) text_sink_text(text, "\n");
       if (profile->text_trailer) text_sink_text(text, profile->text_trailer);
       write_memory_map(text, profile);
       ok = text_sink_end(text);
     }
   }
-  agent_free(frames.lines);
+  agent_free(writer.lines);
   agent_free(measure);
   agent_free(text);
   return ok;

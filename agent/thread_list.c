@@ -27,12 +27,10 @@ static void add_own_threads(struct own_threads *own) {
   own->count += count;
 }
 
-/* An agent thread that has just been created has not told its number yet: a matter of microseconds. */
+/* An agent thread that has just been created has not told its number yet: a matter of microseconds, on a busy machine of its turn. */
 static void await_starting_threads(void) {
-  enum { NAPS = 50, NAP_NANOSECONDS = 100 * 1000 };
-  for (int i = 0; i < NAPS; i++) {
-    int32_t tids[AGENT_THREAD_MAX];
-    if (agent_thread_count() <= agent_thread_ids(tids, AGENT_THREAD_MAX)) return;
+  enum { NAPS = 10000, NAP_NANOSECONDS = 100 * 1000 };
+  for (int i = 0; i < NAPS && agent_thread_starting(); i++) {
     struct timespec nap = {.tv_nsec = NAP_NANOSECONDS};
     nanosleep(&nap, NULL);
   }

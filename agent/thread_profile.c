@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "../shim/stack_table.h"
 #include "../shim/threadcreate_table.h"
@@ -79,19 +78,13 @@ static bool add_threads(struct profile_builder *builder, const struct profile_st
   return ended == 0 || profile_builder_add(builder, stack, &label, 1, &value);
 }
 
-static int64_t wall_clock(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 static uint64_t beyond(uint64_t total, uint64_t sum) { return total > sum ? total - sum : 0; }
 
 struct profile *threadcreate_profile_build(void) {
   static const uint64_t not_kept = STACK_NOT_KEPT;
   struct profile_builder *builder = open_count_profile("threadcreate");
   if (!builder) return NULL;
-  profile_builder_profile(builder)->time_nanos = wall_clock();
+  profile_builder_profile(builder)->time_nanos = profile_wall_clock();
   uint64_t created, ended, created_sum = 0, ended_sum = 0;
   /* Before the stacks: a thread created meanwhile is then in the sum alone, and not taken for one whose stack is lost. */
   threadcreate_totals(&created, &ended);

@@ -72,6 +72,34 @@ void fixture_small_later(void) {
   add_bucket(3, 200, stub.buckets[0].rate, 2, 1);
 }
 
+static struct contention_view small_contention[16];
+
+static void add_contention(enum contention_kind kind, uint32_t stack, double count, uint64_t delay) {
+  small_contention[stub.contention_count++] = (struct contention_view){kind, stack, count, delay};
+}
+
+void fixture_contention(void) {
+  stub.contention = small_contention;
+  stub.contention_count = 0;
+  add_contention(CONTENTION_BLOCK, 1, 3, 5000000);
+  add_contention(CONTENTION_MUTEX, 1, 2.5, 7000);
+  add_contention(CONTENTION_BLOCK, 2, 0.3, 123456789); /* less than half an event, but time */
+  add_contention(CONTENTION_BLOCK, 3, 0, 0);           /* not in use yet */
+  add_contention(CONTENTION_BLOCK, 7, 1.5, 0);         /* an event without time; its stack is a marker alone */
+  add_contention(CONTENTION_BLOCK, 8, 0.25, 1000);     /* joins the first */
+  add_contention(CONTENTION_MUTEX, 3, 0, 1ull << 52);  /* a release that ended no wait: time, no event */
+  add_contention(CONTENTION_BLOCK, 4, 0.4, 0);         /* rounds to nothing */
+  add_contention(CONTENTION_BLOCK, 99, 5, 5);          /* a stack that is in no table */
+  add_contention(CONTENTION_MUTEX, 6, 1000000, 1);
+}
+
+void fixture_contention_later(void) {
+  small_contention[0].count += 2;
+  small_contention[0].delay += 300;
+  small_contention[1].count += 0.5;
+  add_contention(CONTENTION_BLOCK, 5, 1, 40);
+}
+
 static uint32_t random_step(uint64_t *state) { /* xorshift64* */
   *state ^= *state >> 12;
   *state ^= *state << 25;

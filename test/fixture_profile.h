@@ -9,6 +9,10 @@
 void fixture_small(uint64_t rate, bool mixed);
 /* The same process a little later: some freed, some new. */
 void fixture_small_later(void);
+/* Adds waits and releases to the stacks of fixture_small: whole and partial counts, a stack in two epochs, an unused entry. */
+void fixture_contention(void);
+/* And what came later: more of the first stack of each kind, one new. */
+void fixture_contention_later(void);
 /* Many distinct stacks of this depth; buckets one per stack. */
 void fixture_many(uint32_t stacks, uint32_t depth);
 void fixture_release(void);

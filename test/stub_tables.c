@@ -8,6 +8,7 @@
 #include "../shim/config.h"
 #include "../shim/counters.h"
 #include "../shim/heap_status.h"
+#include "../shim/lock_status.h"
 #include "../shim/module_registry.h"
 
 struct stub_tables stub;
@@ -39,6 +40,25 @@ uint32_t stack_table_count(void) { return stub.stack_count; }
 uint32_t stack_table_limit(void) { return 1u << 18; }
 uint64_t stack_table_limit_bytes(void) { return 1u << 28; }
 uint64_t stack_table_bytes(void) { return 1u << 20; }
+
+/* shim/contention_table.h, shim/lock_status.h */
+uint32_t contention_table_count(void) { return stub.contention_count; }
+bool contention_table_read(uint32_t entry, struct contention_view *out) {
+  if (entry == 0 || entry > stub.contention_count) return false;
+  *out = stub.contention[entry - 1];
+  return out->count > 0 || out->delay > 0;
+}
+uint32_t contention_table_count_of(enum contention_kind kind) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < stub.contention_count; i++) count += stub.contention[i].kind == kind;
+  return count;
+}
+uint64_t contention_table_bytes(void) { return 1u << 16; }
+const char *block_off_reason(void) { return stub.block_off_reason; }
+const char *mutex_off_reason(void) { return stub.mutex_off_reason; }
+uint32_t lock_waiters_now(void) { return 2; }
+uint32_t lock_waiters_places(void) { return 9; }
+uint64_t lock_waiters_bytes(void) { return 1u << 17; }
 
 /* shim/module_registry.h */
 uint32_t module_registry_count(void) { return 3; }

@@ -5,6 +5,7 @@
 #include "../agent/mappings.h"
 #include "../agent/profile.h"
 #include "../agent/symbolizer.h"
+#include "../shim/contention_table.h"
 #include "../shim/heap_table.h"
 #include "../shim/stack_table.h"
 
@@ -18,12 +19,13 @@ struct stub_symbol {
 };
 
 struct stub_tables {
-  uint32_t bucket_count, stack_count, symbol_count, mapping_count;
+  uint32_t bucket_count, stack_count, symbol_count, mapping_count, contention_count;
   struct heap_bucket_view *buckets; /* [0] is bucket 1 */
   struct stack_view *stacks;        /* [0] is stack 1 */
   struct stub_symbol *symbols;      /* sorted by start */
   struct mapping mappings[STUB_MAX_MAPPINGS];
-  const char *heap_off_reason;
+  struct contention_view *contention; /* [0] is entry 1; one without count and delay is not in use */
+  const char *heap_off_reason, *block_off_reason, *mutex_off_reason;
   unsigned resolved; /* calls of symbolizer_resolve */
   unsigned sessions; /* open ones */
 };

@@ -16,7 +16,7 @@ def test_index_page():
     host = host_with_memory()
     document, console = harness.dom(host.url())
     text = html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<style.*?</style>", "", document, flags=re.DOTALL)))
-    for word in ("heap", "allocs", "cmdline", "symbol", str(host.pid), "exact_c"):
+    for word in ("heap", "allocs", "block", "mutex", "cmdline", "symbol", "every wait of 100 µs or more", str(host.pid), "exact_c"):
         assert word in text, "%s is not on the page:\n%s" % (word, text[:3000])
     assert not console, console
     links = set(re.findall(r"href=[\"']?([^\"' >]+)", document))

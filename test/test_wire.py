@@ -32,9 +32,9 @@ def fixtures():
     return lambda name: os.path.join(directory, name)
 
 
-def pprof_total(path, sample_type):
-    stdout, _ = harness.pprof("-top", "-unit=B", "-nodecount=1000", "-sample_index=" + sample_type, path)
-    return int(re.search(r"Showing nodes accounting for .* of (-?\d+)B? total", stdout).group(1))
+def pprof_total(path, sample_type, unit="B"):
+    stdout, _ = harness.pprof("-top", "-unit=" + unit, "-nodecount=1000", "-sample_index=" + sample_type, path)
+    return int(re.search(r"Showing nodes accounting for .* of (-?\d+)(?:%s)? total" % unit, stdout).group(1))
 
 
 def test_fixture_is_read_by_an_independent_reader():
@@ -60,6 +60,19 @@ def test_fixture_text_and_proto_agree_under_pprof():
             # pprof cuts each scaled record of a text down to an integer, the agent rounds to the nearest
             slack = 0 if name in ("exact", "mixed") else records
             assert abs(proto - text) <= slack, "%s %s: proto %d, text %d" % (name, sample_type, proto, text)
+
+
+def test_fixture_contention_text_and_proto_agree_under_pprof():
+    path = fixtures()
+    for name, contentions, delay in (("block", 5, 128457789), ("mutex", 1000003, (1 << 52) + 7001), ("block-empty", 0, 0), ("mutex-empty", 0, 0)):
+        for extension in (".pb.gz", ".txt"):
+            got = [pprof_total(path(name + extension), sample_type, "ns") for sample_type in ("contentions", "delay")]
+            assert got == [contentions, delay], "%s%s: %s" % (name, extension, got)
+    profile = Profile(open(path("mutex.pb.gz"), "rb").read())
+    assert profile.sample_types == [("contentions", "count"), ("delay", "nanoseconds")], profile.sample_types
+    assert profile.period_type == ("contentions", "count") and profile.period == 1 and profile.duration_nanos == 0
+    assert profile.total() == [1000003, (1 << 52) + 7001] and profile.by_leaf()["ns::make<int>"] == [3, 7000], dict(profile.by_leaf())
+    assert "4 waits whose releasers were not looked for" in harness.pprof("-top", path("mutex.pb.gz"))[0]
 
 
 def test_fixture_delta_is_the_difference():
@@ -99,7 +112,7 @@ def check_padding(text):
     program = os.path.join(harness.scratch(), "pad.go")
     with open(program, "w") as file:
         file.write(TABWRITER)
-    head = b"".join(re.findall(rb"(?ms)^\w+ profile: .*?(?=^# runtime.MemStats|^--- Memory map)", text))
+    head = b"".join(re.findall(rb"(?ms)^(?:\w+ profile:|--- (?!Memory)\w+:).*?(?=^# runtime.MemStats|^--- Memory map)", text))
     head = head.replace(b"\xff", b"?")  # which Go's tabwriter takes for the beginning of an escape
     bare = re.sub(rb"\t+", b"\t", head)
     padded = subprocess.run([harness.need("go"), "run", program], input=bare, capture_output=True, timeout=harness.DEADLINE * 2,
@@ -113,7 +126,8 @@ def test_text_is_padded_like_gos():
     path = fixtures()
     host = start_host()
     texts = [host.text(name + "?debug=1").encode() for name in ("heap", "goroutine", "threadcreate")]
-    check_padding(open(path("default.txt"), "rb").read() + b"".join(texts))
+    fixed = [open(path(name + ".txt"), "rb").read() for name in ("default", "block")]
+    check_padding(b"".join(fixed + texts))
 
 
 # ---- a real host ----------------------------------------------------------------------------------------------------------------
@@ -130,7 +144,9 @@ def test_headers():
              ("goroutine?seconds=1", 200, BINARY, 'attachment; filename="goroutine-delta"'), ("goroutine?seconds=1&debug=2", 400, TEXT, None),
              ("thread", 200, BINARY, 'attachment; filename="thread"'), ("threadcreate?debug=1", 200, TEXT, None),
              ("threadcreate", 200, BINARY, 'attachment; filename="threadcreate"'), ("threadcreate?seconds=x", 400, TEXT, None),
-             ("trace?seconds=1", 501, TEXT, None),
+             ("block", 200, BINARY, 'attachment; filename="block"'), ("block?debug=1", 200, TEXT, None),
+             ("block?seconds=1", 200, BINARY, 'attachment; filename="block-delta"'), ("mutex", 200, BINARY, 'attachment; filename="mutex"'),
+             ("mutex?debug=2", 200, TEXT, None), ("mutex?seconds=0", 400, TEXT, None), ("trace?seconds=1", 501, TEXT, None),
              ("/debug/pprof", 301, HTML, None)]
     for path, status, content_type, disposition in cases:
         for method in ("GET", "HEAD"):
@@ -150,6 +166,8 @@ def test_error_texts_and_their_order():
     cases = [("nothing?seconds=x", 404, b"Unknown profile\n"), ("heap?seconds=x&debug=1", 400, invalid), ("heap?seconds=-1", 400, invalid),
              ("allocs?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"), ("goroutine?seconds=x&debug=2", 400, invalid),
              ("threadcreate?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
+             ("block?seconds=x&debug=1", 400, invalid), ("mutex?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
+             ("trace", 501, b"trace is not available: not in this version of the agent\n"),
              ("profile?hz=x&seconds=3601", 400, b'invalid value for "hz" - must be an integer from 1 to 1000\n'),
              ("profile?seconds=3601", 503, b"a CPU profile takes at most 3600 seconds: ask for fewer\n")]
     for path, status, text in cases:
@@ -206,7 +224,7 @@ def test_index_page_can_be_scraped_as_gos():
     page = host.text("")
     rows = re.findall(r"<tr><td>(\d+)</td><td><a href='([^']*)'>([^<]*)</a></td></tr>", page)
     names = [name for _, _, name in rows]
-    assert names == sorted(names) and {"allocs", "heap", "cmdline", "symbol"} <= set(names), names
+    assert names == sorted(names) and {"allocs", "block", "heap", "mutex", "cmdline", "symbol"} <= set(names), names
     assert all(int(count) > 0 and href == name + "?debug=1" for count, href, name in rows if name in ("heap", "allocs")), rows
     for _, href, _ in rows:
         assert host.get(href, method="HEAD" if href == "profile" else "GET")[0] == 200, href  # which would take 30 s
@@ -223,7 +241,10 @@ def test_health_is_json_with_everything():
     assert health["profiles"]["heap"]["on"] is True and health["profiles"]["heap"]["count"] > 0
     assert health["config"]["memprofilerate"] == 1 and health["agent"]["memory_bytes"]["total"] > 0
     assert all(0 <= table["used"] <= table.get("limit", 1 << 62) for table in health["tables"].values())
-    assert {"heap_lost_stack_table_full", "stacks_truncated_depth", "symbols_unnamed"} <= set(health["losses"])
+    assert {"heap_lost_stack_table_full", "contention_lost_table_full", "mutex_lost_releases", "stacks_truncated_depth",
+            "symbols_unnamed"} <= set(health["losses"])
+    assert {"contention", "lock_waiters"} <= set(health["tables"]) and health["lock_waits"]["waiting_now"] == 0, health
+    assert health["profiles"]["block"]["on"] is True and health["profiles"]["mutex"] == {"on": True, "count": 0}, health
 
 
 def test_pprof_reads_everything_without_a_warning():
@@ -245,6 +266,81 @@ def test_pprof_reads_everything_without_a_warning():
         # an allocation of no bytes: pprof's reader of texts does not count it, the agent does
         slack = 8 if "objects" in sample_type else 0
         assert 0 <= proto - from_text <= slack, "%s: proto %d, text %d" % (sample_type, proto, from_text)
+
+
+# ---- block and mutex --------------------------------------------------------------------------------------------------------------
+
+EVERY_WAIT = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
+RECORD = r"(?m)^(\d+) (\d+) @((?: 0x[0-9a-f]+)+)\n((?:#\t.*\n)+)\n"
+
+
+def start_contention(**extra):
+    host = harness.Host([harness.build("contention_counts.c", "-O1", "-fno-optimize-sibling-calls")], extra=dict(EVERY_WAIT, **extra))
+    return host, {function: int(count) for _, function, count in (line.split() for line in host.ready())}
+
+
+def test_contention_reads_the_same_in_both_forms():
+    host, counts = start_contention()
+    directory = harness.scratch()
+    for name, head, leaf, prefix in (("block", "--- contention:\ncycles/second=1000000000\n", "pthread_mutex_lock", "wait_"),
+                                     ("mutex", "--- mutex:\ncycles/second=1000000000\nsampling period=1\n", "pthread_mutex_unlock", "release_")):
+        text = host.text(name + "?debug=1")
+        records = re.findall(RECORD, text)
+        assert text.startswith(head + "%s %s @ 0x" % records[0][:2]) and "\n\n--- Memory map: ---\n" in text, text[:500]
+        delays = [int(delay) for delay, _, _, _ in records]
+        assert delays == sorted(delays, reverse=True) and all(delay > 0 for delay in delays), delays
+        for function, count in counts.items():
+            found = [int(number) for _, number, _, frames in records
+                     if re.match(r"#\t0x[0-9a-f]+\t%s\+0x[0-9a-f]+\t.*\n#\t0x[0-9a-f]+\t%s\+0x" % (leaf, prefix + function), frames)]
+            assert found == [count], "%s %s: %s\n%s" % (name, function, found, text[:3000])
+        profile = host.profile(name)
+        assert profile.sample_types == [("contentions", "count"), ("delay", "nanoseconds")] and profile.period == 1
+        assert profile.period_type == ("contentions", "count") and abs(profile.time_nanos / 1e9 - time.time()) < 20
+        assert profile.total() == [sum(counts.values()), sum(delays)], profile.samples
+        saved = {extension: os.path.join(directory, name + extension) for extension in (".txt", ".pb.gz")}
+        with open(saved[".txt"], "w") as file:
+            file.write(text)
+        with open(saved[".pb.gz"], "wb") as file:
+            file.write(host.get(name)[2])
+        for source in (saved[".txt"], saved[".pb.gz"], host.url(name), host.url(name + "?debug=1")):
+            assert [pprof_total(source, kind, "ns") for kind in ("contentions", "delay")] == profile.total(), source
+            top = harness.pprof_clean("-top", "-nodefraction=0", "-sample_index=contentions", source)
+            assert re.search(r"(?m)^ +%d .*%% +%s$" % (sum(counts.values()), leaf), top), top
+            assert prefix + "often" in harness.pprof_clean("-traces", source) and "Type: delay" in harness.pprof_clean("-top", source)
+
+
+def test_delta_of_contention():
+    host, _ = start_contention()
+    before = {name: host.profile(name).total() for name in ("block", "mutex")}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        running = {name: pool.submit(host.profile, name + "?seconds=1") for name in before}
+        while not all(delta.done() for delta in running.values()):  # some of these waits are in the window, all of them in `after`
+            host.go_on()
+            assert host.line() == "again"
+    after = {name: host.profile(name).total() for name in before}
+    for name, function in (("block", "wait_often"), ("mutex", "release_often")):
+        profile = running[name].result()
+        assert len(profile.samples) == 1 and profile.samples[0].frames[1].function == function, profile.samples  # nobody's of before
+        assert all(0 < value <= last - first for value, first, last in zip(profile.total(), before[name], after[name])), (before, after)
+        assert 0.99e9 < profile.duration_nanos < 60e9, profile.duration_nanos
+
+
+def test_contention_that_is_off_says_so():
+    host, _ = start_contention(PPROFAGENT_BLOCKPROFILERATE="0", PPROFAGENT_MUTEXPROFILEFRACTION="0")
+    for name, variable in (("block", "PPROFAGENT_BLOCKPROFILERATE"), ("mutex", "PPROFAGENT_MUTEXPROFILEFRACTION")):
+        for query in ("", "?debug=1", "?seconds=1"):
+            status, headers, body = host.get(name + query)
+            assert status == 503 and headers["X-Go-Pprof"] == "1", body
+            assert body.decode() == "%s profiling is off: %s is 0\n" % (name, variable), body
+        assert host.health()["profiles"][name] == {"on": False, "reason": variable + " is 0", "count": 0}
+    page = host.text("")
+    assert "<a href='block" not in page and "<a href='mutex" not in page and "block: off" in page and "mutex: off" in page, page
+
+
+def test_index_page_tells_the_rates():
+    page = start_host().text("")
+    assert "block: every wait of 100 &micro;s or more, one per that much of the shorter ones on average" in page, page
+    assert "mutex: one in 10 waits for a lock on average" in page, page
 
 
 # ---- count profiles ---------------------------------------------------------------------------------------------------------------

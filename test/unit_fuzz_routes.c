@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
 /* deps: protobuf */
 /* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact.
  * Usage: unit_fuzz_routes [seconds [seed]] */
@@ -13,7 +13,7 @@
 #include "stub_http_server.h"
 #include "stub_threads.h"
 
-enum { MAX_STACKS = 24, MAX_BUCKETS = 40, MAX_SYMBOLS = 12, TEXT_MAX = 300 };
+enum { MAX_STACKS = 24, MAX_BUCKETS = 40, MAX_CONTENTION = 30, MAX_SYMBOLS = 12, TEXT_MAX = 300 };
 
 static uint64_t state;
 
@@ -41,6 +41,7 @@ static struct stub_symbol symbols[MAX_SYMBOLS];
 static struct stack_view stacks[MAX_STACKS];
 static uint64_t frames[MAX_STACKS][STACK_MAX_FRAMES + 1];
 static struct heap_bucket_view buckets[MAX_BUCKETS];
+static struct contention_view contention[MAX_CONTENTION];
 
 static const char *maybe(char *text) {
   if (number(3) == 0) return NULL;
@@ -82,6 +83,10 @@ static void random_tables(void) {
     buckets[i] = (struct heap_bucket_view){number(MAX_STACKS + 3), wide(), number(4) ? 524288 : wide(), allocs,
                                            allocs ? number((uint32_t)allocs + 1) : 0};
   }
+  stub.contention = contention;
+  stub.contention_count = number(MAX_CONTENTION + 1);
+  for (uint32_t i = 0; i < stub.contention_count; i++)
+    contention[i] = (struct contention_view){number(2), number(MAX_STACKS + 3), (double)wide() / 65536, number(2) ? wide() : 0};
   stub_threads.count = number(STUB_MAX_THREADS + 1);
   stub_threads.dump_fails = number(8) == 0;
   stub_threads.refusal = number(4) ? NULL : "because";
@@ -93,7 +98,11 @@ static void random_tables(void) {
   stub_threads.created = wide();
   stub_threads.ended = wide();
   stub.heap_off_reason = number(4) ? NULL : "because <&>";
+  stub.block_off_reason = number(4) ? NULL : "because";
+  stub.mutex_off_reason = number(4) ? NULL : "because";
   config.memprofile_rate = wide();
+  config.blockprofile_rate = wide();
+  config.mutexprofile_fraction = wide();
 }
 
 static bool gzip_is_whole(const struct memory_sink *sink) {

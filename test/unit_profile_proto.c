@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile_delta.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile_delta.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
 /* deps: protobuf */
 /* flags: -lm */
 /* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.
@@ -10,6 +10,7 @@
 #include <time.h>
 #include <zlib.h>
 
+#include "../agent/contention_profile.h"
 #include "../agent/heap_profile.h"
 #include "../agent/profile_builder.h"
 #include "../agent/profile_delta.h"
@@ -196,6 +197,26 @@ static parsed_profile *encode(struct profile *profile) {
   return parsed;
 }
 
+static void test_contention(void) {
+  fixture_small(1, false);
+  fixture_contention();
+  parsed_profile *p = encode(contention_profile_build(CONTENTION_MUTEX));
+  CHECK(p->n_sample_type == 2 && strcmp(p->string_table[p->sample_type[0]->type], "contentions") == 0);
+  CHECK(strcmp(p->string_table[p->sample_type[0]->unit], "count") == 0 && strcmp(p->string_table[p->sample_type[1]->type], "delay") == 0);
+  CHECK(strcmp(p->string_table[p->sample_type[1]->unit], "nanoseconds") == 0 && p->default_sample_type == 0 && p->period == 1);
+  CHECK(strcmp(p->string_table[p->period_type->type], "contentions") == 0 && strcmp(p->string_table[p->period_type->unit], "count") == 0);
+  CHECK(p->n_sample == 3 && p->time_nanos > 0 && p->duration_nanos == 0 && p->n_comment == 0);
+  int64_t counts = 0, delays = 0;
+  for (size_t i = 0; i < p->n_sample; i++) {
+    CHECK(p->sample[i]->n_value == 2 && p->sample[i]->n_label == 0);
+    counts += p->sample[i]->value[0];
+    delays += p->sample[i]->value[1];
+  }
+  CHECK(counts == 1000003 && delays == (1ll << 52) + 7001);
+  perftools__profiles__profile__free_unpacked(p, NULL);
+  fixture_release();
+}
+
 /* The value of the one sample with this leaf (its address; a marker: 0), name ("": none) and tid (0: none); INT64_MIN when there is none. */
 static int64_t count_of(const parsed_profile *p, uint64_t leaf, const char *name, int64_t tid) {
   int64_t found = INT64_MIN;
@@ -284,31 +305,49 @@ static void test_subtraction_without_memory(void) {
   fixture_release();
 }
 
+enum source { HEAP, CONTENTION, COUNTS, SOURCES };
+
+static struct profile *build_from(enum source source, bool text) {
+  if (source == CONTENTION) return contention_profile_build(CONTENTION_MUTEX);
+  if (source == COUNTS) return build_counts(at_first, 1000);
+  return build("heap", NULL, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+}
+
+static bool encode_form(const struct profile *profile, bool text, struct memory_sink *sink) {
+  return profile && (text ? profile_encode_text(profile, &sink->base) : profile_encode_proto(profile, &sink->base));
+}
+
 /* Every allocation fails in turn, then the receiver gives up at every size: false, no leak (the sanitizer looks), no crash. */
-static void test_failures(void) {
-  fixture_small(524288, true);
-  for (int text = 0; text <= 1; text++) {
-    bool done = false;
-    for (int64_t n = 0; !done; n++) {
-      struct memory_sink sink;
-      memory_sink_start(&sink);
-      agent_memory_fail_after = n;
-      struct profile *profile = build("heap", NULL, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
-      bool ok = profile && (text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
-      done = ok && agent_memory_fail_after > 0;
-      agent_memory_fail_after = INT64_MAX;
-      profile_release(profile);
-      memory_sink_release(&sink);
-      CHECK(stub.sessions == 0 && n < 10000);
-      if (n >= 10000) break;
-    }
-    struct profile *profile = build("heap", NULL, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+static void test_failures_of(enum source source, bool text) {
+  bool done = false;
+  for (int64_t n = 0; !done; n++) {
     struct memory_sink sink;
     memory_sink_start(&sink);
-    sink.refuse_after = 10;
-    CHECK(!(text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base)));
-    memory_sink_release(&sink);
+    agent_memory_fail_after = n;
+    struct profile *profile = build_from(source, text);
+    bool ok = encode_form(profile, text, &sink);
+    done = ok && agent_memory_fail_after > 0;
+    agent_memory_fail_after = INT64_MAX;
     profile_release(profile);
+    memory_sink_release(&sink);
+    CHECK(stub.sessions == 0 && n < 10000);
+    if (n >= 10000) break;
+  }
+  struct profile *profile = build_from(source, text);
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  sink.refuse_after = 10;
+  CHECK(!encode_form(profile, text, &sink));
+  memory_sink_release(&sink);
+  profile_release(profile);
+}
+
+static void test_failures(void) {
+  fixture_small(524288, true);
+  fixture_contention();
+  for (enum source source = HEAP; source < SOURCES; source++) {
+    test_failures_of(source, false);
+    test_failures_of(source, true);
   }
   fixture_release();
 }
@@ -344,12 +383,12 @@ static void test_many(void) {
   fixture_release();
 }
 
-static void write_form(const char *directory, const char *stem, const struct heap_snapshot *before, bool text) {
+/* Releases the profile. */
+static void write_profile(const char *directory, const char *stem, struct profile *profile, bool text) {
   char path[512];
   snprintf(path, sizeof path, "%s/%s.%s", directory, stem, text ? "txt" : "pb.gz");
   struct memory_sink sink;
   memory_sink_start(&sink);
-  struct profile *profile = build("heap", before, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
   CHECK(text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
   profile_release(profile);
   FILE *file = fopen(path, "wb");
@@ -358,7 +397,28 @@ static void write_form(const char *directory, const char *stem, const struct hea
   memory_sink_release(&sink);
 }
 
+static void write_form(const char *directory, const char *stem, const struct heap_snapshot *before, bool text) {
+  write_profile(directory, stem, build("heap", before, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED), text);
+}
+
+static void write_contention(const char *directory) {
+  static const char *const stems[2][2] = {{"block", "mutex"}, {"block-empty", "mutex-empty"}};
+  fixture_small(1, false);
+  fixture_contention();
+  for (int empty = 0; empty <= 1; empty++) {
+    if (empty) stub.contention_count = 0;
+    for (int text = 0; text <= 1; text++) {
+      atomic_store(&shim_counters.mutex_lost_waiters, 4); /* comments and a trailer too */
+      write_profile(directory, stems[empty][0], contention_profile_build(CONTENTION_BLOCK), text);
+      write_profile(directory, stems[empty][1], contention_profile_build(CONTENTION_MUTEX), text);
+      atomic_store(&shim_counters.mutex_lost_waiters, 0);
+    }
+  }
+  fixture_release();
+}
+
 static void write_fixtures(const char *directory) {
+  write_contention(directory);
   static const struct { const char *stem; uint64_t rate; bool mixed; } cases[] = {
       {"default", 524288, false}, {"exact", 1, false}, {"mixed", 524288, true}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -395,6 +455,7 @@ int main(int argc, char **argv) {
   test_small(1);
   test_delta();
   test_losses_are_comments();
+  test_contention();
   test_frames_and_labels();
   test_subtraction();
   test_subtraction_without_memory();

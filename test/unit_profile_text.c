@@ -1,10 +1,11 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
 /* deps: protobuf */
 /* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../agent/contention_profile.h"
 #include "../agent/heap_profile.h"
 #include "../agent/profile_builder.h"
 #include "../shim/config.h"
@@ -139,9 +140,14 @@ static void test_nothing_freed(void) {
 static void test_losses(void) {
   fixture_small(524288, false);
   atomic_store(&shim_counters.heap_lost_live_table_full, 3);
+  atomic_store(&shim_counters.stacks_truncated_depth, 4);
+  atomic_store(&shim_counters.mutex_lost_waiters, 5); /* no concern of the heap's */
   char *text = text_of_tables();
   check_contains("loss", text, "\n# heap_lost_live_table_full = 3 (sampled allocations dropped: ");
+  check_contains("other loss", text, ")\n# stacks_truncated_depth = 4 (");
+  if (strstr(text, "mutex_lost")) failures++;
   free(text);
+  memset(&shim_counters, 0, sizeof shim_counters);
   fixture_release();
 }
 
@@ -214,11 +220,71 @@ static void test_counts(void) {
   fixture_release();
 }
 
+/* ---- block and mutex ---- */
+
+static char *text_of_contention(enum contention_kind kind) {
+  struct profile *profile = contention_profile_build(kind);
+  struct memory_sink sink;
+  memory_sink_start(&sink);
+  if (!profile || !profile_encode_text(profile, &sink.base)) abort();
+  profile_release(profile);
+  return sink.bytes;
+}
+
+static const char block_text[] =
+    "--- contention:\n"
+    "cycles/second=1000000000\n"
+    "123456789 0 @ 0x7f0000001020 0x401010\n" WORKING_LINES
+    "5001000 3 @ 0x401210 0x401110 0x401010\n" MAKING_LINES MAIN_LINE
+    "0 2 @ 0x4\n"
+    "#\t[truncated: stack memory cannot be read]\n\n"
+    "\n";
+static const char mutex_text[] =
+    "--- mutex:\n"
+    "cycles/second=1000000000\n"
+    "sampling period=1\n"
+    "4503599627370496 0 @ 0x7f0000006000 0x401010 0x3\n"
+    "#\t0x7f0000005fff\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n"
+    "#\t[truncated: no unwind information]\n\n"
+    "7000 3 @ 0x401210 0x401110 0x401010\n" MAKING_LINES MAIN_LINE
+    "1 1000000 @ 0x7f1000001011 0x401010\n"
+    "#\t0x7f1000001010\n"
+    "#\t0x40100f\tmain+0xf\t/src/main.c:10\n\n"
+    "\n";
+
+static void test_contention(void) {
+  fixture_small(524288, false);
+  fixture_contention();
+  char *text = text_of_contention(CONTENTION_BLOCK);
+  check_part("block", text, "--- contention:", "--- Memory map: ---\n", block_text);
+  check_contains("block, markers' place", text, " [truncated]\n");
+  free(text);
+  text = text_of_contention(CONTENTION_MUTEX);
+  check_part("mutex", text, "--- mutex:", "--- Memory map: ---\n", mutex_text);
+  free(text);
+  atomic_store(&shim_counters.mutex_lost_waiters, 3);
+  text = text_of_contention(CONTENTION_MUTEX);
+  check_contains("loss", text, "\n\n# mutex_lost_waiters = 3 (waits whose releasers were not looked for: ");
+  check_contains("map behind the loss", text, ")\n\n--- Memory map: ---\n");
+  free(text);
+  atomic_store(&shim_counters.mutex_lost_waiters, 0);
+  stub.contention_count = 0;
+  text = text_of_contention(CONTENTION_BLOCK);
+  check_part("no waits", text, "--- contention:", "--- Memory", "--- contention:\ncycles/second=1000000000\n\n");
+  free(text);
+  text = text_of_contention(CONTENTION_MUTEX);
+  check_part("no releases", text, "--- mutex:", "--- Memory", "--- mutex:\ncycles/second=1000000000\nsampling period=1\n\n");
+  free(text);
+  fixture_release();
+}
+
 int main(void) {
   test_records();
   test_rates();
   test_nothing_freed();
   test_losses();
   test_counts();
+  test_contention();
   return failures != 0;
 }

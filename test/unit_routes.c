@@ -1,15 +1,17 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
 /* deps: protobuf */
 /* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
 #include "../agent/routes.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "../agent/query.h"
 #include "../shim/config.h"
 #include "../shim/counters.h"
 #include "fixture_profile.h"
+#include "profile.pb-c.h"
 #include "stub_http_server.h"
 #include "stub_threads.h"
 #include "check.h"
@@ -91,7 +93,17 @@ static const struct {
      "threadcreate profile: total 7\n4 @ 0x401210 0x401110 0x401010\n# labels: {\"state\":\"ended\"}\n"},
     {"GET", "/debug/pprof/threadcreate", "debug=2", 200, TEXT, "", "threadcreate profile: total 7\n"},
     {"GET", "/debug/pprof/threadcreate", "seconds=2", 200, BINARY, "attachment; filename=\"threadcreate-delta\"", "\x1f\x8b"},
-    {"GET", "/debug/pprof/block", "", 501, TEXT, "X-Go-Pprof: 1", "block" NOT_HERE},
+    {"GET", "/debug/pprof/block", "", 200, BINARY, "attachment; filename=\"block\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/block", "debug=1", 200, TEXT, "",
+     "--- contention:\ncycles/second=1000000000\n123456789 0 @ 0x7f0000001020 0x401010\n#\t0x7f000000101f\tfoo_alloc+0x1f\t"},
+    {"GET", "/debug/pprof/block", "debug=2", 200, TEXT, "", "--- contention:\n"},
+    {"GET", "/debug/pprof/block", "seconds=2", 200, BINARY, "attachment; filename=\"block-delta\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/block", "seconds=2&debug=1", 400, TEXT, "X-Go-Pprof: 1", INCOMPATIBLE},
+    {"GET", "/debug/pprof/mutex", "debug=0", 200, BINARY, "attachment; filename=\"mutex\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/mutex", "debug=1", 200, TEXT, "",
+     "--- mutex:\ncycles/second=1000000000\nsampling period=1\n4503599627370496 0 @ 0x7f0000006000 0x401010 0x3\n"},
+    {"GET", "/debug/pprof/mutex", "seconds=2", 200, BINARY, "attachment; filename=\"mutex-delta\"", "\x1f\x8b"},
+    {"GET", "/debug/pprof/mutex", "seconds=-2", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
     {"GET", "/debug/pprof/trace", "seconds=1", 501, TEXT, "X-Go-Pprof: 1", "trace" NOT_HERE},
     {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
 };
@@ -115,6 +127,15 @@ static void run_case(size_t i, const char *method) {
             response.content_type, response.headers, body);
   }
   stub_http_release(&response);
+}
+
+static Perftools__Profiles__Profile *parse_gzip(const struct memory_sink *sink) {
+  static uint8_t plain[1 << 16];
+  z_stream stream = {.next_in = (uint8_t *)sink->bytes, .avail_in = (uInt)sink->size, .next_out = plain, .avail_out = sizeof plain};
+  if (inflateInit2(&stream, 15 + 16) != Z_OK) return NULL;
+  int result = inflate(&stream, Z_FINISH);
+  inflateEnd(&stream);
+  return result == Z_STREAM_END ? perftools__profiles__profile__unpack(NULL, stream.total_out, plain) : NULL;
 }
 
 static void test_symbol_post(void) {
@@ -174,6 +195,97 @@ static void test_heap_off(void) {
   stub.bucket_count = buckets;
 }
 
+static int status_of(const char *path, const char *query, const char *body) {
+  struct http_response response = {.wait_result = true};
+  stub_http_handle(&response, "GET", path, query, "", 0);
+  int status = response.status;
+  if (body && strcmp(response.body.bytes, body) != 0) status = -status;
+  stub_http_release(&response);
+  return status;
+}
+
+/* One kind off and never used, the other switched off after it had been used: what it found stays. */
+static void test_contention_off(void) {
+  static struct contention_view only_mutex[] = {{CONTENTION_MUTEX, 1, 2, 50}};
+  struct contention_view *contention = stub.contention;
+  uint32_t count = stub.contention_count;
+  stub.contention = only_mutex;
+  stub.contention_count = 1;
+  stub.block_off_reason = stub.mutex_off_reason = "a <filter>";
+  CHECK(status_of("/debug/pprof/block", "", "block profiling is off: a <filter>\n") == 503);
+  CHECK(status_of("/debug/pprof/block", "debug=1", "block profiling is off: a <filter>\n") == 503);
+  CHECK(status_of("/debug/pprof/block", "seconds=5", "block profiling is off: a <filter>\n") == 503);
+  CHECK(status_of("/debug/pprof/block", "seconds=x", NOT_SECONDS) == 400);
+  CHECK(status_of("/debug/pprof/mutex", "", NULL) == 200 && status_of("/debug/pprof/mutex", "seconds=1", NULL) == 200);
+  struct http_response page = {0};
+  stub_http_handle(&page, "GET", "/debug/pprof/", "", "", 0);
+  CHECK(strstr(page.body.bytes, "<li>Block and mutex are off: a &lt;filter&gt;</li>") && !strstr(page.body.bytes, "<a href='block"));
+  CHECK(strstr(page.body.bytes, "on average\nblock: off\nmutex: off</dd>")); /* what is in force, not what was asked for */
+  CHECK(strstr(page.body.bytes, "<tr><td>1</td><td><a href='mutex?debug=1'>mutex</a></td></tr>") && strstr(page.body.bytes, "was switched off"));
+  stub_http_release(&page);
+  struct http_response health = {0};
+  stub_http_handle(&health, "GET", "/debug/pprof/health", "", "", 0);
+  CHECK(strstr(health.body.bytes, "\"block\":{\"on\":false,\"reason\":\"a <filter>\",\"count\":0}"));
+  CHECK(strstr(health.body.bytes, "\"mutex\":{\"on\":false,\"reason\":\"a <filter>\",\"count\":1}"));
+  stub_http_release(&health);
+  stub.mutex_off_reason = "another";
+  struct http_response apart = {0};
+  stub_http_handle(&apart, "GET", "/debug/pprof/", "", "", 0);
+  CHECK(strstr(apart.body.bytes, "<li>Block is off: a &lt;filter&gt;</li>") && strstr(apart.body.bytes, "<li>Mutex is off: another</li>"));
+  stub_http_release(&apart);
+  stub.block_off_reason = stub.mutex_off_reason = NULL;
+  stub.contention = contention;
+  stub.contention_count = count;
+}
+
+static void check_page_says(const char *path, const char *words) {
+  struct http_response page = {0};
+  stub_http_handle(&page, "GET", path, "", "", 0);
+  CHECK(strstr(page.body.bytes, words));
+  if (!strstr(page.body.bytes, words)) fprintf(stderr, "FAILED no '%s' on %s\n", words, path);
+  stub_http_release(&page);
+}
+
+static void test_rates_are_told(void) {
+  static const struct { uint64_t block, mutex; const char *words; } cases[] = {
+      {100000, 10, "block: every wait of 100 &micro;s or more, one per that much of the shorter ones on average\nmutex: one in 10 waits for a lock on average</dd>"},
+      {1, 1, "block: every wait\nmutex: every wait for a lock</dd>"},
+      {0, 0, "block: off\nmutex: off</dd>"},
+      {1500, 1000000, "block: every wait of 1,500 ns or more, one per that much of the shorter ones on average\nmutex: one in 1,000,000 waits for a lock on average</dd>"},
+      {UINT64_C(3000000000), 2, "block: every wait of 3 s or more, "}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    config.blockprofile_rate = cases[i].block;
+    config.mutexprofile_fraction = cases[i].mutex;
+    check_page_says("/debug/pprof/", cases[i].words);
+  }
+  config.blockprofile_rate = 100000;
+  config.mutexprofile_fraction = 10;
+  check_page_says("/debug/pprof/", "heap: one allocation per 512 KiB on average\nblock: ");
+  check_page_says("/debug/pprof/health", "\"contention\":{\"used\":10,\"limit\":65536},\"lock_waiters\":{\"used\":9,\"limit\":65536},");
+  check_page_says("/debug/pprof/health", "\"lock_waits\":{\"waiting_now\":2}");
+  check_page_says("/debug/pprof/health", "\"contention_table\":65536,\"lock_waiters\":131072,");
+}
+
+/* A delta of waits: what came while it waited, and nothing else. */
+static void change_waits(void) { fixture_contention_later(); }
+static void test_contention_delta(void) {
+  struct http_response response = {.wait_result = true, .during_wait = change_waits};
+  stub_http_handle(&response, "GET", "/debug/pprof/block", "seconds=3", "", 0);
+  CHECK(response.status == 200 && response.waited_ns > 2900000000 && response.waited_ns <= 3000000000);
+  Perftools__Profiles__Profile *p = parse_gzip(&response.body);
+  CHECK(p && p->n_sample == 2);
+  int64_t counts = 0, delays = 0;
+  for (size_t i = 0; p && i < p->n_sample; i++) counts += p->sample[i]->value[0], delays += p->sample[i]->value[1];
+  CHECK(counts == 3 && delays == 340);
+  if (p) perftools__profiles__profile__free_unpacked(p, NULL);
+  stub_http_release(&response);
+  struct http_response gone = {.wait_result = false};
+  stub_http_handle(&gone, "GET", "/debug/pprof/mutex", "seconds=5", "", 0);
+  CHECK(gone.status == 500 && strcmp(gone.body.bytes, "context canceled\n") == 0 && stub.sessions == 0);
+  stub_http_release(&gone);
+  fixture_contention();
+}
+
 static void test_index_page(void) {
   snprintf(config.faults[0], CONFIG_FAULT_LENGTH, "PPROFAGENT_X: <b>bad</b>");
   config.fault_count = 1;
@@ -187,6 +299,9 @@ static void test_index_page(void) {
   CHECK(strstr(html, "<li><div class=profile-name>heap: </div> ") && strstr(html, "Profile Descriptions:"));
   CHECK(strstr(html, "<tr><td>3</td><td><a href='goroutine?debug=1'>goroutine</a></td></tr>\n"));
   CHECK(strstr(html, "<tr><td>7</td><td><a href='threadcreate?debug=1'>threadcreate</a></td></tr>\n"));
+  CHECK(strstr(html, "<tr><td>7</td><td><a href='block?debug=1'>block</a></td></tr>\n"));
+  CHECK(strstr(html, "<tr><td>3</td><td><a href='mutex?debug=1'>mutex</a></td></tr>\n") && !strstr(html, "<a href='trace"));
+  CHECK(strstr(html, "<a href='mutex?seconds=10' download>next 10 s</a>") && strstr(html, "<div class=profile-name>block: </div> Stack traces that led to blocking"));
   CHECK(strstr(html, "<tr><td>0</td><td><a href='profile'>profile</a></td></tr>\n") && !strstr(html, ">thread</a>"));
   CHECK(strstr(html, "<a href=\"goroutine?debug=2\">full goroutine stack dump</a>") && !strstr(html, "<script") && !strstr(html, "<b>bad"));
   CHECK(strstr(html, "PPROFAGENT_X: &lt;b&gt;bad") && strstr(html, "<b>1,234,567</b> sampled allocations dropped"));
@@ -251,7 +366,7 @@ static void prepare_threads(void) {
 /* A HEAD neither samples nor dumps; nor does a refused request. */
 static void test_head_does_no_work(void) {
   unsigned dumps = stub_threads.dumps_taken, periods = stub_threads.periods_set;
-  static const char *const requests[][2] = {{"profile", "seconds=30"}, {"goroutine", "debug=2"}, {"goroutine", "seconds=9"}, {"threadcreate", ""}};
+  static const char *const requests[][2] = {{"profile", "seconds=30"}, {"goroutine", "debug=2"}, {"goroutine", "seconds=9"}, {"threadcreate", ""}, {"block", "seconds=9"}, {"mutex", "debug=1"}};
   for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
     char path[64];
     snprintf(path, sizeof path, "/debug/pprof/%s", requests[i][0]);
@@ -299,6 +414,7 @@ static void test_cpu_profile_refused(void) {
 
 int main(void) {
   fixture_small(524288, false);
+  fixture_contention();
   prepare_threads();
   test_index_page_asks_for_no_signal();
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -309,6 +425,9 @@ int main(void) {
   test_client_goes_away();
   test_concurrent_deltas();
   test_heap_off();
+  test_contention_off();
+  test_contention_delta();
+  test_rates_are_told();
   test_index_page();
   test_query();
   test_head_does_no_work();
