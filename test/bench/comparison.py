@@ -1,4 +1,5 @@
 """What the benchmarks share: ways to run a program, ratios of interleaved pairs, rows of a table."""
+import math
 import os
 import statistics
 import sys
@@ -44,11 +45,35 @@ class Ratios:
         return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
 
 
-def compare(rounds, measure_a, measure_b):
+    def interval(self):
+        """(low, estimate, high): the ratio and its 95 % interval by Wilcoxon's signed ranks of the logarithms (Hodges and Lehmann's estimate), which
+        runs that the machine disturbed do not carry away."""
+        logs = [math.log(ratio) for ratio in self.all]
+        means = sorted((logs[i] + logs[j]) / 2 for i in range(len(logs)) for j in range(i, len(logs)))
+        n = len(logs)
+        cut = max(0, math.floor(n * (n + 1) / 4 - 1.96 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)))
+        return math.exp(means[cut]), math.exp(statistics.median(means)), math.exp(means[-1 - cut])
+
+
+class Interval:
+    """A cell: ratio, its 95 % interval, pairs."""
+
+    def __init__(self, ratios):
+        self.low, self.estimate, self.high = ratios.interval()
+        self.pairs = len(ratios.all)
+
+    def __str__(self):
+        return "%.3f [%.3f-%.3f] %d" % (self.estimate, self.low, self.high, self.pairs)
+
+
+def compare(rounds, measure_a, measure_b, narrow_enough=None):
+    """Pairs A B, B A, ...: `rounds` of them, or as many as narrow_enough(ratios) takes."""
     a, b = [], []
     for number in range(rounds):
         for which in ("ab", "ba")[number % 2]:
             (a if which == "a" else b).append((measure_a if which == "a" else measure_b)())
+        if narrow_enough and number % 2 and narrow_enough(Ratios(a, b)):
+            break
     return Ratios(a, b)
 
 

@@ -1,7 +1,10 @@
 /* The least that any preload agent costs. FLOOR=0: forward only. FLOOR=1: and an initial-exec byte countdown in what allocates, a test of
- * the pointer's low bits in what frees. The pointers start at functions that resolve, so the hot path has no "initialised?" test. */
+ * the pointer's low bits in what frees. FLOOR=2: and a mutex lock that tries first, an unlock that forwards. The pointers start at functions
+ * that resolve, so the hot path has no "initialised?" test. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -60,7 +63,7 @@ static void first_free(void *pointer) {
   next_free(pointer);
 }
 
-#if FLOOR == 1
+#if FLOOR >= 1
 static __thread int64_t left __attribute__((tls_model("initial-exec"))) = INT64_MAX;
 static volatile uint64_t seen;
 static __attribute__((noinline)) void slow(void) { seen++; }
@@ -90,3 +93,36 @@ EXPORTED void free(void *pointer) {
   TEST_POINTER(pointer);
   next_free(pointer);
 }
+
+#if FLOOR == 2
+static int first_trylock(pthread_mutex_t *);
+static int first_lock(pthread_mutex_t *);
+static int first_unlock(pthread_mutex_t *);
+static int (*next_trylock)(pthread_mutex_t *) = first_trylock;
+static int (*next_lock)(pthread_mutex_t *) = first_lock;
+static int (*next_unlock)(pthread_mutex_t *) = first_unlock;
+
+static void resolve_locks(void) {
+  next_lock = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_lock");
+  next_unlock = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+  next_trylock = (int (*)(pthread_mutex_t *))dlsym(RTLD_NEXT, "pthread_mutex_trylock");
+}
+static int first_trylock(pthread_mutex_t *mutex) {
+  resolve_locks();
+  return next_trylock(mutex);
+}
+static int first_lock(pthread_mutex_t *mutex) {
+  resolve_locks();
+  return next_lock(mutex);
+}
+static int first_unlock(pthread_mutex_t *mutex) {
+  resolve_locks();
+  return next_unlock(mutex);
+}
+
+EXPORTED int pthread_mutex_lock(pthread_mutex_t *mutex) {
+  int result = next_trylock(mutex);
+  return UNLIKELY(result == EBUSY) ? next_lock(mutex) : result;
+}
+EXPORTED int pthread_mutex_unlock(pthread_mutex_t *mutex) { return next_unlock(mutex); }
+#endif

@@ -4,7 +4,7 @@
 Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
 ratios beside it. CPU time of the whole process (its agent threads too), but for `exec`, which is wall time.
 Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY (words: benchmarks whose name contains one of
-them; "cpu": cpu.py alone).
+them; "cpu": cpu.py alone; "locks": locks.py alone).
 """
 import os
 import statistics
@@ -17,6 +17,7 @@ sys.path.insert(0, DIRECTORY)
 sys.path.insert(0, os.path.dirname(DIRECTORY))
 import harness  # noqa: E402
 import cpu  # noqa: E402
+import locks  # noqa: E402
 import redis_load  # noqa: E402
 from comparison import BUILD, PEER_ROUNDS, PLAIN, ROUNDS, Setup, compare, heading, row, tool, wanted  # noqa: E402
 
@@ -40,9 +41,10 @@ def compile_tools():
     os.makedirs(BUILD, exist_ok=True)
     for output, source, flags in (("micro", "micro.c", ["-fno-builtin", "-pthread"]), ("spawner", "spawner.c", []),
                                   ("unwind", "unwind.c", ["-pthread"]), ("cpu_shares", "cpu_shares.c", ["-g", "-pthread"]),
-                                  ("tick_gap", "tick_gap.c", []),
-                                  ("floor0.so", "floor.c", ["-DFLOOR=0", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"]),
-                                  ("floor1.so", "floor.c", ["-DFLOOR=1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])):
+                                  ("tick_gap", "tick_gap.c", []), ("locks", "locks.c", ["-pthread"]),
+                                  ("step_count", "step_count.c", []),
+                                  *(("floor%d.so" % n, "floor.c", ["-DFLOOR=%d" % n, "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])
+                                    for n in range(3))):
         subprocess.run(["gcc", "-O2", "-Wall"] + flags + ["-o", tool(output), os.path.join(DIRECTORY, source)], check=True)
 
 
@@ -166,6 +168,7 @@ def main():
     bench_processes()
     bench_redis()
     cpu.bench()
+    locks.bench()
 
 
 if __name__ == "__main__":
