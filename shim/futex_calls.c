@@ -24,8 +24,28 @@ static enum lock_wait_end end_of(long result) {
   return errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP : WAIT_NOT_ONE;
 }
 
-static void release(long object, const struct unwind_registers *caller) {
-  if (UNLIKELY(lock_waiters_may_wait_for((const void *)object))) lock_release((const void *)object, NULL, lock_wrappers.syscall, caller);
+static void release(long object, bool (*is_release)(const void *object), const struct unwind_registers *caller) {
+  if (UNLIKELY(lock_waiters_may_wait_for((const void *)object))) lock_release((const void *)object, is_release, lock_wrappers.syscall, caller);
+}
+
+/* Not by a pointer of the program's, which may be bad: that is the kernel's to find out. */
+static bool read_program(const void *address, void *out, size_t size) {
+  struct iovec to = {out, size}, from = {(void *)(uintptr_t)address, size};
+  long pid = raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  return raw_syscall6(SYS_process_vm_readv, pid, (long)&to, 1, (long)&from, 1, 0) == (long)size;
+}
+
+/* ---- priority inheritance: the word says who holds the lock ---- */
+
+static int32_t holder_of(const void *object) {
+  uint32_t word;
+  return read_program(object, &word, sizeof word) ? (int32_t)(word & FUTEX_TID_MASK) : 0;
+}
+
+static bool is_held_by_caller(const void *object) { return holder_of(object) == (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0); }
+
+static bool must_wait(long command, const void *object) {
+  return (command != FUTEX_LOCK_PI && command != FUTEX_LOCK_PI2) || (block_off_reason() && mutex_off_reason()) || holder_of(object) != 0;
 }
 
 /* ---- futex_waitv: several words, the first that is woken ends the wait ---- */
@@ -36,13 +56,10 @@ struct waited_word { /* struct futex_waitv of linux/futex.h, which older headers
 };
 enum { WORDS_MAX = 32 }; /* the kernel's bound is 128: more than this are not watched, for want of stack */
 
-/* Not by a pointer of the program's, which may be bad: that is the kernel's to find out. */
 static long read_words(struct waited_word *words, long address, long count) {
   if (count > WORDS_MAX) COUNT_LOSS(mutex_lost_waiters);
   if (count <= 0 || count > WORDS_MAX) return 0;
-  struct iovec to = {words, (size_t)count * sizeof *words}, from = {(void *)address, (size_t)count * sizeof *words};
-  long pid = raw_syscall4(SYS_getpid, 0, 0, 0, 0);
-  return raw_syscall6(SYS_process_vm_readv, pid, (long)&to, 1, (long)&from, 1, 0) == (long)to.iov_len ? count : 0;
+  return read_program((const void *)address, words, (size_t)count * sizeof *words) ? count : 0;
 }
 
 static long wait_for_words(long a, long b, long c, long d, long e, long f, const struct unwind_registers *caller) {
@@ -62,27 +79,29 @@ long futex_call(long number, long a, long b, long c, long d, long e, long f) {
   struct unwind_registers caller = CALLER_REGISTERS();
   if (UNLIKELY(!lock_wrappers.syscall)) lock_functions_find();
   if (number == SYS_FUTEX_WAITV) return wait_for_words(a, b, c, d, e, f, &caller);
-  switch (b & FUTEX_CMD_MASK) {
+  long command = b & FUTEX_CMD_MASK;
+  switch (command) {
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET:
     case FUTEX_WAIT_REQUEUE_PI:
     case FUTEX_LOCK_PI:
     case FUTEX_LOCK_PI2: {
+      if (!must_wait(command, (const void *)a)) break;
       struct lock_wait wait = lock_wait_begin((const void *)a);
       long result = real.syscall(number, a, b, c, d, e, f);
       lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, &caller);
       return result;
     }
+    case FUTEX_UNLOCK_PI: release(a, is_held_by_caller, &caller); break;
     case FUTEX_WAKE_OP: /* wakes at both */
-      release(e, &caller);
+      release(e, NULL, &caller);
       __attribute__((fallthrough));
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
-    case FUTEX_UNLOCK_PI:
     /* A release of the first word, also for those that are only moved to the second, whose later release is not seen. */
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
-    case FUTEX_CMP_REQUEUE_PI: release(a, &caller);
+    case FUTEX_CMP_REQUEUE_PI: release(a, NULL, &caller);
   }
   return real.syscall(number, a, b, c, d, e, f);
 }

@@ -27,6 +27,11 @@ static enum lock_wait_end end_of_c11(int result) {
 
 /* ---- condition variables ---- */
 
+/* The mutex, which it takes again, may have lost its owner meanwhile. */
+static enum lock_wait_end end_of_cond(int result) {
+  return result == EOWNERDEAD || result == ENOTRECOVERABLE ? WAIT_RELEASED : end_of(result);
+}
+
 static void release_mutex(const void *mutex, uintptr_t function, const struct unwind_registers *caller) {
   if (UNLIKELY(lock_waiters_may_wait_for(mutex))) lock_release(mutex, mutex_unlock_releases, function, caller);
 }
@@ -46,11 +51,11 @@ static void release_mutex(const void *mutex, uintptr_t function, const struct un
 #define COND (pthread_cond_t * cond, pthread_mutex_t * mutex)
 #define COND_TIMED (pthread_cond_t * cond, pthread_mutex_t * mutex, const struct timespec *deadline)
 
-DEFINE_COND(pthread_cond_wait, EXPORTED, pthread_cond_wait, pthread_cond_wait, 0, true, end_of, COND, (cond, mutex))
-DEFINE_COND(pthread_cond_timedwait, EXPORTED, pthread_cond_timedwait, pthread_cond_timedwait, 0, wait_deadline_is_valid(deadline), end_of,
+DEFINE_COND(pthread_cond_wait, EXPORTED, pthread_cond_wait, pthread_cond_wait, 0, true, end_of_cond, COND, (cond, mutex))
+DEFINE_COND(pthread_cond_timedwait, EXPORTED, pthread_cond_timedwait, pthread_cond_timedwait, 0, wait_deadline_is_valid(deadline), end_of_cond,
             COND_TIMED, (cond, mutex, deadline))
 DEFINE_COND(pthread_cond_clockwait, EXPORTED, pthread_cond_clockwait, pthread_cond_clockwait, 0,
-            wait_deadline_is_valid(deadline) && wait_clock_is_valid(clock), end_of,
+            wait_deadline_is_valid(deadline) && wait_clock_is_valid(clock), end_of_cond,
             (pthread_cond_t * cond, pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline), (cond, mutex, clock, deadline))
 DEFINE_COND(cnd_wait, EXPORTED, cnd_wait, cnd_wait, thrd_success, true, end_of_c11, (cnd_t * cond, mtx_t *mutex), (cond, mutex))
 DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, thrd_success, wait_deadline_is_valid(deadline), end_of_c11,
@@ -59,9 +64,9 @@ DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, thrd_success,
 #if defined(__x86_64__)
 /* Condition variables of before glibc 2.3.2. */
 #define OLD(name) EXPORTED __attribute__((symver(#name "@GLIBC_2.2.5")))
-DEFINE_COND(pthread_cond_wait_before_2_3_2, OLD(pthread_cond_wait), pthread_cond_wait_old, pthread_cond_wait, 0, true, end_of, COND, (cond, mutex))
+DEFINE_COND(pthread_cond_wait_before_2_3_2, OLD(pthread_cond_wait), pthread_cond_wait_old, pthread_cond_wait, 0, true, end_of_cond, COND, (cond, mutex))
 DEFINE_COND(pthread_cond_timedwait_before_2_3_2, OLD(pthread_cond_timedwait), pthread_cond_timedwait_old, pthread_cond_timedwait, 0,
-            wait_deadline_is_valid(deadline), end_of, COND_TIMED, (cond, mutex, deadline))
+            wait_deadline_is_valid(deadline), end_of_cond, COND_TIMED, (cond, mutex, deadline))
 #endif
 
 /* ---- barriers ---- */
