@@ -28,15 +28,19 @@ static enum lock_wait_end end_of_c11(int result) {
 }
 
 /* The wait itself, for an object that the wrapper could not have at once. Where it has been entered in the table of waiters the object is tried again:
- * a release of just before would not have been seen. */
+ * a release of just before would not have been seen; it then was no wait. */
 #define DEFINE_WAIT(name, try, may_try, busy, end_of, parameters, arguments) \
   static __attribute__((noinline)) int wait_##name parameters {         \
     struct unwind_registers caller = CALLER_REGISTERS();                \
     struct lock_wait wait = lock_wait_begin((const void *)object);      \
-    int result = busy;                                                  \
-    if (wait.claim.waiter && (may_try)) result = real_locks.try(object); \
-    if (result != busy) lock_wait_forget_releaser(&wait);               \
-    else result = real_locks.name arguments;                            \
+    if (wait.claim.waiter && (may_try)) {                               \
+      int tried = real_locks.try(object);                               \
+      if (tried != busy) {                                              \
+        lock_wait_forget_releaser(&wait);                               \
+        return tried;                                                   \
+      }                                                                 \
+    }                                                                   \
+    int result = real_locks.name arguments;                             \
     lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);  \
     return result;                                                      \
   }

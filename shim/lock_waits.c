@@ -139,7 +139,6 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
 
 void lock_wait_forget_releaser(struct lock_wait *wait) {
   if (wait->claim.waiter) leave(wait, false);
-  wait->claim.waiter = NULL;
 }
 
 void lock_release(const void *object, bool (*is_release)(const void *object), uintptr_t function, const struct unwind_registers *caller) {

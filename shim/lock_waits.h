@@ -40,7 +40,7 @@ struct lock_wait lock_wait_watch(const void *object);
 /* function: the wrapper (lock_functions.h) that is to be the leaf; caller: of the wrapper. errno stays. */
 void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function, const struct unwind_registers *caller);
 
-/* Nobody is to be found who released it: it was over before it was entered, or the thread is cancelled in it. */
+/* In place of the end: it was over before it was entered, or the thread is cancelled in it. */
 void lock_wait_forget_releaser(struct lock_wait *wait);
 
 /* Just before an object is released for which lock_waiters_may_wait_for was true. is_release: asked where it matters whether it will be; NULL: it will. */

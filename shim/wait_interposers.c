@@ -95,16 +95,18 @@ static inline bool try_sem(sem_t *sem) {
   return false;
 }
 
-/* Tried again when it has been entered among the waiters, as locks are. */
-#define DEFINE_SEM(name, valid, parameters, arguments)                                          \
+/* Tried again when it has been entered among the waiters, as locks are. glibc's (2.36) act on a cancellation also where they need not wait, but for
+ * sem_clockwait. */
+#define DEFINE_SEM(name, valid, is_cancelled_first, parameters, arguments)                                          \
   static __attribute__((noinline)) int wait_##name parameters {                                 \
     struct unwind_registers caller = CALLER_REGISTERS();                                        \
     struct lock_wait wait = lock_wait_begin(sem);                                               \
     int result;                                                                                 \
-    if (wait.claim.waiter && (valid) && try_sem(sem)) {                                       \
+    if (wait.claim.waiter && (valid) && try_sem(sem)) {                                         \
       lock_wait_forget_releaser(&wait);                                                         \
-      result = 0;                                                                               \
-    } else if (wait.claim.waiter) {                                                             \
+      return 0;                                                                                 \
+    }                                                                                           \
+    if (wait.claim.waiter) {                                                                    \
       pthread_cleanup_push(wait_is_cancelled, &wait);                                           \
       result = real_locks.name arguments;                                                             \
       pthread_cleanup_pop(0);                                                                   \
@@ -117,15 +119,15 @@ static inline bool try_sem(sem_t *sem) {
   EXPORTED int name parameters {                                                                \
     NEED(sem_trywait, 0);                                                                       \
     if (valid) {                                                                                \
-      real_locks.pthread_testcancel(); /* glibc's do that also where they need not wait */      \
+      if (is_cancelled_first) real_locks.pthread_testcancel();                                  \
       if (LIKELY(try_sem(sem))) return 0;                                                       \
     }                                                                                           \
     return wait_##name arguments;                                                               \
   }
 
-DEFINE_SEM(sem_wait, true, (sem_t * sem), (sem))
-DEFINE_SEM(sem_timedwait, wait_deadline_is_valid(deadline), (sem_t * sem, const struct timespec *deadline), (sem, deadline))
-DEFINE_SEM(sem_clockwait, wait_clock_is_valid(clock) && wait_deadline_is_valid(deadline),
+DEFINE_SEM(sem_wait, true, true, (sem_t * sem), (sem))
+DEFINE_SEM(sem_timedwait, wait_deadline_is_valid(deadline), true, (sem_t * sem, const struct timespec *deadline), (sem, deadline))
+DEFINE_SEM(sem_clockwait, wait_clock_is_valid(clock) && wait_deadline_is_valid(deadline), false,
            (sem_t * sem, clockid_t clock, const struct timespec *deadline), (sem, clock, deadline))
 
 static __attribute__((noinline)) int release_sem_post(sem_t *sem) {
