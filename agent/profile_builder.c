@@ -63,7 +63,7 @@ static const char *marker_text(uint64_t frame) {
     case STACK_TRUNCATED_DEPTH: return "[truncated: deeper than 128 frames]";
     case STACK_TRUNCATED_NO_UNWIND: return "[truncated: no unwind information]";
     case STACK_TRUNCATED_MEMORY: return "[truncated: stack memory cannot be read]";
-    case STACK_TRUNCATED_SMALL: return "[truncated: no room to follow it on an alternate signal stack]";
+    case STACK_TRUNCATED_SMALL: return "[truncated: no room on that stack to follow it]";
     case STACK_NOT_READ: return "[thread not read: goroutine?debug=2 says why]";
     case STACK_NOT_KEPT: return "[stack not kept: the table of stacks is full]";
     default: return "[truncated]";

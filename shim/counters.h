@@ -19,7 +19,7 @@
   X(stacks_truncated_depth, "stacks cut at 128 frames")                                             \
   X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
   X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \
-  X(stacks_truncated_small, "stacks of signal handlers cut at their first frame: no room on the alternate stack for following them") \
+  X(stacks_truncated_small, "stacks of waits and releases cut at their first frame: there was no room on them for following them") \
   X(threads_lost, "threads without a record (the table is full, or the program has put itself under a seccomp filter): not in threadcreate") \
   X(threads_lost_stack, "threads whose creator's stack could not be kept") \
   X(cpu_lost_buffer_full, "CPU samples dropped: the buffer was full")                               \

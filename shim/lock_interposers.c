@@ -27,11 +27,12 @@ static enum lock_wait_end end_of_c11(int result) {
   return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
 }
 
-/* The wait itself, for an object that the wrapper could not have at once. Where it has been entered in the table of waiters the object is tried again:
+/* The wait itself, for an object that the wrapper could not have at once. One that may not be tried is one that is held as far as can be seen. Where it has been entered in the table of waiters the object is tried again:
  * a release of just before would not have been seen; it then was no wait. */
-#define DEFINE_WAIT(name, try, may_try, busy, end_of, parameters, arguments) \
+#define DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments) \
   static __attribute__((noinline)) int wait_##name parameters {         \
     struct unwind_registers caller = CALLER_REGISTERS();                \
+    if (!(may_try) && !(is_held)) return real_locks.name arguments;     \
     struct lock_wait wait = lock_wait_begin((const void *)object);      \
     if (wait.claim.waiter && (may_try)) {                               \
       int tried = real_locks.try(object);                               \
@@ -60,8 +61,8 @@ static enum lock_wait_end end_of_c11(int result) {
   }
 
 /* The wrapper: tries first, where nothing forbids that. */
-#define DEFINE_LOCK(name, try, may_try, busy, end_of, parameters, arguments) \
-  DEFINE_WAIT(name, try, may_try, busy, end_of, parameters, arguments)               \
+#define DEFINE_LOCK(name, try, may_try, is_held, busy, end_of, parameters, arguments) \
+  DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments)      \
   DEFINE_FIRST(name, try, parameters, arguments)                                     \
   EXPORTED int name parameters {                                                     \
     real_##try##_function try = real_locks.try;                                            \
@@ -75,31 +76,31 @@ static enum lock_wait_end end_of_c11(int result) {
 #define TIMED(type) (type * object, const struct timespec *deadline)
 #define CLOCK(type) (type * object, clockid_t clock, const struct timespec *deadline)
 
-DEFINE_LOCK(pthread_mutex_lock, pthread_mutex_trylock, true, EBUSY, end_of, (pthread_mutex_t * object), (object))
+DEFINE_LOCK(pthread_mutex_lock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), EBUSY, end_of, (pthread_mutex_t * object), (object))
 /* glibc looks at the deadline only where it must wait, but always at the clock. */
-DEFINE_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, true, EBUSY, end_of, TIMED(pthread_mutex_t), (object, deadline))
-DEFINE_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock, wait_clock_is_valid(clock), EBUSY, end_of, CLOCK(pthread_mutex_t),
-            (object, clock, deadline))
+DEFINE_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), EBUSY, end_of, TIMED(pthread_mutex_t), (object, deadline))
+DEFINE_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock, mutex_may_be_tried(object) && wait_clock_is_valid(clock), mutex_is_held(object), EBUSY,
+            end_of, CLOCK(pthread_mutex_t), (object, clock, deadline))
 DEFINE_RELEASE(pthread_mutex_unlock, pthread_mutex_t, mutex_unlock_releases)
 
-DEFINE_LOCK(mtx_lock, mtx_trylock, true, thrd_busy, end_of_c11, (mtx_t * object), (object))
-DEFINE_LOCK(mtx_timedlock, mtx_trylock, true, thrd_busy, end_of_c11, TIMED(mtx_t), (object, deadline))
+DEFINE_LOCK(mtx_lock, mtx_trylock, true, true, thrd_busy, end_of_c11, (mtx_t * object), (object))
+DEFINE_LOCK(mtx_timedlock, mtx_trylock, true, true, thrd_busy, end_of_c11, TIMED(mtx_t), (object, deadline))
 DEFINE_RELEASE(mtx_unlock, mtx_t, mutex_unlock_releases)
 
 /* ---- read-write locks: glibc looks at clock and deadline first ---- */
 
 #define RWLOCK pthread_rwlock_t
-DEFINE_LOCK(pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, true, EBUSY, end_of, (RWLOCK * object), (object))
-DEFINE_LOCK(pthread_rwlock_wrlock, pthread_rwlock_trywrlock, true, EBUSY, end_of, (RWLOCK * object), (object))
-DEFINE_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, wait_deadline_is_valid_or_none(deadline), EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
-DEFINE_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, wait_deadline_is_valid_or_none(deadline), EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
+DEFINE_LOCK(pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, true, true, EBUSY, end_of, (RWLOCK * object), (object))
+DEFINE_LOCK(pthread_rwlock_wrlock, pthread_rwlock_trywrlock, true, true, EBUSY, end_of, (RWLOCK * object), (object))
+DEFINE_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, wait_deadline_is_valid_or_none(deadline), false, EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
+DEFINE_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, wait_deadline_is_valid_or_none(deadline), false, EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
 DEFINE_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
-            EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
+            false, EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
 DEFINE_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
-            EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
+            false, EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
 DEFINE_RELEASE(pthread_rwlock_unlock, RWLOCK, NULL)
 
 /* ---- spin locks ---- */
 
-DEFINE_LOCK(pthread_spin_lock, pthread_spin_trylock, true, EBUSY, end_of, (pthread_spinlock_t * object), (object))
+DEFINE_LOCK(pthread_spin_lock, pthread_spin_trylock, true, true, EBUSY, end_of, (pthread_spinlock_t * object), (object))
 DEFINE_RELEASE(pthread_spin_unlock, pthread_spinlock_t, NULL)

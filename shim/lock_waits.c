@@ -1,7 +1,6 @@
 #include "lock_waits.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "config.h"
@@ -12,7 +11,6 @@
 #include "lock_clock.h"
 #include "lock_status.h"
 #include "next_functions.h"
-#include "raw_syscall.h"
 #include "sampler.h"
 #include "thread_state.h"
 
@@ -54,17 +52,6 @@ static uint64_t one_in(const void *object) {
 
 /* ---- stacks ---- */
 
-/* A release may be a signal handler's (sem_post), on an alternate stack that is as large as the program needs it and no larger. On a thread's own stack there
- * always is room. */
-static bool has_room_to_unwind(void) {
-  enum { NEEDED = 8192 };
-  uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
-  if (LIKELY(sp >= thread_state.stack_low && sp < thread_state.stack_high)) return true;
-  stack_t stack;
-  if (raw_syscall4(SYS_sigaltstack, 0, (long)&stack, 0, 0) != 0 || !(stack.ss_flags & SS_ONSTACK)) return true;
-  return sp - (uintptr_t)stack.ss_sp >= NEEDED;
-}
-
 /* The caller's stack below a leaf of ours, which pushes the outermost frame off where there are too many. */
 static __attribute__((noinline)) uint32_t entry_of_stack(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
   struct captured_stack stack;
@@ -79,7 +66,8 @@ static __attribute__((noinline)) uint32_t entry_of_stack(enum contention_kind ki
 }
 
 static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
-  if (LIKELY(has_room_to_unwind())) return entry_of_stack(kind, function, caller);
+  /* A release may be a signal handler's (sem_post), on a stack that is as large as the program needs it and no larger. */
+  if (LIKELY(stack_capture_has_room((uintptr_t)__builtin_frame_address(0), STACK_CAPTURE_NEEDS))) return entry_of_stack(kind, function, caller);
   COUNT_LOSS(stacks_truncated_small);
   const uint64_t frames[] = {function, caller->pc, STACK_TRUNCATED_SMALL};
   return contention_table_entry(kind, frames, 3);

@@ -1,6 +1,7 @@
 #include "stack_capture.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -93,6 +94,19 @@ static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
   thread->stack_low = low;
   thread->stack_high = high;
   return (struct stack_range){sp, high, thread};
+}
+
+bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes) {
+  struct thread_state *thread = &thread_state;
+  bool is_own = sp >= thread->stack_low && sp < thread->stack_high;
+  if (LIKELY(is_own && sp - thread->stack_low >= bytes)) return true;
+  stack_t alternate;
+  if (raw_syscall4(SYS_sigaltstack, 0, (long)&alternate, 0, 0) == 0 && (alternate.ss_flags & SS_ONSTACK))
+    return sp - (uintptr_t)alternate.ss_sp >= bytes;
+  if (stack_capture_is_first_thread() && main_stack_high - sp < MAIN_STACK_MIN) return true; /* it grows */
+  if (!page_is_readable(thread, sp - bytes)) return false;
+  if (is_own) thread->stack_low = (sp - bytes) & ~(uintptr_t)(PROBE_PAGE - 1);
+  return true;
 }
 
 /* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */

@@ -42,6 +42,12 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
 struct thread_state;
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
 
+/* Whether there is room for this many bytes (at most a page) below sp, which lies on the stack that is in use: a thread's own, which may be as small
+ * as PTHREAD_STACK_MIN, or a signal handler's alternate one. STACK_CAPTURE_NEEDS: what stack_capture takes at most, its result included.
+ * Context: any; two system calls where it is not known yet. */
+enum { STACK_CAPTURE_NEEDS = 4096 };
+bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes);
+
 /* Whether this is the thread on which the library was started. Context: host thread. */
 bool stack_capture_is_first_thread(void);
 

@@ -22,7 +22,7 @@ enum stack_marker {
   STACK_NOT_READ = 4,            /* thread dump: the thread ran and did not answer, or its memory cannot be read */
   STACK_NOT_KEPT = 5,            /* threadcreate: the table of stacks is full */
   /* At the end of a stack again. */
-  STACK_TRUNCATED_SMALL = 6,     /* a signal handler's alternate stack had no room for following it */
+  STACK_TRUNCATED_SMALL = 6,     /* there was no room on it for following it */
   STACK_MARKER_LIMIT = 16        /* every value below this is a marker, never an address */
 };
 

@@ -145,11 +145,11 @@ EXPORTED int sem_post(sem_t *sem) {
 
 /* ---- the end of a thread ---- */
 
-#define DEFINE_JOIN(name, parameters, arguments)                                        \
+#define DEFINE_JOIN(name, may_try, parameters, arguments)                               \
   EXPORTED int name parameters {                                                        \
     struct unwind_registers caller = CALLER_REGISTERS();                                \
     NEED(pthread_tryjoin_np, 0);                                                        \
-    int result = real_locks.pthread_tryjoin_np(thread, out);                                  \
+    int result = (may_try) ? real_locks.pthread_tryjoin_np(thread, out) : EBUSY;        \
     if (result != EBUSY) return result;                                                 \
     struct lock_wait wait = lock_wait_begin(NULL);                                      \
     result = real_locks.name arguments;                                                       \
@@ -157,9 +157,9 @@ EXPORTED int sem_post(sem_t *sem) {
     return result;                                                                      \
   }
 
-DEFINE_JOIN(pthread_join, (pthread_t thread, void **out), (thread, out))
-DEFINE_JOIN(pthread_timedjoin_np, (pthread_t thread, void **out, const struct timespec *deadline), (thread, out, deadline))
-DEFINE_JOIN(pthread_clockjoin_np, (pthread_t thread, void **out, clockid_t clock, const struct timespec *deadline),
+DEFINE_JOIN(pthread_join, true, (pthread_t thread, void **out), (thread, out))
+DEFINE_JOIN(pthread_timedjoin_np, true, (pthread_t thread, void **out, const struct timespec *deadline), (thread, out, deadline))
+DEFINE_JOIN(pthread_clockjoin_np, wait_clock_is_valid(clock), (pthread_t thread, void **out, clockid_t clock, const struct timespec *deadline),
             (thread, out, clock, deadline))
 
 /* glibc's threads are the same in both interfaces, and a C11 thread's result is kept as a pointer. */

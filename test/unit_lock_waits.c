@@ -30,6 +30,9 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
   if (out->frame_count > STACK_MAX_FRAMES) out->frames[STACK_MAX_FRAMES] = STACK_TRUNCATED_DEPTH;
 }
 
+static bool has_room = true;
+bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes) { return (void)sp, (void)bytes, has_room; }
+
 static struct unwind_registers caller_at(uintptr_t pc) { return (struct unwind_registers){.pc = pc, .fp = 1}; }
 enum { FUNCTION = 0x777 };
 
@@ -178,11 +181,19 @@ static void test_deep_stacks(void) {
   }
 }
 
+static void test_no_room(void) {
+  has_room = false;
+  wait_for(NULL, 10, 0x70000, WAIT_RELEASED);
+  has_room = true;
+  CHECK(found(CONTENTION_BLOCK, 0x70000).count == 1 && shim_counters.stacks_truncated_small == 1);
+}
+
 int main(void) {
   test_block_rule();
   test_mutex_rule();
   test_rapid_releases();
   test_off();
   test_deep_stacks();
+  test_no_room();
   return failures != 0;
 }
