@@ -12,6 +12,7 @@
 
 #include "dynamic_symbols.h"
 #include "interposed.h"
+#include "startup.h"
 
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
@@ -38,6 +39,27 @@ static void strike_absent(const struct dynamic_symbols *own, const char *const *
   }
 }
 
+/* Until resolution the hot-path pointers hold functions that start the library and then forward; nothing tests "initialised?". They are not put there by
+ * the linker, whose file has addresses yet to be relocated where NULL must be until then (interposed.h). */
+static void put_stand_ins(void) {
+  real.free = startup_free;
+  real.malloc = startup_malloc;
+  real.calloc = startup_calloc;
+  real.realloc = startup_realloc;
+  real.posix_memalign = startup_posix_memalign;
+  real.aligned_alloc = startup_aligned_alloc;
+  real.memalign = startup_memalign;
+  real.valloc = startup_valloc;
+  real.pvalloc = startup_pvalloc;
+  real.dlclose = startup_dlclose;
+  real.unshare = startup_unshare;
+  real.setns = startup_setns;
+  real.prctl = startup_prctl;
+  real.syscall = startup_syscall;
+  real.pthread_exit = startup_pthread_exit;
+  real.thrd_exit = startup_thrd_exit;
+}
+
 static void nothing(void) {}
 
 #define X(type, name, parameters) #name,
@@ -48,8 +70,9 @@ static const char *const optional_names[] = {INTERPOSED_OPTIONAL(X)};
 #undef X
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static void (*strike_while_relocating(void))(void) {
+static void (*act_while_relocating(void))(void) {
   struct dynamic_symbols own;
+  put_stand_ins();
   if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash) {
     strike_absent(&own, cxx_names, COUNT(cxx_names));
     strike_absent(&own, jemalloc_names, COUNT(jemalloc_names));
@@ -60,5 +83,5 @@ static void (*strike_while_relocating(void))(void) {
 }
 
 /* Nobody calls the function; the pointer's IRELATIVE relocation is what runs the resolver. */
-static void struck(void) __attribute__((ifunc("strike_while_relocating")));
+static void struck(void) __attribute__((ifunc("act_while_relocating")));
 __attribute__((used, retain)) static void (*const volatile struck_pointer)(void) = struck;

@@ -18,7 +18,7 @@
  * A count is raised before its pointer leaves the agent and lowered by the pointer's owner, so the owner always reads a true answer;
  * others may at worst look a pointer up in vain. */
 enum { LIVE_FILTER_BITS = 19, LIVE_FILTER_PAGE_SHIFT = 12 };
-extern _Atomic uint8_t live_filter[1 << LIVE_FILTER_BITS];
+extern _Atomic uint8_t live_filter[1 << LIVE_FILTER_BITS] __attribute__((visibility("hidden")));
 
 static inline _Atomic uint8_t *live_filter_slot(uintptr_t pointer) {
   return &live_filter[pointer >> LIVE_FILTER_PAGE_SHIFT & ((1 << LIVE_FILTER_BITS) - 1)];

@@ -1,5 +1,6 @@
 #include "lock_functions.h"
 
+#include <errno.h>
 #include <link.h>
 
 #include "dynamic_symbols.h"
@@ -21,9 +22,31 @@ static void find_wrappers(void) {
   lock_wrappers.syscall = (uintptr_t)dynamic_symbols_find(&own, "syscall") + 1;
 }
 
+/* ---- sanitizers and valgrind watch the calls themselves: theirs are made as the program makes them ---- */
+
+static int busy(void) { return EBUSY; }
+static int busy_c11(void) { return thrd_busy; }
+static int busy_semaphore(void) {
+  errno = EAGAIN;
+  return -1;
+}
+static void nothing(void) {}
+
+static void try_nothing(void) {
+  real_locks.pthread_mutex_trylock = (real_pthread_mutex_trylock_function)(void (*)(void))busy;
+  real_locks.pthread_rwlock_tryrdlock = (real_pthread_rwlock_tryrdlock_function)(void (*)(void))busy;
+  real_locks.pthread_rwlock_trywrlock = (real_pthread_rwlock_trywrlock_function)(void (*)(void))busy;
+  real_locks.pthread_spin_trylock = (real_pthread_spin_trylock_function)(void (*)(void))busy;
+  real_locks.pthread_tryjoin_np = (real_pthread_tryjoin_np_function)(void (*)(void))busy;
+  real_locks.mtx_trylock = (real_mtx_trylock_function)(void (*)(void))busy_c11;
+  real_locks.sem_trywait = (real_sem_trywait_function)(void (*)(void))busy_semaphore;
+  real_locks.pthread_testcancel = nothing;
+}
+
 bool lock_functions_find(void) {
   if (!real.malloc || !startup_await()) return false;
   find_wrappers();
   next_functions_resolve_locks();
+  if (next_allocator.asan || next_allocator.valgrind) try_nothing();
   return true;
 }

@@ -6,10 +6,10 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-/* glibc's trylock of a robust mutex with priority inheritance that is not recoverable leaves it locked in the kernel; its lock does not. */
+/* glibc's trylock of a robust mutex that is not recoverable leaves it locked (nptl/pthread_mutex_trylock.c, oldval == id); its lock does not. */
 static inline bool mutex_may_be_tried(const pthread_mutex_t *mutex) {
-  enum { ROBUST = 16, PRIORITY_INHERIT = 32 };
-  return (mutex->__data.__kind & (ROBUST | PRIORITY_INHERIT)) != (ROBUST | PRIORITY_INHERIT);
+  enum { ROBUST = 16 };
+  return !(mutex->__data.__kind & ROBUST);
 }
 
 /* Of one that may not be tried: its word holds its owner. */

@@ -12,26 +12,7 @@
 #include "interposed.h"
 #include "startup.h"
 
-/* Until resolution the hot-path pointers hold functions that start the library and then forward; nothing tests "initialised?". */
-struct real_functions real = {
-    .free = startup_free,
-    .malloc = startup_malloc,
-    .calloc = startup_calloc,
-    .realloc = startup_realloc,
-    .posix_memalign = startup_posix_memalign,
-    .aligned_alloc = startup_aligned_alloc,
-    .memalign = startup_memalign,
-    .valloc = startup_valloc,
-    .pvalloc = startup_pvalloc,
-    .dlclose = startup_dlclose,
-    .unshare = startup_unshare,
-    .setns = startup_setns,
-    .prctl = startup_prctl,
-    .syscall = startup_syscall,
-    .pthread_exit = startup_pthread_exit,
-    .thrd_exit = startup_thrd_exit,
-};
-
+struct real_functions real;
 struct real_lock_functions real_locks;
 struct next_allocator next_allocator;
 struct new_counts new_counts;

@@ -62,6 +62,8 @@ char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((alig
  * store of the block's owner. */
 static _Atomic size_t arena_pages[STARTUP_ARENA_PAGES];
 
+static _Atomic bool arena_used[STARTUP_ARENA_PAGES]; /* before: no longer zero */
+
 static size_t arena_index(const void *pointer) {
   return ((uintptr_t)pointer - (uintptr_t)startup_arena) / STARTUP_ARENA_PAGE;
 }
@@ -71,7 +73,10 @@ static size_t pages_of(size_t size) {
 }
 
 static void give_back(size_t first, size_t count) {
-  for (size_t i = first; i < first + count; i++) atomic_store_explicit(&arena_pages[i], 0, memory_order_release);
+  for (size_t i = first; i < first + count; i++) {
+    atomic_store_explicit(&arena_used[i], true, memory_order_relaxed);
+    atomic_store_explicit(&arena_pages[i], 0, memory_order_release);
+  }
 }
 
 void *startup_arena_allocate(size_t size, size_t alignment) {
@@ -87,7 +92,9 @@ void *startup_arena_allocate(size_t size, size_t alignment) {
     if (++run < wanted) continue;
     size_t first = i + 1 - run;
     char *block = startup_arena + first * STARTUP_ARENA_PAGE;
-    memset(block, 0, size);
+    /* Not at once: memset cannot be called before this library is relocated, when all pages are new. */
+    for (size_t page = first; page <= i; page++)
+      if (atomic_load_explicit(&arena_used[page], memory_order_relaxed)) memset(startup_arena + page * STARTUP_ARENA_PAGE, 0, STARTUP_ARENA_PAGE);
     live_filter_add((uintptr_t)block);
     atomic_store_explicit(&arena_pages[first], size + 1, memory_order_relaxed);
     return block;

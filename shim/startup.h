@@ -28,7 +28,8 @@ void startup_arena_free(void *pointer);
 size_t startup_arena_size_of(const void *pointer);
 
 enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 32 };
-extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE];
+/* hidden: reached without a relocation, which may be yet to come */
+extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((visibility("hidden")));
 static inline bool startup_arena_contains(const void *pointer) {
   return (uintptr_t)pointer - (uintptr_t)startup_arena < sizeof startup_arena;
 }

@@ -123,7 +123,8 @@ def test_what_runs_while_relocating_calls_nobody():
     # libc's functions may be bound to a program that is not relocated yet (an ASan program defines strcmp).
     objects = ["absent_names.o", "dynamic_symbols.o"]
     found = shim_symbols("--undefined-only", objects) - shim_symbols("--defined-only", objects)
-    assert found <= {"_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_r_debug"}, found
+    found = {name for name in found if not name.startswith("startup_")}  # only their addresses are taken
+    assert found <= {"_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_r_debug", "real"}, found
 
 
 def test_hot_paths_call_nothing_that_locks_or_allocates():
