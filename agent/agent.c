@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../shim/config.h"
+#include "../shim/next_functions.h"
 #include "../shim/thread_state.h"
 #include "agent_thread.h"
 #include "descriptor_table.h"
@@ -256,6 +257,12 @@ void agent_start(void) {
   wanted = strcmp(config.address, "off") != 0;
   if (!wanted) {
     snprintf(off_reason, sizeof(off_reason), "PPROFAGENT_ADDR=off");
+    return;
+  }
+  if (next_allocator.tsan) { /* it takes descriptors for shared by all threads, and reports what ours do with their own */
+    wanted = false;
+    snprintf(off_reason, sizeof(off_reason), "the program is watched by ThreadSanitizer");
+    log_single_event(config.log, "off: %s", off_reason);
     return;
   }
   start_admin();

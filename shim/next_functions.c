@@ -147,8 +147,8 @@ void next_functions_resolve(void) {
     copy_path(next_allocator.earlier_path, sizeof next_allocator.earlier_path, earlier);
     next_allocator.earlier_is_program = earlier->is_program;
   }
-  next_allocator.asan = find_from(0, sources.count, "__asan_init", &address) != NULL ||
-                        find_from(0, sources.count, "__tsan_init", &address) != NULL ||
+  next_allocator.tsan = find_from(0, sources.count, "__tsan_init", &address) != NULL;
+  next_allocator.asan = next_allocator.tsan || find_from(0, sources.count, "__asan_init", &address) != NULL ||
                         find_from(0, sources.count, "__msan_init", &address) != NULL;
 
 #define X(type, name, parameters)                                                              \

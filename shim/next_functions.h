@@ -14,6 +14,7 @@ struct next_allocator {
   char earlier_path[512];  /* object before this library that defines malloc ("" none; the program itself: its path) */
   bool earlier_is_program;
   bool asan;               /* a sanitizer runtime is in the process */
+  bool tsan;               /* that is ThreadSanitizer's */
   bool valgrind;           /* the process runs under valgrind, which would report how the agent asks for stack pages */
   bool cxx_is_known;       /* every form of operator new and delete that exists is the C++ runtime's or the allocator's own: a block of
                               malloc may be given out by new. False: some library replaces forms, with what we cannot know */
