@@ -59,7 +59,9 @@ enum { WORDS_MAX = 32 }; /* the kernel's bound is 128: more than this are not wa
 static long read_words(struct waited_word *words, long address, long count) {
   if (count > WORDS_MAX) COUNT_LOSS(mutex_lost_waiters);
   if (count <= 0 || count > WORDS_MAX) return 0;
-  return read_program((const void *)address, words, (size_t)count * sizeof *words) ? count : 0;
+  if (read_program((const void *)address, words, (size_t)count * sizeof *words)) return count;
+  COUNT_LOSS(mutex_lost_waiters);
+  return 0;
 }
 
 static long wait_for_words(long a, long b, long c, long d, long e, long f, const struct unwind_registers *caller) {
@@ -75,10 +77,9 @@ static long wait_for_words(long a, long b, long c, long d, long e, long f, const
 
 /* ---- */
 
-long futex_call(long number, long a, long b, long c, long d, long e, long f) {
-  struct unwind_registers caller = CALLER_REGISTERS();
+long futex_call(const struct unwind_registers *caller, long number, long a, long b, long c, long d, long e, long f) {
   if (UNLIKELY(!lock_wrappers.syscall)) lock_functions_find();
-  if (number == SYS_FUTEX_WAITV) return wait_for_words(a, b, c, d, e, f, &caller);
+  if (number == SYS_FUTEX_WAITV) return wait_for_words(a, b, c, d, e, f, caller);
   long command = b & FUTEX_CMD_MASK;
   switch (command) {
     case FUTEX_WAIT:
@@ -89,19 +90,19 @@ long futex_call(long number, long a, long b, long c, long d, long e, long f) {
       if (!must_wait(command, (const void *)a)) break;
       struct lock_wait wait = lock_wait_begin((const void *)a);
       long result = real.syscall(number, a, b, c, d, e, f);
-      lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, &caller);
+      lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, caller);
       return result;
     }
-    case FUTEX_UNLOCK_PI: release(a, is_held_by_caller, &caller); break;
+    case FUTEX_UNLOCK_PI: release(a, is_held_by_caller, caller); break;
     case FUTEX_WAKE_OP: /* wakes at both */
-      release(e, NULL, &caller);
+      release(e, NULL, caller);
       __attribute__((fallthrough));
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
     /* A release of the first word, also for those that are only moved to the second, whose later release is not seen. */
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
-    case FUTEX_CMP_REQUEUE_PI: release(a, NULL, &caller);
+    case FUTEX_CMP_REQUEUE_PI: release(a, NULL, caller);
   }
   return real.syscall(number, a, b, c, d, e, f);
 }

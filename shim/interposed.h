@@ -104,7 +104,9 @@ typedef void (*interposed_handler)(int);
   X(int, pthread_cond_wait, (pthread_cond_t *, pthread_mutex_t *)) \
   X(int, pthread_cond_timedwait, (pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
 
-/* Not exported: what the wrappers of the locks ask first. */
+/* Not exported. The wrappers of the locks take it for granted that all the others are there when one of the second list is. */
+#define NEXT_ALSO(X)                                           \
+  X(void, pthread_testcancel, (void))
 #define NEXT_ONLY(X)                                           \
   X(int, pthread_mutex_trylock, (pthread_mutex_t *))           \
   X(int, pthread_rwlock_tryrdlock, (pthread_rwlock_t *))       \
@@ -112,8 +114,7 @@ typedef void (*interposed_handler)(int);
   X(int, pthread_spin_trylock, (pthread_spinlock_t *))         \
   X(int, sem_trywait, (sem_t *))                               \
   X(int, pthread_tryjoin_np, (pthread_t, void **))             \
-  X(int, mtx_trylock, (mtx_t *))                               \
-  X(void, pthread_testcancel, (void))
+  X(int, mtx_trylock, (mtx_t *))
 
 /* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
 #define INTERPOSED_OPTIONAL(X)                                 \
@@ -188,6 +189,7 @@ typedef void (*interposed_handler)(int);
 INTERPOSED_SYMBOLS(X)
 INTERPOSED_LOCKS(X)
 INTERPOSED_COND(X)
+NEXT_ALSO(X)
 NEXT_ONLY(X)
 #undef X
 
@@ -204,6 +206,7 @@ extern struct real_functions real __attribute__((visibility("hidden")));
 struct real_lock_functions {
 #define X(type, name, parameters) real_##name##_function name;
   NEXT_ONLY(X)
+  NEXT_ALSO(X)
   INTERPOSED_LOCKS(X)
   INTERPOSED_COND(X)
 #undef X
@@ -212,6 +215,8 @@ struct real_lock_functions {
 #undef X
 };
 extern struct real_lock_functions real_locks __attribute__((visibility("hidden")));
+/* Published by release stores, those of NEXT_ONLY last. */
+#define NEXT_LOCK(name) __atomic_load_n(&real_locks.name, __ATOMIC_ACQUIRE)
 
 #define EXPORTED __attribute__((visibility("default")))
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)

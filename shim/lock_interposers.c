@@ -55,7 +55,7 @@ static enum lock_wait_end end_of_c11(int result) {
     return real_locks.name(object);                                                                               \
   }                                                                                                         \
   EXPORTED int name(object_type *object) {                                                                  \
-    real_##name##_function next = real_locks.name;                                                                \
+    real_##name##_function next = NEXT_LOCK(name);                                                                 \
     if (UNLIKELY(!next || lock_waiters_may_wait_for((const void *)object))) return release_##name(object);  \
     return next(object);                                                                                    \
   }
@@ -65,7 +65,7 @@ static enum lock_wait_end end_of_c11(int result) {
   DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments)      \
   DEFINE_FIRST(name, try, parameters, arguments)                                     \
   EXPORTED int name parameters {                                                     \
-    real_##try##_function try = real_locks.try;                                            \
+    real_##try##_function try = NEXT_LOCK(try);                                             \
     if (UNLIKELY(!try)) return first_##name arguments;                               \
     int result = (may_try) ? try(object) : busy;                                     \
     return LIKELY(result != busy) ? result : wait_##name arguments;                  \

@@ -14,7 +14,7 @@
  * that gives it the time between: a place that was taken anew meanwhile has another value there, so the CAS fails. */
 struct lock_waiter {
   _Atomic uintptr_t object;
-  _Atomic uint64_t charged;          /* until when, and by whom last (pack_charge) */
+  _Atomic uint64_t charged;          /* until when, and the latest releaser that was looked at (pack_charge) */
   _Atomic uint64_t weight;
   uint32_t next;                     /* in the bucket's chain; constant once published */
   _Atomic uint8_t looking;           /* the slice that goes on now is looked at; written, as the next two, by releasers, who mostly hold the lock */
@@ -22,16 +22,21 @@ struct lock_waiter {
   _Atomic uint16_t scale;            /* slices that the one that is looked at stands for; a power of two */
   struct lock_waiter_bucket *bucket; /* the same */
   _Atomic uint64_t life;             /* raised each time that it is taken */
-  struct lock_waiter *outer;         /* of its waiter: the wait that a signal handler's wait interrupted */
+  struct lock_waiter *outer;         /* of its waiter: the wait that a signal handler's wait interrupted, and that place's life */
+  uint64_t outer_life;
+  /* While not every slice is looked at; written by releasers, who mostly hold the lock. */
+  _Atomic uint64_t opened;           /* as charged: when the slice that goes on began */
+  _Atomic uint64_t seen;             /* ns of the slices looked at since `charged`, times their scales */
+  _Atomic uint32_t candidate;        /* the releaser of one of them, each with a chance as its length */
 } __attribute__((aligned(64)));
 
-_Static_assert(sizeof(struct lock_waiter) == 64, "a line");
 
-enum { FREE = 0, TAKEN = 1 };
+enum { FREE = 0, TAKEN = 1 }; /* what is below any object's address */
 enum {
   FIRST_SLICES = 8,
   SCALE_MAX = 4096,
-  SLICE_TARGET = 16000 /* ns that a slice should stand for: what it costs to look at one (0.5 us) is then 3 % of it */
+  SLICE_TARGET = 16000, /* ns from look to look: what one costs (0.5 us) is then 3 % of it */
+  LOOKS_A_CHARGE = 64 /* that one releaser is drawn from, who has the time of all */
 };
 
 /* A moment, in TIME_UNIT ns modulo 2^TIME_BITS, and an entry of the contention table, in one word. A wait may last for half of that: 26 days. */
@@ -131,15 +136,23 @@ struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, 
   }
   uint64_t life = atomic_load_explicit(&waiter->life, memory_order_relaxed) + 1;
   atomic_store_explicit(&waiter->life, life, memory_order_relaxed);
+  /* Linked before anybody can see it: a signal handler may leave by a jump at any moment. */
+  waiter->outer = thread_state.waiting;
+  waiter->outer_life = thread_state.waiting_life;
+  thread_state.waiting_life = life;
+  atomic_signal_fence(memory_order_seq_cst);
+  thread_state.waiting = waiter;
+  atomic_signal_fence(memory_order_seq_cst);
   atomic_store_explicit(&waiter->charged, pack_charge(start, 0), memory_order_relaxed);
+  atomic_store_explicit(&waiter->opened, pack_charge(start, 0), memory_order_relaxed);
   atomic_store_explicit(&waiter->weight, weight, memory_order_relaxed);
   atomic_store_explicit(&waiter->looking, 1, memory_order_relaxed);
   atomic_store_explicit(&waiter->scale, 1, memory_order_relaxed);
   atomic_store_explicit(&waiter->looked_at, 0, memory_order_relaxed);
-  waiter->outer = thread_state.waiting;
+  atomic_store_explicit(&waiter->seen, 0, memory_order_relaxed);
+  atomic_store_explicit(&waiter->candidate, 0, memory_order_relaxed);
+  atomic_fetch_add_explicit(&bucket->waiting, 1, memory_order_relaxed);
   atomic_store_explicit(&waiter->object, (uintptr_t)object, memory_order_release);
-  atomic_fetch_add_explicit(&bucket->waiting, 1, memory_order_release);
-  thread_state.waiting = waiter;
   return (struct lock_waiter_claim){waiter, object, life};
 }
 
@@ -153,23 +166,42 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *release
   /* In this order: who took the place after us had raised its life before it stored that object. */
   bool own = atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)claim->object &&
              atomic_load_explicit(&waiter->life, memory_order_relaxed) == claim->life;
-  if (thread_state.waiting == waiter) thread_state.waiting = own ? waiter->outer : NULL;
-  if (!own) return false;
-  *released_by = entry_of(atomic_load_explicit(&waiter->charged, memory_order_acquire));
-  *weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
-  give_back(waiter);
-  return true;
+  struct lock_waiter *outer = NULL;
+  uint64_t outer_life = 0;
+  if (own) {
+    outer = waiter->outer;
+    outer_life = waiter->outer_life;
+    uint64_t charged = atomic_load_explicit(&waiter->charged, memory_order_acquire);
+    int64_t rest = time_between(charged, atomic_load_explicit(&waiter->opened, memory_order_relaxed));
+    *released_by = entry_of(charged);
+    *weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
+    uint32_t candidate = atomic_load_explicit(&waiter->candidate, memory_order_relaxed);
+    give_back(waiter);
+    if (candidate && rest > 0) contention_table_add(candidate, 0, *weight * (uint64_t)rest);
+  }
+  if (thread_state.waiting != waiter || thread_state.waiting_life != claim->life) return own;
+  thread_state.waiting = outer;
+  thread_state.waiting_life = outer_life;
+  return own;
 }
 
+/* One that is not shown yet has raised its bucket's count or not: it may stay raised, which costs releases there a look. */
 uint32_t lock_waiters_abandon(void) {
   enum { NESTED_MAX = 64 }; /* waits within handlers within waits; no more, should threads share thread-local storage (raw clone) */
   uint32_t count = 0;
-  for (struct lock_waiter *waiter = thread_state.waiting; waiter && count < NESTED_MAX; waiter = waiter->outer)
-    if (atomic_load_explicit(&waiter->object, memory_order_relaxed) != FREE) {
-      give_back(waiter);
-      count++;
-    }
+  struct lock_waiter *waiter = thread_state.waiting;
+  uint64_t life = thread_state.waiting_life;
+  for (uint32_t i = 0; waiter && i < NESTED_MAX && atomic_load_explicit(&waiter->life, memory_order_relaxed) == life; i++) {
+    struct lock_waiter *outer = waiter->outer;
+    uintptr_t object = atomic_load_explicit(&waiter->object, memory_order_relaxed);
+    life = waiter->outer_life;
+    if (object == TAKEN) atomic_store_explicit(&waiter->object, FREE, memory_order_release);
+    else if (object != FREE) give_back(waiter);
+    count += object != FREE;
+    waiter = outer;
+  }
   thread_state.waiting = NULL;
+  thread_state.waiting_life = 0;
   return count;
 }
 
@@ -214,45 +246,79 @@ static void look_on(struct lock_waiter *waiter, uint64_t time, uint64_t random) 
   atomic_store_explicit(&waiter->looking, begins_a_look(scale, random), memory_order_relaxed);
 }
 
-static uint64_t charge(struct lock_waiter *waiter, const void *object, enum lock_release_look look, uint64_t until, uint64_t random) {
-  uint64_t from = atomic_load_explicit(&waiter->charged, memory_order_acquire), to, weight;
-  int64_t time;
-  bool looking;
-  uint32_t scale;
+/* Takes the time since `charged` for the releaser, or only notes the releaser there. False: the time is another's. */
+static bool take_time(struct lock_waiter *waiter, const void *object, bool take, uint64_t until, int64_t *time) {
+  uint64_t from = atomic_load_explicit(&waiter->charged, memory_order_acquire), to;
   do {
-    if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) return 0;
-    looking = atomic_load_explicit(&waiter->looking, memory_order_relaxed);
-    scale = atomic_load_explicit(&waiter->scale, memory_order_relaxed);
-    if (looking ? look != RELEASE_IS_CHARGED : !begins_a_look(scale, random)) return 0;
-    weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
-    time = time_between(from, until);
-    if (time < 0) return 0; /* another releaser looked at the clock later and was here earlier */
-    to = looking ? until : until >> ENTRY_BITS << ENTRY_BITS | entry_of(from);
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) return false;
+    *time = time_between(from, until);
+    if (*time < 0) return false; /* another releaser looked at the clock later and was here earlier */
+    to = take ? until : from >> ENTRY_BITS << ENTRY_BITS | entry_of(until);
   } while (!atomic_compare_exchange_weak_explicit(&waiter->charged, &from, to, memory_order_acq_rel, memory_order_acquire));
-  if (!looking) {
-    atomic_store_explicit(&waiter->looking, 1, memory_order_relaxed);
-    return 0;
-  }
-  if (weight > 1) look_on(waiter, (uint64_t)time, random >> 32);
-  return weight * scale * (uint64_t)time;
+  return true;
 }
 
-uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random) {
-  uint64_t sum = 0, until = pack_charge(now, released_by);
+/* One of the slices that were looked at, drawn with a chance as its length and as those that it stands for, has the time of all (A-Chao's reservoir
+ * of one). */
+static void charge_one_of_many(struct lock_waiter *waiter, const void *object, uint32_t scale, uint64_t until, uint64_t random) {
+  int64_t slice = time_between(atomic_exchange_explicit(&waiter->opened, until, memory_order_relaxed), until), time;
+  uint32_t looks = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed) - FIRST_SLICES + 1u;
+  bool enough = looks >= LOOKS_A_CHARGE;
+  if (slice < 0 || !take_time(waiter, object, enough, until, &time)) return;
+  uint64_t share = (uint64_t)slice * scale, seen = atomic_load_explicit(&waiter->seen, memory_order_relaxed) + share;
+  if (seen == share || (random >> 16) % seen < share) atomic_store_explicit(&waiter->candidate, entry_of(until), memory_order_relaxed);
+  atomic_store_explicit(&waiter->looked_at, (uint8_t)(FIRST_SLICES + (enough ? 0 : looks)), memory_order_relaxed);
+  atomic_store_explicit(&waiter->seen, enough ? 0 : seen, memory_order_relaxed);
+  if (enough)
+    contention_table_add(atomic_exchange_explicit(&waiter->candidate, 0, memory_order_relaxed), 0,
+                         atomic_load_explicit(&waiter->weight, memory_order_relaxed) * (uint64_t)time);
+  look_on(waiter, (uint64_t)slice, random >> 32);
+}
+
+static void charge(struct lock_waiter *waiter, const void *object, enum lock_release_look look, uint64_t until, uint64_t random) {
+  bool looking = atomic_load_explicit(&waiter->looking, memory_order_relaxed);
+  uint32_t scale = atomic_load_explicit(&waiter->scale, memory_order_relaxed);
+  if (looking ? look != RELEASE_IS_CHARGED : !begins_a_look(scale, random)) return;
+  if (!looking) {
+    atomic_store_explicit(&waiter->opened, until, memory_order_relaxed);
+    atomic_store_explicit(&waiter->looking, 1, memory_order_relaxed);
+    return;
+  }
+  if (scale > 1) return charge_one_of_many(waiter, object, scale, until, random);
+  int64_t time;
+  if (!take_time(waiter, object, true, until, &time)) return;
+  uint64_t weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
+  contention_table_add(entry_of(until), 0, weight * (uint64_t)time);
+  atomic_store_explicit(&waiter->opened, until, memory_order_relaxed);
+  if (weight > 1) look_on(waiter, (uint64_t)time, random >> 32);
+}
+
+void lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random) {
+  uint64_t until = pack_charge(now, released_by);
   for (uint32_t number = first_of(object); number;) {
     struct lock_waiter *waiter = waiter_at(number);
-    if (atomic_load_explicit(&waiter->object, memory_order_relaxed) == (uintptr_t)object) sum += charge(waiter, object, look, until, random);
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object) charge(waiter, object, look, until, random);
     number = waiter->next;
   }
-  return sum;
+}
+
+void lock_waiters_excuse(const void *object, uint64_t nanoseconds) {
+  uint64_t own = nanoseconds / TIME_UNIT << ENTRY_BITS;
+  for (uint32_t number = first_of(object); number && own;) {
+    struct lock_waiter *waiter = waiter_at(number);
+    number = waiter->next;
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) continue;
+    atomic_fetch_add_explicit(&waiter->charged, own, memory_order_relaxed);
+    atomic_fetch_add_explicit(&waiter->opened, own, memory_order_relaxed);
+  }
 }
 
 /* ---- status ---- */
 
 uint32_t lock_waiters_now(void) {
   uint32_t count = 0;
-  struct waiter_region *all = region();
-  for (uint32_t i = 0; all && i < LOCK_WAITER_BUCKETS; i++) count += atomic_load_explicit(&all->buckets[i].waiting, memory_order_relaxed);
+  for (uint32_t i = 1, places = lock_waiters_places(); i <= places; i++)
+    count += atomic_load_explicit(&waiter_at(i)->object, memory_order_relaxed) > TAKEN;
   return count;
 }
 

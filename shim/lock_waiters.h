@@ -22,7 +22,7 @@ struct lock_waiter_claim {
   uint64_t life;
 };
 
-enum { LOCK_WAITER_BUCKETS = 1 << 13, LOCK_WAITERS_MAX = 1 << 16 };
+enum { LOCK_WAITER_BUCKETS = 1 << 13, LOCK_WAITERS_MAX = 1 << 17 };
 
 struct lock_waiter_bucket {
   _Atomic uint32_t waiting; /* raised by who enters, before its wait; lowered by itself when it leaves */
@@ -57,8 +57,9 @@ uint32_t lock_waiters_abandon(void);
  *
  * A release is charged with the time since the one before it: a slice of the wait. A lock that is taken and released in rapid succession while somebody
  * waits would be slowed down by that, so after the first slices of a wait (where it does not stand for itself alone: weight 1), and while slices are short,
- * each release only begins a slice that is looked at with probability 1 / scale, and that slice counts for `scale`: each has the same chance, so sums are
- * unbiased. The others write nothing that threads share.
+ * each release only begins a slice that is looked at with probability 1 / scale. The time goes on to be charged in full, to the
+ * releaser of one of up to 64 slices that were looked at meanwhile, drawn with a chance as its length: the sum is exact, shares are the better the more
+ * were looked at. Releases that are not looked at write nothing that threads share.
  */
 enum lock_release_look {
   RELEASE_PASSES,  /* nobody waits for just this object, or this release is one that is not looked at */
@@ -67,7 +68,9 @@ enum lock_release_look {
 };
 /* random: 64 random bits, the same for both calls. */
 enum lock_release_look lock_waiters_look(const void *object, uint64_t random);
-/* Then, for all but the first: now (ns). Returns the sum of weighted times; 0 if the look was RELEASE_IS_TIMED. */
-uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random);
+/* Then, for all but the first: now (ns). */
+void lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random);
+/* What all this took of the time of those who wait is nobody's. */
+void lock_waiters_excuse(const void *object, uint64_t nanoseconds);
 
 #endif

@@ -136,7 +136,8 @@ void lock_release(const void *object, bool (*is_release)(const void *object), ui
   int saved_errno = errno;
   uint64_t now = lock_clock_now();
   uint32_t entry = look == RELEASE_IS_CHARGED ? entry_of(CONTENTION_MUTEX, function, caller) : 0;
-  contention_table_add(entry, 0, lock_waiters_charge(object, look, now, entry, random));
+  lock_waiters_charge(object, look, now, entry, random);
+  lock_waiters_excuse(object, lock_clock_now() - now);
   errno = saved_errno;
 }
 

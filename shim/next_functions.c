@@ -191,17 +191,20 @@ void next_functions_resolve_locks(void) {
   /* Found before us: this library was opened at run time. */
 #define FIND(name) \
   if (find_from(sources.own, sources.count, #name, &address) || find_from(0, sources.own, #name, &address)) \
-    __atomic_store_n((void **)&real_locks.name, address, __ATOMIC_RELAXED);
+    __atomic_store_n((void **)&real_locks.name, address, __ATOMIC_RELEASE);
 #define X(type, name, parameters) FIND(name)
   INTERPOSED_LOCKS(X)
   INTERPOSED_COND(X)
-  NEXT_ONLY(X)
+  NEXT_ALSO(X)
 #undef X
 #define X(type, name, parameters)                                                                                        \
   for (size_t i = sources.count; i-- > 0;)                                                                               \
     if ((address = dynamic_symbols_find_version(&sources.items[i].symbols, #name, "GLIBC_2.2.5")))                       \
-      __atomic_store_n((void **)&real_locks.name##_old, address, __ATOMIC_RELAXED);
+      __atomic_store_n((void **)&real_locks.name##_old, address, __ATOMIC_RELEASE);
   INTERPOSED_COND_OLD(X)
+#undef X
+#define X(type, name, parameters) FIND(name)
+  NEXT_ONLY(X)
 #undef X
 #undef FIND
 }

@@ -15,6 +15,7 @@
 #include "cpu_sampling.h"
 #include "futex_calls.h"
 #include "interposed.h"
+#include "stack_capture.h"
 #include "thread_state.h"
 
 #ifndef CLONE_NEWTIME
@@ -61,7 +62,10 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
       atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
     }
   }
-  if (UNLIKELY(number == SYS_futex || number == SYS_FUTEX_WAITV)) return futex_call(number, a, b, c, d, e, f);
+  if (UNLIKELY(number == SYS_futex || number == SYS_FUTEX_WAITV)) {
+    struct unwind_registers caller = CALLER_REGISTERS();
+    return futex_call(&caller, number, a, b, c, d, e, f);
+  }
   return real.syscall(number, a, b, c, d, e, f);
 }
 

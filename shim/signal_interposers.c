@@ -10,6 +10,7 @@
 #include "interposed.h"
 #include "sampling_signal.h"
 #include "startup.h"
+#include "thread_state.h"
 #include "unwind_rule.h"
 
 #define IS_OURS(number) UNLIKELY((number) != 0 && (number) == sampling_signal())
@@ -98,7 +99,13 @@ EXPORTED int sigignore(int number) {
 
 EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {
   if (stack && !(stack->ss_flags & SS_DISABLE)) sampling_signal_altstack(stack->ss_size);
-  return FORWARD(sigaltstack, -1, (stack, old));
+  int result = FORWARD(sigaltstack, -1, (stack, old));
+  if (stack && result == 0) {
+    bool none = stack->ss_flags & SS_DISABLE;
+    thread_state.alternate_low = none ? 0 : (uintptr_t)stack->ss_sp;
+    thread_state.alternate_size = none ? 0 : stack->ss_size;
+  }
+  return result;
 }
 
 /* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for the host ---- */

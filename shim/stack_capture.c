@@ -1,7 +1,6 @@
 #include "stack_capture.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -99,10 +98,8 @@ static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
 bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes) {
   struct thread_state *thread = &thread_state;
   bool is_own = sp >= thread->stack_low && sp < thread->stack_high;
+  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size)) return sp - thread->alternate_low >= bytes; /* may lie within the other */
   if (LIKELY(is_own && sp - thread->stack_low >= bytes)) return true;
-  stack_t alternate;
-  if (raw_syscall4(SYS_sigaltstack, 0, (long)&alternate, 0, 0) == 0 && (alternate.ss_flags & SS_ONSTACK))
-    return sp - (uintptr_t)alternate.ss_sp >= bytes;
   if (stack_capture_is_first_thread() && main_stack_high - sp < MAIN_STACK_MIN) return true; /* it grows */
   if (!page_is_readable(thread, sp - bytes)) return false;
   if (is_own) thread->stack_low = (sp - bytes) & ~(uintptr_t)(PROBE_PAGE - 1);

@@ -16,6 +16,8 @@ struct thread_state {
   uintptr_t stack_low, stack_high; /* range of this thread's stack known to be mapped; 0, 0: not yet looked at */
   uint64_t lock_random;        /* state of the generator that chooses waits; 0: not yet seeded */
   struct lock_waiter *waiting; /* the innermost wait of this thread that is in the table of waiters (lock_waiters.h), or NULL */
+  uint64_t waiting_life;       /* of that place */
+  uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
 };
 
 extern _Thread_local struct thread_state thread_state __attribute__((tls_model("initial-exec")));

@@ -15,7 +15,7 @@
 
 /* Before the loader is done with this library there is one thread, which waits for nobody. */
 #define NEED(name, nothing) \
-  if (UNLIKELY(!real_locks.name) && !lock_functions_find()) return nothing
+  if (UNLIKELY(!NEXT_LOCK(name)) && !lock_functions_find()) return nothing
 
 static enum lock_wait_end end_of(int result) {
   return result == 0 ? WAIT_RELEASED : result == ETIMEDOUT ? WAIT_GAVE_UP : WAIT_NOT_ONE;

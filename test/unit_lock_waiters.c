@@ -22,13 +22,19 @@ static const void *objects[OBJECTS];
 static _Atomic uint64_t clock_ticks = TICK, charged[OBJECTS], at_least[OBJECTS], at_most[OBJECTS];
 static _Atomic int wrong;
 
+/* In place of the contention table: by releaser, which is the object's number + 1. */
+void contention_table_add(uint32_t entry, uint64_t count, uint64_t delay) {
+  (void)count;
+  atomic_fetch_add(&charged[entry - 1], delay);
+}
+
 static uint64_t now(void) { return atomic_fetch_add_explicit(&clock_ticks, TICK, memory_order_relaxed); }
 
 static void release(int object) {
   uint64_t moment = now();
   enum lock_release_look look = lock_waiters_look(objects[object], 0);
   if (look == RELEASE_PASSES) return;
-  atomic_fetch_add(&charged[object], lock_waiters_charge(objects[object], look, moment, (uint32_t)object + 1, 0));
+  lock_waiters_charge(objects[object], look, moment, (uint32_t)object + 1, 0);
 }
 
 static void *work(void *argument) {
@@ -77,11 +83,11 @@ static void test_nested_and_abandoned(void) {
   CHECK(lock_waiters_leave(&inner, &by, &weight) && thread_state.waiting == outer.waiter && lock_waiters_now() == 1);
   inner = lock_waiters_enter(objects[1], now(), 1);
   CHECK(lock_waiters_abandon() == 2 && thread_state.waiting == NULL && lock_waiters_now() == 0);
-  CHECK(lock_waiters_look(objects[0], 0) == RELEASE_PASSES &&
-        lock_waiters_charge(objects[0], RELEASE_IS_CHARGED, now(), 1, 0) == 0);
+  CHECK(lock_waiters_look(objects[0], 0) == RELEASE_PASSES);
   struct lock_waiter_claim later = lock_waiters_enter(objects[0], now(), 1); /* may be at the same place */
   CHECK(!lock_waiters_leave(&outer, &by, &weight) && !lock_waiters_leave(&inner, &by, &weight) && lock_waiters_now() == 1);
   thread_state.waiting = later.waiter;
+  thread_state.waiting_life = later.life;
   CHECK(lock_waiters_leave(&later, &by, &weight) && lock_waiters_now() == 0);
 }
 
