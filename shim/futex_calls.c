@@ -24,8 +24,9 @@ static enum lock_wait_end end_of(long result) {
   return errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP : WAIT_NOT_ONE;
 }
 
-static void release(long object, bool (*is_release)(const void *object), const struct unwind_registers *caller) {
-  if (UNLIKELY(lock_waiters_may_wait_for((const void *)object))) lock_release((const void *)object, is_release, lock_wrappers.syscall, caller);
+static struct lock_release begin_release(long object, bool (*is_release)(const void *object)) {
+  if (LIKELY(!lock_waiters_may_wait_for((const void *)object))) return (struct lock_release){false, 0, 0};
+  return lock_release_begin((const void *)object, is_release);
 }
 
 /* Not by a pointer of the program's, which may be bad: that is the kernel's to find out. */
@@ -93,16 +94,21 @@ long futex_call(const struct unwind_registers *caller, long number, long a, long
       lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, caller);
       return result;
     }
-    case FUTEX_UNLOCK_PI: release(a, is_held_by_caller, caller); break;
-    case FUTEX_WAKE_OP: /* wakes at both */
-      release(e, NULL, caller);
-      __attribute__((fallthrough));
+    case FUTEX_UNLOCK_PI:
+    case FUTEX_WAKE_OP: /* wakes at both words */
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
     /* A release of the first word, also for those that are only moved to the second, whose later release is not seen. */
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
-    case FUTEX_CMP_REQUEUE_PI: release(a, NULL, caller);
+    case FUTEX_CMP_REQUEUE_PI: {
+      struct lock_release first = begin_release(a, command == FUTEX_UNLOCK_PI ? is_held_by_caller : NULL), second = {false, 0, 0};
+      if (command == FUTEX_WAKE_OP) second = begin_release(e, NULL);
+      long result = real.syscall(number, a, b, c, d, e, f);
+      lock_release_end(&first, (const void *)a, lock_wrappers.syscall, caller);
+      lock_release_end(&second, (const void *)e, lock_wrappers.syscall, caller);
+      return result;
+    }
   }
   return real.syscall(number, a, b, c, d, e, f);
 }

@@ -51,8 +51,11 @@ static enum lock_wait_end end_of_c11(int result) {
     struct unwind_registers caller = CALLER_REGISTERS();                                                    \
     if (!real_locks.name && (!lock_functions_find() || !real_locks.name)) return 0;                                     \
     const void *key = (const void *)object;                                                                 \
-    if (lock_waiters_may_wait_for(key)) lock_release(key, is_release, lock_wrappers.name, &caller);         \
-    return real_locks.name(object);                                                                               \
+    if (!lock_waiters_may_wait_for(key)) return real_locks.name(object);                                    \
+    struct lock_release release = lock_release_begin(key, is_release);                                      \
+    int result = real_locks.name(object);                                                                   \
+    lock_release_end(&release, key, lock_wrappers.name, &caller);                                           \
+    return result;                                                                                          \
   }                                                                                                         \
   EXPORTED int name(object_type *object) {                                                                  \
     real_##name##_function next = NEXT_LOCK(name);                                                                 \

@@ -31,7 +31,7 @@ struct lock_waiter {
 } __attribute__((aligned(64)));
 
 
-enum { FREE = 0, TAKEN = 1 }; /* what is below any object's address */
+enum { FREE = 0, TAKEN = 1, LEFT = 2 }; /* what is below any object's address. LEFT: its releaser has yet to be named, and gives it back */
 enum {
   FIRST_SLICES = 8,
   SCALE_MAX = 4096,
@@ -41,7 +41,8 @@ enum {
 
 /* A moment, in TIME_UNIT ns modulo 2^TIME_BITS, and an entry of the contention table, in one word. A wait may last for half of that: 26 days. */
 enum { ENTRY_BITS = 17, TIME_BITS = 64 - ENTRY_BITS, TIME_UNIT = 32 };
-_Static_assert(CONTENTION_ENTRIES_MAX < 1 << ENTRY_BITS, "entries are numbered from 1");
+enum { UNNAMED = (1 << ENTRY_BITS) - 1 }; /* in place of an entry */
+_Static_assert((int)CONTENTION_ENTRIES_MAX < (int)UNNAMED, "entries are numbered from 1");
 
 static uint64_t pack_charge(uint64_t nanoseconds, uint32_t entry) { return nanoseconds / TIME_UNIT << ENTRY_BITS | entry; }
 static uint32_t entry_of(uint64_t charge) { return (uint32_t)(charge & ((1 << ENTRY_BITS) - 1)); }
@@ -161,6 +162,15 @@ static void give_back(struct lock_waiter *waiter) {
   atomic_fetch_sub_explicit(&waiter->bucket->waiting, 1, memory_order_release);
 }
 
+/* By the waiter whose releaser is not named. It says so, then looks again; the releaser names, then looks whether it has left: so at least one of them
+ * sees the other, and the CAS decides. True: the releaser has been named meanwhile, and the place is ours to give back. */
+static bool leave_to_releaser(struct lock_waiter *waiter, uint64_t *charged) {
+  atomic_store_explicit(&waiter->object, LEFT, memory_order_seq_cst);
+  *charged = atomic_load_explicit(&waiter->charged, memory_order_seq_cst);
+  uintptr_t left = LEFT;
+  return entry_of(*charged) != UNNAMED && atomic_compare_exchange_strong_explicit(&waiter->object, &left, TAKEN, memory_order_acq_rel, memory_order_relaxed);
+}
+
 bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *released_by, uint64_t *weight) {
   struct lock_waiter *waiter = claim->waiter;
   /* In this order: who took the place after us had raised its life before it stored that object. */
@@ -176,8 +186,17 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *release
     *released_by = entry_of(charged);
     *weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
     uint32_t candidate = atomic_load_explicit(&waiter->candidate, memory_order_relaxed);
-    give_back(waiter);
-    if (candidate && rest > 0) contention_table_add(candidate, 0, *weight * (uint64_t)rest);
+    struct lock_waiter_bucket *bucket = waiter->bucket;
+    if (*released_by != UNNAMED) {
+      give_back(waiter);
+    } else if (leave_to_releaser(waiter, &charged)) {
+      *released_by = entry_of(charged);
+      give_back(waiter);
+    } else {
+      own = false;
+      atomic_fetch_sub_explicit(&bucket->waiting, 1, memory_order_release);
+    }
+    if (candidate && candidate != UNNAMED && rest > 0) contention_table_add(candidate, 0, *weight * (uint64_t)rest);
   }
   if (thread_state.waiting != waiter || thread_state.waiting_life != claim->life) return own;
   thread_state.waiting = outer;
@@ -260,57 +279,76 @@ static bool take_time(struct lock_waiter *waiter, const void *object, bool take,
 
 /* One of the slices that were looked at, drawn with a chance as its length and as those that it stands for, has the time of all (A-Chao's reservoir
  * of one). */
-static void charge_one_of_many(struct lock_waiter *waiter, const void *object, uint32_t scale, uint64_t until, uint64_t random) {
+static uint64_t charge_one_of_many(struct lock_waiter *waiter, const void *object, uint32_t scale, uint64_t until, uint64_t random) {
   int64_t slice = time_between(atomic_exchange_explicit(&waiter->opened, until, memory_order_relaxed), until), time;
   uint32_t looks = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed) - FIRST_SLICES + 1u;
   bool enough = looks >= LOOKS_A_CHARGE;
-  if (slice < 0 || !take_time(waiter, object, enough, until, &time)) return;
-  uint64_t share = (uint64_t)slice * scale, seen = atomic_load_explicit(&waiter->seen, memory_order_relaxed) + share;
+  if (slice < 0 || !take_time(waiter, object, enough, until, &time)) return 0;
+  uint64_t charged = 0, share = (uint64_t)slice * scale, seen = atomic_load_explicit(&waiter->seen, memory_order_relaxed) + share;
   if (seen == share || (random >> 16) % seen < share) atomic_store_explicit(&waiter->candidate, entry_of(until), memory_order_relaxed);
   atomic_store_explicit(&waiter->looked_at, (uint8_t)(FIRST_SLICES + (enough ? 0 : looks)), memory_order_relaxed);
   atomic_store_explicit(&waiter->seen, enough ? 0 : seen, memory_order_relaxed);
-  if (enough)
-    contention_table_add(atomic_exchange_explicit(&waiter->candidate, 0, memory_order_relaxed), 0,
-                         atomic_load_explicit(&waiter->weight, memory_order_relaxed) * (uint64_t)time);
+  if (enough) {
+    uint32_t chosen = atomic_exchange_explicit(&waiter->candidate, 0, memory_order_relaxed);
+    uint64_t weighted = atomic_load_explicit(&waiter->weight, memory_order_relaxed) * (uint64_t)time;
+    if (chosen == UNNAMED) charged = weighted; /* this one */
+    else contention_table_add(chosen, 0, weighted);
+  }
   look_on(waiter, (uint64_t)slice, random >> 32);
+  return charged;
 }
 
-static void charge(struct lock_waiter *waiter, const void *object, enum lock_release_look look, uint64_t until, uint64_t random) {
+static uint64_t charge(struct lock_waiter *waiter, const void *object, enum lock_release_look look, uint64_t until, uint64_t random) {
   bool looking = atomic_load_explicit(&waiter->looking, memory_order_relaxed);
   uint32_t scale = atomic_load_explicit(&waiter->scale, memory_order_relaxed);
-  if (looking ? look != RELEASE_IS_CHARGED : !begins_a_look(scale, random)) return;
+  if (looking ? look != RELEASE_IS_CHARGED : !begins_a_look(scale, random)) return 0;
   if (!looking) {
     atomic_store_explicit(&waiter->opened, until, memory_order_relaxed);
     atomic_store_explicit(&waiter->looking, 1, memory_order_relaxed);
-    return;
+    return 0;
   }
   if (scale > 1) return charge_one_of_many(waiter, object, scale, until, random);
   int64_t time;
-  if (!take_time(waiter, object, true, until, &time)) return;
+  if (!take_time(waiter, object, true, until, &time)) return 0;
   uint64_t weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
-  contention_table_add(entry_of(until), 0, weight * (uint64_t)time);
   atomic_store_explicit(&waiter->opened, until, memory_order_relaxed);
   if (weight > 1) look_on(waiter, (uint64_t)time, random >> 32);
+  return weight * (uint64_t)time;
 }
 
-void lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random) {
-  uint64_t until = pack_charge(now, released_by);
+uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint64_t random, uint64_t *mark) {
+  uint64_t sum = 0, until = pack_charge(now, UNNAMED);
   for (uint32_t number = first_of(object); number;) {
     struct lock_waiter *waiter = waiter_at(number);
-    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object) charge(waiter, object, look, until, random);
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object) sum += charge(waiter, object, look, until, random);
     number = waiter->next;
   }
+  *mark = until;
+  return sum;
 }
 
-void lock_waiters_excuse(const void *object, uint64_t nanoseconds) {
-  uint64_t own = nanoseconds / TIME_UNIT << ENTRY_BITS;
-  for (uint32_t number = first_of(object); number && own;) {
+uint64_t lock_waiters_name(const void *object, uint64_t mark, uint32_t released_by) {
+  uint64_t ended = 0;
+  for (uint32_t number = first_of(object); number;) {
     struct lock_waiter *waiter = waiter_at(number);
     number = waiter->next;
-    if (atomic_load_explicit(&waiter->object, memory_order_acquire) != (uintptr_t)object) continue;
-    atomic_fetch_add_explicit(&waiter->charged, own, memory_order_relaxed);
-    atomic_fetch_add_explicit(&waiter->opened, own, memory_order_relaxed);
+    uint32_t unnamed = UNNAMED;
+    uint64_t charged = atomic_load_explicit(&waiter->charged, memory_order_relaxed), weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
+    uintptr_t left = LEFT;
+    /* Whoever waits here by now for something else has been charged at another time: ours is in nobody's word but where we put it. The time itself may have
+     * stayed as it was (take_time), so it is compared by what this release left there. */
+    if (entry_of(charged) != UNNAMED || time_between(charged, mark) < 0) continue;
+    uintptr_t waits_for = atomic_load_explicit(&waiter->object, memory_order_acquire);
+    if (waits_for != (uintptr_t)object && waits_for != LEFT) continue;
+    atomic_compare_exchange_strong_explicit(&waiter->candidate, &unnamed, released_by, memory_order_relaxed, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong_explicit(&waiter->charged, &charged, charged >> ENTRY_BITS << ENTRY_BITS | released_by, memory_order_seq_cst,
+                                                 memory_order_relaxed))
+      continue;
+    if (atomic_load_explicit(&waiter->object, memory_order_seq_cst) == LEFT &&
+        atomic_compare_exchange_strong_explicit(&waiter->object, &left, FREE, memory_order_acq_rel, memory_order_relaxed))
+      ended += weight;
   }
+  return ended;
 }
 
 /* ---- status ---- */
@@ -318,7 +356,7 @@ void lock_waiters_excuse(const void *object, uint64_t nanoseconds) {
 uint32_t lock_waiters_now(void) {
   uint32_t count = 0;
   for (uint32_t i = 1, places = lock_waiters_places(); i <= places; i++)
-    count += atomic_load_explicit(&waiter_at(i)->object, memory_order_relaxed) > TAKEN;
+    count += atomic_load_explicit(&waiter_at(i)->object, memory_order_relaxed) > LEFT;
   return count;
 }
 

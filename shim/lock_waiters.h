@@ -48,7 +48,8 @@ uint32_t lock_waiters_crowd(const void *object);
 
 /* start: ns; weight: waits that this one stands for. */
 struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, uint64_t weight);
-/* *released_by: the entry (contention_table.h) of the latest release, 0: none was seen; *weight as given. False: it had been abandoned. */
+/* *released_by: the entry (contention_table.h) of the latest release, 0: none was seen; *weight as given. False: it had been abandoned, or its last releaser
+ * has yet to be named and will count it (lock_waiters_name). */
 bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *released_by, uint64_t *weight);
 /* Leaves all that this thread has entered: how many there were. */
 uint32_t lock_waiters_abandon(void);
@@ -68,9 +69,10 @@ enum lock_release_look {
 };
 /* random: 64 random bits, the same for both calls. */
 enum lock_release_look lock_waiters_look(const void *object, uint64_t random);
-/* Then, for all but the first: now (ns). */
-void lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint32_t released_by, uint64_t random);
-/* What all this took of the time of those who wait is nobody's. */
-void lock_waiters_excuse(const void *object, uint64_t nanoseconds);
+/* Then, for all but the first, before it: takes the time of those who wait up to now (ns), weighted, for a releaser who is not named yet: *mark. */
+uint64_t lock_waiters_charge(const void *object, enum lock_release_look look, uint64_t now, uint64_t random, uint64_t *mark);
+/* And after it, when its stack has been walked outside the lock: names the releaser (an entry of contention_table.h, 0: lost). Returns the weight of the
+ * waits that have ended by it and left meanwhile. */
+uint64_t lock_waiters_name(const void *object, uint64_t mark, uint32_t released_by);
 
 #endif

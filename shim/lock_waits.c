@@ -129,15 +129,22 @@ void lock_wait_forget_releaser(struct lock_wait *wait) {
   if (wait->claim.waiter) leave(wait, false);
 }
 
-void lock_release(const void *object, bool (*is_release)(const void *object), uintptr_t function, const struct unwind_registers *caller) {
+struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object)) {
+  struct lock_release release = {false, 0, 0};
   uint64_t random = draw();
   enum lock_release_look look = lock_waiters_look(object, random);
-  if (look == RELEASE_PASSES || !may_measure() || (is_release && !is_release(object))) return;
+  if (look == RELEASE_PASSES || !may_measure() || (is_release && !is_release(object))) return release;
+  release.time = lock_waiters_charge(object, look, lock_clock_now(), random, &release.mark);
+  release.charged = look == RELEASE_IS_CHARGED;
+  return release;
+}
+
+void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function, const struct unwind_registers *caller) {
+  if (LIKELY(!release->charged)) return;
   int saved_errno = errno;
-  uint64_t now = lock_clock_now();
-  uint32_t entry = look == RELEASE_IS_CHARGED ? entry_of(CONTENTION_MUTEX, function, caller) : 0;
-  lock_waiters_charge(object, look, now, entry, random);
-  lock_waiters_excuse(object, lock_clock_now() - now);
+  uint32_t entry = entry_of(CONTENTION_MUTEX, function, caller);
+  uint64_t ended = lock_waiters_name(object, release->mark, entry);
+  contention_table_add(entry, ended * CONTENTION_COUNT_UNIT, release->time);
   errno = saved_errno;
 }
 

@@ -44,7 +44,13 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
 void lock_wait_forget_releaser(struct lock_wait *wait);
 
 /* Just before an object is released for which lock_waiters_may_wait_for was true. is_release: asked where it matters whether it will be; NULL: it will. */
-void lock_release(const void *object, bool (*is_release)(const void *object), uintptr_t function, const struct unwind_registers *caller);
+struct lock_release {
+  bool charged;
+  uint64_t time, mark;
+};
+struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object));
+/* Just after: the stack is walked while nobody waits for it. errno stays. */
+void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function, const struct unwind_registers *caller);
 
 /* The thread jumps out of its waits (longjmp) or ends in them: nothing of them stays. Context: that thread. */
 void lock_waits_abandon(void);

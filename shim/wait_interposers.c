@@ -33,7 +33,9 @@ static enum lock_wait_end end_of_cond(int result) {
 }
 
 static void release_mutex(const void *mutex, uintptr_t function, const struct unwind_registers *caller) {
-  if (UNLIKELY(lock_waiters_may_wait_for(mutex))) lock_release(mutex, mutex_unlock_releases, function, caller);
+  if (LIKELY(!lock_waiters_may_wait_for(mutex))) return;
+  struct lock_release release = lock_release_begin(mutex, mutex_unlock_releases);
+  lock_release_end(&release, mutex, function, caller);
 }
 
 /* function: the wrapper's name, of which there may be a second version. releases: false where the deadline is refused before anything else. */
@@ -133,8 +135,11 @@ DEFINE_SEM(sem_clockwait, wait_clock_is_valid(clock) && wait_deadline_is_valid(d
 static __attribute__((noinline)) int release_sem_post(sem_t *sem) {
   struct unwind_registers caller = CALLER_REGISTERS();
   NEED(sem_post, 0);
-  if (lock_waiters_may_wait_for(sem)) lock_release(sem, NULL, lock_wrappers.sem_post, &caller);
-  return real_locks.sem_post(sem);
+  if (!lock_waiters_may_wait_for(sem)) return real_locks.sem_post(sem);
+  struct lock_release release = lock_release_begin(sem, NULL);
+  int result = real_locks.sem_post(sem);
+  lock_release_end(&release, sem, lock_wrappers.sem_post, &caller);
+  return result;
 }
 
 EXPORTED int sem_post(sem_t *sem) {
