@@ -186,6 +186,7 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *release
     *released_by = entry_of(charged);
     *weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
     uint32_t candidate = atomic_load_explicit(&waiter->candidate, memory_order_relaxed);
+    uint32_t looks = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed) - FIRST_SLICES;
     struct lock_waiter_bucket *bucket = waiter->bucket;
     if (*released_by != UNNAMED) {
       give_back(waiter);
@@ -196,7 +197,9 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *release
       own = false;
       atomic_fetch_sub_explicit(&bucket->waiting, 1, memory_order_release);
     }
-    if (candidate && candidate != UNNAMED && rest > 0) contention_table_add(candidate, 0, *weight * (uint64_t)rest);
+    /* The releases since the last look took as long, on average, as those between two looks. */
+    if (candidate && candidate != UNNAMED && rest > 0 && looks > 0)
+      contention_table_add(candidate, 0, *weight * ((uint64_t)rest + (uint64_t)rest / looks));
   }
   if (thread_state.waiting != waiter || thread_state.waiting_life != claim->life) return own;
   thread_state.waiting = outer;

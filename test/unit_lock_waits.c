@@ -148,7 +148,9 @@ static void test_rapid_releases(void) {
     /* Which of the waits are followed: sqrt(n - 1) of sqrt(WAITS); the slices' share is much less. */
     double error = fraction == 1 ? 0 : 4.5 * sqrt((double)fraction - 1) / sqrt(WAITS);
     double all = (of_long * LONG + of_short * SHORT) / (LONG + SHORT) / total;
-    CHECK(fabs(all - 1) <= error && fabs(of_short / of_long - 1) <= (fraction == 1 ? 0 : 0.4)); /* 1,300 charges, one in 16 of them a short one's: 11 % */
+    /* 1,300 charges, one in 16 of them a short one's: 11 %. From some 20 looks the drawing prefers the short ones by a fifth, and what follows the
+     * last look of a wait is known to a few per cent of it. */
+    CHECK(fabs(all - 1) <= error + (fraction == 1 ? 0 : 0.07) && fabs(of_short / of_long - 1) <= (fraction == 1 ? 0 : 0.7));
     CHECK(fabs(a.count + b.count - long_before.count - short_before.count - WAITS) <= error * WAITS + 1e-9);
   }
 }
