@@ -62,7 +62,7 @@ DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(
 DEP_ARCHIVES := $(DEPS)/libprotobuf-c.a $(DEPS)/libz.a
 FETCHED      := $(SRC)/.fetched
 
-$(FETCHED): scripts/fetch_deps $(wildcard scripts/patches/*)
+$(FETCHED): scripts/fetch_deps scripts/debian_source.sh $(wildcard scripts/patches/*)
 	@scripts/fetch_deps $(SRC)
 	@touch $@
 

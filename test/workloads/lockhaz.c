@@ -40,6 +40,11 @@ static void *contend(void *steps) {
   }
   return NULL;
 }
+static _Atomic int go;
+static void *wait_for_go(void *unused) { /* without a lock */
+  while (!go) sched_yield();
+  return contend(unused);
+}
 static void initialize(void) {
   CHECK(sem_init(&sem, 0, 1) == 0 && pthread_spin_init(&spin, 0) == 0 && mtx_init(&mtx, mtx_plain) == thrd_success);
 }
@@ -260,9 +265,11 @@ static void *take_turns(void *me) {
   return NULL;
 }
 static void versions(void) {
-  static const char *const names[] = {"pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_signal", "pthread_cond_broadcast", "pthread_cond_init"};
+  static const char *const names[] = {"pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_signal", "pthread_cond_broadcast",
+                                      "pthread_cond_init"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    void *oldest = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.2.5"), *old = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.3.2"), *any = dlsym(RTLD_DEFAULT, names[i]);
+    void *oldest = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.2.5"), *old = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.3.2");
+    void *any = dlsym(RTLD_DEFAULT, names[i]);
     say("%s: oldest %d, newer %d, two %d, default is newer %d\n", names[i], oldest != NULL, old != NULL, old != oldest, any == old);
   }
   *(void **)&old_wait = dlvsym(RTLD_DEFAULT, "pthread_cond_wait", "GLIBC_2.2.5");
@@ -305,17 +312,26 @@ static void jumps(void) {
 
 /* ---- sandboxes ---- */
 
-/* Strict mode for one thread: it may lock what is free, and what nobody waits for; anything else would be a system call. */
+static _Atomic int strict_done;
+static void *spin_too(void *unused) {
+  while (!strict_done) CHECK(pthread_spin_lock(&spin) == 0 && pthread_spin_unlock(&spin) == 0);
+  return unused;
+}
+/* Strict mode for one thread: it may lock what is free, and contend for a spin lock; anything else would be a system call. Its
+ * clock is forbidden too. */
 static void *strict(void *unused) {
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
   for (int i = 0; i < 100000; i++) {
     pthread_mutex_lock(&mutex), pthread_mutex_unlock(&mutex);
     pthread_rwlock_rdlock(&rwlock), pthread_rwlock_unlock(&rwlock);
     sem_wait(&sem), sem_post(&sem);
-    pthread_spin_lock(&spin), pthread_spin_unlock(&spin);
+    pthread_spin_lock(&spin);
+    for (int k = 0; k < 100; k++) __asm__ volatile("" ::: "memory");
+    pthread_spin_unlock(&spin);
     mtx_lock(&mtx), mtx_unlock(&mtx);
   }
   say("strict mode survived\n");
+  strict_done = 1;
   syscall(SYS_exit, 0); /* the only way out of a thread */
   return unused;
 }
@@ -323,25 +339,50 @@ static void seccomp_strict(void) {
   initialize();
   pthread_t thread = start(contend, (void *)2000); /* contention before: the table of waiters is there */
   contend((void *)2000), join(thread);
-  join(start(strict, NULL));
+  thread = start(spin_too, NULL);
+  join(start(strict, NULL)), join(thread);
 }
-/* A filter of the program's own: clock_gettime is deadly for this and later threads, contention goes on. */
+
+static void *hold_until_asked_for(void *unused) {
+  CHECK(pthread_mutex_lock(&mutex) == 0 && sem_wait(&sem) == 0);
+  counted = 1;
+  wait_until_blocked(getpid());
+  CHECK(pthread_mutex_unlock(&mutex) == 0);
+  for (int i = 0; i < 50; i++) pause_briefly();
+  wait_until_blocked(getpid());
+  CHECK(sem_post(&sem) == 0);
+  return unused;
+}
+/* A filter of the program's own, before the first wait of the process: what a profiler would like to call is deadly. Contention goes on. */
 static void seccomp_filter(void) {
-  struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_gettimeofday, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+#define DEADLY(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+  struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                               DEADLY(SYS_clock_gettime),
+                               DEADLY(SYS_gettimeofday),
+                               DEADLY(SYS_mmap),
+                               DEADLY(SYS_madvise),
+                               DEADLY(SYS_process_vm_readv),
+                               DEADLY(SYS_sigaltstack),
+                               BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   struct sock_fprog program = {sizeof code / sizeof *code, code};
-  pthread_t threads[3];
+  uint32_t word = 0;
+  struct timespec soon = {0, 1000000};
   initialize();
-  for (int i = 0; i < 3; i++) threads[i] = start(contend, NULL);
+  pthread_t holder = start(hold_until_asked_for, NULL), threads[3];
+  while (!__atomic_load_n(&counted, __ATOMIC_ACQUIRE)) sched_yield();
+  for (int i = 0; i < 3; i++) threads[i] = start(wait_for_go, NULL);
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+  CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0);
+  CHECK(sem_wait(&sem) == 0 && sem_post(&sem) == 0);
+  CALL(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &soon, NULL, 0));
+  CHECK(syscall(SYS_futex, &word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0) == 0);
+  CHECK(syscall(SYS_futex, &word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0) == 0);
+  go = 1;
   contend((void *)20000);
   stop = 1;
   for (int i = 0; i < 3; i++) join(threads[i]);
+  join(holder);
   say("filter survived\n");
 }
 
@@ -359,7 +400,7 @@ static void interrupted_waits(void) {
   ready();
   struct timespec end = time_of(CLOCK_MONOTONIC, 2500);
   for (;;) {
-    struct timespec now = time_of(CLOCK_MONOTONIC, 0), soon = time_of(CLOCK_REALTIME, 3), relative = {0, 3000000}, later = time_of(CLOCK_MONOTONIC, 3);
+    struct timespec now = time_of(CLOCK_MONOTONIC, 0), soon = time_of(CLOCK_REALTIME, 3), relative = {0, 3000000}, later;
     if (now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec > end.tv_nsec)) break;
     for (int i = 0; i < 30000; i++) __asm__ volatile("" ::: "memory");
     interrupted += sem_timedwait(&from_handler, &soon) == -1 && errno == EINTR;
@@ -419,7 +460,8 @@ int main(int count, char **arguments) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } modes[] = {{"signal_posts", signal_posts}, {"fork_in_contention", fork_in_contention}, {"thread_ends", thread_ends}, {"small_stacks", small_stacks},
+  } modes[] = {{"signal_posts", signal_posts}, {"fork_in_contention", fork_in_contention},
+               {"thread_ends", thread_ends}, {"small_stacks", small_stacks},
                {"small_stacks_and_signals", small_stacks_and_signals}, {"versions", versions}, {"jumps", jumps}, {"seccomp_strict", seccomp_strict},
                {"seccomp_filter", seccomp_filter}, {"interrupted_waits", interrupted_waits}, {"everything", everything}};
   CHECK(count > 1);

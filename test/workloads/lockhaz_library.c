@@ -1,5 +1,5 @@
-/* A library that locks wherever the loader lets it: in an IFUNC resolver (through its PLT, perhaps before the wrappers are relocated), in a constructor,
- * in a callback of dl_iterate_phdr, in a destructor. */
+/* A library that locks wherever the loader lets it: in an IFUNC resolver (through its PLT, perhaps before the wrappers are
+ * relocated), in a constructor, in a callback of dl_iterate_phdr, in a destructor. */
 #define _GNU_SOURCE
 #include <link.h>
 #include <pthread.h>

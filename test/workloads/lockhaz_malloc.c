@@ -1,5 +1,5 @@
-/* An allocator of a program's own, preloaded: each call takes a pthread mutex, by which every malloc of a contending program is a wait. Thread-safe bump
- * allocation from a static arena; free forgets. */
+/* An allocator of a program's own, preloaded: each call takes a pthread mutex, by which every malloc of a contending program is a
+ * wait. Thread-safe bump allocation from a static arena; free forgets. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* A soak of every lock and wait: lockhaz_soak SECONDS SEED. 64 threads choose at random among mutexes of every kind, rwlocks, condition variables,
  * semaphores, spin locks, C11's locks, futexes, barriers, joins, with timeouts and cancellation, while the main thread forks. It checks its own
- * invariants: what was counted under a lock, tokens, what went through a queue; main sees to it that every thread goes on. It says ready when all is warm,
- * once more when everything is quiet, and then what it did. */
+ * invariants: what was counted under a lock, tokens, what went through a queue; main sees to it that every thread goes on. It
+ * says ready when all is warm, once more when everything is quiet, and then what it did. */
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <sched.h>
@@ -359,8 +359,9 @@ int main(int count, char **arguments) {
   int value;
   CHECK(sem_getvalue(&tokens, &value) == 0 && value == TOKENS && tokens_out == 0 && cancelled == cleaned && cancelled > 0);
   CHECK(sum.timeouts > 0 && sum.joined > 0 && meetings > 0 && forks > 0);
-  say("# %ld mutexes, %ld put, %ld cancelled, %ld forks, %ld meetings\n", counts[0] + counts[1] + counts[2] + counts[3] + counts[4] + counts[5], put, (long)cancelled,
-      forks, (long)meetings);
+  long locked = 0;
+  for (int k = 0; k < MUTEXES; k++) locked += counts[k];
+  say("# %ld mutexes, %ld put, %ld cancelled, %ld forks, %ld meetings\n", locked, put, (long)cancelled, forks, (long)meetings);
   say("all invariants hold\n");
   return 0;
 }

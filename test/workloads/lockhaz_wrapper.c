@@ -1,5 +1,5 @@
-/* Another preloaded library that wraps locks, as lock checkers and tracers do: each wrapper looks its next definition up at the first call, counts, and
- * allocates once in a while. The counts are printed to stdout at the end if LOCKHAZ_COUNTS is set. */
+/* Another preloaded library that wraps locks, as lock checkers and tracers do: each wrapper looks its next definition up at the
+ * first call, counts, and allocates once in a while. The counts are printed to stdout at the end if LOCKHAZ_COUNTS is set. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>

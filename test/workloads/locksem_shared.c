@@ -118,7 +118,8 @@ int main(int count, char **arguments) {
   waitpid(child, &status, 0);
   say("the other's exit code %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
   for (int i = 2; i < MUTEXES; i += 2)
-    CALL(pthread_mutex_lock(&shared->mutexes[i])), CALL(pthread_mutex_consistent(&shared->mutexes[i])), CALL(pthread_mutex_unlock(&shared->mutexes[i]));
+    CALL(pthread_mutex_lock(&shared->mutexes[i])), CALL(pthread_mutex_consistent(&shared->mutexes[i])),
+        CALL(pthread_mutex_unlock(&shared->mutexes[i]));
   /* One that dies while the other waits for its lock. */
   pid_t main_process = getpid();
   for (int i = 2; i < MUTEXES; i += 2) {

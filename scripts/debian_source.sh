@@ -1,0 +1,103 @@
+# Source packages of one Debian release: fetched through the mirrors that this machine's own package sources name, verified, cached.
+# To be sourced (sh). The system's configuration and package lists are not touched; downloads stay in
+# ${XDG_CACHE_HOME:-~/.cache}/pprofagent. $without tells in messages how to do without a download.
+
+RELEASE=bookworm
+ATTEMPTS=4
+fetcher=$(basename "$0")
+cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pprofagent
+
+verified() { # FILE SHA256
+  [ -f "$cache/$1" ] && [ "$(sha256sum <"$cache/$1" | cut -d' ' -f1)" = "$2" ]
+}
+
+# One deb822 stanza for each Debian mirror of this machine, for source packages of the pinned release.
+write_sources() {
+  {
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+      [ -f "$file" ] && sed -n 's/#.*//; s/^[[:space:]]*deb[[:space:]]\{1,\}//p' "$file"
+    done | awk '{
+      signed = ""; trusted = ""; at = 1
+      if ($1 ~ /^\[/) {
+        while (at <= NF) {
+          option = $at; gsub(/[][]/, "", option)
+          if (option ~ /^signed-by=/) signed = substr(option, 11)
+          if (option ~ /^trusted=/) trusted = substr(option, 9)
+          if ($at ~ /\]$/) break
+          at++
+        }
+        at++
+      }
+      print $at "|" signed "|" trusted
+    }'
+    for file in /etc/apt/sources.list.d/*.sources; do
+      [ -f "$file" ] && { cat "$file"; echo; }
+    done | awk '
+      function finish(  n, list, i) {
+        n = split(uris, list, " ")
+        if (enabled != "no") for (i = 1; i <= n; i++) print list[i] "|" signed "|" trusted
+        uris = signed = trusted = enabled = ""
+      }
+      /^#/ { next }
+      /^[[:space:]]*$/ { finish(); next }
+      { name = tolower($1); value = $0; sub(/^[^:]*:[[:space:]]*/, "", value) }
+      name == "uris:" { uris = value }
+      name == "signed-by:" { signed = value }
+      name == "trusted:" { trusted = value }
+      name == "enabled:" { enabled = value }
+      END { finish() }'
+  } | grep -E '^[^|]*/debian/?\|' | sort -u | awk -F'|' '{ uri = $1; sub(/\/$/, "", uri) } !seen[uri]++' | while IFS='|' read -r uri signed trusted; do
+    printf 'Types: deb-src\nURIs: %s\nSuites: %s\nComponents: main\n' "$uri" "$RELEASE"
+    [ -z "$signed" ] || printf 'Signed-By: %s\n' "$signed"
+    [ -z "$trusted" ] || printf 'Trusted: %s\n' "$trusted"
+    echo
+  done
+}
+
+download() { # PACKAGE=VERSION FILE SHA256
+  verified "$2" "$3" && return 0
+  command -v apt-get >/dev/null || {
+    echo "$fetcher: no apt-get here: $without" >&2
+    exit 1
+  }
+  mkdir -p "$cache"
+  work=$(mktemp -d "$cache/work.XXXXXX")
+  trap 'rm -rf "$work"' EXIT INT TERM
+  mkdir -p "$work/lists/partial" "$work/archives/partial"
+  write_sources >"$work/mirror.sources"
+  [ -s "$work/mirror.sources" ] || {
+    echo "$fetcher: no Debian mirror in this machine's package sources: $without" >&2
+    exit 1
+  }
+  private="-q -o Dir::Etc::sourcelist=$work/mirror.sources -o Dir::Etc::sourceparts=- -o Dir::State::lists=$work/lists
+    -o Dir::Cache=$work -o Acquire::Retries=5 -o Acquire::Languages=none -o APT::Get::List-Cleanup=0"
+  [ "$(id -u)" -ne 0 ] || private="$private -o APT::Sandbox::User=root"
+  attempt=1
+  while :; do
+    # shellcheck disable=SC2086
+    if apt-get $private update >"$work/log" 2>&1 &&
+      (cd "$work" && apt-get $private source --download-only --only-source "$1" >>"$work/log" 2>&1) && [ -f "$work/$2" ]; then
+      mv "$work/$2" "$cache/$2"
+      verified "$2" "$3" && break
+      echo "$fetcher: $2 is not the file that was pinned" >&2
+      rm -f "$cache/$2"
+    fi
+    [ "$attempt" -lt "$ATTEMPTS" ] || {
+      cat "$work/log" >&2
+      echo "$fetcher: $1 could not be downloaded" >&2
+      exit 1
+    }
+    sleep $((attempt * 3))
+    attempt=$((attempt + 1))
+  done
+  rm -rf "$work"
+  trap - EXIT INT TERM
+}
+
+unpack() { # FILE DIRECTORY PATTERN...
+  archive=$cache/$1
+  mkdir -p "$2"
+  out=$2
+  shift 2
+  tar -xf "$archive" -C "$out" --strip-components=1 --wildcards "$@"
+}
