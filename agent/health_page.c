@@ -154,7 +154,7 @@ static void write_tables(struct json *json) {
   write_table(json, "heap_live", heap_live_count(), heap_live_limit(), 0);
   write_table(json, "modules", module_registry_count(), 0, 0);
   write_table(json, "contention", contention_table_count(), CONTENTION_ENTRIES_MAX, 0); /* block and mutex */
-  write_table(json, "lock_waiters", lock_waiters_places(), LOCK_WAITERS_MAX, 0);        /* ever taken at one time */
+  write_table(json, "lock_waiters", lock_waiters_places(), LOCK_WAITERS_MAX, 0);        /* ever taken, each for objects of one bucket */
   write_table(json, "thread_records", thread_registry_count(), THREAD_RECORDS_MAX, 0); /* ever taken at one time */
   close_object(json);
 }

@@ -30,7 +30,7 @@
   X(contention_lost_table_full, "waits and releases dropped from block and mutex: the table of their stacks is full")   \
   X(contention_lost_no_memory, "waits and releases dropped from block and mutex: no memory for their stacks")         \
   X(mutex_lost_waiters, "waits whose releasers were not looked for: the table of waiters is full, or there is no memory") \
-  X(mutex_lost_releases, "waits whose release was not seen: it happened in another process, or before the wait had been entered") \
+  X(mutex_lost_releases, "waits whose release was not seen: it came while the wait was being entered (a few are usual), or from another process") \
   X(mutex_waits_abandoned, "waits left out of mutex: a signal handler left them, or itself, by a jump")              \
   X(modules_lost, "loaded objects not remembered: the module table is full")
 
