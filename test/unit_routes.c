@@ -261,7 +261,7 @@ static void test_rates_are_told(void) {
   config.blockprofile_rate = 100000;
   config.mutexprofile_fraction = 10;
   check_page_says("/debug/pprof/", "heap: one allocation per 512 KiB on average\nblock: ");
-  check_page_says("/debug/pprof/health", "\"contention\":{\"used\":10,\"limit\":65536},\"lock_waiters\":{\"used\":9,\"limit\":65536},");
+  check_page_says("/debug/pprof/health", "\"contention\":{\"used\":10,\"limit\":65536},\"lock_waiters\":{\"used\":9,\"limit\":131072},");
   check_page_says("/debug/pprof/health", "\"lock_waits\":{\"waiting_now\":2}");
   check_page_says("/debug/pprof/health", "\"contention_table\":65536,\"lock_waiters\":131072,");
 }
