@@ -2,7 +2,7 @@
  * name of ours that no other object defines is struck from this library's hash table of symbols in memory, before the program is bound. The
  * table lies among what becomes read-only after relocation (layout.ld).
  *
- * The one code of ours that runs so early is the resolver of an IFUNC: it is called while this library is relocated, when the libraries
+ * The one code of ours that runs so early, which also makes this library's pointers ready (put_stand_ins), is the resolver of an IFUNC: it is called while this library is relocated, when the libraries
  * it needs are done and the program itself is not. It therefore calls nothing outside this file and dynamic_symbols.c: what it called
  * might be bound to the program (test_elf.py checks that no such reference exists). */
 #include <elf.h>

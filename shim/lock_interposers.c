@@ -15,20 +15,12 @@
  * nobody holds what it locks, nobody waits for what it unlocks. */
 #define DEFINE_FIRST(name, next, parameters, arguments)                   \
   static __attribute__((noinline, cold)) int first_##name parameters {    \
-    return lock_functions_find() && real_locks.next ? name arguments : 0;       \
+    return lock_functions_find() && real_locks.next ? name arguments : 0; \
   }
 _Static_assert(thrd_success == 0, "what the first call of C11's locks gives then");
 
-static enum lock_wait_end end_of(int result) {
-  return result == 0 || result == EOWNERDEAD ? WAIT_RELEASED : result == ETIMEDOUT ? WAIT_GAVE_UP : WAIT_NOT_ONE;
-}
-
-static enum lock_wait_end end_of_c11(int result) {
-  return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
-}
-
-/* The wait itself, for an object that the wrapper could not have at once. One that may not be tried is one that is held as far as can be seen. Where it has been entered in the table of waiters the object is tried again:
- * a release of just before would not have been seen; it then was no wait. */
+/* The wait itself, for an object that the wrapper could not have at once; of one that may not be tried is_held tells as far as can be seen. Where it has
+ * been entered in the table of waiters the object is tried again: a release of just before would not have been seen; it then was no wait. */
 #define DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments) \
   static __attribute__((noinline)) int wait_##name parameters {         \
     struct unwind_registers caller = CALLER_REGISTERS();                \
@@ -49,7 +41,7 @@ static enum lock_wait_end end_of_c11(int result) {
 #define DEFINE_RELEASE(name, object_type, is_release)                                                       \
   static __attribute__((noinline)) int release_##name(object_type *object) {                                \
     struct unwind_registers caller = CALLER_REGISTERS();                                                    \
-    if (!real_locks.name && (!lock_functions_find() || !real_locks.name)) return 0;                                     \
+    if (!real_locks.name && (!lock_functions_find() || !real_locks.name)) return 0;                         \
     const void *key = (const void *)object;                                                                 \
     if (!lock_waiters_may_wait_for(key)) return real_locks.name(object);                                    \
     struct lock_release release = lock_release_begin(key, is_release);                                      \
@@ -58,7 +50,7 @@ static enum lock_wait_end end_of_c11(int result) {
     return result;                                                                                          \
   }                                                                                                         \
   EXPORTED int name(object_type *object) {                                                                  \
-    real_##name##_function next = NEXT_LOCK(name);                                                                 \
+    real_##name##_function next = NEXT_LOCK(name);                                                          \
     if (UNLIKELY(!next || lock_waiters_may_wait_for((const void *)object))) return release_##name(object);  \
     return next(object);                                                                                    \
   }
@@ -68,42 +60,47 @@ static enum lock_wait_end end_of_c11(int result) {
   DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments)      \
   DEFINE_FIRST(name, try, parameters, arguments)                                     \
   EXPORTED int name parameters {                                                     \
-    real_##try##_function try = NEXT_LOCK(try);                                             \
+    real_##try##_function try = NEXT_LOCK(try);                                      \
     if (UNLIKELY(!try)) return first_##name arguments;                               \
     int result = (may_try) ? try(object) : busy;                                     \
     return LIKELY(result != busy) ? result : wait_##name arguments;                  \
   }
 
-/* ---- mutexes ---- */
+#define POSIX_LOCK(name, try, may_try, is_held, parameters, arguments) \
+  DEFINE_LOCK(name, try, may_try, is_held, EBUSY, lock_wait_end_of, parameters, arguments)
+#define C11_LOCK(name, parameters, arguments) DEFINE_LOCK(name, mtx_trylock, true, true, thrd_busy, lock_wait_end_of_c11, parameters, arguments)
 
+#define PLAIN(type) (type * object)
 #define TIMED(type) (type * object, const struct timespec *deadline)
 #define CLOCK(type) (type * object, clockid_t clock, const struct timespec *deadline)
 
-DEFINE_LOCK(pthread_mutex_lock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), EBUSY, end_of, (pthread_mutex_t * object), (object))
-/* glibc looks at the deadline only where it must wait, but always at the clock. */
-DEFINE_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), EBUSY, end_of, TIMED(pthread_mutex_t), (object, deadline))
-DEFINE_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock, mutex_may_be_tried(object) && wait_clock_is_valid(clock), mutex_is_held(object), EBUSY,
-            end_of, CLOCK(pthread_mutex_t), (object, clock, deadline))
-DEFINE_RELEASE(pthread_mutex_unlock, pthread_mutex_t, mutex_unlock_releases)
+/* ---- mutexes: glibc looks at the deadline only where it must wait, but always at the clock ---- */
 
-DEFINE_LOCK(mtx_lock, mtx_trylock, true, true, thrd_busy, end_of_c11, (mtx_t * object), (object))
-DEFINE_LOCK(mtx_timedlock, mtx_trylock, true, true, thrd_busy, end_of_c11, TIMED(mtx_t), (object, deadline))
+#define MUTEX pthread_mutex_t
+POSIX_LOCK(pthread_mutex_lock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), PLAIN(MUTEX), (object))
+POSIX_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), TIMED(MUTEX), (object, deadline))
+POSIX_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock, mutex_may_be_tried(object) && wait_clock_is_valid(clock), mutex_is_held(object),
+           CLOCK(MUTEX), (object, clock, deadline))
+DEFINE_RELEASE(pthread_mutex_unlock, MUTEX, mutex_unlock_releases)
+
+C11_LOCK(mtx_lock, PLAIN(mtx_t), (object))
+C11_LOCK(mtx_timedlock, TIMED(mtx_t), (object, deadline))
 DEFINE_RELEASE(mtx_unlock, mtx_t, mutex_unlock_releases)
 
 /* ---- read-write locks: glibc looks at clock and deadline first ---- */
 
 #define RWLOCK pthread_rwlock_t
-DEFINE_LOCK(pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, true, true, EBUSY, end_of, (RWLOCK * object), (object))
-DEFINE_LOCK(pthread_rwlock_wrlock, pthread_rwlock_trywrlock, true, true, EBUSY, end_of, (RWLOCK * object), (object))
-DEFINE_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, wait_deadline_is_valid_or_none(deadline), false, EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
-DEFINE_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, wait_deadline_is_valid_or_none(deadline), false, EBUSY, end_of, TIMED(RWLOCK), (object, deadline))
-DEFINE_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
-            false, EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
-DEFINE_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
-            false, EBUSY, end_of, CLOCK(RWLOCK), (object, clock, deadline))
+#define DEADLINE_IS_VALID wait_deadline_is_valid_or_none(deadline)
+#define BOTH_ARE_VALID wait_clock_is_valid(clock) && DEADLINE_IS_VALID
+POSIX_LOCK(pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, true, true, PLAIN(RWLOCK), (object))
+POSIX_LOCK(pthread_rwlock_wrlock, pthread_rwlock_trywrlock, true, true, PLAIN(RWLOCK), (object))
+POSIX_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, DEADLINE_IS_VALID, false, TIMED(RWLOCK), (object, deadline))
+POSIX_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, DEADLINE_IS_VALID, false, TIMED(RWLOCK), (object, deadline))
+POSIX_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, BOTH_ARE_VALID, false, CLOCK(RWLOCK), (object, clock, deadline))
+POSIX_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, BOTH_ARE_VALID, false, CLOCK(RWLOCK), (object, clock, deadline))
 DEFINE_RELEASE(pthread_rwlock_unlock, RWLOCK, NULL)
 
 /* ---- spin locks ---- */
 
-DEFINE_LOCK(pthread_spin_lock, pthread_spin_trylock, true, true, EBUSY, end_of, (pthread_spinlock_t * object), (object))
+POSIX_LOCK(pthread_spin_lock, pthread_spin_trylock, true, true, PLAIN(pthread_spinlock_t), (object))
 DEFINE_RELEASE(pthread_spin_unlock, pthread_spinlock_t, NULL)

@@ -9,18 +9,19 @@
 #include "table_memory.h"
 #include "thread_state.h"
 
-/* A place. Taken by a CAS of object from FREE to TAKEN; the fields are then written, and a release store of the object's address shows them to
- * releasers. Given back by its waiter alone, who knows by `life` that it still is its own. charged is moved on by releasers, each by a CAS
- * that gives it the time between: a place that was taken anew meanwhile has another value there, so the CAS fails. */
+/* A place. Taken by a CAS of object from FREE to TAKEN; the fields are then written, and a release store of the object's address shows them
+ * to releasers. Given back by its waiter, who knows by `life` that it still is its own, or, when it has LEFT, by its last releaser. charged is
+ * moved on by releasers, each by a CAS that gives it the time between: a place that was taken anew meanwhile has another value there, so the CAS
+ * fails. */
 struct lock_waiter {
   _Atomic uintptr_t object;
   _Atomic uint64_t charged;          /* until when, and the latest releaser that was looked at (pack_charge) */
   _Atomic uint64_t weight;
-  uint32_t next;                     /* in the bucket's chain; constant once published */
+  struct lock_waiter_bucket *bucket; /* constant once published, as is the next */
+  uint32_t next;                     /* in the bucket's chain */
   _Atomic uint8_t looking;           /* the slice that goes on now is looked at; written, as the next two, by releasers, who mostly hold the lock */
-  _Atomic uint8_t looked_at;         /* slices, up to FIRST_SLICES */
+  _Atomic uint8_t looked_at;         /* slices: the first ones, then those since `charged` */
   _Atomic uint16_t scale;            /* slices that the one that is looked at stands for; a power of two */
-  struct lock_waiter_bucket *bucket; /* the same */
   _Atomic uint64_t life;             /* raised each time that it is taken */
   struct lock_waiter *outer;         /* of its waiter: the wait that a signal handler's wait interrupted, and that place's life */
   uint64_t outer_life;
@@ -29,7 +30,6 @@ struct lock_waiter {
   _Atomic uint64_t seen;             /* ns of the slices looked at since `charged`, times their scales */
   _Atomic uint32_t candidate;        /* the releaser of one of them, each with a chance as its length */
 } __attribute__((aligned(64)));
-
 
 enum { FREE = 0, TAKEN = 1, LEFT = 2 }; /* what is below any object's address. LEFT: its releaser has yet to be named, and gives it back */
 enum {
@@ -162,16 +162,17 @@ static void give_back(struct lock_waiter *waiter) {
   atomic_fetch_sub_explicit(&waiter->bucket->waiting, 1, memory_order_release);
 }
 
-/* By the waiter whose releaser is not named. It says so, then looks again; the releaser names, then looks whether it has left: so at least one of them
- * sees the other, and the CAS decides. True: the releaser has been named meanwhile, and the place is ours to give back. */
+/* By the waiter whose releaser is not named. It says so, then looks again; the releaser names, then looks whether it has left: so at least one
+ * of them sees the other, and the CAS decides. True: the releaser has been named meanwhile, and the place is ours to give back. */
 static bool leave_to_releaser(struct lock_waiter *waiter, uint64_t *charged) {
   atomic_store_explicit(&waiter->object, LEFT, memory_order_seq_cst);
   *charged = atomic_load_explicit(&waiter->charged, memory_order_seq_cst);
   uintptr_t left = LEFT;
-  return entry_of(*charged) != UNNAMED && atomic_compare_exchange_strong_explicit(&waiter->object, &left, TAKEN, memory_order_acq_rel, memory_order_relaxed);
+  return entry_of(*charged) != UNNAMED &&
+         atomic_compare_exchange_strong_explicit(&waiter->object, &left, TAKEN, memory_order_acq_rel, memory_order_relaxed);
 }
 
-bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *released_by, uint64_t *weight) {
+bool lock_waiters_leave(const struct lock_waiter_claim *claim, bool released, uint32_t *released_by, uint64_t *weight) {
   struct lock_waiter *waiter = claim->waiter;
   /* In this order: who took the place after us had raised its life before it stored that object. */
   bool own = atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)claim->object &&
@@ -188,8 +189,8 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *release
     uint32_t candidate = atomic_load_explicit(&waiter->candidate, memory_order_relaxed);
     uint32_t looks = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed) - FIRST_SLICES;
     struct lock_waiter_bucket *bucket = waiter->bucket;
-    if (*released_by != UNNAMED) {
-      give_back(waiter);
+    if (*released_by != UNNAMED || !released) {
+      give_back(waiter); /* who gave up is nobody's event */
     } else if (leave_to_releaser(waiter, &charged)) {
       *released_by = entry_of(charged);
       give_back(waiter);
@@ -218,8 +219,8 @@ uint32_t lock_waiters_abandon(void) {
     uintptr_t object = atomic_load_explicit(&waiter->object, memory_order_relaxed);
     life = waiter->outer_life;
     if (object == TAKEN) atomic_store_explicit(&waiter->object, FREE, memory_order_release);
-    else if (object != FREE) give_back(waiter);
-    count += object != FREE;
+    else if (object > LEFT) give_back(waiter);
+    count += object == TAKEN || object > LEFT;
     waiter = outer;
   }
   thread_state.waiting = NULL;
@@ -336,10 +337,10 @@ uint64_t lock_waiters_name(const void *object, uint64_t mark, uint32_t released_
     struct lock_waiter *waiter = waiter_at(number);
     number = waiter->next;
     uint32_t unnamed = UNNAMED;
-    uint64_t charged = atomic_load_explicit(&waiter->charged, memory_order_relaxed), weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
+    uint64_t charged = atomic_load_explicit(&waiter->charged, memory_order_relaxed);
+    uint64_t weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
     uintptr_t left = LEFT;
-    /* Whoever waits here by now for something else has been charged at another time: ours is in nobody's word but where we put it. The time itself may have
-     * stayed as it was (take_time), so it is compared by what this release left there. */
+    /* What this release left in a word is no later than its mark (take_time may have left the time as it was); a later one is another's. */
     if (entry_of(charged) != UNNAMED || time_between(charged, mark) < 0) continue;
     uintptr_t waits_for = atomic_load_explicit(&waiter->object, memory_order_acquire);
     if (waits_for != (uintptr_t)object && waits_for != LEFT) continue;

@@ -48,9 +48,9 @@ uint32_t lock_waiters_crowd(const void *object);
 
 /* start: ns; weight: waits that this one stands for. */
 struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, uint64_t weight);
-/* *released_by: the entry (contention_table.h) of the latest release, 0: none was seen; *weight as given. False: it had been abandoned, or its last releaser
- * has yet to be named and will count it (lock_waiters_name). */
-bool lock_waiters_leave(const struct lock_waiter_claim *claim, uint32_t *released_by, uint64_t *weight);
+/* released: by somebody; false: it gave up. *released_by: the entry (contention_table.h) of the latest release, 0: none was seen; *weight as
+ * given. False: it had been abandoned, or its last releaser has yet to be named and will count it (lock_waiters_name). */
+bool lock_waiters_leave(const struct lock_waiter_claim *claim, bool released, uint32_t *released_by, uint64_t *weight);
 /* Leaves all that this thread has entered: how many there were. */
 uint32_t lock_waiters_abandon(void);
 

@@ -99,7 +99,7 @@ struct lock_wait lock_wait_watch(const void *object) {
 static void leave(struct lock_wait *wait, bool released) {
   uint32_t released_by;
   uint64_t weight;
-  if (!lock_waiters_leave(&wait->claim, &released_by, &weight) || !released) return;
+  if (!lock_waiters_leave(&wait->claim, released, &released_by, &weight) || !released) return;
   if (released_by) contention_table_add(released_by, weight * CONTENTION_COUNT_UNIT, 0);
   else atomic_fetch_add_explicit(&shim_counters.mutex_lost_releases, weight, memory_order_relaxed);
 }

@@ -5,7 +5,7 @@
  *
  * mutex: one wait in n is entered in the table of waiters (lock_waiters.h) under the object that it is for, before it begins; each release of
  * that object charges the releaser's stack with n times what the waiter has waited since it began or since the release before this one; the
- * release after which the wait ended gets n events. So the times of a lock's releasers add up to those of its waiters, but for the
+ * release after which the wait ended gets n events. (lock_waiters.h says what is done where a lock is released in rapid succession.) So the times of a lock's releasers add up to those of its waiters, but for the
  * way from the last release to the waiter's own continuation. (Go counts an event a waiter that a release wakes, runtime/sema.go, and since 1.22
  * charges a release with the time of all that wait.)
  *
@@ -15,8 +15,10 @@
 #ifndef SHIM_LOCK_WAITS_H
 #define SHIM_LOCK_WAITS_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <threads.h>
 
 #include "lock_waiters.h"
 #include "stack_capture.h"
@@ -32,6 +34,14 @@ enum lock_wait_end {
   WAIT_RELEASED, /* somebody released it */
   WAIT_GAVE_UP   /* a timeout, a signal */
 };
+
+/* Of what the functions of pthread and of C11 return. */
+static inline enum lock_wait_end lock_wait_end_of(int error) {
+  return error == 0 || error == EOWNERDEAD ? WAIT_RELEASED : error == ETIMEDOUT ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
+static inline enum lock_wait_end lock_wait_end_of_c11(int result) {
+  return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+}
 
 /* After a wrapper has found that it must wait, before it does. object: what will be released; NULL: nothing that the mutex profile would show. */
 struct lock_wait lock_wait_begin(const void *object);

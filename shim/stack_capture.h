@@ -44,7 +44,7 @@ void stack_capture_interrupted(const struct unwind_registers *registers, struct 
 
 /* Whether there is room for this many bytes (at most a page) below sp, which lies on the stack that is in use: a thread's own, which may be as small
  * as PTHREAD_STACK_MIN, or a signal handler's alternate one. STACK_CAPTURE_NEEDS: what stack_capture takes at most, its result included.
- * Context: any; two system calls where it is not known yet. */
+ * Context: any; a system call where it is not known yet. */
 enum { STACK_CAPTURE_NEEDS = 4096 };
 bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes);
 

@@ -61,7 +61,6 @@ char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((alig
 /* Of each page: 0 free, else the block's size + 1 in its first page and 1 in the others. Taken by an acquire CAS, given back by a release
  * store of the block's owner. */
 static _Atomic size_t arena_pages[STARTUP_ARENA_PAGES];
-
 static _Atomic bool arena_used[STARTUP_ARENA_PAGES]; /* before: no longer zero */
 
 static size_t arena_index(const void *pointer) {

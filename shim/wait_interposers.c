@@ -17,19 +17,11 @@
 #define NEED(name, nothing) \
   if (UNLIKELY(!NEXT_LOCK(name)) && !lock_functions_find()) return nothing
 
-static enum lock_wait_end end_of(int result) {
-  return result == 0 ? WAIT_RELEASED : result == ETIMEDOUT ? WAIT_GAVE_UP : WAIT_NOT_ONE;
-}
-
-static enum lock_wait_end end_of_c11(int result) {
-  return result == thrd_success ? WAIT_RELEASED : result == thrd_timedout ? WAIT_GAVE_UP : WAIT_NOT_ONE;
-}
-
 /* ---- condition variables ---- */
 
 /* The mutex, which it takes again, may have lost its owner meanwhile. */
 static enum lock_wait_end end_of_cond(int result) {
-  return result == EOWNERDEAD || result == ENOTRECOVERABLE ? WAIT_RELEASED : end_of(result);
+  return result == ENOTRECOVERABLE ? WAIT_RELEASED : lock_wait_end_of(result);
 }
 
 static void release_mutex(const void *mutex, uintptr_t function, const struct unwind_registers *caller) {
@@ -59,8 +51,8 @@ DEFINE_COND(pthread_cond_timedwait, EXPORTED, pthread_cond_timedwait, pthread_co
 DEFINE_COND(pthread_cond_clockwait, EXPORTED, pthread_cond_clockwait, pthread_cond_clockwait, 0,
             wait_deadline_is_valid(deadline) && wait_clock_is_valid(clock), end_of_cond,
             (pthread_cond_t * cond, pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline), (cond, mutex, clock, deadline))
-DEFINE_COND(cnd_wait, EXPORTED, cnd_wait, cnd_wait, thrd_success, true, end_of_c11, (cnd_t * cond, mtx_t *mutex), (cond, mutex))
-DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, thrd_success, wait_deadline_is_valid(deadline), end_of_c11,
+DEFINE_COND(cnd_wait, EXPORTED, cnd_wait, cnd_wait, thrd_success, true, lock_wait_end_of_c11, (cnd_t * cond, mtx_t *mutex), (cond, mutex))
+DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, thrd_success, wait_deadline_is_valid(deadline), lock_wait_end_of_c11,
             (cnd_t * cond, mtx_t *mutex, const struct timespec *deadline), (cond, mutex, deadline))
 
 #if defined(__x86_64__)
@@ -78,7 +70,7 @@ EXPORTED int pthread_barrier_wait(pthread_barrier_t *barrier) {
   NEED(pthread_barrier_wait, 0);
   struct lock_wait wait = lock_wait_begin(NULL);
   int result = real_locks.pthread_barrier_wait(barrier);
-  lock_wait_end(&wait, end_of(result), lock_wrappers.pthread_barrier_wait, &caller); /* PTHREAD_BARRIER_SERIAL_THREAD: came last */
+  lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.pthread_barrier_wait, &caller); /* PTHREAD_BARRIER_SERIAL_THREAD: came last */
   return result;
 }
 
@@ -157,8 +149,8 @@ EXPORTED int sem_post(sem_t *sem) {
     int result = (may_try) ? real_locks.pthread_tryjoin_np(thread, out) : EBUSY;        \
     if (result != EBUSY) return result;                                                 \
     struct lock_wait wait = lock_wait_begin(NULL);                                      \
-    result = real_locks.name arguments;                                                       \
-    lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);                  \
+    result = real_locks.name arguments;                                                 \
+    lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.name, &caller);        \
     return result;                                                                      \
   }
 
@@ -178,6 +170,6 @@ EXPORTED int thrd_join(thrd_t thread, int *out) {
   }
   struct lock_wait wait = lock_wait_begin(NULL);
   int result = real_locks.thrd_join(thread, out);
-  lock_wait_end(&wait, end_of_c11(result), lock_wrappers.thrd_join, &caller);
+  lock_wait_end(&wait, lock_wait_end_of_c11(result), lock_wrappers.thrd_join, &caller);
   return result;
 }

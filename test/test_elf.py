@@ -139,3 +139,16 @@ def test_hot_paths_call_nothing_that_locks_or_allocates():
     shim = [name for name in os.listdir(os.path.join(harness.BUILD, "obj", "shim")) if name.endswith(".o")]
     found = shim_symbols("--undefined-only", hot) - shim_symbols("--defined-only", shim)
     assert found <= allowed, "unexpected: %s" % sorted(found - allowed)
+
+
+def test_uncontended_locks_reach_no_clock_and_no_table():
+    """What a wrapper runs where nobody waits: the next definition through a pointer, else only its three ways out, all of them for later."""
+    listing = subprocess.run(["objdump", "-d", "--no-show-raw-insn", harness.agent()], capture_output=True, text=True, check=True).stdout
+    bodies = dict(re.findall(r"^[0-9a-f]+ <([^>]+)>:\n((?:.+\n)*)", listing, re.MULTILINE))
+    for name in ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_rwlock_rdlock", "pthread_rwlock_unlock", "pthread_spin_lock",
+                 "pthread_spin_unlock", "mtx_lock", "mtx_unlock"):
+        body = bodies[name]
+        targets = {target.split("+")[0] for target in re.findall(r"(?:call|jmp|j[a-z]+) +[0-9a-f]+ <([^>]+)>", body)}
+        assert targets <= {name, name + ".cold", "first_" + name, "wait_" + name, "release_" + name}, (name, targets)
+        assert "%fs:" not in body and not re.search(r"\block |syscall|rdtsc", body), name
+        assert re.search(r"(call|jmp) +\*", body), name

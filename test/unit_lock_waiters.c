@@ -51,9 +51,9 @@ static void *work(void *argument) {
       atomic_fetch_add(&at_least[object], weight * (before - start));
     }
     uint32_t by;
-    if (!lock_waiters_leave(&claim, &by, &given)) atomic_fetch_add(&left_unnamed, 1);
+    if (!lock_waiters_leave(&claim, true, &by, &given)) atomic_fetch_add(&left_unnamed, 1);
     else if (by > OBJECTS || (by && by != (uint32_t)object + 1) || (charged_itself && !by) || given != weight) atomic_fetch_add(&wrong, 1);
-    if (lock_waiters_leave(&claim, &by, &given)) atomic_fetch_add(&wrong, 1); /* twice */
+    if (lock_waiters_leave(&claim, true, &by, &given)) atomic_fetch_add(&wrong, 1); /* twice */
     atomic_fetch_add(&at_most[object], weight * (now() - start));
   }
   return NULL;
@@ -79,15 +79,30 @@ static void test_nested_and_abandoned(void) {
   struct lock_waiter_claim outer = lock_waiters_enter(objects[0], now(), 1), inner = lock_waiters_enter(objects[1], now(), 1);
   uint32_t by;
   uint64_t weight;
-  CHECK(lock_waiters_leave(&inner, &by, &weight) && thread_state.waiting == outer.waiter && lock_waiters_now() == 1);
+  CHECK(lock_waiters_leave(&inner, true, &by, &weight) && thread_state.waiting == outer.waiter && lock_waiters_now() == 1);
   inner = lock_waiters_enter(objects[1], now(), 1);
   CHECK(lock_waiters_abandon() == 2 && thread_state.waiting == NULL && lock_waiters_now() == 0);
   CHECK(lock_waiters_look(objects[0], 0) == RELEASE_PASSES);
   struct lock_waiter_claim later = lock_waiters_enter(objects[0], now(), 1); /* may be at the same place */
-  CHECK(!lock_waiters_leave(&outer, &by, &weight) && !lock_waiters_leave(&inner, &by, &weight) && lock_waiters_now() == 1);
+  CHECK(!lock_waiters_leave(&outer, true, &by, &weight) && !lock_waiters_leave(&inner, true, &by, &weight) && lock_waiters_now() == 1);
   thread_state.waiting = later.waiter;
   thread_state.waiting_life = later.life;
-  CHECK(lock_waiters_leave(&later, &by, &weight) && lock_waiters_now() == 0);
+  CHECK(lock_waiters_leave(&later, true, &by, &weight) && lock_waiters_now() == 0);
+}
+
+/* Between a release and the naming of its releaser: a wait that it ended is that one's to count, one that gave up is not. */
+static void test_left_before_the_releaser_is_named(void) {
+  for (int released = 0; released <= 1; released++) {
+    uint64_t mark, weight, start = now();
+    struct lock_waiter_claim claim = lock_waiters_enter(objects[0], start, 5);
+    uint64_t moment = now();
+    CHECK(lock_waiters_look(objects[0], 0) == RELEASE_IS_CHARGED);
+    CHECK(lock_waiters_charge(objects[0], RELEASE_IS_CHARGED, moment, 0, &mark) == 5 * (moment - start));
+    uint32_t by;
+    CHECK(lock_waiters_leave(&claim, released, &by, &weight) == !released && lock_waiters_now() == 0 && thread_state.waiting == NULL);
+    CHECK(lock_waiters_name(objects[0], mark, 7) == (released ? 5 : 0));
+    CHECK(!lock_waiters_may_wait_for(objects[0]) && lock_waiters_name(objects[0], mark, 7) == 0);
+  }
 }
 
 static void test_forked_child_has_none(void) {
@@ -96,16 +111,16 @@ static void test_forked_child_has_none(void) {
   if (child == 0) {
     uint32_t by;
     uint64_t weight;
-    bool right = lock_waiters_now() == 0 && !lock_waiters_may_wait_for(objects[0]) && !lock_waiters_leave(&claim, &by, &weight) &&
+    bool right = lock_waiters_now() == 0 && !lock_waiters_may_wait_for(objects[0]) && !lock_waiters_leave(&claim, true, &by, &weight) &&
                  thread_state.waiting == NULL;
     claim = lock_waiters_enter(objects[0], now(), 1);
-    _exit(right && claim.waiter && lock_waiters_leave(&claim, &by, &weight) ? 0 : 1);
+    _exit(right && claim.waiter && lock_waiters_leave(&claim, true, &by, &weight) ? 0 : 1);
   }
   int status;
   CHECK(waitpid(child, &status, 0) == child && status == 0);
   uint32_t by;
   uint64_t weight;
-  CHECK(lock_waiters_leave(&claim, &by, &weight));
+  CHECK(lock_waiters_leave(&claim, true, &by, &weight));
 }
 
 static void test_full_table(void) {
@@ -117,6 +132,7 @@ int main(void) {
   find_objects_of_one_bucket();
   test_many_threads();
   test_nested_and_abandoned();
+  test_left_before_the_releaser_is_named();
   test_forked_child_has_none();
   test_full_table();
   return failures != 0;
