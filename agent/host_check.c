@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { ORIGIN_MAX = 512 };
+
 /* strcasecmp goes by the host's locale. */
 static char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
 
@@ -12,6 +14,12 @@ static bool same_without_case(const char *a, const char *b, size_t length) {
     if (!a[i]) return true;
   }
   return true;
+}
+
+static bool contains_without_case(const char *text, const char *part) { /* part in lower case */
+  for (size_t length = strlen(part); *text; text++)
+    if (same_without_case(text, part, length)) return true;
+  return false;
 }
 
 /* The only value of a header that must appear at most once; NULL when it is absent. */
@@ -54,6 +62,15 @@ static bool is_own_host(const struct host_check_rules *rules, const char *host, 
   return *literal && is_host(host, length, literal, rules->port);
 }
 
+/* As a browser writes it: no path, no default port. */
+static bool is_own_origin(const struct host_check_rules *rules, const char *host, const char *origin) {
+  static const char plain[] = "http://", secure[] = "https://";
+  if (rules->authenticated)
+    return strncmp(origin, secure, sizeof(secure) - 1) == 0 && strcmp(origin + sizeof(secure) - 1, host) == 0;
+  if (rules->port == 0 || strncmp(origin, plain, sizeof(plain) - 1) != 0) return false;
+  return is_own_host(rules, origin + sizeof(plain) - 1, strlen(origin + sizeof(plain) - 1));
+}
+
 static bool in_origin_list(const char *list, const char *origin) {
   size_t length = strlen(origin);
   while (*list) {
@@ -67,22 +84,42 @@ static bool in_origin_list(const char *list, const char *origin) {
   return false;
 }
 
+/* Where a page that links here is: the origin part of its URL. */
+static bool is_referer_allowed(const struct host_check_rules *rules, const char *host, const char *referer) {
+  char origin[ORIGIN_MAX];
+  const char *authority = strstr(referer, "://");
+  size_t length = authority ? (size_t)(authority - referer) + 3 : 0;
+  if (authority) length += strcspn(authority + 3, "/?#");
+  if (length == 0 || length >= sizeof(origin)) return false;
+  memcpy(origin, referer, length);
+  origin[length] = 0;
+  return is_own_origin(rules, host, origin) || in_origin_list(rules->origins, origin);
+}
+
+/* Requests that no page of ours makes, wherever they go. */
+static void check_kind(const struct host_check_request *request, struct host_check_verdict *verdict) {
+  bool repeated = false;
+  const char *upgrade = find_single(request, "Upgrade", &repeated), *mode = find_single(request, "Sec-Fetch-Mode", &repeated),
+             *origin = find_single(request, "Origin", &repeated);
+  find_single(request, "Sec-Fetch-Site", &repeated);
+  find_single(request, "Referer", &repeated);
+  if (repeated) refuse(verdict, 400, "repeated Origin, Referer, Upgrade or Sec-Fetch header", "");
+  else if (upgrade && contains_without_case(upgrade, "websocket")) refuse(verdict, 400, "protocol upgrade not supported", "");
+  else if (mode && contains_without_case(mode, "no-cors")) refuse(verdict, 400, "not for use by a page: Sec-Fetch-Mode: ", mode);
+  else if (origin && strcmp(origin, "null") == 0) refuse(verdict, 400, "origin not allowed: null", "");
+}
+
 static void check_origin(const struct host_check_rules *rules, const struct host_check_request *request,
                          struct host_check_verdict *verdict) {
   bool repeated = false;
-  const char *origin = find_single(request, "Origin", &repeated);
+  const char *origin = find_single(request, "Origin", &repeated), *referer = find_single(request, "Referer", &repeated);
   const char *site = find_single(request, "Sec-Fetch-Site", &repeated);
-  if (repeated) {
-    refuse(verdict, 400, "repeated Origin or Sec-Fetch-Site header", "");
-    return;
-  }
-  if (origin && strcmp(origin, "null") != 0 && in_origin_list(rules->origins, origin)) {
+  if (origin && in_origin_list(rules->origins, origin)) {
     verdict->origin = origin;
-    return;
-  }
-  bool own = origin && rules->port != 0 && strncmp(origin, "http://", 7) == 0 && is_own_host(rules, origin + 7, strlen(origin + 7));
-  if (origin && !own) {
+  } else if (origin && !is_own_origin(rules, verdict->host, origin)) {
     refuse(verdict, 403, "origin not allowed: ", origin);
+  } else if (!origin && referer && *referer && !is_referer_allowed(rules, verdict->host, referer)) {
+    refuse(verdict, 403, "referer not allowed: ", referer);
   } else if (site && strcmp(site, "none") != 0 && strcmp(site, "same-origin") != 0) {
     refuse(verdict, 403, "cross-site request not allowed: Sec-Fetch-Site: ", site);
   }
@@ -90,16 +127,19 @@ static void check_origin(const struct host_check_rules *rules, const struct host
 
 /* target is http://host:port/...: its host and port must be ours, as the Host header's. */
 static void check_absolute_target(const struct host_check_rules *rules, const char *target, struct host_check_verdict *verdict) {
-  static const char scheme[] = "http://";
+  const char *scheme = rules->authenticated ? "https://" : "http://";
+  size_t scheme_length = strlen(scheme);
   char authority[256];
-  if (!same_without_case(target, scheme, sizeof(scheme) - 1)) {
+  if (!same_without_case(target, scheme, scheme_length)) {
     refuse(verdict, 400, "malformed request target", "");
     return;
   }
-  target += sizeof(scheme) - 1;
+  target += scheme_length;
   size_t length = strcspn(target, "/");
+  bool own = rules->authenticated ? length == strlen(verdict->host) && memcmp(target, verdict->host, length) == 0
+                                  : rules->port == 0 || is_own_host(rules, target, length);
   snprintf(authority, sizeof(authority), "%.*s", (int)length, target);
-  if (rules->port != 0 && !is_own_host(rules, target, length)) refuse(verdict, 403, "host not allowed: ", authority);
+  if (!own) refuse(verdict, 403, "host not allowed: ", authority);
 }
 
 void host_check(const struct host_check_rules *rules, const struct host_check_request *request, struct host_check_verdict *out) {
@@ -111,15 +151,14 @@ void host_check(const struct host_check_rules *rules, const struct host_check_re
     refuse(out, 431, "too many header fields", ""); /* the parser has dropped the rest: they might matter */
   } else if (strlen(request->target) > HOST_CHECK_URL_MAX) {
     refuse(out, 414, "the URL is too long", "");
-  } else if (repeated) {
-    refuse(out, 403, "repeated Host header", "");
-  } else if (rules->port != 0 && !is_own_host(rules, out->host, strlen(out->host))) {
-    refuse(out, 403, "host not allowed: ", out->host);
-  } else if (find_single(request, "Upgrade", &repeated)) {
-    refuse(out, 400, "protocol upgrade not supported", "");
   } else {
-    check_origin(rules, request, out);
+    check_kind(request, out);
   }
+  if (out->status) return;
+  bool any_host = rules->authenticated ? *out->host : rules->port == 0;
+  if (repeated) refuse(out, 403, "repeated Host header", "");
+  else if (!any_host && !is_own_host(rules, out->host, strlen(out->host))) refuse(out, 403, "host not allowed: ", out->host);
+  else check_origin(rules, request, out);
   if (!out->status && request->target[0] != '/') check_absolute_target(rules, request->target, out);
 }
 

@@ -1,5 +1,5 @@
-/* Who may ask: the rules that keep web pages (DNS rebinding, cross-site requests) off a loopback port, and the size limits.
- * Pure functions over the request's head. Context: any; locks: none. */
+/* What may ask: the rules that keep web pages (DNS rebinding, cross-site requests) off a loopback port, and the size limits.
+ * Who may: client_access.h. Pure functions over the request's head. Context: any; locks: none. */
 #ifndef AGENT_HOST_CHECK_H
 #define AGENT_HOST_CHECK_H
 
@@ -23,6 +23,7 @@ struct host_check_rules {
   const char *address; /* of the listener, as in an URL: "127.0.0.2:6060"; "": none but the usual names of loopback */
   unsigned port;       /* of the listener; 0: a unix socket, whose Host header may be anything */
   const char *origins; /* web origins that may read: PPROFAGENT_ORIGINS, separated by commas or spaces; "" */
+  bool authenticated;  /* by TLS, whose names we do not know: Host may be anything, and "https://" + Host is the own origin */
 };
 
 struct host_check_verdict {

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -111,8 +112,80 @@ static void read_address(char *const *environment, struct config *out) {
   }
 }
 
+static bool parse_uid(const char *text, size_t length, uint32_t *uid) {
+  uint64_t number = 0;
+  for (size_t i = 0; i < length; i++) {
+    if (text[i] < '0' || text[i] > '9') return false;
+    number = number * 10 + (uint64_t)(text[i] - '0');
+    if (number >= UINT32_MAX) return false; /* the last one means "none" to the kernel */
+  }
+  *uid = (uint32_t)number;
+  return length > 0;
+}
+
+static void read_allowed_uids(char *const *environment, struct config *out) {
+  static const char name[] = "PPROFAGENT_ALLOW_UIDS", separators[] = ", ";
+  const char *text = find(environment, name);
+  if (!text) return;
+  for (text += strspn(text, separators); *text; text += strspn(text, separators)) {
+    size_t length = strcspn(text, separators);
+    uint32_t uid;
+    if (!parse_uid(text, length, &uid)) {
+      add_fault(out, "%s: \"%.*s\" is not a user's number and is ignored", name, length < 60 ? (int)length : 60, text);
+    } else if (out->allowed_uid_count == CONFIG_UIDS_MAX) {
+      add_fault(out, "%s: more than %d users; %u and those after it are ignored", name, CONFIG_UIDS_MAX, (unsigned)uid);
+      return;
+    } else {
+      out->allowed_uids[out->allowed_uid_count++] = uid;
+    }
+    text += length;
+  }
+}
+
+/* Any address of this machine, as a number: 10.0.0.1 or [fe80::1]. */
+static bool is_numeric_host(const char *host, size_t length) {
+  char text[INET6_ADDRSTRLEN];
+  struct in6_addr address;
+  bool six = length > 2 && host[0] == '[' && host[length - 1] == ']';
+  if (six) host++, length -= 2;
+  if (length == 0 || length >= sizeof text) return false;
+  memcpy(text, host, length);
+  text[length] = 0;
+  return inet_pton(six ? AF_INET6 : AF_INET, text, &address) == 1;
+}
+
+static bool read_tls_file(char *const *environment, const char *name, char out[CONFIG_PATH_MAX], struct config *config_out) {
+  const char *text = find(environment, name);
+  if (!text || !*text) {
+    add_fault(config_out, "%s is not set: no remote admin", name);
+    return false;
+  }
+  if (strlen(text) >= CONFIG_PATH_MAX) {
+    add_fault(config_out, "%s is longer than %d characters: no remote admin", name, CONFIG_PATH_MAX - 1);
+    return false;
+  }
+  strcpy(out, text);
+  return true;
+}
+
+static void read_tls(char *const *environment, struct config *out) {
+  const char *text = find(environment, "PPROFAGENT_TLS_ADDR");
+  if (!text || !*text) return;
+  const char *colon = strrchr(text, ':');
+  size_t host_length = colon ? (size_t)(colon - text) : 0;
+  if (strlen(text) >= CONFIG_ADDRESS_MAX - sizeof "0.0.0.0" || !colon || !is_port(colon + 1) ||
+      (host_length && !is_numeric_host(text, host_length))) {
+    add_fault(out, "PPROFAGENT_TLS_ADDR: \"%.60s\" is not a numeric HOST:PORT or :PORT: no remote admin", text);
+    return;
+  }
+  bool complete = read_tls_file(environment, "PPROFAGENT_TLS_CERT", out->tls_certificate, out);
+  complete &= read_tls_file(environment, "PPROFAGENT_TLS_KEY", out->tls_key, out);
+  complete &= read_tls_file(environment, "PPROFAGENT_TLS_CLIENT_CA", out->tls_client_ca, out);
+  if (complete) snprintf(out->tls_address, sizeof out->tls_address, "%s%s", host_length ? "" : "0.0.0.0", text);
+}
+
 void config_read(char *const *environment, struct config *out) {
-  memset(out, 0, offsetof(struct config, faults)); /* of those, fault_count are valid */
+  memset(out, 0, offsetof(struct config, faults)); /* of those, fault_count are valid; what follows is zero already */
   read_address(environment, out);
   read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288, &out->memprofile_rate, out);
   read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000, &out->blockprofile_rate, out);
@@ -124,6 +197,7 @@ void config_read(char *const *environment, struct config *out) {
   else if (strcmp(children, "none") == 0) out->children = CHILDREN_NONE;
   else add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all", children);
   read_text(environment, "PPROFAGENT_LOG", out->log, sizeof out->log, out);
-  read_text(environment, "PPROFAGENT_ALLOW_UIDS", out->allow_uids, sizeof out->allow_uids, out);
   read_text(environment, "PPROFAGENT_ORIGINS", out->origins, sizeof out->origins, out);
+  read_allowed_uids(environment, out);
+  read_tls(environment, out);
 }

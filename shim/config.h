@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONFIG_ADDRESS_MAX = 256, CONFIG_FAULTS_MAX = 12, CONFIG_FAULT_LENGTH = 200, CONFIG_PATH_MAX = 512 };
+enum { CONFIG_ADDRESS_MAX = 256, CONFIG_FAULTS_MAX = 12, CONFIG_FAULT_LENGTH = 200, CONFIG_PATH_MAX = 512, CONFIG_UIDS_MAX = 64 };
 
 enum config_children { CHILDREN_ALL, CHILDREN_FORK, CHILDREN_NONE };
 
@@ -17,11 +17,15 @@ struct config {
   uint64_t cpuprofile_rate;         /* hz, 1 .. 1000 */
   enum config_children children;
   char log[CONFIG_PATH_MAX];        /* "", "stderr" or a file's path */
-  char allow_uids[CONFIG_PATH_MAX]; /* as given */
   char origins[CONFIG_PATH_MAX];    /* as given */
   /* One sentence per bad value: shown on the index page, logged when logging is on. */
   uint32_t fault_count;
   char faults[CONFIG_FAULTS_MAX][CONFIG_FAULT_LENGTH];
+  /* Written only when set: most processes need not touch these pages. */
+  uint32_t allowed_uid_count;
+  uint32_t allowed_uids[CONFIG_UIDS_MAX]; /* PPROFAGENT_ALLOW_UIDS: numbers separated by commas or spaces */
+  char tls_address[CONFIG_ADDRESS_MAX];   /* "HOST:PORT", any address; "": no remote admin */
+  char tls_certificate[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX], tls_client_ca[CONFIG_PATH_MAX];
 };
 
 /* Written once before main by config_read, constant afterwards. */

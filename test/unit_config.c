@@ -7,12 +7,68 @@
 
 #include "check.h"
 
-
-static struct config read_one(const char *assignment) {
-  char *environment[] = {(char *)assignment, NULL};
-  struct config out;
+static struct config read_all(char *const *environment) {
+  struct config out = {0}; /* as the agent's own is */
   config_read(environment, &out);
   return out;
+}
+
+static struct config read_one(const char *assignment) { return read_all((char *[]){(char *)assignment, NULL}); }
+
+static void check_uids(void) {
+  static const struct { const char *text; uint32_t count, uids[3], faults; const char *named; } cases[] = {
+      {"", 0, {0}, 0, ""}, {"1001", 1, {1001}, 0, ""}, {" 1001,,1002  33 ", 3, {1001, 1002, 33}, 0, ""}, {"0", 1, {0}, 0, ""},
+      {"4294967294", 1, {4294967294u}, 0, ""}, {"4294967295", 0, {0}, 1, "4294967295"}, {"18446744073709551617", 0, {0}, 1, "18446744073709551617"},
+      {"7,www-data,8", 2, {7, 8}, 1, "\"www-data\""}, {"-1 5", 1, {5}, 1, "\"-1\""}, {"0x10", 0, {0}, 1, "\"0x10\""}, {"1k", 0, {0}, 1, "\"1k\""},
+      {"5;6", 0, {0}, 1, "\"5;6\""}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char assignment[100];
+    snprintf(assignment, sizeof assignment, "PPROFAGENT_ALLOW_UIDS=%s", cases[i].text);
+    struct config out = read_one(assignment);
+    CHECK(out.allowed_uid_count == cases[i].count && out.fault_count == cases[i].faults);
+    CHECK(memcmp(out.allowed_uids, cases[i].uids, cases[i].count * sizeof(uint32_t)) == 0);
+    if (out.fault_count) CHECK(strstr(out.faults[0], "PPROFAGENT_ALLOW_UIDS") && strstr(out.faults[0], cases[i].named));
+  }
+  static char many[2000] = "PPROFAGENT_ALLOW_UIDS=";
+  for (int i = 0; i < CONFIG_UIDS_MAX + 5; i++) snprintf(many + strlen(many), 16, "%d,", 1000 + i);
+  struct config out = read_one(many);
+  CHECK(out.allowed_uid_count == CONFIG_UIDS_MAX && out.fault_count == 1 && strstr(out.faults[0], "1064"));
+  CHECK(out.allowed_uids[CONFIG_UIDS_MAX - 1] == 1000 + CONFIG_UIDS_MAX - 1 && out.tls_address[0] == 0);
+}
+
+static void check_tls(void) {
+  static const struct { const char *text, *address; } cases[] = {
+      {"", ""}, {":6443", "0.0.0.0:6443"}, {"10.1.2.3:6443", "10.1.2.3:6443"}, {"[::]:1", "[::]:1"}, {"[fe80::1]:65535", "[fe80::1]:65535"},
+      {"127.0.0.1:0", "127.0.0.1:0"}, {"example.org:6443", NULL}, {"10.1.2.3", NULL}, {"10.1.2.3:", NULL}, {"10.1.2:6443", NULL}, {"[]:1", NULL},
+      {"[10.1.2.3]:1", NULL}, {"::1:6443", NULL}, {"10.1.2.3:65536", NULL}, {"unix:/x", NULL}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char address[100];
+    snprintf(address, sizeof address, "PPROFAGENT_TLS_ADDR=%s", cases[i].text);
+    struct config out = read_all((char *[]){address, "PPROFAGENT_TLS_CERT=c.pem", "PPROFAGENT_TLS_KEY=/k", "PPROFAGENT_TLS_CLIENT_CA=ca", NULL});
+    CHECK(strcmp(out.tls_address, cases[i].address ? cases[i].address : "") == 0 && out.fault_count == !cases[i].address);
+    if (out.fault_count) CHECK(strstr(out.faults[0], "PPROFAGENT_TLS_ADDR") && strstr(out.faults[0], cases[i].text));
+    if (*out.tls_address) CHECK(!strcmp(out.tls_certificate, "c.pem") && !strcmp(out.tls_key, "/k") && !strcmp(out.tls_client_ca, "ca"));
+  }
+  struct config out = read_all((char *[]){"PPROFAGENT_TLS_ADDR=:1", "PPROFAGENT_TLS_CERT=c", "PPROFAGENT_TLS_CLIENT_CA=", NULL});
+  CHECK(out.tls_address[0] == 0 && out.fault_count == 2 && strstr(out.faults[0], "PPROFAGENT_TLS_KEY is not set"));
+  CHECK(strstr(out.faults[1], "PPROFAGENT_TLS_CLIENT_CA is not set"));
+  static char longest[CONFIG_PATH_MAX + 50] = "PPROFAGENT_TLS_KEY=";
+  memset(longest + strlen(longest), 'x', CONFIG_PATH_MAX);
+  out = read_all((char *[]){"PPROFAGENT_TLS_ADDR=:1", "PPROFAGENT_TLS_CERT=c", longest, "PPROFAGENT_TLS_CLIENT_CA=c", NULL});
+  CHECK(out.tls_address[0] == 0 && out.fault_count == 1);
+  static char host[CONFIG_ADDRESS_MAX + 50] = "PPROFAGENT_TLS_ADDR=";
+  memset(host + strlen(host), '1', CONFIG_ADDRESS_MAX);
+  strcat(host, ":1");
+  CHECK(read_one(host).fault_count == 1 && read_one("PPROFAGENT_TLS_CERT=c").fault_count == 0);
+}
+
+/* What is not asked for is not written: the page stays the file's. */
+static void check_untouched(void) {
+  struct config out;
+  memset(&out, 0x5a, sizeof out);
+  config_read((char *[]){"PPROFAGENT_LOG=stderr", NULL}, &out);
+  const unsigned char *late = (const unsigned char *)&out.allowed_uid_count;
+  for (size_t i = 0; late + i < (const unsigned char *)(&out + 1); i++) CHECK(late[i] == 0x5a);
 }
 
 int main(void) {
@@ -54,5 +110,8 @@ int main(void) {
   memcpy(longest, "PPROFAGENT_ADDR", 15);
   longest[15] = '=';
   CHECK(read_one(longest).fault_count == 1);
+  check_uids();
+  check_tls();
+  check_untouched();
   return failures != 0;
 }
