@@ -1,0 +1,14 @@
+/* What PPROFAGENT_TLS_CERT, _KEY and _CLIENT_CA name, read once and made into OpenSSL's context for the server's side: TLS 1.2 or later, a client
+ * certificate required, no sessions, tickets, renegotiation or compression. The files may be gone, or out of reach, afterwards.
+ * Context: the TLS thread (tls_library.h). */
+#ifndef AGENT_TLS_CONTEXT_H
+#define AGENT_TLS_CONTEXT_H
+
+#include <stddef.h>
+
+struct ssl_ctx_st;
+
+/* NULL: reason is one sentence that names the variable and the file. Give back with SSL_CTX_free. */
+struct ssl_ctx_st *tls_context_read(char *reason, size_t reason_size);
+
+#endif
