@@ -107,8 +107,8 @@ $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 # ---- the library ------------------------------------------------------------------------------------------------------------
 
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
-AT_START := $(addprefix shim/,absent_names dynamic_symbols startup next_functions config heap_sampling stack_capture live_table) \
-  $(addprefix agent/,load agent agent_thread)
+AT_START := $(addprefix shim/,absent_names dynamic_symbols startup next_functions config heap_sampling stack_capture live_table fork_interposers) \
+  $(addprefix agent/,load agent agent_thread agent_fork)
 SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(wildcard shim/*.c) $(wildcard agent/*.c))
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.

@@ -19,13 +19,17 @@
 #include "../shim/config.h"
 #include "../shim/next_functions.h"
 #include "../shim/thread_state.h"
+#include "agent_inherited.h"
 #include "agent_thread.h"
+#include "connection_inbox.h"
 #include "descriptor_table.h"
 #include "http_server.h"
 #include "listen_address.h"
 #include "log.h"
+#include "process_tree.h"
 #include "refused_connection.h"
 #include "sandbox.h"
+#include "tls_front.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
@@ -50,15 +54,16 @@ static _Atomic uint32_t host_threads_gone;
 static _Atomic uint32_t wakes_sent;
 static sigset_t main_thread_mask;
 static bool wanted;
-static pid_t owner; /* the process in which agent_start ran; a forked child has another pid and no agent thread */
+static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and at first no agent thread */
 
 /* Written by the admin thread only. */
+static struct listen_address address AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
 static bool started_before;
-static struct listen_address address;
-static char off_reason[256] = "not started yet";
+static char off_reason[256];
 static char address_text[160];
 static const char *isolation_fault;
-static _Atomic bool serving;
+static int listener; /* -1: another process holds the port, or none of ours */
+static bool server_runs;
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
@@ -74,43 +79,49 @@ static void wake_admin(void) {
   futex_wake(&command);
   int32_t tid = atomic_load(&admin_tid);
   atomic_fetch_add(&wakes_sent, 1);
-  if (tid) syscall(SYS_tgkill, owner, tid, WAKE_SIGNAL);
+  if (tid) syscall(SYS_tgkill, owner_pid, tid, WAKE_SIGNAL);
 }
 
 /* ---- the admin thread ----------------------------------------------------------------------------------------------------- */
 
 static void keep_reason(const char *text) {
+  if (strcmp(off_reason, text) == 0) return;
   snprintf(off_reason, sizeof(off_reason), "%s", text);
   log_event("off: %s", text);
 }
 
-static int open_listener(void) {
+static void remember_socket_file(void) {
+  struct stat status;
+  if (address.port || lstat(address.socket.local.sun_path, &status) != 0) return;
+  atomic_store(&socket_device, status.st_dev);
+  atomic_store(&socket_inode, status.st_ino);
+}
+
+/* Takes this process's place among those that share the address. */
+static void enter_tree(void) {
   char reason[256] = "";
   if (address.size == 0 && !listen_address_parse(config.address, &address, reason, sizeof(reason))) {
     keep_reason(reason);
-    return -1;
+    return;
   }
-  int listener = listen_address_open(&address, reason, sizeof(reason));
-  if (listener < 0) {
-    keep_reason(reason);
-    return -1;
-  }
+  enum tree_role role = process_tree_enter(&address, &listener, reason, sizeof(reason));
   listen_address_format(&address, address_text, sizeof(address_text));
-  if (address.port) {
-    log_event("listening on http://%s/debug/pprof/", address_text);
-  } else {
-    struct stat status;
-    if (lstat(address.socket.local.sun_path, &status) == 0) {
-      atomic_store(&socket_device, status.st_dev);
-      atomic_store(&socket_inode, status.st_ino);
-    }
-    log_event("listening on %s", address_text);
+  if (role != TREE_HOLDER && role != TREE_MEMBER) {
+    keep_reason(reason);
+    return;
   }
-  return listener;
+  off_reason[0] = 0;
+  if (role == TREE_MEMBER) return;
+  remember_socket_file();
+  if (address.port) log_event("listening on http://%s/debug/pprof/", address_text);
+  else log_event("listening on %s", address_text);
+  if (server_runs) http_server_listen(listener);
+  if (!tls_front_start(reason, sizeof(reason))) log_event("remote admin is off: %s", reason);
 }
 
-/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever the number of threads. */
-static bool only_agent_threads_left(void) {
+/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever the number of threads. exit_code: the main
+ * thread's. */
+static bool only_agent_threads_left(int *exit_code) {
   char text[1024];
   int descriptor = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return false;
@@ -121,54 +132,79 @@ static bool only_agent_threads_left(void) {
   const char *at = strrchr(text, ')');
   if (!at || at[1] != ' ' || at[2] != 'Z') return false;
   at += 2;
-  for (int field = 3; field < 20 && at; field++) at = strchr(at + 1, ' '); /* proc(5): 3 is the state, 20 num_threads */
-  return at && strtoul(at, NULL, 10) <= agent_thread_count() + 1;
+  for (int field = 3; field < 20 && at; field++) at = strchr(at + 1, ' '); /* proc(5): 3 is the state, 20 num_threads, 52 exit_code */
+  if (!at || strtoul(at, NULL, 10) > agent_thread_count() + 1) return false;
+  for (int field = 20; field < 52 && at; field++) at = strchr(at + 1, ' ');
+  *exit_code = at ? (int)(strtoul(at, NULL, 10) >> 8 & 0xff) : 0;
+  return true;
 }
 
-/* Waits for a connection, a command or the timeout; true when a connection waits on the listener (-1: do not look). */
-static bool wait_for_event(int listener, int wake, int timeout_ms) {
+enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENTS };
+
+/* Waits for a connection, a command, the other processes or the timeout. */
+static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_ms) {
   static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours to take, nor to spin on */
   static uint32_t wakes_taken;
-  struct pollfd waits[2] = {{.fd = listener, .events = POLLIN}, {.fd = wake_is_noisy ? -1 : wake, .events = POLLIN}};
+  waits[EVENT_WAKE] = (struct pollfd){.fd = wake_is_noisy ? -1 : wake, .events = POLLIN};
+  waits[EVENT_LISTENER] = (struct pollfd){.fd = server_runs ? -1 : listener, .events = POLLIN};
+  bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
+  waits[EVENT_INBOX] = (struct pollfd){.fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
+  waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
   wake_is_noisy = false;
-  int ready = poll(waits, 2, timeout_ms);
-  if (ready > 0 && waits[1].revents) {
+  if (poll(waits, EVENTS, timeout_ms) <= 0) {
+    for (int i = 0; i < EVENTS; i++) waits[i].revents = 0;
+  } else if (waits[EVENT_WAKE].revents) {
     struct signalfd_siginfo ignored;
     uint32_t sent = atomic_load(&wakes_sent);
     wake_is_noisy = sent == wakes_taken || read(wake, &ignored, sizeof(ignored)) <= 0;
     wakes_taken = sent;
   }
-  return ready > 0 && (waits[0].revents & POLLIN);
 }
 
-/* Starts the server for the connection that waits on the listener, or tells that connection why not. */
-static bool start_server(int listener, int wake) {
+/* Starts the server for the connection that waits, or tells that connection why not. */
+static void start_server(int wake) {
   static int64_t retry_ns;
   static bool failed; /* and said so */
   int64_t now = agent_monotonic_nanoseconds();
-  const char *host = address.port ? address_text : "";
-  if (now >= retry_ns && http_server_start(listener, host, address.port, config.origins)) {
+  const struct http_server_address own = {
+      .listener = listener, .address = address.port ? address_text : "", .port = address.port, .origins = config.origins};
+  if (now >= retry_ns && http_server_start(&own)) {
     failed = false;
-    return true;
+    server_runs = true;
+    return;
   }
   if (now >= retry_ns) retry_ns = now + SERVER_RETRY_MILLISECONDS * MILLISECONDS;
   static const char reason[] = "the HTTP server cannot start: out of memory, threads or descriptors";
   if (!failed) log_event("%s", reason);
   failed = true;
-  if (!refuse_next_connection(listener, reason) && errno != EAGAIN) {
+  struct inbox_connection given;
+  if (connection_inbox_take(&given)) {
+    refuse_connection(given.descriptor, reason);
+  } else if (listener >= 0 && !refuse_next_connection(listener, reason) && errno != EAGAIN) {
     struct pollfd none = {.fd = wake, .events = POLLIN};
     poll(&none, 1, SERVER_RETRY_MILLISECONDS);
   }
-  return false;
 }
 
-static void serve(int listener, int wake) {
-  bool running = false;
+static int open_wake(void) {
+  sigset_t wake_set;
+  sigemptyset(&wake_set);
+  sigaddset(&wake_set, WAKE_SIGNAL);
+  /* signalfd() itself is one of the library's wrappers, which would take this for the host's. */
+  return (int)syscall(SYS_signalfd4, -1, &wake_set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended by syscall(SYS_exit), true: the process ends as soon as
+ * ours have ended too, and the kernel (5.17 and newer) takes the last one's exit code for the process's. */
+static bool serve(int *exit_code) {
+  bool ended = false;
+  int wake = -1;
   int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
+  int64_t next_try_ns = 0;
   while (!told_to_stop()) {
     int timeout_ms = MAIN_CHECK_SECONDS * 1000;
-    bool host_is_gone = only_agent_threads_left();
+    bool host_is_gone = only_agent_threads_left(exit_code);
     if (atomic_load(&main_has_exited)) {
       if (host_is_gone) {
         atomic_store(&host_threads_gone, 1);
@@ -177,19 +213,43 @@ static void serve(int listener, int wake) {
       timeout_ms = poll_ms;
       if (poll_ms < 100) poll_ms += 5;
     } else if (host_is_gone) {
-      break; /* its last thread ended by syscall(SYS_exit): the process ends with that exit code when ours have ended too */
+      ended = true;
+      break;
     }
-    bool connection = wait_for_event(running ? -1 : listener, wake, timeout_ms);
+    int64_t now = agent_monotonic_nanoseconds();
+    if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
+      enter_tree();
+      next_try_ns = now + MAIN_CHECK_SECONDS * 1000 * MILLISECONDS;
+      if (process_tree_role() == TREE_HOPELESS) break;
+    }
+    if (wake < 0) wake = open_wake(); /* after the listener, without which it is of no use */
+    struct pollfd events[EVENTS];
+    wait_for_events(events, wake, timeout_ms);
     if (told_to_stop()) break;
-    if (connection && !running) {
-      running = start_server(listener, wake);
-    } else if (running &&
-               http_server_idle_since(agent_monotonic_nanoseconds() - SERVER_IDLE_SECONDS * 1000 * MILLISECONDS)) {
-      http_server_stop();
-      running = false;
+    if (events[EVENT_TREE].revents && !process_tree_handle()) { /* the holder is gone */
+      process_tree_leave();
+      next_try_ns = 0;
     }
+    if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
+      start_server(wake);
+    } else if (server_runs && http_server_idle_since(now - SERVER_IDLE_SECONDS * 1000 * MILLISECONDS)) {
+      http_server_stop();
+      server_runs = false;
+    }
+    process_tree_retry();
   }
-  if (running) http_server_stop();
+  if (wake >= 0) close(wake);
+  return ended;
+}
+
+static void leave(void) {
+  tls_front_stop();
+  if (server_runs) http_server_stop();
+  server_runs = false;
+  process_tree_leave();
+  connection_inbox_close();
+  if (listener >= 0) close(listener);
+  listener = -1;
 }
 
 static void admin_life(void) {
@@ -205,20 +265,12 @@ static void admin_life(void) {
     if (isolation_fault) log_event("%s", isolation_fault);
   }
   started_before = true;
-  int listener = open_listener();
-  if (listener >= 0) {
-    sigset_t wake_set;
-    sigemptyset(&wake_set);
-    sigaddset(&wake_set, WAKE_SIGNAL);
-    /* signalfd() itself is one of the library's wrappers, which would take this for the host's. */
-    int wake = (int)syscall(SYS_signalfd4, -1, &wake_set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
-    atomic_store(&serving, true);
-    serve(listener, wake);
-    atomic_store(&serving, false);
-    close(listener);
-    if (wake >= 0) close(wake);
-    keep_reason("paused: the program changes its namespaces");
-  }
+  listener = -1;
+  int exit_code = 0;
+  bool host_has_ended = serve(&exit_code);
+  leave();
+  if (host_has_ended) syscall(SYS_exit, exit_code);
+  if (told_to_stop()) keep_reason("paused: the program changes its namespaces");
   log_close();
 }
 
@@ -228,7 +280,7 @@ static void *admin_main(void *argument) {
     atomic_store(&admin_tid, (int32_t)syscall(SYS_gettid));
     admin_life();
     atomic_store(&admin_tid, 0);
-    if (!told_to_stop()) break; /* the listener could not be had: nothing to wait for */
+    if (!told_to_stop()) break; /* the address cannot be had, or the program's threads have ended */
     atomic_store(&admin_exists, 0);
     /* Resumed after the pause gave up waiting for this thread: carry on in place of a new one. */
     uint32_t none = 0;
@@ -252,8 +304,10 @@ static void start_admin(void) {
 
 /* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
 
+bool agent_is_wanted(void) { return wanted; }
+
 void agent_start(void) {
-  owner = getpid();
+  owner_pid = getpid();
   wanted = strcmp(config.address, "off") != 0;
   if (!wanted) {
     snprintf(off_reason, sizeof(off_reason), "PPROFAGENT_ADDR=off");
@@ -268,10 +322,10 @@ void agent_start(void) {
   start_admin();
 }
 
-static bool has_agent(void) { return owner == getpid() && atomic_load(&admin_exists); }
+static bool has_agent(void) { return owner_pid == getpid() && atomic_load(&admin_exists); }
 
 bool agent_pause(void) {
-  if (owner != getpid()) return true;
+  if (owner_pid != getpid()) return true;
   if (atomic_fetch_add(&pause_depth, 1) == 0) {
     atomic_store(&command, ADMIN_STOP);
     if (agent_thread_count() != 0) wake_admin();
@@ -280,7 +334,7 @@ bool agent_pause(void) {
 }
 
 void agent_resume(void) {
-  if (owner != getpid() || atomic_fetch_sub(&pause_depth, 1) != 1) return;
+  if (owner_pid != getpid() || atomic_fetch_sub(&pause_depth, 1) != 1) return;
   atomic_store(&command, ADMIN_RUN);
   if (wanted) start_admin();
 }
@@ -309,7 +363,7 @@ void agent_main_thread_exits(void) {
 
 __attribute__((destructor)) static void remove_socket_file(void) {
   struct stat status;
-  if (!atomic_load(&socket_inode) || owner != getpid()) return;
+  if (!atomic_load(&socket_inode) || owner_pid != getpid()) return;
   const char *path = address.socket.local.sun_path;
   if (lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device)) {
     unlink(path);
@@ -319,6 +373,9 @@ __attribute__((destructor)) static void remove_socket_file(void) {
 /* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */
 
 const char *agent_listen_address(void) { return address_text; }
-const char *agent_off_reason(void) { return atomic_load(&serving) ? NULL : off_reason; }
+const char *agent_off_reason(void) {
+  if (process_tree_role() == TREE_HOLDER || process_tree_role() == TREE_MEMBER) return NULL;
+  return off_reason[0] ? off_reason : "not started yet";
+}
 const char *agent_descriptor_isolation(void) { return isolation_fault; }
 uint64_t agent_cpu_nanoseconds(void) { return agent_thread_cpu_nanoseconds(); }

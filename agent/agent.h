@@ -1,17 +1,28 @@
 /* The agent's life in the host: one detached admin thread, its private descriptor table, and the server that it starts.
  *
- * Nothing in the host ever waits for the agent, but for agent_pause (bounded). Forked children have no agent thread; every function
- * here is harmless in them.
+ * Nothing in the host ever waits for the agent, but for agent_pause (bounded). Every function here is harmless in forked children
+ * that have no agent thread.
  */
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Starts the admin thread, which listens some 20 ms later. Context: constructor or host thread. */
 void agent_start(void);
+bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
+
+/* Forked children (shim/fork_interposers.c). A child has none of its parent's agent threads, and a copy of what they were in the middle of: their
+ * memory is not inherited (agent_memory.c), their variables are cleared, and a new admin thread is started. That costs a short-lived child some
+ * 60 us, so a process starts no more than 64 at once and 20 a second in the long run; the others start theirs later, at a call that is slow anyway. */
+bool agent_may_start_in_child(void);       /* context: host thread, before fork; takes one from the allowance */
+void agent_start_in_child(bool at_once);   /* context: the child's only thread, after the last atfork handler */
+extern _Atomic bool agent_start_waits;
+static inline bool agent_start_is_due(void) { return atomic_load_explicit(&agent_start_waits, memory_order_relaxed); }
+void agent_start_late(void);               /* does nothing until the child is 20 ms old. Context: host thread, no lock of libc's held */
 
 /* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread. agent_pause ends every agent thread and
  * waits for at most a second (false: they are still there); agent_resume starts them again. Calls nest: the last resume counts.

@@ -54,6 +54,7 @@ static void *map_region(size_t bytes) {
   if (start > base) munmap(base, (size_t)(start - base));
   size_t tail = (size_t)(base + span - (start + bytes));
   if (tail) munmap(start + bytes, tail);
+  madvise(start, bytes, MADV_DONTFORK); /* a child has no use for what this process's agent was in the middle of */
   atomic_fetch_add_explicit(&mapped_bytes, bytes, memory_order_relaxed);
   return start;
 }

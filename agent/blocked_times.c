@@ -35,7 +35,7 @@ static int64_t read_exec_start(int task) {
 }
 
 /* The scheduler's clock at a moment of CLOCK_MONOTONIC: this thread runs, so its own entry is at most a tick old. Processors differ a little. */
-static int64_t scheduler_now = -1, scheduler_now_at;
+static int64_t scheduler_now, scheduler_now_at;
 
 /* ---- where the kernel does not say: what earlier dumps saw ---- */
 

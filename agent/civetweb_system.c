@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "agent_thread.h"
+#include "client_access.h"
+#include "connection_inbox.h"
 #include "log.h"
 #include "refused_connection.h"
 
@@ -31,6 +33,7 @@ enum {
   CROWDED_HEAD_SECONDS = 1,   /* while more connections are open than there are workers */
   CROWDED_BODY_SECONDS = 2,
   CROWD_CHECK_MILLISECONDS = 250,
+  STRANGERS_MAX = 8,          /* connections that may be open before it is asked whose the next one is: a worker is left for who may come in */
   WRITE_GRACE_SECONDS = 20,
   SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
   LINGER_MILLISECONDS = 300,
@@ -44,14 +47,18 @@ struct connection {
   int64_t response_start_ns; /* 0: no response yet */
   size_t received, sent, linger_left;
   bool open, late, done, cut_short;
+  bool authenticated, routed, unreachable;
+  unsigned char prefix_size, prefix_used; /* of the request, read before it was known whose it is; how much of that civetweb has got */
+  char prefix[INBOX_PREFIX_MAX];
 };
 
 static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor */
 static _Atomic unsigned connection_count;
 static _Atomic int64_t last_activity_ns;
 static struct civetweb_start start; /* this and the next: written before civetweb's threads start */
-static int adopted_listener = -1; /* civetweb's duplicate of start.listener */
-static int interrupt_event = -1;
+static int adopted_listener;   /* what civetweb takes for its listener: a socket that nobody uses */
+static int interrupt_event, listener_event; /* the second: the listener is another one; read by the acceptor only */
+static _Atomic int listener;
 static _Atomic bool interrupted;
 
 /* civetweb creates its acceptor last and does not look whether that worked. So it exists before civetweb's workers, and waits here. */
@@ -92,28 +99,46 @@ static bool create_acceptor(void) {
   return error == 0;
 }
 
+static void close_events(void) {
+  if (interrupt_event >= 0) close(interrupt_event);
+  if (listener_event >= 0) close(listener_event);
+  interrupt_event = listener_event = -1;
+}
+
 void civetweb_system_abandon(void) {
   tell_acceptor(ACCEPTOR_LEAVES);
   pthread_join(acceptor.thread, NULL);
+  close_events();
 }
 
 bool civetweb_system_prepare(const struct civetweb_start *next) {
   start = *next;
-  uint64_t ignored;
-  if (interrupt_event < 0) interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  while (interrupt_event >= 0 && read(interrupt_event, &ignored, sizeof(ignored)) > 0) {
-  }
+  atomic_store_explicit(&listener, next->listener, memory_order_release);
+  adopted_listener = -1;
+  interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  listener_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   atomic_store_explicit(&interrupted, false, memory_order_release);
   atomic_store_explicit(&connection_count, 0, memory_order_release);
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
-  return create_acceptor();
+  if (interrupt_event >= 0 && listener_event >= 0 && create_acceptor()) return true;
+  close_events();
+  return false;
+}
+
+static void add_one(int event) {
+  const uint64_t one = 1;
+  ssize_t ignored = write(event, &one, sizeof(one));
+  (void)ignored;
+}
+
+void civetweb_system_listen(int next) {
+  atomic_store_explicit(&listener, next, memory_order_release);
+  add_one(listener_event);
 }
 
 void civetweb_system_interrupt(void) {
-  uint64_t one = 1;
   atomic_store_explicit(&interrupted, true, memory_order_release);
-  ssize_t ignored = interrupt_event >= 0 ? write(interrupt_event, &one, sizeof(one)) : 0;
-  (void)ignored;
+  add_one(interrupt_event);
 }
 
 void civetweb_system_finish(void) {
@@ -122,6 +147,7 @@ void civetweb_system_finish(void) {
     connections[descriptor].open = false;
     close(descriptor);
   }
+  close_events();
 }
 
 bool civetweb_system_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_acquire); }
@@ -190,6 +216,16 @@ size_t civetweb_connection_received(int descriptor) {
   return connection ? connection->received : 0;
 }
 
+bool civetweb_connection_authenticated(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection && connection->authenticated;
+}
+
+bool civetweb_connection_unreachable(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection && connection->unreachable;
+}
+
 bool civetweb_connection_late(int descriptor) {
   struct connection *connection = connection_of(descriptor);
   return connection && connection->late;
@@ -216,7 +252,7 @@ void civetweb_connection_cut_short(int descriptor) {
 
 int civetweb_socket(int domain, int type, int protocol) {
   (void)domain, (void)type, (void)protocol;
-  return adopted_listener = fcntl(start.listener, F_DUPFD_CLOEXEC, 3);
+  return adopted_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
 int civetweb_bind(int descriptor, const struct sockaddr *address, socklen_t size) {
@@ -243,25 +279,35 @@ int civetweb_getsockname(int descriptor, struct sockaddr *address, socklen_t *si
 }
 
 /* Out of descriptors or memory, a connection stays in the queue and poll() says so at once: neither spin nor let the client wait for ever. */
-static void refuse_the_queue(int listener) {
+static void refuse_the_queue(int from) {
   struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
   static const char text[] = "the agent is out of descriptors";
-  for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(listener, text) && !civetweb_system_interrupted(); i++) {
+  for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(from, text) && !civetweb_system_interrupted(); i++) {
   }
   if (errno != EAGAIN) poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
 }
 
 static bool is_shortage(int error) { return error != EAGAIN && error != ECONNABORTED && error != EINTR; }
 
-int civetweb_accept(int listener, struct sockaddr *address, socklen_t *size) {
-  int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+static int accept_from(int from) {
+  int descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (descriptor < 0 && is_shortage(errno) && civetweb_connection_count() > 0) { /* one of them may be about to end */
     struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
     poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
-    descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   }
+  if (descriptor < 0 && is_shortage(errno)) refuse_the_queue(from);
+  return descriptor;
+}
+
+int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
+  struct inbox_connection given = {.descriptor = -1};
+  int from = atomic_load_explicit(&listener, memory_order_acquire);
+  char why_not[CLIENT_ACCESS_TEXT_MAX];
+  (void)adopted;
+  bool was_given = connection_inbox_take(&given);
+  int descriptor = was_given ? given.descriptor : from >= 0 ? accept_from(from) : -1;
   if (descriptor < 0) {
-    if (is_shortage(errno)) refuse_the_queue(listener);
     errno = EAGAIN;
     return -1;
   }
@@ -271,13 +317,17 @@ int civetweb_accept(int listener, struct sockaddr *address, socklen_t *size) {
     errno = EAGAIN;
     return -1;
   }
-  if (descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX) {
+  bool may_crowd = was_given || civetweb_connection_count() < STRANGERS_MAX || client_access_check(descriptor, why_not);
+  if (!may_crowd || descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX) {
     refuse_connection(descriptor, "too many connections");
     errno = EAGAIN;
     return -1;
   }
   atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
-  connections[descriptor] = (struct connection){.open = true};
+  struct connection *connection = &connections[descriptor];
+  *connection = (struct connection){.open = true, .authenticated = given.authenticated, .prefix_size = given.prefix_size,
+                                    .routed = !start.route};
+  memcpy(connection->prefix, given.prefix, given.prefix_size);
   fill_loopback(address, size, (unsigned)descriptor);
   return descriptor;
 }
@@ -310,15 +360,23 @@ int civetweb_shutdown(int descriptor, int how) {
   return result;
 }
 
-/* civetweb polls one descriptor at a time: the listener or a connection. */
-int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
-  struct pollfd both[2] = {waits[0], {.fd = interrupt_event, .events = POLLIN}};
-  struct connection *connection = waits[0].fd == adopted_listener ? NULL : connection_of(waits[0].fd);
-  (void)count;
+static int poll_listeners(struct pollfd *adopted, int timeout_ms) {
+  struct pollfd waits[4] = {{.fd = connection_inbox_event(), .events = POLLIN}, {.fd = atomic_load(&listener), .events = POLLIN},
+                            {.fd = interrupt_event, .events = POLLIN}, {.fd = listener_event, .events = POLLIN}};
+  int ready = poll(waits, 4, timeout_ms);
+  uint64_t ignored;
+  if (ready > 0 && waits[3].revents) ready = read(listener_event, &ignored, sizeof(ignored)) > 0 ? 0 : ready;
+  adopted->revents = ready > 0 ? waits[0].revents | (waits[1].revents & POLLIN) : 0;
+  return ready > 0 ? adopted->revents != 0 : ready;
+}
+
+static int poll_connection(struct pollfd *wait, int timeout_ms) {
+  struct pollfd both[2] = {*wait, {.fd = interrupt_event, .events = POLLIN}};
+  struct connection *connection = connection_of(wait->fd);
   for (;;) { /* in pieces, since a crowd may come and shorten the deadline */
     int piece = timeout_ms;
     if (connection) {
-      int64_t left = time_left(waits[0].fd, connection);
+      int64_t left = time_left(wait->fd, connection);
       if (left <= 0) {
         errno = ETIMEDOUT;
         return -1;
@@ -327,15 +385,63 @@ int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
       if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
     }
     int ready = poll(both, 2, piece);
-    waits[0].revents = both[0].revents;
+    wait->revents = both[0].revents;
     if (ready > 0) return both[0].revents ? 1 : 0;
     if (ready < 0 || piece == timeout_ms) return ready;
     if (timeout_ms > 0) timeout_ms -= piece;
   }
 }
 
+static bool has_prefix(const struct connection *connection) { return connection && connection->prefix_used < connection->prefix_size; }
+
+/* civetweb polls one descriptor at a time: its listener or a connection. */
+int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
+  (void)count;
+  if (waits[0].fd == adopted_listener) return poll_listeners(waits, timeout_ms);
+  if (!(waits[0].events & POLLIN) || !has_prefix(connection_of(waits[0].fd))) return poll_connection(waits, timeout_ms);
+  waits[0].revents = POLLIN;
+  return 1;
+}
+
+/* Reads as much of a request as tells whose it is. False: it is not for civetweb. */
+static bool find_route(int descriptor, struct connection *connection) {
+  int dummy = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  enum civetweb_route route = dummy < 0 ? CIVETWEB_HERE : CIVETWEB_UNDECIDED;
+  while (route == CIVETWEB_UNDECIDED) {
+    size_t room = sizeof(connection->prefix) - connection->prefix_size;
+    if (connection->prefix_size) route = start.route(descriptor, connection->authenticated, connection->prefix, connection->prefix_size);
+    if (route != CIVETWEB_UNDECIDED || room == 0) break;
+    ssize_t received = recv(descriptor, connection->prefix + connection->prefix_size, room, MSG_DONTWAIT);
+    if (received > 0) {
+      connection->prefix_size = (unsigned char)(connection->prefix_size + received);
+    } else {
+      struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+      if (received == 0 || errno != EAGAIN || poll_connection(&wait, INT32_MAX) <= 0) break;
+    }
+  }
+  connection->routed = true;
+  connection->unreachable = route == CIVETWEB_NOBODY;
+  if (route == CIVETWEB_ELSEWHERE) {
+    dup3(dummy, descriptor, O_CLOEXEC); /* what civetweb still does to it (modes, shutdown) must not touch what is another process's now */
+    connection->prefix_size = 0;
+  }
+  if (dummy >= 0) close(dummy);
+  return route != CIVETWEB_ELSEWHERE;
+}
+
 ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
   struct connection *connection = connection_of(descriptor);
+  if (connection && !connection->routed && !find_route(descriptor, connection)) {
+    errno = ECONNRESET;
+    return -1;
+  }
+  if (has_prefix(connection)) {
+    size_t left = (size_t)(connection->prefix_size - connection->prefix_used), piece = left < size ? left : size;
+    memcpy(buffer, connection->prefix + connection->prefix_used, piece);
+    connection->prefix_used = (unsigned char)(connection->prefix_used + piece);
+    connection->received += piece;
+    return (ssize_t)piece;
+  }
   if (connection && (time_left(descriptor, connection) <= 0 || (connection->done && connection->linger_left == 0))) {
     errno = ETIMEDOUT;
     return -1;
@@ -383,60 +489,6 @@ int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
   worker_failed = error != 0;
   if (error) atomic_fetch_sub(&workers_alive, 1);
   return error;
-}
-
-/* SIGPIPE stays as the host has it: agent threads block it, and every send says MSG_NOSIGNAL. */
-int civetweb_sigaction(int number, const struct sigaction *action, struct sigaction *old) {
-  (void)number, (void)action, (void)old;
-  return 0;
-}
-
-/* The thread-specific value is of use to Lua and to Windows only; pthread keys are the host's. */
-int civetweb_pthread_key_create(pthread_key_t *key, void (*destructor)(void *)) {
-  (void)destructor;
-  *key = 0;
-  return 0;
-}
-int civetweb_pthread_key_delete(pthread_key_t key) { return (void)key, 0; }
-void *civetweb_pthread_getspecific(pthread_key_t key) { return (void)key, NULL; }
-int civetweb_pthread_setspecific(pthread_key_t key, const void *value) { return (void)key, (void)value, 0; }
-
-char *civetweb_strerror(int error) {
-  (void)error;
-  return "system call failed"; /* strerror translates, which allocates */
-}
-
-/* Nothing that the server does needs a date, and gmtime reads the time zone's file once. */
-struct tm *civetweb_gmtime(const time_t *when) { return (void)when, NULL; }
-
-/* libc's time is an IFUNC: its resolver looks for the vdso's at each exec. */
-time_t civetweb_time(time_t *out) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  if (out) *out = now.tv_sec;
-  return now.tv_sec;
-}
-
-int civetweb_getnameinfo(const struct sockaddr *address, socklen_t address_size, char *host, socklen_t host_size, char *service,
-                         socklen_t service_size, int flags) {
-  (void)address, (void)address_size, (void)service, (void)service_size, (void)flags;
-  snprintf(host, host_size, "127.0.0.1");
-  return 0;
-}
-
-/* Of code that is linked in and never runs: its HTTP client, its change of user. */
-int civetweb_getaddrinfo(const char *host, const char *service, const void *hints, void *out) {
-  (void)host, (void)service, (void)hints, (void)out;
-  return -1;
-}
-void civetweb_freeaddrinfo(void *list) { (void)list; }
-void *civetweb_getpwnam(const char *name) { return (void)name, NULL; }
-int civetweb_setuid(uid_t id) { return (void)id, -1; }
-int civetweb_setgid(gid_t id) { return (void)id, -1; }
-int civetweb_setgroups(size_t count, const gid_t *list) { return (void)count, (void)list, -1; }
-int civetweb_connect(int descriptor, const struct sockaddr *address, socklen_t size) {
-  (void)descriptor, (void)address, (void)size;
-  return -1;
 }
 
 /* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls it. */

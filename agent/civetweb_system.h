@@ -17,19 +17,30 @@ enum {
   CIVETWEB_CONNECTION_MAX = 40   /* being served or queued; more are told 503 at once */
 };
 
-/* Before each start of civetweb: the listening socket that it adopts, the port that absolute request targets must name, the number of
- * its workers; quiet: its error log is dropped. */
+/* What becomes of a connection, from the first bytes of its request. */
+enum civetweb_route {
+  CIVETWEB_HERE,
+  CIVETWEB_UNDECIDED, /* more bytes are needed */
+  CIVETWEB_ELSEWHERE, /* somebody else has it now */
+  CIVETWEB_NOBODY     /* who should take it cannot: civetweb_connection_unreachable */
+};
+
+/* Before each start of civetweb: the listening socket (-1: only connection_inbox.h), the port that absolute request targets must name, the number of
+ * its workers; quiet: its error log is dropped. route may be NULL: all are served here. */
 struct civetweb_start {
   int listener;
   unsigned port, workers;
   bool quiet;
+  enum civetweb_route (*route)(int descriptor, bool authenticated, const char *prefix, size_t size);
 };
-/* False: no thread can be created. After true: mg_start, and abandon if that fails. */
+/* False: no thread can be created, or no descriptor is left. After true: mg_start, and abandon if that fails. */
 bool civetweb_system_prepare(const struct civetweb_start *start);
 void civetweb_system_abandon(void);
 /* Wakes every thread that waits in one of the calls below, until the next prepare. */
 void civetweb_system_interrupt(void);
 bool civetweb_system_interrupted(void);
+/* While it runs: another listener. */
+void civetweb_system_listen(int listener);
 /* After civetweb has stopped: closes accepted connections that were still in its queue, which it forgets. */
 void civetweb_system_finish(void);
 
@@ -48,6 +59,8 @@ void civetweb_connection_done(int connection);
 void civetweb_connection_cut_short(int connection);
 bool civetweb_connection_responded(int connection);
 size_t civetweb_connection_received(int connection);
+bool civetweb_connection_authenticated(int connection);
+bool civetweb_connection_unreachable(int connection);
 bool civetweb_connection_late(int connection); /* a deadline was the reason for the last failure */
 
 /* Sleeps until deadline_ns; false as soon as the client has hung up or the server stops. */

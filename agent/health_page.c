@@ -24,8 +24,10 @@
 #include "cpu_profile.h"
 #include "heap_profile.h"
 #include "process_info.h"
+#include "process_tree.h"
 #include "routes.h"
 #include "symbolizer.h"
+#include "tls_front.h"
 #include "version.h"
 
 /* Members of one object after the other; the caller opens and closes it. */
@@ -114,7 +116,11 @@ static void write_config(struct json *json) {
   number(json, "cpuprofilerate", config.cpuprofile_rate);
   string(json, "children", children[config.children]);
   string(json, "log", config.log);
-  string(json, "allow_uids", config.allow_uids);
+  key(json, "allow_uids");
+  text_sink_text(json->text, "[");
+  for (uint32_t i = 0; i < config.allowed_uid_count; i++)
+    text_sink_format(json->text, "%s%" PRIu32, i ? "," : "", config.allowed_uids[i]);
+  text_sink_text(json->text, "]");
   string(json, "origins", config.origins);
   key(json, "faults");
   text_sink_text(json->text, "[");
@@ -226,6 +232,25 @@ static void write_agent(struct json *json) {
   close_object(json);
 }
 
+static void write_sharing(struct json *json) {
+  static const char *const roles[] = {[TREE_OUTSIDE] = "outside", [TREE_HOLDER] = "holder", [TREE_MEMBER] = "member"};
+  enum tree_role role = process_tree_role();
+  unsigned refused;
+  const char *refusal = process_tree_refusal(&refused);
+  open_object(json, "process_tree");
+  string(json, "role", roles[role]);
+  if (role == TREE_HOLDER) { /* a member knows of itself only */
+    number(json, "processes", process_tree_size());
+    number(json, "refused", refused);
+    string(json, "last_refusal", refusal);
+  }
+  close_object(json);
+  open_object(json, "tls");
+  string(json, "listen_address", tls_front_address());
+  string(json, "off_reason", tls_front_off_reason());
+  close_object(json);
+}
+
 bool health_page_write(struct text_sink *text) {
   struct json json = {text, true};
   text_sink_text(text, "{");
@@ -239,6 +264,7 @@ bool health_page_write(struct text_sink *text) {
   write_sampling(&json);
   write_waits(&json);
   write_agent(&json);
+  write_sharing(&json);
   write_config(&json);
   text_sink_text(text, "}\n");
   return text_sink_end(text);

@@ -2,13 +2,17 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "civetweb.h"
 #include "civetweb_system.h"
+#include "client_access.h"
+#include "connection_inbox.h"
 #include "host_check.h"
 #include "log.h"
+#include "process_tree.h"
 
 enum {
   HEAD_SIZE_MAX = 8 * 1024,         /* request line and headers */
@@ -166,6 +170,42 @@ static void response_init(struct http_response *response, struct mg_connection *
   response->head_only = info->request_method && strcmp(info->request_method, "HEAD") == 0;
 }
 
+int http_path_process(const char *path, const char **rest) {
+  enum { PID_MAX_LIMIT = 4 * 1024 * 1024 };
+  static const char start[] = "/pid/";
+  int pid = 0;
+  if (strncmp(path, start, sizeof(start) - 1) != 0) return 0;
+  const char *at = path + sizeof(start) - 1;
+  if (*at == '0') return 0;
+  for (; *at >= '0' && *at <= '9'; at++)
+    if ((pid = pid * 10 + (*at - '0')) > PID_MAX_LIMIT) return 0;
+  if (*at && *at != '/') return 0;
+  *rest = *at ? at : "/";
+  return pid;
+}
+
+/* The request's first bytes: "METHOD /pid/N/..." of a process that shares the port goes there as it is. */
+static enum civetweb_route route_request(int descriptor, bool authenticated, const char *prefix, size_t size) {
+  char target[INBOX_PREFIX_MAX + 1];
+  const char *end = memchr(prefix, ' ', size), *rest;
+  if (process_tree_role() != TREE_HOLDER) return CIVETWEB_HERE;
+  if (!end) return memchr(prefix, '\n', size) ? CIVETWEB_HERE : CIVETWEB_UNDECIDED;
+  size_t length = size - (size_t)(++end - prefix), used;
+  memcpy(target, end, length);
+  target[length] = 0;
+  used = strcspn(target, " ?\r\n");
+  if (strncmp(target, "/pid/", used < 5 ? used : 5) != 0) return CIVETWEB_HERE;
+  if (used == length && (used < 5 || !strchr(target + 5, '/'))) return CIVETWEB_UNDECIDED;
+  target[used] = 0;
+  int pid = http_path_process(target, &rest);
+  if (!pid || pid == getpid()) return CIVETWEB_HERE;
+  switch (process_tree_hand_over(pid, descriptor, authenticated, prefix, size)) {
+    case TREE_HANDED_OVER: return CIVETWEB_ELSEWHERE;
+    case TREE_BUSY: return CIVETWEB_NOBODY;
+    default: return CIVETWEB_HERE; /* routes.c says that there is none */
+  }
+}
+
 static bool may_post(const char *path) {
   static const char symbol[] = "/debug/pprof/symbol";
   size_t length = strlen(path);
@@ -229,7 +269,11 @@ static void dispatch(struct http_response *response, const struct mg_request_inf
     respond_error(response, 405, "method not allowed", may_post(path) ? "Allow: GET, HEAD, POST\r\n" : "Allow: GET, HEAD\r\n");
     return;
   }
-  struct http_request request = {.method = method, .path = path, .query = info->query_string ? info->query_string : "", .body = "",
+  char prefix[24] = "";
+  const char *rest = path;
+  if (http_path_process(path, &rest) == getpid()) snprintf(prefix, sizeof(prefix), "/pid/%d", (int)getpid());
+  else rest = path;
+  struct http_request request = {.method = method, .path = rest, .prefix = prefix, .query = info->query_string ? info->query_string : "", .body = "",
                                  .response = response};
   char *body = NULL;
   if (post) {
@@ -263,14 +307,24 @@ static int begin_request(struct mg_connection *connection) {
   }
   const struct host_check_request head = {
       .method = info->request_method, .target = info->request_uri, .headers = headers, .header_count = header_count};
+  char refusal[CLIENT_ACCESS_TEXT_MAX];
+  bool authenticated = civetweb_connection_authenticated(response.descriptor);
+  if (!authenticated && !client_access_check(response.descriptor, refusal)) {
+    http_respond_error(&response, 403, refusal);
+    return 1;
+  }
   struct host_check_verdict verdict;
-  host_check(&rules, &head, &verdict);
+  struct host_check_rules own_rules = rules;
+  own_rules.authenticated = authenticated;
+  host_check(&own_rules, &head, &verdict);
   response.origin = verdict.origin;
   /* civetweb has cut the URI in two at '?'. */
   if (!verdict.status && info->query_string && strlen(info->request_uri) + 1 + strlen(info->query_string) > HOST_CHECK_URL_MAX) {
     http_respond_error(&response, 414, "the URL is too long");
   } else if (verdict.status) {
     http_respond_error(&response, verdict.status, verdict.text);
+  } else if (civetweb_connection_unreachable(response.descriptor)) {
+    http_respond_error(&response, 503, "that process takes no request now");
   } else {
     dispatch(&response, info);
   }
@@ -323,7 +377,7 @@ static int log_message(const struct mg_connection *connection, const char *text)
   return 1;
 }
 
-bool http_server_start(int listener, const char *address, unsigned port, const char *origins) {
+bool http_server_start(const struct http_server_address *address) {
   char workers[8], head_size[16];
   snprintf(workers, sizeof(workers), "%d", HTTP_WORKERS);
   snprintf(head_size, sizeof(head_size), "%d", HEAD_SIZE_MAX);
@@ -334,8 +388,9 @@ bool http_server_start(int listener, const char *address, unsigned port, const c
                            NULL};
   struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error, .log_message = log_message,
                                    .connection_close = connection_close};
-  rules = (struct host_check_rules){.address = address, .port = port, .origins = origins};
-  const struct civetweb_start start = {.listener = listener, .port = port, .workers = HTTP_WORKERS, .quiet = failed};
+  rules = (struct host_check_rules){.address = address->address, .port = address->port, .origins = address->origins};
+  const struct civetweb_start start = {.listener = address->listener, .port = address->port, .workers = HTTP_WORKERS, .quiet = failed,
+                                       .route = route_request};
   failed = true;
   if (!civetweb_system_prepare(&start)) return false;
   mg_init_library(0);
@@ -344,6 +399,8 @@ bool http_server_start(int listener, const char *address, unsigned port, const c
   if (failed) civetweb_system_abandon();
   return !failed;
 }
+
+void http_server_listen(int listener) { civetweb_system_listen(listener); }
 
 bool http_server_idle_since(int64_t monotonic_ns) {
   return !civetweb_has_workers() || (civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns);

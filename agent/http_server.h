@@ -14,7 +14,8 @@ struct http_response;
 
 struct http_request {
   const char *method;          /* "GET", "HEAD" or "POST"; everything else was answered already */
-  const char *path;            /* decoded, without the query; starts with '/' */
+  const char *path;            /* decoded, without the query and without "/pid/N"; starts with '/' */
+  const char *prefix;          /* "/pid/N" when the request named this process so, else "" */
   const char *query;           /* raw, "" when there is none */
   const char *body;            /* POST /debug/pprof/symbol only, NUL-terminated; else "" */
   size_t body_size;
@@ -41,12 +42,23 @@ bool http_wait(struct http_response *response, int64_t deadline_ns);
 /* Implemented in routes.c. Returns after a whole response, or after a respond call returned false. */
 void routes_handle(const struct http_request *request);
 
+/* What stands in front of a path and names a process, and the rest: "/pid/12/debug/pprof/" gives 12. 0: none. */
+int http_path_process(const char *path, const char **rest);
+
 /* The server proper has threads (civetweb's acceptor and HTTP_WORKERS workers) only while somebody asks: the admin thread starts it
  * when a first connection waits on the listener, and stops it when nobody has come for a while.
- * address: the listener's, as in an URL; port: 0 for a unix socket; origins: config.origins. Both strings must stay valid.
+ * It takes connections from the listener and from connection_inbox.h.
  * Context: the admin thread. */
 enum { HTTP_WORKERS = 12 }; /* 4 CPU profiles and 4 deltas may each keep one busy */
-bool http_server_start(int listener, const char *address, unsigned port, const char *origins);
+struct http_server_address {
+  int listener;        /* -1: only the inbox */
+  const char *address; /* the shared port's, as in an URL; "" for a unix socket. Both strings must stay valid */
+  unsigned port;       /* 0 for a unix socket */
+  const char *origins; /* config.origins */
+};
+bool http_server_start(const struct http_server_address *address);
+/* While it runs: this process holds the port from now on. */
+void http_server_listen(int listener);
 bool http_server_idle_since(int64_t monotonic_ns); /* no connection is open, and none has been since then; or it cannot serve */
 /* Tells every request to end and joins the threads. May take as long as a request that is not waiting takes. */
 void http_server_stop(void);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../shim/config.h"
 #include "../shim/contention_table.h"
@@ -15,77 +16,13 @@
 #include "agent.h"
 #include "agent_memory.h"
 #include "heap_profile.h"
+#include "html_page.h"
 #include "process_info.h"
+#include "process_tree.h"
 #include "routes.h"
-#include "version.h"
+#include "tls_front.h"
 
 enum { COMMAND_LINE_SHOWN = 2000 };
-
-static const char style[] =
-    ":root{color-scheme:light dark;--text:#1c2430;--dim:#5d6876;--line:#dfe3e8;--back:#fff;--card:#f6f8fa;--link:#0b5cad;"
-    "--warn:#8a5200;--warn-back:#fff6e5;--warn-line:#f0c36d}\n"
-    "@media(prefers-color-scheme:dark){:root{--text:#e4e8ee;--dim:#9aa6b4;--line:#313a45;--back:#14181d;--card:#1c2229;"
-    "--link:#7cb7ff;--warn:#ffce7a;--warn-back:#2b2315;--warn-line:#6b5320}}\n"
-    "*{box-sizing:border-box}\n"
-    "body{margin:0 auto;max-width:60rem;padding:1.5rem 1.25rem 3rem;background:var(--back);color:var(--text);"
-    "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n"
-    "h1{font-size:1.6rem;line-height:1.25;margin:0;overflow-wrap:anywhere}\n"
-    "h2{font-size:1rem;margin:2rem 0 .5rem}\n"
-    "a{color:var(--link);text-decoration:none}a:hover,a:focus{text-decoration:underline}\n"
-    "code,.mono{font-family:ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;font-size:.9em}\n"
-    ".dim{color:var(--dim)}\n"
-    ".warn{background:var(--warn-back);border:1px solid var(--warn-line);border-radius:8px;padding:.6rem .9rem;margin:1rem 0 0;"
-    "color:var(--warn)}\n"
-    ".warn ul{margin:0;padding-left:1.1rem}\n"
-    ".facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(13rem,1fr));gap:.6rem;margin:1.1rem 0 0}\n"
-    ".facts div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.55rem .8rem}\n"
-    ".facts b{display:block;font-size:1.15rem;font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}\n"
-    ".more{margin:.9rem 0 0;display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem}\n"
-    ".more dt{color:var(--dim)}.more dd{margin:0;overflow-wrap:anywhere;white-space:pre-wrap}\n"
-    "table{border-collapse:collapse;width:100%}\n"
-    "td{padding:.5rem .5rem 0;vertical-align:baseline}td:first-child{text-align:right;width:4.5rem;color:var(--dim);"
-    "font-variant-numeric:tabular-nums}\n"
-    "td:nth-child(2)>a:only-child{font-weight:600}\n"
-    "thead td{color:var(--dim);font-size:.85rem;padding-bottom:.3rem}\n"
-    "tr.about td{padding:.05rem .5rem .5rem;border-bottom:1px solid var(--line)}\n"
-    "tr.off td{color:var(--dim)}\n"
-    ".get{margin-left:.6rem;white-space:nowrap}\n"
-    "pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.6rem .8rem;margin:.3rem 0;overflow-x:auto}\n"
-    ".profile-name{flex:none;width:7.5rem;font-weight:600}\n"
-    "ul.about{padding-left:0;list-style:none;color:var(--dim);font-size:.9rem}ul.about li{margin:.2rem 0;display:flex}\n"
-    "footer{margin-top:2rem;color:var(--dim);font-size:.85rem}\n"
-    "@media(max-width:30rem){body{padding:1rem .8rem 2rem}.more{grid-template-columns:1fr;gap:0}.more dd{margin-bottom:.4rem}"
-    "td:first-child{width:3.2rem}.facts{grid-template-columns:1fr 1fr}.get{margin:0 .6rem 0 0}}\n";
-
-static void write_bytes(struct text_sink *text, uint64_t bytes) {
-  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  unsigned unit = 0;
-  uint64_t whole = bytes, rest = 0;
-  while (whole >= 1024 && unit < 6) {
-    rest = whole % 1024;
-    whole /= 1024;
-    unit++;
-  }
-  if (unit == 0 || rest == 0) text_sink_format(text, "%" PRIu64 " %s", whole, units[unit]);
-  else text_sink_format(text, "%" PRIu64 ".%" PRIu64 " %s", whole, rest * 10 / 1024, units[unit]);
-}
-
-static void write_count(struct text_sink *text, uint64_t value) { /* 1,234,567 */
-  char digits[24];
-  int length = snprintf(digits, sizeof digits, "%" PRIu64, value);
-  for (int i = 0; i < length; i++) {
-    if (i > 0 && (length - i) % 3 == 0) text_sink_text(text, ",");
-    text_sink_bytes(text, &digits[i], 1);
-  }
-}
-
-static void write_duration(struct text_sink *text, uint64_t seconds) {
-  unsigned long long days = seconds / 86400, hours = seconds / 3600 % 24, minutes = seconds / 60 % 60;
-  if (days) text_sink_format(text, "%llu d %llu h", days, hours);
-  else if (hours) text_sink_format(text, "%llu h %llu min", hours, minutes);
-  else if (minutes) text_sink_format(text, "%llu min %llu s", minutes, (unsigned long long)seconds % 60);
-  else text_sink_format(text, "%llu s", (unsigned long long)seconds);
-}
 
 /* ---- what is wrong ----------------------------------------------------------------------------------------------------------- */
 
@@ -111,7 +48,7 @@ static void loss_notice(struct notices *notices, const char *name, const char *m
   if (count == 0) return;
   begin_notice(notices);
   text_sink_text(notices->text, "<b>");
-  write_count(notices->text, count);
+  html_count(notices->text, count);
   text_sink_text(notices->text, "</b> ");
   text_sink_html(notices->text, meaning);
   text_sink_format(notices->text, " <span class=\"dim mono\">%s</span></li>\n", name);
@@ -124,11 +61,21 @@ static void lock_notices(struct notices *notices) {
   if (!same) notice(notices, "Mutex is off: ", mutex);
 }
 
+static void refusal_notice(struct notices *notices) {
+  unsigned refused;
+  const char *last = process_tree_refusal(&refused);
+  char before[80];
+  snprintf(before, sizeof before, "Not let in to share the port: %u; the last: ", refused);
+  if (refused) notice(notices, before, last);
+}
+
 static void write_notices(struct text_sink *text) {
   struct notices notices = {text, false};
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
   notice(&notices, "The agent does not serve: ", agent_off_reason());
+  notice(&notices, "Remote admin is off: ", tls_front_off_reason());
+  refusal_notice(&notices);
   notice(&notices, "", agent_descriptor_isolation());
   for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);
 #define X(identifier, meaning) \
@@ -147,9 +94,9 @@ static void write_notices(struct text_sink *text) {
 
 static void write_memory_fact(struct text_sink *text, const char *label, int64_t bytes, int64_t objects) {
   text_sink_format(text, "<div><span class=dim>%s</span><b>", label);
-  write_bytes(text, bytes > 0 ? (uint64_t)bytes : 0);
+  html_bytes(text, bytes > 0 ? (uint64_t)bytes : 0);
   text_sink_text(text, "</b><span class=dim>about ");
-  write_count(text, objects > 0 ? (uint64_t)objects : 0);
+  html_count(text, objects > 0 ? (uint64_t)objects : 0);
   text_sink_text(text, " objects</span></div>\n");
 }
 
@@ -164,11 +111,11 @@ static void write_facts(struct text_sink *text, const struct process_identity *p
     write_memory_fact(text, "Allocated since start", totals.alloc_bytes, totals.alloc_objects);
   }
   text_sink_text(text, "<div><span class=dim>Resident memory</span><b>");
-  write_bytes(text, memory.rss_bytes);
+  html_bytes(text, memory.rss_bytes);
   text_sink_text(text, "</b><span class=dim>at most ");
-  write_bytes(text, memory.max_rss_bytes);
+  html_bytes(text, memory.max_rss_bytes);
   text_sink_text(text, "</span></div>\n<div><span class=dim>Running for</span><b>");
-  write_duration(text, (uint64_t)process->uptime_seconds);
+  html_duration(text, (uint64_t)process->uptime_seconds);
   text_sink_format(text, "</b><span class=dim>pid %d</span></div>\n</div>\n", process->pid);
 }
 
@@ -190,7 +137,7 @@ static void write_unnamed(struct text_sink *text) {
   symbolizer_read_counters(&symbols);
   if (symbols.symbols_unnamed == 0) return;
   text_sink_text(text, "<dt>Names</dt><dd>");
-  write_count(text, symbols.symbols_unnamed);
+  html_count(text, symbols.symbols_unnamed);
   text_sink_text(text, " addresses have no function name: they are in stripped code, or in code made at run time. Installing the program's "
                        "-dbgsym package, or leaving the symbols in when it is built, names them. "
                        "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
@@ -200,7 +147,7 @@ static void write_nanoseconds(struct text_sink *text, uint64_t nanoseconds) {
   static const char *const units[] = {"ns", "&micro;s", "ms", "s"};
   unsigned unit = 0;
   for (; unit < 3 && nanoseconds % 1000 == 0; unit++) nanoseconds /= 1000; /* only as far as it is exact */
-  write_count(text, nanoseconds);
+  html_count(text, nanoseconds);
   text_sink_format(text, " %s", units[unit]);
 }
 
@@ -209,7 +156,7 @@ static void write_heap_sampling(struct text_sink *text) {
   if (config.memprofile_rate == 0 || heap_off_reason()) return text_sink_text(text, "off");
   if (config.memprofile_rate == 1) return text_sink_text(text, "every allocation");
   text_sink_text(text, "one allocation per ");
-  write_bytes(text, config.memprofile_rate);
+  html_bytes(text, config.memprofile_rate);
   text_sink_text(text, " on average");
 }
 
@@ -227,7 +174,7 @@ static void write_mutex_sampling(struct text_sink *text) {
   if (config.mutexprofile_fraction == 0 || mutex_off_reason()) return text_sink_text(text, "off");
   if (config.mutexprofile_fraction == 1) return text_sink_text(text, "every wait for a lock");
   text_sink_text(text, "one in ");
-  write_count(text, config.mutexprofile_fraction);
+  html_count(text, config.mutexprofile_fraction);
   text_sink_text(text, " waits for a lock on average");
 }
 
@@ -249,16 +196,22 @@ static void write_details(struct text_sink *text) {
   text_sink_text(text, "\n");
   write_mutex_sampling(text);
   text_sink_text(text, "</dd>\n<dt>Kept</dt><dd>");
-  write_count(text, heap_live_count());
+  html_count(text, heap_live_count());
   text_sink_text(text, " sampled allocations live, ");
-  write_count(text, stack_table_count());
+  html_count(text, stack_table_count());
   text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
-  write_bytes(text, agent_memory_bytes() + memory_of_tables());
+  html_bytes(text, agent_memory_bytes() + memory_of_tables());
   uint64_t cpu_milliseconds = agent_cpu_nanoseconds() / 1000000;
   text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
                    cpu_milliseconds / 1000, cpu_milliseconds % 1000);
   text_sink_html(text, agent_listen_address());
-  text_sink_text(text, "</span></dd>\n");
+  text_sink_text(text, "</span>");
+  if (*tls_front_address()) {
+    text_sink_text(text, ", for clients with a certificate on <span class=mono>");
+    text_sink_html(text, tls_front_address());
+    text_sink_text(text, "</span>");
+  }
+  text_sink_text(text, "</dd>\n");
   write_unnamed(text);
   text_sink_text(text, "</dl>\n");
 }
@@ -316,7 +269,7 @@ static void write_descriptions(struct text_sink *text) {
 }
 
 /* go tool pprof cannot speak to a unix socket. */
-static void write_how_to_unix(struct text_sink *text, const char *path) {
+static void write_how_to_unix(struct text_sink *text, const char *path, const char *prefix) {
   static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%";
   char quoted[400]; /* for the shell */
   size_t size = 0;
@@ -327,39 +280,57 @@ static void write_how_to_unix(struct text_sink *text, const char *path) {
   quoted[size] = 0;
   text_sink_text(text, "<h2>In a terminal</h2>\n<pre>curl --unix-socket ");
   text_sink_html(text, quoted);
-  text_sink_text(text, " http://localhost/debug/pprof/heap -o heap.pb.gz\ngo tool pprof -top heap.pb.gz</pre>\n");
+  text_sink_format(text, " http://localhost%s/debug/pprof/heap -o heap.pb.gz\ngo tool pprof -top heap.pb.gz</pre>\n", prefix);
 }
 
-static void write_how_to(struct text_sink *text, const char *host) {
+static void write_how_to(struct text_sink *text, const char *host, const char *prefix) {
+  static const struct {
+    const char *command, *path;
+  } lines[] = {{"<h2>In a terminal</h2>\n<pre>go tool pprof -http=: http://", "heap\n"},
+               {"go tool pprof -top http://", "profile?seconds=10\n"},
+               {"curl http://", "goroutine?debug=2</pre>\n"}};
   const char *own = agent_listen_address(), *address = host && *host && strlen(host) < 200 ? host : own;
-  if (strncmp(own, "unix:", 5) == 0) return write_how_to_unix(text, own + 5);
+  if (strncmp(own, "unix:", 5) == 0) return write_how_to_unix(text, own + 5, prefix);
   if (!*address) return;
-  text_sink_text(text, "<h2>In a terminal</h2>\n<pre>go tool pprof -http=: http://");
-  text_sink_html(text, address);
-  text_sink_text(text, "/debug/pprof/heap\ngo tool pprof -top http://");
-  text_sink_html(text, address);
-  text_sink_text(text, "/debug/pprof/profile?seconds=10\ncurl http://");
-  text_sink_html(text, address);
-  text_sink_text(text, "/debug/pprof/goroutine?debug=2</pre>\n");
+  for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+    text_sink_text(text, lines[i].command);
+    text_sink_html(text, address);
+    text_sink_format(text, "%s/debug/pprof/%s", prefix, lines[i].path);
+  }
 }
 
-bool index_page_write(struct text_sink *text, const char *host_header) {
+/* Which of several this one is. */
+static void write_place_in_tree(struct text_sink *text, const char *prefix) {
+  unsigned size = process_tree_size();
+  if (size < 2) return;
+  text_sink_format(text, "<p>Process %d ", (int)getpid());
+  if (process_tree_role() == TREE_HOLDER) {
+    text_sink_text(text, "holds the port that ");
+    html_count(text, size);
+    text_sink_text(text, " processes share");
+  } else {
+    text_sink_text(text, "shares its port with others");
+  }
+  text_sink_format(text, ": <a href=\"%s\">all processes</a></p>\n", *prefix ? "../../../../" : "../../");
+}
+
+bool index_page_write(struct text_sink *text, const char *host_header, const char *prefix) {
   struct process_identity process;
   process_identity_read(&process);
-  text_sink_text(text, "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-                       "<meta name=viewport content=\"width=device-width,initial-scale=1\">\n<title>");
+  html_page_begin(text);
   text_sink_html(text, process.comm);
-  text_sink_format(text, " (%d) /debug/pprof/</title>\n<style>\n", process.pid);
-  text_sink_text(text, style);
-  text_sink_text(text, "</style>\n</head>\n<body>\n<h1>");
+  text_sink_format(text, " (%d) /debug/pprof/", process.pid);
+  html_page_body(text, "");
+  text_sink_text(text, "<h1>");
   text_sink_html(text, *process.comm ? process.comm : "?");
   text_sink_text(text, "</h1>\n<div class=dim>/debug/pprof/<br></div>\n");
+  write_place_in_tree(text, prefix);
   write_notices(text);
   write_facts(text, &process);
   write_details(text);
   write_profiles(text);
-  write_how_to(text, host_header);
+  write_how_to(text, host_header, prefix);
   write_descriptions(text);
-  text_sink_text(text, "<footer>libpprofagent " PPROFAGENT_VERSION "</footer>\n</body>\n</html>\n");
+  html_page_end(text);
   return text_sink_end(text);
 }

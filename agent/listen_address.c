@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LISTEN_BACKLOG = 64 };
+enum { LISTEN_BACKLOG = 511 };
 
 static bool fail(char *reason, size_t reason_size, const char *text, const char *detail) {
   snprintf(reason, reason_size, "%s%s", text, detail);
@@ -28,9 +28,9 @@ static bool parse_port(const char *text, unsigned *port) {
   return true;
 }
 
-bool listen_address_parse(const char *text, struct listen_address *out, char *reason, size_t reason_size) {
+static bool parse(const char *text, bool anywhere, struct listen_address *out, char *reason, size_t reason_size) {
   memset(out, 0, sizeof(*out));
-  if (strncmp(text, "unix:", 5) == 0) {
+  if (!anywhere && strncmp(text, "unix:", 5) == 0) {
     const char *path = text + 5;
     size_t length = strlen(path);
     if (length == 0 || length >= sizeof(out->socket.local.sun_path)) {
@@ -54,19 +54,29 @@ bool listen_address_parse(const char *text, struct listen_address *out, char *re
     struct sockaddr_in6 *address = (struct sockaddr_in6 *)&out->socket;
     host[length - 1] = 0;
     if (inet_pton(AF_INET6, host + 1, &address->sin6_addr) != 1) return fail(reason, reason_size, "not an address: ", text);
-    if (!IN6_IS_ADDR_LOOPBACK(&address->sin6_addr)) return fail(reason, reason_size, "not a loopback address: ", text);
+    if (!anywhere && !IN6_IS_ADDR_LOOPBACK(&address->sin6_addr)) return fail(reason, reason_size, "not a loopback address: ", text);
     address->sin6_family = AF_INET6;
     address->sin6_port = htons((uint16_t)port);
+    out->port = port;
     out->size = sizeof(*address);
     return true;
   }
   struct sockaddr_in *address = (struct sockaddr_in *)&out->socket;
   if (inet_pton(AF_INET, host, &address->sin_addr) != 1) return fail(reason, reason_size, "not an address: ", text);
-  if (ntohl(address->sin_addr.s_addr) >> 24 != 127) return fail(reason, reason_size, "not a loopback address: ", text);
+  if (!anywhere && ntohl(address->sin_addr.s_addr) >> 24 != 127) return fail(reason, reason_size, "not a loopback address: ", text);
   address->sin_family = AF_INET;
   address->sin_port = htons((uint16_t)port);
+  out->port = port;
   out->size = sizeof(*address);
   return true;
+}
+
+bool listen_address_parse(const char *text, struct listen_address *out, char *reason, size_t reason_size) {
+  return parse(text, false, out, reason, reason_size);
+}
+
+bool listen_address_parse_any(const char *text, struct listen_address *out, char *reason, size_t reason_size) {
+  return parse(text, true, out, reason, reason_size);
 }
 
 static const char *error_text(int error) {
@@ -89,6 +99,7 @@ static int give_up(int descriptor, const struct listen_address *address, const c
   if (why) snprintf(reason, reason_size, "cannot %s %s: %s", what, text, why);
   else snprintf(reason, reason_size, "cannot %s %s: errno %d", what, text, error);
   if (descriptor >= 0) close(descriptor);
+  errno = error;
   return -1;
 }
 

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static _Atomic int log_descriptor = -1; /* written by the admin thread only */
+static _Atomic int log_number; /* the log's descriptor + 1, 0: none; written by the admin thread only */
 
 static int open_destination(const char *destination) {
   if (strcmp(destination, "stderr") == 0) return STDERR_FILENO;
@@ -19,11 +19,11 @@ static int open_destination(const char *destination) {
 }
 
 void log_open(const char *destination) {
-  atomic_store_explicit(&log_descriptor, open_destination(destination), memory_order_release);
+  atomic_store_explicit(&log_number, open_destination(destination) + 1, memory_order_release);
 }
 
 void log_close(void) {
-  int descriptor = atomic_exchange_explicit(&log_descriptor, -1, memory_order_acq_rel);
+  int descriptor = atomic_exchange_explicit(&log_number, 0, memory_order_acq_rel) - 1;
   if (descriptor > STDERR_FILENO) close(descriptor);
 }
 
@@ -43,7 +43,7 @@ static void write_line(int descriptor, const char *format, va_list arguments) {
 }
 
 void log_event(const char *format, ...) {
-  int descriptor = atomic_load_explicit(&log_descriptor, memory_order_acquire);
+  int descriptor = atomic_load_explicit(&log_number, memory_order_acquire) - 1;
   if (descriptor < 0) return;
   va_list arguments;
   va_start(arguments, format);

@@ -60,6 +60,7 @@ void process_identity_read(struct process_identity *out) {
   }
   char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
   unsigned long long start_ticks = stat_field(stat, 22);
+  out->threads = (unsigned)stat_field(stat, 20);
   agent_free(stat);
   long ticks = sysconf(_SC_CLK_TCK);
   struct timespec now;

@@ -12,6 +12,7 @@ struct process_identity {
   int pid;
   char comm[PROCESS_COMM_MAX];
   double uptime_seconds; /* since the process was created */
+  unsigned threads;      /* the agent's included */
 };
 void process_identity_read(struct process_identity *out);
 

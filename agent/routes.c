@@ -7,6 +7,7 @@
 #include "../shim/lock_status.h"
 #include "agent_memory.h"
 #include "cpu_profile.h"
+#include "html_page.h"
 #include "process_info.h"
 #include "profile_routes.h"
 #include "response.h"
@@ -16,13 +17,14 @@
 
 enum { REDIRECT_QUERY_MAX = 2048 };
 
-static void respond_redirect(const struct http_request *request, int status, const char *status_text) {
-  char body[128], location[REDIRECT_QUERY_MAX + 64];
+/* To the index page, with the query. process: "", or "/pid/N". */
+static void respond_redirect(const struct http_request *request, const char *process, int status, const char *status_text) {
+  char body[128], location[REDIRECT_QUERY_MAX + 96];
   const char *query = request->query;
   bool keep = *query && strlen(query) <= REDIRECT_QUERY_MAX;
   for (const char *c = query; *c; c++) keep = keep && *c > ' ' && *c < 0x7f; /* nothing that could end the header */
-  snprintf(location, sizeof location, "Location: " PREFIX "%s%s\r\n", keep ? "?" : "", keep ? query : "");
-  int size = snprintf(body, sizeof body, "<a href=\"" PREFIX "\">%s</a>.\n\n", status_text);
+  snprintf(location, sizeof location, "Location: %s" PREFIX "%s%s\r\n", process, keep ? "?" : "", keep ? query : "");
+  int size = snprintf(body, sizeof body, "<a href=\"%s" PREFIX "\">%s</a>.\n\n", process, status_text);
   respond_whole(request, status, TEXT_HTML, location, body, (size_t)size);
 }
 
@@ -56,12 +58,9 @@ static void handle_health(const struct http_request *request, const struct route
 
 static void handle_index(const struct http_request *request) {
   struct text_sink *text = agent_malloc(sizeof *text);
-  struct response_sink sink = response_sink_to(
-      request, TEXT_HTML,
-      "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-      "frame-ancestors 'none'\r\n");
+  struct response_sink sink = response_sink_to(request, TEXT_HTML, HTML_PAGE_HEADERS);
   if (text) text_sink_start(text, &sink.base);
-  response_sink_end(&sink, text && index_page_write(text, http_request_header(request, "Host")));
+  response_sink_end(&sink, text && index_page_write(text, http_request_header(request, "Host"), request->prefix));
   agent_free(text);
 }
 
@@ -120,13 +119,23 @@ const struct route *routes_all(size_t *count) {
 
 const char *route_off_reason(const struct route *route) { return route->off_reason ? route->off_reason() : NULL; }
 
+/* "/", "/pid/N" and "/pid/N/", and a process that is not here. */
+static void handle_process(const struct http_request *request, int pid) {
+  char text[64];
+  snprintf(text, sizeof text, "no process %d under the agent on this port", pid);
+  if (pid) http_respond_error(request->response, 404, text);
+  else if (*request->prefix) respond_redirect(request, request->prefix, 302, "Found");
+  else process_list_respond(request);
+}
+
 void routes_handle(const struct http_request *request) {
-  const char *path = request->path;
-  if (strcmp(path, "/") == 0) return respond_redirect(request, 302, "Found");
-  if (strcmp(path, "/debug/pprof") == 0) return respond_redirect(request, 301, "Moved Permanently");
+  const char *path = request->path, *rest;
+  bool post = strcmp(request->method, "POST") == 0;
+  int pid = *request->prefix ? 0 : http_path_process(path, &rest);
+  if (pid || (strcmp(path, "/") == 0 && !post)) return handle_process(request, pid);
+  if (strcmp(path, "/debug/pprof") == 0) return respond_redirect(request, request->prefix, 301, "Moved Permanently");
   if (strncmp(path, PREFIX, strlen(PREFIX)) != 0) return http_respond_error(request->response, 404, "404 page not found");
   const char *name = path + strlen(PREFIX);
-  bool post = strcmp(request->method, "POST") == 0;
   if (!*name && !post) return handle_index(request);
   for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
     if (strcmp(name, routes[i].name) != 0) continue;

@@ -25,8 +25,11 @@ struct route {
 const struct route *routes_all(size_t *count);
 const char *route_off_reason(const struct route *route); /* NULL: it works */
 
-/* index_page.c, health_page.c. False: the receiver is gone. */
-bool index_page_write(struct text_sink *text, const char *host_header);
+/* index_page.c, health_page.c. False: the receiver is gone. prefix: as in struct http_request. */
+bool index_page_write(struct text_sink *text, const char *host_header, const char *prefix);
 bool health_page_write(struct text_sink *text);
+
+/* process_list_page.c: a whole response. */
+void process_list_respond(const struct http_request *request);
 
 #endif

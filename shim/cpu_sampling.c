@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "at_fork.h"
 #include "counters.h"
 #include "module_registry.h"
 #include "raw_syscall.h"
@@ -204,14 +205,18 @@ void cpu_sampling_counter_closed(int descriptor) {
 }
 
 void cpu_sampling_forbid(void) { atomic_store(&forbidden, true); }
-bool cpu_sampling_is_forbidden(void) { return atomic_load_explicit(&forbidden, memory_order_relaxed); }
+AT_FORK bool cpu_sampling_is_forbidden(void) { return atomic_load_explicit(&forbidden, memory_order_relaxed); }
 
 bool cpu_sampling_is_on(void) { return atomic_load_explicit(&period, memory_order_relaxed) != 0; }
 
-void cpu_sampling_forget(void) {
+AT_FORK void cpu_sampling_forget(void) {
+  sample_buffer_forget(&cpu_samples);
+  sample_buffer_forget(&dump_samples);
+  if (atomic_load(&timers)) atomic_store(&timers, 0);
+  if (atomic_load(&must_not_arm)) atomic_store(&must_not_arm, false);
   if (!cpu_sampling_is_on()) return;
   atomic_store(&period, 0);
-  atomic_store(&timers, 0);
+  memset((void *)counter_values, 0, sizeof counter_values);
   for (uint32_t number = thread_registry_count(); number > 0; number--) {
     struct thread_record *record = thread_registry_at(number);
     if (record) atomic_store(&record->timer, TIMER_NONE);

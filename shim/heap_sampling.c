@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../agent/agent.h"
 #include "config.h"
 #include "counters.h"
 #include "heap_table.h"
@@ -18,7 +19,7 @@
 
 struct shim_counters shim_counters;
 
-/* Written by heap_sampling_start, constant afterwards. */
+/* Written by heap_sampling_start, constant afterwards but for heap_sampling_stop in a forked child. */
 static uint64_t rate;
 static bool heap_on;
 static char off_reason[700];
@@ -56,6 +57,11 @@ void heap_sampling_start(uintptr_t main_stack_high) {
   stack_capture_start(main_stack_high);
   rate = config.memprofile_rate;
   heap_on = decide_to_run();
+}
+
+void heap_sampling_stop(const char *reason) {
+  snprintf(off_reason, sizeof off_reason, "%s", reason);
+  heap_on = false;
 }
 
 /* ---- the decision ---- */
@@ -124,6 +130,7 @@ static void *sampling_record(void *block, uint64_t size, const struct unwind_reg
     errno = saved_errno;
   }
   sampling_end();
+  if (UNLIKELY(agent_start_is_due())) agent_start_late();
   return block;
 }
 

@@ -27,6 +27,7 @@ static inline void heap_guard_leave(uint64_t bytes_until_sample) {
 }
 
 void heap_sampling_start(uintptr_t main_stack_high);
+void heap_sampling_stop(const char *reason); /* for good, in a forked child. Context: its only thread */
 
 /* Called as the last act of an exported wrapper (a tail call), so that their own return address is the wrapper's caller. */
 void *heap_slow_malloc(size_t size);

@@ -12,6 +12,8 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <threads.h>
 #include <time.h>
 
@@ -43,7 +45,10 @@ typedef void (*interposed_handler)(int);
   X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
   X(int, thrd_create, (thrd_t *, int (*)(void *), void *)) \
   X(pid_t, fork, (void))                                       \
+  X(pid_t, __fork, (void))                                     \
   X(pid_t, _Fork, (void))                                      \
+  X(int, daemon, (int, int))                                   \
+  X(int, forkpty, (int *, char *, const struct termios *, const struct winsize *)) \
   X(int, sigaction, (int, const struct sigaction *, struct sigaction *)) \
   X(int, __sigaction, (int, const struct sigaction *, struct sigaction *)) \
   X(interposed_handler, signal, (int, interposed_handler))     \

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "at_fork.h"
 #include "raw_syscall.h"
 #include "table_memory.h"
 
@@ -33,6 +34,16 @@ void sample_buffer_close(struct sample_buffer *buffer) {
   if (!memory) return;
   while (atomic_load(&buffer->writers)) raw_nap(); /* a writer counts itself before it looks at memory */
   table_memory_unmap(memory, buffer->capacity);
+}
+
+/* Writes only what is not as it should be: a page that a child writes is copied first. */
+AT_FORK void sample_buffer_forget(struct sample_buffer *buffer) {
+  char *memory = atomic_load(&buffer->memory);
+  if (memory) {
+    atomic_store(&buffer->memory, NULL);
+    table_memory_unmap(memory, buffer->capacity);
+  }
+  if (atomic_load(&buffer->writers)) atomic_store(&buffer->writers, 0);
 }
 
 /* UINT64_MAX: no room. *padding: bytes to skip at the ring's end, so that an entry lies in one piece. */

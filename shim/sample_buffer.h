@@ -39,6 +39,9 @@ bool sample_buffer_open(struct sample_buffer *buffer, uint64_t capacity);
 /* After everything that writes has been told to stop; unread samples are dropped. */
 void sample_buffer_close(struct sample_buffer *buffer);
 
+/* In a forked child, whose parent may have had it open. Context: its only thread, with the sampling signal blocked. */
+void sample_buffer_forget(struct sample_buffer *buffer);
+
 /* Copies a sample and its frames in; false: dropped. Context: signal handler; locks: none. */
 bool sample_buffer_write(struct sample_buffer *buffer, const struct stack_sample *head, const uint64_t *frames);
 

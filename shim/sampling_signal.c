@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "at_fork.h"
 #include "cpu_sampling.h"
 #include "interposed.h"
 #include "interrupted_call.h"
@@ -28,7 +29,7 @@ static _Atomic(uintptr_t) host_handler; /* SIG_DFL is 0 */
 static _Atomic int host_flags;
 static _Atomic uint64_t host_mask;
 
-int sampling_signal(void) { return atomic_load_explicit(&chosen, memory_order_acquire); }
+AT_FORK int sampling_signal(void) { return atomic_load_explicit(&chosen, memory_order_acquire); }
 
 /* ---- the handler ---- */
 
@@ -111,8 +112,14 @@ static const char *choose(void) {
   return "the program handles, or reads through signalfd, every signal that could be used";
 }
 
+static _Atomic bool choosing; /* a profile and a thread dump may come at the same time */
+
+AT_FORK void sampling_signal_forget_choice_under_way(void) {
+  if (atomic_load(&choosing)) atomic_store(&choosing, false);
+}
+
 const char *sampling_signal_choose(void) {
-  static _Atomic bool choosing, chosen_for_good; /* a profile and a thread dump may come at the same time */
+  static _Atomic bool chosen_for_good;
   static const char read[] = "the program reads the signal that sampling uses through signalfd";
   static const char ignored[] = "the program has told the kernel to ignore the signal that sampling uses";
   if (atomic_load(&chosen_for_good))

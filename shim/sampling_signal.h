@@ -47,7 +47,8 @@ void sampling_signal_let_in(void);
 bool sampling_signal_is_blocked(void);
 
 /* The host's view. Context: host thread. */
-void sampling_signal_adopt(void); /* in a child just forked */
+void sampling_signal_adopt(void); /* in a child just forked; so is the next */
+void sampling_signal_forget_choice_under_way(void);
 int sampling_signal_host_action(const struct sigaction *action, struct sigaction *old);
 /* The host is about to use an alternate stack of this size: too small for us, the handler stays off alternate stacks from now on. */
 void sampling_signal_altstack(size_t size);

@@ -1,4 +1,4 @@
-/* Calls by which the host would meet the signal that the agent uses (sampling_signal.h), and fork, which a tick would interrupt. */
+/* Calls by which the host would meet the signal that the agent uses (sampling_signal.h). */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -11,7 +11,6 @@
 #include "sampling_signal.h"
 #include "startup.h"
 #include "thread_state.h"
-#include "unwind_rule.h"
 
 #define IS_OURS(number) UNLIKELY((number) != 0 && (number) == sampling_signal())
 
@@ -163,22 +162,3 @@ EXPORTED int signalfd(int descriptor, const sigset_t *set, int flags) {
   else sampling_signal_read_by_host(mask);
   return FORWARD(signalfd, -1, (descriptor, &others, flags));
 }
-
-/* ---- fork: the kernel starts it again for each signal that is pending, so none shall be ---- */
-
-#define DEFINE_FORK(name)                                     \
-  EXPORTED pid_t name(void) {                                 \
-    if (LIKELY(!sampling_signal())) return FORWARD(name, -1, ()); \
-    uint64_t mask = sampling_signal_block();                  \
-    pid_t child = FORWARD(name, -1, ());                      \
-    if (child == 0) {                                         \
-      cpu_sampling_forget();                                  \
-      unwind_rule_forget_borrower();                          \
-      sampling_signal_adopt();                                \
-    }                                                         \
-    sampling_signal_restore(mask);                            \
-    return child;                                             \
-  }
-
-DEFINE_FORK(fork)
-DEFINE_FORK(_Fork)

@@ -12,6 +12,7 @@
 #include "interposed.h"
 #include "live_table.h"
 #include "next_functions.h"
+#include "preload_variable.h"
 #include "raw_syscall.h"
 #include "thread_state.h"
 
@@ -40,6 +41,7 @@ bool startup_ensure(void) {
   next_functions_resolve();
   static char *const no_environment[] = {NULL};
   config_read(getauxval(AT_SECURE) ? no_environment : environment, &config);
+  if (config.children != CHILDREN_ALL) preload_variable_remove((char **)environment, preload_variable_own_path());
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;
   atomic_store_explicit(&stage, STARTED, memory_order_release);
@@ -60,7 +62,7 @@ bool startup_await(void) {
 char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((aligned(STARTUP_ARENA_PAGE)));
 /* Of each page: 0 free, else the block's size + 1 in its first page and 1 in the others. Taken by an acquire CAS, given back by a release
  * store of the block's owner. */
-static _Atomic size_t arena_pages[STARTUP_ARENA_PAGES];
+static _Atomic uint32_t arena_pages[STARTUP_ARENA_PAGES];
 static _Atomic bool arena_used[STARTUP_ARENA_PAGES]; /* before: no longer zero */
 
 static size_t arena_index(const void *pointer) {
@@ -82,7 +84,7 @@ void *startup_arena_allocate(size_t size, size_t alignment) {
   if (alignment > STARTUP_ARENA_PAGE || size > sizeof startup_arena) return NULL;
   size_t wanted = pages_of(size), run = 0;
   for (size_t i = 0; i < STARTUP_ARENA_PAGES; i++) {
-    size_t free_page = 0;
+    uint32_t free_page = 0;
     if (!atomic_compare_exchange_strong_explicit(&arena_pages[i], &free_page, 1, memory_order_acquire, memory_order_relaxed)) {
       give_back(i - run, run);
       run = 0;
@@ -95,7 +97,7 @@ void *startup_arena_allocate(size_t size, size_t alignment) {
     for (size_t page = first; page <= i; page++)
       if (atomic_load_explicit(&arena_used[page], memory_order_relaxed)) memset(startup_arena + page * STARTUP_ARENA_PAGE, 0, STARTUP_ARENA_PAGE);
     live_filter_add((uintptr_t)block);
-    atomic_store_explicit(&arena_pages[first], size + 1, memory_order_relaxed);
+    atomic_store_explicit(&arena_pages[first], (uint32_t)size + 1, memory_order_relaxed);
     return block;
   }
   give_back(STARTUP_ARENA_PAGES - run, run);
@@ -103,7 +105,7 @@ void *startup_arena_allocate(size_t size, size_t alignment) {
 }
 
 size_t startup_arena_size_of(const void *pointer) {
-  return atomic_load_explicit(&arena_pages[arena_index(pointer)], memory_order_relaxed) - 1;
+  return atomic_load_explicit(&arena_pages[arena_index(pointer)], memory_order_relaxed) - 1u;
 }
 
 void startup_arena_free(void *pointer) {

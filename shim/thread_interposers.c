@@ -104,6 +104,7 @@ EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
   if (!number) return real.pthread_create ? real.pthread_create(thread, attributes, start, argument) : EAGAIN;
   int error = real.pthread_create(thread, attributes, start_posix_thread, (void *)(uintptr_t)number);
   if (error) creation_failed(number);
+  if (UNLIKELY(agent_start_is_due())) agent_start_late();
   return error;
 }
 

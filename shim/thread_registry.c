@@ -1,7 +1,9 @@
 #include "thread_registry.h"
 
+#include "at_fork.h"
 #include "counters.h"
 #include "table_memory.h"
+#include "threadcreate_table.h"
 
 enum { RECORDS_PER_SEGMENT = TABLE_SEGMENT_BYTES / sizeof(struct thread_record) };
 enum {
@@ -71,6 +73,22 @@ void thread_registry_recycle(uint32_t number) {
     atomic_store_explicit(&record->free_next, (uint32_t)head, memory_order_relaxed);
     mine = ((head >> 32) + 1) << 32 | number;
   } while (!atomic_compare_exchange_weak_explicit(&free_list, &head, mine, memory_order_release, memory_order_relaxed));
+}
+
+AT_FORK void thread_registry_keep_only(int32_t tid_before, int32_t tid_now) {
+  for (uint32_t number = thread_registry_count(); number > 0; number--) {
+    struct thread_record *record = thread_registry_at(number);
+    uint64_t life = record ? atomic_load_explicit(&record->life, memory_order_relaxed) : 0;
+    if (!(life & 1)) continue;
+    atomic_store_explicit(&record->timer, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&record->tid, memory_order_relaxed) == tid_before) {
+      record->creator = 0;
+      atomic_store_explicit(&record->tid, tid_now, memory_order_release);
+    } else if (thread_registry_end_life(number, life)) {
+      if (record->origin == THREAD_CREATED) threadcreate_table_ended(record->creation_stack);
+      thread_registry_recycle(number);
+    }
+  }
 }
 
 uint32_t thread_registry_count(void) { return atomic_load_explicit(&record_count, memory_order_acquire); }

@@ -42,6 +42,9 @@ bool thread_registry_end_life(uint32_t number, uint64_t life);
 void thread_registry_recycle(uint32_t number);
 struct thread_record *thread_registry_at(uint32_t number); /* NULL: there is none of that number */
 
+/* In a forked child: of all records only the forking thread's goes on, under its new number. Context: the child's only thread. */
+void thread_registry_keep_only(int32_t tid_before, int32_t tid_now);
+
 /* Numbers handed out so far are 1 .. thread_registry_count(). Context: any. */
 uint32_t thread_registry_count(void);
 uint64_t thread_registry_bytes(void);

@@ -18,6 +18,7 @@ struct thread_state {
   struct lock_waiter *waiting; /* the innermost wait of this thread that is in the table of waiters (lock_waiters.h), or NULL */
   uint64_t waiting_life;       /* of that place */
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
+  uint32_t forks;              /* calls of fork that this thread is in: atfork handlers may fork */
 };
 
 extern _Thread_local struct thread_state thread_state __attribute__((tls_model("initial-exec")));

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <sys/auxv.h>
 
+#include "at_fork.h"
 #include "module_registry.h"
 #include "raw_syscall.h"
 
@@ -57,7 +58,7 @@ void unwind_rule_unload_begin(void) {
 
 void unwind_rule_unload_end(void) { atomic_fetch_sub(&unloading, 1); }
 
-void unwind_rule_forget_borrower(void) {
-  atomic_store(&borrowed, false);
-  atomic_store(&unloading, 0);
+AT_FORK void unwind_rule_forget_borrower(void) {
+  if (atomic_load(&borrowed)) atomic_store(&borrowed, false);
+  if (atomic_load(&unloading)) atomic_store(&unloading, 0);
 }

@@ -7,7 +7,8 @@
 
 void stub_http_handle(struct http_response *response, const char *method, const char *path, const char *query, const char *body,
                       size_t body_size) {
-  const struct http_request request = {method, path, query, body, body_size, response};
+  const struct http_request request = {.method = method, .path = path, .prefix = response->prefix ? response->prefix : "", .query = query,
+                                       .body = body, .body_size = body_size, .response = response};
   memory_sink_start(&response->body);
   response->body.refuse_after = response->refuse_after;
   response->head_only = strcmp(method, "HEAD") == 0;
@@ -17,7 +18,7 @@ void stub_http_handle(struct http_response *response, const char *method, const 
 void stub_http_release(struct http_response *response) { memory_sink_release(&response->body); }
 
 const char *http_request_header(const struct http_request *request, const char *name) {
-  (void)request;
+  if (strcmp(name, "Accept") == 0) return request->response->accept;
   return strcmp(name, "Host") == 0 ? "localhost:6060\"><script>" : NULL;
 }
 

@@ -17,6 +17,7 @@ struct http_response {
   void (*during_wait)(void); /* called by it, or NULL */
   long long waited_ns;    /* how far away its deadline was */
   size_t refuse_after;    /* the client goes away after so many bytes; 0: never */
+  const char *prefix, *accept; /* of the request; NULL: "" and no such header */
 };
 
 /* Handles a request; to be released by stub_http_release. response: zeroed, or with the fields above preset. */

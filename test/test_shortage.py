@@ -11,7 +11,7 @@ SHORTAGE = "the HTTP server cannot start: out of memory, threads or descriptors"
 
 
 def test_without_descriptors_the_answer_is_503():
-    for number, text in ((5, SHORTAGE), (6, SHORTAGE), (7, SHORTAGE), (8, "the agent is out of descriptors")):
+    for number, text in ((5, SHORTAGE), (7, SHORTAGE), (10, SHORTAGE), (11, "the agent is out of descriptors")):
         host = guest(preexec_fn=harness.limit(resource.RLIMIT_NOFILE, number))
         host.address  # waits until it listens
         before = cpu_seconds(host.pid)

@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/routes.c agent/process_list_page.c agent/html_page.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
 /* deps: protobuf */
 /* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact.
  * Usage: unit_fuzz_routes [seconds [seed]] */
@@ -11,6 +11,7 @@
 #include "../agent/routes.h"
 #include "../shim/config.h"
 #include "stub_http_server.h"
+#include "stub_process_tree.h"
 #include "stub_threads.h"
 
 enum { MAX_STACKS = 24, MAX_BUCKETS = 40, MAX_CONTENTION = 30, MAX_SYMBOLS = 12, TEXT_MAX = 300 };
@@ -100,6 +101,17 @@ static void random_tables(void) {
   stub.heap_off_reason = number(4) ? NULL : "because <&>";
   stub.block_off_reason = number(4) ? NULL : "because";
   stub.mutex_off_reason = number(4) ? NULL : "because";
+  stub_process_tree.role = number(3);
+  stub_process_tree.count = number(9);
+  stub_process_tree.refused = number(2);
+  stub_process_tree.refusal = "because <&>";
+  for (size_t i = 0; i < stub_process_tree.count; i++) {
+    struct process_entry *entry = &stub_process_tree.entries[i];
+    *entry = (struct process_entry){.pid = (int32_t)wide(), .parent = (int32_t)wide(), .uid = (uint32_t)wide(), .threads = (uint32_t)wide(),
+                                    .heap_bytes = (int64_t)wide(), .uptime_seconds = number(UINT32_MAX), .is_holder = number(2), .answered = number(3)};
+    random_text(entry->name, sizeof entry->name);
+    random_text(entry->command, sizeof entry->command);
+  }
   config.memprofile_rate = wide();
   config.blockprofile_rate = wide();
   config.mutexprofile_fraction = wide();
@@ -121,7 +133,7 @@ static bool gzip_is_whole(const struct memory_sink *sink) {
 
 static void random_query(char *out, size_t size) {
   static const char *const parts[] = {"debug=1", "debug=0", "seconds=1", "seconds=3600", "gc=1", "debug=", "seconds=-1", "0x401000",
-                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%", "debug=2", "tid=1", "hz=1000", "hz=1", "hz=0"};
+                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%", "debug=2", "tid=1", "hz=1000", "hz=1", "hz=0", "format=json"};
   size_t used = 0;
   out[0] = 0;
   for (uint32_t n = number(6); n > 0 && used + 64 < size; n--) {
@@ -153,10 +165,12 @@ static bool one_request(void) {
   const struct route *routes = routes_all(&count);
   if (number(8) == 0) random_text(path + number(14), 60);
   else if (number(8)) snprintf(path + 13, sizeof path - 13, "%s", routes[number((uint32_t)count)].name);
+  if (number(10) == 0) snprintf(path, sizeof path, "%s", (const char *const[]){"/", "/pid/12", "/pid/12/debug/pprof/heap", "/pid/"}[number(4)]);
   random_query(query, sizeof query);
   random_query(body, sizeof body);
   struct http_response response = {.wait_result = number(4), .during_wait = number(2) ? meanwhile : NULL,
-                                   .refuse_after = number(4) ? 0 : 1 + number(3000)};
+                                   .refuse_after = number(4) ? 0 : 1 + number(3000),
+                                   .prefix = number(3) ? NULL : "/pid/4194304", .accept = number(2) ? NULL : "application/json"};
   const char *method = methods[number(5)];
   changes_left = number(40);
   stub_http_handle(&response, method, path, query, body, strlen(body));

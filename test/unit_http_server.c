@@ -1,4 +1,4 @@
-/* links: agent/http_server.c agent/civetweb_system.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c */
+/* links: agent/http_server.c agent/civetweb_system.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address sanitizer, for some seconds: each answer is
  * empty or a whole one with the headers that every response has, and the server stops cleanly afterwards. */
@@ -11,20 +11,48 @@
 
 #include "agent_memory.h"
 #include "agent_thread.h"
+#include "client_access.h"
+#include "connection_inbox.h"
 #include "http_server.h"
 #include "listen_address.h"
+#include "process_tree.h"
 #include "../shim/thread_state.h"
 
 _Thread_local struct thread_state thread_state;
 static int failures;
 static uint64_t random_state = 88172645463325252u;
-static unsigned handled;
+static unsigned handled, asked, handed_over;
+enum { OTHER_PROCESS = 4000000 };
 
 static unsigned random_below(unsigned limit) {
   random_state ^= random_state << 13;
   random_state ^= random_state >> 7;
   random_state ^= random_state << 17;
   return (unsigned)(random_state >> 33) % limit;
+}
+
+bool client_access_check(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) {
+  (void)descriptor;
+  snprintf(text, CLIENT_ACCESS_TEXT_MAX, "not you");
+  return __atomic_add_fetch(&asked, 1, __ATOMIC_RELAXED) % 16 != 0;
+}
+
+/* One more process shares the port. It takes what is handed to it, and answers or not. */
+enum tree_role process_tree_role(void) { return TREE_HOLDER; }
+enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t size) {
+  static const char answer[] = "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
+  if (pid != OTHER_PROCESS) return pid % 2 ? TREE_BUSY : TREE_NO_SUCH_PROCESS;
+  struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = authenticated, .prefix_size = (unsigned char)size};
+  memcpy(back.prefix, prefix, size);
+  unsigned what = __atomic_add_fetch(&handed_over, 1, __ATOMIC_RELAXED) % 3;
+  if (what == 0) send(back.descriptor, answer, sizeof(answer) - 1, MSG_NOSIGNAL);
+  /* The path by which a member gets it: here as well, where it is nobody's. */
+  if (what == 1) {
+    memset(back.prefix, 'G', back.prefix_size);
+    if (connection_inbox_put(&back)) return TREE_HANDED_OVER;
+  }
+  close(back.descriptor);
+  return TREE_HANDED_OVER;
 }
 
 /* Stands in for routes.c: uses everything that a route may use. */
@@ -45,13 +73,15 @@ void routes_handle(const struct http_request *request) {
 }
 
 static const char *const pieces[] = {
-    "GET ", "POST ", "HEAD ", "OPTIONS ", "BREW ", "/debug/pprof/heap", "/debug/pprof/symbol", "/debug/pprof/", "?seconds=1", "?error",
+    "GET ", "POST ", "HEAD ", "OPTIONS ", "BREW ", "/debug/pprof/heap", "/debug/pprof/symbol", "/debug/pprof/", "/pid/4000000/", "/pid/4000000", "/pid/12", "/pid/0/", "/pid/", "?seconds=1", "?error",
     "?sized", "?wait", "?nothing", " HTTP/1.1\r\n", " HTTP/1.0\r\n", " HTTP/2.0\r\n", "Host: localhost:HOST\r\n", "Host: evil\r\n",
     "Origin: http://evil\r\n", "Origin: null\r\n", "Content-Length: 5\r\n", "Content-Length: -1\r\n",
     "Content-Length: 99999999999999999999\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n", "Upgrade: h2c\r\n",
     "Connection: keep-alive\r\n", "\r\n", "\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "ffffffff\r\n", "0x1+0x2", "%", "%00", "..", "//", "\r", "\n",
     ":", " ", "\t"};
 static const char *const requests[] = {
+    "GET /pid/4000000/debug/pprof/heap HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n",
+    "POST /pid/4000000/debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nContent-Length: 7\r\n\r\n0x1+0x2",
     "GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n",
     "GET /debug/pprof/heap?sized HTTP/1.0\r\nHost: localhost:HOST\r\n\r\n",
     "HEAD /debug/pprof/heap?debug=1&wait HTTP/1.1\r\nHost: [::1]:HOST\r\nSec-Fetch-Site: none\r\n\r\n",
@@ -147,7 +177,8 @@ int main(void) {
   if (listen_address_parse("127.0.0.1:0", &address, reason, sizeof(reason))) {
     listener = listen_address_open(&address, reason, sizeof(reason));
   }
-  if (listener < 0 || !http_server_start(listener, "", address.port, "")) {
+  const struct http_server_address own = {.listener = listener, .address = "", .port = address.port, .origins = ""};
+  if (listener < 0 || !http_server_start(&own)) {
     printf("cannot start: %s\n", reason);
     return 1;
   }
@@ -159,6 +190,11 @@ int main(void) {
     connections++;
   }
   http_server_stop();
+  connection_inbox_close();
+  if (handed_over < connections / 20) {
+    printf("only %u of %u requests were handed over\n", handed_over, connections);
+    failures++;
+  }
   if (handled < connections / 10) {
     printf("only %u of %u requests came through\n", handled, connections);
     failures++;
@@ -167,6 +203,6 @@ int main(void) {
     printf("%u threads are left\n", agent_thread_count());
     failures++;
   }
-  printf("%u connections, %u requests handled\n", connections, handled);
+  printf("%u connections, %u requests handled, %u handed over\n", connections, handled, handed_over);
   return failures != 0;
 }

@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/routes.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/routes.c agent/process_list_page.c agent/html_page.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
 /* deps: protobuf */
 /* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
 #include "../agent/routes.h"
@@ -13,6 +13,7 @@
 #include "fixture_profile.h"
 #include "profile.pb-c.h"
 #include "stub_http_server.h"
+#include "stub_process_tree.h"
 #include "stub_threads.h"
 #include "check.h"
 
@@ -32,7 +33,14 @@ static const struct {
 } cases[] = {
     {"GET", "/debug/pprof/", "", 200, HTML, "Content-Security-Policy: default-src 'none'", "<!doctype html>"},
     {"GET", "/debug/pprof", "", 301, HTML, "Location: /debug/pprof/\r\n", "<a href=\"/debug/pprof/\">Moved Permanently</a>.\n\n"},
-    {"GET", "/", "", 302, HTML, "Location: /debug/pprof/\r\n", ""},
+    {"GET", "/", "", 200, HTML, "Content-Security-Policy: default-src 'none'", "<!doctype html>"},
+    {"GET", "/", "format=json", 200, "application/json", "", "{\"processes\":[{\"pid\":100,"},
+    {"GET", "/", "format=html", 200, HTML, "", "<!doctype html>"},
+    {"POST", "/", "", 404, TEXT, "X-Go-Pprof: 1", "404 page not found\n"},
+    {"GET", "/pid/77/debug/pprof/heap", "", 404, TEXT, "X-Go-Pprof: 1", "no process 77 under the agent on this port\n"},
+    {"GET", "/pid/77", "", 404, TEXT, "X-Go-Pprof: 1", "no process 77 under the agent on this port\n"},
+    {"GET", "/pid/077/", "", 404, TEXT, "X-Go-Pprof: 1", "404 page not found\n"},
+    {"GET", "/pid/", "", 404, TEXT, "X-Go-Pprof: 1", "404 page not found\n"},
     {"GET", "/favicon.ico", "", 404, TEXT, "X-Go-Pprof: 1", "404 page not found\n"},
     {"GET", "/debug/pprof/<script>scripty<script>", "", 404, TEXT, "X-Go-Pprof: 1", "Unknown profile\n"},
     {"GET", "/debug/pprof/heap/", "", 404, TEXT, "X-Go-Pprof: 1", "Unknown profile\n"},
@@ -416,6 +424,8 @@ int main(void) {
   fixture_small(524288, false);
   fixture_contention();
   prepare_threads();
+  stub_process_tree.count = 1;
+  stub_process_tree.entries[0] = (struct process_entry){.pid = 100, .answered = true};
   test_index_page_asks_for_no_signal();
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     run_case(i, cases[i].method);

@@ -1,0 +1,62 @@
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../shim/thread_state.h"
+#include "agent.h"
+#include "agent_inherited.h"
+#include "agent_thread.h"
+#include "process_tree.h"
+
+#define MILLISECONDS INT64_C(1000000)
+enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 20 };
+
+/* The time at which the allowance would be whole again (the generic cell rate algorithm, ITU-T I.371). Any host thread moves it on. */
+static _Atomic int64_t allowance_whole_ns AGENT_INHERITED;
+static _Atomic int64_t due_ns AGENT_INHERITED;
+_Atomic bool agent_start_waits AGENT_INHERITED;
+
+bool agent_may_start_in_child(void) {
+  if (!agent_is_wanted()) return false;
+  int64_t now = agent_monotonic_nanoseconds(), whole = atomic_load_explicit(&allowance_whole_ns, memory_order_relaxed), next;
+  do {
+    next = (whole > now ? whole : now) + EVERY_MILLISECONDS * MILLISECONDS;
+    if (next - now > AT_ONCE * EVERY_MILLISECONDS * MILLISECONDS) return false;
+  } while (!atomic_compare_exchange_weak_explicit(&allowance_whole_ns, &whole, next, memory_order_relaxed, memory_order_relaxed));
+  process_tree_make_key();
+  return true;
+}
+
+/* The linker puts all variables of the agent and of what is linked in between these (shim/layout.ld). */
+extern char agent_state_begin[], agent_state_end[], agent_start_state_begin[], agent_start_state_end[];
+
+static void start_anew(void) {
+  sigset_t all, before;
+  memset(&all, ~0, sizeof all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  memset(agent_state_begin, 0, (size_t)(agent_state_end - agent_state_begin));
+  memset(agent_start_state_begin, 0, (size_t)(agent_start_state_end - agent_start_state_begin));
+  agent_start();
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void agent_start_in_child(bool at_once) {
+  if (!agent_is_wanted()) return;
+  if (at_once) {
+    atomic_store_explicit(&agent_start_waits, false, memory_order_relaxed);
+    start_anew();
+  } else {
+    atomic_store_explicit(&due_ns, agent_monotonic_nanoseconds() + LATE_MILLISECONDS * MILLISECONDS, memory_order_relaxed);
+    atomic_store_explicit(&agent_start_waits, true, memory_order_relaxed);
+  }
+}
+
+/* A handler that allocates may have interrupted anything, and its stack may be small. */
+static bool on_alternate_stack(void) {
+  return (uintptr_t)__builtin_frame_address(0) - thread_state.alternate_low < thread_state.alternate_size;
+}
+
+void agent_start_late(void) {
+  if (on_alternate_stack() || agent_monotonic_nanoseconds() < atomic_load_explicit(&due_ns, memory_order_relaxed)) return;
+  if (atomic_exchange_explicit(&agent_start_waits, false, memory_order_relaxed)) start_anew();
+}

@@ -1,0 +1,231 @@
+#include "process_tree.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent_inherited.h"
+#include "client_access.h"
+#include "log.h"
+#include "refused_connection.h"
+#include "tree_members.h"
+
+enum {
+  TRIES = 100,
+  NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
+  PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
+  ANSWER_MILLISECONDS = 300
+};
+
+/* The first: this process's own, made before its first fork or inherited by one. The second: the tree's, once the holder has told it. */
+static struct tree_key keys[2] AGENT_INHERITED;
+
+enum { KEY_NONE, KEY_BEING_MADE, KEY_MADE };
+static _Atomic int key_state AGENT_INHERITED; /* a thread that forks, or the admin thread, moves it on */
+
+static _Atomic int role;       /* enum tree_role; written by the admin thread */
+/* Admin thread only. */
+static int connection;         /* a member's, to the holder */
+static struct listen_address tree_address;
+static bool nameless;          /* holds the port, but not the tree's name */
+static bool was_inside;        /* ever */
+static char fault[256];        /* written before the role that it belongs to */
+
+enum tree_role process_tree_role(void) { return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire); }
+
+static void nap(long nanoseconds) {
+  struct timespec pause = {.tv_nsec = nanoseconds};
+  nanosleep(&pause, NULL);
+}
+
+void process_tree_make_key(void) {
+  int before = KEY_NONE;
+  if (atomic_load_explicit(&key_state, memory_order_acquire) == KEY_MADE) return;
+  if (atomic_compare_exchange_strong_explicit(&key_state, &before, KEY_BEING_MADE, memory_order_acquire, memory_order_acquire)) {
+    /* By number: libc's wrapper is a cancellation point. */
+    if (syscall(SYS_getrandom, &keys[0], sizeof keys[0], GRND_NONBLOCK) != sizeof keys[0]) memset(&keys[0], 0, sizeof keys[0]);
+    atomic_store_explicit(&key_state, KEY_MADE, memory_order_release);
+  }
+  while (atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE) nap(100 * 1000);
+}
+
+/* "\0pprofagent/127.0.0.1:6060". 0: it would be too long. */
+static socklen_t tree_name(const struct listen_address *address, struct sockaddr_un *out) {
+  char text[160];
+  listen_address_format(address, text, sizeof text);
+  *out = (struct sockaddr_un){.sun_family = AF_UNIX};
+  int length = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "pprofagent/%s", text);
+  if (length < 0 || (size_t)length >= sizeof out->sun_path - 1) return 0;
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+static int tree_socket(void) { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+static int failed(char *reason, size_t reason_size, const char *format, int pid, unsigned uid) {
+  snprintf(reason, reason_size, format, pid, uid);
+  return -1;
+}
+
+/* Introduces this process to the holder. 0, or -1 with a reason. */
+static int introduce(int socket, const struct ucred *holder, char *reason, size_t reason_size) {
+  bool trusted = client_access_uid(holder->uid);
+  struct tree_message message = {.hello = {.pid = getpid()}};
+  struct pollfd wait = {.fd = socket, .events = POLLIN};
+  int descriptor;
+  if (trusted) message.hello.key = keys[0];
+  if (!tree_message_send(socket, TREE_HELLO, &message, -1) || poll(&wait, 1, ANSWER_MILLISECONDS) <= 0 ||
+      tree_message_receive(socket, &message, &descriptor) <= 0) {
+    return failed(reason, reason_size, "process %d of user %u has its name and does not answer", holder->pid, holder->uid);
+  }
+  if (descriptor >= 0) close(descriptor);
+  if (message.kind != TREE_WELCOME) return failed(reason, reason_size, "process %d of user %u has its name and does not let this one share it", holder->pid, holder->uid);
+  static const struct tree_key none;
+  bool known = memcmp(&message.hello.key, &none, sizeof none) != 0 &&
+               (memcmp(&message.hello.key, &keys[0], sizeof none) == 0 || memcmp(&message.hello.key, &keys[1], sizeof none) == 0);
+  if (!trusted && !known) return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)", holder->pid, holder->uid);
+  keys[1] = message.hello.key;
+  return 0;
+}
+
+/* The tree's name is taken: becomes a member. */
+static enum tree_role join_tree(int socket, char *reason, size_t reason_size) {
+  struct ucred holder;
+  socklen_t size = sizeof holder;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0) holder = (struct ucred){.uid = (uid_t)-1};
+  if (introduce(socket, &holder, reason, reason_size) != 0) return TREE_OUTSIDE;
+  connection = socket;
+  log_event("sharing the port that process %d holds", (int)holder.pid);
+  return TREE_MEMBER;
+}
+
+static int open_port(struct listen_address *address, unsigned tries, char *reason, size_t reason_size) {
+  for (;;) {
+    struct listen_address attempt = *address;
+    int listener = listen_address_open(&attempt, reason, reason_size);
+    if (listener >= 0) *address = attempt;
+    if (listener >= 0 || errno != EADDRINUSE || --tries == 0) return listener;
+    nap(NAP_NANOSECONDS);
+  }
+}
+
+/* This process has the name: founds the tree. */
+static enum tree_role found_tree(int socket, struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+  *listener = open_port(address, PORT_TRIES, reason, reason_size);
+  if (*listener >= 0 && tree_members_open(socket, keys, 2)) return TREE_HOLDER;
+  close(socket);
+  nameless = *listener >= 0;
+  return nameless ? TREE_HOLDER : TREE_HOPELESS;
+}
+
+/* What comes of trying to have the port alone. */
+static enum tree_role hold_without_name(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+  *listener = open_port(address, 1, reason, reason_size);
+  nameless = *listener >= 0;
+  return nameless ? TREE_HOLDER : TREE_HOPELESS;
+}
+
+static enum tree_role enter(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+  struct sockaddr_un name;
+  if (address->socket.generic.sa_family != AF_UNIX && address->port == 0) { /* the number makes the name */
+    if (hold_without_name(address, listener, reason, reason_size) != TREE_HOLDER) return TREE_HOPELESS;
+    int socket = tree_socket();
+    socklen_t size = tree_name(address, &name);
+    nameless = socket < 0 || bind(socket, (const struct sockaddr *)&name, size) != 0 || !tree_members_open(socket, keys, 2);
+    if (nameless && socket >= 0) close(socket);
+    return TREE_HOLDER;
+  }
+  socklen_t size = tree_name(address, &name);
+  if (!size) return hold_without_name(address, listener, reason, reason_size);
+  for (int tries = TRIES; tries > 0; tries--) {
+    int socket = tree_socket();
+    if (socket < 0) return hold_without_name(address, listener, reason, reason_size);
+    if (connect(socket, (const struct sockaddr *)&name, size) == 0) {
+      char why_not[200];
+      if (join_tree(socket, why_not, sizeof why_not) == TREE_MEMBER) return TREE_MEMBER;
+      close(socket);
+      enum tree_role alone = hold_without_name(address, listener, reason, reason_size);
+      if (alone == TREE_HOLDER) {
+        snprintf(fault, sizeof fault, "other processes cannot share this port: %s", why_not);
+        log_event("%s", fault);
+        return alone;
+      }
+      snprintf(reason, reason_size, "the address is taken: %s", why_not);
+      return TREE_OUTSIDE;
+    }
+    bool nobody = errno == ECONNREFUSED;
+    if (nobody && bind(socket, (const struct sockaddr *)&name, size) == 0) return found_tree(socket, address, listener, reason, reason_size);
+    nobody = nobody && errno == EADDRINUSE;
+    close(socket);
+    if (!nobody && errno != EAGAIN) return hold_without_name(address, listener, reason, reason_size);
+    nap(NAP_NANOSECONDS);
+  }
+  snprintf(reason, reason_size, "the processes that share the port cannot agree on who holds it");
+  return TREE_OUTSIDE;
+}
+
+enum tree_role process_tree_enter(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+  process_tree_make_key();
+  *listener = -1;
+  nameless = false;
+  enum tree_role result = enter(address, listener, reason, reason_size);
+  tree_address = *address;
+  if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */
+  was_inside = was_inside || result > TREE_HOPELESS;
+  atomic_store_explicit(&role, result, memory_order_release);
+  return result;
+}
+
+const char *process_tree_fault(void) { return process_tree_role() == TREE_HOLDER && nameless ? fault : NULL; }
+
+int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
+
+static void take_connection(const struct tree_message *message, int descriptor) {
+  struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated,
+                                   .prefix_size = message->connection.prefix_size};
+  if (descriptor < 0) return;
+  if (given.prefix_size > sizeof given.prefix) given.prefix_size = 0;
+  memcpy(given.prefix, message->connection.prefix, given.prefix_size);
+  if (!connection_inbox_put(&given)) refuse_connection(descriptor, "too many connections");
+}
+
+bool process_tree_handle(void) {
+  if (process_tree_role() != TREE_MEMBER) {
+    tree_members_handle();
+    return true;
+  }
+  for (;;) {
+    struct tree_message message;
+    int descriptor, received = tree_message_receive(connection, &message, &descriptor);
+    if (received <= 0) return received == 0;
+    if (message.kind == TREE_CONNECTION) {
+      take_connection(&message, descriptor);
+    } else {
+      if (descriptor >= 0) close(descriptor);
+      if (message.kind != TREE_ENTRY_WANTED) continue;
+      process_entry_read(&message.entry);
+      tree_message_send(connection, TREE_ENTRY, &message, -1);
+    }
+  }
+}
+
+void process_tree_leave(void) {
+  if (process_tree_role() == TREE_MEMBER) close(connection);
+  tree_members_close();
+  atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
+}
+
+void process_tree_retry(void) {
+  struct sockaddr_un name;
+  socklen_t size = tree_name(&tree_address, &name);
+  if (process_tree_role() != TREE_HOLDER || !nameless || !size) return;
+  int socket = tree_socket();
+  if (socket < 0) return;
+  nameless = bind(socket, (const struct sockaddr *)&name, size) != 0 || !tree_members_open(socket, keys, 2);
+  if (nameless) close(socket);
+}

@@ -1,0 +1,310 @@
+#include "tree_members.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent_lock.h"
+#include "agent_memory.h"
+#include "agent_thread.h"
+#include "client_access.h"
+#include "log.h"
+
+enum {
+  BACKLOG = 128,
+  EVENTS_AT_ONCE = 64,
+  STRANGERS_MAX = 16,          /* connected, but have not said who they are */
+  STRANGERS_OF_ONE_USER = 4,
+  STRANGER_MILLISECONDS = 1000,
+  LIST_MILLISECONDS = 250,
+  KEYS_MAX = 2
+};
+
+struct member {
+  int descriptor;     /* -1: dropped */
+  struct member *next_dropped;
+  int32_t pid; /* as the kernel says, like uid */
+  uint32_t uid;
+  bool joined;
+  uint32_t round;        /* of its newest entry */
+  int64_t connected_ns;
+  struct tree_key key;
+  struct process_entry entry;
+};
+
+static struct agent_lock lock;
+/* Guarded by lock: changed by the admin thread only, read by workers. */
+static struct member *members[PROCESS_TREE_MAX];
+static unsigned member_count;
+static char refusal[256];
+static unsigned refused;
+
+static _Atomic unsigned joined_count;
+static _Atomic uint32_t entries_received; /* the futex on which lists wait */
+static _Atomic uint32_t rounds;
+static bool is_open; /* this and the next: admin thread only */
+static int listening_socket, epoll;
+static struct tree_key own_keys[KEYS_MAX];
+static unsigned own_key_count;
+static struct member *dropped; /* freed when no event can name them any more */
+
+static bool is_key(const struct tree_key *key) {
+  static const struct tree_key none;
+  return memcmp(key, &none, sizeof none) != 0;
+}
+
+static bool same_key(const struct tree_key *a, const struct tree_key *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+static bool knows_key(const struct tree_key *key) {
+  if (!is_key(key)) return false;
+  for (unsigned i = 0; i < own_key_count; i++)
+    if (same_key(&own_keys[i], key)) return true;
+  for (unsigned i = 0; i < member_count; i++)
+    if (members[i]->joined && same_key(&members[i]->key, key)) return true;
+  return false;
+}
+
+/* ---- coming and going ---- */
+
+static void drop(unsigned index) {
+  struct member *member = members[index];
+  agent_lock_take(&lock);
+  members[index] = members[--member_count];
+  if (member->joined) atomic_fetch_sub(&joined_count, 1);
+  close(member->descriptor); /* leaves the epoll set with it */
+  member->descriptor = -1;
+  agent_lock_release(&lock);
+  member->next_dropped = dropped;
+  dropped = member;
+}
+
+static void free_dropped(void) {
+  while (dropped) {
+    struct member *next = dropped->next_dropped;
+    agent_free(dropped);
+    dropped = next;
+  }
+}
+
+static void drop_member(const struct member *member) {
+  for (unsigned i = 0; i < member_count; i++)
+    if (members[i] == member) return drop(i);
+}
+
+static void refuse(int32_t pid, uint32_t uid, const char *why) {
+  agent_lock_take(&lock);
+  refused++;
+  snprintf(refusal, sizeof refusal, "process %d of user %u may not share the port: %s", (int)pid, (unsigned)uid, why);
+  log_event("%s", refusal);
+  agent_lock_release(&lock);
+}
+
+/* Whether one more stranger may wait; those that have waited too long go. */
+static bool has_room_for_stranger(uint32_t uid) {
+  unsigned strangers = 0, of_user = 0;
+  int64_t now = agent_monotonic_nanoseconds();
+  for (unsigned i = member_count; i-- > 0;) {
+    if (members[i]->joined) continue;
+    if (now - members[i]->connected_ns > STRANGER_MILLISECONDS * INT64_C(1000000)) {
+      drop(i);
+      continue;
+    }
+    strangers++;
+    of_user += members[i]->uid == uid;
+  }
+  return strangers < STRANGERS_MAX && of_user < STRANGERS_OF_ONE_USER;
+}
+
+static void accept_one(void) {
+  int descriptor = accept4(listening_socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (descriptor < 0) return;
+  struct member *member = NULL;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
+    if (member_count == PROCESS_TREE_MAX) refuse(peer.pid, peer.uid, "there are too many");
+    else if (client_access_uid(peer.uid) || has_room_for_stranger(peer.uid)) member = agent_calloc(1, sizeof *member);
+  }
+  if (!member) {
+    close(descriptor);
+    return;
+  }
+  *member = (struct member){.descriptor = descriptor, .pid = peer.pid, .uid = peer.uid, .connected_ns = agent_monotonic_nanoseconds()};
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = member};
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0) {
+    close(descriptor);
+    agent_free(member);
+    return;
+  }
+  agent_lock_take(&lock);
+  members[member_count++] = member;
+  agent_lock_release(&lock);
+}
+
+/* False: it may not. */
+static bool join(struct member *member, const struct tree_message *hello) {
+  const char *why = NULL;
+  if (member->joined) return false;
+  if (!client_access_uid(member->uid) && !knows_key(&hello->hello.key))
+    why = "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name that one";
+  else if (hello->hello.pid != member->pid) why = "it is in another pid namespace";
+  struct tree_message answer = {.hello = {.pid = member->pid}};
+  if (why) {
+    refuse(member->pid, member->uid, why);
+    tree_message_send(member->descriptor, TREE_REFUSED, &answer, -1);
+    return false;
+  }
+  if (own_key_count) answer.hello.key = own_keys[0];
+  for (unsigned i = member_count; i-- > 0;) /* what the process was before exec */
+    if (members[i]->joined && members[i]->pid == member->pid) drop(i);
+  agent_lock_take(&lock);
+  member->joined = true;
+  member->key = hello->hello.key;
+  agent_lock_release(&lock);
+  atomic_fetch_add(&joined_count, 1);
+  return tree_message_send(member->descriptor, TREE_WELCOME, &answer, -1);
+}
+
+static void hear(struct member *member) {
+  if (member->descriptor < 0) return;
+  struct tree_message message;
+  int descriptor, received = tree_message_receive(member->descriptor, &message, &descriptor);
+  if (received == 0) return;
+  if (descriptor >= 0) close(descriptor);
+  if (received > 0 && message.kind == TREE_HELLO && join(member, &message)) return;
+  if (received < 0 || message.kind != TREE_ENTRY || !member->joined) return drop_member(member);
+  message.entry.pid = member->pid;
+  message.entry.uid = member->uid;
+  message.entry.is_holder = false;
+  message.entry.answered = true;
+  message.entry.name[PROCESS_NAME_MAX - 1] = message.entry.command[PROCESS_COMMAND_MAX - 1] = 0;
+  agent_lock_take(&lock);
+  member->entry = message.entry;
+  member->round = message.round;
+  agent_lock_release(&lock);
+  atomic_fetch_add(&entries_received, 1);
+  syscall(SYS_futex, &entries_received, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count) {
+  epoll = epoll_create1(EPOLL_CLOEXEC);
+  struct epoll_event event = {.events = EPOLLIN};
+  if (epoll < 0) return false;
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, socket, &event) != 0 || listen(socket, BACKLOG) != 0) {
+    close(epoll);
+    return false;
+  }
+  listening_socket = socket;
+  own_key_count = 0;
+  for (unsigned i = 0; i < key_count && own_key_count < KEYS_MAX; i++)
+    if (is_key(&keys[i])) own_keys[own_key_count++] = keys[i];
+  is_open = true;
+  return true;
+}
+
+int tree_members_event(void) { return is_open ? epoll : -1; }
+
+void tree_members_handle(void) {
+  struct epoll_event events[EVENTS_AT_ONCE];
+  int count = is_open ? epoll_wait(epoll, events, EVENTS_AT_ONCE, 0) : 0;
+  for (int i = 0; i < count; i++)
+    if (events[i].data.ptr) hear(events[i].data.ptr);
+  for (int i = 0; i < count; i++)
+    if (!events[i].data.ptr) accept_one();
+  free_dropped();
+}
+
+void tree_members_close(void) {
+  if (!is_open) return;
+  is_open = false;
+  while (member_count) drop(member_count - 1);
+  free_dropped();
+  close(listening_socket);
+  close(epoll);
+}
+
+/* ---- for HTTP workers ---- */
+
+unsigned process_tree_size(void) { return 1 + atomic_load(&joined_count) + (process_tree_role() == TREE_MEMBER); }
+
+const char *process_tree_refusal(unsigned *count) {
+  agent_lock_take(&lock);
+  *count = refused;
+  agent_lock_release(&lock);
+  return *count ? refusal : NULL;
+}
+
+enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t prefix_size) {
+  struct tree_message message = {.connection = {.authenticated = authenticated, .prefix_size = (uint8_t)prefix_size}};
+  enum tree_handover result = TREE_NO_SUCH_PROCESS;
+  if (prefix_size > sizeof message.connection.prefix) return TREE_BUSY;
+  memcpy(message.connection.prefix, prefix, prefix_size);
+  agent_lock_take(&lock);
+  for (unsigned i = 0; i < member_count; i++) {
+    if (members[i]->pid != pid || !members[i]->joined) continue;
+    if (tree_message_send(members[i]->descriptor, TREE_CONNECTION, &message, descriptor)) result = TREE_HANDED_OVER;
+    else if (errno != EPIPE && errno != ECONNRESET) result = TREE_BUSY;
+    break;
+  }
+  agent_lock_release(&lock);
+  return result;
+}
+
+static bool all_have_answered(uint32_t round) {
+  bool all = true;
+  agent_lock_take(&lock);
+  for (unsigned i = 0; i < member_count; i++) all = all && (!members[i]->joined || (int32_t)(members[i]->round - round) >= 0);
+  agent_lock_release(&lock);
+  return all;
+}
+
+static void ask_all(uint32_t round) {
+  struct tree_message question = {.round = round};
+  agent_lock_take(&lock);
+  for (unsigned i = 0; i < member_count; i++)
+    if (members[i]->joined) tree_message_send(members[i]->descriptor, TREE_ENTRY_WANTED, &question, -1);
+  agent_lock_release(&lock);
+}
+
+static void sort_by_pid(struct process_entry *entries, size_t count) {
+  for (size_t i = 1; i < count; i++) { /* a thousand at most, mostly in order */
+    struct process_entry one = entries[i];
+    size_t at = i;
+    for (; at > 0 && entries[at - 1].pid > one.pid; at--) entries[at] = entries[at - 1];
+    entries[at] = one;
+  }
+}
+
+struct process_entry *process_tree_list(size_t *count) {
+  uint32_t round = atomic_fetch_add(&rounds, 1) + 1;
+  int64_t deadline = agent_monotonic_nanoseconds() + LIST_MILLISECONDS * INT64_C(1000000);
+  ask_all(round);
+  for (;;) {
+    uint32_t before = atomic_load(&entries_received);
+    int64_t left = deadline - agent_monotonic_nanoseconds();
+    if (left <= 0 || all_have_answered(round)) break;
+    struct timespec timeout = {.tv_nsec = left};
+    syscall(SYS_futex, &entries_received, FUTEX_WAIT_PRIVATE, before, &timeout, NULL, 0);
+  }
+  struct process_entry *entries = agent_calloc(PROCESS_TREE_MAX + 1, sizeof *entries);
+  if (!entries) return NULL;
+  process_entry_read(&entries[0]);
+  entries[0].is_holder = process_tree_role() == TREE_HOLDER;
+  *count = 1;
+  agent_lock_take(&lock);
+  for (unsigned i = 0; i < member_count; i++) {
+    const struct member *member = members[i];
+    if (!member->joined) continue;
+    bool answered = (int32_t)(member->round - round) >= 0;
+    entries[(*count)++] = answered ? member->entry : (struct process_entry){.pid = member->pid, .uid = member->uid, .heap_bytes = -1};
+  }
+  agent_lock_release(&lock);
+  sort_by_pid(entries, *count);
+  return entries;
+}

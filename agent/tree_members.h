@@ -1,0 +1,16 @@
+/* The holder's side of process_tree.h: who has joined, what they say of themselves, and the connections handed over to them.
+ * Context: the admin thread, but for those functions that process_tree.h gives to HTTP workers; locks: its own. */
+#ifndef AGENT_TREE_MEMBERS_H
+#define AGENT_TREE_MEMBERS_H
+
+#include <stdbool.h>
+
+#include "tree_message.h"
+
+/* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which others are known. False: nothing was done. */
+bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count);
+int tree_members_event(void); /* -1: not open */
+void tree_members_handle(void);
+void tree_members_close(void); /* the socket too */
+
+#endif

@@ -1,0 +1,7 @@
+/* What each fork runs: the linker puts it next to what each start runs, because a child has to map every page of code anew. */
+#ifndef SHIM_AT_FORK_H
+#define SHIM_AT_FORK_H
+
+#define AT_FORK __attribute__((hot))
+
+#endif

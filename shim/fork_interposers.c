@@ -1,0 +1,89 @@
+/* fork and what is made of it. In the child the agent's threads are gone; it is started anew when the last atfork handler has run.
+ * (vfork, posix_spawn, system and popen share memory with their parent until they exec: left alone.) */
+#include <errno.h>
+#include <unistd.h>
+
+#include "../agent/agent.h"
+#include "config.h"
+#include "cpu_sampling.h"
+#include "heap_sampling.h"
+#include "interposed.h"
+#include "raw_syscall.h"
+#include "sampling_signal.h"
+#include "startup.h"
+#include "thread_registry.h"
+#include "thread_state.h"
+#include "unwind_rule.h"
+
+struct fork_call {
+  uint64_t mask;
+  int32_t tid;
+  bool masked, may_start, starts_at_once;
+};
+
+static int32_t own_tid(void) { return (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0); }
+
+/* A pending tick would make the kernel start the call again and again. */
+static struct fork_call fork_begins(bool may_start) {
+  struct fork_call call = {.tid = own_tid(), .may_start = may_start && config.children != CHILDREN_NONE};
+  call.starts_at_once = call.may_start && agent_may_start_in_child();
+  call.masked = sampling_signal() != 0;
+  if (call.masked) call.mask = sampling_signal_block();
+  thread_state.forks++;
+  return call;
+}
+
+static void stop_sampling(void) {
+  heap_sampling_stop("PPROFAGENT_CHILDREN=none, and this is a forked child");
+  config.blockprofile_rate = config.mutexprofile_fraction = 0;
+}
+
+static void fork_ends(const struct fork_call *call, bool is_child) {
+  int error = errno;
+  thread_state.forks--;
+  if (is_child) {
+    cpu_sampling_forget();
+    unwind_rule_forget_borrower();
+    sampling_signal_forget_choice_under_way();
+    if (call->masked) sampling_signal_adopt();
+    /* An atfork handler may have forked: then the call that it runs in still has handlers to run. */
+    if (thread_state.forks == 0) {
+      thread_registry_keep_only(call->tid, own_tid());
+      if (config.children == CHILDREN_NONE) stop_sampling();
+      /* A filter of the program's own may kill for any call that it does not expect. */
+      if (call->may_start && !cpu_sampling_is_forbidden()) agent_start_in_child(call->starts_at_once);
+    }
+  }
+  if (call->masked) sampling_signal_restore(call->mask);
+  errno = error;
+}
+
+#define DEFINE_FORK(name, may_start)                            \
+  EXPORTED pid_t name(void) {                                   \
+    if (!startup_ensure() || !real.name) return errno = ENOSYS, -1; \
+    struct fork_call call = fork_begins(may_start);             \
+    pid_t child = real.name();                                  \
+    fork_ends(&call, child == 0);                               \
+    return child;                                               \
+  }
+
+DEFINE_FORK(fork, true)
+DEFINE_FORK(__fork, true)
+DEFINE_FORK(_Fork, false) /* for signal handlers: libc itself is not ready for threads in such a child */
+
+EXPORTED int daemon(int keep_directory, int keep_descriptors) {
+  if (!startup_ensure() || !real.daemon) return errno = ENOSYS, -1;
+  int32_t before = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  struct fork_call call = fork_begins(true);
+  int result = real.daemon(keep_directory, keep_descriptors);
+  fork_ends(&call, (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0) != before);
+  return result;
+}
+
+EXPORTED pid_t forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size) {
+  if (!startup_ensure() || !real.forkpty) return errno = ENOSYS, -1;
+  struct fork_call call = fork_begins(true);
+  pid_t child = real.forkpty(master, name, terminal, size);
+  fork_ends(&call, child == 0);
+  return child;
+}

@@ -1,0 +1,37 @@
+#include "stub_process_tree.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../agent/http_server.h"
+#include "../agent/tls_front.h"
+
+struct stub_process_tree stub_process_tree = {.role = TREE_HOLDER, .tls_address = ""};
+
+enum tree_role process_tree_role(void) { return stub_process_tree.role; }
+unsigned process_tree_size(void) { return stub_process_tree.count ? (unsigned)stub_process_tree.count : 1; }
+const char *process_tree_refusal(unsigned *count) {
+  *count = stub_process_tree.refused;
+  return stub_process_tree.refused ? stub_process_tree.refusal : NULL;
+}
+struct process_entry *process_tree_list(size_t *count) {
+  stub_process_tree.lists++;
+  if (!stub_process_tree.count) return NULL;
+  struct process_entry *entries = calloc(stub_process_tree.count, sizeof *entries);
+  *count = stub_process_tree.count;
+  memcpy(entries, stub_process_tree.entries, *count * sizeof *entries);
+  return entries;
+}
+
+const char *tls_front_address(void) { return stub_process_tree.tls_address; }
+const char *tls_front_off_reason(void) { return stub_process_tree.tls_off_reason; }
+
+/* agent/http_server.h */
+int http_path_process(const char *path, const char **rest) {
+  if (strncmp(path, "/pid/", 5) != 0 || path[5] < '1' || path[5] > '9') return 0;
+  char *end;
+  long pid = strtol(path + 5, &end, 10);
+  if ((*end && *end != '/') || pid > 4 * 1024 * 1024) return 0;
+  *rest = *end ? end : "/";
+  return (int)pid;
+}

@@ -1,0 +1,248 @@
+/* links: agent/process_tree.c agent/tree_members.c agent/tree_message.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/listen_address.c agent/log.c agent/agent_thread.c test/agent_memory_libc.c */
+/* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
+ * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
+#include <dirent.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent_thread.h"
+#include "client_access.h"
+#include "process_tree.h"
+#include "tree_members.h"
+#include "tree_message.h"
+#include "../shim/thread_registry.h"
+#include "../shim/thread_state.h"
+
+_Thread_local struct thread_state thread_state;
+static int failures;
+static _Atomic bool own_user_is_trusted = true, stop;
+static uint64_t random_state = 88172645463325252u;
+
+bool client_access_uid(uid_t uid) { return uid == getuid() && own_user_is_trusted; }
+void process_entry_read(struct process_entry *out) { *out = (struct process_entry){.pid = getpid(), .answered = true, .threads = 7}; }
+
+#define CHECK(condition)                                        \
+  do {                                                          \
+    if (!(condition)) {                                         \
+      printf("line %d: not %s\n", __LINE__, #condition);        \
+      failures++;                                               \
+    }                                                           \
+  } while (0)
+
+static unsigned random_below(unsigned limit) {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return (unsigned)(random_state >> 33) % limit;
+}
+
+static int descriptors(void) {
+  int count = 0;
+  DIR *directory = opendir("/proc/self/fd");
+  while (readdir(directory)) count++;
+  closedir(directory);
+  return count;
+}
+
+static void *holder_main(void *unused) {
+  while (!stop) {
+    struct pollfd wait = {.fd = process_tree_event(), .events = POLLIN};
+    if (poll(&wait, 1, 10) > 0) process_tree_handle();
+  }
+  return unused;
+}
+
+static struct sockaddr_un name;
+static socklen_t name_size;
+
+static int connect_to_holder(void) {
+  int socket_ = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  while (connect(socket_, (struct sockaddr *)&name, name_size) != 0) usleep(1000);
+  return socket_;
+}
+
+/* Any bytes, with any descriptors. */
+static void send_nonsense(int socket_) {
+  struct tree_message message;
+  memset(&message, 0, sizeof message);
+  if (random_below(2)) {
+    message = (struct tree_message){.protocol = TREE_PROTOCOL, .size = sizeof message, .kind = random_below(9), .round = random_below(3)};
+    message.hello.pid = random_below(2) ? getpid() : 1;
+    for (size_t i = random_below(sizeof message.entry); i-- > 16;) ((char *)&message.entry)[i] = (char)random_below(256);
+  } else {
+    for (size_t i = 0; i < sizeof message; i++) ((char *)&message)[i] = (char)random_below(256);
+  }
+  int given[3] = {0, 1, 2};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof given)];
+  } control;
+  size_t count = random_below(4);
+  struct iovec bytes = {&message, random_below(3) ? sizeof message : random_below(sizeof message) + 1};
+  struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1};
+  if (count) {
+    memset(&control, 0, sizeof control);
+    head.msg_control = &control;
+    head.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
+    memcpy(CMSG_DATA(&control.header), given, count * sizeof(int));
+  }
+  sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* A member in a process of its own: joins, answers, says what it was handed. Ends when its holder does. */
+static void be_member(struct listen_address *address, int report) {
+  char reason[200];
+  int listener;
+  enum tree_role role = process_tree_enter(address, &listener, reason, sizeof reason);
+  char text[64] = "no member";
+  if (role == TREE_MEMBER) strcpy(text, "joined");
+  if (write(report, text, strlen(text)) < 0) _exit(1);
+  while (role == TREE_MEMBER) {
+    struct pollfd wait = {.fd = process_tree_event(), .events = POLLIN};
+    struct inbox_connection given;
+    if (poll(&wait, 1, 1000) > 0 && !process_tree_handle()) break;
+    if (!connection_inbox_take(&given)) continue;
+    size_t size = read(given.descriptor, text, sizeof text) > 0 ? 4 : 0;
+    if (write(report, given.prefix, given.prefix_size) < 0 || write(report, text, size) < 0) _exit(1);
+    close(given.descriptor);
+  }
+  _exit(0);
+}
+
+static bool reads(int descriptor, const char *expected) {
+  char text[64] = "";
+  size_t got = 0;
+  struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+  while (got < strlen(expected) && poll(&wait, 1, 10000) > 0) {
+    ssize_t more = read(descriptor, text + got, strlen(expected) - got);
+    if (more <= 0) break;
+    got += (size_t)more;
+  }
+  if (strcmp(text, expected) != 0) printf("got \"%s\", not \"%s\"\n", text, expected);
+  return strcmp(text, expected) == 0;
+}
+
+static void check_holder(struct listen_address *address, const struct listen_address *parsed) {
+  int report[2], trusted = 0;
+  pthread_t thread;
+  pid_t member;
+  CHECK(pipe(report) == 0);
+  int before = descriptors();
+  pthread_create(&thread, NULL, holder_main, NULL);
+  if ((member = fork()) == 0) {
+    struct listen_address own = *parsed;
+    tree_members_close();
+    be_member(&own, report[1]);
+  }
+  CHECK(reads(report[0], "joined"));
+  own_user_is_trusted = false; /* from here on all are strangers, who know no key */
+  for (int i = 0; i < 3000; i++) {
+    int socket_ = connect_to_holder();
+    for (unsigned n = random_below(4); n > 0; n--) send_nonsense(socket_);
+    if (random_below(50) == 0) {
+      struct tree_message answer;
+      struct pollfd wait = {.fd = socket_, .events = POLLIN};
+      int descriptor;
+      if (poll(&wait, 1, 20) > 0 && tree_message_receive(socket_, &answer, &descriptor) > 0) trusted += answer.kind == TREE_WELCOME;
+    }
+    close(socket_);
+  }
+  CHECK(trusted == 0);
+  unsigned refused;
+  CHECK(process_tree_refusal(&refused) && refused > 100);
+  CHECK(process_tree_size() == 2);
+  int pair[2];
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  CHECK(process_tree_hand_over(getpid() + 100000, pair[0], false, "GET ", 4) == TREE_NO_SUCH_PROCESS);
+  CHECK(process_tree_hand_over(member, pair[0], false, "GET ", 4) == TREE_HANDED_OVER);
+  close(pair[0]);
+  CHECK(write(pair[1], "/pid", 4) == 4);
+  CHECK(reads(report[0], "GET /pid"));
+  close(pair[1]);
+  size_t count = 0;
+  struct process_entry *entries = process_tree_list(&count);
+  CHECK(entries && count == 2);
+  for (size_t i = 0; i < count; i++) CHECK(entries[i].answered && entries[i].threads == 7);
+  free(entries);
+  kill(member, SIGKILL);
+  waitpid(member, NULL, 0);
+  for (int i = 0; i < 1000 && process_tree_size() != 1; i++) usleep(10000);
+  CHECK(process_tree_size() == 1);
+  stop = true;
+  pthread_join(thread, NULL);
+  for (int i = 0; i < 200; i++) process_tree_handle(); /* the last of the strangers */
+  int after = descriptors();
+  CHECK(after <= before + 20);
+  process_tree_leave();
+  close(report[0]);
+  close(report[1]);
+  (void)address;
+}
+
+/* The holder is a liar. */
+static void check_member(const struct listen_address *parsed) {
+  int false_holder = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), welcomed = 0;
+  CHECK(bind(false_holder, (struct sockaddr *)&name, name_size) == 0 && listen(false_holder, 8) == 0);
+  int before = descriptors();
+  for (int i = 0; i < 300; i++) {
+    bool trusts = i % 2;
+    own_user_is_trusted = trusts;
+    pid_t liar = fork();
+    if (liar == 0) {
+      struct tree_message hello, welcome = {.hello = {.pid = 1}};
+      int descriptor, socket_ = accept(false_holder, NULL, NULL);
+      while (tree_message_receive(socket_, &hello, &descriptor) == 0) usleep(100);
+      static const struct tree_key none;
+      bool shown = memcmp(&hello.hello.key, &none, sizeof none) != 0;
+      random_state += (uint64_t)i * 7919;
+      if (i % 4 < 2) tree_message_send(socket_, TREE_WELCOME, &welcome, -1);
+      for (int n = 0; n < 20; n++) send_nonsense(socket_);
+      usleep(1000);
+      _exit(shown == trusts ? 0 : 3); /* the key is for those who are trusted */
+    }
+    struct listen_address address = *parsed;
+    int listener, status;
+    char reason[200];
+    enum tree_role role = process_tree_enter(&address, &listener, reason, sizeof reason);
+    CHECK(trusts || role != TREE_MEMBER);
+    welcomed += role == TREE_MEMBER;
+    for (int n = 0; n < 50 && role == TREE_MEMBER && process_tree_handle(); n++) usleep(100);
+    process_tree_leave();
+    connection_inbox_close();
+    if (listener >= 0) close(listener);
+    waitpid(liar, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  CHECK(welcomed > 20);
+  CHECK(descriptors() == before);
+  close(false_holder);
+}
+
+int main(void) {
+  struct listen_address parsed, address;
+  char reason[200], text[64];
+  int listener, probe = socket(AF_INET, SOCK_STREAM, 0);
+  /* A port that is free now. */
+  CHECK(listen_address_parse("127.0.0.1:0", &parsed, reason, sizeof reason) && bind(probe, &parsed.socket.generic, parsed.size) == 0);
+  socklen_t size = parsed.size;
+  getsockname(probe, &parsed.socket.generic, &size);
+  listen_address_format(&parsed, text, sizeof text);
+  close(probe);
+  CHECK(listen_address_parse(text, &parsed, reason, sizeof reason));
+  name.sun_family = AF_UNIX;
+  name_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)sprintf(name.sun_path + 1, "pprofagent/%s", text));
+  address = parsed;
+  CHECK(process_tree_enter(&address, &listener, reason, sizeof reason) == TREE_HOLDER);
+  check_holder(&address, &parsed);
+  close(listener);
+  check_member(&parsed);
+  printf("%d failures\n", failures);
+  return failures != 0;
+}
