@@ -270,7 +270,7 @@ static void admin_life(void) {
   bool host_has_ended = serve(&exit_code);
   leave();
   if (host_has_ended) syscall(SYS_exit, exit_code);
-  if (told_to_stop()) keep_reason("paused: the program changes its namespaces");
+  if (told_to_stop()) keep_reason("paused: the program changes its namespaces or capabilities");
   log_close();
 }
 

@@ -7,6 +7,7 @@
 #include "agent_inherited.h"
 #include "agent_thread.h"
 #include "process_tree.h"
+#include "tls_library.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 20 };
@@ -24,6 +25,7 @@ bool agent_may_start_in_child(void) {
     if (next - now > AT_ONCE * EVERY_MILLISECONDS * MILLISECONDS) return false;
   } while (!atomic_compare_exchange_weak_explicit(&allowance_whole_ns, &whole, next, memory_order_relaxed, memory_order_relaxed));
   process_tree_make_key();
+  tls_library_await_loading();
   return true;
 }
 

@@ -20,11 +20,14 @@ enum {
   TRIES = 100,
   NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
   PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
-  ANSWER_MILLISECONDS = 300
+  ANSWER_MILLISECONDS = 300,
+  YIELD_NANOSECONDS = 30000000  /* those that gave up their user let the others have the port: what root starts later can join only them */
 };
 
 /* The first: this process's own, made before its first fork or inherited by one. The second: the tree's, once the holder has told it. */
 static struct tree_key keys[2] AGENT_INHERITED;
+
+static uid_t first_uid AGENT_INHERITED; /* the effective one, before any fork */
 
 enum { KEY_NONE, KEY_BEING_MADE, KEY_MADE };
 static _Atomic int key_state AGENT_INHERITED; /* a thread that forks, or the admin thread, moves it on */
@@ -50,6 +53,7 @@ void process_tree_make_key(void) {
   if (atomic_compare_exchange_strong_explicit(&key_state, &before, KEY_BEING_MADE, memory_order_acquire, memory_order_acquire)) {
     /* By number: libc's wrapper is a cancellation point. */
     if (syscall(SYS_getrandom, &keys[0], sizeof keys[0], GRND_NONBLOCK) != sizeof keys[0]) memset(&keys[0], 0, sizeof keys[0]);
+    first_uid = (uid_t)syscall(SYS_geteuid);
     atomic_store_explicit(&key_state, KEY_MADE, memory_order_release);
   }
   while (atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE) nap(100 * 1000);
@@ -72,15 +76,21 @@ static int failed(char *reason, size_t reason_size, const char *format, int pid,
   return -1;
 }
 
-/* Introduces this process to the holder. 0, or -1 with a reason. */
-static int introduce(int socket, const struct ucred *holder, char *reason, size_t reason_size) {
+/* Introduces this process to the holder. 0, or -1 with a reason; *ended: the holder was about to end. */
+static int introduce(int socket, const struct ucred *holder, bool *ended, char *reason, size_t reason_size) {
   bool trusted = client_access_uid(holder->uid);
   struct tree_message message = {.hello = {.pid = getpid()}};
   struct pollfd wait = {.fd = socket, .events = POLLIN};
   int descriptor;
   if (trusted) message.hello.key = keys[0];
-  if (!tree_message_send(socket, TREE_HELLO, &message, -1) || poll(&wait, 1, ANSWER_MILLISECONDS) <= 0 ||
-      tree_message_receive(socket, &message, &descriptor) <= 0) {
+  bool sent = tree_message_send(socket, TREE_HELLO, &message, -1);
+  *ended = !sent && (errno == EPIPE || errno == ECONNRESET);
+  int ready = 0;
+  while (sent && (ready = poll(&wait, 1, ANSWER_MILLISECONDS)) < 0 && errno == EINTR) { /* setuid in another thread interrupts, whatever is blocked */
+  }
+  int received = ready > 0 ? tree_message_receive(socket, &message, &descriptor) : 0;
+  if (received <= 0) {
+    *ended = *ended || received < 0;
     return failed(reason, reason_size, "process %d of user %u has its name and does not answer", holder->pid, holder->uid);
   }
   if (descriptor >= 0) close(descriptor);
@@ -93,13 +103,24 @@ static int introduce(int socket, const struct ucred *holder, char *reason, size_
   return 0;
 }
 
+/* For `pprofagent ps`, which finds in /proc/net/unix what this process shares. Without it all else works. */
+static void name_membership(int socket) {
+  char text[160];
+  struct sockaddr_un name = {.sun_family = AF_UNIX};
+  listen_address_format(&tree_address, text, sizeof text);
+  int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "pprofagent/%s/%d", text, (int)getpid());
+  if (length > 0 && (size_t)length < sizeof name.sun_path - 1)
+    bind(socket, (const struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length));
+}
+
 /* The tree's name is taken: becomes a member. */
-static enum tree_role join_tree(int socket, char *reason, size_t reason_size) {
+static enum tree_role join_tree(int socket, bool *ended, char *reason, size_t reason_size) {
   struct ucred holder;
   socklen_t size = sizeof holder;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0) holder = (struct ucred){.uid = (uid_t)-1};
-  if (introduce(socket, &holder, reason, reason_size) != 0) return TREE_OUTSIDE;
+  if (introduce(socket, &holder, ended, reason, reason_size) != 0) return TREE_OUTSIDE;
   connection = socket;
+  name_membership(socket);
   log_event("sharing the port that process %d holds", (int)holder.pid);
   return TREE_MEMBER;
 }
@@ -142,13 +163,19 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   }
   socklen_t size = tree_name(address, &name);
   if (!size) return hold_without_name(address, listener, reason, reason_size);
+  bool yields = (uid_t)syscall(SYS_geteuid) != first_uid;
   for (int tries = TRIES; tries > 0; tries--) {
     int socket = tree_socket();
     if (socket < 0) return hold_without_name(address, listener, reason, reason_size);
     if (connect(socket, (const struct sockaddr *)&name, size) == 0) {
       char why_not[200];
-      if (join_tree(socket, why_not, sizeof why_not) == TREE_MEMBER) return TREE_MEMBER;
+      bool ended;
+      if (join_tree(socket, &ended, why_not, sizeof why_not) == TREE_MEMBER) return TREE_MEMBER;
       close(socket);
+      if (ended && tries > 1) {
+        nap(NAP_NANOSECONDS);
+        continue;
+      }
       enum tree_role alone = hold_without_name(address, listener, reason, reason_size);
       if (alone == TREE_HOLDER) {
         snprintf(fault, sizeof fault, "other processes cannot share this port: %s", why_not);
@@ -159,6 +186,12 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
       return TREE_OUTSIDE;
     }
     bool nobody = errno == ECONNREFUSED;
+    if (nobody && yields) {
+      yields = false;
+      close(socket);
+      nap(YIELD_NANOSECONDS);
+      continue;
+    }
     if (nobody && bind(socket, (const struct sockaddr *)&name, size) == 0) return found_tree(socket, address, listener, reason, reason_size);
     nobody = nobody && errno == EADDRINUSE;
     close(socket);
@@ -173,6 +206,7 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   process_tree_make_key();
   *listener = -1;
   nameless = false;
+  tree_address = *address;
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
   if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */

@@ -52,7 +52,7 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenti
 /* What `/` shows. */
 struct process_entry {
   int32_t pid, parent;          /* as the holder sees them; parent 0: not known */
-  uint32_t uid;
+  uint32_t uid;                 /* effective; of its own saying, like all that follows */
   uint32_t threads;             /* the program's own; 0: not known */
   int64_t heap_bytes;           /* in use, estimated; -1: heap is off or not known */
   double uptime_seconds;

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "../shim/raw_syscall.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
 
@@ -33,7 +34,7 @@ static void *handle; /* of libssl; NULL: not loaded. The TLS thread's */
 static void (*set_up_ctype)(void);
 static bool unusable; /* loaded, but something about it is wrong */
 static uint32_t foreign_keys, withheld_keys; /* one bit a key: set on this thread by others; that OpenSSL cannot have */
-enum { KEYS = 32, FOREIGN_KEYS_MAX = 16 };
+enum { KEYS = 32, FOREIGN_KEYS_MAX = 16, LOADING_NAPS_MAX = 2000 };
 static _Atomic bool loading;
 
 static void *crypto_malloc(size_t size, const char *file, int line) {
@@ -69,8 +70,7 @@ static void *load(void) {
 }
 
 void tls_library_await_loading(void) {
-  const struct timespec pause = {.tv_nsec = 1000 * 1000};
-  for (int i = 0; i < 100 && atomic_load(&loading); i++) nanosleep(&pause, NULL);
+  for (int naps = 0; naps < LOADING_NAPS_MAX && atomic_load(&loading); naps++) raw_nap(); /* nanosleep is a cancellation point */
 }
 
 /* The name of a function that is missing, or NULL. */

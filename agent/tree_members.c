@@ -180,7 +180,6 @@ static void hear(struct member *member) {
   if (received > 0 && message.kind == TREE_HELLO && join(member, &message)) return;
   if (received < 0 || message.kind != TREE_ENTRY || !member->joined) return drop_member(member);
   message.entry.pid = member->pid;
-  message.entry.uid = member->uid;
   message.entry.is_holder = false;
   message.entry.answered = true;
   message.entry.name[PROCESS_NAME_MAX - 1] = message.entry.command[PROCESS_COMMAND_MAX - 1] = 0;

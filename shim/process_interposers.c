@@ -16,6 +16,7 @@
 #include "futex_calls.h"
 #include "interposed.h"
 #include "stack_capture.h"
+#include "startup.h"
 #include "thread_state.h"
 
 #ifndef CLONE_NEWTIME
@@ -53,6 +54,31 @@ EXPORTED int setns(int descriptor, int type) {
   return result;
 }
 
+/* Capabilities, and whether they outlive a change of user, are a thread's own. libc changes the user of every thread, and aborts the program when one of
+ * them may and another may not: so no agent thread may be left with the old ones. A new one inherits its creator's. */
+static long alone(long (*call)(long, long, long, long, long), long a, long b, long c, long d, long e) {
+  agent_pause();
+  long result = call(a, b, c, d, e);
+  int error = errno;
+  agent_resume();
+  errno = error;
+  return result;
+}
+
+static long call_prctl(long option, long a, long b, long c, long d) {
+  return real.prctl((int)option, (unsigned long)a, (unsigned long)b, (unsigned long)c, (unsigned long)d);
+}
+
+static long call_capset(long header, long data, long unused_1, long unused_2, long unused_3) {
+  (void)unused_1, (void)unused_2, (void)unused_3;
+  return real.syscall(SYS_capset, header, data, 0, 0, 0, 0);
+}
+
+EXPORTED int capset(void *header, const void *data) {
+  if (!startup_ensure()) return errno = ENOSYS, -1;
+  return (int)alone(call_capset, (long)header, (long)data, 0, 0, 0);
+}
+
 /* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
 EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (UNLIKELY(number == SYS_seccomp) && (a == SECCOMP_SET_MODE_FILTER || a == SECCOMP_SET_MODE_STRICT)) {
@@ -62,6 +88,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
       atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
     }
   }
+  if (UNLIKELY(number == SYS_capset)) return alone(call_capset, a, b, 0, 0, 0);
   if (UNLIKELY(number == SYS_futex || number == SYS_FUTEX_WAITV)) {
     struct unwind_registers caller = CALLER_REGISTERS();
     return futex_call(&caller, number, a, b, c, d, e, f);
@@ -72,6 +99,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
 /* Under seccomp's strict mode a system call of the sampler's would kill the thread: it then goes without (thread_state.h). */
 EXPORTED int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER) cpu_sampling_forbid();
+  if (option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) return (int)alone(call_prctl, option, (long)a, (long)b, (long)c, (long)d);
   int result = real.prctl(option, a, b, c, d);
   if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_STRICT && result == 0) {
     thread_state.no_system_calls = 1;
