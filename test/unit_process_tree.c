@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,21 +192,24 @@ static void check_member(const struct listen_address *parsed) {
   int false_holder = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), welcomed = 0;
   CHECK(bind(false_holder, (struct sockaddr *)&name, name_size) == 0 && listen(false_holder, 8) == 0);
   int before = descriptors();
-  for (int i = 0; i < 300; i++) {
+  for (int i = 0; i < 60; i++) {
     bool trusts = i % 2;
     own_user_is_trusted = trusts;
     pid_t liar = fork();
     if (liar == 0) {
       struct tree_message hello, welcome = {.hello = {.pid = 1}};
-      int descriptor, socket_ = accept(false_holder, NULL, NULL);
-      while (tree_message_receive(socket_, &hello, &descriptor) == 0) usleep(100);
       static const struct tree_key none;
-      bool shown = memcmp(&hello.hello.key, &none, sizeof none) != 0;
       random_state += (uint64_t)i * 7919;
-      if (i % 4 < 2) tree_message_send(socket_, TREE_WELCOME, &welcome, -1);
-      for (int n = 0; n < 20; n++) send_nonsense(socket_);
-      usleep(1000);
-      _exit(shown == trusts ? 0 : 3); /* the key is for those who are trusted */
+      for (;;) { /* a member may think that its holder was about to end, and try again */
+        int descriptor, socket_ = accept(false_holder, NULL, NULL);
+        while (tree_message_receive(socket_, &hello, &descriptor) == 0) usleep(100);
+        bool shown = memcmp(&hello.hello.key, &none, sizeof none) != 0;
+        if (shown != trusts) _exit(3); /* the key is for those who are trusted */
+        if (i % 4 < 2) tree_message_send(socket_, TREE_WELCOME, &welcome, -1);
+        for (int n = 0; n < 20; n++) send_nonsense(socket_);
+        usleep(1000);
+        close(socket_);
+      }
     }
     struct listen_address address = *parsed;
     int listener, status;
@@ -217,10 +221,11 @@ static void check_member(const struct listen_address *parsed) {
     process_tree_leave();
     connection_inbox_close();
     if (listener >= 0) close(listener);
+    kill(liar, SIGTERM);
     waitpid(liar, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
   }
-  CHECK(welcomed > 20);
+  CHECK(welcomed > 5);
   CHECK(descriptors() == before);
   close(false_holder);
 }
