@@ -15,11 +15,11 @@ def on_core(number):
 
 
 class Server:
-    def __init__(self, environment):
+    def __init__(self, environment, affinity=on_core(0)):
         self.port = str(harness.free_port())
         self.process = subprocess.Popen(
             [harness.need("redis-server"), "--port", self.port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"],
-            env=environment, preexec_fn=on_core(0), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            env=environment, preexec_fn=affinity, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         harness.poll(lambda: self.ask("ping") == "PONG", "redis answers")
         self.microseconds_a_request("set")
 

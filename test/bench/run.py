@@ -2,22 +2,23 @@
 """make bench: what the agent costs, against plain glibc, against the floor of any preload agent (floor.c) and against peers.
 
 Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
-ratios beside it. CPU time of the whole process (its agent threads too), but for `exec`, which is wall time.
+ratios beside it. CPU time of the whole process (its agent threads too), but for `exec`, `fork` and `make`, which are wall time.
 Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY (words: benchmarks whose name contains one of
-them; "cpu": cpu.py alone; "locks": locks.py alone).
+them; "cpu": cpu.py alone; "locks": locks.py alone; "attack": attack.py alone).
 """
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 
 DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, DIRECTORY)
 sys.path.insert(0, os.path.dirname(DIRECTORY))
 import harness  # noqa: E402
+import attack  # noqa: E402
 import cpu  # noqa: E402
 import locks  # noqa: E402
+import processes  # noqa: E402
 import redis_load  # noqa: E402
 from comparison import BUILD, PEER_ROUNDS, PLAIN, ROUNDS, Setup, compare, heading, row, tool, wanted  # noqa: E402
 
@@ -39,10 +40,10 @@ MICRO = {
 
 def compile_tools():
     os.makedirs(BUILD, exist_ok=True)
-    for output, source, flags in (("micro", "micro.c", ["-fno-builtin", "-pthread"]), ("spawner", "spawner.c", []),
+    for output, source, flags in (("micro", "micro.c", ["-fno-builtin", "-pthread"]), ("spawner", "spawner.c", []), ("forker", "forker.c", []),
                                   ("unwind", "unwind.c", ["-pthread"]), ("cpu_shares", "cpu_shares.c", ["-g", "-pthread"]),
                                   ("tick_gap", "tick_gap.c", []), ("locks", "locks.c", ["-pthread"]),
-                                  ("step_count", "step_count.c", []),
+                                  ("step_count", "step_count.c", []), ("empty.so", "/dev/null", ["-shared", "-fPIC", "-x", "c"]),
                                   *(("floor%d.so" % n, "floor.c", ["-DFLOOR=%d" % n, "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])
                                     for n in range(3))):
         subprocess.run(["gcc", "-O2", "-Wall"] + flags + ["-o", tool(output), os.path.join(DIRECTORY, source)], check=True)
@@ -72,12 +73,6 @@ def micro(setup, pattern, iterations, size, depth):
     done = subprocess.run([tool("micro"), pattern, str(iterations), str(size), str(depth)], env=setup.environment(), check=True,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     return float(done.stdout.split()[0])
-
-
-def spawn(setup, column, count, *command):
-    done = subprocess.run([tool("spawner"), str(count)] + list(command), env=setup.environment("SPAWN_PRELOAD"), check=True,
-                          stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    return float(done.stdout.split()[column])
 
 
 def bench_micro():
@@ -119,25 +114,6 @@ def bench_sample_cost():
         row("for comparison, 20 frames: " + line.split()[0].replace("_", " ")[:30], line.split()[1])
 
 
-def bench_processes():
-    names = [name for name in ("exec /bin/true", "forty tiny gcc runs") if wanted(name)]
-    if not names:
-        return
-    _, floor1, agent = own_setups()
-    heading("processes", "plain, us", "floor1 / plain", "agent / plain", "agent / floor1")
-    with tempfile.TemporaryDirectory() as directory:
-        source = os.path.join(directory, "tiny.c")
-        with open(source, "w") as file:
-            file.write("int main(void) { return 0; }\n")
-        for name in names:
-            command = ["/bin/true"] if "true" in name else ["gcc", "-c", source, "-o", "/dev/null"]
-            count, column = (200, 0) if "true" in name else (40, 1)
-            rounds = ROUNDS if "true" in name else max(3, ROUNDS // 3)
-            results = [compare(rounds, lambda a=a: spawn(a, column, count, *command), lambda b=b: spawn(b, column, count, *command))
-                       for a, b in ((PLAIN, floor1), (PLAIN, agent), (floor1, agent))]
-            row(name, "%.0f" % statistics.median(results[1].first), *results)
-
-
 def bench_redis():
     names = [name for name in ("set", "get", "lpush") if wanted("redis " + name)]
     if not names:
@@ -165,10 +141,11 @@ def main():
     print("%d rounds of adjacent pairs (peers: %d); ratio: median (quartiles); below 1 is faster" % (ROUNDS, PEER_ROUNDS))
     bench_micro()
     bench_sample_cost()
-    bench_processes()
+    processes.bench()
     bench_redis()
     cpu.bench()
     locks.bench()
+    attack.bench()
 
 
 if __name__ == "__main__":
