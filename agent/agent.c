@@ -351,6 +351,8 @@ static void *exit_witness(void *argument) {
   exit(0);
 }
 
+bool agent_is_process(int32_t tid) { return tid == owner_pid; }
+
 void agent_main_thread_exits(void) {
   if (!has_agent() || atomic_exchange(&main_has_exited, 1)) return;
   pthread_sigmask(SIG_SETMASK, NULL, &main_thread_mask);

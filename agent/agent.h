@@ -33,6 +33,7 @@ void agent_resume(void);
 /* Called by a host's main thread that is about to end by pthread_exit: when no thread of the host's is left, the admin thread ends the
  * process by exit(0), as glibc would have done. Context: the main thread. */
 void agent_main_thread_exits(void);
+bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
 
 /* For the index page and /debug/pprof/health. Context: agent threads. */
 const char *agent_listen_address(void);      /* "127.0.0.1:6060", "unix:/path", or "" */

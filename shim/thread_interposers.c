@@ -41,6 +41,7 @@ static void thread_ends(void *argument) {
   uint32_t number = (uint32_t)(uintptr_t)argument;
   struct thread_record *record = thread_registry_at(number);
   uint32_t stack = record->creation_stack;
+  if (agent_is_process(atomic_load_explicit(&record->tid, memory_order_relaxed))) agent_main_thread_exits(); /* it has forked, and is the child's first thread */
   if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
   cpu_sampling_disarm(number);
   thread_registry_recycle(number);

@@ -254,7 +254,7 @@ def test_fifty_generations():
             parents = {pid: entry["parent"] for pid, entry in family.port.processes().items()}
             assert {pid for pid, parent in parents.items() if parent not in pids} == {family.host.pid}, parents
             assert len({parent for parent in parents.values() if parent in pids}) == 50, parents
-            family.check_served(sorted(pids)[::10])
+            family.check_served(sorted(pids)[::25])
         return look
     check_way("nested", [chain], lines=["50 generations"])
 
@@ -264,7 +264,7 @@ def test_more_children_than_are_started_at_once():
     def some(family):
         return lambda: harness.poll(lambda: len(family.port.processes()) > 60, "more than sixty: %d" % len(family.port.processes()))
     def all_of_them(family):
-        return lambda: family.check_served(family.await_others(100)[::9])
+        return lambda: family.check_served(family.await_others(100)[::30])
     check_way("together 100", [some, all_of_them, None], lines=["100 children well"])
 
 
@@ -313,8 +313,8 @@ def check_storm(forks, stay, during=None, **options):
         finally:
             stop.set()
         counts = [task.result() for task in tasks]
-    family.check_served(others[::3])
-    for pid in others[:2]:  # exact, whatever its parent was in the middle of
+    family.check_served(others[::5])
+    for pid in others[:1]:  # exact, whatever its parent was in the middle of
         if options.get("rate") == 1:
             assert family.port.profile("heap", pid).by_function()["works_in_child"][2:] == [1, 12345], pid
         assert family.port.ok("profile?seconds=1", pid)
@@ -484,8 +484,10 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_real_programs_that_fork():
-    commands = (["/usr/bin/python3", "-c", PYTHON], ["/bin/bash", "-c", "(echo a; (echo b; exit 3); echo $?) | cat; for i in 1 2 3; do (exit $i) & done; wait; echo $(echo c)"],
-                ["/bin/sh", "-c", "(sleep 0.1; echo late) & echo early; wait"], ["/usr/bin/perl", "-e", "for (1..20) { my $p = fork; exit $_ if !$p; waitpid $p, 0; print $? >> 8 }"])
+    commands = (["/usr/bin/python3", "-c", PYTHON],
+                ["/bin/bash", "-c", "(echo a; (echo b; exit 3); echo $?) | cat; for i in 1 2 3; do (exit $i) & done; wait; echo $(echo c)"],
+                ["/bin/sh", "-c", "(sleep 0.1; echo late) & echo early; wait"],
+                ["/usr/bin/perl", "-e", "for (1..20) { my $p = fork; exit $_ if !$p; waitpid $p, 0; print $? >> 8 }"])
     for argv in commands:
         if not os.path.exists(argv[0]):
             continue

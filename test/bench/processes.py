@@ -71,13 +71,15 @@ def write_project(directory):
         with open(os.path.join(directory, name + ".c"), "w") as file:
             file.write("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include \"parts.h\"\n")
             for function in range(12):
-                file.write("static int step%d(int x) {\n  char text[64];\n  for (int i = 0; i < %d; i++) x = x * %d + (int)strlen(text + snprintf(text, 64, \"%%d\", x) %% 2);\n"
-                           "  return x;\n}\n" % (function, function + 3, number * 2 + 3))
+                file.write("static int step%d(int x) {\n  char text[64];\n  for (int i = 0; i < %d; i++)\n"
+                           "    x = x * %d + (int)strlen(text + snprintf(text, 64, \"%%d\", x) %% 2);\n  return x;\n}\n" % (
+                               function, function + 3, number * 2 + 3))
             file.write("int %s(int x) { return %s; }\n" % (name, " + ".join("step%d(x)" % function for function in range(12))))
     with open(os.path.join(directory, "parts.h"), "w") as file:
         file.writelines("int %s(int);\n" % name for name in names)
     with open(os.path.join(directory, "main.c"), "w") as file:
-        file.write("#include <stdio.h>\n#include \"parts.h\"\nint main(void) { printf(\"%%d\\n\", %s); }\n" % " ^ ".join("%s(%d)" % (name, i) for i, name in enumerate(names)))
+        calls = " ^ ".join("%s(%d)" % (name, number) for number, name in enumerate(names))
+        file.write("#include <stdio.h>\n#include \"parts.h\"\nint main(void) { printf(\"%%d\\n\", %s); }\n" % calls)
     with open(os.path.join(directory, "Makefile"), "w") as file:
         objects = " ".join("%s.o" % name for name in names + ["main"])
         file.write("program: %s\n\t$(CC) -o $@ $^\n\t@./program | tr 0-9 a-j\n%%.o: %%.c parts.h\n\t@echo compile $<; $(CC) -O1 -c -o $@ $<\n" % objects)
@@ -88,7 +90,8 @@ def build_project(setup, sources, keep):
     shutil.rmtree(keep, ignore_errors=True)
     shutil.copytree(sources, keep)
     started = time.monotonic()
-    done = subprocess.run(["make", "-j2", "-Otarget", "-C", keep, "--no-print-directory"], env=setup.environment(), capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(["make", "-j2", "-Otarget", "-C", keep, "--no-print-directory"], env=setup.environment(), capture_output=True,
+                          stdin=subprocess.DEVNULL)
     seconds = time.monotonic() - started
     assert done.returncode == 0, done
     with open(os.path.join(keep, "output"), "wb") as file:
