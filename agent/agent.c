@@ -201,10 +201,15 @@ static bool serve(int *exit_code) {
   bool ended = false;
   int wake = -1;
   int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
-  int64_t next_try_ns = 0;
+  int64_t next_try_ns = 0, next_check_ns = 0;
   while (!told_to_stop()) {
     int timeout_ms = MAIN_CHECK_SECONDS * 1000;
-    bool host_is_gone = only_agent_threads_left(exit_code);
+    int64_t now = agent_monotonic_nanoseconds();
+    bool host_is_gone = false;
+    if (atomic_load(&main_has_exited) || now >= next_check_ns) { /* by the clock, not for each event */
+      host_is_gone = only_agent_threads_left(exit_code);
+      next_check_ns = now + MAIN_CHECK_SECONDS * 1000 * MILLISECONDS - MILLISECONDS;
+    }
     if (atomic_load(&main_has_exited)) {
       if (host_is_gone) {
         atomic_store(&host_threads_gone, 1);
@@ -216,7 +221,6 @@ static bool serve(int *exit_code) {
       ended = true;
       break;
     }
-    int64_t now = agent_monotonic_nanoseconds();
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
       next_try_ns = now + MAIN_CHECK_SECONDS * 1000 * MILLISECONDS;

@@ -15,6 +15,7 @@ enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 20 };
 /* The time at which the allowance would be whole again (the generic cell rate algorithm, ITU-T I.371). Any host thread moves it on. */
 static _Atomic int64_t allowance_whole_ns AGENT_INHERITED;
 static _Atomic int64_t due_ns AGENT_INHERITED;
+static _Atomic int32_t due_pid AGENT_INHERITED; /* a child of vfork shares our memory */
 _Atomic bool agent_start_waits AGENT_INHERITED;
 
 bool agent_may_start_in_child(void) {
@@ -48,6 +49,7 @@ void agent_start_in_child(bool at_once) {
     atomic_store_explicit(&agent_start_waits, false, memory_order_relaxed);
     start_anew();
   } else {
+    atomic_store_explicit(&due_pid, getpid(), memory_order_relaxed);
     atomic_store_explicit(&due_ns, agent_monotonic_nanoseconds() + LATE_MILLISECONDS * MILLISECONDS, memory_order_relaxed);
     atomic_store_explicit(&agent_start_waits, true, memory_order_relaxed);
   }
@@ -59,6 +61,6 @@ static bool on_alternate_stack(void) {
 }
 
 void agent_start_late(void) {
-  if (on_alternate_stack() || agent_monotonic_nanoseconds() < atomic_load_explicit(&due_ns, memory_order_relaxed)) return;
+  if (atomic_load_explicit(&due_pid, memory_order_relaxed) != getpid() || on_alternate_stack() || agent_monotonic_nanoseconds() < atomic_load_explicit(&due_ns, memory_order_relaxed)) return;
   if (atomic_exchange_explicit(&agent_start_waits, false, memory_order_relaxed)) start_anew();
 }

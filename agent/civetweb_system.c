@@ -317,7 +317,7 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
     errno = EAGAIN;
     return -1;
   }
-  bool may_crowd = was_given || civetweb_connection_count() < STRANGERS_MAX || client_access_check(descriptor, why_not);
+  bool may_crowd = given.authenticated || civetweb_connection_count() < STRANGERS_MAX || client_access_check(descriptor, why_not);
   if (!may_crowd || descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX) {
     refuse_connection(descriptor, "too many connections");
     errno = EAGAIN;

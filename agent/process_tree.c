@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +38,8 @@ static _Atomic int role;       /* enum tree_role; written by the admin thread */
 static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool nameless;          /* holds the port, but not the tree's name */
-static bool was_inside;        /* ever */
+static bool was_inside;        /* ever; or has met one who holds the port */
+static bool holder_is_trusted; /* for its user, not for a key */
 static char fault[256];        /* written before the role that it belongs to */
 
 enum tree_role process_tree_role(void) { return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire); }
@@ -48,15 +50,26 @@ static void nap(long nanoseconds) {
 }
 
 void process_tree_make_key(void) {
-  int before = KEY_NONE;
   if (atomic_load_explicit(&key_state, memory_order_acquire) == KEY_MADE) return;
+  sigset_t all, mask;
+  memset(&all, ~0, sizeof all);
+  pthread_sigmask(SIG_SETMASK, &all, &mask); /* a handler that forks would wait for the thread that it has interrupted */
+  int before = KEY_NONE;
   if (atomic_compare_exchange_strong_explicit(&key_state, &before, KEY_BEING_MADE, memory_order_acquire, memory_order_acquire)) {
     /* By number: libc's wrapper is a cancellation point. */
     if (syscall(SYS_getrandom, &keys[0], sizeof keys[0], GRND_NONBLOCK) != sizeof keys[0]) memset(&keys[0], 0, sizeof keys[0]);
     first_uid = (uid_t)syscall(SYS_geteuid);
     atomic_store_explicit(&key_state, KEY_MADE, memory_order_release);
   }
-  while (atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE) nap(100 * 1000);
+  pthread_sigmask(SIG_SETMASK, &mask, NULL);
+  /* Bounded: a raw clone may have left the maker behind. */
+  for (int naps = 0; naps < 100 && atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE; naps++) nap(100 * 1000);
+}
+
+/* Whoever now shares the user that this process has taken on could ask for the key, and be root's holder with it. */
+bool process_tree_may_show_key(uid_t user) {
+  uid_t own = (uid_t)syscall(SYS_geteuid);
+  return user == 0 || (user == own && own == first_uid);
 }
 
 /* "\0pprofagent/127.0.0.1:6060". 0: it would be too long. */
@@ -82,7 +95,7 @@ static int introduce(int socket, const struct ucred *holder, bool *ended, char *
   struct tree_message message = {.hello = {.pid = getpid()}};
   struct pollfd wait = {.fd = socket, .events = POLLIN};
   int descriptor;
-  if (trusted) message.hello.key = keys[0];
+  if (trusted && process_tree_may_show_key(holder->uid)) message.hello.key = keys[0];
   bool sent = tree_message_send(socket, TREE_HELLO, &message, -1);
   *ended = !sent && (errno == EPIPE || errno == ECONNRESET);
   int ready = 0;
@@ -99,7 +112,8 @@ static int introduce(int socket, const struct ucred *holder, bool *ended, char *
   bool known = memcmp(&message.hello.key, &none, sizeof none) != 0 &&
                (memcmp(&message.hello.key, &keys[0], sizeof none) == 0 || memcmp(&message.hello.key, &keys[1], sizeof none) == 0);
   if (!trusted && !known) return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)", holder->pid, holder->uid);
-  keys[1] = message.hello.key;
+  if (known || holder->uid == 0) keys[1] = message.hello.key;
+  holder_is_trusted = trusted;
   return 0;
 }
 
@@ -210,7 +224,7 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
   if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */
-  was_inside = was_inside || result > TREE_HOPELESS;
+  was_inside = was_inside || result != TREE_HOPELESS;
   atomic_store_explicit(&role, result, memory_order_release);
   return result;
 }
@@ -220,7 +234,7 @@ const char *process_tree_fault(void) { return process_tree_role() == TREE_HOLDER
 int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
 
 static void take_connection(const struct tree_message *message, int descriptor) {
-  struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated,
+  struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated && holder_is_trusted,
                                    .prefix_size = message->connection.prefix_size};
   if (descriptor < 0) return;
   if (given.prefix_size > sizeof given.prefix) given.prefix_size = 0;

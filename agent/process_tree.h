@@ -29,6 +29,9 @@ enum tree_role {
 };
 
 
+/* Whether a process of that user, if it is trusted, may be shown this one's key. */
+bool process_tree_may_show_key(uid_t user);
+
 /* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and the address's port is filled in.
  * TREE_OUTSIDE, TREE_HOPELESS: reason says why. */
 /* Makes, once, the key by which processes that descend from this one by fork know each other. Context: admin thread; host thread before fork. */

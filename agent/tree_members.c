@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent_lock.h"
@@ -101,7 +102,7 @@ static void refuse(int32_t pid, uint32_t uid, const char *why) {
   agent_lock_take(&lock);
   refused++;
   snprintf(refusal, sizeof refusal, "process %d of user %u may not share the port: %s", (int)pid, (unsigned)uid, why);
-  log_event("%s", refusal);
+  if ((refused & (refused - 1)) == 0) log_event("%.230s (%u so far)", refusal, refused); /* the 1st, 2nd, 4th, ...: a flood must not fill the log */
   agent_lock_release(&lock);
 }
 
@@ -132,7 +133,9 @@ static void accept_one(void) {
     else if (client_access_uid(peer.uid) || has_room_for_stranger(peer.uid)) member = agent_calloc(1, sizeof *member);
   }
   if (!member) {
+    const struct timespec pause = {.tv_nsec = 1000 * 1000}; /* whoever comes again and again shall not have a whole processor */
     close(descriptor);
+    nanosleep(&pause, NULL);
     return;
   }
   *member = (struct member){.descriptor = descriptor, .pid = peer.pid, .uid = peer.uid, .connected_ns = agent_monotonic_nanoseconds()};
@@ -160,7 +163,7 @@ static bool join(struct member *member, const struct tree_message *hello) {
     tree_message_send(member->descriptor, TREE_REFUSED, &answer, -1);
     return false;
   }
-  if (own_key_count) answer.hello.key = own_keys[0];
+  if (own_key_count && (process_tree_may_show_key(member->uid) || knows_key(&hello->hello.key))) answer.hello.key = own_keys[0];
   for (unsigned i = member_count; i-- > 0;) /* what the process was before exec */
     if (members[i]->joined && members[i]->pid == member->pid) drop(i);
   agent_lock_take(&lock);

@@ -137,7 +137,7 @@ def test_a_forked_child_clears_all_of_the_agents_variables():
         if not (marks["agent_state_begin"] <= found[0] < marks["agent_state_end"] or
                 marks["agent_start_state_begin"] <= found[0] < marks["agent_start_state_end"]):
             outside.add(name)
-    assert outside == {"address", "allowance_whole_ns", "due_ns", "agent_start_waits", "keys", "key_state", "first_uid"}, outside
+    assert outside == {"address", "allowance_whole_ns", "due_ns", "due_pid", "agent_start_waits", "keys", "key_state", "first_uid"}, outside
 
 
 def shim_symbols(option, objects):
