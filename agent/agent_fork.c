@@ -37,8 +37,10 @@ static void start_anew(void) {
   sigset_t all, before;
   memset(&all, ~0, sizeof all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  bool parent_was_in = process_tree_role() != TREE_OUTSIDE;
   memset(agent_state_begin, 0, (size_t)(agent_state_end - agent_state_begin));
   memset(agent_start_state_begin, 0, (size_t)(agent_start_state_end - agent_start_state_begin));
+  if (!parent_was_in) process_tree_let_parent_go_first();
   agent_start();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

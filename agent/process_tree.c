@@ -22,7 +22,9 @@ enum {
   NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
   PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
   ANSWER_MILLISECONDS = 300,
-  YIELD_NANOSECONDS = 30000000  /* those that gave up their user let the others have the port: what root starts later can join only them */
+  /* Naps of those that let others have the port. A process that gave up its user: what root starts later can join only root's. */
+  NAPS_FOR_ROOT = 6,
+  NAPS_FOR_PARENT = 20          /* a child forked before its parent was in */
 };
 
 /* The first: this process's own, made before its first fork or inherited by one. The second: the tree's, once the holder has told it. */
@@ -38,6 +40,7 @@ static _Atomic int role;       /* enum tree_role; written by the admin thread */
 static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool nameless;          /* holds the port, but not the tree's name */
+static bool parent_goes_first; /* written before the thread starts */
 static bool was_inside;        /* ever; or has met one who holds the port */
 static bool holder_is_trusted; /* for its user, not for a key */
 static char fault[256];        /* written before the role that it belongs to */
@@ -65,6 +68,8 @@ void process_tree_make_key(void) {
   /* Bounded: a raw clone may have left the maker behind. */
   for (int naps = 0; naps < 100 && atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE; naps++) nap(100 * 1000);
 }
+
+void process_tree_let_parent_go_first(void) { parent_goes_first = true; }
 
 /* Whoever now shares the user that this process has taken on could ask for the key, and be root's holder with it. */
 bool process_tree_may_show_key(uid_t user) {
@@ -177,7 +182,7 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   }
   socklen_t size = tree_name(address, &name);
   if (!size) return hold_without_name(address, listener, reason, reason_size);
-  bool yields = (uid_t)syscall(SYS_geteuid) != first_uid;
+  int yields = parent_goes_first ? NAPS_FOR_PARENT : (uid_t)syscall(SYS_geteuid) != first_uid ? NAPS_FOR_ROOT : 0;
   for (int tries = TRIES; tries > 0; tries--) {
     int socket = tree_socket();
     if (socket < 0) return hold_without_name(address, listener, reason, reason_size);
@@ -200,10 +205,10 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
       return TREE_OUTSIDE;
     }
     bool nobody = errno == ECONNREFUSED;
-    if (nobody && yields) {
-      yields = false;
+    if (nobody && yields > 0) {
+      yields--;
       close(socket);
-      nap(YIELD_NANOSECONDS);
+      nap(NAP_NANOSECONDS);
       continue;
     }
     if (nobody && bind(socket, (const struct sockaddr *)&name, size) == 0) return found_tree(socket, address, listener, reason, reason_size);
@@ -223,6 +228,7 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   tree_address = *address;
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
+  parent_goes_first = false;
   if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */
   was_inside = was_inside || result != TREE_HOPELESS;
   atomic_store_explicit(&role, result, memory_order_release);

@@ -28,15 +28,17 @@ enum tree_role {
   TREE_MEMBER
 };
 
-
+/* Makes, once, the key by which processes that descend from this one by fork know each other. Context: admin thread; host thread before fork. */
+void process_tree_make_key(void);
 /* Whether a process of that user, if it is trusted, may be shown this one's key. */
 bool process_tree_may_show_key(uid_t user);
 
+/* This process was forked before its parent had entered: for a tenth of a second it leaves the port, whose pages users take for the service's, to
+ * that one. Context: the only thread, before the admin thread starts. */
+void process_tree_let_parent_go_first(void);
+
 /* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and the address's port is filled in.
  * TREE_OUTSIDE, TREE_HOPELESS: reason says why. */
-/* Makes, once, the key by which processes that descend from this one by fork know each other. Context: admin thread; host thread before fork. */
-void process_tree_make_key(void);
-
 enum tree_role process_tree_enter(struct listen_address *address, int *listener, char *reason, size_t reason_size);
 /* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
 int process_tree_event(void);
