@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 
 #include "counters.h"
-#include "interposed.h"
+#include "interrupted_call.h"
 #include "lock_functions.h"
 #include "lock_status.h"
 #include "lock_waits.h"
@@ -70,7 +70,7 @@ static long wait_for_words(long a, long b, long c, long d, long e, long f, const
   struct lock_wait watched[WORDS_MAX], wait = lock_wait_begin(NULL);
   long count = mutex_off_reason() ? 0 : read_words(words, a, b);
   for (long i = 0; i < count; i++) watched[i] = lock_wait_watch((const void *)(uintptr_t)words[i].address);
-  long result = real.syscall(SYS_FUTEX_WAITV, a, b, c, d, e, f); /* the index of the one that was woken */
+  long result = interrupted_call_make(SYS_FUTEX_WAITV, a, b, c, d, e, f); /* the index of the one that was woken */
   for (long i = count; i-- > 0;) lock_wait_end(&watched[i], i == result ? WAIT_RELEASED : WAIT_GAVE_UP, lock_wrappers.syscall, caller);
   lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, caller);
   return result;
@@ -90,7 +90,7 @@ long futex_call(const struct unwind_registers *caller, long number, long a, long
     case FUTEX_LOCK_PI2: {
       if (!must_wait(command, (const void *)a)) break;
       struct lock_wait wait = lock_wait_begin((const void *)a);
-      long result = real.syscall(number, a, b, c, d, e, f);
+      long result = interrupted_call_make(number, a, b, c, d, e, f);
       lock_wait_end(&wait, end_of(result), lock_wrappers.syscall, caller);
       return result;
     }
@@ -104,11 +104,11 @@ long futex_call(const struct unwind_registers *caller, long number, long a, long
     case FUTEX_CMP_REQUEUE_PI: {
       struct lock_release first = begin_release(a, command == FUTEX_UNLOCK_PI ? is_held_by_caller : NULL), second = {false, 0, 0};
       if (command == FUTEX_WAKE_OP) second = begin_release(e, NULL);
-      long result = real.syscall(number, a, b, c, d, e, f);
+      long result = interrupted_call_make(number, a, b, c, d, e, f);
       lock_release_end(&first, (const void *)a, lock_wrappers.syscall, caller);
       lock_release_end(&second, (const void *)e, lock_wrappers.syscall, caller);
       return result;
     }
   }
-  return real.syscall(number, a, b, c, d, e, f);
+  return interrupted_call_make(number, a, b, c, d, e, f);
 }

@@ -14,7 +14,7 @@
 _Atomic uint64_t interrupted_calls_restarted;
 
 /* Calls that may be made again with the same arguments after an EINTR: they have done nothing yet. (Not close: the descriptor may be gone.) */
-static bool may_be_repeated(uint32_t number) {
+bool interrupted_call_may_be_repeated(uint64_t number) {
   switch (number) {
 #ifdef SYS_poll /* not on newer architectures */
     case SYS_poll: case SYS_select: case SYS_epoll_wait: case SYS_pause: case SYS_accept:
@@ -66,7 +66,7 @@ bool interrupted_call_number(const uint8_t *after, uint32_t *number) {
     const uint8_t *loaded = after - SYSCALL_SIZE - between[i].size, *move = loaded - MOVE_SIZE;
     if (*move != 0xb8 || memcmp(loaded, between[i].bytes, between[i].known) != 0) continue;
     memcpy(number, move + 1, sizeof *number);
-    if (may_be_repeated(*number)) return true;
+    if (interrupted_call_may_be_repeated(*number)) return true;
   }
   *number = SYS_read; /* whose 0 is made by xor %eax,%eax */
   return after[-4] == 0x31 && after[-3] == 0xc0;
@@ -81,6 +81,15 @@ static bool ended_in_eintr(const ucontext_t *context) {
   return after[-2] == 0x0f && after[-1] == 0x05; /* else a register that happens to hold -4 */
 }
 
+/* `mov %rbx,%rax; syscall`: raw_syscall_kept. */
+static bool find_number(const greg_t *registers, uint32_t *number) {
+  static const uint8_t kept[] = {0x48, 0x89, 0xd8};
+  const uint8_t *after = (const uint8_t *)registers[REG_RIP];
+  if (memcmp(after - SYSCALL_SIZE - sizeof kept, kept, sizeof kept) != 0) return interrupted_call_number(after, number);
+  *number = (uint32_t)registers[REG_RBX];
+  return interrupted_call_may_be_repeated((uint64_t)registers[REG_RBX]);
+}
+
 /* A system call leaves its own flags in r11 (the psABI's Linux conventions: rcx and r11 are lost), so nobody keeps anything there. */
 enum { MARK = 0x6d61726b };
 
@@ -92,7 +101,7 @@ void interrupted_call_restart(ucontext_t *context) {
   greg_t *registers = context->uc_mcontext.gregs;
   uint32_t number;
   if (!ended_in_eintr(context) || registers[REG_R11] == MARK || another_signal_waits(context)) return;
-  if (interrupted_call_number((const uint8_t *)registers[REG_RIP], &number) && !host_handlers_some_are_unseen()) {
+  if (find_number(registers, &number) && !host_handlers_some_are_unseen()) {
     registers[REG_RAX] = number;
     registers[REG_RIP] -= SYSCALL_SIZE;
     atomic_fetch_add_explicit(&interrupted_calls_restarted, 1, memory_order_relaxed);

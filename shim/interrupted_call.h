@@ -2,7 +2,7 @@
  *
  * SA_RESTART does not cover poll, epoll_wait, nanosleep, semop and their like: the kernel makes them return EINTR as soon as a handler runs.
  * That shows in what the handler's context says: the pc is right behind a `syscall` instruction and the result is -EINTR. Its arguments
- * are still in their registers, its number is in the code before it, so the context is changed to make the call again.
+ * are still in their registers, its number is in the code before it (or kept, raw_syscall.h), so the context is changed to make the call again.
  * The whole timeout counts again; but a CPU timer only fires while the thread runs, so the call had just begun.
  * Where another signal of the program's is about to be delivered the EINTR is the program's own and stays; one to which a handler of the
  * program's has just returned is marked (host_handlers.h).
@@ -10,10 +10,13 @@
 #ifndef SHIM_INTERRUPTED_CALL_H
 #define SHIM_INTERRUPTED_CALL_H
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <ucontext.h>
+
+#include "raw_syscall.h"
 
 /* Context: signal handler with all signals blocked; locks: none. */
 void interrupted_call_restart(ucontext_t *context);
@@ -25,6 +28,17 @@ void interrupted_call_mark(ucontext_t *context);
  * Context: any. */
 enum { INTERRUPTED_CALL_LOOK_BACK = 12 };
 bool interrupted_call_number(const uint8_t *after, uint32_t *number);
+
+/* Whether that system call may be made again, with the same arguments, after an EINTR. Context: any. */
+bool interrupted_call_may_be_repeated(uint64_t number);
+
+/* syscall(2) for such a call, which goes on after a tick. Context: any. */
+static inline long interrupted_call_make(long number, long a, long b, long c, long d, long e, long f) {
+  long result = raw_syscall_kept(number, a, b, c, d, e, f);
+  if ((unsigned long)result < -4095UL) return result;
+  errno = (int)-result;
+  return -1;
+}
 
 /* How often that was done. Context: any. */
 extern _Atomic uint64_t interrupted_calls_restarted;

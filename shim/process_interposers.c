@@ -15,6 +15,7 @@
 #include "cpu_sampling.h"
 #include "futex_calls.h"
 #include "interposed.h"
+#include "interrupted_call.h"
 #include "stack_capture.h"
 #include "startup.h"
 #include "thread_state.h"
@@ -95,6 +96,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
     struct unwind_registers caller = CALLER_REGISTERS();
     return futex_call(&caller, number, a, b, c, d, e, f);
   }
+  if (interrupted_call_may_be_repeated((uint64_t)number)) return interrupted_call_make(number, a, b, c, d, e, f);
   return real.syscall(number, a, b, c, d, e, f);
 }
 

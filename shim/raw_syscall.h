@@ -18,6 +18,24 @@ static inline long raw_syscall6(long number, long a, long b, long c, long d, lon
 #endif
 }
 
+/* The same for calls that a program makes through syscall(): the number stays in a register that the kernel keeps, where interrupted_call.c finds it
+ * (libc's syscall() loses it). */
+static inline long raw_syscall_kept(long number, long a, long b, long c, long d, long e, long f) {
+#if defined(__x86_64__)
+  long result;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  register long r9 __asm__("r9") = f;
+  __asm__ volatile("mov %%rbx, %%rax\n\tsyscall"
+                   : "=&a"(result)
+                   : "b"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return result;
+#else
+#error "raw_syscall_kept is not written for this architecture yet"
+#endif
+}
+
 static inline long raw_syscall4(long number, long a, long b, long c, long d) { return raw_syscall6(number, a, b, c, d, 0, 0); }
 
 /* A short sleep while another thread is about to change a word. */

@@ -227,7 +227,7 @@ class Host:
         """(host, port), read from the agent's log."""
         if self._address is None:
             def look():
-                found = re.search(r"listening on http://([^/\s]+):(\d+)/", self.log())
+                found = re.search(r"\[%d\]: listening on http://([^/\s]+):(\d+)/" % self.pid, self.log())
                 if not found:
                     assert self.process.poll() is None, "the host ended before its agent listened" + self.describe()
                 return found

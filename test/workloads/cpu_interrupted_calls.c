@@ -1,6 +1,5 @@
 /* Counts what blocking system calls return while CPU profiles run.
  * cpu_interrupted_calls count CALLS: so many calls that nothing of the host's interrupts; prints EINTR counts by kind, 0 without a profiler.
- * (That of futex by syscall(), whose number the code before the call does not tell, is only reported.)
  * cpu_interrupted_calls own SIGNALS: calls that end by a signal of the host's; prints how many did: all of them. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -188,7 +187,7 @@ static void count(void) {
   for (intptr_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, make_calls, (void *)i) == 0);
   for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
   for (int kind = 0; kind < KINDS; kind++) 
-    say("%s%s: %ld interrupted, %ld odd of %ld\n", kinds[kind].call == call_futex ? "# " : "", kinds[kind].name, interrupted[kind], odd[kind], made[kind]);
+    say("%s: %ld interrupted, %ld odd of %ld\n", kinds[kind].name, interrupted[kind], odd[kind], made[kind]);
   ready();
 }
 
