@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../shim/at_fork.h"
 #include "../shim/config.h"
 #include "../shim/next_functions.h"
 #include "../shim/thread_state.h"
@@ -308,7 +309,7 @@ static void start_admin(void) {
 
 /* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
 
-bool agent_is_wanted(void) { return wanted; }
+AT_FORK bool agent_is_wanted(void) { return wanted; }
 
 void agent_start(void) {
   owner_pid = getpid();

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../shim/thread_state.h"
+
 /* Starts the admin thread, which listens some 20 ms later. Context: constructor or host thread. */
 void agent_start(void);
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
@@ -18,10 +20,10 @@ bool agent_is_wanted(void); /* nothing has switched it off for good. Context: an
 /* Forked children (shim/fork_interposers.c). A child has none of its parent's agent threads, and a copy of what they were in the middle of: their
  * memory is not inherited (agent_memory.c), their variables are cleared, and a new admin thread is started. That costs a short-lived child some
  * 60 us, so a process starts no more than 64 at once and 20 a second in the long run; the others start theirs later, at a call that is slow anyway. */
-bool agent_may_start_in_child(void);       /* context: host thread, before fork; takes one from the allowance */
-void agent_start_in_child(bool at_once);   /* context: the child's only thread, after the last atfork handler */
-extern _Atomic bool agent_start_waits;
-static inline bool agent_start_is_due(void) { return atomic_load_explicit(&agent_start_waits, memory_order_relaxed); }
+bool agent_may_start_in_child(int64_t *now_ns); /* context: host thread, before fork; takes one from the allowance */
+/* now_ns: from there, because reading the clock would cost the child two pages. Context: the child's only thread, after the last atfork handler. */
+void agent_start_in_child(bool at_once, int64_t now_ns);
+static inline bool agent_start_is_due(void) { return thread_state.start_due_ns != 0; }
 void agent_start_late(void);               /* does nothing until the child is 20 ms old. Context: host thread, no lock of libc's held */
 
 /* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread. agent_pause ends every agent thread and

@@ -1,7 +1,10 @@
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../shim/at_fork.h"
+#include "../shim/raw_syscall.h"
 #include "../shim/thread_state.h"
 #include "agent.h"
 #include "agent_inherited.h"
@@ -14,13 +17,10 @@ enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 20 };
 
 /* The time at which the allowance would be whole again (the generic cell rate algorithm, ITU-T I.371). Any host thread moves it on. */
 static _Atomic int64_t allowance_whole_ns AGENT_INHERITED;
-static _Atomic int64_t due_ns AGENT_INHERITED;
-static _Atomic int32_t due_pid AGENT_INHERITED; /* a child of vfork shares our memory */
-_Atomic bool agent_start_waits AGENT_INHERITED;
 
-bool agent_may_start_in_child(void) {
+bool agent_may_start_in_child(int64_t *now_ns) {
   if (!agent_is_wanted()) return false;
-  int64_t now = agent_monotonic_nanoseconds(), whole = atomic_load_explicit(&allowance_whole_ns, memory_order_relaxed), next;
+  int64_t now = *now_ns = agent_monotonic_nanoseconds(), whole = atomic_load_explicit(&allowance_whole_ns, memory_order_relaxed), next;
   do {
     next = (whole > now ? whole : now) + EVERY_MILLISECONDS * MILLISECONDS;
     if (next - now > AT_ONCE * EVERY_MILLISECONDS * MILLISECONDS) return false;
@@ -34,6 +34,7 @@ bool agent_may_start_in_child(void) {
 extern char agent_state_begin[], agent_state_end[], agent_start_state_begin[], agent_start_state_end[];
 
 static void start_anew(void) {
+  int error = errno;
   sigset_t all, before;
   memset(&all, ~0, sizeof all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -43,18 +44,14 @@ static void start_anew(void) {
   if (!parent_was_in) process_tree_let_parent_go_first();
   agent_start();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+  errno = error;
 }
 
-void agent_start_in_child(bool at_once) {
+AT_FORK void agent_start_in_child(bool at_once, int64_t now) {
   if (!agent_is_wanted()) return;
-  if (at_once) {
-    atomic_store_explicit(&agent_start_waits, false, memory_order_relaxed);
-    start_anew();
-  } else {
-    atomic_store_explicit(&due_pid, getpid(), memory_order_relaxed);
-    atomic_store_explicit(&due_ns, agent_monotonic_nanoseconds() + LATE_MILLISECONDS * MILLISECONDS, memory_order_relaxed);
-    atomic_store_explicit(&agent_start_waits, true, memory_order_relaxed);
-  }
+  thread_state.start_due_ns = at_once ? 0 : now + LATE_MILLISECONDS * MILLISECONDS;
+  thread_state.start_pid = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  if (at_once) start_anew();
 }
 
 /* A handler that allocates may have interrupted anything, and its stack may be small. */
@@ -63,6 +60,8 @@ static bool on_alternate_stack(void) {
 }
 
 void agent_start_late(void) {
-  if (atomic_load_explicit(&due_pid, memory_order_relaxed) != getpid() || on_alternate_stack() || agent_monotonic_nanoseconds() < atomic_load_explicit(&due_ns, memory_order_relaxed)) return;
-  if (atomic_exchange_explicit(&agent_start_waits, false, memory_order_relaxed)) start_anew();
+  if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
+  if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
+  thread_state.start_due_ns = 0;
+  start_anew();
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "../agent/agent.h"
+#include "at_fork.h"
 #include "config.h"
 #include "cpu_sampling.h"
 #include "heap_sampling.h"
@@ -17,16 +18,18 @@
 
 struct fork_call {
   uint64_t mask;
-  int32_t tid;
+  int64_t now_ns;
+  int32_t pid, tid;
   bool masked, may_start, starts_at_once;
 };
 
 static int32_t own_tid(void) { return (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0); }
+static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
 /* A pending tick would make the kernel start the call again and again. */
-static struct fork_call fork_begins(bool may_start) {
-  struct fork_call call = {.tid = own_tid(), .may_start = may_start && config.children != CHILDREN_NONE};
-  call.starts_at_once = call.may_start && agent_may_start_in_child();
+AT_FORK static struct fork_call fork_begins(bool may_start) {
+  struct fork_call call = {.pid = own_pid(), .tid = own_tid(), .may_start = may_start && config.children != CHILDREN_NONE};
+  call.starts_at_once = call.may_start && agent_may_start_in_child(&call.now_ns);
   call.masked = sampling_signal() != 0;
   if (call.masked) call.mask = sampling_signal_block();
   thread_state.forks++;
@@ -38,28 +41,27 @@ static void stop_sampling(void) {
   config.blockprofile_rate = config.mutexprofile_fraction = 0;
 }
 
-static void fork_ends(const struct fork_call *call, bool is_child) {
-  int error = errno;
+/* No errno: that would cost a child two pages. */
+AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
   thread_state.forks--;
-  if (is_child) {
+  /* An atfork handler may have forked: in that child the call that the handler runs in returns as in a parent. */
+  if (is_child || own_pid() != call->pid) {
     cpu_sampling_forget();
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();
     if (call->masked) sampling_signal_adopt();
-    /* An atfork handler may have forked: then the call that it runs in still has handlers to run. */
-    if (thread_state.forks == 0) {
+    if (thread_state.forks == 0) { /* else there are handlers still to run */
       thread_registry_keep_only(call->tid, own_tid());
       if (config.children == CHILDREN_NONE) stop_sampling();
       /* A filter of the program's own may kill for any call that it does not expect. */
-      if (call->may_start && !cpu_sampling_is_forbidden()) agent_start_in_child(call->starts_at_once);
+      if (call->may_start && !cpu_sampling_is_forbidden()) agent_start_in_child(call->starts_at_once, call->now_ns);
     }
   }
   if (call->masked) sampling_signal_restore(call->mask);
-  errno = error;
 }
 
 #define DEFINE_FORK(name, may_start)                            \
-  EXPORTED pid_t name(void) {                                   \
+  AT_FORK EXPORTED pid_t name(void) {                           \
     if (!startup_ensure() || !real.name) return errno = ENOSYS, -1; \
     struct fork_call call = fork_begins(may_start);             \
     pid_t child = real.name();                                  \
@@ -73,10 +75,9 @@ DEFINE_FORK(_Fork, false) /* for signal handlers: libc itself is not ready for t
 
 EXPORTED int daemon(int keep_directory, int keep_descriptors) {
   if (!startup_ensure() || !real.daemon) return errno = ENOSYS, -1;
-  int32_t before = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
   struct fork_call call = fork_begins(true);
   int result = real.daemon(keep_directory, keep_descriptors);
-  fork_ends(&call, (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0) != before);
+  fork_ends(&call, false); /* whose pid tells */
   return result;
 }
 

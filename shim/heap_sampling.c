@@ -23,9 +23,10 @@ struct shim_counters shim_counters;
 static uint64_t rate;
 static bool heap_on;
 static char off_reason[700];
+static const char *stopped; /* why */
 
 const char *heap_off_reason(void) {
-  return heap_on ? NULL : off_reason[0] ? off_reason : "not started yet";
+  return heap_on ? NULL : stopped ? stopped : off_reason[0] ? off_reason : "not started yet";
 }
 
 const char *heap_allocator_path(void) {
@@ -60,7 +61,7 @@ void heap_sampling_start(uintptr_t main_stack_high) {
 }
 
 void heap_sampling_stop(const char *reason) {
-  snprintf(off_reason, sizeof off_reason, "%s", reason);
+  stopped = reason;
   heap_on = false;
 }
 

@@ -19,6 +19,8 @@ struct thread_state {
   uint64_t waiting_life;       /* of that place */
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
   uint32_t forks;              /* calls of fork that this thread is in: atfork handlers may fork */
+  int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h) */
+  int64_t start_due_ns;        /* not before then (monotonic clock); 0: it is not */
 };
 
 extern _Thread_local struct thread_state thread_state __attribute__((tls_model("initial-exec")));
