@@ -222,6 +222,10 @@ def test_fork_and_threads_in_atfork_handlers():
         check_way("atfork_handlers", [served(1)], rate, lines=["in prepare 11, in child 13", "child exit 20, in prepare 11, in parent 12"])
 
 
+def test_children_that_leave_the_atfork_handlers_that_bore_them():
+    check_way("born_in_handlers", [served(1), served(1)], lines=["born in a handler: exit 41", "born in a handler: exit 42"])
+
+
 def test_fork_in_a_signal_handler():
     for rate in (None, 1):
         check_way("signal_handler", [], rate, lines=["all of 100 children well: 1"])

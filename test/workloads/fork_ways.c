@@ -130,6 +130,33 @@ static void atfork_handlers(void) {
   }
 }
 
+/* A child that a handler bears and that leaves the handler: the call of fork that the handler belongs to returns in it as in a parent. */
+enum { NOWHERE, IN_PREPARE, IN_PARENT };
+static int bears;
+static pid_t born;
+static void bear(int where) {
+  if (bears != where) return;
+  bears = NOWHERE;
+  born = fork();
+}
+static void prepare_bears(void) { bear(IN_PREPARE); }
+static void parent_bears(void) { bear(IN_PARENT); }
+static void born_in_handlers(void) {
+  CHECK(pthread_atfork(prepare_bears, parent_bears, NULL) == 0);
+  for (int where = IN_PREPARE; where <= IN_PARENT; where++) {
+    bears = where;
+    pid_t pid = fork();
+    if (pid == 0) _exit(1);
+    if (born == 0) { /* in the prepare handler's child pid is a child of its own */
+      allocate();
+      ready();
+      _exit(40 + where);
+    }
+    CHECK(status_of(pid) == 1);
+    say("born in a handler: exit %d\n", status_of(born));
+  }
+}
+
 /* In a handler of a signal. in_malloc: where it may have interrupted malloc or free that holds its lock. */
 static volatile int forked_in_handler, well_in_handler;
 static void fork_on_signal(int number) {
@@ -367,6 +394,7 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "child") == 0) child();
   else if (strcmp(mode, "main_thread_ends") == 0) main_thread_ends();
   else if (strcmp(mode, "atfork_handlers") == 0) atfork_handlers();
+  else if (strcmp(mode, "born_in_handlers") == 0) born_in_handlers();
   else if (strcmp(mode, "signal_handler") == 0) signal_handler(number);
   else if (strcmp(mode, "other_calls") == 0) other_calls();
   else if (strcmp(mode, "exec_later") == 0) exec_later();
