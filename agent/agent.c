@@ -38,6 +38,7 @@ enum {
   PAUSE_MILLISECONDS = 1000,
   MAIN_CHECK_SECONDS = 5,        /* whether a thread of the host's is left; one read of a file in /proc */
   SERVER_RETRY_MILLISECONDS = 1000,
+  NAME_RETRY_MILLISECONDS = 500, /* for the tree's name, which somebody else has */
   SERVER_IDLE_SECONDS = 30,      /* without a connection, after which only the admin thread is left */
   /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not matter and no handler runs. */
   WAKE_SIGNAL = SIGURG
@@ -222,6 +223,7 @@ static bool serve(int *exit_code) {
       ended = true;
       break;
     }
+    if (process_tree_fault() && timeout_ms > NAME_RETRY_MILLISECONDS) timeout_ms = NAME_RETRY_MILLISECONDS;
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
       next_try_ns = now + MAIN_CHECK_SECONDS * 1000 * MILLISECONDS;

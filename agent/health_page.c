@@ -235,14 +235,15 @@ static void write_agent(struct json *json) {
 static void write_sharing(struct json *json) {
   static const char *const roles[] = {[TREE_OUTSIDE] = "outside", [TREE_HOLDER] = "holder", [TREE_MEMBER] = "member"};
   enum tree_role role = process_tree_role();
-  unsigned refused;
-  const char *refusal = process_tree_refusal(&refused);
+  char refusal[PROCESS_REFUSAL_MAX];
+  unsigned refused = process_tree_refusals(refusal);
   open_object(json, "process_tree");
   string(json, "role", roles[role]);
   if (role == TREE_HOLDER) { /* a member knows of itself only */
     number(json, "processes", process_tree_size());
     number(json, "refused", refused);
-    string(json, "last_refusal", refusal);
+    string(json, "last_refusal", refused ? refusal : NULL);
+    string(json, "not_shared_because", process_tree_fault());
   }
   close_object(json);
   open_object(json, "tls");

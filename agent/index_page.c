@@ -62,9 +62,8 @@ static void lock_notices(struct notices *notices) {
 }
 
 static void refusal_notice(struct notices *notices) {
-  unsigned refused;
-  const char *last = process_tree_refusal(&refused);
-  char before[80];
+  char last[PROCESS_REFUSAL_MAX], before[80];
+  unsigned refused = process_tree_refusals(last);
   snprintf(before, sizeof before, "Not let in to share the port: %u; the last: ", refused);
   if (refused) notice(notices, before, last);
 }
@@ -75,6 +74,7 @@ static void write_notices(struct text_sink *text) {
   lock_notices(&notices);
   notice(&notices, "The agent does not serve: ", agent_off_reason());
   notice(&notices, "Remote admin is off: ", tls_front_off_reason());
+  notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);
   notice(&notices, "", agent_descriptor_isolation());
   for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);

@@ -87,8 +87,8 @@ static void write_row(struct text_sink *text, const struct process_entry *entrie
 }
 
 static void write_refused(struct text_sink *text) {
-  unsigned refused;
-  const char *last = process_tree_refusal(&refused);
+  char last[PROCESS_REFUSAL_MAX];
+  unsigned refused = process_tree_refusals(last);
   if (!refused) return;
   text_sink_text(text, "<div class=warn>Not let in to share the port: ");
   html_count(text, refused);
@@ -143,8 +143,8 @@ static void write_json(struct text_sink *text, const struct process_entry *entri
     if (i > 0) text_sink_text(text, ",\n");
     write_json_entry(text, &entries[i]);
   }
-  unsigned refused;
-  const char *last = process_tree_refusal(&refused);
+  char last[PROCESS_REFUSAL_MAX];
+  unsigned refused = process_tree_refusals(last);
   text_sink_text(text, "],\"listen_address\":");
   text_sink_json(text, agent_listen_address());
   text_sink_format(text, ",\"refused\":%u,\"last_refusal\":", refused);

@@ -36,14 +36,14 @@ enum { KEY_NONE, KEY_BEING_MADE, KEY_MADE };
 static _Atomic int key_state AGENT_INHERITED; /* a thread that forks, or the admin thread, moves it on */
 
 static _Atomic int role;       /* enum tree_role; written by the admin thread */
+static _Atomic bool nameless;  /* holds the port, but not the tree's name; written by the admin thread */
+static char fault[200];        /* why; written before that and before the role */
 /* Admin thread only. */
 static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
-static bool nameless;          /* holds the port, but not the tree's name */
 static bool parent_goes_first; /* written before the thread starts */
 static bool was_inside;        /* ever; or has met one who holds the port */
 static bool holder_is_trusted; /* for its user, not for a key */
-static char fault[256];        /* written before the role that it belongs to */
 
 enum tree_role process_tree_role(void) { return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire); }
 
@@ -154,38 +154,53 @@ static int open_port(struct listen_address *address, unsigned tries, char *reaso
   }
 }
 
+static void have_no_name(const char *why) {
+  snprintf(fault, sizeof fault, "%s", why);
+  log_event("other processes cannot share this port: %s", fault);
+  atomic_store_explicit(&nameless, true, memory_order_release);
+}
+
+static bool take_name(const struct listen_address *address) {
+  struct sockaddr_un name;
+  socklen_t size = tree_name(address, &name);
+  int socket = size ? tree_socket() : -1;
+  if (socket >= 0 && bind(socket, (const struct sockaddr *)&name, size) == 0 && tree_members_open(socket, keys, 2)) return true;
+  if (socket >= 0) close(socket);
+  return false;
+}
+
 /* This process has the name: founds the tree. */
 static enum tree_role found_tree(int socket, struct listen_address *address, int *listener, char *reason, size_t reason_size) {
   *listener = open_port(address, PORT_TRIES, reason, reason_size);
   if (*listener >= 0 && tree_members_open(socket, keys, 2)) return TREE_HOLDER;
   close(socket);
-  nameless = *listener >= 0;
-  return nameless ? TREE_HOLDER : TREE_HOPELESS;
+  if (*listener < 0) return TREE_HOPELESS;
+  have_no_name("out of memory or descriptors");
+  return TREE_HOLDER;
 }
 
 /* What comes of trying to have the port alone. */
-static enum tree_role hold_without_name(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+static enum tree_role hold_without_name(struct listen_address *address, const char *why, int *listener, char *reason, size_t reason_size) {
   *listener = open_port(address, 1, reason, reason_size);
-  nameless = *listener >= 0;
-  return nameless ? TREE_HOLDER : TREE_HOPELESS;
+  if (*listener < 0) return TREE_HOPELESS;
+  have_no_name(why);
+  return TREE_HOLDER;
 }
 
 static enum tree_role enter(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
   struct sockaddr_un name;
   if (address->socket.generic.sa_family != AF_UNIX && address->port == 0) { /* the number makes the name */
-    if (hold_without_name(address, listener, reason, reason_size) != TREE_HOLDER) return TREE_HOPELESS;
-    int socket = tree_socket();
-    socklen_t size = tree_name(address, &name);
-    nameless = socket < 0 || bind(socket, (const struct sockaddr *)&name, size) != 0 || !tree_members_open(socket, keys, 2);
-    if (nameless && socket >= 0) close(socket);
+    *listener = open_port(address, 1, reason, reason_size);
+    if (*listener < 0) return TREE_HOPELESS;
+    if (!take_name(address)) have_no_name("its name cannot be had");
     return TREE_HOLDER;
   }
   socklen_t size = tree_name(address, &name);
-  if (!size) return hold_without_name(address, listener, reason, reason_size);
+  if (!size) return hold_without_name(address, "its name is too long", listener, reason, reason_size);
   int yields = parent_goes_first ? NAPS_FOR_PARENT : (uid_t)syscall(SYS_geteuid) != first_uid ? NAPS_FOR_ROOT : 0;
   for (int tries = TRIES; tries > 0; tries--) {
     int socket = tree_socket();
-    if (socket < 0) return hold_without_name(address, listener, reason, reason_size);
+    if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
     if (connect(socket, (const struct sockaddr *)&name, size) == 0) {
       char why_not[200];
       bool ended;
@@ -195,12 +210,7 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
         nap(NAP_NANOSECONDS);
         continue;
       }
-      enum tree_role alone = hold_without_name(address, listener, reason, reason_size);
-      if (alone == TREE_HOLDER) {
-        snprintf(fault, sizeof fault, "other processes cannot share this port: %s", why_not);
-        log_event("%s", fault);
-        return alone;
-      }
+      if (hold_without_name(address, why_not, listener, reason, reason_size) == TREE_HOLDER) return TREE_HOLDER;
       snprintf(reason, reason_size, "the address is taken: %s", why_not);
       return TREE_OUTSIDE;
     }
@@ -212,9 +222,10 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
       continue;
     }
     if (nobody && bind(socket, (const struct sockaddr *)&name, size) == 0) return found_tree(socket, address, listener, reason, reason_size);
-    nobody = nobody && errno == EADDRINUSE;
+    int error = errno;
+    nobody = nobody && error == EADDRINUSE;
     close(socket);
-    if (!nobody && errno != EAGAIN) return hold_without_name(address, listener, reason, reason_size);
+    if (!nobody && error != EAGAIN) return hold_without_name(address, "its name cannot be had", listener, reason, reason_size);
     nap(NAP_NANOSECONDS);
   }
   snprintf(reason, reason_size, "the processes that share the port cannot agree on who holds it");
@@ -235,7 +246,9 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   return result;
 }
 
-const char *process_tree_fault(void) { return process_tree_role() == TREE_HOLDER && nameless ? fault : NULL; }
+const char *process_tree_fault(void) {
+  return process_tree_role() == TREE_HOLDER && atomic_load_explicit(&nameless, memory_order_acquire) ? fault : NULL;
+}
 
 int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
 
@@ -275,11 +288,7 @@ void process_tree_leave(void) {
 }
 
 void process_tree_retry(void) {
-  struct sockaddr_un name;
-  socklen_t size = tree_name(&tree_address, &name);
-  if (process_tree_role() != TREE_HOLDER || !nameless || !size) return;
-  int socket = tree_socket();
-  if (socket < 0) return;
-  nameless = bind(socket, (const struct sockaddr *)&name, size) != 0 || !tree_members_open(socket, keys, 2);
-  if (nameless) close(socket);
+  if (!process_tree_fault() || !take_name(&tree_address)) return;
+  log_event("other processes can share this port now");
+  atomic_store_explicit(&nameless, false, memory_order_relaxed);
 }

@@ -71,9 +71,10 @@ struct process_entry *process_tree_list(size_t *count);
 void process_entry_read(struct process_entry *out);
 /* 1: alone. Context: any agent thread. */
 unsigned process_tree_size(void);
-/* Why this process, which holds the port, cannot share it; NULL or "": it can, or is not asked to. Context: any agent thread. */
+/* Why this process, which holds the port, cannot share it; NULL: it can. Context: any agent thread. */
 const char *process_tree_fault(void);
-/* How many asked to join and were not let in, and why the last: NULL for none. Context: any agent thread. */
-const char *process_tree_refusal(unsigned *count);
+/* How many asked to join and were not let in, and why the last. Context: any agent thread. */
+enum { PROCESS_REFUSAL_MAX = 256 };
+unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]);
 
 #endif

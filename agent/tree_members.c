@@ -43,7 +43,7 @@ static struct agent_lock lock;
 /* Guarded by lock: changed by the admin thread only, read by workers. */
 static struct member *members[PROCESS_TREE_MAX];
 static unsigned member_count;
-static char refusal[256];
+static char refusal[PROCESS_REFUSAL_MAX];
 static unsigned refused;
 
 static _Atomic unsigned joined_count;
@@ -235,11 +235,12 @@ void tree_members_close(void) {
 
 unsigned process_tree_size(void) { return 1 + atomic_load(&joined_count) + (process_tree_role() == TREE_MEMBER); }
 
-const char *process_tree_refusal(unsigned *count) {
+unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]) {
   agent_lock_take(&lock);
-  *count = refused;
+  unsigned count = refused;
+  memcpy(last, refusal, sizeof refusal);
   agent_lock_release(&lock);
-  return *count ? refusal : NULL;
+  return count;
 }
 
 enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t prefix_size) {

@@ -1,5 +1,6 @@
 #include "stub_process_tree.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,9 +11,10 @@ struct stub_process_tree stub_process_tree = {.role = TREE_HOLDER, .tls_address 
 
 enum tree_role process_tree_role(void) { return stub_process_tree.role; }
 unsigned process_tree_size(void) { return stub_process_tree.count ? (unsigned)stub_process_tree.count : 1; }
-const char *process_tree_refusal(unsigned *count) {
-  *count = stub_process_tree.refused;
-  return stub_process_tree.refused ? stub_process_tree.refusal : NULL;
+const char *process_tree_fault(void) { return stub_process_tree.fault; }
+unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]) {
+  snprintf(last, PROCESS_REFUSAL_MAX, "%s", stub_process_tree.refused ? stub_process_tree.refusal : "");
+  return stub_process_tree.refused;
 }
 struct process_entry *process_tree_list(size_t *count) {
   stub_process_tree.lists++;

@@ -10,6 +10,7 @@ struct stub_process_tree {
   size_t count; /* 0: process_tree_list has no memory */
   unsigned refused;
   const char *refusal, *tls_address, *tls_off_reason;
+  const char *fault;
   unsigned lists; /* how often process_tree_list was called */
 };
 extern struct stub_process_tree stub_process_tree;

@@ -67,8 +67,12 @@ static void test_process_list(void) {
   check_list("format=json", NULL, json, "\"refused\":2,\"last_refusal\":\"process 9 of user <33>\"}");
   check_list("", NULL, html, "<div class=warn>Not let in to share the port: 2; the last: process 9 of user &lt;33&gt;</div>");
   check_page(NULL, "/debug/pprof/", true, "<li>Not let in to share the port: 2; the last: process 9 of user &lt;33&gt;</li>");
-  check_page(NULL, "/debug/pprof/health", true, "\"process_tree\":{\"role\":\"holder\",\"processes\":3,\"refused\":2,\"last_refusal\":\"process 9 of user <33>\"}");
+  check_page(NULL, "/debug/pprof/health", true, "\"process_tree\":{\"role\":\"holder\",\"processes\":3,\"refused\":2,\"last_refusal\":\"process 9 of user <33>\",\"not_shared_because\":null}");
   stub_process_tree.refused = 0;
+  stub_process_tree.fault = "another's <name>";
+  check_page(NULL, "/debug/pprof/", true, "<li>Other processes cannot share this port: another&#39;s &lt;name&gt;</li>");
+  check_page(NULL, "/debug/pprof/health", true, "\"refused\":0,\"last_refusal\":null,\"not_shared_because\":\"another's <name>\"}");
+  stub_process_tree.fault = NULL;
   stub_process_tree.count = 0;
   struct http_response response = {0};
   stub_http_handle(&response, "GET", "/", "", "", 0);
