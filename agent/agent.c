@@ -34,7 +34,7 @@
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
-  START_DELAY_MILLISECONDS = 20, /* processes that end sooner (compilers' helpers, shell commands) pay for one thread and no more */
+  START_DELAY_MILLISECONDS = 100, /* processes that end sooner (compilers, shell commands) pay for one sleeping thread and no more */
   PAUSE_MILLISECONDS = 1000,
   MAIN_CHECK_SECONDS = 5,        /* whether a thread of the host's is left; one read of a file in /proc */
   SERVER_RETRY_MILLISECONDS = 1000,

@@ -13,7 +13,7 @@
 
 #include "../shim/thread_state.h"
 
-/* Starts the admin thread, which listens some 20 ms later. Context: constructor or host thread. */
+/* Starts the admin thread, which listens 100 ms later. Context: constructor or host thread. */
 void agent_start(void);
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
 
@@ -24,7 +24,7 @@ bool agent_may_start_in_child(int64_t *now_ns); /* context: host thread, before 
 /* now_ns: from there, because reading the clock would cost the child two pages. Context: the child's only thread, after the last atfork handler. */
 void agent_start_in_child(bool at_once, int64_t now_ns);
 static inline bool agent_start_is_due(void) { return thread_state.start_due_ns != 0; }
-void agent_start_late(void);               /* does nothing until the child is 20 ms old. Context: host thread, no lock of libc's held */
+void agent_start_late(void);               /* does nothing until the child is 100 ms old. Context: host thread, no lock of libc's held */
 
 /* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread. agent_pause ends every agent thread and
  * waits for at most a second (false: they are still there); agent_resume starts them again. Calls nest: the last resume counts.

@@ -13,7 +13,7 @@
 #include "tls_library.h"
 
 #define MILLISECONDS INT64_C(1000000)
-enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 20 };
+enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 100 };
 
 /* The time at which the allowance would be whole again (the generic cell rate algorithm, ITU-T I.371). Any host thread moves it on. */
 static _Atomic int64_t allowance_whole_ns AGENT_INHERITED;

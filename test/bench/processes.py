@@ -1,7 +1,8 @@
 """What the agent costs where processes come and go: exec of programs that do nothing, forks of children that soon end, builds.
 
-`exec`: a program alone, with an empty preload, with the agent, with the agent that does not follow it any further. `fork`: 10,000 forks. `make -j2`:
-a small project of its own making, whose products are compared byte by byte.
+`exec`: a program alone, with an empty preload, with one that has a sleeping thread (sleeper.c: no agent that serves every process can be below it), with the
+agent, with the agent that does not follow it any further. `fork`: 10,000 forks. `make -j2`: forty tiny sources, and half of this library's own;
+what they build is compared byte by byte.
 """
 import filecmp
 import os
@@ -15,11 +16,12 @@ import harness
 from comparison import PLAIN, ROUNDS, Setup, compare, heading, row, tool, wanted
 
 FORKS, SOURCES = 10000, 40
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def setups():
     address = {"PPROFAGENT_ADDR": "127.0.0.1:%d" % harness.free_port()}
-    return (Setup("empty", tool("empty.so")), Setup("floor1", tool("floor1.so")), Setup("agent", harness.agent(), **address),
+    return (Setup("empty", tool("empty.so")), Setup("sleeper", tool("sleeper.so")), Setup("agent", harness.agent(), **address),
             Setup("agent, fork", harness.agent(), PPROFAGENT_CHILDREN="fork", **address))
 
 
@@ -33,7 +35,7 @@ def bench_exec():
     if not names:
         return
     others = setups()
-    heading("exec", "plain, us", *["%s / plain" % setup.name for setup in others], "agent / empty")
+    heading("exec", "plain, us", *["%s / plain" % setup.name for setup in others], "agent / sleeper")
     with tempfile.TemporaryDirectory() as directory:
         source = os.path.join(directory, "tiny.c")
         with open(source, "w") as file:
@@ -46,20 +48,20 @@ def bench_exec():
             def pairs(a, b):
                 return compare(rounds, *[lambda setup=setup: run(setup, "spawner", "SPAWN_PRELOAD", column, str(count), *command) for setup in (a, b)])
             results = [pairs(PLAIN, setup) for setup in others]
-            row(name, "%.0f" % statistics.median(results[2].first), *results, pairs(others[0], others[2]))
+            row(name, "%.0f" % statistics.median(results[2].first), *results, pairs(others[1], others[2]))
 
 
 def bench_fork():
     names = {name: megabytes for name, megabytes in (("fork, wall time", 0), ("fork of 100 MB, wall time", 100)) if wanted(name)}
     if not names:
         return
-    empty, _, agent, _ = setups()
+    _, sleeper, agent, _ = setups()
     none = Setup("agent, none", agent.preload, PPROFAGENT_CHILDREN="none", **agent.variables)
-    heading("%d forks" % FORKS, "plain, us", "empty / plain", "agent / plain", "agent, none / plain")
+    heading("%d forks" % FORKS, "plain, us", "sleeper / plain", "agent / plain", "agent, none / plain")
     for name, megabytes in names.items():
         count = FORKS // (10 if megabytes else 1)
         results = [compare(max(3, ROUNDS // 3), *[lambda setup=setup: run(setup, "forker", "LD_PRELOAD", 0, str(count), str(megabytes))
-                                                   for setup in (PLAIN, other)]) for other in (empty, agent, none)]
+                                                   for setup in (PLAIN, other)]) for other in (sleeper, agent, none)]
         row(name, "%.0f" % statistics.median(results[1].first), *results)
 
 
@@ -85,13 +87,27 @@ def write_project(directory):
         file.write("program: %s\n\t$(CC) -o $@ $^\n\t@./program | tr 0-9 a-j\n%%.o: %%.c parts.h\n\t@echo compile $<; $(CC) -O1 -c -o $@ $<\n" % objects)
 
 
-def build_project(setup, sources, keep):
+def write_tiny(sources):
+    write_project(sources)
+    return ["make", "-j2", "-Otarget", "--no-print-directory"]
+
+
+def write_own(sources):
+    """This library's shim, and what the build has fetched and generated for it."""
+    for name in ("Makefile", "shim", "agent", "proto", "scripts"):
+        path = os.path.join(REPOSITORY, name)
+        (shutil.copytree if os.path.isdir(path) else shutil.copy2)(path, os.path.join(sources, name))
+    for name in ("deps", "gen"):
+        os.symlink(os.path.join(harness.BUILD, name), os.path.join(sources, name))
+    return ["make", "-s", "-j2", "BUILD=."] + ["./obj/shim/%s.o" % name[:-2] for name in sorted(os.listdir(os.path.join(sources, "shim"))) if name.endswith(".c")]
+
+
+def build_project(setup, command, sources, keep):
     """Wall seconds. keep: products and output go there."""
     shutil.rmtree(keep, ignore_errors=True)
-    shutil.copytree(sources, keep)
+    shutil.copytree(sources, keep, symlinks=True)
     started = time.monotonic()
-    done = subprocess.run(["make", "-j2", "-Otarget", "-C", keep, "--no-print-directory"], env=setup.environment(), capture_output=True,
-                          stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=keep, env=setup.environment(), capture_output=True, stdin=subprocess.DEVNULL)
     seconds = time.monotonic() - started
     assert done.returncode == 0, done
     with open(os.path.join(keep, "output"), "wb") as file:
@@ -99,26 +115,35 @@ def build_project(setup, sources, keep):
     return seconds
 
 
-def bench_make():
-    if not wanted("make -j2"):
-        return
-    _, _, agent, agent_fork = setups()
-    heading("make -j2, %d files" % SOURCES, "plain, s", "agent / plain", "agent, fork / plain", "products differ")
+def files_below(directory):
+    return sorted(os.path.relpath(os.path.join(path, name), directory) for path, _, names in os.walk(directory) for name in names)
+
+
+def measure_builds(name, write, others):
     with tempfile.TemporaryDirectory() as directory:
-        sources, product = os.path.join(directory, "sources"), os.path.join(directory, "product")
+        sources, product, expected = (os.path.join(directory, name) for name in ("sources", "product", "expected"))
         os.mkdir(sources)
-        write_project(sources)
-        expected, differing = os.path.join(directory, "expected"), set()
-        build_project(PLAIN, sources, product)
+        command, differing = write(sources), set()
+        build_project(PLAIN, command, sources, product)
         os.rename(product, expected)
 
         def measure(setup):
-            seconds = build_project(setup, sources, product)  # always in the same place, which is in the products
-            names = sorted(os.listdir(expected))
-            differing.update(filecmp.cmpfiles(expected, product, names, shallow=False)[1], set(names) ^ set(os.listdir(product)))
+            seconds = build_project(setup, command, sources, product)  # always in the same place, which is in the products
+            names = files_below(expected)
+            differing.update(filecmp.cmpfiles(expected, product, names, shallow=False)[1], set(names) ^ set(files_below(product)))
             return seconds
-        results = [compare(ROUNDS, lambda: measure(PLAIN), lambda setup=setup: measure(setup)) for setup in (agent, agent_fork)]
-        row("make -j2", "%.2f" % statistics.median(results[0].first), *results, " ".join(sorted(differing)) or "none")
+        results = [compare(ROUNDS, lambda: measure(PLAIN), lambda setup=setup: measure(setup)) for setup in others]
+        row(name, "%.2f" % statistics.median(results[0].first), *results, " ".join(sorted(differing)) or "none")
+
+
+def bench_make():
+    projects = {name: write for name, write in (("make -j2 of %d tiny files" % SOURCES, write_tiny), ("make -j2 of this library's shim", write_own)) if wanted(name)}
+    if not projects:
+        return
+    _, *others = setups()
+    heading("make -j2", "plain, s", *["%s / plain" % setup.name for setup in others], "products differ")
+    for name, write in projects.items():
+        measure_builds(name, write, others)
 
 
 def bench():

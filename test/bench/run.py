@@ -44,6 +44,7 @@ def compile_tools():
                                   ("unwind", "unwind.c", ["-pthread"]), ("cpu_shares", "cpu_shares.c", ["-g", "-pthread"]),
                                   ("tick_gap", "tick_gap.c", []), ("locks", "locks.c", ["-pthread"]),
                                   ("step_count", "step_count.c", []), ("empty.so", "/dev/null", ["-shared", "-fPIC", "-x", "c"]),
+                                  ("sleeper.so", "sleeper.c", ["-shared", "-fPIC"]),
                                   *(("floor%d.so" % n, "floor.c", ["-DFLOOR=%d" % n, "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])
                                     for n in range(3))):
         subprocess.run(["gcc", "-O2", "-Wall"] + flags + ["-o", tool(output), os.path.join(DIRECTORY, source)], check=True)
