@@ -1,0 +1,162 @@
+"""What reviews have found to go wrong round the shared port: keys shown to the wrong, floods, squatters, starts at the wrong place."""
+import os
+import re
+import signal
+import struct
+import subprocess
+
+import harness
+import process_tree
+from process_tree import Port, Process
+from test_process_tree import NOBODY, as_nobody
+
+
+def hazards():
+    return harness.build("tree_hazards.c", "-O1")
+
+
+# ---- strangers ------------------------------------------------------------------------------------------------------------------
+
+STRANGER = r"""
+import os, socket, struct, sys
+name, what, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+hello = bytes.fromhex(sys.argv[4])
+hello = hello[:16] + struct.pack("=i", os.getpid()) + hello[20:]
+for _ in range(count):
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    peer.settimeout(10)
+    try:
+        peer.connect("\0" + name)
+        peer.send(hello)
+        if what == "ask":
+            print(peer.recv(65536).hex(), flush=True)
+    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        pass
+    peer.close()
+"""
+
+LISTENER = r"""
+import socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind("\0" + sys.argv[1])
+listener.listen(16)
+print("bound", flush=True)
+print(listener.accept()[0].recv(65536).hex(), flush=True)
+"""
+
+
+def hello_message():
+    """The first message of a process that wants to share a port, as such a process sends it."""
+    port = Port()
+    listener = subprocess.Popen([harness.need("python3"), "-c", LISTENER, "pprofagent/" + port.address], stdout=subprocess.PIPE, text=True)
+    try:
+        assert listener.stdout.readline() == "bound\n"
+        host = harness.Host([process_tree.build()], address=port.address)
+        return listener.stdout.readline().strip()
+    finally:
+        listener.kill()
+        listener.wait()
+        listener.stdout.close()
+        host.kill()
+
+
+def stranger(port, become, what, count=1):
+    done = subprocess.run([harness.need("python3"), "-c", STRANGER, "pprofagent/" + port.address, what, str(count), hello_message()],
+                          stdout=subprocess.PIPE, text=True, preexec_fn=become, cwd="/", check=True)
+    return done.stdout
+
+
+def key_shown(port, become):
+    """By which forked processes know each other."""
+    answer = bytes.fromhex(stranger(port, become, "ask").strip())
+    assert struct.unpack_from("=I", answer, 8)[0] == 2, answer  # protocol, size, kind: welcome, the user being its own, round; pid, key
+    return answer[20:36]
+
+
+def test_a_worker_that_gave_up_root_keeps_its_key_to_itself():
+    become = as_nobody()
+    port = Port()
+    parent = Process(port)
+    port.await_processes([parent.pid])
+    worker = parent.do("fork detach uid:%d close" % NOBODY)
+    try:
+        port.await_processes([parent.pid, worker], others=False)
+        parent.kill()
+        port.await_processes([worker], others=False)
+        assert port.holder() == worker
+        assert key_shown(port, become) == bytes(16)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    port = Port()
+    always = Process(port, preexec_fn=become)
+    port.await_processes([always.pid], others=False)
+    assert any(key_shown(port, become))  # one that never was anybody else has nothing to hide from its own user
+
+
+def test_a_flood_of_strangers_fills_no_log():
+    become = as_nobody()
+    port = Port()
+    first, second = Process(port), Process(port)
+    port.await_processes([first.pid, second.pid])
+    stranger(port, become, "leave", 3000)
+    harness.poll(lambda: port.list()["refused"] >= 20, "they were refused")
+    port.await_processes([first.pid, second.pid], others=False)
+    lines = [line for host in (first, second) for line in host.log().splitlines() if "may not share" in line]
+    assert 1 <= len(lines) <= 12, lines
+    third = Process(port)
+    port.await_processes([first.pid, second.pid, third.pid], others=False)
+
+
+def test_a_squatter_that_leaves():
+    """Whoever had the port alone meanwhile says so, takes the name then, and shares the port."""
+    become = as_nobody()
+    port = Port()
+    squatter = subprocess.Popen([harness.need("python3"), "-c", LISTENER.replace("print(listener.accept()[0].recv(65536).hex(), flush=True)",
+                                                                                 "import time; time.sleep(100)"),
+                                 "pprofagent/" + port.address], stdout=subprocess.PIPE, text=True, preexec_fn=become, cwd="/")
+    try:
+        assert squatter.stdout.readline() == "bound\n"
+        first = Process(port)
+        port.await_processes([first.pid])
+        assert b"Other processes cannot share this port: process %d of user %d" % (squatter.pid, NOBODY) in port.ok("/debug/pprof/")
+    finally:
+        squatter.kill()
+        squatter.wait()
+        squatter.stdout.close()
+    harness.poll(lambda: port.health(first.pid)["process_tree"]["not_shared_because"] is None, "the name is its own")
+    second = Process(port)
+    port.await_processes([first.pid, second.pid], others=False)
+
+
+# ---- starts ---------------------------------------------------------------------------------------------------------------------
+
+def test_late_start_is_not_for_a_vfork_child():
+    port = Port()
+    host = harness.Host([hazards(), "vfork"], rate=1, address=port.address)
+    child = int(host.ready(60)[0])
+    port.await_processes([host.pid, child])
+    port.ok("heap", child)
+    host.go_on()
+    assert host.finish() == 0
+
+
+def test_parent_has_the_port_although_it_forks_at_once():
+    def holder_is_parent():
+        port = Port()
+        host = harness.Host([hazards(), "fork_first", "150"], address=port.address)
+        parent, child = map(int, host.ready()[0].split())
+        assert parent == host.pid
+        port.await_processes([parent, child], others=False)
+        found = port.holder() == parent
+        host.go_on()
+        assert host.finish() == 0
+        return found
+    assert any(holder_is_parent() for _ in range(4))  # a busy machine may let the parent go on too late
+
+
+def test_unshare_by_number():
+    expected = harness.run([hazards(), "unshare"], plain=True)
+    assert re.fullmatch(rb"by name -?\d, by number 4[01]\n", expected.stdout), expected
+    port = Port()
+    done = harness.run([hazards(), "unshare"], address=port.address)
+    assert (done.stdout, done.returncode) == (expected.stdout, expected.returncode), (done, expected)
