@@ -33,6 +33,13 @@ bool connection_inbox_put(const struct inbox_connection *connection) {
   return taken;
 }
 
+bool connection_inbox_is_crowded(void) {
+  agent_lock_take(&lock);
+  bool crowded = count >= INBOX_CAPACITY / 2;
+  agent_lock_release(&lock);
+  return crowded;
+}
+
 bool connection_inbox_take(struct inbox_connection *out) {
   uint64_t ignored;
   agent_lock_take(&lock);

@@ -19,6 +19,8 @@ struct inbox_connection {
 
 /* False: full, or no descriptor for the event. The descriptor is then still the caller's. */
 bool connection_inbox_put(const struct inbox_connection *connection);
+/* Half full: the rest is for those who may come in. */
+bool connection_inbox_is_crowded(void);
 bool connection_inbox_take(struct inbox_connection *out);
 
 /* An eventfd that is readable while connections wait; -1: none can be made. */

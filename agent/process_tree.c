@@ -258,7 +258,9 @@ static void take_connection(const struct tree_message *message, int descriptor) 
   if (descriptor < 0) return;
   if (given.prefix_size > sizeof given.prefix) given.prefix_size = 0;
   memcpy(given.prefix, message->connection.prefix, given.prefix_size);
-  if (!connection_inbox_put(&given)) refuse_connection(descriptor, "too many connections");
+  char why_not[CLIENT_ACCESS_TEXT_MAX];
+  bool may_crowd = given.authenticated || !connection_inbox_is_crowded() || client_access_check(descriptor, why_not);
+  if (!may_crowd || !connection_inbox_put(&given)) refuse_connection(descriptor, "too many connections");
 }
 
 bool process_tree_handle(void) {

@@ -128,6 +128,42 @@ def test_a_squatter_that_leaves():
     port.await_processes([first.pid, second.pid], others=False)
 
 
+SLOW = r"""
+import socket, sys, time
+port, request = int(sys.argv[1]), sys.argv[2].encode()
+held = []
+while True:
+    connection = socket.socket()
+    connection.settimeout(0.2)
+    try:
+        connection.connect(("127.0.0.1", port))
+        connection.send(request)
+        held.append(connection)
+    except OSError:
+        connection.close()
+    if len(held) == 300: print("ready", flush=True)
+    if len(held) > 300: held.pop(0).close()
+"""
+
+
+def test_strangers_cannot_keep_the_owner_out_of_a_member():
+    """Another user's requests for it come as fast as they can and are never finished."""
+    become = as_nobody()
+    port = Port()
+    first, second = Process(port), Process(port)
+    port.await_processes([first.pid, second.pid])
+    slow = subprocess.Popen([harness.need("python3"), "-c", SLOW, str(port.number), "GET /pid/%d/debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\nX: " % second.pid],
+                            stdout=subprocess.PIPE, preexec_fn=become, cwd="/")
+    try:
+        assert slow.stdout.readline() == b"ready\n"
+        answers = [port.get("cmdline", second.pid) for _ in range(20)]
+        assert [status for status, _, _ in answers] == [200] * 20, answers
+    finally:
+        slow.kill()
+        slow.wait()
+        slow.stdout.close()
+
+
 # ---- starts ---------------------------------------------------------------------------------------------------------------------
 
 def test_late_start_is_not_for_a_vfork_child():
