@@ -410,7 +410,7 @@ def test_child_filters_its_system_calls():
 def test_child_of_a_program_that_filters():
     def not_served(family):
         def look():
-            time.sleep(0.1)  # what must not come
+            time.sleep(0.3)  # what must not come
             assert family.await_others(0) == []
         return look
     check_way("filtered_parent", [not_served], program=confined(), lines=["child exit 6"])
@@ -459,7 +459,7 @@ def test_children_none():
     def nobody(family):
         def look():
             family.port.await_processes([family.host.pid], others=False)
-            time.sleep(0.1)  # it must not come
+            time.sleep(0.3)  # it must not come
             assert family.await_others(0) == []
         return look
     family = Family([ways(), "unsampled"], rate=1, extra={"PPROFAGENT_CHILDREN": "none"})
