@@ -24,7 +24,8 @@ struct fork_call {
 };
 
 static int32_t own_tid(void) { return (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0); }
-static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
+/* 0: not asked for. A filter of the program's own may kill for any call that it does not expect. */
+static int32_t own_pid(void) { return cpu_sampling_is_forbidden() ? 0 : (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
 /* A pending tick would make the kernel start the call again and again. */
 AT_FORK static struct fork_call fork_begins(bool may_start) {
@@ -45,7 +46,8 @@ static void stop_sampling(void) {
 AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
   thread_state.forks--;
   /* An atfork handler may have forked: in that child the call that the handler runs in returns as in a parent. */
-  if (is_child || own_pid() != call->pid) {
+  int32_t pid = own_pid();
+  if (is_child || (pid && pid != call->pid)) {
     cpu_sampling_forget();
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();
@@ -53,7 +55,6 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
     if (thread_state.forks == 0) { /* else there are handlers still to run */
       thread_registry_keep_only(call->tid, own_tid());
       if (config.children == CHILDREN_NONE) stop_sampling();
-      /* A filter of the program's own may kill for any call that it does not expect. */
       if (call->may_start && !cpu_sampling_is_forbidden()) agent_start_in_child(call->starts_at_once, call->now_ns);
     }
   }
