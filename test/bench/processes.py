@@ -1,6 +1,6 @@
 """What the agent costs where processes come and go: exec of programs that do nothing, forks of children that soon end, builds.
 
-`exec`: a program alone, with an empty preload, with one that has a sleeping thread (sleeper.c: no agent that serves every process can be below it), with the
+`exec`: a program alone, with an empty preload, with one that has a sleeping thread (sleeper.c: an agent with a thread cannot be below it), with the
 agent, with the agent that does not follow it any further. `fork`: 10,000 forks. `make -j2`: forty tiny sources, and half of this library's own;
 what they build is compared byte by byte.
 """
