@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -450,6 +451,9 @@ def test_two_hundred():
 def test_ps_lists_each_with_its_own_url():
     port, first, second = pair()
     other = Process(Port())  # a tree by itself
+    rude = os.path.join(harness.scratch(), "a\x1b[31m\nb")
+    shutil.copy("/bin/sleep", rude)
+    rude = harness.Host([rude, "100"], address=port.address)
     tool = os.path.join(harness.ROOT, "scripts", "pprofagent")
 
     def listed():
@@ -460,3 +464,4 @@ def test_ps_lists_each_with_its_own_url():
     for pid, url in expected.items():
         assert found[pid] == ["process_tree_c_", url], found
     assert "/pid/" not in found[other.pid][1], found
+    assert found[rude.pid][0] == "a?[31m?b", found

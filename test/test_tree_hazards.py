@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import socket
 import struct
 import subprocess
 
@@ -78,7 +79,7 @@ def test_a_worker_that_gave_up_root_keeps_its_key_to_itself():
     port = Port()
     parent = Process(port)
     port.await_processes([parent.pid])
-    worker = parent.do("fork detach uid:%d close" % NOBODY)
+    worker = parent.do("fork uid:%d detach close" % NOBODY)  # nobody's from its agent's start on
     try:
         port.await_processes([parent.pid, worker], others=False)
         parent.kill()
@@ -93,6 +94,82 @@ def test_a_worker_that_gave_up_root_keeps_its_key_to_itself():
     assert any(key_shown(port, become))  # one that never was anybody else has nothing to hide from its own user
 
 
+SQUATTER = r"""
+import socket, struct, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind("\0" + sys.argv[1])
+listener.listen(16)
+print("bound", flush=True)
+peers = []
+while True:
+    peers.append(listener.accept()[0])
+    uid = struct.unpack("=iII", peers[-1].getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    print(uid, peers[-1].recv(65536).hex(), flush=True)
+"""
+
+
+def test_a_process_that_gave_up_root_tells_a_squatter_no_key():
+    """Who has its new user, and the tree's name, would be the holder for every process of root's with that key."""
+    become = as_nobody()
+    port = Port()
+    squatter = harness.Host([harness.need("python3"), "-c", SQUATTER, "pprofagent/" + port.address], plain=True, preexec_fn=become, cwd="/")
+    assert squatter.line() == "bound"
+    parent = Process(port)
+    port.await_processes([parent.pid], others=False)
+    child = parent.do("fork uid:%d detach" % NOBODY)  # nobody's from its agent's start on
+    told = {}
+    while child not in told:
+        uid, message = squatter.line(harness.DEADLINE).split()
+        message = bytes.fromhex(message)
+        told[struct.unpack_from("=i", message, 16)[0]] = int(uid), message[20:36]
+    assert told[child][0] == NOBODY and {key for _, key in told.values()} == {bytes(16)}, told
+    port.await_processes([parent.pid], others=False)
+
+
+HOLDER = r"""
+import os, socket, struct, sys
+name, key = sys.argv[1], bytes.fromhex(sys.argv[2])
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind("\0" + name)
+listener.listen(16)
+print("bound", flush=True)
+peer, _ = listener.accept()
+hello = peer.recv(65536)
+header = lambda kind: hello[:8] + struct.pack("=II", kind, 0)  # protocol and size as the member has them
+peer.send((header(2) + hello[16:20] + key).ljust(len(hello), b"\0"))  # welcome
+ours, theirs = socket.socketpair()
+socket.send_fds(peer, [(header(6) + bytes([1, 0])).ljust(len(hello), b"\0")], [theirs.fileno()])  # a connection, authenticated
+theirs.close()
+ours.settimeout(30)
+ours.sendall(b"GET /pid/%d/debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\n\r\n" % struct.unpack_from("=i", hello, 16))
+answer = b""
+while piece := ours.recv(65536):
+    answer += piece
+print(answer.split(b"\r\n")[0].decode(), flush=True)
+"""
+
+
+def test_a_holder_known_by_its_key_alone_cannot_vouch_for_a_client():
+    """Root's worker shares the port that a process of nobody's holds, which has the key; whoever that one sends is asked who he is."""
+    become = as_nobody()
+    port = Port()
+    parent = Process(port)
+    port.await_processes([parent.pid])
+    worker = parent.do("fork detach close")
+    try:
+        port.await_processes([parent.pid, worker], others=False)
+        key = key_shown(port, None)  # to root
+        assert any(key)
+        os.kill(worker, signal.SIGSTOP)  # does not take over now
+        parent.kill()
+        holder = harness.Host([harness.need("python3"), "-c", HOLDER, "pprofagent/" + port.address, key.hex()], plain=True, preexec_fn=become, cwd="/")
+        assert holder.line() == "bound", holder.describe()
+        os.kill(worker, signal.SIGCONT)
+        assert holder.line() == "HTTP/1.1 403 Forbidden", holder.describe()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
 def test_a_flood_of_strangers_fills_no_log():
     become = as_nobody()
     port = Port()
@@ -105,6 +182,8 @@ def test_a_flood_of_strangers_fills_no_log():
     assert 1 <= len(lines) <= 12, lines
     third = Process(port)
     port.await_processes([first.pid, second.pid, third.pid], others=False)
+    for process in (first, second, third):
+        assert port.health(process.pid)["process"]["pid"] == process.pid
 
 
 def test_a_squatter_that_leaves():
@@ -164,14 +243,61 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
         slow.stdout.close()
 
 
+def test_requests_for_a_member_that_takes_none_do_not_keep_others_waiting():
+    """More than its queue holds, from who may ask, and he reads no answer."""
+    port = Port()
+    first, second, third = Process(port), Process(port), Process(port)
+    port.await_processes([first.pid, second.pid, third.pid])
+    held = []
+
+    def ask():
+        connection = socket.create_connection(("127.0.0.1", port.number), timeout=harness.DEADLINE)
+        held.append(connection)
+        connection.sendall(b"GET /pid/%d/debug/pprof/allocs?debug=1 HTTP/1.1\r\nHost: localhost\r\n\r\n" % second.pid)
+
+    def is_served(process):
+        return port.get("cmdline", process.pid)[0] == 200  # 503: so many at the same moment
+    os.kill(second.pid, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            for _ in range(30):
+                ask()
+            for process in (first, third):
+                harness.poll(lambda: is_served(process), "another process is served")
+    finally:
+        os.kill(second.pid, signal.SIGCONT)
+    assert port.processes().keys() == {first.pid, second.pid, third.pid}
+    for connection in held:
+        connection.close()
+    harness.poll(lambda: is_served(second), "the process itself is served again")
+
+
 # ---- starts ---------------------------------------------------------------------------------------------------------------------
 
 def test_late_start_is_not_for_a_vfork_child():
+    """Which shares its parent's memory, and the mark that says so; the parent's agent starts afterwards."""
     port = Port()
     host = harness.Host([hazards(), "vfork"], rate=1, address=port.address)
-    child = int(host.ready(60)[0])
+    line = host.ready()[0]
+    child = int(line.split(":")[0])
+    assert line == "%d: threads 1 in the child of vfork, 1 after it, 2 after an allocation" % child, line
     port.await_processes([host.pid, child])
-    port.ok("heap", child)
+    assert port.ok("heap", child)
+    host.go_on()
+    assert host.finish() == 0
+
+
+def test_a_signal_handler_that_forks_while_the_first_fork_makes_the_key():
+    port = Port()
+    host = harness.Host([hazards(), "interrupt_key", harness.agent()], plain=True, address=port.address)
+    line = host.line()
+    if line == "no ptrace":
+        raise harness.Skip("ptrace is not allowed here")
+    assert line == "the handler runs afterwards", line
+    pids = list(map(int, host.ready(harness.DEADLINE)[0].split()))
+    port.await_processes(pids, others=False)
+    for pid in pids:
+        assert port.health(pid)["process"]["pid"] == pid
     host.go_on()
     assert host.finish() == 0
 
