@@ -1,6 +1,6 @@
 /* tree_hazards unshare: unshare(CLONE_NEWUSER) by its number, then by its name; prints what they return.
  * tree_hazards vfork: a forked child whose agent is to start later (more than may start at once have been forked) has a vfork child that allocates.
- * tree_hazards fork_first: forks at once and is stopped until its child, which prints both pids, lets it go on.
+ * tree_hazards fork_first MS: forks before its agent listens, and is stopped for so long; the child prints both pids.
  * tree_hazards fork_on_signal: its first fork, and another one whenever SIGUSR1 comes; prints the pids, and `ready` in between.
  * tree_hazards interrupt_key LIBRARY: runs that with the library preloaded, and sends the signal while the first fork asks the kernel for the key's
  *   random bytes; says when the handler runs. */
@@ -65,6 +65,7 @@ static void vfork_while_due(void) {
 }
 
 static void fork_first(long ms) {
+  pause_ms(20); /* the agent's thread sleeps by now, and what is stopped below is that sleep */
   pid_t parent = getpid(), pid = fork();
   if (pid == 0) {
     pause_ms(ms);
@@ -73,6 +74,7 @@ static void fork_first(long ms) {
     ready();
     _exit(0);
   }
+  pause_ms(20); /* its agent's thread sleeps by now, and what it sleeps for passes meanwhile */
   raise(SIGSTOP);
   waitpid(pid, NULL, 0);
 }
