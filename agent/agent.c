@@ -263,9 +263,9 @@ static void admin_life(void) {
   struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
   if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
   if (told_to_stop()) return;
-  if (!started_before) sandbox_remember();
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
-  isolation_fault = descriptor_table_isolate(log_to_stderr);
+  isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */
+  if (!started_before) sandbox_remember();
   log_open(config.log);
   if (!started_before) {
     for (uint32_t i = 0; i < config.fault_count; i++) log_event("%s", config.faults[i]);

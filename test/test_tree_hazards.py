@@ -1,4 +1,5 @@
 """What reviews have found to go wrong round the shared port: keys shown to the wrong, floods, squatters, starts at the wrong place."""
+import collections
 import os
 import re
 import signal
@@ -230,18 +231,24 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
     """Another user's requests for it come as fast as they can and are never finished."""
     become = as_nobody()
     port = Port()
-    first, second = Process(port), Process(port)
-    port.await_processes([first.pid, second.pid])
+    first, second, third = Process(port), Process(port), Process(port)
+    port.await_processes([first.pid, second.pid, third.pid])
     slow = subprocess.Popen([harness.need("python3"), "-c", SLOW, str(port.number), "GET /pid/%d/debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\nX: " % second.pid],
                             stdout=subprocess.PIPE, preexec_fn=become, cwd="/")
     try:
         assert slow.stdout.readline() == b"ready\n"
-        answers = [port.get("cmdline", second.pid) for _ in range(20)]
-        assert [status for status, _, _ in answers] == [200] * 20, answers
+        answers = collections.Counter()
+        for process in [first, third] + [second] * 50:
+            status, _, body = port.get("cmdline", process.pid)
+            answers[process.pid, body if status != 200 else status] += 1
     finally:
         slow.kill()
         slow.wait()
         slow.stdout.close()
+    # The strangers' connections and the owner's are in one queue between the two processes, which may be full for a moment.
+    full = answers.pop((second.pid, b"that process takes no request now\n"), 0)
+    assert full <= 5 and answers == {(first.pid, 200): 1, (second.pid, 200): 50 - full, (third.pid, 200): 1}, (full, answers)
+    harness.note("%d of 50 requests found the queue full" % full)
 
 
 def test_requests_for_a_member_that_takes_none_do_not_keep_others_waiting():
