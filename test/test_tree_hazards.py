@@ -17,6 +17,15 @@ def hazards():
     return harness.build("tree_hazards.c", "-O1")
 
 
+def three(port):
+    """Processes that share it; the first holds it."""
+    first = Process(port)
+    port.await_processes([first.pid])
+    second, third = Process(port), Process(port)
+    port.await_processes([first.pid, second.pid, third.pid], others=False)
+    return first, second, third
+
+
 # ---- strangers ------------------------------------------------------------------------------------------------------------------
 
 STRANGER = r"""
@@ -231,8 +240,7 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
     """Another user's requests for it come as fast as they can and are never finished."""
     become = as_nobody()
     port = Port()
-    first, second, third = Process(port), Process(port), Process(port)
-    port.await_processes([first.pid, second.pid, third.pid])
+    first, second, third = three(port)
     slow = subprocess.Popen([harness.need("python3"), "-c", SLOW, str(port.number), "GET /pid/%d/debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\nX: " % second.pid],
                             stdout=subprocess.PIPE, preexec_fn=become, cwd="/")
     try:
@@ -254,8 +262,7 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
 def test_requests_for_a_member_that_takes_none_do_not_keep_others_waiting():
     """More than its queue holds, from who may ask, and he reads no answer."""
     port = Port()
-    first, second, third = Process(port), Process(port), Process(port)
-    port.await_processes([first.pid, second.pid, third.pid])
+    first, second, third = three(port)
     held = []
 
     def ask():
