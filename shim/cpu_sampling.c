@@ -191,6 +191,7 @@ bool cpu_sampling_counter_opened(uint32_t number, int32_t tid, int descriptor) {
   atomic_store(&counters_used, true);
   atomic_store(&counter_values[descriptor], value_of(KIND_TICK, number, thread.life));
   exchange_timer(record, TIMER_IS_COUNTER);
+  atomic_fetch_add_explicit(&record->expiry, lateness(), memory_order_relaxed); /* the timer's samples came that much too early; a counter's do not */
   if (atomic_load(&record->life) != thread.life) disarm(record); /* the thread has ended meanwhile: its record must not look armed */
   return true;
 }
@@ -290,12 +291,14 @@ static uint32_t timer_ticks(struct thread_record *record, uint64_t every, int ov
   return overrun > 0 ? 1 + (uint32_t)overrun : 1;
 }
 
-/* A counter's signal is one however many expiries there were, and the first comes a whole period after the counter took a timer's place, so the
- * CPU time since the last expiry counts, rounded at random such that it is right on average. */
+/* A counter's signal is one however many expiries there were, and late by what a busy machine makes of it: the periods of CPU time that have passed
+ * count, to the nearest one, and what that leaves is carried over. So a thread's sum is never off by more than a period. */
 static uint32_t counter_ticks(struct thread_record *record, uint64_t every, uint64_t cpu_now) {
   atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
-  uint64_t then = atomic_exchange_explicit(&record->expiry, cpu_now, memory_order_relaxed), elapsed = cpu_now > then ? cpu_now - then : every;
-  return (uint32_t)((elapsed + draw_below(every)) / every);
+  uint64_t counted = atomic_load_explicit(&record->expiry, memory_order_relaxed), now = cpu_now + every / 2; /* in this thread alone */
+  uint64_t ticks = now > counted ? (now - counted) / every : 0;
+  atomic_store_explicit(&record->expiry, counted + ticks * every, memory_order_relaxed);
+  return (uint32_t)ticks;
 }
 
 struct tick_source {

@@ -23,7 +23,7 @@ struct thread_record {
   _Atomic int32_t timer;      /* cpu_sampling.h: its timer's id + 1, 0: none, -1: a counter of the agent's; who exchanges it deletes the timer */
   _Atomic uint32_t ticks;     /* samples since the timer was armed; written by the thread's handler */
   _Atomic uint32_t free_next; /* of the free list */
-  _Atomic uint64_t expiry;    /* the thread's CPU clock when its timer last expired or first will; written by who arms, then by its handler */
+  _Atomic uint64_t expiry;    /* up to where its CPU time is counted: when its timer last expired or first will; written by who arms, then by its handler */
   /* Written before tid, constant for the life. */
   enum thread_origin origin;
   int32_t creator;            /* tid; 0: not known */
