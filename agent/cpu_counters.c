@@ -76,12 +76,19 @@ static const char *cannot_be_had(void) {
   return NULL;
 }
 
+static bool has_counter(uint32_t record, uint64_t life) {
+  for (uint32_t i = atomic_load_explicit(&count, memory_order_relaxed); i > 0; i--)
+    if (counters[i - 1].record == record && counters[i - 1].life == life) return true;
+  return false;
+}
+
 void cpu_counters_saw(uint32_t record, int32_t tid, uint64_t period) {
   struct thread_record *thread = thread_registry_at(record);
   uint32_t used = atomic_load_explicit(&count, memory_order_relaxed);
   if (atomic_load(&off_reason) || used == COUNTERS_MAX || !thread || atomic_load_explicit(&thread->ticks, memory_order_relaxed) < BUSY_SAMPLES ||
       atomic_load_explicit(&thread->timer, memory_order_relaxed) <= 0)
     return;
+  if (has_counter(record, atomic_load_explicit(&thread->life, memory_order_relaxed))) return;
   const char *reason = cannot_be_had();
   struct thread_view view;
   if (reason || !thread_registry_read(record, &view) || view.tid != tid) {

@@ -115,12 +115,14 @@ static uint64_t lateness(void) {
   return measured ? measured : cpu_sampling_tick() / 2;
 }
 
-static void lateness_was(uint64_t late, uint64_t every) {
+/* One of the last expiry, and of all that came since the tick before: they were a period apart. */
+static void lateness_was(uint64_t late, uint64_t every, int overrun) {
   enum { WEIGHT = 64 };
-  uint64_t tick = cpu_sampling_tick(), mean = lateness();
+  uint64_t tick = cpu_sampling_tick(), mean = lateness(), weight = overrun < 0 ? 1 : overrun < WEIGHT ? (uint64_t)overrun + 1 : WEIGHT;
   if (every < 2 * tick) return; /* nothing to be learned: every expiry is late by more than its period */
-  mean = mean - mean / WEIGHT + late / WEIGHT;
-  atomic_store_explicit(&mean_lateness, mean < tick / 4 ? tick / 4 : mean > tick ? tick : mean, memory_order_relaxed);
+  late += (weight - 1) * every / 2;
+  mean = mean - mean * weight / WEIGHT + late * weight / WEIGHT;
+  atomic_store_explicit(&mean_lateness, mean < tick / 4 ? tick / 4 : mean > 4 * tick ? 4 * tick : mean, memory_order_relaxed);
 }
 
 /* See cpu_sampling.h. With probability tick / every: at once, which means at the first tick. Else evenly over the rest and a moment later, such that
@@ -129,7 +131,7 @@ static uint64_t first_expiry(uint64_t every) {
   uint64_t tick = cpu_sampling_tick(), u = draw_below(every), late = lateness();
   if (u < tick) return 1;
   uint64_t rest = every - tick, mean = late < every / 2 ? (every / 2 - late) * every / rest : 0; /* below 2^63 for periods up to 3 s */
-  return u - tick + 1 + (mean > rest / 2 ? draw_below(2 * (mean - rest / 2)) : 0);
+  return mean > rest / 2 ? u - tick + 1 + draw_below(2 * (mean - rest / 2)) : 1 + draw_below(2 * mean + 1);
 }
 
 /* ---- arming ---- */
@@ -187,12 +189,8 @@ enum cpu_arming cpu_sampling_arm(uint32_t number, bool signal_blocked) {
 bool cpu_sampling_counter_opened(uint32_t number, int32_t tid, int descriptor) {
   struct thread_view thread;
   if (descriptor < 0 || descriptor >= CPU_COUNTERS_MAX || !thread_registry_read(number, &thread) || thread.tid != tid) return false;
-  struct thread_record *record = thread_registry_at(number);
   atomic_store(&counters_used, true);
   atomic_store(&counter_values[descriptor], value_of(KIND_TICK, number, thread.life));
-  exchange_timer(record, TIMER_IS_COUNTER);
-  atomic_fetch_add_explicit(&record->expiry, lateness(), memory_order_relaxed); /* the timer's samples came that much too early; a counter's do not */
-  if (atomic_load(&record->life) != thread.life) disarm(record); /* the thread has ended meanwhile: its record must not look armed */
   return true;
 }
 
@@ -279,33 +277,53 @@ static struct unwind_registers registers_of(const ucontext_t *context) {
 #endif
 }
 
-/* How many periods a sample of a timer stands for. A thread's first one stands for the whole tick in which it came (twice the mean lateness), where
- * the period is shorter than that: see cpu_sampling.h. */
+/* How many periods a sample of a timer stands for. A thread's first one stands for the whole tick in which it came (twice the mean lateness, or more
+ * where it came later than that), where the period is shorter: see cpu_sampling.h. */
 static uint32_t timer_ticks(struct thread_record *record, uint64_t every, int overrun, uint64_t cpu_now) {
   uint32_t before = atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
   uint64_t expiry = atomic_load_explicit(&record->expiry, memory_order_relaxed);
-  uint64_t late = cpu_now > expiry ? (cpu_now - expiry) % every : 0;
+  uint64_t past = cpu_now > expiry ? cpu_now - expiry : 0, late = past % every;
   atomic_store_explicit(&record->expiry, cpu_now - late, memory_order_relaxed);
-  lateness_was(late, every);
-  if (before == 0 && every < cpu_sampling_tick()) return (uint32_t)((2 * lateness() + draw_below(every)) / every);
+  lateness_was(late, every, overrun);
+  if (before == 0 && every < cpu_sampling_tick()) return (uint32_t)(((past > 2 * lateness() ? past : 2 * lateness()) + draw_below(every)) / every);
   return overrun > 0 ? 1 + (uint32_t)overrun : 1;
+}
+
+struct tick_source {
+  uint64_t value;
+  int counter; /* its descriptor, or... */
+  int overrun; /* ... of a timer */
+};
+enum { NO_COUNTER = -1 };
+
+/* At a counter's first signal: it takes the timer's place. Its expiries count from where the timer's next might have been noticed. False: the sampler
+ * has taken away either meanwhile. */
+static bool counter_takes_over(const struct tick_source *source, struct thread_record *record) {
+  int timer = atomic_load(&record->timer), counter = TIMER_IS_COUNTER;
+  if (timer == TIMER_IS_COUNTER) return true;
+  if (timer <= 0 || !atomic_compare_exchange_strong(&record->timer, &timer, TIMER_IS_COUNTER)) return false;
+  timer_remove(timer - 1);
+  atomic_fetch_add_explicit(&record->expiry, draw_below(2 * lateness()), memory_order_relaxed);
+  if (atomic_load(&counter_values[source->counter]) == source->value) return true;
+  atomic_compare_exchange_strong(&record->timer, &counter, TIMER_NONE); /* seq_cst against counter_closed(): one of both sees the other */
+  return false;
 }
 
 /* A counter's signal is one however many expiries there were, and late by what a busy machine makes of it: the periods of CPU time that have passed
  * count, to the nearest one, and what that leaves is carried over. So a thread's sum is never off by more than a period. */
 static uint32_t counter_ticks(struct thread_record *record, uint64_t every, uint64_t cpu_now) {
-  atomic_fetch_add_explicit(&record->ticks, 1, memory_order_relaxed);
   uint64_t counted = atomic_load_explicit(&record->expiry, memory_order_relaxed), now = cpu_now + every / 2; /* in this thread alone */
   uint64_t ticks = now > counted ? (now - counted) / every : 0;
   atomic_store_explicit(&record->expiry, counted + ticks * every, memory_order_relaxed);
   return (uint32_t)ticks;
 }
 
-struct tick_source {
-  uint64_t value;
-  bool is_counter;
-  int overrun;
-};
+/* How many periods a tick stands for. A timer's that was pending when a counter took over: none, it is in what the counter finds. */
+static uint32_t ticks_of(const struct tick_source *source, struct thread_record *record, uint64_t every) {
+  uint64_t cpu_now = cpu_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+  if (source->counter != NO_COUNTER) return counter_takes_over(source, record) ? counter_ticks(record, every, cpu_now) : 0;
+  return atomic_load(&record->timer) == TIMER_IS_COUNTER ? 0 : timer_ticks(record, every, source->overrun, cpu_now);
+}
 
 static void take_sample(const struct tick_source *source, struct thread_record *record, const ucontext_t *context) {
   struct captured_stack stack;
@@ -319,14 +337,9 @@ static void take_sample(const struct tick_source *source, struct thread_record *
   sample.tid = atomic_load_explicit(&record->tid, memory_order_relaxed);
   sample.record = number;
   /* A counter's signal that was blocked for long may come when its descriptor is another thread's. */
-  if (source->is_counter && sample.tid != (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0)) return;
-  if (dump) {
-    sample.ticks = 1;
-  } else {
-    uint64_t cpu_now = cpu_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
-    sample.ticks = source->is_counter ? counter_ticks(record, every, cpu_now) : timer_ticks(record, every, source->overrun, cpu_now);
-    if (sample.ticks == 0) return;
-  }
+  if (source->counter != NO_COUNTER && sample.tid != (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0)) return;
+  sample.ticks = dump ? 1 : ticks_of(source, record, every);
+  if (sample.ticks == 0) return;
   sample.nanoseconds = sample.ticks * every;
   struct unwind_registers registers = registers_of(context);
   stack_capture_interrupted(&registers, record->has_state ? &thread_state : NULL, &stack);
@@ -345,7 +358,7 @@ static void arrived(const struct tick_source *source, ucontext_t *context) {
 }
 
 void sampling_signal_from_timer(uint64_t value, int overrun, ucontext_t *context) {
-  arrived(&(struct tick_source){.value = value, .overrun = overrun}, context);
+  arrived(&(struct tick_source){.value = value, .counter = NO_COUNTER, .overrun = overrun}, context);
 }
 
 bool sampling_signal_counters_used(void) { return atomic_load(&counters_used); }
@@ -353,6 +366,6 @@ bool sampling_signal_counters_used(void) { return atomic_load(&counters_used); }
 bool sampling_signal_from_counter(int descriptor, ucontext_t *context) {
   uint64_t value = descriptor >= 0 && descriptor < CPU_COUNTERS_MAX ? atomic_load(&counter_values[descriptor]) : 0;
   if (!value && !atomic_load(&counters_used)) return false;
-  arrived(&(struct tick_source){.value = value, .is_counter = true}, context); /* 0: of a counter that is closed, and of no record */
+  arrived(&(struct tick_source){.value = value, .counter = descriptor}, context); /* 0: of a counter that is closed, and of no record */
   return true;
 }

@@ -36,9 +36,9 @@ enum cpu_arming {
 };
 /* Arms (or arms anew, after the period has changed) the thread of a record. signal_blocked: its SigBlk has cpu_sampling_signal(). */
 enum cpu_arming cpu_sampling_arm(uint32_t record, bool signal_blocked);
-/* The thread's ticks come from this counter of the agent's from now on, whose period is the sampler's, whose signal is cpu_sampling_signal(); its
- * timer is taken away. Then enable it. False: that thread is no more, or the descriptor's number is too high. Closed: before the
- * descriptor is closed. */
+/* This counter of the agent's, whose period is the sampler's and whose signal is cpu_sampling_signal(), ticks for the thread from its first expiry on,
+ * when its timer is taken away: a counter's first period is always a whole one, and lives that end in it would be counted too low. Then
+ * enable it. False: that thread is no more, or the descriptor's number is too high. Closed: before the descriptor is closed. */
 enum { CPU_COUNTERS_MAX = 1024 };
 bool cpu_sampling_counter_opened(uint32_t record, int32_t tid, int descriptor);
 void cpu_sampling_counter_closed(int descriptor);

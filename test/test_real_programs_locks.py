@@ -98,7 +98,7 @@ def check_language(program, exit_code, kinds):
     host = harness.Host([program], extra=EVERY)
     lines = host.ready()
     assert without_times(lines) == without_times(plain.stdout.decode().splitlines()[:-1]) and len(lines) == 2 * kinds, (lines, plain)
-    block, mutex = contention(host, "block"), contention(host, "mutex")
+    mutex, block = contention(host, "mutex"), contention(host, "block")  # in this order: waits go on
     check_balance(block, mutex)
     waits, releases = truths(lines, "wait"), truths(lines, "release")
     check_truths(block, waits)
@@ -171,7 +171,7 @@ def test_python_threads():
     host = harness.Host([python, "-c", PYTHON_SCRIPT], extra=EVERY)
     results, times = host.ready()
     gil, queued, semaphores = (float(field) * 1e9 for field in times.split())
-    block, mutex = contention(host, "block"), contention(host, "mutex")
+    mutex, block = contention(host, "mutex"), contention(host, "block")  # in this order: waits go on
     check_balance(block, mutex)
     seen = block.by_leaf()
     waited = sum(seen[leaf][1] for leaf in CONDITION)
@@ -290,7 +290,7 @@ def test_mariadb():
     true_waits, true_time = [after - before for before, after in zip(server_before, row_locks())]
     in_four_clients((update + "\n") * 500)  # short ones: the server's own latches
     assert ask("select v from d.t;").stdout == "%d\n" % (4 * 515)
-    block, mutex = contention(host, "block"), contention(host, "mutex")
+    mutex, block = contention(host, "mutex"), contention(host, "block")  # in this order: waits go on
     assert waits == true_waits > 0 and abs(waited - true_time) <= 0.03 * true_time + (waits + 10) * MILLISECOND, (waits, waited, true_waits, true_time)
     check_balance(block, mutex)
     for name in ("block", "mutex"):
