@@ -30,6 +30,7 @@
 #include "process_tree.h"
 #include "refused_connection.h"
 #include "sandbox.h"
+#include "tls_context.h"
 #include "tls_front.h"
 
 #define MILLISECONDS INT64_C(1000000)
@@ -113,8 +114,8 @@ static void enter_tree(void) {
     return;
   }
   off_reason[0] = 0;
-  if (role == TREE_MEMBER) return;
   remember_socket_file();
+  if (role == TREE_MEMBER) return;
   if (address.port) log_event("listening on http://%s/debug/pprof/", address_text);
   else log_event("listening on %s", address_text);
   if (server_runs) http_server_listen(listener);
@@ -233,17 +234,14 @@ static bool serve(int *exit_code) {
     struct pollfd events[EVENTS];
     wait_for_events(events, wake, timeout_ms);
     if (told_to_stop()) break;
-    if (events[EVENT_TREE].revents && !process_tree_handle()) { /* the holder is gone */
-      process_tree_leave();
-      next_try_ns = 0;
-    }
+    if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* the holder is gone */
     if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
       start_server(wake);
     } else if (server_runs && http_server_idle_since(now - SERVER_IDLE_SECONDS * 1000 * MILLISECONDS)) {
       http_server_stop();
       server_runs = false;
     }
-    process_tree_retry();
+    process_tree_retry(listener);
   }
   if (wake >= 0) close(wake);
   return ended;
@@ -326,6 +324,7 @@ void agent_start(void) {
     log_single_event(config.log, "off: %s", off_reason);
     return;
   }
+  if (*config.tls_address) tls_context_at_start();
   start_admin();
 }
 
@@ -374,7 +373,7 @@ __attribute__((destructor)) static void remove_socket_file(void) {
   struct stat status;
   if (!atomic_load(&socket_inode) || owner_pid != getpid()) return;
   const char *path = address.socket.local.sun_path;
-  if (lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device)) {
+  if (lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device) && process_tree_is_last()) {
     unlink(path);
   }
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +45,9 @@ static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
 static bool was_inside;        /* ever; or has met one who holds the port */
 static bool holder_is_trusted; /* for its user, not for a key */
+static bool has_spare;
+static int spare_listener;     /* a member's, for when it is the holder; see keep_spare */
+static struct stat spare_file; /* st_ino 0: its path is out of sight here */
 
 enum tree_role process_tree_role(void) { return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire); }
 
@@ -89,9 +93,49 @@ static socklen_t tree_name(const struct listen_address *address, struct sockaddr
 
 static int tree_socket(void) { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 
+bool process_tree_is_last(void) {
+  struct sockaddr_un name;
+  if (process_tree_role() == TREE_HOLDER) return process_tree_size() == 1;
+  socklen_t size = tree_name(&tree_address, &name);
+  int probe = size ? tree_socket() : -1;
+  bool is_last = probe >= 0 && connect(probe, (const struct sockaddr *)&name, size) != 0 && errno == ECONNREFUSED;
+  if (probe >= 0) close(probe);
+  return is_last;
+}
+
 static int failed(char *reason, size_t reason_size, const char *format, int pid, unsigned uid) {
   snprintf(reason, reason_size, format, pid, uid);
   return -1;
+}
+
+static void forget_spare(void) {
+  if (has_spare) close(spare_listener);
+  has_spare = false;
+}
+
+/* The listening socket of a unix address, which every member is given: who takes over may have another user, root directory or mount namespace than who
+ * bound the path, and the file stays the same. descriptor: what came with the welcome, or -1. */
+static void keep_spare(int descriptor) {
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  bool is_wanted = descriptor >= 0 && tree_address.socket.generic.sa_family == AF_UNIX &&
+                   getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
+  forget_spare();
+  has_spare = is_wanted;
+  if (is_wanted) spare_listener = descriptor;
+  else if (descriptor >= 0) close(descriptor);
+  if (is_wanted && lstat(tree_address.socket.local.sun_path, &spare_file) != 0) spare_file.st_ino = 0;
+}
+
+/* Somebody has removed the file: nobody could come in by that socket. */
+static bool spare_has_lost_its_file(void) {
+  struct stat now;
+  return spare_file.st_ino && (lstat(tree_address.socket.local.sun_path, &now) != 0 || now.st_ino != spare_file.st_ino);
+}
+
+static int take_spare(void) {
+  has_spare = false;
+  return spare_listener;
 }
 
 /* Introduces this process to the holder. 0, or -1 with a reason; *ended: the holder was about to end. */
@@ -111,12 +155,18 @@ static int introduce(int socket, const struct ucred *holder, bool *ended, char *
     *ended = *ended || received < 0;
     return failed(reason, reason_size, "process %d of user %u has its name and does not answer", holder->pid, holder->uid);
   }
-  if (descriptor >= 0) close(descriptor);
-  if (message.kind != TREE_WELCOME) return failed(reason, reason_size, "process %d of user %u has its name and does not let this one share it", holder->pid, holder->uid);
+  if (message.kind != TREE_WELCOME) {
+    if (descriptor >= 0) close(descriptor);
+    return failed(reason, reason_size, "process %d of user %u has its name and does not let this one share it", holder->pid, holder->uid);
+  }
   static const struct tree_key none;
   bool known = memcmp(&message.hello.key, &none, sizeof none) != 0 &&
                (memcmp(&message.hello.key, &keys[0], sizeof none) == 0 || memcmp(&message.hello.key, &keys[1], sizeof none) == 0);
-  if (!trusted && !known) return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)", holder->pid, holder->uid);
+  if (!trusted && !known) {
+    if (descriptor >= 0) close(descriptor);
+    return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)", holder->pid, holder->uid);
+  }
+  keep_spare(descriptor);
   if (known || holder->uid == 0) keys[1] = message.hello.key;
   holder_is_trusted = trusted;
   return 0;
@@ -160,21 +210,30 @@ static void have_no_name(const char *why) {
   atomic_store_explicit(&nameless, true, memory_order_release);
 }
 
-static bool take_name(const struct listen_address *address) {
+/* What members are given. */
+static int shared_listener(const struct listen_address *address, int listener) { return address->socket.generic.sa_family == AF_UNIX ? listener : -1; }
+
+static bool take_name(const struct listen_address *address, int listener) {
   struct sockaddr_un name;
   socklen_t size = tree_name(address, &name);
   int socket = size ? tree_socket() : -1;
-  if (socket >= 0 && bind(socket, (const struct sockaddr *)&name, size) == 0 && tree_members_open(socket, keys, 2)) return true;
+  if (socket >= 0 && bind(socket, (const struct sockaddr *)&name, size) == 0 &&
+      tree_members_open(socket, keys, 2, shared_listener(address, listener)))
+    return true;
   if (socket >= 0) close(socket);
   return false;
 }
 
-/* This process has the name: founds the tree. */
+/* This process has the name: founds the tree, or goes on with it. TREE_OUTSIDE: those who have a unix address's listening socket are about to do so. */
 static enum tree_role found_tree(int socket, struct listen_address *address, int *listener, char *reason, size_t reason_size) {
-  *listener = open_port(address, PORT_TRIES, reason, reason_size);
-  if (*listener >= 0 && tree_members_open(socket, keys, 2)) return TREE_HOLDER;
+  bool is_unix = address->socket.generic.sa_family == AF_UNIX;
+  bool use_spare = has_spare && !spare_has_lost_its_file();
+  *listener = use_spare ? take_spare() : open_port(address, is_unix ? 1 : PORT_TRIES, reason, reason_size);
+  bool others_have_it = *listener < 0 && is_unix && errno == EADDRINUSE;
+  forget_spare();
+  if (*listener >= 0 && tree_members_open(socket, keys, 2, shared_listener(address, *listener))) return TREE_HOLDER;
   close(socket);
-  if (*listener < 0) return TREE_HOPELESS;
+  if (*listener < 0) return others_have_it ? TREE_OUTSIDE : TREE_HOPELESS;
   have_no_name("out of memory or descriptors");
   return TREE_HOLDER;
 }
@@ -192,7 +251,7 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   if (address->socket.generic.sa_family != AF_UNIX && address->port == 0) { /* the number makes the name */
     *listener = open_port(address, 1, reason, reason_size);
     if (*listener < 0) return TREE_HOPELESS;
-    if (!take_name(address)) have_no_name("its name cannot be had");
+    if (!take_name(address, *listener)) have_no_name("its name cannot be had");
     return TREE_HOLDER;
   }
   socklen_t size = tree_name(address, &name);
@@ -221,7 +280,13 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
       nap(NAP_NANOSECONDS);
       continue;
     }
-    if (nobody && bind(socket, (const struct sockaddr *)&name, size) == 0) return found_tree(socket, address, listener, reason, reason_size);
+    if (nobody && bind(socket, (const struct sockaddr *)&name, size) == 0) {
+      enum tree_role founded = found_tree(socket, address, listener, reason, reason_size);
+      if (founded != TREE_OUTSIDE) return founded;
+      if (tries == 1) return TREE_HOPELESS;
+      nap(NAP_NANOSECONDS);
+      continue;
+    }
     int error = errno;
     nobody = nobody && error == EADDRINUSE;
     close(socket);
@@ -271,7 +336,12 @@ bool process_tree_handle(void) {
   for (;;) {
     struct tree_message message;
     int descriptor, received = tree_message_receive(connection, &message, &descriptor);
-    if (received <= 0) return received == 0;
+    if (received == 0) return true;
+    if (received < 0) {
+      close(connection);
+      atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
+      return false;
+    }
     if (message.kind == TREE_CONNECTION) {
       take_connection(&message, descriptor);
     } else {
@@ -286,11 +356,12 @@ bool process_tree_handle(void) {
 void process_tree_leave(void) {
   if (process_tree_role() == TREE_MEMBER) close(connection);
   tree_members_close();
+  forget_spare();
   atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
 }
 
-void process_tree_retry(void) {
-  if (!process_tree_fault() || !take_name(&tree_address)) return;
+void process_tree_retry(int listener) {
+  if (!process_tree_fault() || !take_name(&tree_address, listener)) return;
   log_event("other processes can share this port now");
   atomic_store_explicit(&nameless, false, memory_order_relaxed);
 }

@@ -42,12 +42,14 @@ void process_tree_let_parent_go_first(void);
 enum tree_role process_tree_enter(struct listen_address *address, int *listener, char *reason, size_t reason_size);
 /* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
 int process_tree_event(void);
-/* False: the holder is gone; enter again. */
+/* False: the holder is gone, and this process outside; enter again. */
 bool process_tree_handle(void);
 void process_tree_leave(void);
 /* Now and then: a holder that could not have the name of the tree tries again. */
-void process_tree_retry(void);
+void process_tree_retry(int listener);
 enum tree_role process_tree_role(void); /* context: any agent thread */
+/* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a descriptor of the host's table for a moment. */
+bool process_tree_is_last(void);
 
 /* The request on this connection, of which `prefix` has been read, is for process pid: hands it over and returns true; the caller then closes its
  * own descriptor without shutdown. False: no such member, or it cannot take it now. Context: HTTP workers of the holder. */

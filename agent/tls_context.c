@@ -66,6 +66,8 @@ static bool read_file(struct pem_file *file, struct fault fault) {
 static void forget_file(struct pem_file *file) {
   if (file->bytes) explicit_bzero(file->bytes, file->size);
   agent_free(file->bytes);
+  file->bytes = NULL;
+  file->size = 0;
 }
 
 /* OpenSSL's own would ask at the terminal. */
@@ -160,21 +162,47 @@ static struct ssl_ctx_st *make_context(void) {
   return context;
 }
 
+enum { CERTIFICATE, KEY, CLIENT_CA, FILES };
+
+/* As they were when the program started; for when it has given up the user or the root directory that could read them. */
+static struct pem_file at_start[FILES];
+
+static void name_files(struct pem_file files[FILES]) {
+  files[CERTIFICATE] = (struct pem_file){.variable = "PPROFAGENT_TLS_CERT", .path = config.tls_certificate};
+  files[KEY] = (struct pem_file){.variable = "PPROFAGENT_TLS_KEY", .path = config.tls_key};
+  files[CLIENT_CA] = (struct pem_file){.variable = "PPROFAGENT_TLS_CLIENT_CA", .path = config.tls_client_ca};
+}
+
+void tls_context_at_start(void) {
+  char reason[256];
+  int error = errno;
+  name_files(at_start);
+  for (int i = 0; i < FILES; i++)
+    if (!read_file(&at_start[i], (struct fault){reason, sizeof reason})) forget_file(&at_start[i]);
+  errno = error;
+}
+
+/* As it is now, or else as it was at the start. */
+static bool read_now(struct pem_file *file, const struct pem_file *before, struct fault fault) {
+  if (read_file(file, fault)) return true;
+  forget_file(file);
+  if (!before->bytes || !(file->bytes = agent_malloc(before->size + 1))) return false;
+  file->size = before->size;
+  memcpy(file->bytes, before->bytes, file->size);
+  return true;
+}
+
 struct ssl_ctx_st *tls_context_read(char *reason, size_t reason_size) {
-  struct pem_file certificate = {.variable = "PPROFAGENT_TLS_CERT", .path = config.tls_certificate};
-  struct pem_file key = {.variable = "PPROFAGENT_TLS_KEY", .path = config.tls_key};
-  struct pem_file authority = {.variable = "PPROFAGENT_TLS_CLIENT_CA", .path = config.tls_client_ca};
+  struct pem_file files[FILES];
   struct fault fault = {reason, reason_size};
   struct ssl_ctx_st *context = make_context();
-  bool done = false;
+  bool done = context != NULL;
+  name_files(files);
   if (!context) snprintf(reason, reason_size, "OpenSSL makes no context: out of memory");
-  else
-    done = read_file(&certificate, fault) && read_file(&key, fault) && read_file(&authority, fault) &&
-           read_certificates(&certificate, context, use_own, use_intermediate, fault) && read_key(&key, context, fault) &&
-           read_certificates(&authority, context, use_authority, use_further_authority, fault);
-  forget_file(&certificate);
-  forget_file(&key);
-  forget_file(&authority);
+  for (int i = 0; i < FILES && done; i++) done = read_now(&files[i], &at_start[i], fault);
+  done = done && read_certificates(&files[CERTIFICATE], context, use_own, use_intermediate, fault) && read_key(&files[KEY], context, fault) &&
+         read_certificates(&files[CLIENT_CA], context, use_authority, use_further_authority, fault);
+  for (int i = 0; i < FILES; i++) forget_file(&files[i]);
   if (done) return context;
   if (context) tls_library.SSL_CTX_free(context);
   return NULL;

@@ -50,7 +50,7 @@ static _Atomic unsigned joined_count;
 static _Atomic uint32_t entries_received; /* the futex on which lists wait */
 static _Atomic uint32_t rounds;
 static bool is_open; /* this and the next: admin thread only */
-static int listening_socket, epoll;
+static int listening_socket, epoll, shared_descriptor;
 static struct tree_key own_keys[KEYS_MAX];
 static unsigned own_key_count;
 static struct member *dropped; /* freed when no event can name them any more */
@@ -171,7 +171,7 @@ static bool join(struct member *member, const struct tree_message *hello) {
   member->key = hello->hello.key;
   agent_lock_release(&lock);
   atomic_fetch_add(&joined_count, 1);
-  return tree_message_send(member->descriptor, TREE_WELCOME, &answer, -1);
+  return tree_message_send(member->descriptor, TREE_WELCOME, &answer, shared_descriptor);
 }
 
 static void hear(struct member *member) {
@@ -194,7 +194,7 @@ static void hear(struct member *member) {
   syscall(SYS_futex, &entries_received, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
-bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count) {
+bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count, int shared) {
   epoll = epoll_create1(EPOLL_CLOEXEC);
   struct epoll_event event = {.events = EPOLLIN};
   if (epoll < 0) return false;
@@ -203,6 +203,7 @@ bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_cou
     return false;
   }
   listening_socket = socket;
+  shared_descriptor = shared;
   own_key_count = 0;
   for (unsigned i = 0; i < key_count && own_key_count < KEYS_MAX; i++)
     if (is_key(&keys[i])) own_keys[own_key_count++] = keys[i];

@@ -7,8 +7,9 @@
 
 #include "tree_message.h"
 
-/* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which others are known. False: nothing was done. */
-bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count);
+/* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which others are known. shared: who joins is given this
+ * descriptor; -1: none. False: nothing was done. */
+bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count, int shared);
 int tree_members_event(void); /* -1: not open */
 void tree_members_handle(void);
 void tree_members_close(void); /* the socket too */

@@ -10,11 +10,11 @@
 #include "connection_inbox.h"
 #include "process_tree.h"
 
-enum { TREE_PROTOCOL = 1, TREE_KEY_SIZE = 16 };
+enum { TREE_PROTOCOL = 2, TREE_KEY_SIZE = 16 };
 
 enum tree_message_kind {
   TREE_HELLO = 1,      /* member: pid, and the key if it trusts the holder */
-  TREE_WELCOME,        /* holder: the tree's key */
+  TREE_WELCOME,        /* holder: the tree's key, and with it a unix address's listening socket */
   TREE_REFUSED,        /* holder; then it closes */
   TREE_ENTRY_WANTED,   /* holder */
   TREE_ENTRY,          /* member */

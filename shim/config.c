@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct config config;
 
@@ -57,6 +58,20 @@ static void read_text(char *const *environment, const char *name, char *out, siz
   else strcpy(out, text);
 }
 
+/* Programs change their directory, and processes that share a unix socket start in several. */
+static void make_absolute(const char *name, char *path, size_t size, struct config *out) {
+  char directory[4096];
+  if (!*path || *path == '/') return;
+  size_t length = strlen(path) + 1, prefix = getcwd(directory, sizeof directory) && *directory == '/' ? strlen(directory) : 0;
+  if (prefix == 0 || prefix + 1 + length > size) {
+    add_fault(out, "%s: the relative path \"%.60s\" cannot be made absolute (the directory's name is too long, or it is gone)", name, path);
+    return;
+  }
+  memmove(path + prefix + 1, path, length);
+  memcpy(path, directory, prefix);
+  path[prefix] = '/';
+}
+
 static const char DEFAULT_ADDRESS[] = "127.0.0.1:6060";
 
 static bool is_port(const char *text) {
@@ -93,6 +108,7 @@ static void read_address(char *const *environment, struct config *out) {
   }
   if (strcmp(text, "off") == 0 || (strncmp(text, "unix:", 5) == 0 && text[5])) {
     strcpy(out->address, text);
+    if (*text == 'u') make_absolute("PPROFAGENT_ADDR", out->address + 5, sizeof out->address - 5, out);
     return;
   }
   const char *colon = strrchr(text, ':');
@@ -165,12 +181,21 @@ static bool read_tls_file(char *const *environment, const char *name, char out[C
     return false;
   }
   strcpy(out, text);
+  make_absolute(name, out, CONFIG_PATH_MAX, config_out);
   return true;
 }
 
 static void read_tls(char *const *environment, struct config *out) {
   const char *text = find(environment, "PPROFAGENT_TLS_ADDR");
-  if (!text || !*text) return;
+  if (!text || !*text) {
+    static const char *const others[] = {"PPROFAGENT_TLS_CERT", "PPROFAGENT_TLS_KEY", "PPROFAGENT_TLS_CLIENT_CA"};
+    for (unsigned i = 0; i < 3 && !text; i++) {
+      if (!find(environment, others[i])) continue;
+      add_fault(out, "%s is set, but PPROFAGENT_TLS_ADDR is not: no remote admin", others[i]);
+      return;
+    }
+    return;
+  }
   const char *colon = strrchr(text, ':');
   size_t host_length = colon ? (size_t)(colon - text) : 0;
   if (strlen(text) >= CONFIG_ADDRESS_MAX - sizeof "0.0.0.0" || !colon || !is_port(colon + 1) ||
@@ -197,6 +222,7 @@ void config_read(char *const *environment, struct config *out) {
   else if (strcmp(children, "none") == 0) out->children = CHILDREN_NONE;
   else add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all", children);
   read_text(environment, "PPROFAGENT_LOG", out->log, sizeof out->log, out);
+  if (strcmp(out->log, "stderr") != 0) make_absolute("PPROFAGENT_LOG", out->log, sizeof out->log, out);
   read_text(environment, "PPROFAGENT_ORIGINS", out->origins, sizeof out->origins, out);
   read_allowed_uids(environment, out);
   read_tls(environment, out);

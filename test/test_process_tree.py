@@ -317,6 +317,57 @@ def test_worker_of_another_user_takes_over():
                 os.kill(pid, signal.SIGKILL)
 
 
+def test_unix_socket_in_a_directory_that_workers_cannot_write():
+    """Who takes over has given up root, or sees another root directory: the path stays what it was, and so does its mode."""
+    process_tree.run_as_root()
+    empty = harness.scratch()
+    os.chmod(empty, 0o755)
+    worker = 61234  # not 65534: where /proc is out of sight that might be any user of another namespace
+    for words in ("uid:%d" % worker, "chroot:%s uid:%d" % (empty, worker)):
+        port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
+        parent = Process(port)
+        port.await_processes([parent.pid])
+        before = os.lstat(port.address[5:])
+        workers = [parent.do("fork detach %s close alloc:50007" % words) for _ in range(3)]
+        try:
+            port.await_processes([parent.pid, *workers], others=False)
+            parent.kill()
+            left = list(workers)
+            while left:  # each in turn
+                port.await_processes(left, others=False)
+                after = os.lstat(port.address[5:])
+                assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, 0), after
+                for pid in left:
+                    check_exact(port, pid, "child_block", 50007, named="chroot" not in words)
+                holder = port.holder()
+                os.kill(holder, signal.SIGKILL)
+                left.remove(holder)
+        finally:
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        again = Process(port)  # the file that nobody listens to any more is replaced, and removed at the end
+        port.await_processes([again.pid], others=False)
+        assert again.finish() == 0 and not os.path.exists(port.address[5:])
+
+
+def test_unix_socket_stays_when_its_holder_ends():
+    """No moment without it: connections that come between two holders wait for the next."""
+    port, first, second = pair(Port("unix:" + os.path.join(harness.scratch(), "agent.sock")))
+    before = os.lstat(port.address[5:]).st_ino
+    os.kill(first.pid, signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answer = pool.submit(port.ok, "cmdline", second.pid)
+        harness.poll(lambda: [line for line in open("/proc/net/unix") if line.rstrip().endswith(" " + port.address[5:]) and " 02 " in line], "a connection waits")
+        os.kill(first.pid, signal.SIGKILL)
+        assert answer.result().decode() == process_tree.build()
+    third = Process(port)
+    port.await_processes([second.pid, third.pid], others=False)
+    assert second.finish() == 0 and os.lstat(port.address[5:]).st_ino == before
+    port.await_processes([third.pid], others=False)
+    assert third.finish() == 0 and not os.path.exists(port.address[5:])
+
+
 def test_private_tmp():
     process_tree.run_as_root()
     unshare = harness.need("unshare")

@@ -469,6 +469,21 @@ def test_unix_socket():
     assert not os.path.exists(path), "the socket's file is still there"
 
 
+def test_relative_names_are_of_the_directory_at_the_start():
+    directory, elsewhere = harness.scratch(), harness.scratch()
+    script = "import os, sys; os.chdir(sys.argv[1]); print('there', flush=True); input()"
+    host = harness.Host([harness.need("python3"), "-c", script, elsewhere], address="unix:agent.sock", cwd=directory, extra={"PPROFAGENT_LOG": "agent.log"})
+    assert host.line() == "there"
+    path = os.path.join(directory, "agent.sock")
+    harness.poll(lambda: os.path.exists(path), "the socket")
+    assert unix_get(path) == 200 and "listening on unix:%s\n" % path in open(os.path.join(directory, "agent.log")).read()
+    other = guest(address="unix:agent.sock", cwd=elsewhere)  # another one, and not of the same tree
+    harness.poll(lambda: "listening on unix:%s/agent.sock" % elsewhere in other.log(), "the other socket")
+    assert other.finish() == 0
+    host.go_on()
+    assert host.finish() == 0 and os.listdir(directory) == ["agent.log"] and os.listdir(elsewhere) == ["agent.log"][:0], os.listdir(elsewhere)
+
+
 def test_index_page_of_a_unix_socket():
     path = os.path.join(harness.scratch(), "an agent's.sock")
     host = guest(address="unix:" + path)

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -120,6 +121,26 @@ def test_everything_is_there_with_a_certificate():
     assert get(port, "/pid/%d/debug/pprof/cmdline" % host.pid) == get(port)
     assert b"<html" in get(port, "", "-H", "Host: profiler.example:443").lower()  # its name is known to whoever gave it a certificate
     assert host.text("cmdline") and get(port, who="rsa") == get(port)
+
+
+def test_files_that_are_out_of_reach_after_the_start():
+    """Relative names and a new directory; a key that only root can read, and another user; files that are gone."""
+    script = "import os, shutil, sys; %s; print('there', flush=True); input()"
+    acts = {"os.chdir('/')": None, "shutil.rmtree(sys.argv[1])": None}
+    if os.getuid() == 0:
+        acts["os.setgid(65534); os.setuid(65534)"] = 65534
+    for act, user in acts.items():
+        directory, port = harness.scratch(), harness.free_port()
+        for name in ("server.crt", "server.key", "authority.crt"):
+            shutil.copy(os.path.join(certificates(), name), directory)
+            os.chmod(os.path.join(directory, name), 0o600)
+        tls = {name: os.path.basename(value) for name, value in settings("127.0.0.1:%d" % port).items()}
+        host = start([harness.need("python3"), "-c", script % act, directory], tls, cwd=directory)
+        assert host.line() == "there"
+        assert harness.poll(lambda: curl(port)[1], "remote admin: " + act).startswith(harness.need("python3").encode()), act
+        if user:
+            assert os.stat("/proc/%d" % host.pid).st_uid == user
+        host.kill()
 
 
 def test_both_versions_and_no_older_ones():

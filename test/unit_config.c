@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -47,7 +48,11 @@ static void check_tls(void) {
     struct config out = read_all((char *[]){address, "PPROFAGENT_TLS_CERT=c.pem", "PPROFAGENT_TLS_KEY=/k", "PPROFAGENT_TLS_CLIENT_CA=ca", NULL});
     CHECK(strcmp(out.tls_address, cases[i].address ? cases[i].address : "") == 0 && out.fault_count == !cases[i].address);
     if (out.fault_count) CHECK(strstr(out.faults[0], "PPROFAGENT_TLS_ADDR") && strstr(out.faults[0], cases[i].text));
-    if (*out.tls_address) CHECK(!strcmp(out.tls_certificate, "c.pem") && !strcmp(out.tls_key, "/k") && !strcmp(out.tls_client_ca, "ca"));
+    char directory[4096], certificate[5000], ca[5000];
+    CHECK(getcwd(directory, sizeof directory));
+    snprintf(certificate, sizeof certificate, "%s/c.pem", directory);
+    snprintf(ca, sizeof ca, "%s/ca", directory);
+    if (*out.tls_address) CHECK(!strcmp(out.tls_certificate, certificate) && !strcmp(out.tls_key, "/k") && !strcmp(out.tls_client_ca, ca));
   }
   struct config out = read_all((char *[]){"PPROFAGENT_TLS_ADDR=:1", "PPROFAGENT_TLS_CERT=c", "PPROFAGENT_TLS_CLIENT_CA=", NULL});
   CHECK(out.tls_address[0] == 0 && out.fault_count == 2 && strstr(out.faults[0], "PPROFAGENT_TLS_KEY is not set"));
@@ -59,7 +64,23 @@ static void check_tls(void) {
   static char host[CONFIG_ADDRESS_MAX + 50] = "PPROFAGENT_TLS_ADDR=";
   memset(host + strlen(host), '1', CONFIG_ADDRESS_MAX);
   strcat(host, ":1");
-  CHECK(read_one(host).fault_count == 1 && read_one("PPROFAGENT_TLS_CERT=c").fault_count == 0);
+  CHECK(read_one(host).fault_count == 1);
+  out = read_all((char *[]){"PPROFAGENT_TLS_KEY=c", "PPROFAGENT_TLS_CERT=c", NULL});
+  CHECK(out.fault_count == 1 && strstr(out.faults[0], "PPROFAGENT_TLS_CERT is set, but PPROFAGENT_TLS_ADDR is not"));
+}
+
+static void check_paths(void) {
+  CHECK(chdir("/usr/bin") == 0);
+  struct config out = read_all((char *[]){"PPROFAGENT_ADDR=unix:a b", "PPROFAGENT_LOG=../log", NULL});
+  CHECK(!strcmp(out.address, "unix:/usr/bin/a b") && !strcmp(out.log, "/usr/bin/../log") && out.fault_count == 0);
+  CHECK(!strcmp(read_one("PPROFAGENT_LOG=stderr").log, "stderr") && !strcmp(read_one("PPROFAGENT_ADDR=unix:/x").address, "unix:/x"));
+  static char fits[CONFIG_PATH_MAX + 16] = "PPROFAGENT_LOG=";
+  memset(fits + 15, 'x', CONFIG_PATH_MAX - 1 - strlen("/usr/bin/"));
+  out = read_one(fits);
+  CHECK(strlen(out.log) == CONFIG_PATH_MAX - 1 && strncmp(out.log, "/usr/bin/x", 10) == 0 && out.fault_count == 0);
+  strcat(fits, "x");
+  out = read_one(fits);
+  CHECK(out.log[0] == 'x' && out.fault_count == 1 && strstr(out.faults[0], "PPROFAGENT_LOG: the relative path \"xxx"));
 }
 
 /* What is not asked for is not written: the page stays the file's. */
@@ -112,6 +133,7 @@ int main(void) {
   CHECK(read_one(longest).fault_count == 1);
   check_uids();
   check_tls();
+  check_paths();
   check_untouched();
   return failures != 0;
 }
