@@ -56,7 +56,7 @@ static _Atomic uint32_t main_has_exited;
 static _Atomic uint32_t host_threads_gone;
 static _Atomic uint32_t wakes_sent;
 static sigset_t main_thread_mask;
-static bool wanted;
+static bool wanted, was_forked;
 static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and at first no agent thread */
 
 /* Written by the admin thread only. */
@@ -309,6 +309,13 @@ static void start_admin(void) {
 
 /* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
 
+bool agent_was_forked(void) { return was_forked; }
+
+void agent_start_anew(void) {
+  was_forked = true;
+  agent_start();
+}
+
 AT_FORK bool agent_is_wanted(void) { return wanted; }
 
 void agent_start(void) {
@@ -324,7 +331,7 @@ void agent_start(void) {
     log_single_event(config.log, "off: %s", off_reason);
     return;
   }
-  if (*config.tls_address) tls_context_at_start();
+  if (*config.tls_address && !was_forked) tls_context_at_start();
   start_admin();
 }
 

@@ -15,6 +15,7 @@
 
 /* Starts the admin thread, which listens 100 ms later. Context: constructor or host thread. */
 void agent_start(void);
+void agent_start_anew(void); /* the same in a forked child, for agent_fork.c */
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
 
 /* Forked children (shim/fork_interposers.c). A child has none of its parent's agent threads, and a copy of what they were in the middle of: their
@@ -41,6 +42,7 @@ bool agent_is_process(int32_t tid); /* whether that is the first thread of the p
 const char *agent_listen_address(void);      /* "127.0.0.1:6060", "unix:/path", or "" */
 const char *agent_off_reason(void);          /* NULL while serving, else one sentence */
 const char *agent_descriptor_isolation(void); /* NULL: private descriptor table; else one sentence that says what was done instead */
+bool agent_was_forked(void);                 /* its tables began as a copy of its parent's */
 uint64_t agent_cpu_nanoseconds(void);        /* CPU time of all agent threads since the agent started */
 unsigned agent_thread_count(void);           /* agent threads alive; their tids: agent_thread.h */
 

@@ -42,7 +42,7 @@ static void start_anew(void) {
   memset(agent_state_begin, 0, (size_t)(agent_state_end - agent_state_begin));
   memset(agent_start_state_begin, 0, (size_t)(agent_start_state_end - agent_start_state_begin));
   if (!parent_was_in) process_tree_let_parent_go_first();
-  agent_start();
+  agent_start_anew();
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   errno = error;
 }

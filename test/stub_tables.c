@@ -67,6 +67,7 @@ uint64_t module_registry_bytes(void) { return 4096; }
 /* agent/agent.h, agent/agent_thread.h */
 const char *agent_listen_address(void) { return "127.0.0.1:6060"; }
 const char *agent_off_reason(void) { return NULL; }
+bool agent_was_forked(void) { return false; }
 const char *agent_descriptor_isolation(void) { return NULL; }
 uint64_t agent_cpu_nanoseconds(void) { return 12345678; }
 unsigned agent_thread_count(void) { return 5; }

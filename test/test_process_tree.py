@@ -135,6 +135,8 @@ def test_fork_is_served_with_its_parents_allocations():
     check_exact(port, child, "own_block", 30001)  # inherited, and still live
     check_exact(port, child, "child_block", 50007)
     assert "child_block" not in port.profile("heap", parent.pid).by_leaf()
+    for pid, since in ((parent.pid, "Allocated since start"), (child, "Allocated since its parent's start")):
+        assert since in port.ok("", pid).decode(), pid
     port.await_samples([child], "child_work")
     assert "child_work" not in port.profile("profile?seconds=1", parent.pid).by_function()
     os.kill(child, signal.SIGKILL)

@@ -143,6 +143,22 @@ def test_files_that_are_out_of_reach_after_the_start():
         host.kill()
 
 
+def test_certificates_made_as_the_readme_says():
+    directory = harness.scratch()
+    with open(os.path.join(os.path.dirname(__file__), "..", "README.md")) as file:
+        lines = re.search(r"^    openssl req -x509 .*?^    done$", file.read(), re.MULTILINE | re.DOTALL).group(0)
+    harness.need("openssl")
+    assert subprocess.run(["/bin/sh", "-e", "-c", lines], cwd=directory, capture_output=True, timeout=harness.DEADLINE).returncode == 0
+    in_it = lambda name: os.path.join(directory, name)
+    port = tls_port(start(tls={"PPROFAGENT_TLS_ADDR": "127.0.0.1:0", "PPROFAGENT_TLS_CERT": in_it("server.crt"), "PPROFAGENT_TLS_KEY": in_it("server.key"),
+                               "PPROFAGENT_TLS_CLIENT_CA": in_it("ca.crt")}))
+    own = ["--cacert", in_it("ca.crt"), "--resolve", "server:%d:127.0.0.1" % port]
+    me = ["--cert", in_it("me.crt"), "--key", in_it("me.key")]
+    for host in ("server", "127.0.0.1"):
+        assert b"remote_admin" in get(port, "cmdline", *own, *me, who=None, host=host)
+    assert curl(port, "cmdline", None, *own, host="server")[0] != 0
+
+
 def test_both_versions_and_no_older_ones():
     port = tls_port(start())
     for version in ("1.2", "1.3"):
