@@ -18,6 +18,7 @@
 
 #include "../shim/at_fork.h"
 #include "../shim/config.h"
+#include "../shim/cpu_sampling.h"
 #include "../shim/next_functions.h"
 #include "../shim/thread_state.h"
 #include "agent_inherited.h"
@@ -378,11 +379,10 @@ void agent_main_thread_exits(void) {
 
 __attribute__((destructor)) static void remove_socket_file(void) {
   struct stat status;
-  if (!atomic_load(&socket_inode) || owner_pid != getpid()) return;
+  if (!atomic_load(&socket_inode) || owner_pid != getpid() || cpu_sampling_is_forbidden()) return; /* a filter may kill for any of these calls */
   const char *path = address.socket.local.sun_path;
-  if (lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device) && process_tree_is_last()) {
-    unlink(path);
-  }
+  bool is_ours = lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device);
+  if (is_ours && process_tree_is_last()) unlink(path);
 }
 
 /* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */

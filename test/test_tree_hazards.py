@@ -337,3 +337,31 @@ def test_unshare_by_number():
     port = Port()
     done = harness.run([hazards(), "unshare"], address=port.address)
     assert (done.stdout, done.returncode) == (expected.stdout, expected.returncode), (done, expected)
+
+
+FILTER = r"""
+import ctypes, struct, sys
+KILL, ALLOW = 0x80000000, 0x7fff0000
+def step(code, jump_if, jump_else, value):
+    return struct.pack("HBBI", code, jump_if, jump_else, value)
+numbers = [41, 42, 87]  # socket, connect, unlink
+program = step(0x20, 0, 0, 0) + b"".join(step(0x15, len(numbers) - i, 0, number) for i, number in enumerate(numbers)) + step(6, 0, 0, ALLOW) + step(6, 0, 0, KILL)
+buffer = ctypes.create_string_buffer(program)
+libc = ctypes.CDLL(None)
+input()
+libc.prctl(38, 1, 0, 0, 0)
+assert libc.prctl(22, 2, struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer)), 0, 0) == 0
+"""
+
+
+def test_the_socket_file_is_left_to_programs_under_a_filter_of_their_own():
+    """It may kill for any of the calls that its removal takes: of one that holds it, and of one that shares it."""
+    for alone in (True, False):
+        port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
+        first = None if alone else Process(port)
+        if first:
+            port.await_processes([first.pid])
+        host = harness.Host([harness.need("python3"), "-c", FILTER], address=port.address)
+        port.await_processes([host.pid])
+        host.go_on()
+        assert host.finish() == 0, host.describe()
