@@ -7,6 +7,7 @@
 
 #include "agent_memory.h"
 #include "debug_files.h"
+#include "memory_headroom.h"
 #include "memory_image.h"
 #include "plt_symbols.h"
 #include "symbol_table.h"
@@ -17,6 +18,12 @@
 
 enum { MIN_XZ_SIZE = 64, MAX_MINI_DEBUG_INFO = 128 << 20 };
 static const uint64_t SYMBOL_BYTE_LIMIT = 256ULL << 20, DEBUG_BYTE_LIMIT = 512ULL << 20;
+
+/* The limit, or a part of what the host can spare: it must never be killed for what we read. */
+static uint64_t spare_bytes(uint64_t limit, unsigned divisor) {
+  uint64_t share = memory_headroom() / divisor;
+  return share < limit ? share : limit;
+}
 
 struct object_symbols {
   struct region *symbol_region, *debug_region; /* apart: debug information that is too large leaves the symbol table */
@@ -117,8 +124,8 @@ static void read_file(struct object_symbols *object, struct elf_file *file, cons
 struct object_symbols *object_symbols_open(const struct mapping *map, bool main_program) {
   struct object_symbols *object = agent_calloc(1, sizeof *object);
   if (object == NULL) return NULL;
-  object->symbol_region = region_create(SYMBOL_BYTE_LIMIT);
-  object->debug_region = region_create(DEBUG_BYTE_LIMIT);
+  object->symbol_region = region_create(spare_bytes(SYMBOL_BYTE_LIMIT, 4));
+  object->debug_region = region_create(spare_bytes(DEBUG_BYTE_LIMIT, 2));
   if (object->symbol_region == NULL || object->debug_region == NULL) {
     object_symbols_close(object);
     return NULL;

@@ -13,6 +13,7 @@
 #include "agent_memory.h"
 #include "demangle.h"
 #include "large_stack.h"
+#include "memory_headroom.h"
 #include "object_symbols.h"
 #include "perf_map.h"
 #include "plt_symbols.h"
@@ -172,6 +173,7 @@ static struct session_object *find_object(struct symbolizer_session *session, co
 
 /* Closes those that were not used for longest until the rest is within bounds. */
 static void close_old_objects(struct symbolizer_session *session, const struct session_object *keep) {
+  uint64_t spare = memory_headroom() / 2, limit = spare < OPEN_OBJECT_BYTES ? spare : OPEN_OBJECT_BYTES;
   for (;;) {
     uint64_t bytes = 0;
     struct session_object *oldest = NULL;
@@ -180,7 +182,7 @@ static void close_old_objects(struct symbolizer_session *session, const struct s
       bytes += object_symbols_bytes(object->symbols);
       if (oldest == NULL || object->last_use < oldest->last_use) oldest = object;
     }
-    if (bytes <= OPEN_OBJECT_BYTES || oldest == NULL) return;
+    if (bytes <= limit || oldest == NULL) return;
     object_symbols_close(oldest->symbols);
     oldest->symbols = NULL;
   }

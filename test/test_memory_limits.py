@@ -1,0 +1,76 @@
+"""A host that has little memory left is not killed for what the agent reads: huge debug information is left out, and said so."""
+import os
+import subprocess
+
+import harness
+
+LIMIT, STRINGS = 200 << 20, 400 << 20  # bytes
+
+
+def program_with_huge_debug_strings():
+    """A program whose .debug_str ends in 400 MB of zeroes (a sparse file takes no disk)."""
+    source = harness.build("big_strings.c")
+    directory = harness.scratch()
+    strings, output = os.path.join(directory, "strings"), os.path.join(directory, "big")
+    subprocess.run(["objcopy", "--dump-section", ".debug_str=" + strings, source, output], check=True)
+    os.truncate(strings, STRINGS)
+    subprocess.run(["objcopy", "--update-section", ".debug_str=" + strings, source, output], check=True)
+    return output
+
+
+class MemoryGroup:
+    """A memory cgroup of LIMIT bytes, of either version."""
+
+    def __init__(self):
+        name = "pprofagent-test-%d" % os.getpid()
+        for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            self.path = os.path.join(root, name)
+            try:
+                os.mkdir(self.path)
+            except OSError:
+                continue
+            try:
+                with open(os.path.join(self.path, limit), "w") as file:
+                    file.write(str(LIMIT))
+                return
+            except OSError:
+                os.rmdir(self.path)
+        raise harness.Skip("no memory cgroup can be made here")
+
+    def join(self):
+        with open(os.path.join(self.path, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+
+    def remove(self):
+        def gone():
+            try:
+                os.rmdir(self.path)
+            except OSError:
+                return False
+            return True
+        harness.poll(gone, "the cgroup is empty")
+
+
+def test_a_host_in_a_small_memory_group_lives():
+    group = MemoryGroup()
+    try:
+        host = harness.Host([program_with_huge_debug_strings()], rate=1, preexec_fn=group.join)
+        host.ready()
+        for _ in range(2):
+            profile = host.profile("heap")
+            sample = next(s for s in profile.samples if s.values[2:] == [1, 1001])
+            assert sample.frames[0].function == "hold", sample.frames[0]
+        assert host.process.poll() is None
+        assert host.health()["losses"]["symbols_memory_limit"] == 1
+        assert host.finish() == 0
+    finally:
+        harness.stop_everything()
+        group.remove()
+
+
+def test_with_memory_enough_lines_are_there():
+    host = harness.Host([harness.build("big_strings.c")], rate=1)
+    host.ready()
+    frames = next(s.frames for s in host.profile("heap").samples if s.values[2:] == [1, 1001])
+    assert frames[0].function == "hold" and frames[0].line > 0
+    assert host.health()["losses"]["symbols_memory_limit"] == 0
