@@ -59,7 +59,7 @@ GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config -I$(SRC)/gdb/libbackt
 LIBBACKTRACE := dwarf elf sort
 LIBIBERTY    := cp-demangle rust-demangle
 DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
-DEP_ARCHIVES := $(DEPS)/libprotobuf-c.a $(DEPS)/libz.a
+DEP_ARCHIVES := $(DEPS)/libprotobuf-c.a $(DEPS)/libz.a $(DEPS)/libzstd.a
 FETCHED      := $(SRC)/.fetched
 
 $(FETCHED): scripts/fetch_deps scripts/debian_source.sh $(wildcard scripts/patches/*)

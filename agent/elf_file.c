@@ -6,13 +6,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
+#include <zstd.h>
 
 enum {
   PADDING = 8,                     /* zero bytes after every copy: strings at the end of a section always end */
   MAX_SECTIONS = 1 << 20,          /* more are taken for nonsense */
   MAX_SEGMENTS = 4096,
   MAX_NOTES = 1 << 16,             /* bytes of notes searched for a build-id */
-  MAX_COMPRESSION = 1100,          /* zlib cannot do better than 1032 : 1 */
+  MAX_ZLIB_RATIO = 1100,           /* zlib cannot do better than 1032 : 1 */
+  MAX_ZSTD_RATIO = 1 << 15,        /* a block, at least 4 bytes, holds at most 128 KiB */
+  COMPRESSED_BY_ZSTD = 2,          /* ELFCOMPRESS_ZSTD, which the elf.h of Debian 12 does not have */
   MAX_BUILD_ID = (BUILD_ID_HEX_MAX - 1) / 2
 };
 
@@ -144,30 +147,50 @@ static void inflate_free(voidpf region, voidpf block) { /* the region ends with 
   (void)block;
 }
 
-static bool decompress(struct elf_file *file, const uint8_t *in, uint64_t in_size, uint64_t out_size, struct elf_bytes *out) {
-  if (out_size / MAX_COMPRESSION > in_size) return false; /* a lie: do not take the memory */
+static bool inflate_whole(struct region *region, const uint8_t *in, uint64_t in_size, uint8_t *out, uint64_t out_size) {
+  z_stream stream = {.zalloc = inflate_alloc, .zfree = inflate_free, .opaque = region};
+  if (inflateInit(&stream) != Z_OK) return false;
+  uint64_t taken = 0, given = 0;
+  int result = Z_OK;
+  while (result == Z_OK) {
+    const uint64_t step = 1U << 30; /* zlib counts in 32 bits */
+    stream.next_in = (Bytef *)(uintptr_t)(in + taken);
+    stream.avail_in = (uInt)(in_size - taken < step ? in_size - taken : step);
+    stream.next_out = out + given;
+    stream.avail_out = (uInt)(out_size - given < step ? out_size - given : step);
+    uInt in_before = stream.avail_in, out_before = stream.avail_out;
+    result = inflate(&stream, Z_NO_FLUSH);
+    taken += in_before - stream.avail_in;
+    given += out_before - stream.avail_out;
+    if (in_before == stream.avail_in && out_before == stream.avail_out) break; /* no progress: truncated, or too long */
+  }
+  inflateEnd(&stream);
+  return result == Z_STREAM_END && given == out_size;
+}
+
+/* Frame by frame: the library also has decoders of formats before 1.0, which nobody tests any more. */
+static bool decompress_zstd(const uint8_t *in, uint64_t in_size, uint8_t *out, uint64_t out_size) {
+  while (in_size >= sizeof(uint32_t)) {
+    uint32_t magic;
+    memcpy(&magic, in, sizeof magic);
+    if (magic != ZSTD_MAGICNUMBER) return false;
+    size_t frame = ZSTD_findFrameCompressedSize(in, in_size);
+    if (ZSTD_isError(frame)) return false;
+    size_t got = ZSTD_decompress(out, out_size, in, frame);
+    if (ZSTD_isError(got)) return false;
+    in += frame, in_size -= frame;
+    out += got, out_size -= got;
+  }
+  return in_size == 0 && out_size == 0;
+}
+
+static bool decompress(struct elf_file *file, bool zstd, const uint8_t *in, uint64_t in_size, uint64_t out_size,
+                       struct elf_bytes *out) {
+  if (out_size / (zstd ? MAX_ZSTD_RATIO : MAX_ZLIB_RATIO) > in_size) return false; /* a lie: do not take the memory */
   uint8_t *copy = region_alloc(file->region, out_size + PADDING);
   if (copy == NULL) return false;
-  z_stream stream = {.zalloc = inflate_alloc, .zfree = inflate_free, .opaque = file->region};
-  bool whole = false;
-  if (inflateInit(&stream) == Z_OK) {
-    uint64_t taken = 0, given = 0;
-    int result = Z_OK;
-    while (result == Z_OK) {
-      const uint64_t step = 1U << 30; /* zlib counts in 32 bits */
-      stream.next_in = (Bytef *)(uintptr_t)(in + taken);
-      stream.avail_in = (uInt)(in_size - taken < step ? in_size - taken : step);
-      stream.next_out = copy + given;
-      stream.avail_out = (uInt)(out_size - given < step ? out_size - given : step);
-      uInt in_before = stream.avail_in, out_before = stream.avail_out;
-      result = inflate(&stream, Z_NO_FLUSH);
-      taken += in_before - stream.avail_in;
-      given += out_before - stream.avail_out;
-      if (in_before == stream.avail_in && out_before == stream.avail_out) break; /* no progress: truncated, or too long */
-    }
-    whole = result == Z_STREAM_END && given == out_size;
-    inflateEnd(&stream);
-  }
+  bool whole = zstd ? decompress_zstd(in, in_size, copy, out_size)
+                    : inflate_whole(file->region, in, in_size, copy, out_size);
   if (!whole) {
     region_free(file->region, copy, out_size + PADDING);
     return false;
@@ -186,13 +209,14 @@ bool elf_section_read(struct elf_file *file, const Elf64_Shdr *section, struct e
     Elf64_Chdr header;
     if (raw.size < sizeof header) return false;
     memcpy(&header, raw.data, sizeof header);
-    if (header.ch_type != ELFCOMPRESS_ZLIB) return false;
-    decompressed = decompress(file, raw.data + sizeof header, raw.size - sizeof header, header.ch_size, out);
+    bool zstd = header.ch_type == COMPRESSED_BY_ZSTD;
+    decompressed = (zstd || header.ch_type == ELFCOMPRESS_ZLIB) &&
+                   decompress(file, zstd, raw.data + sizeof header, raw.size - sizeof header, header.ch_size, out);
   } else if (strncmp(elf_section_name(file, section), ".zdebug", 7) == 0) {
     if (raw.size < 12 || memcmp(raw.data, "ZLIB", 4) != 0) return false;
     uint64_t size = 0;
     for (int i = 4; i < 12; i++) size = size << 8 | raw.data[i];
-    decompressed = decompress(file, raw.data + 12, raw.size - 12, size, out);
+    decompressed = decompress(file, false, raw.data + 12, raw.size - 12, size, out);
   } else {
     *out = raw;
     return true;

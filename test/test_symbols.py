@@ -22,7 +22,8 @@ def driver():
         sources += [os.path.join(harness.TEST_DIRECTORY, "stub_module_registry.c")]
         sources += [os.path.join(harness.ROOT, "agent", name + ".c") for name in AGENT_FILES]
         deps = os.path.join(harness.BUILD, "deps")
-        objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY] + [os.path.join(deps, "libz.a")]
+        objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY]
+        objects += [os.path.join(deps, archive) for archive in ("libz.a", "libzstd.a")]
         include = "-I" + os.path.join(deps, "src/gdb/libbacktrace")
         run(["gcc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-g", include, "-o", output] + sources + objects)
         CACHED_FUNCTIONS["driver"] = output
@@ -173,7 +174,7 @@ def test_compressed_debug_sections():
         plain = compile_cplusplus(directory, "-O2", "-g")
         addresses = every_address(plain, 5)
         expected = resolve(plain, addresses)[0]
-        for kind in ("zlib", "zlib-gnu"):
+        for kind in ("zlib", "zlib-gnu", "zstd"):
             packed = plain + "." + kind
             run(["objcopy", "--compress-debug-sections=" + kind, plain, packed])
             assert resolve(packed, addresses)[0] == expected, kind
