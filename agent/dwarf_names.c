@@ -18,6 +18,7 @@ static const char *const section_names[DEBUG_MAX] = {
 struct dwarf_names {
   struct region *region;
   fileline find;
+  unsigned losses;
 };
 
 /* What libbacktrace reports is told by its return values as well; a unit that cannot be read costs its own names only. */
@@ -78,17 +79,20 @@ struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alt
 }
 
 struct found_frames {
+  struct dwarf_names *names;
   struct dwarf_frame *frames;
   size_t count;
 };
 
+/* Called for the innermost function first, last for the one that is not inlined. */
 static int keep_frame(void *data, uintptr_t pc, const char *filename, int line, const char *function) {
   (void)pc;
   struct found_frames *found = data;
   if (filename == NULL && function == NULL) return 0;
   if (found->count == DWARF_MAX_FRAMES) {
-    memmove(found->frames, found->frames + 1, (DWARF_MAX_FRAMES - 1) * sizeof *found->frames);
-    found->count--;
+    found->names->losses |= DWARF_INLINED_CUT;
+    found->count--; /* the last place is for the outermost */
+    found->frames[found->count - 1] = (struct dwarf_frame){.name = "[truncated: more inlined calls]"};
   }
   found->frames[found->count++] =
       (struct dwarf_frame){.name = function, .filename = filename, .line = line > 0 ? (uint32_t)line : 0};
@@ -96,7 +100,9 @@ static int keep_frame(void *data, uintptr_t pc, const char *filename, int line, 
 }
 
 size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]) {
-  struct found_frames found = {.frames = frames};
+  struct found_frames found = {.names = names, .frames = frames};
   names->find(region_backtrace_state(names->region), (uintptr_t)address, keep_frame, ignore_error, &found);
   return found.count;
 }
+
+unsigned dwarf_names_losses(const struct dwarf_names *names) { return names->losses; }

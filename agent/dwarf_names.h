@@ -14,7 +14,12 @@ struct dwarf_frame {
   uint32_t line;
 };
 
-enum { DWARF_MAX_FRAMES = 64 }; /* inlined functions at one address; of deeper ones the outermost are kept */
+/* Inlined functions at one address. Of more the innermost and the outermost are kept, with a marker where the others were. */
+enum { DWARF_MAX_FRAMES = 1024 };
+
+enum dwarf_loss { /* bits */
+  DWARF_INLINED_CUT = 1 /* the marker was needed */
+};
 
 /* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names. NULL: there are none, or
  * (malformed set, or the region exhausted) they cannot be read. */
@@ -23,5 +28,8 @@ struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alt
 /* Fills frames, innermost first, and returns how many; the last is the function that is not inlined. 0: nothing is known. The
  * strings live as long as the region. */
 size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]);
+
+/* What was lost since it was opened. */
+unsigned dwarf_names_losses(const struct dwarf_names *names);
 
 #endif

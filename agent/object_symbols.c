@@ -216,6 +216,7 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
   size_t count = 0;
   if (object->names != NULL) {
     count = dwarf_names_find(object->names, address, frames);
+    if ((dwarf_names_losses(object->names) & DWARF_INLINED_CUT) != 0) object->losses |= OBJECT_INLINED_CUT;
     drop_debug_information_if_exhausted(object);
     if (object->names == NULL) count = 0; /* its strings went with the region */
   }

@@ -13,7 +13,8 @@ struct object_symbols;
 enum object_loss { /* bits, each set at most once per object */
   OBJECT_FILE_MISSING = 1,
   OBJECT_MALFORMED = 2,
-  OBJECT_MEMORY_LIMIT = 4
+  OBJECT_MEMORY_LIMIT = 4,
+  OBJECT_INLINED_CUT = 8
 };
 
 /* NULL when out of memory. main_program: /proc/self/exe is this object. */

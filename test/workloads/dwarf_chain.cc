@@ -1,0 +1,30 @@
+// The middle of a chain of calls of every kind, for test_dwarf_forms.py. A line ends with the name of the frame that it gives.
+#include <cstdlib>
+
+#include "dwarf_chain.h"
+
+namespace {
+struct Node {
+  __attribute__((noinline)) void *fill(size_t size) {
+    return kept(malloc(size));  // fill
+  }
+};
+__attribute__((noinline, cold)) void refuse(size_t size) {
+  if (size == 0) abort();
+}
+}  // namespace
+
+static inline __attribute__((always_inline)) void *inner(size_t size) {
+  if (__builtin_expect(size == 0, 0)) refuse(size);  // apart from the rest: this function has several ranges
+  Node node;
+  return kept(node.fill(size));  // inner
+}
+static inline __attribute__((always_inline)) void *middle(size_t size) {
+  return kept(inner(size));  // middle
+}
+
+namespace deep {
+__attribute__((noinline)) void *entry(size_t size) {
+  return kept(middle(size));  // entry
+}
+}  // namespace deep
