@@ -10,7 +10,7 @@
 #include "thread_state.h"
 
 /* A place. Taken by a CAS of object from FREE to TAKEN; the fields are then written, and a release store of the object's address shows them
- * to releasers. Given back by its waiter, who knows by `life` that it still is its own, or, when it has LEFT, by its last releaser. charged is
+ * to releasers. Given back by its waiter, who knows by `life` that it still is its own, or, when it has LEFT, by its object's last releaser. charged is
  * moved on by releasers, each by a CAS that gives it the time between: a place that was taken anew meanwhile has another value there, so the CAS
  * fails. */
 struct lock_waiter {
@@ -31,7 +31,11 @@ struct lock_waiter {
   _Atomic uint32_t candidate;        /* the releaser of one of them, each with a chance as its length */
 } __attribute__((aligned(64)));
 
-enum { FREE = 0, TAKEN = 1, LEFT = 2 }; /* what is below any object's address. LEFT: its releaser has yet to be named, and gives it back */
+enum { FREE = 0, TAKEN = 1 }; /* what is below any object's address */
+/* The object's address with a bit that no address has: the waiter has left, its releaser has yet to be named, and gives the place back. */
+#define LEFT ((uintptr_t)1 << 63)
+static uintptr_t left_by(const void *object) { return (uintptr_t)object | LEFT; }
+static bool is_waiting(uintptr_t object) { return object > TAKEN && !(object & LEFT); }
 enum {
   FIRST_SLICES = 8,
   SCALE_MAX = 4096,
@@ -164,10 +168,10 @@ static void give_back(struct lock_waiter *waiter) {
 
 /* By the waiter whose releaser is not named. It says so, then looks again; the releaser names, then looks whether it has left: so at least one
  * of them sees the other, and the CAS decides. True: the releaser has been named meanwhile, and the place is ours to give back. */
-static bool leave_to_releaser(struct lock_waiter *waiter, uint64_t *charged) {
-  atomic_store_explicit(&waiter->object, LEFT, memory_order_seq_cst);
+static bool leave_to_releaser(struct lock_waiter *waiter, const void *object, uint64_t *charged) {
+  uintptr_t left = left_by(object);
+  atomic_store_explicit(&waiter->object, left, memory_order_seq_cst);
   *charged = atomic_load_explicit(&waiter->charged, memory_order_seq_cst);
-  uintptr_t left = LEFT;
   return entry_of(*charged) != UNNAMED &&
          atomic_compare_exchange_strong_explicit(&waiter->object, &left, TAKEN, memory_order_acq_rel, memory_order_relaxed);
 }
@@ -191,7 +195,7 @@ bool lock_waiters_leave(const struct lock_waiter_claim *claim, bool released, ui
     struct lock_waiter_bucket *bucket = waiter->bucket;
     if (*released_by != UNNAMED || !released) {
       give_back(waiter); /* who gave up is nobody's event */
-    } else if (leave_to_releaser(waiter, &charged)) {
+    } else if (leave_to_releaser(waiter, claim->object, &charged)) {
       *released_by = entry_of(charged);
       give_back(waiter);
     } else {
@@ -219,8 +223,8 @@ uint32_t lock_waiters_abandon(void) {
     uintptr_t object = atomic_load_explicit(&waiter->object, memory_order_relaxed);
     life = waiter->outer_life;
     if (object == TAKEN) atomic_store_explicit(&waiter->object, FREE, memory_order_release);
-    else if (object > LEFT) give_back(waiter);
-    count += object == TAKEN || object > LEFT;
+    else if (is_waiting(object)) give_back(waiter);
+    count += object == TAKEN || is_waiting(object);
     waiter = outer;
   }
   thread_state.waiting = NULL;
@@ -339,16 +343,16 @@ uint64_t lock_waiters_name(const void *object, uint64_t mark, uint32_t released_
     uint32_t unnamed = UNNAMED;
     uint64_t charged = atomic_load_explicit(&waiter->charged, memory_order_relaxed);
     uint64_t weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
-    uintptr_t left = LEFT;
+    uintptr_t left = left_by(object);
     /* What this release left in a word is no later than its mark (take_time may have left the time as it was); a later one is another's. */
     if (entry_of(charged) != UNNAMED || time_between(charged, mark) < 0) continue;
     uintptr_t waits_for = atomic_load_explicit(&waiter->object, memory_order_acquire);
-    if (waits_for != (uintptr_t)object && waits_for != LEFT) continue;
+    if (waits_for != (uintptr_t)object && waits_for != left) continue;
     atomic_compare_exchange_strong_explicit(&waiter->candidate, &unnamed, released_by, memory_order_relaxed, memory_order_relaxed);
     if (!atomic_compare_exchange_strong_explicit(&waiter->charged, &charged, charged >> ENTRY_BITS << ENTRY_BITS | released_by, memory_order_seq_cst,
                                                  memory_order_relaxed))
       continue;
-    if (atomic_load_explicit(&waiter->object, memory_order_seq_cst) == LEFT &&
+    if (atomic_load_explicit(&waiter->object, memory_order_seq_cst) == left &&
         atomic_compare_exchange_strong_explicit(&waiter->object, &left, FREE, memory_order_acq_rel, memory_order_relaxed))
       ended += weight;
   }
@@ -360,7 +364,7 @@ uint64_t lock_waiters_name(const void *object, uint64_t mark, uint32_t released_
 uint32_t lock_waiters_now(void) {
   uint32_t count = 0;
   for (uint32_t i = 1, places = lock_waiters_places(); i <= places; i++)
-    count += atomic_load_explicit(&waiter_at(i)->object, memory_order_relaxed) > LEFT;
+    count += is_waiting(atomic_load_explicit(&waiter_at(i)->object, memory_order_relaxed));
   return count;
 }
 

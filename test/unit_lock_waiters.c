@@ -105,6 +105,21 @@ static void test_left_before_the_releaser_is_named(void) {
   }
 }
 
+/* One that has left waits for its own object's releaser, not for whoever releases another object of its bucket later. */
+static void test_left_is_not_named_by_another_object(void) {
+  uint64_t mark, mark_of_other, weight, start = now();
+  struct lock_waiter_claim claim = lock_waiters_enter(objects[0], start, 5), other = lock_waiters_enter(objects[1], start, 3);
+  uint32_t by;
+  CHECK(lock_waiters_charge(objects[0], RELEASE_IS_CHARGED, now(), 0, &mark) > 0);
+  CHECK(!lock_waiters_leave(&claim, true, &by, &weight)); /* left, unnamed */
+  CHECK(lock_waiters_charge(objects[1], RELEASE_IS_CHARGED, now(), 0, &mark_of_other) > 0);
+  CHECK(!lock_waiters_leave(&other, true, &by, &weight));
+  CHECK(lock_waiters_name(objects[2], mark_of_other, 9) == 0);
+  CHECK(lock_waiters_name(objects[1], mark_of_other, 8) == 3);
+  CHECK(lock_waiters_name(objects[0], mark, 7) == 5);
+  CHECK(lock_waiters_now() == 0 && !lock_waiters_may_wait_for(objects[0]));
+}
+
 static void test_forked_child_has_none(void) {
   struct lock_waiter_claim claim = lock_waiters_enter(objects[0], now(), 1);
   pid_t child = fork();
@@ -133,6 +148,7 @@ int main(void) {
   test_many_threads();
   test_nested_and_abandoned();
   test_left_before_the_releaser_is_named();
+  test_left_is_not_named_by_another_object();
   test_forked_child_has_none();
   test_full_table();
   return failures != 0;
