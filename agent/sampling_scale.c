@@ -34,8 +34,8 @@ double sampling_scale_of_ratio(double x) {
 }
 
 double sampling_scale(uint64_t size, uint64_t rate) {
-  if (rate <= 1 || size == 0) return 1.0;
-  return sampling_scale_of_ratio((double)size / (double)rate);
+  if (rate <= 1) return 1.0;
+  return sampling_scale_of_ratio((size ? (double)size : 1.0) / (double)rate); /* an empty block counts one byte */
 }
 
 int64_t sampling_round(double value) {

@@ -16,7 +16,7 @@ EXPORTED void *malloc(size_t size) {
   real_malloc_function next = real.malloc;
   if (UNLIKELY(!next)) return startup_arena_allocate(size, 16);
   uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size)) return heap_slow_malloc(size);
+  if (UNLIKELY(heap_takes_slow_path(left, size))) return heap_slow_malloc(size);
   thread_state.bytes_until_sample = left - size;
   return next(size);
 }
@@ -27,7 +27,7 @@ EXPORTED void *calloc(size_t count, size_t size) {
   if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) bytes = SIZE_MAX;
   if (UNLIKELY(!next)) return startup_arena_allocate(bytes, 16);
   uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= bytes)) return heap_slow_calloc(count, size);
+  if (UNLIKELY(heap_takes_slow_path(left, bytes))) return heap_slow_calloc(count, size);
   thread_state.bytes_until_sample = left - bytes;
   return next(count, size);
 }
@@ -36,7 +36,7 @@ EXPORTED void *realloc(void *pointer, size_t size) {
   real_realloc_function next = real.realloc;
   if (UNLIKELY(!next)) return startup_arena_allocate(size, 16); /* nothing but arena blocks exist yet, and they have room */
   uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size || live_table_may_contain(pointer))) return heap_slow_realloc(pointer, size);
+  if (UNLIKELY(heap_takes_slow_path(left, size) || live_table_may_contain(pointer))) return heap_slow_realloc(pointer, size);
   thread_state.bytes_until_sample = left - size;
   return next(pointer, size);
 }
@@ -81,7 +81,7 @@ EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
   real_posix_memalign_function next = real.posix_memalign;
   if (UNLIKELY(!next)) return (*out = startup_arena_allocate(size, alignment)) ? 0 : ENOMEM;
   uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(left <= size)) return heap_slow_posix_memalign(out, alignment, size);
+  if (UNLIKELY(heap_takes_slow_path(left, size))) return heap_slow_posix_memalign(out, alignment, size);
   heap_guard_enter();
   int result = next(out, alignment, size);
   heap_guard_leave(left - size);
@@ -93,7 +93,7 @@ EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
     real_##name##_function next = real.name;                                                         \
     if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);                             \
     uint64_t left = thread_state.bytes_until_sample;                                                 \
-    if (UNLIKELY(left <= size)) return heap_slow_##name arguments;                                   \
+    if (UNLIKELY(heap_takes_slow_path(left, size))) return heap_slow_##name arguments;                                   \
     heap_guard_enter();                                                                              \
     void *block = next arguments;                                                                    \
     heap_guard_leave(left - size);                                                                   \

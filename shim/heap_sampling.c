@@ -73,8 +73,9 @@ enum { RECORDING = 1 };
 /* bytes_until_sample where heap profiling is off: more than any object's size, and not used up in a lifetime. */
 #define FOREVER ((uint64_t)1 << 63)
 
+/* Bytes to the next sample point, without the one that it is in. */
 static uint64_t draw(struct thread_state *thread) {
-  return rate > 1 ? sampler_draw_interval(&thread->random, rate) : 0;
+  return rate > 1 ? sampler_draw_interval(&thread->random, rate) - 1 : 0;
 }
 
 /* Whether the guard that is set is one that a siglongjmp left behind: frames grow down, so a live guard's frame is above ours. Stacks that
@@ -85,10 +86,11 @@ static bool guard_is_dead(const struct thread_state *thread) {
   return sp > thread->guard_sp && sp - thread->guard_sp < ONE_STACK;
 }
 
-/* True: this allocation is to be recorded, and the guard is set until sampling_end. False: nothing was changed but that `size` has been
- * taken from bytes_until_sample, unless counted_mask is 0 because an inner malloc will do so. */
+/* True: this allocation is to be recorded, and the guard is set until sampling_end. False: nothing was changed but that `size` (one byte of an empty
+ * block) has been taken from bytes_until_sample, unless counted_mask is 0 because an inner malloc will do so. */
 static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
   struct thread_state *thread = &thread_state;
+  uint64_t counted = size ? size : 1;
   if (UNLIKELY(!heap_on)) {
     if (!thread->guard_sp) thread->bytes_until_sample = FOREVER;
     return false;
@@ -105,8 +107,8 @@ static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
     thread->random = sampler_seed((uintptr_t)thread);
     thread->bytes_until_sample = draw(thread);
   }
-  if (thread->bytes_until_sample > size) {
-    thread->bytes_until_sample -= size & counted_mask;
+  if (thread->bytes_until_sample >= counted) {
+    thread->bytes_until_sample -= counted & counted_mask;
     return false;
   }
   heap_guard_enter();

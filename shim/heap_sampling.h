@@ -7,12 +7,17 @@
 #ifndef SHIM_HEAP_SAMPLING_H
 #define SHIM_HEAP_SAMPLING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "heap_status.h"
 #include "interposed.h"
 #include "thread_state.h"
+
+/* Whether an allocation takes the slow path: it is to be sampled, or of no bytes (which count as one there, or programs that leak empty blocks would
+ * never show). One comparison: size - 1 of an empty one is the largest number. */
+static inline bool heap_takes_slow_path(uint64_t bytes_until_sample, uint64_t size) { return bytes_until_sample <= size - 1; }
 
 /* While the next allocator serves a call that is counted already, its own calls of exported names (tcmalloc's posix_memalign calls
  * memalign) must not be counted again: bytes_until_sample is 0, so that they take the slow path, which finds guard_sp set. A handler that

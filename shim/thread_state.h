@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct thread_state {
-  uint64_t bytes_until_sample; /* the allocation that uses these up is sampled; 0: the thread has not started, or rate is 1 */
+  uint64_t bytes_until_sample; /* the allocation that needs more is sampled; 0 too when the thread has not started, and where rate is 1 */
   uint64_t random;             /* state of the generator; 0: the thread has not started */
   uint32_t agent;              /* this thread works for the agent: with bytes_until_sample 0 its allocations take the slow path, see startup.h */
   uint32_t no_system_calls;    /* seccomp's strict mode: any but read and write would kill the process */

@@ -22,14 +22,14 @@ static size_t flags_alignment(int flags) {
   return alignment < 16 ? 16 : alignment;
 }
 
-static bool sampled_or_tracked(size_t left_needed, const void *pointer) {
-  return thread_state.bytes_until_sample <= left_needed || live_table_may_contain(pointer);
+static bool sampled_or_tracked(size_t size, const void *pointer) {
+  return heap_takes_slow_path(thread_state.bytes_until_sample, size) || live_table_may_contain(pointer);
 }
 
 EXPORTED void *mallocx(size_t size, int flags) {
   if (LIKELY(real.mallocx != NULL)) {
     if (!next_allocator.jemalloc_is_next) return real.mallocx(size, flags);
-    if (UNLIKELY(thread_state.bytes_until_sample <= size)) return heap_slow_mallocx(size, flags);
+    if (UNLIKELY(heap_takes_slow_path(thread_state.bytes_until_sample, size))) return heap_slow_mallocx(size, flags);
     thread_state.bytes_until_sample -= size;
     return real.mallocx(size, flags);
   }
