@@ -206,12 +206,15 @@ void cpu_sampling_counter_closed(int descriptor) {
 void cpu_sampling_forbid(void) { atomic_store(&forbidden, true); }
 AT_FORK bool cpu_sampling_is_forbidden(void) { return atomic_load_explicit(&forbidden, memory_order_relaxed); }
 
+AT_FORK int32_t cpu_sampling_process(void) { return cpu_sampling_is_forbidden() || thread_has_no_system_calls() ? 0 : own_pid(); }
+
 bool cpu_sampling_is_on(void) { return atomic_load_explicit(&period, memory_order_relaxed) != 0; }
 
 AT_FORK void cpu_sampling_forget(void) {
   sample_buffer_forget(&cpu_samples);
   sample_buffer_forget(&dump_samples);
   if (atomic_load(&timers)) atomic_store(&timers, 0);
+  if (atomic_load(&random_state)) atomic_store(&random_state, 0); /* siblings' draws are not the same */
   if (atomic_load(&must_not_arm)) atomic_store(&must_not_arm, false);
   if (!cpu_sampling_is_on()) return;
   atomic_store(&period, 0);

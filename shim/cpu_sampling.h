@@ -54,6 +54,8 @@ void cpu_sampling_let_threads_arm_themselves(bool yes);
  * call. For good. Context: host thread. */
 void cpu_sampling_forbid(void);
 bool cpu_sampling_is_forbidden(void);
+/* The pid, asked of the kernel; 0 where a filter may kill for asking. Context: host thread. */
+int32_t cpu_sampling_process(void);
 /* Whether a profile is running; and, in a child just forked: none is, and there are no timers. Context: host thread. */
 bool cpu_sampling_is_on(void);
 void cpu_sampling_forget(void);

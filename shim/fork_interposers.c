@@ -21,16 +21,16 @@ struct fork_call {
   int64_t now_ns;
   int32_t pid, tid;
   bool masked, may_start, starts_at_once;
+  struct sampler_sequence childs;
 };
 
 static int32_t own_tid(void) { return (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0); }
-/* 0: not asked for. A filter of the program's own may kill for any call that it does not expect. */
-static int32_t own_pid(void) { return cpu_sampling_is_forbidden() ? 0 : (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
 /* A pending tick would make the kernel start the call again and again. */
 AT_FORK static struct fork_call fork_begins(bool may_start) {
-  struct fork_call call = {.pid = own_pid(), .tid = own_tid(), .may_start = may_start && config.children != CHILDREN_NONE};
+  struct fork_call call = {.pid = cpu_sampling_process(), .tid = own_tid(), .may_start = may_start && config.children != CHILDREN_NONE};
   call.starts_at_once = call.may_start && agent_may_start_in_child(&call.now_ns);
+  call.childs = heap_sampling_split(call.pid);
   call.masked = sampling_signal() != 0;
   if (call.masked) call.mask = sampling_signal_block();
   thread_state.forks++;
@@ -46,8 +46,9 @@ static void stop_sampling(void) {
 AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
   thread_state.forks--;
   /* An atfork handler may have forked: in that child the call that the handler runs in returns as in a parent. */
-  int32_t pid = own_pid();
+  int32_t pid = cpu_sampling_process();
   if (is_child || (pid && pid != call->pid)) {
+    heap_sampling_begin_sequence(&call->childs, pid);
     cpu_sampling_forget();
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();

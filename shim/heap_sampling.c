@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "../agent/agent.h"
+#include "at_fork.h"
 #include "config.h"
 #include "counters.h"
+#include "cpu_sampling.h"
 #include "heap_table.h"
 #include "live_table.h"
 #include "module_registry.h"
@@ -65,6 +67,18 @@ void heap_sampling_stop(const char *reason) {
   heap_on = false;
 }
 
+struct sampler_sequence heap_sampling_split(int32_t pid) { return sampler_split(&thread_state, pid, rate); }
+
+/* Where nothing has been drawn yet it will be, with the child's own pid. What is left of the interval to the next sample may be dropped: the distribution
+ * has no memory. */
+AT_FORK void heap_sampling_begin_sequence(const struct sampler_sequence *sequence, int32_t pid) {
+  struct thread_state *thread = &thread_state;
+  if (thread->lock_random) thread->lock_random = sampler_state_of_child(sequence->lock_random, pid);
+  if (!thread->random) return;
+  thread->random = sampler_state_of_child(sequence->random, pid);
+  if (thread->bytes_until_sample) thread->bytes_until_sample = sequence->interval - 1; /* 0: an allocation is under way, or rate is 1 */
+}
+
 /* ---- the decision ---- */
 
 /* Low bit of guard_sp (frames are aligned): the allocator has answered; who allocates now is a signal handler inside the sampler. */
@@ -104,7 +118,7 @@ static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
     heap_guard_leave(draw(thread));
   }
   if (UNLIKELY(thread->random == 0)) {
-    thread->random = sampler_seed((uintptr_t)thread);
+    thread->random = sampler_seed(thread, cpu_sampling_process());
     thread->bytes_until_sample = draw(thread);
   }
   if (thread->bytes_until_sample >= counted) {

@@ -13,6 +13,7 @@
 
 #include "heap_status.h"
 #include "interposed.h"
+#include "sampler.h"
 #include "thread_state.h"
 
 /* Whether an allocation takes the slow path: it is to be sampled, or of no bytes (which count as one there, or programs that leak empty blocks would
@@ -33,6 +34,10 @@ static inline void heap_guard_leave(uint64_t bytes_until_sample) {
 
 void heap_sampling_start(uintptr_t main_stack_high);
 void heap_sampling_stop(const char *reason); /* for good, in a forked child. Context: its only thread */
+/* A forked child has a sequence of sample points of its own: siblings' samples are independent of each other. Split before the fork (pid: the parent's),
+ * begun in the child by its only thread (pid: its own). */
+struct sampler_sequence heap_sampling_split(int32_t pid);
+void heap_sampling_begin_sequence(const struct sampler_sequence *sequence, int32_t pid);
 
 /* Called as the last act of an exported wrapper (a tail call), so that their own return address is the wrapper's caller. */
 void *heap_slow_malloc(size_t size);

@@ -39,7 +39,7 @@ static bool may_measure(void) {
 
 static uint64_t draw(void) {
   uint64_t *random = &thread_state.lock_random;
-  if (UNLIKELY(*random == 0)) *random = sampler_seed((uintptr_t)random);
+  if (UNLIKELY(*random == 0)) *random = sampler_seed(random, cpu_sampling_process());
   return sampler_random(random);
 }
 

@@ -27,7 +27,7 @@ static void test_logarithm(void) {
 
 /* Runs the fast path's arithmetic over a stream of sizes; the share of sampled ones must lie within 4 standard errors of the law. */
 static void test_share(uint64_t rate, const uint64_t *sizes, int kinds, long rounds) {
-  uint64_t random = sampler_seed(rate), left = sampler_draw_interval(&random, rate);
+  uint64_t random = sampler_seed(&rate, 0), left = sampler_draw_interval(&random, rate);
   long sampled[8] = {0};
   for (long round = 0; round < rounds; round++)
     for (int kind = 0; kind < kinds; kind++) {
@@ -48,7 +48,7 @@ static void test_share(uint64_t rate, const uint64_t *sizes, int kinds, long rou
 }
 
 static void test_mean(uint64_t rate) {
-  uint64_t random = sampler_seed(7);
+  uint64_t random = sampler_seed(&failures, 0);
   double sum = 0;
   enum { DRAWS = 400000 };
   for (int i = 0; i < DRAWS; i++) {
@@ -60,7 +60,18 @@ static void test_mean(uint64_t rate) {
   check(fabs(sum / DRAWS - mean) < 4 * mean / sqrt(DRAWS), "mean interval", sum / DRAWS, mean);
 }
 
+/* Two children of one parent, with the same pid (each in a namespace of its own) or with two, and the parent itself: no draws in common. */
+static void test_children(void) {
+  struct sampler_sequence first = sampler_split(&failures, 1, 524288), second = sampler_split(&failures, 1, 524288);
+  check(first.random != second.random && first.lock_random != second.lock_random && first.random != first.lock_random, "children's states", 0, 1);
+  check(first.interval != second.interval, "children's first intervals", (double)first.interval, (double)second.interval);
+  check(sampler_state_of_child(first.random, 5) != sampler_state_of_child(first.random, 6), "two pids", 0, 1);
+  check(sampler_state_of_child((uint64_t)5 << 32, 5) != 0, "a state that is not 0", 0, 1);
+  check(sampler_seed(&failures, 5) != sampler_seed(&failures, 6), "seeds of two pids", 0, 1);
+}
+
 int main(void) {
+  test_children();
   test_logarithm();
   const uint64_t mixed[] = {16, 4096, 1, 100000, 64, 524288, 3000000};
   test_share(524288, mixed, 7, 300000);
@@ -71,6 +82,6 @@ int main(void) {
   test_mean((uint64_t)1 << 40);
   uint64_t random = 1;
   for (int i = 0; i < 1000; i++) check(sampler_draw_interval(&random, UINT64_MAX) <= (uint64_t)1 << 62, "bounded interval", 0, 0);
-  check(sampler_seed(1) != sampler_seed(1), "two threads' seeds", 0, 1);
+  check(sampler_seed(&failures, 1) != sampler_seed(&failures, 1), "two threads' seeds", 0, 1);
   return failures != 0;
 }
