@@ -194,6 +194,7 @@ static void write_sampling(struct json *json) {
   number(json, "signal", (uint64_t)signal); /* 0: nobody has asked for a profile yet */
   string(json, "signal_name", known ? name : NULL);
   number(json, "profiles_running", cpu_profile_running());
+  number(json, "timers", cpu_sampling_timers());
   number(json, "precise_threads", cpu_counters_open_count());
   string(json, "precise_off_reason", cpu_counters_off_reason());
   number(json, "calls_restarted", atomic_load_explicit(&interrupted_calls_restarted, memory_order_relaxed));

@@ -69,18 +69,16 @@ static void give_back_if_gone(uint32_t number, const struct thread_view *seen) {
 
 /* ---- matching ---- */
 
-/* Two records claim one thread: the one that was made for a thread found before its own record was ready, or that outlived its thread
- * whose number was then used again, is given back if it is the agent's to give. The number of the one to keep. */
+/* Two records claim one thread: one was made for a thread that was found before its own was ready, or has outlived its thread, whose number the kernel
+ * has used again. The younger one is the thread's; the other is given back. The number of the one to keep. */
 static uint32_t settle(uint32_t first, uint32_t second) {
   struct thread_view a, b;
   if (!thread_registry_read(first, &a)) return second;
   if (!thread_registry_read(second, &b)) return first;
-  if (a.origin == THREAD_FOUND) {
-    give_back(first, &a);
-    return second;
-  }
-  if (b.origin == THREAD_FOUND) give_back(second, &b);
-  return first;
+  bool first_is_older = (int32_t)(a.birth - b.birth) < 0;
+  if (first_is_older) give_back(first, &a);
+  else give_back(second, &b);
+  return first_is_older ? second : first;
 }
 
 /* Whether a record is taken for a thread that has not told its number yet. */
@@ -116,8 +114,8 @@ static uint32_t take_found(int32_t tid) {
   struct thread_record *record = number ? thread_registry_at(number) : NULL;
   if (!record) return 0;
   record->start = record->argument = NULL;
-  record->has_state = tid == getpid();
-  atomic_store_explicit(&record->tid, tid, memory_order_release);
+  atomic_store_explicit(&record->has_state, tid == getpid(), memory_order_relaxed);
+  thread_registry_tell_tid(record, tid);
   return number;
 }
 

@@ -148,15 +148,41 @@ static void disarm(struct thread_record *record) { exchange_timer(record, TIMER_
 
 void cpu_sampling_disarm(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
-  if (record && atomic_load_explicit(&record->timer, memory_order_relaxed)) disarm(record);
+  if (record && atomic_load(&record->timer)) disarm(record);
+}
+
+/* Only if the timer is still shown: another life may have armed itself since. */
+static void withdraw(struct thread_record *record, int timer) {
+  int shown = timer + 1;
+  if (atomic_compare_exchange_strong(&record->timer, &shown, TIMER_NONE)) timer_remove(timer);
+}
+
+/* Whoever stops the sampler or ends the thread says so first and then looks for a timer; here the timer is shown first. So one of the two sees the other.
+ * A period that has changed meanwhile is taken over, or the thread would go without until the next look. made: by us, not found; who made it takes it
+ * back. */
+static enum cpu_arming set_shown_timer(struct thread_record *record, uint64_t life, int32_t tid, int timer, bool made) {
+  uint64_t every = atomic_load(&period), set;
+  do {
+    if (every == 0 || atomic_load(&record->life) != life) {
+      if (made) withdraw(record, timer);
+      return CPU_NOT_ARMED_GONE;
+    }
+    uint64_t first = first_expiry(every);
+    atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
+    atomic_store_explicit(&record->expiry, cpu_nanoseconds(thread_cpu_clock(tid)) + first, memory_order_relaxed);
+    timer_set(timer, first, every);
+    set = every;
+    every = atomic_load(&period);
+  } while (every != set || atomic_load(&record->life) != life);
+  return CPU_ARMED;
 }
 
 static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
   struct thread_record *record = thread_registry_at(number);
-  uint64_t every = atomic_load(&period);
   int timer = atomic_load(&record->timer) - 1;
+  bool made = timer < 0;
   if (timer + 1 == TIMER_IS_COUNTER) return CPU_ARMED;
-  if (timer < 0) {
+  if (made) {
     if (!timers_left()) return CPU_NOT_ARMED_LIMIT;
     timer = timer_make(tid, value_of(KIND_TICK, number, life));
     if (timer == -EAGAIN || timer == -ENOMEM) return CPU_NOT_ARMED_LIMIT;
@@ -167,13 +193,7 @@ static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
       return CPU_ARMED;
     }
   }
-  uint64_t first = first_expiry(every);
-  atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
-  atomic_store_explicit(&record->expiry, cpu_nanoseconds(thread_cpu_clock(tid)) + first, memory_order_relaxed);
-  timer_set(timer, first, every);
-  /* Whoever stopped the sampler, or ended the thread, before it could see this timer. */
-  if (atomic_load(&period) != every || atomic_load(&record->life) != life) disarm(record);
-  return CPU_ARMED;
+  return set_shown_timer(record, life, tid, timer, made);
 }
 
 enum cpu_arming cpu_sampling_arm(uint32_t number, bool signal_blocked) {
@@ -234,6 +254,8 @@ void cpu_sampling_thread_starts(uint32_t number) {
   arm(number, atomic_load(&record->life), atomic_load(&record->tid));
 }
 
+uint32_t cpu_sampling_timers(void) { return atomic_load_explicit(&timers, memory_order_relaxed); }
+
 const char *cpu_sampling_prepare(void) {
   static const char reason[] = "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect";
   return cpu_sampling_is_forbidden() ? reason : sampling_signal_choose();
@@ -252,7 +274,8 @@ const char *cpu_sampling_set_period(uint64_t nanoseconds) {
     cpu_sampling_tick();
     atomic_store(&sampled_pid, own_pid());
   }
-  atomic_store(&period, nanoseconds); /* seq_cst against arm(): either it sees 0, or we see its timer */
+  atomic_store(&period, nanoseconds);
+  atomic_thread_fence(memory_order_seq_cst); /* against set_shown_timer(), for the number of records too: either it sees 0, or we see its timer */
   if (nanoseconds == 0)
     for (uint32_t number = thread_registry_count(); number > 0; number--) cpu_sampling_disarm(number);
   return NULL;
@@ -328,6 +351,8 @@ static uint32_t ticks_of(const struct tick_source *source, struct thread_record 
   return atomic_load(&record->timer) == TIMER_IS_COUNTER ? 0 : timer_ticks(record, every, source->overrun, cpu_now);
 }
 
+static bool has_state(struct thread_record *record) { return atomic_load_explicit(&record->has_state, memory_order_relaxed); }
+
 static void take_sample(const struct tick_source *source, struct thread_record *record, const ucontext_t *context) {
   struct captured_stack stack;
   struct stack_sample sample;
@@ -345,7 +370,7 @@ static void take_sample(const struct tick_source *source, struct thread_record *
   if (sample.ticks == 0) return;
   sample.nanoseconds = sample.ticks * every;
   struct unwind_registers registers = registers_of(context);
-  stack_capture_interrupted(&registers, record->has_state ? &thread_state : NULL, &stack);
+  stack_capture_interrupted(&registers, has_state(record) ? &thread_state : NULL, &stack);
   sample.epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
   sample.frame_count = stack.frame_count;
   raw_syscall4(SYS_prctl, PR_GET_NAME, (long)sample.name, 0, 0);
@@ -355,7 +380,7 @@ static void take_sample(const struct tick_source *source, struct thread_record *
 /* A late tick of a thread that has ended interrupts as well, but says nothing of the thread that has its record now. */
 static void arrived(const struct tick_source *source, ucontext_t *context) {
   struct thread_record *record = thread_registry_at(source->value & ((1u << RECORD_BITS) - 1));
-  if (cpu_sampling_is_forbidden() || (record && record->has_state && thread_has_no_system_calls())) return;
+  if (cpu_sampling_is_forbidden() || (record && has_state(record) && thread_has_no_system_calls())) return;
   if (record) take_sample(source, record, context);
   interrupted_call_restart(context);
 }

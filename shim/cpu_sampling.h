@@ -69,6 +69,8 @@ int cpu_sampling_request_stack(uint32_t record);
 /* Every token must be given back; afterwards nothing comes of it any more. */
 void cpu_sampling_withdraw_request(int token);
 
+/* How many timers there are now, the dump's included. Context: any. */
+uint32_t cpu_sampling_timers(void);
 /* The signal in use, 0: none chosen yet. For reading SigBlk, and for the health page. */
 int cpu_sampling_signal(void);
 /* Chooses the signal and installs the handler, if that has not been done. NULL, or why it cannot be. */

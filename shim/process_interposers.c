@@ -89,6 +89,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
       atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
     }
   }
+  if (UNLIKELY(number == SYS_exit)) thread_ends_by_system_call();
   if (UNLIKELY(number == SYS_unshare)) return unshare((int)a);
   if (UNLIKELY(number == SYS_setns)) return setns((int)a, (int)b);
   if (UNLIKELY(number == SYS_capset)) return alone(call_capset, a, b, 0, 0, 0);

@@ -29,23 +29,41 @@
 
 static struct thread_record *thread_starts(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
-  atomic_store_explicit(&record->tid, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), memory_order_release);
+  thread_state.record = number;
+  thread_registry_tell_tid(record, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0));
   sampling_signal_let_in();
   cpu_sampling_thread_starts(number);
   return record;
+}
+
+static void give_record_back(uint32_t number) {
+  struct thread_record *record = thread_registry_at(number);
+  uint32_t stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed);
+  thread_state.record = 0;
+  if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
+  cpu_sampling_disarm(number);
+  thread_registry_recycle(number);
+  threadcreate_table_ended(stack);
 }
 
 /* By return, pthread_exit, thrd_exit and cancellation. */
 static void thread_ends(void *argument) {
   if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();
   uint32_t number = (uint32_t)(uintptr_t)argument;
-  struct thread_record *record = thread_registry_at(number);
-  uint32_t stack = record->creation_stack;
-  if (agent_is_process(atomic_load_explicit(&record->tid, memory_order_relaxed))) agent_main_thread_exits(); /* it has forked, and is the child's first thread */
-  if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
-  cpu_sampling_disarm(number);
-  thread_registry_recycle(number);
-  threadcreate_table_ended(stack);
+  int32_t tid = atomic_load_explicit(&thread_registry_at(number)->tid, memory_order_relaxed);
+  if (agent_is_process(tid)) agent_main_thread_exits(); /* it has forked, and is the child's first thread */
+  give_record_back(number);
+}
+
+/* Past the thread library: else its record would be the next thread's that the kernel gives the same number. Storage that looks like this thread's may
+ * be another's (raw clone, vfork). */
+void thread_ends_by_system_call(void) {
+  uint32_t number = thread_state.record;
+  if (number == 0 || cpu_sampling_is_forbidden() || thread_has_no_system_calls()) return;
+  int32_t tid = atomic_load_explicit(&thread_registry_at(number)->tid, memory_order_relaxed);
+  if (tid != (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0)) return;
+  if (thread_state.waiting != NULL) lock_waits_abandon();
+  give_record_back(number);
 }
 
 static TRAMPOLINE void *start_posix_thread(void *argument) {
@@ -85,8 +103,8 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
     return 0;
   }
   struct thread_record *record = thread_registry_at(number);
-  record->creator = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
-  record->creation_stack = id;
+  atomic_store_explicit(&record->creator, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), memory_order_relaxed);
+  atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
   record->start = start;
   record->argument = argument;
   return number;
@@ -94,7 +112,7 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
 
 static void creation_failed(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
-  threadcreate_table_failed(record->creation_stack);
+  threadcreate_table_failed(atomic_load_explicit(&record->creation_stack, memory_order_relaxed));
   thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed));
   thread_registry_recycle(number);
 }

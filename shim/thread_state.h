@@ -19,11 +19,15 @@ struct thread_state {
   uint64_t waiting_life;       /* of that place */
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
   uint32_t forks;              /* calls of fork that this thread is in: atfork handlers may fork */
+  uint32_t record;             /* this thread's (thread_registry.h), if it was created by pthread_create or thrd_create */
   int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h) */
   int64_t start_due_ns;        /* not before then (monotonic clock); 0: it is not */
 };
 
 extern _Thread_local struct thread_state thread_state __attribute__((tls_model("initial-exec")));
+
+/* The thread is about to end by syscall(SYS_exit). Context: that thread. */
+void thread_ends_by_system_call(void);
 
 /* Some thread has entered seccomp's strict mode. Asked first, so that a thread without thread-local storage need not look there. */
 extern _Atomic bool thread_some_have_no_system_calls;

@@ -24,7 +24,7 @@ static void *work(void *argument) {
       struct thread_record *record = thread_registry_at(numbers[i]);
       struct thread_view view;
       CHECK(!thread_registry_read(numbers[i], &view)); /* not running yet */
-      record->creator = me;
+      atomic_store(&record->creator, me);
       atomic_store(&record->tid, me);
       CHECK(thread_registry_read(numbers[i], &view) && view.tid == me && view.creator == me);
       lives[i] = view.life;
