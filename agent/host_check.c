@@ -1,5 +1,6 @@
 #include "host_check.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,18 +42,33 @@ static void refuse(struct host_check_verdict *verdict, int status, const char *t
   }
 }
 
+/* An IPv6 address may be written in several ways; no name server answers for any of them. */
+static bool same_literal(const char *host, size_t length, const char *name) {
+  char texts[2][INET6_ADDRSTRLEN + 2];
+  struct in6_addr addresses[2];
+  size_t name_length = strlen(name);
+  if (length < 2 || length >= sizeof(texts[0]) || name_length < 2 || name_length >= sizeof(texts[0])) return false;
+  if (host[0] != '[' || host[length - 1] != ']' || name[0] != '[' || name[name_length - 1] != ']') return false;
+  snprintf(texts[0], sizeof(texts[0]), "%.*s", (int)length - 2, host + 1);
+  snprintf(texts[1], sizeof(texts[1]), "%.*s", (int)name_length - 2, name + 1);
+  return inet_pton(AF_INET6, texts[0], &addresses[0]) == 1 && inet_pton(AF_INET6, texts[1], &addresses[1]) == 1 &&
+         memcmp(&addresses[0], &addresses[1], sizeof(addresses[0])) == 0;
+}
+
 /* host[0 .. length) is name:port; browsers leave the default port out. */
 static bool is_host(const char *host, size_t length, const char *name, unsigned port) {
-  char expected[80];
-  int size = snprintf(expected, sizeof(expected), "%s:%u", name, port);
-  size_t name_length = strlen(name);
-  if (size > 0 && (size_t)size == length && memcmp(host, expected, length) == 0) return true;
-  return port == 80 && name_length == length && memcmp(host, name, length) == 0;
+  char suffix[16];
+  size_t suffix_length = (size_t)snprintf(suffix, sizeof(suffix), ":%u", port);
+  if (length > suffix_length && memcmp(host + length - suffix_length, suffix, suffix_length) == 0)
+    length -= suffix_length;
+  else if (port != 80)
+    return false;
+  return (strlen(name) == length && same_without_case(host, name, length)) || same_literal(host, length, name);
 }
 
 /* host[0 .. length) is "localhost", "127.0.0.1", "[::1]" or the listener's address, with exactly our port. */
 static bool is_own_host(const struct host_check_rules *rules, const char *host, size_t length) {
-  static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
+  static const char *const names[] = {"localhost", "localhost.", "127.0.0.1", "[::1]"};
   char literal[64]; /* the address without its port */
   const char *colon = strrchr(rules->address, ':');
   snprintf(literal, sizeof(literal), "%.*s", colon ? (int)(colon - rules->address) : 0, rules->address);
@@ -62,12 +78,13 @@ static bool is_own_host(const struct host_check_rules *rules, const char *host, 
   return *literal && is_host(host, length, literal, rules->port);
 }
 
-/* As a browser writes it: no path, no default port. */
+/* As a browser writes it: no path, no default port. Scheme and host have no case. */
 static bool is_own_origin(const struct host_check_rules *rules, const char *host, const char *origin) {
   static const char plain[] = "http://", secure[] = "https://";
   if (rules->authenticated)
-    return strncmp(origin, secure, sizeof(secure) - 1) == 0 && strcmp(origin + sizeof(secure) - 1, host) == 0;
-  if (rules->port == 0 || strncmp(origin, plain, sizeof(plain) - 1) != 0) return false;
+    return same_without_case(origin, secure, sizeof(secure) - 1) &&
+           same_without_case(origin + sizeof(secure) - 1, host, (size_t)-1);
+  if (rules->port == 0 || !same_without_case(origin, plain, sizeof(plain) - 1)) return false;
   return is_own_host(rules, origin + sizeof(plain) - 1, strlen(origin + sizeof(plain) - 1));
 }
 
@@ -136,8 +153,9 @@ static void check_absolute_target(const struct host_check_rules *rules, const ch
   }
   target += scheme_length;
   size_t length = strcspn(target, "/");
-  bool own = rules->authenticated ? length == strlen(verdict->host) && memcmp(target, verdict->host, length) == 0
-                                  : rules->port == 0 || is_own_host(rules, target, length);
+  bool own = rules->authenticated
+                 ? length == strlen(verdict->host) && same_without_case(target, verdict->host, length)
+                 : rules->port == 0 || is_own_host(rules, target, length);
   snprintf(authority, sizeof(authority), "%.*s", (int)length, target);
   if (!own) refuse(verdict, 403, "host not allowed: ", authority);
 }
