@@ -26,7 +26,7 @@ struct profile *contention_profile_build(enum contention_kind kind) {
   profile->value_types[0] = profile->period_type = (struct profile_value_type){"contentions", "count"};
   profile->value_types[1] = (struct profile_value_type){"delay", "nanoseconds"};
   profile->period = 1; /* the values are estimates of all events already */
-  profile->time_nanos = profile_wall_clock();
+  profile_taken_now(profile);
   for (uint32_t entry = 1, count = contention_table_count(); entry <= count; entry++) {
     struct contention_view view;
     if (!contention_table_read(entry, &view) || view.kind != kind) continue;

@@ -5,12 +5,13 @@
 #include "../shim/config.h"
 #include "../shim/heap_table.h"
 #include "agent_memory.h"
+#include "agent_thread.h"
 #include "profile_builder.h"
 #include "profile_losses.h"
 #include "sampling_scale.h"
 
 struct heap_snapshot {
-  int64_t time_nanos;
+  int64_t time_nanos, monotonic_nanos;
   uint32_t count; /* buckets[i] is bucket number i + 1 */
   struct heap_bucket_view buckets[];
 };
@@ -20,6 +21,7 @@ struct heap_snapshot *heap_snapshot_take(void) {
   struct heap_snapshot *snapshot = agent_malloc(sizeof *snapshot + (size_t)count * sizeof snapshot->buckets[0]);
   if (!snapshot) return NULL;
   snapshot->time_nanos = profile_wall_clock();
+  snapshot->monotonic_nanos = agent_monotonic_nanoseconds();
   snapshot->count = count;
   for (uint32_t i = 0; i < count; i++)
     if (!heap_bucket_read(i + 1, &snapshot->buckets[i])) memset(&snapshot->buckets[i], 0, sizeof snapshot->buckets[i]);
@@ -79,7 +81,7 @@ static void describe(struct profile *profile, const struct heap_snapshot *before
   profile->period_type = (struct profile_value_type){"space", "bytes"};
   if (strcmp(profile->name, "allocs") == 0) profile->default_sample_type = "alloc_space";
   profile->time_nanos = now->time_nanos;
-  if (before) profile->duration_nanos = now->time_nanos - before->time_nanos;
+  if (before) profile->duration_nanos = now->monotonic_nanos - before->monotonic_nanos;
 }
 
 struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before, const struct heap_snapshot *now,

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "agent_memory.h"
+#include "agent_thread.h"
 #include "index_table.h"
 
 enum { BLOCK_BYTES = 64 * 1024, ALIGNMENT = 16 };
@@ -63,6 +64,11 @@ int64_t profile_wall_clock(void) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+void profile_taken_now(struct profile *profile) {
+  profile->time_nanos = profile_wall_clock();
+  profile->monotonic_nanos = agent_monotonic_nanoseconds();
 }
 
 static bool text_equal(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }

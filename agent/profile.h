@@ -45,6 +45,7 @@ struct profile {
   int64_t period;
   const char *default_sample_type; /* NULL: unset */
   int64_t time_nanos, duration_nanos; /* wall clock of the (second) snapshot, or of a window's start; 0 duration: a moment */
+  int64_t monotonic_nanos;            /* of the snapshot too: what durations are made of, as the wall clock may be set */
   size_t sample_count, location_count;
   struct profile_sample *samples;
   struct profile_location *locations;
@@ -63,6 +64,7 @@ struct profile *profile_new(const char *name);
 void *profile_alloc(struct profile *profile, size_t size);
 void profile_release(struct profile *profile); /* NULL is fine */
 int64_t profile_wall_clock(void); /* now, for time_nanos */
+void profile_taken_now(struct profile *profile); /* sets both clocks */
 
 /* Of two lists of `count` labels, in the same order. */
 bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b, uint32_t count);

@@ -133,7 +133,7 @@ static void drop_zero_samples(struct profile *profile) {
 bool profile_subtract(struct profile *now, struct profile *before) {
   if (!before) return false;
   now->subtracted = before;
-  now->duration_nanos = now->time_nanos - before->time_nanos;
+  now->duration_nanos = now->monotonic_nanos - before->monotonic_nanos;
   struct delta delta = {.now = now, .before = before};
   bool ok = subtract_all(&delta);
   index_table_release(&delta.location_index);

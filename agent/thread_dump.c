@@ -278,6 +278,7 @@ static bool take(struct thread_dump *dump) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   dump->time_nanos = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+  dump->monotonic_nanos = agent_monotonic_nanoseconds();
   bool begun = begin_work(&work, dump);
   if (begun) {
     read_threads(&work);

@@ -33,6 +33,7 @@ struct dumped_thread {
 
 struct thread_dump {
   int64_t time_nanos;           /* wall clock */
+  int64_t monotonic_nanos;      /* the same moment, for durations */
   size_t count;
   struct dumped_thread *threads; /* the first thread first, then by tid */
   struct mappings *mappings;    /* as of the dump */

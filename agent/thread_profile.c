@@ -47,6 +47,7 @@ struct profile *thread_profile_build(const struct thread_dump *dump, bool with_t
   struct profile_builder *builder = open_count_profile("goroutine");
   if (!builder) return NULL;
   profile_builder_profile(builder)->time_nanos = dump->time_nanos;
+  profile_builder_profile(builder)->monotonic_nanos = dump->monotonic_nanos;
   size_t unread = 0;
   for (size_t i = 0; i < dump->count; i++) {
     const struct dumped_thread *thread = &dump->threads[i];
@@ -84,7 +85,7 @@ struct profile *threadcreate_profile_build(void) {
   static const uint64_t not_kept = STACK_NOT_KEPT;
   struct profile_builder *builder = open_count_profile("threadcreate");
   if (!builder) return NULL;
-  profile_builder_profile(builder)->time_nanos = profile_wall_clock();
+  profile_taken_now(profile_builder_profile(builder));
   uint64_t created, ended, created_sum = 0, ended_sum = 0;
   /* Before the stacks: a thread created meanwhile is then in the sum alone, and not taken for one whose stack is lost. */
   threadcreate_totals(&created, &ended);

@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/contention_profile.c agent/profile_losses.c agent/profile_builder.c agent/profile_delta.c agent/profile.c agent/index_table.c agent/sampling_scale.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/contention_profile.c agent/profile_losses.c agent/profile_builder.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c */
 /* The block and mutex profiles of a hand-made table: which entries they take, how values are rounded and merged, what was lost, deltas. */
 #include "../agent/contention_profile.h"
 
@@ -10,6 +10,7 @@
 #include "../shim/counters.h"
 #include "check.h"
 #include "fixture_profile.h"
+#include "stub_clock.h"
 #include "stub_tables.h"
 
 extern int64_t agent_memory_fail_after;
@@ -96,9 +97,9 @@ static void test_delta(void) {
   CHECK(profile_subtract(same, mutex_before) && same->sample_count == 0);
   profile_release(same);
   fixture_contention_later();
-  before->time_nanos -= 5000;
+  stub_clock_ahead += 7 * INT64_C(1000000000);
   struct profile *now = contention_profile_build(CONTENTION_BLOCK);
-  CHECK(profile_subtract(now, before) && now->sample_count == 2 && now->duration_nanos >= 5000);
+  CHECK(profile_subtract(now, before) && now->sample_count == 2 && now->duration_nanos >= 7 * INT64_C(1000000000));
   CHECK(has(now, MAKE, 2, 300) && has(now, NEW, 1, 40)); /* libold, at the same place as libnew */
   profile_release(now);
   fixture_contention();

@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile_delta.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
 /* deps: protobuf */
 /* flags: -lm */
 /* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.
@@ -17,6 +17,7 @@
 #include "../shim/config.h"
 #include "../shim/counters.h"
 #include "fixture_profile.h"
+#include "stub_clock.h"
 #include "profile.pb-c.h"
 #include "stub_tables.h"
 #include "check.h"
@@ -125,8 +126,9 @@ static void test_delta(void) {
   CHECK(none->n_sample == 0 && none->duration_nanos > 0);
   perftools__profiles__profile__free_unpacked(none, NULL);
   fixture_small_later();
+  stub_clock_ahead += 7 * INT64_C(1000000000); /* as if the wall clock had been set back */
   parsed_profile *p = round_trip("allocs", before);
-  CHECK(p->n_sample == 3);
+  CHECK(p->n_sample == 3 && p->duration_nanos >= 7 * INT64_C(1000000000));
   CHECK(strcmp(p->string_table[p->default_sample_type], "alloc_space") == 0);
   check_sample(p, "ns::make<int>(int)", 64, 1, 0, -6);
   check_sample(p, "foo_alloc", 1048576, 1, 3, 3);
@@ -178,6 +180,7 @@ static struct profile *build_counts(const struct counted_stack *stacks, int64_t 
   profile->value_types[0] = profile->period_type = (struct profile_value_type){"goroutine", "count"};
   profile->period = 1;
   profile->time_nanos = time_nanos;
+  profile->monotonic_nanos = 3 * time_nanos; /* goes its own way */
   for (; stacks->frames; stacks++) {
     char name[16] = ""; /* only as long as the call: texts are copied */
     if (stacks->name) snprintf(name, sizeof name, "%s", stacks->name);
@@ -273,7 +276,7 @@ static void test_subtraction(void) {
   fixture_small(1, false);
   struct profile *before = build_counts(at_first, 1000), *now = build_counts(then, 5000);
   CHECK(before && now && profile_subtract(now, before));
-  CHECK(now->duration_nanos == 4000 && now->time_nanos == 5000);
+  CHECK(now->duration_nanos == 12000 && now->time_nanos == 5000);
   parsed_profile *p = encode(now);
   CHECK(p->n_sample == 5);
   CHECK(count_of(p, FOO - 1, "comes", 0) == 4 && count_of(p, MAKE - 1, "shrinks", 0) == -4 && count_of(p, 0, "", 0) == 1);
