@@ -31,6 +31,7 @@
 #include "process_tree.h"
 #include "refused_connection.h"
 #include "sandbox.h"
+#include "shared_text.h"
 #include "tls_context.h"
 #include "tls_front.h"
 
@@ -63,8 +64,7 @@ static pid_t owner_pid; /* the process in which agent_start ran; a forked child 
 /* Written by the admin thread only. */
 static struct listen_address address AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
 static bool started_before;
-static char off_reason[256];
-static char address_text[160];
+static struct shared_text off_reason, address_text; /* read by HTTP workers */
 static const char *isolation_fault;
 static int listener; /* -1: another process holds the port, or none of ours */
 static bool server_runs;
@@ -89,8 +89,9 @@ static void wake_admin(void) {
 /* ---- the admin thread ----------------------------------------------------------------------------------------------------- */
 
 static void keep_reason(const char *text) {
-  if (strcmp(off_reason, text) == 0) return;
-  snprintf(off_reason, sizeof(off_reason), "%s", text);
+  char before[SHARED_TEXT_MAX];
+  if (strcmp(shared_text_read(&off_reason, before), text) == 0) return;
+  shared_text_write(&off_reason, text);
   log_event("off: %s", text);
 }
 
@@ -103,22 +104,23 @@ static void remember_socket_file(void) {
 
 /* Takes this process's place among those that share the address. */
 static void enter_tree(void) {
-  char reason[256] = "";
+  char reason[256] = "", where[160];
   if (address.size == 0 && !listen_address_parse(config.address, &address, reason, sizeof(reason))) {
     keep_reason(reason);
     return;
   }
   enum tree_role role = process_tree_enter(&address, &listener, reason, sizeof(reason));
-  listen_address_format(&address, address_text, sizeof(address_text));
+  listen_address_format(&address, where, sizeof(where));
+  shared_text_write(&address_text, where);
   if (role != TREE_HOLDER && role != TREE_MEMBER) {
     keep_reason(reason);
     return;
   }
-  off_reason[0] = 0;
+  shared_text_write(&off_reason, "");
   remember_socket_file();
   if (role == TREE_MEMBER) return;
-  if (address.port) log_event("listening on http://%s/debug/pprof/", address_text);
-  else log_event("listening on %s", address_text);
+  if (address.port) log_event("listening on http://%s/debug/pprof/", where);
+  else log_event("listening on %s", where);
   if (server_runs) http_server_listen(listener);
   if (!tls_front_start(reason, sizeof(reason))) log_event("remote admin is off: %s", reason);
 }
@@ -171,8 +173,9 @@ static void start_server(int wake) {
   static int64_t retry_ns;
   static bool failed; /* and said so */
   int64_t now = agent_monotonic_nanoseconds();
+  char where[SHARED_TEXT_MAX];
   const struct http_server_address own = {
-      .listener = listener, .address = address.port ? address_text : "", .port = address.port, .origins = config.origins};
+      .listener = listener, .address = address.port ? shared_text_read(&address_text, where) : "", .port = address.port, .origins = config.origins};
   if (now >= retry_ns && http_server_start(&own)) {
     failed = false;
     server_runs = true;
@@ -302,8 +305,9 @@ static void start_admin(void) {
   int error = agent_thread_create(NULL, NULL, admin_main, NULL);
   if (error) {
     atomic_store(&admin_exists, 0);
-    snprintf(off_reason, sizeof(off_reason), "the admin thread cannot be created");
-    log_single_event(config.log, "off: %s: %s", off_reason,
+    static const char reason[] = "the admin thread cannot be created";
+    shared_text_write(&off_reason, reason);
+    log_single_event(config.log, "off: %s: %s", reason,
                      error == EAGAIN ? "no memory or no threads left (RLIMIT_NPROC, RLIMIT_AS, the cgroup's pids.max)" : "not permitted");
   }
 }
@@ -323,13 +327,14 @@ void agent_start(void) {
   owner_pid = getpid();
   wanted = strcmp(config.address, "off") != 0;
   if (!wanted) {
-    snprintf(off_reason, sizeof(off_reason), "PPROFAGENT_ADDR=off");
+    shared_text_write(&off_reason, "PPROFAGENT_ADDR=off");
     return;
   }
   if (next_allocator.tsan) { /* it takes descriptors for shared by all threads, and reports what ours do with their own */
     wanted = false;
-    snprintf(off_reason, sizeof(off_reason), "the program is watched by ThreadSanitizer");
-    log_single_event(config.log, "off: %s", off_reason);
+    static const char reason[] = "the program is watched by ThreadSanitizer";
+    shared_text_write(&off_reason, reason);
+    log_single_event(config.log, "off: %s", reason);
     return;
   }
   if (*config.tls_address && !was_forked) tls_context_at_start();
@@ -387,10 +392,10 @@ __attribute__((destructor)) static void remove_socket_file(void) {
 
 /* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */
 
-const char *agent_listen_address(void) { return address_text; }
-const char *agent_off_reason(void) {
+const char *agent_listen_address(char out[SHARED_TEXT_MAX]) { return shared_text_read(&address_text, out); }
+const char *agent_off_reason(char out[SHARED_TEXT_MAX]) {
   if (process_tree_role() == TREE_HOLDER || process_tree_role() == TREE_MEMBER) return NULL;
-  return off_reason[0] ? off_reason : "not started yet";
+  return *shared_text_read(&off_reason, out) ? out : "not started yet";
 }
 const char *agent_descriptor_isolation(void) { return isolation_fault; }
 uint64_t agent_cpu_nanoseconds(void) { return agent_thread_cpu_nanoseconds(); }

@@ -212,9 +212,10 @@ static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() +
                     contention_table_bytes() + lock_waiters_bytes() + cpu_profile_buffer_bytes(),
            allocator = agent_memory_bytes();
+  char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
-  string(json, "listen_address", agent_listen_address());
-  string(json, "off_reason", agent_off_reason());
+  string(json, "listen_address", agent_listen_address(shared));
+  string(json, "off_reason", agent_off_reason(shared));
   string(json, "descriptor_isolation", agent_descriptor_isolation());
   number(json, "threads", agent_thread_count());
   seconds(json, "cpu_seconds", agent_cpu_nanoseconds() / 1000000);
@@ -236,7 +237,7 @@ static void write_agent(struct json *json) {
 static void write_sharing(struct json *json) {
   static const char *const roles[] = {[TREE_OUTSIDE] = "outside", [TREE_HOLDER] = "holder", [TREE_MEMBER] = "member"};
   enum tree_role role = process_tree_role();
-  char refusal[PROCESS_REFUSAL_MAX];
+  char refusal[PROCESS_REFUSAL_MAX], reason[SHARED_TEXT_MAX];
   unsigned refused = process_tree_refusals(refusal);
   open_object(json, "process_tree");
   string(json, "role", roles[role]);
@@ -249,7 +250,7 @@ static void write_sharing(struct json *json) {
   close_object(json);
   open_object(json, "tls");
   string(json, "listen_address", tls_front_address());
-  string(json, "off_reason", tls_front_off_reason());
+  string(json, "off_reason", tls_front_off_reason(reason));
   close_object(json);
 }
 

@@ -70,10 +70,11 @@ static void refusal_notice(struct notices *notices) {
 
 static void write_notices(struct text_sink *text) {
   struct notices notices = {text, false};
+  char reason[SHARED_TEXT_MAX];
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
-  notice(&notices, "The agent does not serve: ", agent_off_reason());
-  notice(&notices, "Remote admin is off: ", tls_front_off_reason());
+  notice(&notices, "The agent does not serve: ", agent_off_reason(reason));
+  notice(&notices, "Remote admin is off: ", tls_front_off_reason(reason));
   notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);
   notice(&notices, "", agent_descriptor_isolation());
@@ -204,7 +205,8 @@ static void write_details(struct text_sink *text) {
   uint64_t cpu_milliseconds = agent_cpu_nanoseconds() / 1000000;
   text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
                    cpu_milliseconds / 1000, cpu_milliseconds % 1000);
-  text_sink_html(text, agent_listen_address());
+  char listens[SHARED_TEXT_MAX];
+  text_sink_html(text, agent_listen_address(listens));
   text_sink_text(text, "</span>");
   if (*tls_front_address()) {
     text_sink_text(text, ", for clients with a certificate on <span class=mono>");
@@ -289,7 +291,8 @@ static void write_how_to(struct text_sink *text, const char *host, const char *p
   } lines[] = {{"<h2>In a terminal</h2>\n<pre>go tool pprof -http=: http://", "heap\n"},
                {"go tool pprof -top http://", "profile?seconds=10\n"},
                {"curl http://", "goroutine?debug=2</pre>\n"}};
-  const char *own = agent_listen_address(), *address = host && *host && strlen(host) < 200 ? host : own;
+  char listens[SHARED_TEXT_MAX];
+  const char *own = agent_listen_address(listens), *address = host && *host && strlen(host) < 200 ? host : own;
   if (strncmp(own, "unix:", 5) == 0) return write_how_to_unix(text, own + 5, prefix);
   if (!*address) return;
   for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {

@@ -15,6 +15,7 @@
 #include "agent_thread.h"
 #include "listen_address.h"
 #include "log.h"
+#include "shared_text.h"
 #include "tls_connection.h"
 #include "tls_context.h"
 #include "tls_library.h"
@@ -27,13 +28,14 @@ enum {
   RETRY_MILLISECONDS = 200, /* when there are no descriptors */
   BIND_RETRY_MILLISECONDS = 50, BIND_RETRY_MAX_MILLISECONDS = 5000,
   STACK_SIZE = 512 * 1024, /* the loader's and OpenSSL's big numbers */
-  REASON_MAX = 768, ADDRESS_MAX = 160
+  ADDRESS_MAX = 160
 };
 
 /* Written by the admin thread before the TLS thread exists, then by that one. Text before state (release), so that readers see it whole. */
 enum front_state { NOT_ASKED_FOR, STARTING, LISTENING, FAILED };
 static _Atomic int state;
-static char off_reason[REASON_MAX], address_text[ADDRESS_MAX];
+static struct shared_text off_reason; /* changes while it is read */
+static char address_text[ADDRESS_MAX];
 
 /* The admin thread's. */
 static bool running;
@@ -48,10 +50,10 @@ static int64_t accept_pause_ns;  /* no accepting before */
 
 const char *tls_front_address(void) { return atomic_load_explicit(&state, memory_order_acquire) == LISTENING ? address_text : ""; }
 
-const char *tls_front_off_reason(void) {
+const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) {
   switch (atomic_load_explicit(&state, memory_order_acquire)) {
     case STARTING: return "not started yet";
-    case FAILED: return off_reason;
+    case FAILED: return shared_text_read(&off_reason, out);
     default: return NULL;
   }
 }
@@ -59,8 +61,7 @@ const char *tls_front_off_reason(void) {
 static void set_state(enum front_state now) { atomic_store_explicit(&state, now, memory_order_release); }
 
 static void keep_reason(const char *reason) {
-  if (atomic_load_explicit(&state, memory_order_relaxed) == FAILED && strcmp(reason, off_reason) == 0) return;
-  snprintf(off_reason, sizeof off_reason, "%s", reason);
+  shared_text_write(&off_reason, reason);
   set_state(FAILED);
 }
 
@@ -152,7 +153,7 @@ static int open_listener(char *reason, size_t reason_size) {
 }
 
 static void *front_main(void *argument) {
-  char reason[REASON_MAX] = "";
+  char reason[SHARED_TEXT_MAX] = "";
   (void)argument;
   int listener = open_listener(reason, sizeof reason);
   if (listener >= 0) {

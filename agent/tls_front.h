@@ -12,12 +12,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "agent.h"
+
 /* False: reason says why not; it stays as tls_front_off_reason(). Nothing to do (true) when PPROFAGENT_TLS_ADDR is unset. */
 bool tls_front_start(char *reason, size_t reason_size);
 void tls_front_stop(void); /* joins its thread */
 
 /* For the index page and health: "0.0.0.0:6443" while it listens, else ""; NULL while it is on or not asked for, else one sentence. */
 const char *tls_front_address(void);
-const char *tls_front_off_reason(void);
+const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]);
 
 #endif

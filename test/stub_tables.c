@@ -65,8 +65,8 @@ uint32_t module_registry_count(void) { return 3; }
 uint64_t module_registry_bytes(void) { return 4096; }
 
 /* agent/agent.h, agent/agent_thread.h */
-const char *agent_listen_address(void) { return "127.0.0.1:6060"; }
-const char *agent_off_reason(void) { return NULL; }
+const char *agent_listen_address(char out[SHARED_TEXT_MAX]) { return (void)out, "127.0.0.1:6060"; }
+const char *agent_off_reason(char out[SHARED_TEXT_MAX]) { return (void)out, NULL; }
 bool agent_was_forked(void) { return false; }
 const char *agent_descriptor_isolation(void) { return NULL; }
 uint64_t agent_cpu_nanoseconds(void) { return 12345678; }

@@ -38,6 +38,11 @@ static void check(int condition, const char *what) {
   failures++;
 }
 
+static const char *off_reason(void) {
+  static char text[SHARED_TEXT_MAX];
+  return tls_front_off_reason(text);
+}
+
 static int run(const char *format, ...) {
   char command[1500], whole[1700];
   va_list arguments;
@@ -94,9 +99,9 @@ static void *server(void *argument) {
 static unsigned start(void) {
   char reason[300] = "";
   check(tls_front_start(reason, sizeof reason), reason);
-  for (int i = 0; i < 1000 && !*tls_front_address() && (!tls_front_off_reason() || strstr(tls_front_off_reason(), "not started")); i++) usleep(10000);
+  for (int i = 0; i < 1000 && !*tls_front_address() && (!off_reason() || strstr(off_reason(), "not started")); i++) usleep(10000);
   const char *colon = strrchr(tls_front_address(), ':');
-  check(colon != NULL, tls_front_off_reason() ? tls_front_off_reason() : "listens");
+  check(colon != NULL, off_reason() ? off_reason() : "listens");
   return colon ? (unsigned)atoi(colon + 1) : 0;
 }
 
@@ -191,7 +196,7 @@ int main(void) {
     int open = connect_to(port); /* is cut off */
     run("sleep 0.3 | timeout 0.2 openssl s_client -quiet -connect 127.0.0.1:%u -cert client.crt -key client.key", port);
     tls_front_stop();
-    check(!*tls_front_address() && !tls_front_off_reason(), "stopped");
+    check(!*tls_front_address() && !off_reason(), "stopped");
     check(recv(open, path, sizeof path, 0) <= 0, "cut off");
     close(open);
     check(foreign_values == 0, "no destructor of this program's got a value of OpenSSL's");
