@@ -44,6 +44,7 @@ struct client {
 static struct agent_lock lock;
 static struct client *clients[CPU_PROFILE_MAX_CLIENTS];
 static uint32_t client_count;
+static _Atomic uint32_t clients_running; /* the same number, for readers that do not wait for the lock */
 static uint64_t period; /* the sampler's, 0: stopped */
 static uint64_t dropped_seen;
 static int64_t next_scan;
@@ -60,10 +61,7 @@ static const char *_Atomic off_reason;
 const char *cpu_profile_off_reason(void) { return atomic_load_explicit(&off_reason, memory_order_relaxed); }
 
 uint32_t cpu_profile_running(void) {
-  agent_lock_take(&lock);
-  uint32_t count = client_count;
-  agent_lock_release(&lock);
-  return count;
+  return atomic_load_explicit(&clients_running, memory_order_relaxed);
 }
 
 uint64_t cpu_profile_buffer_bytes(void) {
@@ -217,6 +215,7 @@ static enum cpu_profile_result join(struct client *client, const char **reason) 
   /* The window begins once every thread has its timer; what was sampled before is the others' alone. */
   drain();
   clients[client_count++] = client;
+  atomic_store_explicit(&clients_running, client_count, memory_order_relaxed);
   client->period = period;
   client->start_wall = clock_now(CLOCK_REALTIME);
   client->start = agent_monotonic_nanoseconds();
@@ -233,6 +232,7 @@ static void leave(struct client *client) {
   uint32_t at = 0;
   while (clients[at] != client) at++;
   clients[at] = clients[--client_count];
+  atomic_store_explicit(&clients_running, client_count, memory_order_relaxed);
   if (client_count > 0) set_period(SECOND / fastest_rate(0)); /* a refusal leaves the faster rate on */
 }
 

@@ -55,6 +55,9 @@ static struct {
   struct large_stack stack;
 } state;
 
+/* Of the cache; written under the lock, read without it: a lookup may hold the lock for seconds. */
+static _Atomic uint64_t cache_bytes;
+
 static struct {
 #define X(identifier, text) _Atomic uint64_t identifier;
   SYMBOLIZER_LOSS_COUNTERS(X)
@@ -100,6 +103,7 @@ static void lock(void) {
 }
 
 static void unlock(void) {
+  atomic_store_explicit(&cache_bytes, symbol_cache_bytes(state.cache), memory_order_relaxed);
   uint32_t was = atomic_exchange_explicit(&state.lock, 0, memory_order_release);
   if ((was & WAITERS) != 0) syscall(SYS_futex, &state.lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
@@ -317,8 +321,5 @@ void symbolizer_read_counters(struct symbolizer_counters *out) {
 }
 
 uint64_t symbolizer_cache_bytes(void) {
-  lock();
-  uint64_t bytes = symbol_cache_bytes(state.cache);
-  unlock();
-  return bytes;
+  return atomic_load_explicit(&cache_bytes, memory_order_relaxed);
 }

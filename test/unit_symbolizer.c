@@ -14,6 +14,8 @@
 #include "symbol_cache.h"
 #include "symbolizer.h"
 
+extern int64_t agent_memory_fail_after;
+
 static int failures;
 #define CHECK(condition) \
   do {                   \
@@ -124,6 +126,8 @@ static void *resolve_for_ever(void *stop) {
 /* A child that is forked while another thread holds the lock must be able to resolve. */
 static void fork_in_the_middle(void) {
   static volatile int stop;
+  struct mapping map = {.limit = UINT64_MAX, .kind = MAPPING_FILE, .path = "/proc/self/exe"};
+  struct symbolizer_session *session = symbolizer_open();
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, resolve_for_ever, (void *)(uintptr_t)&stop) == 0);
   for (int i = 0; i < 20; i++) {
@@ -131,7 +135,8 @@ static void fork_in_the_middle(void) {
     pid_t child = fork();
     if (child == 0) {
       alarm(20);
-      (void)symbolizer_cache_bytes(); /* takes the lock; more would take malloc's, which this test's agent_memory uses */
+      agent_memory_fail_after = 0; /* malloc's lock, which this test's agent_memory uses, may be held */
+      symbolizer_resolve(session, &map, 1);
       _exit(0);
     }
     int status = -1;
@@ -139,6 +144,7 @@ static void fork_in_the_middle(void) {
   }
   stop = 1;
   pthread_join(thread, NULL);
+  symbolizer_close(session);
 }
 
 int main(void) {
