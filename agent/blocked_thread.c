@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "foreign_text.h"
 #include "task_files.h"
 
 bool blocked_thread_open(struct blocked_thread *thread, int32_t tid) {
@@ -93,6 +94,7 @@ void blocked_thread_name(const struct blocked_thread *thread, char *name, size_t
   ssize_t got = task_file_read(thread->task, "comm", text, sizeof text);
   while (got > 0 && text[got - 1] == '\n') got--;
   size_t length = got <= 0 ? 0 : (size_t)got < size ? (size_t)got : size - 1;
-  for (size_t i = 0; i < length; i++) name[i] = (unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i];
+  memcpy(name, text, length);
   name[length] = 0;
+  foreign_text_clean(name);
 }

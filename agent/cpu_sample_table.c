@@ -4,6 +4,7 @@
 
 #include "../shim/stack_table.h"
 #include "agent_memory.h"
+#include "foreign_text.h"
 
 struct cpu_stack {
   uint32_t epoch, frame_count, first_frame;
@@ -88,10 +89,8 @@ static struct cpu_thread_stack *entry_of(struct cpu_sample_table *table, uint32_
 
 void cpu_sample_table_add(struct cpu_sample_table *table, const struct stack_sample *sample) {
   char name[SAMPLE_NAME_SIZE] = {0}; /* nothing behind the NUL: it is hashed and compared as a whole */
-  for (int i = 0; i < SAMPLE_NAME_SIZE - 1 && sample->name[i]; i++) {
-    unsigned char c = (unsigned char)sample->name[i];
-    name[i] = (char)(c < ' ' || c == 0x7f ? '?' : c);
-  }
+  for (int i = 0; i < SAMPLE_NAME_SIZE - 1 && sample->name[i]; i++) name[i] = sample->name[i];
+  foreign_text_clean(name);
   uint32_t stack = sample->frame_count > 0 && sample->frame_count <= STACK_MAX_FRAMES + 1 ? stack_of(table, sample) : INDEX_TABLE_NONE;
   struct cpu_thread_stack *entry = stack == INDEX_TABLE_NONE ? NULL : entry_of(table, stack, sample->tid, name);
   if (!entry) {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "string_table.h"
+#include "foreign_text.h"
 
 static const char SLASH[] = "\xe2\x88\x95", PERCENT[] = "\xef\xbc\x85", COLON[] = "\xe2\x88\xb6"; /* U+2215, U+FF05, U+2236 */
 
@@ -101,30 +101,26 @@ static bool parentheses_match(const char *at, const char *end) {
   return depth == 0;
 }
 
-static bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
-
 /* A space that separates nothing but punctuation goes, another one becomes '_'. */
 static const char *joined_space(const char *name, const char *at, const char *end) {
   return at > name && at + 1 < end && is_identifier(at[-1]) && is_identifier(at[1]) ? "_" : "";
 }
 
 static void write_name(struct growing_text *out, const char *at, const char *end, enum goroutine_name_form form) {
-  while (at < end && (*at == ' ' || is_control(*at))) at++;
+  size_t length, limit = out->used + NAME_MAX_BYTES;
+  while (at < end && (*at == ' ' || foreign_character(at, &length, NULL) == FOREIGN_CONTROL)) at += *at == ' ' ? 1 : length;
   const char *name = at;
   bool parentheses = parentheses_match(at, end), joined = form == GOROUTINE_NAME_OF_CREATOR;
   if (starts(at, "created by ")) joined = true; /* would be taken for that line */
   int depth = 0;
-  size_t length, limit = out->used + NAME_MAX_BYTES;
   for (; at < end && out->used < limit && !out->failed; at += length) {
-    length = utf8_sequence(at);
-    if (length == 0 || is_control(*at)) growing_text_text(out, "?");
+    if (foreign_character(at, &length, NULL) != FOREIGN_PLAIN) growing_text_text(out, "?");
     else if (*at == '/') growing_text_text(out, SLASH);
     else if (*at == '%') growing_text_text(out, PERCENT);
     else if (*at == ' ' && joined) growing_text_text(out, joined_space(name, at, end));
     else if (*at == '(') growing_text_text(out, parentheses && depth++ == 0 ? "(" : "{");
     else if (*at == ')') growing_text_text(out, parentheses && --depth == 0 ? ")" : "}");
     else growing_text_bytes(out, at, length);
-    if (length == 0) length = 1;
   }
   if (at < end) growing_text_text(out, depth > 0 ? "...)" : "...");
   if (at == name) growing_text_text(out, "?");
@@ -171,11 +167,9 @@ void goroutine_source_write(struct growing_text *out, const char *filename, uint
     at += length - PATH_MAX_BYTES;
   }
   for (; *at; at += length) {
-    length = utf8_sequence(at);
-    if (length == 0 || is_control(*at)) growing_text_text(out, "?");
+    if (foreign_character(at, &length, NULL) != FOREIGN_PLAIN) growing_text_text(out, "?");
     else if (*at == ':') growing_text_text(out, COLON);
     else growing_text_bytes(out, at, length);
-    if (length == 0) length = 1;
   }
   snprintf(number, sizeof number, ":%" PRIu32, line);
   growing_text_text(out, number);

@@ -262,6 +262,15 @@ static bool write_thread(struct writer *writer, const struct dumped_thread *thre
   return (frames ? write_frames(writer, thread) : write_not_read(writer, thread)) && write_creator(writer, thread);
 }
 
+/* Without what separates the entries of the list that it stands in. Returns its width. */
+static size_t write_listed_name(struct text_sink *text, const char *name) {
+  char copy[PROCESS_COMM_MAX];
+  snprintf(copy, sizeof copy, "%s", name);
+  for (char *c = copy; *c; c++)
+    if (*c == ',' || *c == ';') *c = '?';
+  return text_sink_one_line(text, copy);
+}
+
 static void write_preamble(struct writer *writer) {
   struct process_identity process;
   process_identity_read(&process);
@@ -269,7 +278,7 @@ static void write_preamble(struct writer *writer) {
   char number[32];
   size_t line = (size_t)snprintf(number, sizeof number, "# pid %d comm ", process.pid);
   text_sink_text(text, number);
-  line += text_sink_one_line(text, process.comm);
+  line += write_listed_name(text, process.comm);
   for (size_t i = 0; i < writer->dump->count; i++) {
     const struct dumped_thread *thread = &writer->dump->threads[i];
     bool full = line > PREAMBLE_LINE_BYTES;
@@ -277,7 +286,7 @@ static void write_preamble(struct writer *writer) {
     line = full ? 0 : line;
     line += (size_t)snprintf(number, sizeof number, "%" PRId32 "=", thread->tid);
     text_sink_text(text, number);
-    line += text_sink_one_line(text, thread->name) + 2;
+    line += write_listed_name(text, thread->name) + 2;
   }
   text_sink_text(text, "\n");
   for (size_t i = 0; i < writer->dump->count; i++) {

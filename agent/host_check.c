@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "foreign_text.h"
+
 enum { ORIGIN_MAX = 512 };
 
 /* strcasecmp goes by the host's locale. */
@@ -37,9 +39,7 @@ static const char *find_single(const struct host_check_request *request, const c
 static void refuse(struct host_check_verdict *verdict, int status, const char *text, const char *detail) {
   verdict->status = status;
   snprintf(verdict->text, sizeof(verdict->text), "%s%.200s", text, detail);
-  for (char *c = verdict->text; *c; c++) {
-    if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
-  }
+  foreign_text_clean(verdict->text);
 }
 
 /* An IPv6 address may be written in several ways; no name server answers for any of them. */

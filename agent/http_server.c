@@ -10,6 +10,7 @@
 #include "civetweb_system.h"
 #include "client_access.h"
 #include "connection_inbox.h"
+#include "foreign_text.h"
 #include "host_check.h"
 #include "log.h"
 #include "process_tree.h"
@@ -17,7 +18,8 @@
 enum {
   HEAD_SIZE_MAX = 8 * 1024,         /* request line and headers */
   BODY_SIZE_MAX = 1024 * 1024,      /* go tool pprof posts all addresses of a profile at once */
-  RESPONSE_BUFFER_SIZE = 8 * 1024
+  RESPONSE_BUFFER_SIZE = 8 * 1024,
+  ERROR_TEXT_MAX = 1024
 };
 
 struct http_response {
@@ -143,8 +145,10 @@ bool http_respond_end(struct http_response *response) {
   return !response->failed;
 }
 
-static void respond_error(struct http_response *response, int status, const char *text, const char *extra) {
-  char headers[128];
+static void respond_error(struct http_response *response, int status, const char *reason, const char *extra) {
+  char headers[128], text[ERROR_TEXT_MAX];
+  snprintf(text, sizeof(text), "%s", reason);
+  foreign_text_clean(text);
   snprintf(headers, sizeof(headers), "X-Go-Pprof: 1\r\n%s", extra ? extra : "");
   size_t length = strlen(text);
   if (!http_respond_begin(response, status, "text/plain; charset=utf-8", headers, (long long)length + 1)) return;

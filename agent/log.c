@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "foreign_text.h"
+
 static _Atomic int log_number; /* the log's descriptor + 1, 0: none; written by the admin thread only */
 
 static int open_destination(const char *destination) {
@@ -34,9 +36,9 @@ static void write_line(int descriptor, const char *format, va_list arguments) {
   if (length < 0) return;
   size_t total = (size_t)prefix + (size_t)length;
   if (total > sizeof(line) - 2) total = sizeof(line) - 2;
-  for (size_t i = (size_t)prefix; i < total; i++) {
-    if ((unsigned char)line[i] < ' ') line[i] = '?'; /* one line an event, whatever a client sent */
-  }
+  line[total] = 0;
+  foreign_text_clean(line + prefix); /* one line an event, whatever a client sent */
+  total = strlen(line);
   line[total++] = '\n';
   ssize_t ignored = write(descriptor, line, total);
   (void)ignored;

@@ -8,7 +8,7 @@
 #include "heap_profile.h"
 #include "process_info.h"
 #include "process_tree.h"
-#include "string_table.h"
+#include "foreign_text.h"
 
 _Static_assert((int)PROCESS_NAME_MAX == (int)PROCESS_COMM_MAX, "a name is copied whole");
 

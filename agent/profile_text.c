@@ -10,7 +10,7 @@
 
 #include "agent_memory.h"
 #include "profile.h"
-#include "string_table.h"
+#include "foreign_text.h"
 #include "text_sink.h"
 
 enum { TAB_WIDTH = 8, PADDING = 1, HEAP_INUSE_BYTES = 3, CONTENTION_DELAY = 1 };
@@ -196,14 +196,16 @@ static int64_t value_sum(const struct profile *profile, int value) {
 static void write_mapping(struct text_sink *text, uint64_t start, uint64_t limit, uint64_t offset, const char *path, bool deleted) {
   char head[128];
   int length = snprintf(head, sizeof head, "%08" PRIx64 "-%08" PRIx64 " r-xp %08" PRIx64 " 00:00 0", start, limit, offset);
+  enum { PATH_SHOWN_MAX = 4200 };
   text_sink_format(text, "%-72s ", length > 0 ? head : "");
   const char *slash = deleted ? strrchr(path, '/') : NULL;
   if (slash) { /* the file at that path is another one: a name in brackets keeps pprof from taking names out of it */
-    text_sink_bytes(text, path, (size_t)(slash + 1 - path));
-    text_sink_text(text, "[deleted]");
-    path = slash + 1;
+    char shown[PATH_SHOWN_MAX];
+    snprintf(shown, sizeof shown, "%.*s[deleted]%s", (int)(slash + 1 - path), path, slash + 1);
+    text_sink_one_line(text, shown);
+  } else {
+    text_sink_one_line(text, path);
   }
-  text_sink_one_line(text, path);
   text_sink_text(text, "\n");
 }
 
@@ -281,14 +283,17 @@ static void put(struct label_writer *writer, const char *text) {
 static void put_quoted(struct label_writer *writer, const char *text) { /* Go's %q, for UTF-8 that is all printable */
   put(writer, "\"");
   for (const char *c = text; *c;) {
-    size_t length = utf8_sequence(c);
+    size_t length;
+    unsigned code = 0;
+    enum foreign_kind kind = foreign_character(c, &length, &code);
     char piece[8] = {0};
     if (*c == '"' || *c == '\\') snprintf(piece, sizeof piece, "\\%c", *c);
     else if (*c >= '\a' && *c <= '\r') snprintf(piece, sizeof piece, "\\%c", "abtnvfr"[*c - '\a']);
-    else if (length == 0 || (unsigned char)*c < ' ' || *c == 0x7f) snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)*c);
+    else if (kind == FOREIGN_CONTROL && code >= 0x80) snprintf(piece, sizeof piece, "\\u%04x", code);
+    else if (kind != FOREIGN_PLAIN) snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)*c);
     else memcpy(piece, c, length);
     put(writer, piece);
-    c += length ? length : 1;
+    c += length;
   }
   put(writer, "\"");
 }

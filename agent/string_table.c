@@ -4,21 +4,6 @@
 
 #include "agent_memory.h"
 
-size_t utf8_sequence(const char *text) {
-  const unsigned char *t = (const unsigned char *)text;
-  if (t[0] == 0) return 0;
-  if (t[0] < 0x80) return 1;
-  if (t[0] < 0xc2 || t[0] > 0xf4) return 0;
-  size_t length = t[0] < 0xe0 ? 2 : t[0] < 0xf0 ? 3 : 4;
-  for (size_t i = 1; i < length; i++) /* stops at a NUL: it is no continuation byte */
-    if ((t[i] & 0xc0) != 0x80) return 0;
-  if (t[0] == 0xe0 && t[1] < 0xa0) return 0;                  /* overlong */
-  if (t[0] == 0xed && t[1] > 0x9f) return 0;                  /* surrogates */
-  if (t[0] == 0xf0 && t[1] < 0x90) return 0;                  /* overlong */
-  if (t[0] == 0xf4 && t[1] > 0x8f) return 0;                  /* above U+10FFFF */
-  return length;
-}
-
 static bool is_utf8(const char *text) {
   for (size_t length; *text; text += length)
     if ((length = utf8_sequence(text)) == 0) return false;
@@ -33,11 +18,7 @@ static char *sanitised(struct string_table *table, const char *text) {
     return NULL;
   }
   copies[table->copy_count++] = copy;
-  for (char *at = copy; *at;) {
-    size_t length = utf8_sequence(at);
-    if (length == 0) *at = '?';
-    at += length ? length : 1;
-  }
+  foreign_bytes_to_utf8(copy, strlen(copy));
   return copy;
 }
 

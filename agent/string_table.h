@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "foreign_text.h"
 #include "index_table.h"
 
 struct string_table {
@@ -22,8 +23,5 @@ bool string_table_start(struct string_table *table);
 /* text (NULL counts as "") must outlive the table. */
 int64_t string_table_number(struct string_table *table, const char *text);
 void string_table_release(struct string_table *table);
-
-/* The length of the valid UTF-8 sequence at text, 0 when there is none (or at the end). */
-size_t utf8_sequence(const char *text);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "string_table.h"
+#include "foreign_text.h"
 
 void text_sink_start(struct text_sink *sink, struct byte_sink *output) {
   sink->output = output;
@@ -51,51 +51,37 @@ size_t text_sink_hex(struct text_sink *sink, uint64_t value) {
   return length;
 }
 
-static bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
-
 size_t text_sink_one_line(struct text_sink *sink, const char *text) {
   size_t width = 0;
   for (size_t length; *text; text += length, width++) {
-    length = utf8_sequence(text);
-    if (length == 0) { /* not UTF-8: passed on as it is, one byte counts as one character */
-      length = 1;
-      text_sink_bytes(sink, text, 1);
-    } else if (length == 1 && is_control(*text)) {
-      text_sink_bytes(sink, "?", 1);
-    } else {
-      text_sink_bytes(sink, text, length);
-    }
+    if (foreign_character(text, &length, NULL) == FOREIGN_PLAIN) text_sink_bytes(sink, text, length);
+    else text_sink_bytes(sink, "?", 1);
   }
   return width;
 }
 
 void text_sink_html(struct text_sink *sink, const char *text) {
   for (size_t length; *text; text += length) {
-    length = utf8_sequence(text);
-    if (*text == '&') text_sink_text(sink, "&amp;");
+    if (foreign_character(text, &length, NULL) != FOREIGN_PLAIN) text_sink_text(sink, "?");
+    else if (*text == '&') text_sink_text(sink, "&amp;");
     else if (*text == '<') text_sink_text(sink, "&lt;");
     else if (*text == '>') text_sink_text(sink, "&gt;");
     else if (*text == '"') text_sink_text(sink, "&#34;");
     else if (*text == '\'') text_sink_text(sink, "&#39;");
-    else if (length == 0 || is_control(*text)) text_sink_text(sink, "?");
     else text_sink_bytes(sink, text, length);
-    if (length == 0) length = 1;
   }
 }
 
 void text_sink_json(struct text_sink *sink, const char *text) {
+  unsigned code;
   text_sink_text(sink, "\"");
   for (size_t length; *text; text += length) {
-    length = utf8_sequence(text);
-    if (length == 0) {
-      text_sink_text(sink, "\\ufffd");
-      length = 1;
-    } else if (*text == '"' || *text == '\\') {
-      text_sink_format(sink, "\\%c", *text);
-    } else if (is_control(*text)) {
-      text_sink_format(sink, "\\u%04x", (unsigned char)*text);
-    } else {
-      text_sink_bytes(sink, text, length);
+    switch (foreign_character(text, &length, &code)) {
+      case FOREIGN_INVALID: text_sink_text(sink, "\\ufffd"); break;
+      case FOREIGN_CONTROL: text_sink_format(sink, "\\u%04x", code); break;
+      case FOREIGN_PLAIN:
+        if (*text == '"' || *text == '\\') text_sink_text(sink, "\\");
+        text_sink_bytes(sink, text, length);
     }
   }
   text_sink_text(sink, "\"");

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "foreign_text.h"
+
 
 enum { LISTED_MAX = 8 /* descriptors of one set */, PATH_SIZE = 64 };
 
@@ -35,8 +37,8 @@ static void add_descriptor(struct line *line, int32_t tid, int32_t descriptor) {
   ssize_t length = descriptor < 0 ? -1 : readlink(path, target, sizeof target - 1);
   if (length <= 0) return;
   target[length] = 0;
-  for (ssize_t i = 0; i < length; i++)
-    if ((unsigned char)target[i] < ' ' || target[i] == 0x7f) target[i] = '?';
+  foreign_text_clean(target);
+  length = (ssize_t)strlen(target);
   const char *shown = target;
   if (length > SHOWN_MAX) {
     shown = target + length - SHOWN_MAX;

@@ -65,7 +65,7 @@ static const char records[] =
     "#\t[truncated: no unwind information]\n"
     "\n"
     "1: 48 [2: 96] @ 0x7f2000001011 0xdead0001 0x2\n"
-    "#\t0x7f2000001010\tjit:<b>&\"x\"?\xff" "caf\xc3\xa9+0x10\t??:0\n"
+    "#\t0x7f2000001010\tjit:<b>&\"x\"??" "caf\xc3\xa9+0x10\t??:0\n"
     "#\t0xdead0000\n"
     "#\t[truncated: deeper than 128 frames]\n"
     "\n"
