@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../shim/unwind_rule.h"
-#include "instruction.h"
+#include "../shim/instruction.h"
 
 bool code_is_executable(const struct code_view *code, uintptr_t address) {
   if (address < 4096 || address >> 47) return false;

@@ -1,6 +1,6 @@
 #include "prologue.h"
 
-#include "instruction.h"
+#include "../shim/instruction.h"
 
 /* ---- following the stack pointer ---- */
 

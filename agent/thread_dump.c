@@ -7,6 +7,7 @@
 
 #include "../shim/interrupted_call.h"
 #include "../shim/thread_registry.h"
+#include "../shim/unwind_rule.h"
 #include "agent_lock.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
@@ -70,12 +71,11 @@ static bool keep_frames(struct dumped_thread *thread, const uint64_t *frames, ui
 enum outcome { OUTCOME_READ, OUTCOME_RUNNING, OUTCOME_ENDED };
 
 /* A call that was stopped and continued (job control, a debugger) goes on as restart_syscall; its own number is in the code before it. */
-static void find_restarted_call(struct dump_work *work, struct blocked_thread *state) {
-  enum { CODE = 16 };
-  uint8_t code[CODE];
+static void find_restarted_call(struct blocked_thread *state) {
   uint32_t number;
-  if (memory_reader_read(blocked_stack_memory(work->stacks), state->pc - CODE, code, CODE) && interrupted_call_number(code + CODE, &number))
-    state->number = (int32_t)number;
+  if (!unwind_rule_borrow_begin()) return;
+  if (interrupted_call_number(state->pc, &number)) state->number = (int32_t)number;
+  unwind_rule_borrow_end();
 }
 
 /* While it does not run. What is read counts only if the kernel has not run it meanwhile. */
@@ -86,7 +86,7 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   if (presence == THREAD_HIDDEN) thread->not_read = state->hidden_because;
   if (presence == THREAD_ENDED) return OUTCOME_ENDED;
   if (presence != THREAD_BLOCKED) return OUTCOME_RUNNING;
-  if (state->number == SYS_restart_syscall) find_restarted_call(work, state);
+  if (state->number == SYS_restart_syscall) find_restarted_call(state);
   thread->syscall = state->number;
   memcpy(thread->arguments, state->arguments, sizeof thread->arguments);
   bool stopped = state->number < 0 && blocked_thread_is_stopped(state);

@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "counters.h"
+#include "call_number.h"
 #include "host_handlers.h"
 #include "raw_syscall.h"
+#include "unwind_rule.h"
 
 _Atomic uint64_t interrupted_calls_restarted;
 
@@ -43,33 +45,19 @@ static bool another_signal_waits(const ucontext_t *context) {
 
 #if defined(__x86_64__)
 
-enum { SYSCALL_SIZE = 2, MOVE_SIZE = 5, BETWEEN_MAX = 5, LOOK_BACK = SYSCALL_SIZE + MOVE_SIZE + BETWEEN_MAX };
+enum { SYSCALL_SIZE = 2 };
 
-/* What compilers put between `mov $number,%eax` and the system call: one instruction that loads an argument. */
-static const struct between {
-  uint8_t size, known, bytes[4];
-} between[] = {
-    {0, 0, {0}},
-    {2, 1, {0x31}},                   /* xor %edi,%edi */
-    {3, 2, {0x48, 0x89}},             /* mov %rsi,%rdx */
-    {3, 3, {0x8b, 0x3c, 0x24}},       /* mov (%rsp),%edi */
-    {4, 3, {0x8b, 0x7c, 0x24}},       /* mov disp8(%rsp),%edi */
-    {5, 4, {0x48, 0x8b, 0x7c, 0x24}}, /* mov disp8(%rsp),%rdi */
-    {5, 4, {0x48, 0x8b, 0x74, 0x24}}, /* mov disp8(%rsp),%rsi */
-    {5, 4, {0x48, 0x8b, 0x54, 0x24}}, /* mov disp8(%rsp),%rdx */
-};
+static bool find_call(uintptr_t after, struct call_number *call) {
+  struct cfi_rule rule;
+  uintptr_t at = after - SYSCALL_SIZE;
+  return unwind_rule_find(at, &rule) && call_number_find((const uint8_t *)rule.start, rule.end - rule.start, at - rule.start, call);
+}
 
-_Static_assert((int)LOOK_BACK == (int)INTERRUPTED_CALL_LOOK_BACK, "as the header says");
-
-bool interrupted_call_number(const uint8_t *after, uint32_t *number) {
-  for (size_t i = 0; i < sizeof between / sizeof *between; i++) {
-    const uint8_t *loaded = after - SYSCALL_SIZE - between[i].size, *move = loaded - MOVE_SIZE;
-    if (*move != 0xb8 || memcmp(loaded, between[i].bytes, between[i].known) != 0) continue;
-    memcpy(number, move + 1, sizeof *number);
-    if (interrupted_call_may_be_repeated(*number)) return true;
-  }
-  *number = SYS_read; /* whose 0 is made by xor %eax,%eax */
-  return after[-4] == 0x31 && after[-3] == 0xc0;
+bool interrupted_call_number(uintptr_t after, uint32_t *number) {
+  struct call_number call;
+  if (!find_call(after, &call) || call.in_register) return false;
+  *number = call.value;
+  return interrupted_call_may_be_repeated(call.value);
 }
 
 static bool ended_in_eintr(const ucontext_t *context) {
@@ -77,17 +65,19 @@ static bool ended_in_eintr(const ucontext_t *context) {
   if (registers[REG_RAX] != -EINTR) return false;
   const uint8_t *after = (const uint8_t *)registers[REG_RIP];
   struct dl_find_object found;
-  if (_dl_find_object((void *)(after - 1), &found) != 0 || (uintptr_t)after - (uintptr_t)found.dlfo_map_start < LOOK_BACK) return false;
+  if (_dl_find_object((void *)(after - 1), &found) != 0 || (uintptr_t)after - (uintptr_t)found.dlfo_map_start < SYSCALL_SIZE) return false;
   return after[-2] == 0x0f && after[-1] == 0x05; /* else a register that happens to hold -4 */
 }
 
-/* `mov %rbx,%rax; syscall`: raw_syscall_kept. */
-static bool find_number(const greg_t *registers, uint32_t *number) {
-  static const uint8_t kept[] = {0x48, 0x89, 0xd8};
-  const uint8_t *after = (const uint8_t *)registers[REG_RIP];
-  if (memcmp(after - SYSCALL_SIZE - sizeof kept, kept, sizeof kept) != 0) return interrupted_call_number(after, number);
-  *number = (uint32_t)registers[REG_RBX];
-  return interrupted_call_may_be_repeated((uint64_t)registers[REG_RBX]);
+/* By their numbers in the instruction set; those that a call changes have none. */
+static const int registers_by_number[16] = {-1, -1, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                            REG_R8, REG_R9, REG_R10, -1, REG_R12, REG_R13, REG_R14, REG_R15};
+
+static bool find_number(const greg_t *registers, uint64_t *number) {
+  struct call_number call;
+  if (!find_call((uintptr_t)registers[REG_RIP], &call)) return false;
+  *number = call.in_register ? (uint32_t)registers[registers_by_number[call.value]] : call.value;
+  return interrupted_call_may_be_repeated(*number);
 }
 
 /* A system call leaves its own flags in r11 (the psABI's Linux conventions: rcx and r11 are lost), so nobody keeps anything there. */
@@ -99,10 +89,10 @@ void interrupted_call_mark(ucontext_t *context) {
 
 void interrupted_call_restart(ucontext_t *context) {
   greg_t *registers = context->uc_mcontext.gregs;
-  uint32_t number;
+  uint64_t number;
   if (!ended_in_eintr(context) || registers[REG_R11] == MARK || another_signal_waits(context)) return;
   if (find_number(registers, &number) && !host_handlers_some_are_unseen()) {
-    registers[REG_RAX] = number;
+    registers[REG_RAX] = (greg_t)number;
     registers[REG_RIP] -= SYSCALL_SIZE;
     atomic_fetch_add_explicit(&interrupted_calls_restarted, 1, memory_order_relaxed);
   } else {

@@ -1,7 +1,7 @@
-/* Machine instructions of x86-64, as far as finding stack frames needs them: how long one is, and its parts.
+/* Machine instructions of x86-64, as far as finding stack frames and system calls needs them: how long one is, and its parts.
  * Sources: the processor manuals' opcode maps. Context: any; locks: none. */
-#ifndef AGENT_INSTRUCTION_H
-#define AGENT_INSTRUCTION_H
+#ifndef SHIM_INSTRUCTION_H
+#define SHIM_INSTRUCTION_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,9 +15,10 @@ struct instruction {
   uint8_t length;
   uint8_t map, opcode;
   bool wide;               /* REX.W */
+  bool half;               /* prefix 66: 16 bits, where it is not part of the opcode */
   bool vector;             /* VEX or EVEX: the opcode means something else than without */
   bool has_modrm, has_sib;
-  uint8_t mode, reg, rm, sib; /* reg and rm with their REX bits */
+  uint8_t mode, reg, rm, sib; /* reg and rm with their REX bits; reg also where the opcode's low bits say which */
   int32_t displacement;    /* of a memory operand */
   int32_t immediate;       /* the low 32 bits; of a jump: its distance from the next instruction */
 };

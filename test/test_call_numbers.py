@@ -1,0 +1,220 @@
+"""Which system call an instruction makes, as shim/call_number.c reads it, against objdump's disassembly of every `syscall` there is in large programs."""
+import bisect
+import glob
+import os
+import re
+import struct
+import subprocess
+
+import harness
+
+PADDING = 64  # nops between functions: a disassembler that has lost its step finds it again
+LINE = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*\t(\S.*)$")
+A_REGISTERS = ("%rax", "%eax", "%ax", "%al", "%ah")
+# Leave eax alone although it is their last operand, or have no operand that they write.
+READERS = ("cmp", "test", "push", "nop", "endbr64", "data16", "cs", "j", "bt ", "prefetch", "mfence", "lfence", "sfence", "ucomi", "comi", "leave")
+WRITERS = ("syscall", "lods", "in", "rdtsc", "rdtscp", "xgetbv", "lahf", "cltq", "cwtl", "cqto", "cltd",
+           "xchg", "xadd", "lock", "rep", "repz", "repnz", "rdpmc", "vmcall", "xlat")
+# What SA_RESTART does not make go on, or not always, and libc's functions do by a number of their own.
+OF_LIBC = ("poll", "epoll_wait", "pause", "accept", "ppoll", "pselect6", "epoll_pwait", "clock_nanosleep", "futex", "rt_sigtimedwait",
+           "rt_sigsuspend", "semtimedop", "msgsnd", "msgrcv", "read", "readv", "write", "writev", "recvfrom", "recvmsg", "recvmmsg", "sendto",
+           "sendmsg", "sendmmsg", "accept4", "connect", "wait4", "waitid", "flock", "fcntl", "getrandom")
+
+
+class Object:
+    """An ELF file's functions: where the unwind tables say that they begin and end."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.data = file.read()
+        self.segments, self.tables = [], None
+        assert self.data[:6] == b"\x7fELF\x02\x01", path
+        phoff, = struct.unpack_from("<Q", self.data, 32)
+        entry, count = struct.unpack_from("<HH", self.data, 54)
+        for i in range(count):
+            kind, flags, offset, address, _, size = struct.unpack_from("<IIQQQQ", self.data, phoff + i * entry)
+            if kind == 1:
+                self.segments.append((address, offset, size, flags & 1))
+            if kind == 0x6474e550:
+                self.tables = address
+        self.starts, self.descriptions = self.read_table() if self.tables is not None else ([], [])
+
+    def offset(self, address):
+        for start, offset, size, _ in self.segments:
+            if start <= address < start + size:
+                return offset + address - start
+        return None
+
+    def read_table(self):
+        at = self.offset(self.tables)
+        if at is None or self.data[at] != 1 or self.data[at + 1] != 0x1b or self.data[at + 2:at + 4] != b"\x03\x3b":
+            return [], []
+        count, = struct.unpack_from("<I", self.data, at + 8)
+        pairs = list(struct.iter_unpack("<ii", self.data[at + 12:at + 12 + 8 * count]))
+        return [self.tables + pair[0] for pair in pairs], [self.tables + pair[1] for pair in pairs]
+
+    def function(self, address):
+        """(start, size) of the function around an address, or None."""
+        i = bisect.bisect_right(self.starts, address) - 1
+        if i < 0:
+            return None
+        size, = struct.unpack_from("<I", self.data, self.offset(self.descriptions[i]) + 12)
+        return (self.starts[i], size) if address < self.starts[i] + size else None
+
+    def functions_with_syscalls(self):
+        found = set()
+        for start, offset, size, executable in self.segments:
+            at = self.data.find(b"\x0f\x05", offset, offset + size) if executable else -1
+            while at >= 0:
+                found.add(self.function(start + at - offset))
+                at = self.data.find(b"\x0f\x05", at + 1, offset + size)
+        found.discard(None)
+        return sorted(found)
+
+
+def disassemble(pieces):
+    """For each piece of code its instructions: [(offset, size, text)]."""
+    blob, begins = bytearray(), []
+    for piece in pieces:
+        begins.append(len(blob))
+        blob += piece + b"\x90" * PADDING
+    path = os.path.join(harness.scratch(), "code")
+    with open(path, "wb") as file:
+        file.write(blob)
+    done = subprocess.run([harness.need("objdump"), "-D", "-w", "-b", "binary", "-m", "i386:x86-64", path], capture_output=True, text=True)
+    os.unlink(path)
+    result = [[] for _ in pieces]
+    for line in done.stdout.splitlines():
+        found = LINE.match(line)
+        if found:
+            address = int(found.group(1), 16)
+            which = bisect.bisect_right(begins, address) - 1
+            if address - begins[which] < len(pieces[which]):
+                text = re.sub(r"0x([0-9a-f]+)$", lambda m: "0x%x" % (int(m.group(1), 16) - begins[which]), found.group(3).strip()) \
+                    if found.group(3)[0] == "j" else found.group(3).strip()
+                result[which].append((address - begins[which], len(found.group(2).split()), text))
+    return result
+
+
+def writes_eax(text):
+    name = text.split()[0]
+    if name in WRITERS or name.startswith(("call", "cmpxchg", "ret", "jmp")) or \
+            (name.startswith(("mul", "imul", "div", "idiv")) and "," not in text):
+        return True
+    operands = text[len(name):].split("#")[0].strip()
+    return operands.endswith(A_REGISTERS) and "(" not in operands.split(",")[-1] and not text.startswith(READERS)
+
+
+def expected(instructions, k):
+    """The number in eax at the system call instructions[k] as the text says it, or None."""
+    for i in range(k - 1, -1, -1):
+        if writes_eax(instructions[i][2]):
+            break
+    else:
+        return None
+    constant = re.fullmatch(r"mov[lq]?\s+\$0x([0-9a-f]+),%[er]ax", instructions[i][2])
+    kept = re.fullmatch(r"mov\s+(%\w+),%[er]ax", instructions[i][2])
+    zero = re.fullmatch(r"xor\s+%eax,%eax", instructions[i][2])
+    for _, _, text in instructions:
+        target = re.match(r"(?:j\w+|loop\w*)\s+0x([0-9a-f]+)$", text)
+        if target and instructions[i][0] < int(target.group(1), 16) <= instructions[k][0]:
+            return None
+    if constant:
+        return int(constant.group(1), 16)
+    return kept.group(1) if kept and i == k - 1 else 0 if zero else None
+
+
+def driver_says(questions):
+    """questions: [(code, offset)]; the driver's lines."""
+    driver = harness.build("call_numbers.c", "-O2", "-fsanitize=address,undefined", harness.ROOT + "/shim/call_number.c", harness.ROOT + "/shim/instruction.c")
+    done = subprocess.run([driver], input="".join("%d %s\n" % (at, code.hex()) for code, at in questions), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
+
+
+REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+
+
+def register_number(name):
+    """Of %r12d, %edi, ..."""
+    bare = name.strip("%").rstrip("d") if name[2].isdigit() else "r" + name.strip("%")[1:]
+    return REGISTERS.index(bare)
+
+
+def compare(path):
+    """{number: how often it was accepted}, how many calls there are, and those refused whose number objdump shows."""
+    elf = Object(path)
+    functions = elf.functions_with_syscalls()
+    codes = [elf.data[elf.offset(start):elf.offset(start) + size] for start, size in functions]
+    questions, answers, names = [], [], []
+    for (start, _), code, instructions in zip(functions, codes, disassemble(codes)):
+        real = {offset: k for k, (offset, _, text) in enumerate(instructions) if text.split()[0] == "syscall"}
+        at = code.find(b"\x0f\x05")
+        while at >= 0:
+            questions.append((code, at))
+            answers.append(expected(instructions, real[at]) if at in real else None)
+            names.append("%s: %#x" % (path, start + at))
+            at = code.find(b"\x0f\x05", at + 1)
+    accepted, refused = {}, []
+    for said, right, name in zip(driver_says(questions), answers, names):
+        if said == "?":
+            refused += [(right, name)] if isinstance(right, int) else []
+            continue
+        shown = "r%d" % register_number(right) if isinstance(right, str) else str(right)
+        assert said == shown, "%s is read as call %s; objdump shows %s" % (name, said, shown)
+        accepted[said] = accepted.get(said, 0) + 1
+    return accepted, len(questions), refused
+
+
+def numbers():
+    with open("/usr/include/x86_64-linux-gnu/asm/unistd_64.h") as file:
+        return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", file.read())}
+
+
+def test_each_restartable_call_of_libc_is_understood():
+    accepted, total, refused = compare(harness.need_library("libc.so.6"))
+    known = numbers()
+    harness.note("%d of %d accepted, refused although constant: %s" % (sum(accepted.values()), total, refused[:20]))
+    missing = [name for name in OF_LIBC if str(known[name]) not in accepted]
+    wanted = {known[name] for name in OF_LIBC}
+    assert not missing, missing
+    assert not [item for item in refused if item[0] in wanted], refused
+    assert sum(accepted.values()) > 400, accepted
+
+
+def test_every_system_call_of_large_programs():
+    """Code of many compilers: none is read as another call than it is."""
+    patterns = ("/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu/librustc_driver-*.so", "/usr/lib/x86_64-linux-gnu/lib[a-g]*.so.[0-9]*",
+                "/usr/bin/node", "/usr/bin/cargo", "/usr/bin/python3.*", "/usr/sbin/nginx", "/usr/lib/chromium/chromium", "/usr/bin/gdb",
+                os.path.expanduser("~/.rustup/toolchains/*/lib/librustc_driver-*.so"), os.path.expanduser("~/.rustup/toolchains/*/bin/cargo"))
+    paths = sorted({os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)})
+    total, understood, objects = 0, 0, 0
+    for path in paths:
+        with open(path, "rb") as file:
+            if file.read(4) != b"\x7fELF":
+                continue
+        accepted, calls, _ = compare(path)
+        total += calls
+        objects += 1
+        understood += sum(accepted.values())
+    harness.note("%d objects, %d places that look like a call, %d understood" % (objects, total, understood))
+    assert objects >= 50 and total >= 100 and understood >= 50, (objects, total, understood)
+
+
+def test_look_alikes():
+    """Bytes that end as `mov $number,%eax` does, and belong to something else; and what may come between."""
+    table = [  # code before the `syscall`, what is right
+        ("b807000000", "7"), ("41b807000000", "?"), ("48b80700000000000000", "?"), ("66b80700", "?"), ("31c0", "0"), ("4531c0", "?"), ("4831c0", "0"),
+        ("c745b807000000", "?"), ("b8070000004531c0", "7"), ("b80700000031c9", "7"), ("b80700000089d0", "r2"), ("b80700000088c4", "?"),
+        ("b80700000024f0", "?"), ("b807000000f30f1ec8", "?"), ("b807000000f30f1efa", "7"), ("b807000000e800000000", "?"), ("b807000000eb00", "?"),
+        ("b80700000000c0", "?"), ("b80700000000c4", "?"), ("b807000000f00fb10b", "?"), ("b80700000085c07500", "?"), ("85c0750583c101b807000000", "?"),
+        ("85c07403b807000000", "?"), ("48c7c007000000", "7"), ("49c7c007000000", "?"), ("89d8", "r3"), ("4889d8", "r3"), ("4c89e0", "r12"), ("89c8", "?"),
+        ("4489d8", "?"), ("89d89090", "?"), ("b8070000004990", "?"), ("b8070000004190", "?"), ("b80700000090", "7"), ("b807000000c5f96ec0", "?"),
+        ("b8070000000f94c0", "?"), ("b8070000000f44c1", "?"), ("b8070000000f44c8", "7"), ("b80700000058", "?"), ("b8070000004158", "7"),
+        ("b807000000b400", "?"), ("b80700000041b400", "7"), ("b807000000488b7c2408", "7"), ("b807000000b0", "?")]
+    said = driver_says([(bytes.fromhex(code + "0f05c3"), len(code) // 2) for code, _ in table])
+    wrong = [(code, right, found) for (code, right), found in zip(table, said) if right != found]
+    assert not wrong, wrong
+    # Jumps to the `syscall` itself, from before and from behind it.
+    jumped = [("eb05b8070000000f05c3", 7), ("b8070000000f05ebfc", 5), ("b8070000000f05750fc3", 5), ("b8070000000f0575f7c3", 5)]
+    assert driver_says([(bytes.fromhex(code), at) for code, at in jumped]) == ["?", "?", "7", "7"], "a jump in between is not seen"

@@ -1,0 +1,31 @@
+/* Compiled together with shim/call_number.c and shim/instruction.c. Reads functions, one a line:
+ * where in it a `syscall` is, and its bytes in hexadecimal; prints the number that eax has there,
+ * `rN` for what is in a register, `?` where it is not understood. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../shim/call_number.h"
+
+static int digit(int c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+int main(void) {
+  char *line = NULL;
+  size_t capacity = 0;
+  while (getline(&line, &capacity, stdin) > 0) {
+    char *text;
+    size_t at = strtoul(line, &text, 10), size = strcspn(text + 1, "\n") / 2;
+    unsigned char *bytes = malloc(
+        size + 1); /* of just that size: reads behind it are seen by valgrind and sanitizers */
+    for (size_t i = 0; i < size; i++)
+      bytes[i] = (unsigned char)(digit(text[1 + 2 * i]) << 4 | digit(text[2 + 2 * i]));
+    struct call_number number;
+    if (!call_number_find(bytes, size, at, &number))
+      puts("?");
+    else
+      printf(number.in_register ? "r%u\n" : "%u\n", number.value);
+    free(bytes);
+  }
+  free(line);
+  return 0;
+}
