@@ -92,6 +92,19 @@ bool debug_file_open(struct elf_file *debug, struct elf_file *object, const char
   return debug_file_open_by_build_id(debug, object->region, build_id) || open_by_debuglink(debug, object, path, build_id);
 }
 
+bool debug_file_open_split(struct elf_file *split, struct region *region, const char *path) {
+  return open_path(split, region, path);
+}
+
+void debug_file_path(const struct elf_file *file, char *path, size_t size) {
+  char self[64]; /* thread-self: agent threads have a descriptor table of their own */
+  path[0] = '\0';
+  if (file->descriptor < 0) return;
+  snprintf(self, sizeof self, "/proc/thread-self/fd/%d", file->descriptor);
+  ssize_t got = readlink(self, path, size);
+  path[got > 0 && (size_t)got < size ? got : 0] = '\0';
+}
+
 /* .gnu_debugaltlink: a file name, absolute or relative to the file it stands in, then the build-id of the file that is meant. */
 bool debug_file_open_alternate(struct elf_file *alternate, struct elf_file *file) {
   const Elf64_Shdr *section = elf_section_find(file, ".gnu_debugaltlink");
@@ -105,13 +118,10 @@ bool debug_file_open_alternate(struct elf_file *alternate, struct elf_file *file
 
   char path[PATH_SIZE];
   size_t directory = 0;
-  if (name[0] != '/' && file->descriptor >= 0) {
-    char self[64]; /* thread-self: agent threads have a descriptor table of their own */
-    snprintf(self, sizeof self, "/proc/thread-self/fd/%d", file->descriptor);
-    ssize_t got = readlink(self, path, sizeof path);
-    if (got > 0 && got < (ssize_t)sizeof path)
-      for (size_t i = 0; i < (size_t)got; i++)
-        if (path[i] == '/') directory = i + 1;
+  if (name[0] != '/') {
+    debug_file_path(file, path, sizeof path);
+    const char *slash = strrchr(path, '/');
+    directory = slash == NULL ? 0 : (size_t)(slash + 1 - path);
   }
   if (directory + length < sizeof path && (name[0] == '/' || directory > 0)) {
     memcpy(path + directory, name, length + 1);

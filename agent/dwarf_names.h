@@ -18,12 +18,16 @@ struct dwarf_frame {
 enum { DWARF_MAX_FRAMES = 1024 };
 
 enum dwarf_loss { /* bits */
-  DWARF_INLINED_CUT = 1 /* the marker was needed */
+  DWARF_INLINED_CUT = 1,  /* the marker was needed */
+  DWARF_SPLIT_MISSING = 2 /* no .dwo or .dwp of a unit: no inlined functions in it */
 };
 
-/* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names. NULL: there are none, or
- * (malformed set, or the region exhausted) they cannot be read. */
-struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate, bool *malformed);
+/* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names. object: the path of the object,
+ * beside which split debug information may be. NULL: there are none, or (malformed set, or the region exhausted) they cannot be
+ * read. */
+struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate, const char *object, bool *malformed);
+/* Closes files; the memory is the region's. NULL is allowed. */
+void dwarf_names_close(struct dwarf_names *names);
 
 /* Fills frames, innermost first, and returns how many; the last is the function that is not inlined. 0: nothing is known. The
  * strings live as long as the region. */

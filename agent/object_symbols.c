@@ -83,10 +83,10 @@ static void add_mini_debug_info(struct object_symbols *object, struct elf_file *
   if (!read) object->losses |= OBJECT_MALFORMED;
 }
 
-static void open_debug_information(struct object_symbols *object, struct elf_file *file) {
+static void open_debug_information(struct object_symbols *object, struct elf_file *file, const struct mapping *map) {
   struct elf_file alternate;
   bool has_alternate = debug_file_open_alternate(&alternate, file), malformed;
-  object->names = dwarf_names_open(file, has_alternate ? &alternate : NULL, &malformed);
+  object->names = dwarf_names_open(file, has_alternate ? &alternate : NULL, map->path, &malformed);
   if (has_alternate) elf_file_close(&alternate);
   if (object->names == NULL && malformed && !region_exhausted(object->debug_region)) object->losses |= OBJECT_MALFORMED;
 }
@@ -94,6 +94,7 @@ static void open_debug_information(struct object_symbols *object, struct elf_fil
 static void drop_debug_information_if_exhausted(struct object_symbols *object) {
   if (object->debug_region == NULL || !region_exhausted(object->debug_region)) return;
   object->losses |= OBJECT_MEMORY_LIMIT;
+  dwarf_names_close(object->names);
   object->names = NULL;
   region_destroy(object->debug_region);
   object->debug_region = NULL;
@@ -103,9 +104,9 @@ static void read_file(struct object_symbols *object, struct elf_file *file, cons
   bool has_symtab = add_symbols(object, file, SHT_SYMTAB);
   struct elf_file in_debug_region = *file, debug;
   in_debug_region.region = object->debug_region;
-  open_debug_information(object, &in_debug_region);
+  open_debug_information(object, &in_debug_region, map);
   if (object->names == NULL && debug_file_open(&debug, &in_debug_region, map->path, map->build_id)) {
-    open_debug_information(object, &debug);
+    open_debug_information(object, &debug, map);
     if (!has_symtab) {
       debug.region = object->symbol_region;
       has_symtab = elf_section_find(&debug, ".symtab") != NULL;
@@ -138,7 +139,7 @@ struct object_symbols *object_symbols_open(const struct mapping *map, bool main_
   } else {
     if (map->kind == MAPPING_FILE) object->losses |= OBJECT_FILE_MISSING;
     if (map->kind == MAPPING_FILE && debug_file_open_by_build_id(&file, object->debug_region, map->build_id)) {
-      open_debug_information(object, &file); /* the object is gone, but its debug file is still here */
+      open_debug_information(object, &file, map); /* the object is gone, but its debug file is still here */
       file.region = object->symbol_region;
       add_symbols(object, &file, SHT_SYMTAB);
       elf_file_close(&file);
@@ -153,6 +154,7 @@ struct object_symbols *object_symbols_open(const struct mapping *map, bool main_
 
 void object_symbols_close(struct object_symbols *object) {
   if (object == NULL) return;
+  dwarf_names_close(object->names);
   region_destroy(object->symbol_region);
   region_destroy(object->debug_region);
   agent_free(object);
@@ -203,6 +205,12 @@ static const char *without_clone_suffix(struct region *region, const char *name)
   return name;
 }
 
+static void note_losses(struct object_symbols *object) {
+  unsigned losses = dwarf_names_losses(object->names);
+  if ((losses & DWARF_INLINED_CUT) != 0) object->losses |= OBJECT_INLINED_CUT;
+  if ((losses & DWARF_SPLIT_MISSING) != 0) object->losses |= OBJECT_SPLIT_MISSING;
+}
+
 size_t object_symbols_find(struct object_symbols *object, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES],
                            uint64_t *symbol_start) {
   const struct plt_stub *stub = plt_symbols_find(&object->plt, address);
@@ -216,7 +224,7 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
   size_t count = 0;
   if (object->names != NULL) {
     count = dwarf_names_find(object->names, address, frames);
-    if ((dwarf_names_losses(object->names) & DWARF_INLINED_CUT) != 0) object->losses |= OBJECT_INLINED_CUT;
+    note_losses(object);
     drop_debug_information_if_exhausted(object);
     if (object->names == NULL) count = 0; /* its strings went with the region */
   }

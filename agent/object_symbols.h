@@ -14,7 +14,8 @@ enum object_loss { /* bits, each set at most once per object */
   OBJECT_FILE_MISSING = 1,
   OBJECT_MALFORMED = 2,
   OBJECT_MEMORY_LIMIT = 4,
-  OBJECT_INLINED_CUT = 8
+  OBJECT_INLINED_CUT = 8,
+  OBJECT_SPLIT_MISSING = 16
 };
 
 /* NULL when out of memory. main_program: /proc/self/exe is this object. */

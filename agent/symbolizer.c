@@ -199,6 +199,7 @@ static void count_losses(struct session_object *object) {
   if ((losses & OBJECT_MALFORMED) != 0) COUNT(symbols_files_malformed);
   if ((losses & OBJECT_MEMORY_LIMIT) != 0) COUNT(symbols_memory_limit);
   if ((losses & OBJECT_INLINED_CUT) != 0) COUNT(symbols_inlined_cut);
+  if ((losses & OBJECT_SPLIT_MISSING) != 0) COUNT(symbols_split_missing);
 }
 
 /* A stub of the linkage table bears the name of its function, readable, and says what it is. */

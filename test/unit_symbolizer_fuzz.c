@@ -1,6 +1,6 @@
 /* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined behaviour, no hang, and all
  * memory given back. Usage: unit_symbolizer_fuzz [SECONDS [SEED [FILE ...]]]; without files it compiles some. */
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c */
+/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c */
 /* flags: -w -fno-sanitize=shift --param asan-stack=0 -DREGION_SEPARATE_BLOCKS -DHAVE_CONFIG_H -idirafter build/deps/src/gdb/include build/deps/src/gdb/libbacktrace/dwarf.c build/deps/src/gdb/libbacktrace/elf.c build/deps/src/gdb/libbacktrace/sort.c */
 /* deps: libiberty */
 #include <elf.h>
@@ -22,6 +22,10 @@ struct input {
   unsigned char *bytes;
   size_t size;
   uint64_t text_start, text_size;
+  /* Of split debug information: the program that stays as it is, and the file beside it that is changed:
+   * where it is, or what is appended to the program's name. */
+  const struct input *program;
+  const char *place;
 };
 static struct input inputs[MAX_FILES];
 static size_t input_count;
@@ -63,6 +67,21 @@ static void add_input(const char *path) {
   close(descriptor);
 }
 
+/* PATH: split debug information of the latest input, a program. */
+static void add_split_input(const char *path, const char *place) {
+  struct stat status;
+  struct input *input = &inputs[input_count];
+  int descriptor = open(path, O_RDONLY);
+  if (descriptor < 0 || input_count == 0 || input_count == MAX_FILES || fstat(descriptor, &status) != 0) return;
+  *input = inputs[input_count - 1];
+  if (input->program == NULL) input->program = &inputs[input_count - 1];
+  input->place = place;
+  input->size = (size_t)status.st_size;
+  input->bytes = malloc(input->size);
+  if (read(descriptor, input->bytes, input->size) == (ssize_t)input->size) input_count++;
+  close(descriptor);
+}
+
 static const char source[] =
     "#include <stdlib.h>\n"
     "namespace { template <class T> struct Box { T *make(int n) { return static_cast<T *>(malloc(n * sizeof(T))); } }; }\n"
@@ -84,6 +103,15 @@ static void compile_inputs(void) {
       "g++ -O1 -s -fcf-protection=full -Wl,-z,ibtplt -Wl,-z,lazy -o b1 s.cc",
       "g++ -O1 -s -fuse-ld=gold -Wl,-z,lazy -o b2 s.cc",
       "objcopy --only-keep-debug a1 a9",
+      "g++ -O2 -g -gdwarf-5 -gdwarf64 -o b3 s.cc",
+      "objcopy --compress-debug-sections=zstd a1 b4",
+      "clang++ -O2 -g -gdwarf-5 -gdwarf64 -ffunction-sections -o b5 s.cc",
+      "g++ -O2 -g -gdwarf-5 -gsplit-dwarf -ffunction-sections -c -o c1.o s.cc && g++ -o c1 c1.o && "
+      "llvm-dwp c1.dwo -o c1.dwp",
+      "g++ -O2 -g -gdwarf-4 -gsplit-dwarf -ffunction-sections -c -o c2.o s.cc && g++ -o c2 c2.o && "
+      "llvm-dwp c2.dwo -o c2.dwp",
+      "clang++ -O2 -g -gdwarf-5 -gsplit-dwarf -ffunction-sections -c -o c3.o s.cc && clang++ -o c3 c3.o && "
+      "llvm-dwp c3.dwo -o c3.dwp",
       "nm -D a1 >/dev/null; nm a1 | head -c 2000 >/dev/null; cp a6 b0; objcopy --only-keep-debug a1 m && "
       "objcopy -S --remove-section .comment m && xz -k m && objcopy --add-section .gnu_debugdata=m.xz b0"};
   char command[1024], path[64];
@@ -95,9 +123,20 @@ static void compile_inputs(void) {
     snprintf(command, sizeof command, "cd %s && (%s) >/dev/null 2>&1", directory, commands[i]);
     if (system(command) != 0 && i < 4) fprintf(stderr, "cannot run: %s\n", commands[i]);
   }
-  for (const char *name = "a1\0a2\0a3\0a4\0a5\0a6\0a7\0a8\0a9\0b0\0b1\0b2\0"; *name != '\0'; name += strlen(name) + 1) {
+  for (const char *name = "a1\0a2\0a3\0a4\0a5\0a6\0a7\0a8\0a9\0b0\0b1\0b2\0b3\0b4\0b5\0"; *name != '\0'; name += strlen(name) + 1) {
     snprintf(path, sizeof path, "%s/%s", directory, name);
     add_input(path);
+  }
+  static char dwo[3][64];
+  for (int i = 0; i < 3; i++) {
+    size_t before = input_count;
+    snprintf(path, sizeof path, "%s/c%d", directory, i + 1);
+    add_input(path);
+    if (input_count == before) continue;
+    snprintf(path, sizeof path, "%s/c%d.dwp", directory, i + 1);
+    add_split_input(path, ".dwp");
+    snprintf(dwo[i], sizeof dwo[i], "%s/c%d.dwo", directory, i + 1);
+    add_split_input(dwo[i], dwo[i]);
   }
 }
 
@@ -154,13 +193,25 @@ static size_t mutate(const struct input *input, unsigned char *out) {
   return size;
 }
 
+static bool write_file(const char *path, const unsigned char *bytes, size_t size) {
+  int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  bool written = descriptor >= 0 && write(descriptor, bytes, size) == (ssize_t)size;
+  if (!written) fprintf(stderr, "cannot write %s\n", path);
+  close(descriptor);
+  return written;
+}
+
 static int run_one(const struct input *input, unsigned long number, unsigned char *bytes) {
-  char path[64];
+  char path[64], split[80] = "";
   size_t size = mutate(input, bytes);
   snprintf(path, sizeof path, "%s/f%lu", directory, number);
-  int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  if (descriptor < 0 || write(descriptor, bytes, size) != (ssize_t)size) return fprintf(stderr, "cannot write %s\n", path), 1;
-  close(descriptor);
+  if (input->program != NULL) {
+    snprintf(split, sizeof split, "%s%s", input->place[0] == '/' ? "" : path, input->place);
+    if (!write_file(split, bytes, size)) return 1;
+    if (!write_file(path, input->program->bytes, input->program->size)) return 1;
+  } else if (!write_file(path, bytes, size)) {
+    return 1;
+  }
   struct mapping map = {.limit = UINT64_MAX, .kind = MAPPING_FILE, .path = path};
   double start = now();
   struct symbolizer_session *session = symbolizer_open();
@@ -171,6 +222,7 @@ static int run_one(const struct input *input, unsigned long number, unsigned cha
   double seconds = now() - start;
   if (seconds > SLOWEST) return fprintf(stderr, "%s took %.1f s (file kept)\n", path, seconds), 1;
   unlink(path);
+  if (split[0] != '\0' && input->place[0] == '.') unlink(split);
   return 0;
 }
 
@@ -188,8 +240,9 @@ int main(int count, char **words) {
     failed = run_one(&inputs[next_random() % input_count], number, bytes);
   struct symbolizer_counters counters;
   symbolizer_read_counters(&counters);
-  printf("%lu mutants of %zu files; malformed %lu, unnamed addresses %lu of %lu\n", number, input_count,
-         (unsigned long)counters.symbols_files_malformed, (unsigned long)counters.symbols_unnamed, number * (ADDRESSES + STUB_ADDRESSES));
+  printf("%lu mutants of %zu files; malformed %lu, without split files %lu, unnamed addresses %lu of %lu\n", number, input_count,
+         (unsigned long)counters.symbols_files_malformed,
+         (unsigned long)counters.symbols_split_missing, (unsigned long)counters.symbols_unnamed, number * (ADDRESSES + STUB_ADDRESSES));
   for (size_t i = 0; i < input_count; i++) free(inputs[i].bytes);
   free(bytes);
   char command[128];

@@ -28,3 +28,7 @@ __attribute__((noinline)) void *entry(size_t size) {
   return kept(middle(size));  // entry
 }
 }  // namespace deep
+
+#ifdef OTHER_BUILD
+int other_build() { return 1; }
+#endif

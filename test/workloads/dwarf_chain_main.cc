@@ -14,3 +14,7 @@ int main() {
   say("ready\n");
   while (wait_for_line()) {}
 }
+
+#ifdef OTHER_BUILD
+int other_main() { return 1; }
+#endif
