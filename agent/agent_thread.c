@@ -13,12 +13,12 @@
 #include "../shim/thread_registry.h"
 #include "../shim/thread_state.h"
 
-/* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not know the tid any more.
+/* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not know the tid any more, or knows another thread by it.
  * state: SLOT_FREE, SLOT_STARTING, or the tid. */
 enum { SLOT_FREE = 0, SLOT_STARTING = -1 };
 struct thread_slot {
   _Atomic int32_t state;
-  _Atomic bool ended; /* its CPU time has been added to ended_cpu */
+  _Atomic int64_t ended_at; /* not 0: then its CPU time was added to ended_cpu, and nothing is left for it to do but to end */
   void *(*start)(void *);
   void *argument;
 };
@@ -38,18 +38,25 @@ static uint64_t clock_nanoseconds(clockid_t clock) {
 
 static bool kernel_knows(int32_t tid) { return syscall(SYS_tgkill, getpid(), tid, 0) == 0; }
 
+/* The thread has ended and the kernel knows its number: for a moment it is still the same thread, later it is one of the program's that was given the number
+ * anew. The program's have a record, but for those made past the thread library; nothing takes an ending thread a second. */
+static bool is_another_thread(struct thread_slot *slot, int32_t tid) {
+  int64_t ended_at = atomic_load_explicit(&slot->ended_at, memory_order_acquire);
+  return ended_at && (thread_registry_has_tid(tid) || agent_monotonic_nanoseconds() - ended_at > INT64_C(1000000000));
+}
+
 /* SLOT_STARTING counts as alive: its thread may be about to run. */
 static bool slot_alive(struct thread_slot *slot) {
   int32_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
   if (state == SLOT_FREE) return false;
-  if (state == SLOT_STARTING || kernel_knows(state)) return true;
+  if (state == SLOT_STARTING || (kernel_knows(state) && !is_another_thread(slot, state))) return true;
   atomic_compare_exchange_strong_explicit(&slot->state, &state, SLOT_FREE, memory_order_acq_rel, memory_order_relaxed);
   return false;
 }
 
 static void thread_ends(struct thread_slot *slot) {
   atomic_fetch_add_explicit(&ended_cpu, clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
-  atomic_store_explicit(&slot->ended, true, memory_order_release);
+  atomic_store_explicit(&slot->ended_at, agent_monotonic_nanoseconds(), memory_order_release);
 }
 
 static void *thread_main(void *argument) {
@@ -79,7 +86,7 @@ int agent_thread_create(pthread_t *thread, const pthread_attr_t *attributes, voi
   if (!slot) return EAGAIN;
   slot->start = start;
   slot->argument = argument;
-  atomic_store_explicit(&slot->ended, false, memory_order_relaxed);
+  atomic_store_explicit(&slot->ended_at, 0, memory_order_relaxed);
   pthread_attr_t own;
   int error = 0;
   if (!attributes) {
@@ -128,15 +135,10 @@ uint64_t agent_thread_cpu_nanoseconds(void) {
   uint64_t total = atomic_load_explicit(&ended_cpu, memory_order_relaxed);
   for (size_t i = 0; i < AGENT_THREAD_MAX; i++) {
     int32_t state = atomic_load_explicit(&slots[i].state, memory_order_acquire);
-    if (state <= 0 || atomic_load_explicit(&slots[i].ended, memory_order_acquire)) continue;
+    if (state <= 0 || atomic_load_explicit(&slots[i].ended_at, memory_order_acquire)) continue;
     total += clock_nanoseconds(thread_cpu_clock(state));
   }
   return total;
-}
-
-void agent_thread_forget_all(void) {
-  for (size_t i = 0; i < AGENT_THREAD_MAX; i++) atomic_store_explicit(&slots[i].state, SLOT_FREE, memory_order_relaxed);
-  atomic_store_explicit(&ended_cpu, 0, memory_order_relaxed);
 }
 
 bool agent_thread_await(unsigned remaining, int64_t deadline_ns) {

@@ -27,9 +27,6 @@ uint64_t agent_thread_cpu_nanoseconds(void);
 /* Waits until the kernel knows of no more than `remaining` agent threads; false when that takes longer. Context: any. */
 bool agent_thread_await(unsigned remaining, int64_t deadline_ns);
 
-/* A forked child has none of its parent's threads. Context: the child's only thread. */
-void agent_thread_forget_all(void);
-
 /* CLOCK_MONOTONIC. */
 int64_t agent_monotonic_nanoseconds(void);
 

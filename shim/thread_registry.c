@@ -116,3 +116,13 @@ bool thread_registry_read(uint32_t number, struct thread_view *out) {
   atomic_thread_fence(memory_order_acquire);
   return atomic_load_explicit(&record->life, memory_order_relaxed) == life;
 }
+
+bool thread_registry_has_tid(int32_t tid) {
+  for (uint32_t number = thread_registry_count(); number > 0; number--) {
+    struct thread_record *record = thread_registry_at(number);
+    if (record && atomic_load_explicit(&record->tid, memory_order_relaxed) == tid &&
+        (atomic_load_explicit(&record->life, memory_order_acquire) & 1))
+      return true;
+  }
+  return false;
+}

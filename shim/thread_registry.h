@@ -52,6 +52,9 @@ void thread_registry_keep_only(int32_t tid_before, int32_t tid_now);
 uint32_t thread_registry_count(void);
 uint64_t thread_registry_bytes(void);
 
+/* Whether a running thread that has told this number has a record. Looks at all of them. Context: any. */
+bool thread_registry_has_tid(int32_t tid);
+
 /* A copy that belongs together; false: no running thread has that record. Context: agent. */
 struct thread_view {
   uint64_t life;

@@ -82,6 +82,7 @@ enum cpu_arming cpu_sampling_arm(uint32_t record, bool signal_blocked) {
   return CPU_ARMED;
 }
 void cpu_sampling_let_threads_arm_themselves(bool yes) { stub_threads.arm_themselves = yes; }
+uint32_t cpu_sampling_timers(void) { return 0; }
 int cpu_sampling_signal(void) { return stub_threads.handler_installed ? 16 : 0; }
 
 bool stub_threads_sample(int32_t tid, const char *name, uint32_t ticks, const uint64_t *frames, uint32_t frame_count) {
