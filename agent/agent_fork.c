@@ -5,6 +5,7 @@
 
 #include "../shim/at_fork.h"
 #include "../shim/raw_syscall.h"
+#include "../shim/stack_capture.h"
 #include "../shim/thread_state.h"
 #include "agent.h"
 #include "agent_inherited.h"
@@ -54,7 +55,7 @@ AT_FORK void agent_start_in_child(bool at_once, int64_t now) {
   if (at_once) start_anew();
 }
 
-/* A handler that allocates may have interrupted anything, and its stack may be small. */
+/* A handler that creates a thread may have interrupted anything, and its stack may be small. */
 static bool on_alternate_stack(void) {
   return (uintptr_t)__builtin_frame_address(0) - thread_state.alternate_low < thread_state.alternate_size;
 }
@@ -62,6 +63,7 @@ static bool on_alternate_stack(void) {
 void agent_start_late(void) {
   if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
   if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
+  if (!stack_capture_has_room((uintptr_t)__builtin_frame_address(0), STACK_CAPTURE_NEEDS)) return; /* a coroutine's */
   thread_state.start_due_ns = 0;
   start_anew();
 }

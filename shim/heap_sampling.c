@@ -7,6 +7,7 @@
 
 #include "../agent/agent.h"
 #include "at_fork.h"
+#include "call_context.h"
 #include "config.h"
 #include "counters.h"
 #include "cpu_sampling.h"
@@ -133,12 +134,17 @@ static void sampling_end(void) {
   heap_guard_leave(draw(&thread_state));
 }
 
+/* See agent.h. */
+static __attribute__((noinline)) void start_agent(const struct captured_stack *stack) {
+  if (call_context_is_ordinary(stack)) agent_start_late();
+}
+
 /* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */
 static void *sampling_record(void *block, uint64_t size, const struct unwind_registers *caller) {
+  struct captured_stack stack;
   if (block) {
     thread_state.guard_sp |= RECORDING;
     int saved_errno = errno;
-    struct captured_stack stack;
     stack_capture(caller, &stack);
     uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
     uint32_t id = stack_table_intern(stack.frames, stack.frame_count, epoch);
@@ -147,7 +153,7 @@ static void *sampling_record(void *block, uint64_t size, const struct unwind_reg
     errno = saved_errno;
   }
   sampling_end();
-  if (UNLIKELY(agent_start_is_due())) agent_start_late();
+  if (UNLIKELY(agent_start_is_due()) && block) start_agent(&stack);
   return block;
 }
 

@@ -246,6 +246,7 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
   struct stack_range range = own_stack(thread, frame.sp);
   uint32_t count = 0;
   enum stack_marker marker = 0;
+  out->crosses_signal = false;
   for (;;) {
     /* Wrappers that did not end in a tail call are ours to hide. */
     if (!hide_wrappers || LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
@@ -260,7 +261,9 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     enum step step = step_to_caller(&frame, &range);
     if (LIKELY(step == STEP_CALLER)) {
       /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
-      if (UNLIKELY(frame.exact) && count > 0 && out->frames[count - 1] == pc) out->frames[count - 1] = pc + 1;
+      if (LIKELY(!frame.exact)) continue;
+      out->crosses_signal = true;
+      if (count > 0 && out->frames[count - 1] == pc) out->frames[count - 1] = pc + 1;
       continue;
     }
     if (step == STEP_NO_UNWIND && main_stack_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */

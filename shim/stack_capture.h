@@ -31,6 +31,7 @@ struct unwind_registers {
 
 struct captured_stack {
   uint32_t frame_count;
+  bool crosses_signal; /* the leaf runs in a signal handler */
   uint64_t frames[STACK_MAX_FRAMES + 1]; /* as in stack_table.h */
 };
 
