@@ -133,6 +133,7 @@ EXPORTED int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
   if (!number) return real.thrd_create ? real.thrd_create(thread, start, argument) : thrd_error;
   int result = real.thrd_create(thread, start_c11_thread, (void *)(uintptr_t)number);
   if (result != thrd_success) creation_failed(number);
+  if (UNLIKELY(agent_start_is_due())) agent_start_late();
   return result;
 }
 
