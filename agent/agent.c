@@ -28,6 +28,7 @@
 #include "http_server.h"
 #include "listen_address.h"
 #include "log.h"
+#include "process_info.h"
 #include "process_tree.h"
 #include "refused_connection.h"
 #include "sandbox.h"
@@ -267,7 +268,10 @@ static void admin_life(void) {
   if (told_to_stop()) return;
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */
-  if (!started_before) sandbox_remember();
+  if (!started_before) {
+    sandbox_remember();
+    process_start_nanos(); /* by the clock as it is now */
+  }
   log_open(config.log);
   if (!started_before) {
     for (uint32_t i = 0; i < config.fault_count; i++) log_event("%s", config.faults[i]);

@@ -15,20 +15,43 @@
 #include "backtrace.h"
 #include "internal.h"
 
-static const uint64_t FILE_LIMIT = 64ULL << 20, MEMORY_LIMIT = 160ULL << 20;
-enum { MIN_LINE = 6, MAX_HEX_DIGITS = 16 };
+#ifndef PERF_MAP_PIECES_MAX
+#define PERF_MAP_PIECES_MAX (5U << 19) /* lines; 60 MiB, and as much while overlaps are resolved: a map of 150 MB without any overlap */
+#endif
 
-struct jit_function {
-  uint64_t start, end;
-  const char *name;
-  uint32_t line; /* later lines win */
+static const uint64_t FILE_LIMIT = 1ULL << 30; /* of a larger file, the end */
+enum {
+  WINDOW = 1 << 20,
+  HEAD_SIZE = 64,        /* the numbers of a line and its name's first byte */
+  LINE_SIZE = 16 << 10,  /* a name that is longer is cut */
+  FIRST_PIECES = 4096,
+  MAX_HEX_DIGITS = 16
+};
+
+/* Addresses that one line names. Later lines are further on in the file. */
+struct piece {
+  uint64_t start, end, line_at;
 };
 
 struct perf_map {
-  struct region *region;
-  struct jit_function *functions;
+  int descriptor;
+  struct piece *pieces; /* in order of address, none overlaps another */
   size_t count;
+  char line[LINE_SIZE + 1];
 };
+
+/* While the file is read. */
+struct reader {
+  struct piece *pieces;
+  size_t count, capacity;
+  unsigned losses;
+  bool failed;
+  uint64_t line_at; /* of the line that is being read */
+  char head[HEAD_SIZE + 1];
+  size_t head_size;
+};
+
+/* ---- one line: at is read up to its NUL or newline ---- */
 
 static bool parse_hex(const char **at, uint64_t *value) {
   const char *p = *at;
@@ -50,82 +73,263 @@ static bool parse_hex(const char **at, uint64_t *value) {
   return true;
 }
 
-static bool parse_line(const char *line, struct jit_function *function) {
+/* The name, or NULL where the line makes no sense. */
+static const char *parse_line(const char *line, struct piece *piece) {
   uint64_t size;
-  if (!parse_hex(&line, &function->start) || !parse_hex(&line, &size) || size == 0 || *line == '\0') return false;
-  function->end = function->start + size;
-  function->name = line;
-  return function->end > function->start;
+  if (!parse_hex(&line, &piece->start) || !parse_hex(&line, &size) || size == 0) return NULL;
+  piece->end = piece->start + size;
+  return *line != '\0' && *line != '\n' && *line != '\r' && piece->end > piece->start ? line : NULL;
 }
 
-static int compare_functions(const void *left, const void *right) {
-  const struct jit_function *a = left, *b = right;
+/* ---- which line an address belongs to ---- */
+
+static int compare_pieces(const void *left, const void *right) {
+  const struct piece *a = left, *b = right;
   if (a->start != b->start) return a->start < b->start ? -1 : 1;
-  return a->line < b->line ? -1 : a->line > b->line;
+  return a->line_at < b->line_at ? -1 : a->line_at > b->line_at;
 }
 
-static bool parse(struct perf_map *map, char *text, uint64_t size) {
-  size_t lines = 0;
-  for (uint64_t i = 0; i < size; i++) lines += text[i] == '\n';
-  map->functions = region_alloc(map->region, (lines + 1) * sizeof *map->functions);
-  if (map->functions == NULL) return false;
-  uint32_t number = 0;
-  /* a last line without its newline is still being written */
-  for (char *line = text, *end; (end = memchr(line, '\n', size - (uint64_t)(line - text))) != NULL; line = end + 1) {
-    *end = '\0';
-    if (end > line && end[-1] == '\r') end[-1] = '\0';
-    struct jit_function *function = &map->functions[map->count];
-    function->line = number++;
-    if (parse_line(line, function)) map->count++;
+/* The pieces that reach over the place where resolve is, the latest line first: a binary heap of indexes. */
+struct open_pieces {
+  const struct piece *pieces;
+  uint32_t *heap;
+  size_t count;
+};
+
+static bool is_later(const struct open_pieces *open, size_t a, size_t b) {
+  return open->pieces[open->heap[a]].line_at > open->pieces[open->heap[b]].line_at;
+}
+
+static void swap(struct open_pieces *open, size_t a, size_t b) {
+  uint32_t kept = open->heap[a];
+  open->heap[a] = open->heap[b];
+  open->heap[b] = kept;
+}
+
+static void push(struct open_pieces *open, uint32_t index) {
+  size_t at = open->count++;
+  open->heap[at] = index;
+  for (; at > 0 && is_later(open, at, (at - 1) / 2); at = (at - 1) / 2) swap(open, at, (at - 1) / 2);
+}
+
+static void pop(struct open_pieces *open) {
+  open->heap[0] = open->heap[--open->count];
+  for (size_t at = 0;;) {
+    size_t latest = at;
+    for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < open->count; child++)
+      if (is_later(open, child, latest)) latest = child;
+    if (latest == at) return;
+    swap(open, at, latest);
+    at = latest;
   }
-  backtrace_qsort(map->functions, map->count, sizeof *map->functions, compare_functions);
+}
+
+/* Cuts pieces, which are in order, so that none overlaps another and the latest line has each address. Returns how many come of it; out: where
+ * they go, or NULL to count. */
+static size_t cut(const struct piece *pieces, size_t count, uint32_t *heap, struct piece *out) {
+  struct open_pieces open = {pieces, heap, 0};
+  struct piece last = {0};
+  size_t made = 0;
+  uint64_t at = 0;
+  for (size_t next = 0; next < count || open.count > 0;) {
+    if (open.count == 0) at = pieces[next].start;
+    while (next < count && pieces[next].start <= at) push(&open, (uint32_t)next++);
+    while (open.count > 0 && pieces[open.heap[0]].end <= at) pop(&open);
+    if (open.count == 0) continue;
+    const struct piece *top = &pieces[open.heap[0]];
+    uint64_t end = next < count && pieces[next].start < top->end ? pieces[next].start : top->end;
+    bool goes_on = made > 0 && last.end == at && last.line_at == top->line_at;
+    if (!goes_on) made++;
+    last = (struct piece){goes_on ? last.start : at, end, top->line_at};
+    if (out != NULL) out[made - 1] = last;
+    at = end;
+  }
+  return made;
+}
+
+/* Puts the pieces in order. A line replaces an earlier one that began at the same place: that function is gone, also where it was longer. */
+static void order(struct reader *reader) {
+  size_t kept = 0;
+  backtrace_qsort(reader->pieces, reader->count, sizeof *reader->pieces, compare_pieces);
+  for (size_t i = 0; i < reader->count; i++)
+    if (i + 1 == reader->count || reader->pieces[i + 1].start != reader->pieces[i].start) reader->pieces[kept++] = reader->pieces[i];
+  reader->count = kept;
+}
+
+/* False: no memory. */
+static bool resolve(struct reader *reader) {
+  order(reader);
+  uint32_t *heap = agent_malloc((reader->count + 1) * sizeof *heap);
+  size_t count = heap == NULL ? 0 : cut(reader->pieces, reader->count, heap, NULL);
+  struct piece *pieces = heap == NULL ? NULL : agent_malloc((count + 1) * sizeof *pieces);
+  if (pieces != NULL) {
+    cut(reader->pieces, reader->count, heap, pieces);
+    agent_free(reader->pieces);
+    reader->pieces = pieces;
+    reader->count = count;
+  }
+  agent_free(heap);
+  return pieces != NULL;
+}
+
+/* ---- the file ---- */
+
+/* Drops the older half of the file's lines, and again, until there is room for many more. */
+static void drop_oldest(struct reader *reader) {
+  uint64_t oldest = UINT64_MAX;
+  for (size_t i = 0; i < reader->count; i++)
+    if (reader->pieces[i].line_at < oldest) oldest = reader->pieces[i].line_at;
+  while (reader->count > PERF_MAP_PIECES_MAX / 4 * 3) {
+    size_t kept = 0;
+    oldest += (reader->line_at - oldest) / 2 + 1;
+    for (size_t i = 0; i < reader->count; i++)
+      if (reader->pieces[i].line_at >= oldest) reader->pieces[kept++] = reader->pieces[i];
+    reader->count = kept;
+    reader->losses |= PERF_MAP_LIMIT;
+  }
+}
+
+static bool make_room(struct reader *reader) {
+  if (reader->count < reader->capacity) return true;
+  if (reader->count >= PERF_MAP_PIECES_MAX) {
+    order(reader);
+    drop_oldest(reader);
+  }
+  size_t capacity = reader->count < FIRST_PIECES ? FIRST_PIECES : 2 * reader->count;
+  if (capacity > PERF_MAP_PIECES_MAX) capacity = PERF_MAP_PIECES_MAX;
+  struct piece *grown = agent_realloc(reader->pieces, capacity * sizeof *grown);
+  if (grown == NULL) return false;
+  reader->pieces = grown;
+  reader->capacity = capacity;
   return true;
 }
 
-struct perf_map *perf_map_read(const char *path) {
-  int descriptor = elf_file_open_path(path);
-  if (descriptor < 0) return NULL;
-  struct stat status;
-  struct perf_map *map = NULL;
-  if (fstat(descriptor, &status) == 0 && (status.st_uid == geteuid() || status.st_uid == 0) && status.st_size >= MIN_LINE) {
-    uint64_t size = (uint64_t)status.st_size < FILE_LIMIT ? (uint64_t)status.st_size : FILE_LIMIT, got = 0;
-    map = agent_calloc(1, sizeof *map);
-    if (map != NULL) map->region = region_create(MEMORY_LIMIT);
-    char *text = map == NULL || map->region == NULL ? NULL : region_alloc(map->region, size + 1);
-    while (text != NULL && got < size) {
-      ssize_t count = pread(descriptor, text + got, size - got, (off_t)got);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) break;
-      got += (uint64_t)count;
+static void take_line(struct reader *reader, const char *line) {
+  struct piece piece = {.line_at = reader->line_at};
+  if (parse_line(line, &piece) == NULL) return;
+  if (make_room(reader)) reader->pieces[reader->count++] = piece;
+  else reader->failed = true;
+}
+
+/* The next bytes of the file, from offset on. What is behind the last newline waits for the rest of its line. */
+static void take_window(struct reader *reader, const char *bytes, size_t size, uint64_t offset) {
+  for (const char *at = bytes, *limit = bytes + size; at < limit && !reader->failed;) {
+    const char *newline = memchr(at, '\n', (size_t)(limit - at));
+    size_t length = (size_t)((newline == NULL ? limit : newline) - at);
+    bool whole = reader->head_size == 0 && newline != NULL;
+    if (!whole) {
+      size_t room = HEAD_SIZE - reader->head_size, part = length < room ? length : room;
+      memcpy(reader->head + reader->head_size, at, part);
+      reader->head_size += part;
+      reader->head[reader->head_size] = '\0';
     }
-    if (text == NULL || !parse(map, text, got)) {
-      perf_map_release(map);
-      map = NULL;
+    if (newline == NULL) return;
+    take_line(reader, whole ? at : reader->head);
+    reader->head_size = 0;
+    at = newline + 1;
+    reader->line_at = offset + (uint64_t)(at - bytes);
+  }
+}
+
+static ssize_t read_at(int descriptor, void *bytes, size_t size, uint64_t offset) {
+  ssize_t got;
+  do got = pread(descriptor, bytes, size, (off_t)offset);
+  while (got < 0 && errno == EINTR);
+  return got;
+}
+
+static void read_file(struct reader *reader, int descriptor, uint64_t size) {
+  char *window = agent_malloc(WINDOW);
+  uint64_t offset = size > FILE_LIMIT ? size - FILE_LIMIT : 0;
+  bool in_a_line = offset > 0;
+  if (offset > 0) reader->losses |= PERF_MAP_LIMIT;
+  reader->failed = window == NULL;
+  while (offset < size && !reader->failed) {
+    uint64_t left = size - offset;
+    ssize_t got = read_at(descriptor, window, left < WINDOW ? (size_t)left : WINDOW, offset);
+    if (got <= 0) break;
+    const char *from = in_a_line ? memchr(window, '\n', (size_t)got) : window;
+    if (in_a_line && from != NULL) from++;
+    if (from != NULL) {
+      size_t skipped = (size_t)(from - window);
+      if (in_a_line) reader->line_at = offset + skipped;
+      in_a_line = false;
+      take_window(reader, from, (size_t)got - skipped, offset + skipped);
+    }
+    offset += (uint64_t)got;
+  }
+  agent_free(window);
+}
+
+/* The kernel's clock of files lags a tick, and the process's start is known to a hundredth; some file systems know whole seconds only. */
+static bool is_stale(const struct stat *status, int64_t started_nanos) {
+  const int64_t second = 1000000000, exact = 50 * 1000 * 1000;
+  int64_t written = status->st_mtim.tv_sec * second + status->st_mtim.tv_nsec;
+  return started_nanos > 0 && written + (status->st_mtim.tv_nsec == 0 ? 2 * second : exact) < started_nanos;
+}
+
+struct perf_map *perf_map_read(const char *path, int64_t started_nanos, unsigned *losses) {
+  int descriptor = elf_file_open_path(path);
+  struct stat status;
+  struct reader reader = {0};
+  struct perf_map *map = NULL;
+  *losses = 0;
+  if (descriptor < 0) return NULL;
+  if (fstat(descriptor, &status) == 0 && (status.st_uid == geteuid() || status.st_uid == 0)) {
+    if (is_stale(&status, started_nanos)) {
+      *losses = PERF_MAP_STALE;
+    } else {
+      read_file(&reader, descriptor, (uint64_t)status.st_size);
+      /* Half a map would give addresses to lines that later ones have overwritten. */
+      bool whole = !reader.failed && (reader.count == 0 || resolve(&reader));
+      map = whole && reader.count > 0 ? agent_calloc(1, sizeof *map) : NULL;
+      *losses = reader.losses | (!whole || (reader.count > 0 && map == NULL) ? PERF_MAP_LIMIT : 0);
     }
   }
-  close(descriptor);
+  if (map == NULL) {
+    agent_free(reader.pieces);
+    close(descriptor);
+    return NULL;
+  }
+  map->descriptor = descriptor;
+  map->pieces = reader.pieces;
+  map->count = reader.count;
   return map;
 }
 
 void perf_map_release(struct perf_map *map) {
   if (map == NULL) return;
-  region_destroy(map->region);
+  close(map->descriptor);
+  agent_free(map->pieces);
   agent_free(map);
 }
 
-const char *perf_map_find(const struct perf_map *map, uint64_t address, uint64_t *start) {
+/* The line again, which may have been overwritten meanwhile: it must still name the address. */
+static const char *read_name(struct perf_map *map, uint64_t line_at, uint64_t address, uint64_t *start) {
+  struct piece piece;
+  ssize_t got = read_at(map->descriptor, map->line, LINE_SIZE, line_at);
+  if (got <= 0) return NULL;
+  map->line[got] = '\0';
+  size_t length = strcspn(map->line, "\n");
+  if (length > 0 && map->line[length - 1] == '\r') length--;
+  map->line[length] = '\0';
+  const char *name = parse_line(map->line, &piece);
+  if (name == NULL || address < piece.start || address >= piece.end) return NULL;
+  *start = piece.start;
+  return name;
+}
+
+const char *perf_map_find(struct perf_map *map, uint64_t address, uint64_t *start) {
   size_t low = 0, high = map->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (map->functions[middle].start <= address)
+    if (map->pieces[middle].start <= address)
       low = middle + 1;
     else
       high = middle;
   }
-  /* The last one that begins at or before address: what an earlier one that reached as far meant has been overwritten since. */
-  if (low == 0 || map->functions[low - 1].end <= address) return NULL;
-  *start = map->functions[low - 1].start;
-  return map->functions[low - 1].name;
+  if (low == 0 || map->pieces[low - 1].end <= address) return NULL;
+  return read_name(map, map->pieces[low - 1].line_at, address, start);
 }
 
 void perf_map_default_path(char path[PERF_MAP_PATH_SIZE]) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "agent_memory.h"
 
+#define SECOND INT64_C(1000000000)
 enum { COMMAND_LINE_LIMIT = 4 * 1024 * 1024, STAT_LIMIT = 8192 };
 
 char *process_read_file(const char *path, size_t limit, size_t *size) {
@@ -48,6 +50,17 @@ static unsigned long long stat_field(const char *stat, int n) {
   return at ? strtoull(at, NULL, 10) : 0;
 }
 
+/* Since the process was created; -1: not known. */
+static int64_t age_nanos(const char *stat) {
+  unsigned long long start_ticks = stat_field(stat, 22);
+  long ticks = sysconf(_SC_CLK_TCK);
+  struct timespec now;
+  if (!start_ticks || ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return -1;
+  int64_t start = (int64_t)(start_ticks / (unsigned long)ticks) * SECOND + (int64_t)(start_ticks % (unsigned long)ticks) * (SECOND / ticks);
+  int64_t age = now.tv_sec * SECOND + now.tv_nsec - start;
+  return age > 0 ? age : 0;
+}
+
 void process_identity_read(struct process_identity *out) {
   memset(out, 0, sizeof *out);
   out->pid = getpid();
@@ -59,15 +72,24 @@ void process_identity_read(struct process_identity *out) {
     agent_free(comm);
   }
   char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
-  unsigned long long start_ticks = stat_field(stat, 22);
+  int64_t age = age_nanos(stat);
   out->threads = (unsigned)stat_field(stat, 20);
   agent_free(stat);
-  long ticks = sysconf(_SC_CLK_TCK);
+  out->uptime_seconds = age < 0 ? 0 : (double)age / 1e9;
+}
+
+int64_t process_start_nanos(void) {
+  static _Atomic int64_t earliest; /* 0: not known yet; of any thread, which all find the same but for the clock's steps */
+  size_t size;
   struct timespec now;
-  if (start_ticks && ticks > 0 && clock_gettime(CLOCK_BOOTTIME, &now) == 0) {
-    out->uptime_seconds = (double)now.tv_sec + (double)now.tv_nsec / 1e9 - (double)start_ticks / (double)ticks;
-    if (out->uptime_seconds < 0) out->uptime_seconds = 0;
-  }
+  char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
+  int64_t age = age_nanos(stat), known = atomic_load_explicit(&earliest, memory_order_relaxed);
+  agent_free(stat);
+  if (age < 0 || clock_gettime(CLOCK_REALTIME, &now) != 0) return known;
+  int64_t start = now.tv_sec * SECOND + now.tv_nsec - age;
+  if (known != 0 && known <= start) return known;
+  atomic_store_explicit(&earliest, start, memory_order_relaxed);
+  return start;
 }
 
 /* The number after "Name:" in /proc/self/status, in KiB, as bytes. */

@@ -16,6 +16,10 @@ struct process_identity {
 };
 void process_identity_read(struct process_identity *out);
 
+/* When the process was created, on the wall clock; 0: not known. That clock may be set: of what the calls since the agent's start have found,
+ * the earliest. An exec does not change it. */
+int64_t process_start_nanos(void);
+
 struct process_memory {
   uint64_t rss_bytes, max_rss_bytes;
   uint64_t data_bytes; /* private writable address space: data segments, heaps, stacks */

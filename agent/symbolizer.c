@@ -17,6 +17,7 @@
 #include "object_symbols.h"
 #include "perf_map.h"
 #include "plt_symbols.h"
+#include "process_info.h"
 #include "symbol_cache.h"
 
 static const uint64_t CACHE_TRIM_BYTES = 64ULL << 20, CACHE_BYTE_LIMIT = 1ULL << 30, JIT_CACHE_BYTE_LIMIT = 256ULL << 20;
@@ -280,9 +281,12 @@ static void look_up_jit_code(void *argument) {
   struct symbolizer_session *session = lookup->session;
   if (!session->perf_map_read) {
     char path[PERF_MAP_PATH_SIZE];
+    unsigned losses;
     perf_map_default_path(path);
-    session->perf_map = perf_map_read(path);
+    session->perf_map = perf_map_read(path, process_start_nanos(), &losses);
     session->perf_map_read = true;
+    if ((losses & PERF_MAP_STALE) != 0) COUNT(symbols_perf_map_stale);
+    if ((losses & PERF_MAP_LIMIT) != 0) COUNT(symbols_perf_map_limit);
   }
   struct symbol_frame frame = {0};
   uint64_t start = 0;
