@@ -1,5 +1,6 @@
 #include "http_server.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +18,8 @@
 
 enum {
   HEAD_SIZE_MAX = 8 * 1024,         /* request line and headers */
-  BODY_SIZE_MAX = 1024 * 1024,      /* go tool pprof posts all addresses of a profile at once */
+  BODY_SIZE_MAX = 16 * 1024 * 1024, /* go tool pprof posts all addresses of a profile at once: a million */
+  BODY_SIZE_FREE = 1024 * 1024,     /* what is larger shares one allowance, BODY_SIZE_MAX, with all others that are */
   RESPONSE_BUFFER_SIZE = 8 * 1024,
   ERROR_TEXT_MAX = 1024
 };
@@ -216,41 +218,66 @@ static bool may_post(const char *path) {
   return length >= sizeof(symbol) - 1 && strcmp(path + length - (sizeof(symbol) - 1), symbol) == 0;
 }
 
-/* The body, NUL-terminated, from agent memory; NULL: a response with the reason has been sent. */
-static char *read_body(struct http_response *response, const struct mg_request_info *info, size_t *size) {
-  if (info->content_length > BODY_SIZE_MAX) {
-    http_respond_error(response, 413, "request body too large");
-    return NULL;
+enum { CAPACITY_MAX = BODY_SIZE_MAX + 2 }; /* one byte more, which tells that it is too large, and the NUL */
+
+static _Atomic size_t large_bodies; /* bytes; changed by the workers that read them */
+
+struct body {
+  char *bytes;
+  size_t capacity, used;
+  size_t allowance; /* of large_bodies */
+};
+
+static void body_release(struct body *body) {
+  agent_free(body->bytes);
+  atomic_fetch_sub_explicit(&large_bodies, body->allowance, memory_order_relaxed);
+}
+
+/* The reason why it cannot, or NULL. */
+static const char *body_reserve(struct body *body, size_t capacity) {
+  if (capacity > CAPACITY_MAX) return "request body too large";
+  if (capacity > BODY_SIZE_FREE + 1) {
+    size_t more = capacity - 1 - body->allowance;
+    size_t before = atomic_fetch_add_explicit(&large_bodies, more, memory_order_relaxed);
+    body->allowance += more;
+    if (before + more > CAPACITY_MAX) return "too many large request bodies at once";
   }
-  civetweb_connection_reads_body(response->descriptor);
-  const char *expect = mg_get_header(response->connection, "Expect");
-  if (expect && *expect == '1') mg_write(response->connection, "HTTP/1.1 100 Continue\r\n\r\n", 25);
-  size_t capacity = info->content_length >= 0 ? (size_t)info->content_length + 1 : 4096, used = 0;
-  char *body = agent_malloc(capacity);
-  for (;;) {
-    if (body && used + 1 == capacity) {
-      if (info->content_length >= 0) break;
-      char *larger = capacity > BODY_SIZE_MAX ? NULL : agent_realloc(body, capacity * 2);
-      if (!larger) agent_free(body);
-      body = larger;
-      capacity *= 2;
+  char *larger = agent_realloc(body->bytes, capacity);
+  if (!larger) return "no memory for the request body";
+  body->bytes = larger;
+  body->capacity = capacity;
+  return NULL;
+}
+
+/* The body, NUL-terminated. False: a response with the reason has been sent. */
+static bool read_body(struct http_response *response, const struct mg_request_info *info, struct body *body) {
+  enum { FIRST_CAPACITY = 4096 };
+  bool known = info->content_length >= 0;
+  const char *fault = known && info->content_length > BODY_SIZE_MAX ? "request body too large" : NULL;
+  if (!fault) fault = body_reserve(body, known ? (size_t)info->content_length + 1 : FIRST_CAPACITY);
+  if (!fault) {
+    civetweb_connection_reads_body(response->descriptor);
+    const char *expect = mg_get_header(response->connection, "Expect");
+    if (expect && *expect == '1') mg_write(response->connection, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+  }
+  while (!fault) {
+    if (body->used + 1 == body->capacity) {
+      if (known) break;
+      bool last = body->capacity < CAPACITY_MAX && body->capacity * 2 > CAPACITY_MAX;
+      fault = body_reserve(body, last ? CAPACITY_MAX : body->capacity * 2);
+      if (fault) break;
     }
-    if (!body) {
-      http_respond_error(response, 413, "request body too large");
-      return NULL;
-    }
-    int received = mg_read(response->connection, body + used, capacity - used - 1);
-    if (received < 0 || (received == 0 && info->content_length > (long long)used)) {
+    int received = mg_read(response->connection, body->bytes + body->used, body->capacity - body->used - 1);
+    if (received < 0 || (received == 0 && info->content_length > (long long)body->used)) {
       http_respond_error(response, civetweb_connection_late(response->descriptor) ? 408 : 400, "incomplete request body");
-      agent_free(body);
-      return NULL;
+      return false;
     }
     if (received == 0) break;
-    used += (size_t)received;
+    body->used += (size_t)received;
   }
-  body[used] = 0;
-  *size = used;
-  return body;
+  if (fault) http_respond_error(response, 413, fault);
+  else body->bytes[body->used] = 0;
+  return !fault;
 }
 
 static void dispatch(struct http_response *response, const struct mg_request_info *info) {
@@ -279,17 +306,18 @@ static void dispatch(struct http_response *response, const struct mg_request_inf
   else rest = path;
   struct http_request request = {.method = method, .path = rest, .prefix = prefix, .query = info->query_string ? info->query_string : "", .body = "",
                                  .response = response};
-  char *body = NULL;
+  struct body body = {0};
+  bool may_go_on = true;
   if (post) {
-    body = read_body(response, info, &request.body_size);
-    if (!body) return;
-    request.body = body;
+    may_go_on = read_body(response, info, &body);
+    request.body = body.bytes;
+    request.body_size = body.used;
   } else if (info->content_length > 0 || mg_get_header(response->connection, "Transfer-Encoding")) {
     http_respond_error(response, 400, "request body not allowed");
-    return;
+    may_go_on = false;
   }
-  routes_handle(&request);
-  agent_free(body);
+  if (may_go_on) routes_handle(&request);
+  body_release(&body);
 }
 
 /* The space that may follow a header's value is no part of it. The text is in civetweb's buffer for this request. */
