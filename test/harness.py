@@ -145,6 +145,44 @@ def poll(condition, what, seconds=None):
         pause = min(pause * 1.5, 0.1)
 
 
+def tasks(pid):
+    """The thread ids of a process."""
+    return [int(name) for name in os.listdir("/proc/%d/task" % pid)]
+
+
+def proc_text(path):
+    """A file of /proc; "" where its process or thread has ended, as an agent's thread may at any moment."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def proc_links(directory):
+    """Where the links in a directory of /proc lead, those that have gone left out."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.append(os.readlink(os.path.join(directory, name)))
+    return found
+
+
+def in_time(action, seconds, what, prepare=lambda: None, attempts=4):
+    """Runs action(prepare()) until it takes no longer than so many seconds, a few times: what is kept waiting always is, a busy machine is not always
+    slow. Each attempt has to find the same state: prepare() makes it."""
+    took = []
+    for _ in range(attempts):
+        state = prepare()
+        start = time.monotonic()
+        action(state)
+        took.append(time.monotonic() - start)
+        if took[-1] < seconds:
+            return
+    raise AssertionError("%s: took %s s each time" % (what, ["%.1f" % each for each in took]))
+
+
 class Host:
     """A program under the agent. Workloads print a line when they are ready and go on when they can read one (workload.h)."""
 

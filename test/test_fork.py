@@ -235,8 +235,8 @@ def test_calls_that_are_no_fork():
     """vfork, _Fork, raw clone, clone with a stack of its own, posix_spawn, system, popen: unharmed; those that do not exec are not served."""
     def one_thread(family):
         def look():
-            children = harness.poll(lambda: [int(word) for task in os.listdir("/proc/%d/task" % family.host.pid)
-                                             for word in open("/proc/%d/task/%s/children" % (family.host.pid, task)).read().split()], "the child")
+            children = harness.poll(lambda: [int(word) for task in harness.tasks(family.host.pid)
+                                             for word in harness.proc_text("/proc/%d/task/%d/children" % (family.host.pid, task)).split()], "the child")
             time.sleep(0.3)  # it must not come: agents start after 100 ms
             assert len(os.listdir("/proc/%d/task" % children[0])) == 1 and family.await_others(0) == []
         return look
@@ -278,11 +278,11 @@ def resources(family):
     """(descriptors of the agent's, its threads, its memory, RSS) of the host."""
     pid = family.host.pid
     descriptors = threads = 0
-    for task in os.listdir("/proc/%d/task" % pid):
-        base = "/proc/%d/task/%s/" % (pid, task)
-        if open(base + "comm").read() == "pprofagent\n":
+    for task in harness.tasks(pid):
+        base = "/proc/%d/task/%d/" % (pid, task)
+        if harness.proc_text(base + "comm") == "pprofagent\n":
             threads += 1
-            descriptors = max(descriptors, len(os.listdir(base + "fd")))
+            descriptors = max(descriptors, len(harness.proc_links(base + "fd")))
     memory = family.port.health(pid)["agent"]["memory_bytes"]["total"]
     return descriptors, threads, memory, int(open("/proc/%d/statm" % pid).read().split()[1]) * 4096
 

@@ -32,13 +32,13 @@ def test_signals_are_as_without_the_agent():
     everything = (1 << 64) - 1 & ~(1 << 8 | 1 << 18 | 1 << 31 | 1 << 32)  # but SIGKILL, SIGSTOP and the C library's 32 and 33
 
     def agent_threads():
-        for tid in os.listdir("/proc/%d/task" % host.pid):
-            base = "/proc/%d/task/%s/" % (host.pid, tid)
-            if int(tid) != host.pid:
-                assert open(base + "comm").read() == "pprofagent\n"
-                yield dict(line.split(":\t", 1) for line in open(base + "status").read().splitlines() if ":\t" in line)
-    # The C library blocks its own two as well while a thread starts.
-    harness.poll(lambda: all(int(status["SigBlk"], 16) == everything for status in agent_threads()), "all signals blocked", 5)
+        for tid in harness.tasks(host.pid):
+            text = harness.proc_text("/proc/%d/task/%d/status" % (host.pid, tid))
+            if tid != host.pid and text:
+                yield dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    # While a thread starts it has its creator's name, and the C library blocks its own two as well.
+    harness.poll(lambda: all((status["Name"], int(status["SigBlk"], 16)) == ("pprofagent", everything) for status in agent_threads()),
+                 "all signals blocked")
     assert host.finish() == 0
 
 
@@ -54,7 +54,7 @@ def check_namespace(what, sign):
             return request(host)[0] in (200, 403)
         except OSError:
             return False
-    harness.poll(asked_who_it_is, "the server afterwards", 5)
+    harness.poll(asked_who_it_is, "the server afterwards")
     assert host.finish() == 0
 
 
@@ -77,7 +77,7 @@ def test_mount_namespace():
     _, expected = lines_until_ready("mount_namespace", plain=True)
     host, lines = lines_until_ready("mount_namespace")
     assert lines == expected, (lines, expected)
-    harness.poll(lambda: answers(host), "the server after setns", 5)
+    harness.poll(lambda: answers(host), "the server after setns")
 
 
 def test_wake_signal_pending_in_the_host():
@@ -104,7 +104,7 @@ def test_process_ends_when_only_the_agent_is_left():
             if delay:
                 assert request(host)[0] == 200
             host.go_on()
-            assert host.process.wait(10) == 0, what
+            assert host.process.wait(harness.DEADLINE) == 0, what
             assert host._buffer + host.process.stdout.read() == expected, what
 
 
@@ -131,13 +131,17 @@ def test_forked_child_that_unshares_and_ends_at_once():
 def test_idle_process_has_one_agent_thread_and_uses_no_cpu():
     host = guest()
     host.address
-    time.sleep(0.3)
-    assert len(os.listdir("/proc/%d/task" % host.pid)) == 2
-    before = open("/proc/%d/task/%s/status" % (host.pid, max(os.listdir("/proc/%d/task" % host.pid), key=int))).read()
-    time.sleep(1)
-    after = open("/proc/%d/task/%s/status" % (host.pid, max(os.listdir("/proc/%d/task" % host.pid), key=int))).read()
-    switches = lambda text: [line for line in text.splitlines() if "ctxt_switches" in line]
-    assert switches(before) == switches(after), (switches(before), switches(after))
+    assert len(harness.tasks(host.pid)) == 2
+
+    def switches():
+        text = harness.proc_text("/proc/%d/task/%d/status" % (host.pid, max(harness.tasks(host.pid))))
+        return [line for line in text.splitlines() if "ctxt_switches" in line]
+
+    def idle_for_a_second():  # once in 5 s it looks whether the program is still there
+        before = switches()
+        time.sleep(1)
+        return switches() == before
+    harness.poll(idle_for_a_second, "a second without a context switch", 20)
 
 
 def test_agent_threads_take_no_memory_of_the_hosts_allocator():

@@ -287,10 +287,10 @@ def test_no_call_is_interrupted():
 
 def switches(host):
     counts = {}
-    for tid in os.listdir("/proc/%d/task" % host.pid):
-        text = task_file(host.pid, int(tid), "status")
-        if "\nName:\tpprofagent\n" not in "\n" + text:
-            counts[int(tid)] = re.findall(r"voluntary_ctxt_switches:\s*(\d+)", text)
+    for tid in harness.tasks(host.pid):
+        text = harness.proc_text("/proc/%d/task/%d/status" % (host.pid, tid))
+        if text and "\nName:\tpprofagent\n" not in "\n" + text:
+            counts[tid] = re.findall(r"voluntary_ctxt_switches:\s*(\d+)", text)
     return counts
 
 
