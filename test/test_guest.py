@@ -176,7 +176,7 @@ def test_pprofagent_command():
             def listed():
                 lines = subprocess.run([tool, "ps"], capture_output=True, text=True, check=True).stdout.splitlines()
                 return [line for line in lines if line.split()[0] == str(process.pid) and shown in line and "sleep" in line]
-            harness.poll(listed, "pprofagent ps to list " + address, 10)
+            harness.poll(listed, "pprofagent ps to list " + address)
         finally:
             process.kill()
             process.wait()

@@ -32,7 +32,7 @@ def test_without_memory_no_client_hangs():
         if host.process.stdout.readline() != b"ready\n":
             continue  # not enough for the program itself
         with contextlib.suppress(AssertionError):
-            harness.poll(lambda: "listening" in host.log() or "off: " in host.log(), "the agent has started", 1)
+            harness.poll(lambda: "listening" in host.log() or "off: " in host.log(), "the agent has started", 5)
         if "listening" not in host.log():
             continue
         for _ in range(2):
