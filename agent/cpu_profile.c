@@ -98,22 +98,13 @@ static bool is_missed(uint32_t record, uint64_t life, int32_t tid) {
   return cpu >= left_out[record].cpu + period; /* 0 when it has just ended */
 }
 
-/* Handlers that were installed by a system call of the program's own, not through signal_interposers.c. */
-static void note_handlers(void) {
-  enum { LIBC_FIRST = 32, LIBC_LAST = 33 }; /* its own, for cancellation and setuid */
-  uint64_t caught = process_caught_signals();
-  for (int number = 1; number <= 64; number++)
-    if ((caught >> (number - 1) & 1) && number != cpu_sampling_signal() && (number < LIBC_FIRST || number > LIBC_LAST))
-      host_handler_check(number);
-}
-
 /* Arms the threads that have no timer; anew: all of them, the period being another one. */
 static void arm_threads(bool anew) {
   struct thread_ids ids;
   int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
   bool sandboxed = false;
   blocked = without_timer = armed = refused = 0;
-  note_handlers();
+  host_handlers_adopt_all();
   cpu_counters_sweep();
   if (thread_list_read(&ids)) {
     uint32_t *records = agent_malloc((ids.count + 1) * sizeof *records);

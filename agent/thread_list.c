@@ -137,16 +137,6 @@ bool thread_blocks_signal(int32_t tid, int signal) {
   return at && (strtoull(at + sizeof "\nSigBlk:" - 1, NULL, 16) >> (signal - 1) & 1);
 }
 
-uint64_t process_caught_signals(void) {
-  enum { STATUS_MAX = 4096 };
-  char status[STATUS_MAX];
-  int task = task_open((int32_t)syscall(SYS_gettid));
-  ssize_t size = task < 0 ? -1 : task_file_read(task, "status", status, sizeof status);
-  if (task >= 0) close(task);
-  const char *at = size > 0 ? strstr(status, "\nSigCgt:") : NULL;
-  return at ? strtoull(at + sizeof "\nSigCgt:" - 1, NULL, 16) : 0;
-}
-
 uint64_t thread_cpu_nanoseconds(int32_t tid) {
   struct timespec now;
   if (clock_gettime(thread_cpu_clock(tid), &now) != 0) return 0;

@@ -17,9 +17,6 @@ void thread_list_release(struct thread_ids *ids);
 /* The thread's SigBlk has this signal. False too when the thread is gone. */
 bool thread_blocks_signal(int32_t tid, int signal);
 
-/* The signals for which the process has handlers, bit 0 for signal 1; 0 when that cannot be read. */
-uint64_t process_caught_signals(void);
-
 /* CPU time that the thread has used; 0 when it is gone. */
 uint64_t thread_cpu_nanoseconds(int32_t tid);
 

@@ -1,66 +1,124 @@
 #include "host_handlers.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
+#include <time.h>
 
-#include "interposed.h"
-#include "interrupted_call.h"
+#include "raw_syscall.h"
 
-enum { THUNKS = 64 };
+#if defined(__x86_64__)
 
-/* A slot is taken for good by the CAS of the first that installs its handler. */
-static _Atomic uintptr_t handlers[THUNKS];
-static _Atomic bool some_are_unseen;
+enum { SA_RESTORER_FLAG = 0x04000000, MASK_SIZE = sizeof(uint64_t) };
 
-/* All three arguments, whichever kind the handler is: it takes those that it knows of. */
-static void run(uint32_t slot, int number, siginfo_t *info, void *context) {
-  ((void (*)(int, siginfo_t *, void *))atomic_load_explicit(&handlers[slot], memory_order_relaxed))(number, info, context);
-  interrupted_call_mark(context);
+/* As the kernel has it (arch/x86/include/uapi/asm/signal.h). */
+struct kernel_action {
+  uintptr_t handler;
+  uint64_t flags;
+  uintptr_t restorer;
+  uint64_t mask;
+};
+
+/* At the entry rsp is the address of the ucontext; rax, rcx, rsp, rip and r11 of what was
+ * interrupted are in it. A system call has just ended there if rcx is rip. (Not so with FRED, where
+ * only the code tells; what is on rip's own page can be read.) Every register is free here.
+ * The unwinding information is as libc's for __restore_rt: all registers are in the ucontext. It
+ * begins a byte before the entry, where unwinders look that do not know of signal frames. */
+#define SAVED(reg, at) ".cfi_escape 0x10, " #reg ", 3, 0x77, (" #at " & 0x7f) | 0x80, " #at " >> 7\n"
+__asm__(".pushsection .text.host_handlers_return, \"ax\", @progbits\n"
+        ".hidden host_handlers_return\n"
+        ".globl host_handlers_return\n"
+        ".type host_handlers_return, @function\n"
+        ".cfi_startproc\n"
+        ".cfi_signal_frame\n"
+        ".cfi_escape 0x0f, 4, 0x77, 0xa0, 0x01, 0x06\n" /* CFA: the rsp in the ucontext */
+        SAVED(8, 40) SAVED(9, 48) SAVED(10, 56) SAVED(11, 64) SAVED(12, 72) SAVED(13, 80)
+        SAVED(14, 88) SAVED(15, 96) SAVED(5, 104) SAVED(4, 112) SAVED(6, 120) SAVED(3, 128)
+        SAVED(1, 136) SAVED(0, 144) SAVED(2, 152) SAVED(7, 160) SAVED(16, 168)
+        "  nop\n"
+        "host_handlers_return:\n"
+        "  cmpq $-4, 144(%rsp)\n" /* -EINTR */
+        "  jne 2f\n"
+        "  movq 168(%rsp), %rax\n"
+        "  cmpq %rax, 152(%rsp)\n"
+        "  je 1f\n"
+        "  movl %eax, %ecx\n"
+        "  andl $4095, %ecx\n"
+        "  cmpl $2, %ecx\n"
+        "  jb 2f\n"
+        "  cmpw $0x050f, -2(%rax)\n"
+        "  jne 2f\n"
+        "1: movq $0x6d61726b, 64(%rsp)\n" /* HOST_HANDLER_MARK */
+        "2: movl $15, %eax\n"             /* rt_sigreturn */
+        "  syscall\n"
+        "  ud2\n"
+        ".cfi_endproc\n"
+        ".size host_handlers_return, . - host_handlers_return\n"
+        ".popsection\n");
+_Static_assert(EINTR == 4 && SYS_rt_sigreturn == 15 && HOST_HANDLER_MARK == 0x6d61726b, "as above");
+extern void host_handlers_return(void) __attribute__((visibility("hidden")));
+
+#else
+#error "host_handlers_return is not written for this architecture yet"
+#endif
+
+/* What the last handler that was adopted would have returned to: libc's, as a rule. */
+static void (*_Atomic replaced)(void);
+
+static bool exchange(int number, const struct kernel_action *action, struct kernel_action *before) {
+  return raw_syscall4(SYS_rt_sigaction, number, (long)action, (long)before, MASK_SIZE) == 0;
 }
 
-#define THUNK(n) static void thunk_##n(int number, siginfo_t *info, void *context) { run(n, number, info, context); }
-#define EIGHT(X, t) X(t##0) X(t##1) X(t##2) X(t##3) X(t##4) X(t##5) X(t##6) X(t##7)
-#define ALL(X) EIGHT(X, 0) EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07) /* octal */
-ALL(THUNK)
-#define ADDRESS(n) thunk_##n,
-static void (*const thunks[THUNKS])(int, siginfo_t *, void *) = {ALL(ADDRESS)};
+static bool is_strange(const struct kernel_action *action) {
+  return action->handler != (uintptr_t)SIG_DFL && action->handler != (uintptr_t)SIG_IGN &&
+         (action->flags & SA_RESTORER_FLAG) && action->restorer != (uintptr_t)host_handlers_return;
+}
 
-static bool is_synchronous(int number) {
-  switch (number) {
-    case SIGSEGV: case SIGBUS: case SIGILL: case SIGFPE: case SIGTRAP: case SIGSYS: case SIGABRT: return true;
-    default: return false;
+static struct kernel_action adopted(struct kernel_action action) {
+  if (!is_strange(&action)) return action;
+  atomic_store_explicit(&replaced, (void (*)(void))action.restorer, memory_order_relaxed);
+  action.restorer = (uintptr_t)host_handlers_return;
+  return action;
+}
+
+static bool equal(const struct kernel_action *a, const struct kernel_action *b) {
+  return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* The kernel exchanges actions but cannot compare them first. Another thread's change that came in
+ * between is found in what was replaced, and put back. False: it was a strange one. */
+static bool adopt(int number) {
+  struct kernel_action in_force, wanted, found;
+  if (!exchange(number, NULL, &in_force) || !is_strange(&in_force)) return true;
+  for (wanted = adopted(in_force); exchange(number, &wanted, &found); wanted = adopted(found)) {
+    if (equal(&found, &in_force) || equal(&found, &wanted)) break;
+    in_force = wanted;
   }
-}
-
-static bool is_thunk(uintptr_t handler) {
-  for (uint32_t i = 0; i < THUNKS; i++)
-    if (handler == (uintptr_t)thunks[i]) return true;
   return false;
 }
 
-uintptr_t host_handler_to_install(int number, uintptr_t handler) {
-  if (handler == (uintptr_t)SIG_DFL || handler == (uintptr_t)SIG_IGN || handler == (uintptr_t)SIG_ERR || handler == (uintptr_t)SIG_HOLD ||
-      is_synchronous(number) || is_thunk(handler))
-    return handler;
-  for (uint32_t i = 0; i < THUNKS; i++) {
-    uintptr_t found = atomic_load_explicit(&handlers[i], memory_order_relaxed);
-    if (found == 0 && atomic_compare_exchange_strong(&handlers[i], &found, handler)) return (uintptr_t)thunks[i];
-    if (found == handler) return (uintptr_t)thunks[i];
-  }
-  atomic_store(&some_are_unseen, true);
-  return handler;
+void host_handler_adopt(int number) { adopt(number); }
+
+static int64_t now_ns(void) {
+  struct timespec now = {0, 0};
+  raw_syscall4(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void host_handler_check(int number) {
-  struct sigaction now;
-  if (is_synchronous(number) || !real.sigaction || real.sigaction(number, NULL, &now) != 0) return;
-  if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN && !is_thunk((uintptr_t)now.sa_handler)) atomic_store(&some_are_unseen, true);
+bool host_handlers_adopt_all(void) {
+  enum { LIBC_FIRST = 32, LIBC_LAST = 33 }; /* its own, for cancellation and setuid */
+  static const int64_t in_flight_ns = 100 * 1000 * 1000;
+  static _Atomic int64_t doubtful_until; /* 0: not ever; any thread writes what is true for all */
+  bool all = true;
+  for (int number = 1; number <= 64; number++)
+    if (number < LIBC_FIRST || number > LIBC_LAST) all &= adopt(number);
+  if (!all) atomic_store_explicit(&doubtful_until, now_ns() + in_flight_ns, memory_order_relaxed);
+  int64_t until = atomic_load_explicit(&doubtful_until, memory_order_relaxed);
+  return until == 0 || now_ns() >= until;
 }
 
-uintptr_t host_handler_of_installed(uintptr_t installed) {
-  for (uint32_t i = 0; i < THUNKS; i++)
-    if (installed == (uintptr_t)thunks[i]) return atomic_load_explicit(&handlers[i], memory_order_relaxed);
-  return installed;
+void (*host_handlers_restorer_shown(void (*restorer)(void)))(void) {
+  void (*other)(void) = atomic_load_explicit(&replaced, memory_order_relaxed);
+  return restorer == host_handlers_return && other ? other : restorer;
 }
-
-bool host_handlers_some_are_unseen(void) { return atomic_load(&some_are_unseen); }

@@ -1,11 +1,16 @@
-/* The host's signal handlers, each behind a thunk, so that an EINTR that one of them returns to is never mistaken for ours.
+/* The host's signal handlers return through code of ours, so that an EINTR that one of them returns
+ * to is never mistaken for ours.
  *
- * A tick of ours that comes before the first instruction after such a handler's return would find the same registers as one that has interrupted the
- * system call itself; interrupted_call.c would make the call again, and a program that waits for its own signal would wait for ever. So a handler that
- * returns right behind a system call that ends in -EINTR leaves a mark there, in a register that is free behind a system call
- * (interrupted_call_mark): such a tick finds it, and leaves the call alone.
- * A thunk stands for one handler for good, so that either is found from the other, whoever asks. Handlers of signals that come
- * of what the thread itself does (SIGSEGV, ...) are installed as they are.
+ * A tick that comes before the first instruction after such a handler's return would find the same
+ * registers as one that has interrupted the system call itself; interrupted_call.c would make the
+ * call again, and a program that waits for its own signal would wait for ever. So whoever returns
+ * right behind a system call that ends in -EINTR leaves a mark there, in a register that is free
+ * behind a system call. The tick finds it, and leaves the call alone.
+ *
+ * A handler returns to its action's sa_restorer, which libc (or whoever calls the kernel) sets to
+ * some code that calls rt_sigreturn. Ours does the same and sets the mark before. So the handler
+ * itself stays what the program has installed, for whoever asks, needs no more stack than it
+ * would without us, and there may be any number of them.
  * Context: any; locks: none.
  */
 #ifndef SHIM_HOST_HANDLERS_H
@@ -14,13 +19,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What to install for a handler (SIG_DFL, SIG_IGN and thunks stay what they are), and what the host called an installed one. */
-uintptr_t host_handler_to_install(int number, uintptr_t handler);
-uintptr_t host_handler_of_installed(uintptr_t installed);
+/* In r11: a system call leaves its own flags there (psABI: rcx and r11 are lost), so nobody keeps
+ * anything in it. */
+enum { HOST_HANDLER_MARK = 0x6d61726b };
 
-/* Looks whether the handler of a signal is behind no thunk: installed by a system call of the program's own. Context: agent. */
-void host_handler_check(int number);
-/* There is such a handler, or there were more handlers than thunks: any EINTR may be the host's. */
-bool host_handlers_some_are_unseen(void);
+/* Makes the handler of a signal, if there is one, return through us. To be called after each change
+ * that is seen. */
+void host_handler_adopt(int number);
+
+/* The same for all signals: handlers that were installed before us, by libc for itself (system, a
+ * profiled program's gmon), or by system calls of the program's own. False: there was one, now or
+ * a tenth of a second ago, and it may be running still: any EINTR may be its work. */
+bool host_handlers_adopt_all(void);
+
+/* The restorer that a program would read without us, for one that it reads. */
+void (*host_handlers_restorer_shown(void (*restorer)(void)))(void);
 
 #endif

@@ -59,6 +59,8 @@ typedef void (*interposed_handler)(int);
   X(interposed_handler, __sysv_signal, (int, interposed_handler)) \
   X(interposed_handler, sigset, (int, interposed_handler))     \
   X(int, sigignore, (int))                                     \
+  X(int, siginterrupt, (int, int))                             \
+  X(int, system, (const char *))                               \
   X(int, sigaltstack, (const stack_t *, stack_t *))            \
   X(int, sigwait, (const sigset_t *, int *))                   \
   X(int, sigwaitinfo, (const sigset_t *, siginfo_t *))         \

@@ -1,6 +1,5 @@
 #include "interrupted_call.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,13 +59,14 @@ bool interrupted_call_number(uintptr_t after, uint32_t *number) {
   return interrupted_call_may_be_repeated(call.value);
 }
 
+/* As host_handlers_return looks at it. */
 static bool ended_in_eintr(const ucontext_t *context) {
+  enum { PAGE = 4096 };
   const greg_t *registers = context->uc_mcontext.gregs;
   if (registers[REG_RAX] != -EINTR) return false;
   const uint8_t *after = (const uint8_t *)registers[REG_RIP];
-  struct dl_find_object found;
-  if (_dl_find_object((void *)(after - 1), &found) != 0 || (uintptr_t)after - (uintptr_t)found.dlfo_map_start < SYSCALL_SIZE) return false;
-  return after[-2] == 0x0f && after[-1] == 0x05; /* else a register that happens to hold -4 */
+  if (registers[REG_RCX] == registers[REG_RIP]) return true;
+  return (uintptr_t)after % PAGE >= SYSCALL_SIZE && after[-2] == 0x0f && after[-1] == 0x05;
 }
 
 /* By their numbers in the instruction set; those that a call changes have none. */
@@ -80,18 +80,12 @@ static bool find_number(const greg_t *registers, uint64_t *number) {
   return interrupted_call_may_be_repeated(*number);
 }
 
-/* A system call leaves its own flags in r11 (the psABI's Linux conventions: rcx and r11 are lost), so nobody keeps anything there. */
-enum { MARK = 0x6d61726b };
-
-void interrupted_call_mark(ucontext_t *context) {
-  if (ended_in_eintr(context)) context->uc_mcontext.gregs[REG_R11] = MARK;
-}
-
 void interrupted_call_restart(ucontext_t *context) {
   greg_t *registers = context->uc_mcontext.gregs;
   uint64_t number;
-  if (!ended_in_eintr(context) || registers[REG_R11] == MARK || another_signal_waits(context)) return;
-  if (find_number(registers, &number) && !host_handlers_some_are_unseen()) {
+  if (!ended_in_eintr(context) || registers[REG_R11] == HOST_HANDLER_MARK) return;
+  if (another_signal_waits(context)) return;
+  if (find_number(registers, &number) && host_handlers_adopt_all()) {
     registers[REG_RAX] = (greg_t)number;
     registers[REG_RIP] -= SYSCALL_SIZE;
     atomic_fetch_add_explicit(&interrupted_calls_restarted, 1, memory_order_relaxed);

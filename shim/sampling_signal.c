@@ -7,6 +7,7 @@
 
 #include "at_fork.h"
 #include "cpu_sampling.h"
+#include "host_handlers.h"
 #include "interposed.h"
 #include "interrupted_call.h"
 #include "next_functions.h"
@@ -77,7 +78,9 @@ static bool install(int number, struct sigaction *old) {
   action.sa_sigaction = handle;
   action.sa_flags = SA_SIGINFO | SA_RESTART | (atomic_load(&tiny_altstack) ? 0 : SA_ONSTACK);
   memset(&action.sa_mask, ~0, sizeof action.sa_mask); /* interrupted_call.c relies on it */
-  return real.sigaction && real.sigaction(number, &action, old) == 0;
+  if (!real.sigaction || real.sigaction(number, &action, old) != 0) return false;
+  host_handler_adopt(number); /* the host's own handler of that number runs in it */
+  return true;
 }
 
 /* ---- the choice ---- */
@@ -182,6 +185,7 @@ void sampling_signal_adopt(void) { atomic_store(&owner, (int32_t)raw_syscall4(SY
 static int act_in_vfork_child(int number, const struct sigaction *action, struct sigaction *old) {
   struct sigaction kernel_old;
   int result = real.sigaction(number, action, &kernel_old);
+  if (result == 0) host_handler_adopt(number);
   if (result != 0 || !old) return result;
   if ((kernel_old.sa_flags & SA_SIGINFO) && kernel_old.sa_sigaction == handle) read_host_action(old);
   else *old = kernel_old;

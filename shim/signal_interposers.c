@@ -29,19 +29,19 @@ static void keep_ours_off(int number, struct sigaction *action) {
   else atomic_fetch_and(&mask_added, ~sampling_signal_bit(number));
 }
 
-/* The host's handlers go behind thunks (host_handlers.h); what it reads back is what it wrote. */
+/* What the host reads back is what it wrote. */
 static int forward_sigaction(real_sigaction_function next, int number, const struct sigaction *action, struct sigaction *old) {
   if (number < 1 || number > 64) return next(number, action, old);
   bool added_before = atomic_load(&mask_added) & sampling_signal_bit(number);
   struct sigaction installed;
   if (action) {
     installed = *action;
-    installed.sa_handler = (interposed_handler)host_handler_to_install(number, (uintptr_t)action->sa_handler);
     keep_ours_off(number, &installed);
   }
   int result = next(number, action ? &installed : NULL, old);
+  if (result == 0 && action) host_handler_adopt(number);
   if (result != 0 || !old) return result;
-  old->sa_handler = (interposed_handler)host_handler_of_installed((uintptr_t)old->sa_handler);
+  old->sa_restorer = host_handlers_restorer_shown(old->sa_restorer);
   if (added_before) sigdelset(&old->sa_mask, SIGURG);
   return 0;
 }
@@ -66,8 +66,9 @@ static interposed_handler simple_action(interposed_handler handler, int flags) {
 #define DEFINE_SIGNAL(name, flags)                                            \
   EXPORTED interposed_handler name(int number, interposed_handler handler) {  \
     if (IS_OURS(number)) return simple_action(handler, flags);                \
-    interposed_handler installed = (interposed_handler)host_handler_to_install(number, (uintptr_t)handler);             \
-    return (interposed_handler)host_handler_of_installed((uintptr_t)FORWARD(name, SIG_ERR, (number, installed)));       \
+    interposed_handler old = FORWARD(name, SIG_ERR, (number, handler));         \
+    if (old != SIG_ERR) host_handler_adopt(number);                             \
+    return old;                                                                 \
   }
 
 DEFINE_SIGNAL(signal, SA_RESTART)
@@ -78,8 +79,9 @@ DEFINE_SIGNAL(__sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
 
 EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
   if (!IS_OURS(number)) {
-    interposed_handler installed = (interposed_handler)host_handler_to_install(number, (uintptr_t)handler);
-    return (interposed_handler)host_handler_of_installed((uintptr_t)FORWARD(sigset, SIG_ERR, (number, installed)));
+    interposed_handler old = FORWARD(sigset, SIG_ERR, (number, handler));
+    if (old != SIG_ERR) host_handler_adopt(number);
+    return old;
   }
   sigset_t one, before;
   sigemptyset(&one);
@@ -94,6 +96,27 @@ EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
 EXPORTED int sigignore(int number) {
   if (IS_OURS(number)) return simple_action(SIG_IGN, 0) == SIG_ERR ? -1 : 0;
   return FORWARD(sigignore, -1, (number));
+}
+
+/* libc's would change our handler's flags, and its own restorer comes back. */
+EXPORTED int siginterrupt(int number, int interrupt) {
+  if (!IS_OURS(number)) {
+    int result = FORWARD(siginterrupt, -1, (number, interrupt));
+    if (result == 0) host_handler_adopt(number);
+    return result;
+  }
+  struct sigaction action;
+  sampling_signal_host_action(NULL, &action);
+  action.sa_flags = interrupt ? action.sa_flags & ~SA_RESTART : action.sa_flags | SA_RESTART;
+  return sampling_signal_host_action(&action, NULL);
+}
+
+/* It sets the handlers of these two aside, and puts them back by itself. */
+EXPORTED int system(const char *command) {
+  int result = FORWARD(system, -1, (command));
+  host_handler_adopt(SIGINT);
+  host_handler_adopt(SIGQUIT);
+  return result;
 }
 
 EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {

@@ -131,6 +131,5 @@ void thread_dump_release(struct thread_dump *dump) {
   free(dump);
 }
 
-uint64_t process_caught_signals(void) { return 0; }
-void host_handler_check(int number) { (void)number; }
+bool host_handlers_adopt_all(void) { return true; }
 uint64_t thread_cpu_nanoseconds(int32_t tid) { return stub_threads.cpu[tid - FIRST_TID] += stub_threads.cpu_step; }

@@ -1,0 +1,51 @@
+"""Handlers of the host's own beside a CPU profile: what they interrupt stays interrupted, nothing else is, however they were installed."""
+import harness
+from test_cpu_hazards import check_same
+
+
+def program(*flags):
+    return harness.build("many_handlers.c", "-O1", "-Wno-array-bounds", *flags)
+
+
+def check_count(how, *flags):
+    expected, _ = check_same([program(*flags), "count", how], expect_samples=50)
+    assert expected[0] == 0 and "0 interrupted" in expected[1], expected
+
+
+def check_wait(how):
+    """A tick comes right behind each handler: the call must not be made again, or the program waits for ever."""
+    expected, _ = check_same([program(), "wait", how], expect_samples=20)
+    assert expected[0] == 0 and "60 handled" in expected[1], expected
+
+
+def test_any_number_of_handlers():
+    check_count("many")
+
+
+def test_handlers_by_system_calls():
+    check_count("raw")
+
+
+def test_handlers_that_libc_installs():
+    check_count("system")
+    check_count("gmon", "-pg")
+
+
+def test_waits_that_handlers_end():
+    for how in ("one", "many", "signal"):
+        check_wait(how)
+
+
+def test_waits_that_handlers_by_system_calls_end():
+    check_wait("raw")
+
+
+def test_waits_that_handlers_installed_a_moment_before_end():
+    check_wait("anew")
+
+
+def test_a_handler_that_needs_no_stack():
+    """On an alternate stack that is read-only at that moment."""
+    for _ in range(3):
+        done = harness.run([harness.build("handler_on_readonly_stack.c", "-O1")])
+        assert (done.returncode, done.stdout) == (0, b"done\n"), done
