@@ -7,6 +7,7 @@
 
 #include "at_fork.h"
 #include "cpu_sampling.h"
+#include "handler_stack.h"
 #include "host_handlers.h"
 #include "interposed.h"
 #include "interrupted_call.h"
@@ -18,13 +19,13 @@ enum { SA_RESTORER_FLAG = 0x04000000 }; /* the kernel's SA_RESTORER, which libc 
 #else
 enum { SA_RESTORER_FLAG = 0 };
 #endif
-enum { MASK_SIZE = sizeof(uint64_t), HANDLER_STACK = 4096, KERNEL_FRAME_MIN = 2048 };
+enum { MASK_SIZE = sizeof(uint64_t), KERNEL_FRAME_MIN = 2048 };
 
 static _Atomic int chosen;
 static _Atomic int32_t owner; /* the process whose view is kept here: a child of vfork has dispositions of its own, but our memory */
 static _Atomic bool host_ignores;        /* the kernel's disposition is SIG_IGN, as the host asked */
 static _Atomic uint64_t host_reads;      /* the masks of its signalfds, all together */
-static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for our handler */
+static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for a signal's frame */
 /* What the host believes: written by its threads, which see to order among themselves as they must with the real call. */
 static _Atomic(uintptr_t) host_handler; /* SIG_DFL is 0 */
 static _Atomic int host_flags;
@@ -34,28 +35,27 @@ AT_FORK int sampling_signal(void) { return atomic_load_explicit(&chosen, memory_
 
 /* ---- the handler ---- */
 
-/* A signal of that number which is none of our ticks: what would have happened without us happens. */
-static void host_signal(int number, siginfo_t *info, ucontext_t *context) {
+/* A signal of that number which is none of our ticks: what would have happened without us happens.
+ * The handler of the host's that is to be called then, and with which mask; 0: none. */
+static uintptr_t host_signal(int number, ucontext_t *context, uint64_t *mask) {
   uintptr_t handler = atomic_load(&host_handler);
   int flags = atomic_load(&host_flags);
   if (handler == (uintptr_t)SIG_IGN || (handler == (uintptr_t)SIG_DFL && number == SIGURG)) {
-    if (!cpu_sampling_is_forbidden()) interrupted_call_restart(context); /* without us it would not have interrupted anything */
-    return;
+    /* without us it would not have interrupted anything */
+    if (!cpu_sampling_is_forbidden()) interrupted_call_restart(context);
+    return 0;
   }
   if (handler == (uintptr_t)SIG_DFL) { /* ends the process, when this handler returns and unblocks it */
     struct sigaction standard;
     memset(&standard, 0, sizeof standard);
     real.sigaction(number, &standard, NULL);
     raw_syscall4(SYS_tgkill, raw_syscall4(SYS_getpid, 0, 0, 0, 0), raw_syscall4(SYS_gettid, 0, 0, 0, 0), number, 0);
-    return;
+    return 0;
   }
   if (flags & SA_RESETHAND) atomic_store(&host_handler, (uintptr_t)SIG_DFL);
-  uint64_t mask;
-  memcpy(&mask, &context->uc_sigmask, sizeof mask);
-  mask |= atomic_load(&host_mask) | (flags & SA_NODEFER ? 0 : sampling_signal_bit(number));
-  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MASK_SIZE);
-  if (flags & SA_SIGINFO) ((void (*)(int, siginfo_t *, void *))handler)(number, info, context);
-  else ((void (*)(int))handler)(number);
+  memcpy(mask, &context->uc_sigmask, sizeof *mask);
+  *mask |= atomic_load(&host_mask) | (flags & SA_NODEFER ? 0 : sampling_signal_bit(number));
+  return handler;
 }
 
 static bool from_timer(const siginfo_t *info) {
@@ -67,15 +67,16 @@ static bool from_counter(const siginfo_t *info) { return info->si_code >= POLL_I
 
 bool sampling_signal_is_ours(const siginfo_t *info) { return from_timer(info) || (from_counter(info) && sampling_signal_counters_used()); }
 
-static void handle(int number, siginfo_t *info, void *context) {
+uintptr_t handler_stack_body(int number, siginfo_t *info, void *context, uint64_t *mask) {
   if (from_timer(info)) sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
-  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context)) host_signal(number, info, context);
+  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context)) return host_signal(number, context, mask);
+  return 0;
 }
 
 static bool install(int number, struct sigaction *old) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
-  action.sa_sigaction = handle;
+  action.sa_sigaction = handler_stack_enter;
   action.sa_flags = SA_SIGINFO | SA_RESTART | (atomic_load(&tiny_altstack) ? 0 : SA_ONSTACK);
   memset(&action.sa_mask, ~0, sizeof action.sa_mask); /* interrupted_call.c relies on it */
   if (!real.sigaction || real.sigaction(number, &action, old) != 0) return false;
@@ -105,6 +106,7 @@ static bool try_signal(int number) {
 static const char *choose(void) {
   if (sampling_signal()) return NULL;
   if (next_allocator.valgrind) return "the program runs under valgrind";
+  if (!handler_stacks_map()) return "there is no memory for the handler's stacks";
   if (try_signal(SIGURG)) return NULL;
 #ifdef SIGSTKFLT
   if (try_signal(SIGSTKFLT)) return NULL;
@@ -187,7 +189,7 @@ static int act_in_vfork_child(int number, const struct sigaction *action, struct
   int result = real.sigaction(number, action, &kernel_old);
   if (result == 0) host_handler_adopt(number);
   if (result != 0 || !old) return result;
-  if ((kernel_old.sa_flags & SA_SIGINFO) && kernel_old.sa_sigaction == handle) read_host_action(old);
+  if ((kernel_old.sa_flags & SA_SIGINFO) && kernel_old.sa_sigaction == handler_stack_enter) read_host_action(old);
   else *old = kernel_old;
   return 0;
 }
@@ -220,7 +222,7 @@ int sampling_signal_host_action(const struct sigaction *action, struct sigaction
 
 void sampling_signal_altstack(size_t size) {
   unsigned long frame = getauxval(AT_MINSIGSTKSZ);
-  if (size >= (frame ? frame : KERNEL_FRAME_MIN) + HANDLER_STACK || atomic_exchange(&tiny_altstack, true)) return;
+  if (size >= (frame ? frame : KERNEL_FRAME_MIN) || atomic_exchange(&tiny_altstack, true)) return;
   int number = sampling_signal();
   if (number) install(number, NULL);
 }

@@ -1,0 +1,114 @@
+#include "handler_stack.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+
+#include "at_fork.h"
+#include "counters.h"
+#include "sampling_signal.h"
+#include "table_memory.h"
+
+enum { WORD_BITS = 64, WORDS = HANDLER_STACKS / WORD_BITS };
+
+/* Written by handler_stacks_map before the handler is installed; a bit for each stack that nobody
+ * has, taken and given back by the handlers (locked instructions). */
+struct {
+  char *memory;
+  _Atomic uint64_t free[WORDS];
+} handler_stacks;
+
+bool handler_stacks_map(void) {
+  if (handler_stacks.memory) return true;
+  handler_stacks.memory = table_memory_map((size_t)HANDLER_STACKS * HANDLER_STACK_BYTES);
+  for (int i = 0; handler_stacks.memory && i < WORDS; i++) atomic_store(&handler_stacks.free[i], UINT64_MAX);
+  return handler_stacks.memory;
+}
+
+/* Writes only what is not as it should be: a page that a child writes is copied first. */
+AT_FORK void handler_stacks_forget(void) {
+  if (!handler_stacks.memory) return;
+  for (int i = 0; i < WORDS; i++)
+    if (atomic_load(&handler_stacks.free[i]) != UINT64_MAX) atomic_store(&handler_stacks.free[i], UINT64_MAX);
+}
+
+#if defined(__x86_64__)
+
+/* While somebody else's signal waits for a stack: 50 us. */
+const long handler_stack_pause[2] = {0, 50 * 1000};
+
+/* Nothing is pushed before the stack is ours. All registers are free: they are in the kernel's
+ * frame. rbx, r12, r13: the three arguments; r14: number of the stack; rbp: rsp at the entry. */
+#define IN_REGISTER __attribute__((unused))
+__attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_t *info IN_REGISTER,
+                                                void *context IN_REGISTER) {
+  __asm__ volatile(
+      "  movl %%edi, %%ebx\n"
+      "  movq %%rsi, %%r12\n"
+      "  movq %%rdx, %%r13\n"
+      "  leaq handler_stacks(%%rip), %%r8\n"
+      "1: xorl %%ecx, %%ecx\n"
+      "2: bsfq %c[free](%%r8, %%rcx, 8), %%r14\n"
+      "  jz 3f\n"
+      "  movq %%rcx, %%rax\n"
+      "  shlq $6, %%rax\n"
+      "  addq %%rax, %%r14\n"
+      "  lock btrq %%r14, %c[free](%%r8)\n"
+      "  jnc 2b\n" /* another thread took it first */
+      "  movq %%rsp, %%rbp\n"
+      "  .cfi_def_cfa %%rbp, 8\n"
+      "  leaq 1(%%r14), %%rax\n"
+      "  imulq %[bytes], %%rax\n"
+      "  addq %c[memory](%%r8), %%rax\n"
+      "  leaq -16(%%rax), %%rsp\n"
+      "  movq %%rsp, %%rcx\n"
+      "  call handler_stack_body\n"
+      "  movq %%rsp, %%rsi\n"
+      "  movq %%rbp, %%rsp\n"
+      "  .cfi_def_cfa %%rsp, 8\n"
+      "  testq %%rax, %%rax\n"
+      "  jz 5f\n"
+      "  movq %%rax, %%rbp\n" /* the host's handler: its mask while this stack is still ours */
+      "  movl %[setmask], %%edi\n"
+      "  xorl %%edx, %%edx\n"
+      "  movl $8, %%r10d\n"
+      "  movl %[sigprocmask], %%eax\n"
+      "  syscall\n"
+      "  lock btsq %%r14, handler_stacks+%c[free](%%rip)\n"
+      "  movl %%ebx, %%edi\n"
+      "  movq %%r12, %%rsi\n"
+      "  movq %%r13, %%rdx\n"
+      "  jmpq *%%rbp\n"
+      "5: lock btsq %%r14, handler_stacks+%c[free](%%rip)\n"
+      "  ret\n"
+      /* none left in this word */
+      "3: incl %%ecx\n"
+      "  cmpl %[words], %%ecx\n"
+      "  jb 2b\n"
+      "  cmpl %[timer], %c[code](%%r12)\n"
+      "  jne 4f\n"
+      "  cmpw %[magic], %c[value]+6(%%r12)\n"
+      "  jne 4f\n"
+      "  lock incq shim_counters+%c[lost](%%rip)\n"
+      "  ret\n"
+      "4: leaq handler_stack_pause(%%rip), %%rdi\n"
+      "  xorl %%esi, %%esi\n"
+      "  movl %[nanosleep], %%eax\n"
+      "  syscall\n"
+      "  movl %%ebx, %%edi\n"
+      "  movq %%r12, %%rsi\n"
+      "  movq %%r13, %%rdx\n"
+      "  jmp 1b\n"
+      :
+      : [free] "i"(offsetof(__typeof__(handler_stacks), free)),
+        [memory] "i"(offsetof(__typeof__(handler_stacks), memory)), [bytes] "i"(HANDLER_STACK_BYTES),
+        [words] "i"(WORDS), [setmask] "i"(SIG_SETMASK), [sigprocmask] "i"(SYS_rt_sigprocmask),
+        [nanosleep] "i"(SYS_nanosleep), [timer] "i"(SI_TIMER),
+        [code] "i"(offsetof(siginfo_t, si_code)), [value] "i"(offsetof(siginfo_t, si_value)),
+        [magic] "i"((int16_t)SAMPLING_SIGNAL_MAGIC),
+        [lost] "i"(offsetof(struct shim_counters, cpu_lost_no_stack)));
+}
+
+#else
+#error "handler_stack_enter is not written for this architecture yet"
+#endif
