@@ -33,6 +33,7 @@ AT_FORK static struct fork_call fork_begins(bool may_start) {
   call.starts_at_once = call.may_start && agent_may_start_in_child(&call.now_ns);
   call.childs = heap_sampling_split(call.pid);
   call.masked = sampling_signal() != 0;
+  sampling_signal_take_back(); /* the child would inherit it */
   if (call.masked) call.mask = sampling_signal_block();
   thread_state.forks++;
   return call;

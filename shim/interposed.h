@@ -66,6 +66,8 @@ typedef void (*interposed_handler)(int);
   X(int, sigwaitinfo, (const sigset_t *, siginfo_t *))         \
   X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *)) \
   X(int, sigpending, (sigset_t *))                             \
+  X(int, sigprocmask, (int, const sigset_t *, sigset_t *))     \
+  X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *)) \
   X(int, signalfd, (int, const sigset_t *, int))
 
 /* Waits and releases, and longjmp, which ends waits (lock_functions.h). libc always has these too; found at the first call of any of them,

@@ -13,6 +13,8 @@
 #include "interrupted_call.h"
 #include "next_functions.h"
 #include "raw_syscall.h"
+#include "thread_registry.h"
+#include "thread_state.h"
 
 #if defined(__x86_64__)
 enum { SA_RESTORER_FLAG = 0x04000000 }; /* the kernel's SA_RESTORER, which libc sets and does not take out of what it reads back */
@@ -26,6 +28,7 @@ static _Atomic int32_t owner; /* the process whose view is kept here: a child of
 static _Atomic bool host_ignores;        /* the kernel's disposition is SIG_IGN, as the host asked */
 static _Atomic uint64_t host_reads;      /* the masks of its signalfds, all together */
 static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for a signal's frame */
+static _Atomic bool some_let_in; /* ever: a thread lets SIGURG in that believes to block it */
 /* What the host believes: written by its threads, which see to order among themselves as they must with the real call. */
 static _Atomic(uintptr_t) host_handler; /* SIG_DFL is 0 */
 static _Atomic int host_flags;
@@ -35,11 +38,37 @@ AT_FORK int sampling_signal(void) { return atomic_load_explicit(&chosen, memory_
 
 /* ---- the handler ---- */
 
+/* One that lets the signal in without knowing. It may have no thread-local storage. */
+static struct thread_record *find_let_in(int32_t tid) {
+  if (!atomic_load(&some_let_in)) return NULL;
+  for (uint32_t number = thread_registry_count(); number > 0; number--) {
+    struct thread_record *record = thread_registry_at(number);
+    if (record && atomic_load(&record->tid) == tid && atomic_load(&record->signal_let_in)) return record;
+  }
+  return NULL;
+}
+
+/* Not for a thread that believes to block it: from now on it does, and the signal is sent anew, to
+ * who waits for it. The kernel lets nobody but the first thread repeat another process's kill: its
+ * sender is then this process. */
+static bool send_on(int number, siginfo_t *info, ucontext_t *context) {
+  int32_t tid = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), pid = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  struct thread_record *record = number == SIGURG ? find_let_in(tid) : NULL;
+  if (!record) return false;
+  sigaddset(&context->uc_sigmask, number);
+  atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
+  if (info->si_code == SI_TKILL) raw_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, number, (long)info);
+  else if (raw_syscall4(SYS_rt_sigqueueinfo, pid, number, (long)info, 0) < 0) raw_syscall4(SYS_kill, pid, number, 0, 0);
+  interrupted_call_restart(context);
+  return true;
+}
+
 /* A signal of that number which is none of our ticks: what would have happened without us happens.
  * The handler of the host's that is to be called then, and with which mask; 0: none. */
-static uintptr_t host_signal(int number, ucontext_t *context, uint64_t *mask) {
+static uintptr_t host_signal(int number, siginfo_t *info, ucontext_t *context, uint64_t *mask) {
   uintptr_t handler = atomic_load(&host_handler);
   int flags = atomic_load(&host_flags);
+  if (!cpu_sampling_is_forbidden() && send_on(number, info, context)) return 0;
   if (handler == (uintptr_t)SIG_IGN || (handler == (uintptr_t)SIG_DFL && number == SIGURG)) {
     /* without us it would not have interrupted anything */
     if (!cpu_sampling_is_forbidden()) interrupted_call_restart(context);
@@ -69,7 +98,7 @@ bool sampling_signal_is_ours(const siginfo_t *info) { return from_timer(info) ||
 
 uintptr_t handler_stack_body(int number, siginfo_t *info, void *context, uint64_t *mask) {
   if (from_timer(info)) sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
-  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context)) return host_signal(number, context, mask);
+  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context)) return host_signal(number, info, context, mask);
   return 0;
 }
 
@@ -153,14 +182,44 @@ void sampling_signal_restore(uint64_t mask) {
   if (!(mask & bit)) raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&bit, 0, MASK_SIZE);
 }
 
-void sampling_signal_let_in(void) {
-  static const int everything[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD, SIGURG, SIGWINCH, SIGIO};
-  uint64_t mask = 0, urgent = sampling_signal_bit(SIGURG);
-  raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, MASK_SIZE);
+static bool blocks_everything(uint64_t mask) {
+  static const int everything[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2,
+                                   SIGALRM, SIGCHLD, SIGURG, SIGWINCH, SIGIO};
   for (size_t i = 0; i < sizeof everything / sizeof *everything; i++)
-    if (!(mask & sampling_signal_bit(everything[i]))) return;
-  if (sampling_signal() ? sampling_signal() == SIGURG && !atomic_load(&host_handler) : is_default(SIGURG))
-    raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&urgent, 0, MASK_SIZE);
+    if (!(mask & sampling_signal_bit(everything[i]))) return false;
+  return true;
+}
+
+/* The host has neither a handler for it nor reads it through a signalfd. */
+static bool has_no_use(void) {
+  return !atomic_load(&host_handler) && !(atomic_load(&host_reads) & sampling_signal_bit(SIGURG));
+}
+
+void sampling_signal_thread_starts(struct thread_record *record) {
+  bool inherited = atomic_load_explicit(&record->signal_let_in, memory_order_relaxed);
+  uint64_t mask = 0, urgent = sampling_signal_bit(SIGURG);
+  bool wanted = cpu_sampling_is_on() && sampling_signal() == SIGURG && has_no_use();
+  if (!wanted && !inherited) return;
+  raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, MASK_SIZE);
+  bool lets_in = wanted && blocks_everything(inherited ? mask | urgent : mask);
+  atomic_store_explicit(&record->signal_let_in, lets_in, memory_order_relaxed);
+  if (lets_in) atomic_store(&some_let_in, true);
+  if (lets_in != inherited)
+    raw_syscall4(SYS_rt_sigprocmask, lets_in ? SIG_UNBLOCK : SIG_BLOCK, (long)&urgent, 0, MASK_SIZE);
+}
+
+struct thread_record *sampling_signal_let_in(void) {
+  if (!thread_state.record) return NULL;
+  struct thread_record *record = thread_registry_at(thread_state.record);
+  return atomic_load_explicit(&record->signal_let_in, memory_order_relaxed) ? record : NULL;
+}
+
+void sampling_signal_take_back(void) {
+  uint64_t urgent = sampling_signal_bit(SIGURG);
+  struct thread_record *record = sampling_signal_let_in();
+  if (!record) return;
+  raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&urgent, 0, MASK_SIZE);
+  atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
 }
 
 bool sampling_signal_is_blocked(void) {

@@ -40,9 +40,17 @@ void sampling_signal_read_by_host(uint64_t mask);
 /* Blocks the signal on this thread; returns the mask before, for sampling_signal_restore, which changes no other signal of it. Context: host thread. */
 uint64_t sampling_signal_block(void);
 void sampling_signal_restore(uint64_t mask);
-/* A new thread that was born with everything blocked, as pools' threads are (xz, QEMU), lets SIGURG in, whose default is to do nothing: it could not
- * be sampled else. Not where the program has a use for SIGURG. Context: host thread. */
-void sampling_signal_let_in(void);
+/* A new thread that was born with everything blocked, as pools' threads are (xz, QEMU), lets SIGURG
+ * in while a profile runs: it could not be sampled else. Not where the program has a use for SIGURG.
+ * It never knows: masks that it reads have SIGURG (signal_interposers.c), and a SIGURG that is no
+ * tick is sent on, with the thread's mask as it should be. record: the thread's.
+ * Context: host thread. */
+struct thread_record;
+void sampling_signal_thread_starts(struct thread_record *record);
+/* This thread, which may let the signal in: its record then, or NULL. Context: host thread. */
+struct thread_record *sampling_signal_let_in(void);
+/* It blocks SIGURG again, as it believes to do all the time. Context: host thread. */
+void sampling_signal_take_back(void);
 /* Whether this thread blocks it. Context: host thread. */
 bool sampling_signal_is_blocked(void);
 

@@ -8,8 +8,10 @@
 #include "cpu_sampling.h"
 #include "host_handlers.h"
 #include "interposed.h"
+#include "raw_syscall.h"
 #include "sampling_signal.h"
 #include "startup.h"
+#include "thread_registry.h"
 #include "thread_state.h"
 
 #define IS_OURS(number) UNLIKELY((number) != 0 && (number) == sampling_signal())
@@ -128,6 +130,45 @@ EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {
     thread_state.alternate_size = none ? 0 : stack->ss_size;
   }
   return result;
+}
+
+/* ---- masks: a thread that lets the signal in without knowing (sampling_signal.h) ---- */
+
+typedef int (*mask_function)(int, const sigset_t *, sigset_t *);
+
+static int change_mask(mask_function next, int how, const sigset_t *set, sigset_t *old) {
+  struct thread_record *record = sampling_signal_let_in();
+  if (record && !cpu_sampling_is_on()) sampling_signal_take_back(), record = NULL;
+  if (LIKELY(!record)) return next(how, set, old);
+  sigset_t changed;
+  bool has = set && sigismember(set, SIGURG), blocks = how == SIG_UNBLOCK ? !has : true;
+  if (how == SIG_SETMASK && set) blocks = has;
+  if (set) changed = *set;
+  if (set && blocks) sigdelset(&changed, SIGURG);
+  int result = next(how, set ? &changed : NULL, old);
+  if (result != 0) return result;
+  if (old) sigaddset(old, SIGURG);
+  if (!blocks) atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
+  return 0;
+}
+
+/* As pthread_sigmask, from inside the library's own start: a sanitizer's, say. */
+static int change_mask_early(int how, const sigset_t *set, sigset_t *old) {
+  uint64_t mask = 0, of_libc = sampling_signal_bit(SIGRTMIN) - sampling_signal_bit(__SIGRTMIN);
+  if (set) memcpy(&mask, set, sizeof mask);
+  mask &= ~of_libc;
+  return (int)-raw_syscall4(SYS_rt_sigprocmask, how, set ? (long)&mask : 0, (long)old, sizeof mask);
+}
+
+EXPORTED int sigprocmask(int how, const sigset_t *set, sigset_t *old) {
+  if (startup_ensure() && real.sigprocmask) return change_mask(real.sigprocmask, how, set, old);
+  int error = change_mask_early(how, set, old);
+  return error ? (errno = error, -1) : 0;
+}
+
+EXPORTED int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
+  if (!startup_ensure() || !real.pthread_sigmask) return change_mask_early(how, set, old);
+  return change_mask(real.pthread_sigmask, how, set, old);
 }
 
 /* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for the host ---- */

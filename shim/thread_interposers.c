@@ -31,7 +31,7 @@ static struct thread_record *thread_starts(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   thread_state.record = number;
   thread_registry_tell_tid(record, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0));
-  sampling_signal_let_in();
+  sampling_signal_thread_starts(record);
   cpu_sampling_thread_starts(number);
   return record;
 }
@@ -42,6 +42,7 @@ static void give_record_back(uint32_t number) {
   thread_state.record = 0;
   if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
   cpu_sampling_disarm(number);
+  atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   thread_registry_recycle(number);
   threadcreate_table_ended(stack);
 }
@@ -105,6 +106,7 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
   struct thread_record *record = thread_registry_at(number);
   atomic_store_explicit(&record->creator, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), memory_order_relaxed);
   atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
+  atomic_store_explicit(&record->signal_let_in, sampling_signal_let_in() != NULL, memory_order_relaxed);
   record->start = start;
   record->argument = argument;
   return number;

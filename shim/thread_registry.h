@@ -27,6 +27,7 @@ struct thread_record {
   /* Written before tid, constant for the life; read meanwhile by thread_registry_read, which looks at life again (relaxed). */
   _Atomic uint8_t origin;          /* enum thread_origin */
   _Atomic uint8_t has_state;       /* it has thread-local storage of its own: one that was created, or the first thread */
+  _Atomic bool signal_let_in;      /* sampling_signal.h; written by the thread and in its handlers. Before its start: its creator's */
   _Atomic uint32_t birth;          /* the order in which threads told their tids, modulo 2^32 */
   _Atomic int32_t creator;         /* tid; 0: not known */
   _Atomic uint32_t creation_stack; /* stack_table.h, leaf = the caller of pthread_create; 0: not known */

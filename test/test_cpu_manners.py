@@ -26,6 +26,7 @@ def test_filters_that_the_host_installs():
 
 
 def test_threads_born_with_all_signals_blocked_are_sampled():
+    """While a profile runs; before, they keep the mask that they were born with."""
     host = harness.Host([manners(), "blocked_pool"])
     host.ready()
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
@@ -38,3 +39,24 @@ def test_threads_born_with_all_signals_blocked_are_sampled():
     assert 1.5e9 < pool < 2.2e9 and not profile.comments, (pool, profile.comments)
     host.ready()
     assert host.finish() == 0
+
+
+def test_threads_born_with_all_signals_blocked_keep_their_masks():
+    expected, _ = check_same([manners(), "masks_of_pool"], expect_samples=20)
+    text = " ".join(expected[1])
+    assert "blocks SIGURG: 1, 1, 1, 1SigBlk:" in text and " 1, 0 " in text, expected
+
+
+def test_nobody_profiles_and_no_mask_is_changed():
+    argv = [manners(), "status_of_pool"]
+    plain = harness.run(argv, stdin=b"\n\n", plain=True)
+    host = harness.Host(argv)
+    host.ready()
+    host.address
+    host.go_on()
+    assert plain.stdout.decode().splitlines()[1:2] == host.ready() and host.finish() == 0
+
+
+def test_who_waits_for_the_signal_gets_it():
+    expected, _ = check_same([manners(), "urgent_wait"], expect_samples=20)
+    assert "got 20" in expected[1], expected

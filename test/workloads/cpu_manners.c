@@ -106,19 +106,100 @@ static void filter(int by_system_call) {
 
 /* ---- a pool's threads, born with all signals blocked ---- */
 
+enum { POOL = 2, URGENT = 20 };
+
+static int blocks(int number) {
+  sigset_t now;
+  pthread_sigmask(SIG_SETMASK, NULL, &now);
+  return sigismember(&now, number);
+}
+
 static FRAME void *pool(void *argument) {
   burn(1);
   return argument;
 }
 
-static void blocked_pool(void) {
+static void start_pool(pthread_t *threads, void *(*start)(void *)) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_t threads[2];
-  for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, pool, NULL) == 0);
+  for (intptr_t i = 0; i < POOL; i++) CHECK(pthread_create(&threads[i], NULL, start, (void *)i) == 0);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  for (int i = 0; i < 2; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+static void join_pool(const pthread_t *threads) {
+  for (int i = 0; i < POOL; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+static void blocked_pool(void) {
+  pthread_t threads[POOL];
+  start_pool(threads, pool);
+  join_pool(threads);
+}
+
+/* What one of them sees of its own mask, and what its children do. */
+static void *look_at_mask(void *first) {
+  sigset_t others, before;
+  burn(0.3);
+  if (first) return NULL;
+  sigemptyset(&others);
+  sigaddset(&others, SIGUSR1);
+  say("blocks SIGURG: %d", blocks(SIGURG));
+  CHECK(pthread_sigmask(SIG_UNBLOCK, &others, &before) == 0);
+  say(", %d, %d", sigismember(&before, SIGURG), blocks(SIGURG));
+  CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+  burn(0.1);
+  say(", %d", blocks(SIGURG));
+  pid_t child = fork();
+  if (child == 0) {
+    if (execlp("grep", "grep", "SigBlk", "/proc/self/status", NULL)) _exit(1);
+  }
+  CHECK(waitpid(child, NULL, 0) == child);
+  sigaddset(&others, SIGURG);
+  CHECK(pthread_sigmask(SIG_UNBLOCK, &others, &before) == 0);
+  say("%d, %d\n", sigismember(&before, SIGURG), blocks(SIGURG));
+  return NULL;
+}
+
+static void masks_of_pool(void) {
+  pthread_t threads[POOL];
+  start_pool(threads, look_at_mask);
+  join_pool(threads);
+}
+
+/* The kernel's view of it, while nobody profiles. */
+static void *read_status(void *first) {
+  char text[4096];
+  FILE *file = first ? NULL : fopen("/proc/thread-self/status", "r");
+  while (file && fgets(text, sizeof text, file))
+    if (strncmp(text, "SigBlk", 6) == 0) say("%s", text);
+  if (file) fclose(file);
+  return NULL;
+}
+
+static void status_of_pool(void) {
+  pthread_t threads[POOL];
+  start_pool(threads, read_status);
+  join_pool(threads);
+}
+
+/* Everybody blocks SIGURG, and the first thread waits for it. */
+static void urgent_wait(void) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, NULL);
+  pthread_t threads[POOL];
+  start_pool(threads, pool);
+  sigemptyset(&all);
+  sigaddset(&all, SIGURG);
+  int got = 0;
+  for (int i = 0; i < URGENT; i++) {
+    burn(0.01);
+    CHECK(kill(getpid(), SIGURG) == 0);
+    got += sigtimedwait(&all, NULL, &(struct timespec){10, 0}) == SIGURG;
+  }
+  join_pool(threads);
+  say("got %d\n", got);
 }
 
 int main(int argc, char **argv) {
@@ -129,6 +210,9 @@ int main(int argc, char **argv) {
   else if (strcmp(argv[1], "filter_by_prctl") == 0) filter(0);
   else if (strcmp(argv[1], "filter_by_seccomp") == 0) filter(1);
   else if (strcmp(argv[1], "blocked_pool") == 0) blocked_pool();
+  else if (strcmp(argv[1], "masks_of_pool") == 0) masks_of_pool();
+  else if (strcmp(argv[1], "status_of_pool") == 0) status_of_pool();
+  else if (strcmp(argv[1], "urgent_wait") == 0) urgent_wait();
   else CHECK(!"a mode");
   ready();
   return 0;
