@@ -54,7 +54,10 @@ TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown
 CIVETWEB_FLAGS := -DCIVETWEB_API= -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
   -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 -DSOCKET_TIMEOUT_QUANTUM=1000000 \
   -DMG_EXTERNAL_FUNCTION_mg_cry_internal_impl -DMG_EXTERNAL_FUNCTION_log_access
-GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config -I$(SRC)/gdb/libbacktrace -I$(SRC)/gdb/include -I$(SRC)/gdb/libiberty
+GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config \
+  -I$(SRC)/gdb/libbacktrace -I$(SRC)/gdb/include
+IBERTY_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config \
+  -I$(SRC)/libiberty/include -I$(SRC)/libiberty/libiberty
 
 LIBBACKTRACE := dwarf elf sort
 LIBIBERTY    := cp-demangle rust-demangle
@@ -90,7 +93,7 @@ $(DEPS)/libbacktrace_%.o: $(FETCHED) scripts/libbacktrace_config/config.h script
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
 $(DEPS)/libiberty_%.o: $(FETCHED) scripts/libbacktrace_config/config.h Makefile
 	$(call say,CC,$@)
-	$(Q)$(CC) $(CFLAGS_DEPS) $(GDB_FLAGS) -c $(SRC)/gdb/libiberty/$*.c -o $@.tmp
+	$(Q)$(CC) $(CFLAGS_DEPS) $(IBERTY_FLAGS) -c $(SRC)/libiberty/libiberty/$*.c -o $@.tmp
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
 
 # The distribution's static archives (PIC).
@@ -205,7 +208,7 @@ clean:
 	rm -rf $(BUILD)
 
 help:
-	@echo 'make            builds $(LIB); the first time it fetches pinned sources (CIVETWEB_SRC=, GDB_SRC=: your own)'
+	@echo 'make            builds $(LIB); the first time it fetches pinned sources (CIVETWEB_SRC=, ...: your own)'
 	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its heap; KEEP=1 leaves it running'
 	@echo 'make test       installs what is missing, builds, runs every test (TESTS="word ..." only those)'
 	@echo 'make check      the quick tests, on what is installed'

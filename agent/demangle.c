@@ -1,7 +1,7 @@
 #include "demangle.h"
 
 #include <setjmp.h>
-#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 /* libiberty (cp-demangle.c, rust-demangle.c). Its header demangle.h has the name of ours, so what is used is declared here. */
@@ -18,44 +18,59 @@ const unsigned short _sch_istable[256] = {
     ['A' ... 'F'] = UPPER | HEX, ['G' ... 'Z'] = UPPER,
 };
 
-/* Above this length the C++ demangler gives up unless told that the stack is large. */
-enum { CPLUS_DEFAULT_MAX = 1024 };
-
-struct output {
+/* The name that is being read. */
+static struct {
   char *text;
   size_t length;
+  size_t steps_left;
+  uintptr_t lowest_stack;
   jmp_buf give_up;
-};
+} current;
 
-/* The demanglers cannot be told to stop, and would go on for hours on some names: leave them by a jump. They hold nothing but
- * stack (and, for non-ASCII Rust identifiers, one small block that is then lost). */
-static void append(const char *text, size_t length, void *opaque) {
-  struct output *output = opaque;
+/* The demanglers are left by a jump: they hold nothing but stack (and, for non-ASCII Rust
+ * identifiers, one small block that is then lost). */
+static void append(const char *text, size_t length, void *unused) {
+  (void)unused;
   if (length == 0) return;
-  if (length >= DEMANGLE_OUTPUT_MAX - output->length) longjmp(output->give_up, 1);
-  memcpy(output->text + output->length, text, length);
-  output->length += length;
+  if (length >= DEMANGLE_OUTPUT_MAX - current.length) longjmp(current.give_up, 1);
+  memcpy(current.text + current.length, text, length);
+  current.length += length;
+}
+
+/* Called in all recursion and in loops that may be long: scripts/patches/libiberty-bounds.patch. */
+void demangle_step(size_t cost) {
+  if (current.steps_left < cost || (uintptr_t)__builtin_frame_address(0) < current.lowest_stack)
+    longjmp(current.give_up, 1);
+  current.steps_left -= cost;
 }
 
 typedef int demangler(const char *mangled, int options, demangle_callbackref callback, void *opaque);
 
-static bool try_demangler(demangler *demangler, const char *name, int options, struct output *output) {
-  output->length = 0;
-  if (setjmp(output->give_up) != 0) return false;
-  return demangler(name, options, append, output) != 0 && output->length > 0;
+static bool try_demangler(demangler *demangler, const char *name, bool *too_costly) {
+  current.length = 0;
+  current.steps_left = DEMANGLE_STEPS_MAX;
+  if (setjmp(current.give_up) != 0) {
+    *too_costly = true;
+    return false;
+  }
+  const int options = DMGL_PARAMS | DMGL_ANSI | DMGL_NO_RECURSE_LIMIT;
+  return demangler(name, options, append, NULL) != 0 && current.length > 0;
 }
 
-size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX]) {
+size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], bool *too_costly) {
+  *too_costly = false;
   if (name[0] != '_' || (name[1] != 'Z' && name[1] != 'R')) return 0;
-  size_t length = strnlen(name, DEMANGLE_INPUT_MAX + 1);
-  if (length > DEMANGLE_INPUT_MAX) return 0;
-  struct output output = {.text = out};
-  int options = DMGL_PARAMS | DMGL_ANSI;
+  if (strnlen(name, DEMANGLE_INPUT_MAX + 1) > DEMANGLE_INPUT_MAX) {
+    *too_costly = true;
+    return 0;
+  }
+  current.text = out;
+  current.lowest_stack = (uintptr_t)__builtin_frame_address(0) - DEMANGLE_STACK_BYTES;
   /* Rust first: a legacy Rust name is a valid C++ name too, told apart by its hash, which Rust's demangler leaves out. */
-  bool done = try_demangler(rust_demangle_callback, name, options, &output);
-  if (length > CPLUS_DEFAULT_MAX) options |= DMGL_NO_RECURSE_LIMIT;
-  if (!done && name[1] == 'Z') done = try_demangler(cplus_demangle_v3_callback, name, options, &output);
+  bool done = try_demangler(rust_demangle_callback, name, too_costly);
+  if (!done && !*too_costly && name[1] == 'Z')
+    done = try_demangler(cplus_demangle_v3_callback, name, too_costly);
   if (!done) return 0;
-  out[output.length] = '\0';
-  return output.length;
+  out[current.length] = '\0';
+  return current.length;
 }

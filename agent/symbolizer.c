@@ -203,31 +203,33 @@ static void count_losses(struct session_object *object) {
   if ((losses & OBJECT_SPLIT_MISSING) != 0) COUNT(symbols_split_missing);
 }
 
-/* A stub of the linkage table bears the name of its function, readable, and says what it is. */
-static const char *intern_name(struct symbol_cache *cache, const char *name, bool stub) {
-  char text[DEMANGLE_OUTPUT_MAX + sizeof PLT_NAME_SUFFIX];
-  if (!stub) return symbol_cache_intern(cache, name);
-  return (size_t)snprintf(text, sizeof text, "%s" PLT_NAME_SUFFIX, name) < sizeof text ? symbol_cache_intern(cache, text) : NULL;
+/* How much of the end of name says that it is a stub of the linkage table. */
+static size_t stub_suffix(const char *name, size_t length) {
+  const size_t suffix = sizeof PLT_NAME_SUFFIX - 1;
+  return length > suffix && strcmp(name + length - suffix, PLT_NAME_SUFFIX) == 0 ? suffix : 0;
 }
 
-/* Fills the names of frame from a raw one. @VERSION is the linker's, not the function's. */
+/* Fills the names of frame from a raw one, which is taken as it is: other languages and JITs write
+ * any byte into theirs. A stub bears the name of its function, readable, and what it is. */
 static void name_frame(struct symbol_cache *cache, struct symbol_frame *frame, const char *raw) {
-  char plain[DEMANGLE_INPUT_MAX + 1], readable[DEMANGLE_OUTPUT_MAX];
-  const char *version = raw == NULL ? NULL : strchr(raw, '@');
-  bool stub = version != NULL && strcmp(version, PLT_NAME_SUFFIX) == 0;
-  if (version != NULL && version > raw && (size_t)(version - raw) < sizeof plain) {
-    memcpy(plain, raw, (size_t)(version - raw));
-    plain[version - raw] = '\0';
-    raw = plain;
-  } else {
-    stub = false; /* too long to be demangled: the name stays as it is, suffix and all */
-  }
-  frame->system_name = raw == NULL || raw[0] == '\0' ? NULL : intern_name(cache, raw, stub);
+  char plain[DEMANGLE_INPUT_MAX + 1], readable[DEMANGLE_OUTPUT_MAX + sizeof PLT_NAME_SUFFIX];
+  bool too_costly;
+  frame->system_name = raw == NULL || raw[0] == '\0' ? NULL : symbol_cache_intern(cache, raw);
   frame->function = frame->system_name;
-  if (frame->system_name != NULL && demangle(raw, readable) > 0) {
-    const char *function = intern_name(cache, readable, stub);
-    if (function != NULL) frame->function = function;
+  if (frame->system_name == NULL) return;
+  size_t length = strlen(raw), suffix = stub_suffix(raw, length);
+  const char *mangled = raw;
+  if (suffix > 0 && length - suffix < sizeof plain) {
+    memcpy(plain, raw, length - suffix);
+    plain[length - suffix] = '\0';
+    mangled = plain;
   }
+  size_t readable_length = demangle(mangled, readable, &too_costly);
+  if (too_costly) COUNT(symbols_not_demangled);
+  if (readable_length == 0) return;
+  memcpy(readable + readable_length, raw + length - suffix, suffix + 1);
+  const char *function = symbol_cache_intern(cache, readable);
+  if (function != NULL) frame->function = function;
 }
 
 /* Whether /proc/self/exe is that file. Of an unlinked program the link says "PATH (deleted)", where map->path is PATH. */
