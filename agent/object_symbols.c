@@ -100,25 +100,32 @@ static void drop_debug_information_if_exhausted(struct object_symbols *object) {
   object->debug_region = NULL;
 }
 
-static void read_file(struct object_symbols *object, struct elf_file *file, const struct mapping *map) {
-  bool has_symtab = add_symbols(object, file, SHT_SYMTAB);
+static uint64_t symtab_size(const struct elf_file *file) {
+  const Elf64_Shdr *section = elf_section_find(file, ".symtab");
+  return section == NULL ? 0 : section->sh_size;
+}
+
+static void read_file(struct object_symbols *object, struct elf_file *file,
+                      const struct mapping *map) {
+  symbol_table_add_versions(&object->table, file);
+  add_symbols(object, file, SHT_SYMTAB);
+  add_symbols(object, file, SHT_DYNSYM); /* the .symtab may be a few that were kept */
   struct elf_file in_debug_region = *file, debug;
   in_debug_region.region = object->debug_region;
   open_debug_information(object, &in_debug_region, map);
   if (object->names == NULL && debug_file_open(&debug, &in_debug_region, map->path, map->build_id)) {
     open_debug_information(object, &debug, map);
-    if (!has_symtab) {
+    if (symtab_size(&debug) > symtab_size(file)) {
       debug.region = object->symbol_region;
-      has_symtab = elf_section_find(&debug, ".symtab") != NULL;
       /* its headers lie in debug_region, which is dropped before symbol_region only */
       add_symbols(object, &debug, SHT_SYMTAB);
     }
     elf_file_close(&debug);
   }
-  if (!has_symtab) {
-    add_symbols(object, file, SHT_DYNSYM);
-    add_mini_debug_info(object, file);
-  }
+  add_mini_debug_info(object, file);
+  if (file->section_count == 0 && !map->unloaded) /* stripped of them */
+    memory_image_add_symbols(&object->table, object->symbol_region, map);
+  symbol_table_finish(&object->table, file);
   if (!plt_symbols_read(&object->plt, file)) object->losses |= OBJECT_MALFORMED;
 }
 
@@ -145,8 +152,8 @@ struct object_symbols *object_symbols_open(const struct mapping *map, bool main_
       elf_file_close(&file);
     }
     if (!map->unloaded) memory_image_add_symbols(&object->table, object->symbol_region, map);
+    symbol_table_finish(&object->table, NULL);
   }
-  symbol_table_finish(&object->table);
   if (region_exhausted(object->symbol_region)) object->losses |= OBJECT_MEMORY_LIMIT;
   drop_debug_information_if_exhausted(object);
   return object;

@@ -274,7 +274,7 @@ const char *plt_symbols_name(const struct plt_stub *stub, const struct symbol_ta
       name = by_address;
     }
   }
-  size_t length = strcspn(name, "@"); /* a .symtab may write the version behind the name */
+  size_t length = strlen(name);
   char *text = region_alloc(region, length + sizeof PLT_NAME_SUFFIX);
   if (text == NULL) return NULL;
   memcpy(text, name, length);

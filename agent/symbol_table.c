@@ -3,6 +3,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "fde_ranges.h"
+
 /* from libbacktrace: glibc's qsort may use the host's malloc */
 #include "backtrace.h"
 #include "internal.h"
@@ -14,7 +16,8 @@ void symbol_table_init(struct symbol_table *table, struct region *region) {
   table->region = region;
 }
 
-static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name, uint64_t sizeless_end) {
+static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name,
+                uint64_t sizeless_end) {
   if (table->count == table->capacity) {
     size_t capacity = table->capacity == 0 ? FIRST_CAPACITY : 2 * table->capacity;
     struct symbol *grown = region_alloc(table->region, capacity * sizeof *grown);
@@ -26,7 +29,7 @@ static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char 
   }
   bool sized = symbol->st_size != 0;
   uint64_t end = sized ? symbol->st_value + symbol->st_size : sizeless_end;
-  if (end <= symbol->st_value) return true; /* nothing in it, or it wraps */
+  if (end < symbol->st_value || (sized && end == symbol->st_value)) return true; /* it wraps */
   table->symbols[table->count++] = (struct symbol){.start = symbol->st_value,
                                                    .end = end,
                                                    .name = name,
@@ -38,31 +41,111 @@ static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char 
 
 static bool is_function(const Elf64_Sym *symbol) {
   unsigned type = ELF64_ST_TYPE(symbol->st_info);
-  return symbol->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE);
+  return symbol->st_shndx != SHN_UNDEF &&
+         (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE);
 }
 
-bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file, const Elf64_Shdr *section) {
+/* Which letters after a '$' mark where code and data begin, by the ABI of each processor. Elsewhere
+ * a '$' is part of the name (Swift). */
+static const char *mapping_letters(unsigned machine) {
+  switch (machine) {
+    case EM_AARCH64:
+    case EM_RISCV: return "xd";
+    case EM_ARM: return "atd";
+    default: return "";
+  }
+}
+
+/* What assemblers leave behind: $x, $d.1, $xrv64gc, .Lloop. They name places, not functions. */
+static bool is_mark(const Elf64_Sym *symbol, const char *name, unsigned machine) {
+  if (ELF64_ST_TYPE(symbol->st_info) != STT_NOTYPE || ELF64_ST_BIND(symbol->st_info) != STB_LOCAL ||
+      symbol->st_size != 0)
+    return false;
+  if (name[0] == '.') return true;
+  if (name[0] != '$' || name[1] == '\0' || strchr(mapping_letters(machine), name[1]) == NULL)
+    return false;
+  return name[2] == '\0' || name[2] == '.' || machine == EM_RISCV;
+}
+
+static void add_version(struct symbol_table *table, const char *name) {
+  if (table->version_count < SYMBOL_VERSIONS_MAX && name[0] != '\0')
+    table->versions[table->version_count++] = name;
+}
+
+void symbol_table_add_versions(struct symbol_table *table, struct elf_file *file) {
+  for (uint32_t i = 1; i < file->section_count; i++) {
+    const Elf64_Shdr *section = &file->sections[i];
+    struct elf_bytes bytes, strings;
+    if (section->sh_type != SHT_GNU_verdef || section->sh_link >= file->section_count ||
+        !elf_section_read(file, &file->sections[section->sh_link], &strings) ||
+        !elf_section_read(file, section, &bytes))
+      continue;
+    uint64_t at = 0;
+    while (table->version_count < SYMBOL_VERSIONS_MAX && at <= bytes.size &&
+           bytes.size - at >= sizeof(Elf64_Verdef)) {
+      Elf64_Verdef version;
+      Elf64_Verdaux name;
+      memcpy(&version, bytes.data + at, sizeof version);
+      if (version.vd_aux > bytes.size - at || bytes.size - at - version.vd_aux < sizeof name) break;
+      memcpy(&name, bytes.data + at + version.vd_aux, sizeof name);
+      if ((version.vd_flags & VER_FLG_BASE) == 0 && name.vda_name < strings.size)
+        add_version(table, (const char *)strings.data + name.vda_name);
+      if (version.vd_next == 0) break;
+      at += version.vd_next;
+    }
+  }
+}
+
+/* GNU ld also writes each version as an absolute symbol: a debug file has no other trace of them. */
+static void add_version_symbols(struct symbol_table *table, const Elf64_Sym *symbols, size_t count,
+                                const struct elf_bytes *strings) {
+  for (const Elf64_Sym *symbol = symbols; symbol < symbols + count; symbol++)
+    if (symbol->st_shndx == SHN_ABS && ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT &&
+        symbol->st_value == 0 && symbol->st_size == 0 && symbol->st_name < strings->size)
+      add_version(table, (const char *)strings->data + symbol->st_name);
+}
+
+/* name@VERSION and name@@VERSION are the linker's; any other @ is part of the name. */
+static const char *without_version(struct symbol_table *table, const char *name) {
+  const char *at = strrchr(name, '@');
+  if (at == NULL) return name;
+  size_t length = (size_t)(at - name) - (at > name && at[-1] == '@'), i = 0;
+  while (i < table->version_count && strcmp(table->versions[i], at + 1) != 0) i++;
+  if (length == 0 || i == table->version_count) return name;
+  char *copy = region_alloc(table->region, length + 1);
+  if (copy == NULL) return name;
+  memcpy(copy, name, length);
+  copy[length] = '\0';
+  return copy;
+}
+
+bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
+                              const Elf64_Shdr *section) {
   struct elf_bytes symbols, strings;
-  if (section->sh_link == 0 || section->sh_link >= file->section_count || section->sh_entsize != sizeof(Elf64_Sym)) return false;
+  if (section->sh_link == 0 || section->sh_link >= file->section_count ||
+      section->sh_entsize != sizeof(Elf64_Sym))
+    return false;
   if (!elf_section_read(file, section, &symbols)) return false;
   if (!elf_section_read(file, &file->sections[section->sh_link], &strings)) return false;
   size_t count = symbols.size / sizeof(Elf64_Sym);
   const Elf64_Sym *symbol = (const Elf64_Sym *)(const void *)symbols.data;
-  bool complete = true;
+  bool complete = true, is_symtab = section->sh_type == SHT_SYMTAB;
+  if (is_symtab) add_version_symbols(table, symbol, count, &strings);
   for (size_t i = 0; i < count && complete; i++, symbol++) {
     if (!is_function(symbol) || symbol->st_name >= strings.size) continue;
     const char *name = (const char *)strings.data + symbol->st_name;
-    if (name[0] == '\0' || name[0] == '$') continue; /* $x, $d: aarch64's mapping symbols */
-    uint64_t sizeless_end = 0;
+    if (name[0] == '\0' || is_mark(symbol, name, file->header.e_machine)) continue;
+    uint64_t sizeless_end = symbol->st_value;
     if (symbol->st_shndx < file->section_count) {
       const Elf64_Shdr *home = &file->sections[symbol->st_shndx];
       if ((home->sh_flags & SHF_EXECINSTR) == 0) continue;
-      if (section->sh_type == SHT_SYMTAB && symbol->st_value >= home->sh_addr && symbol->st_value - home->sh_addr < home->sh_size)
-        sizeless_end = home->sh_addr + home->sh_size;
+      bool inside = symbol->st_value - home->sh_addr < home->sh_size;
+      if (!inside && symbol->st_size == 0) continue; /* _etext */
+      if (is_symtab) sizeless_end = home->sh_addr + home->sh_size;
     } else if (ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE) {
       continue; /* absolute */
     }
-    complete = add(table, symbol, name, sizeless_end);
+    complete = add(table, symbol, is_symtab ? without_version(table, name) : name, sizeless_end);
   }
   region_free(file->region, (void *)(uintptr_t)symbols.data, symbols.size + 8);
   return complete;
@@ -73,7 +156,8 @@ bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbo
   for (size_t i = 0; i < count; i++) {
     const Elf64_Sym *symbol = &symbols[i];
     if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE || symbol->st_name >= strings_size) continue;
-    if (strings[symbol->st_name] != '\0' && !add(table, symbol, strings + symbol->st_name, 0)) return false;
+    if (strings[symbol->st_name] != '\0' && !add(table, symbol, strings + symbol->st_name, symbol->st_value))
+      return false;
   }
   return true;
 }
@@ -87,6 +171,8 @@ static unsigned leading_underscores(const char *name) {
 /* Negative: a is the better name. Mangled names begin with underscores of their own: among them only the rest decides. */
 static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   if (a->sized != b->sized) return a->sized ? -1 : 1;
+  bool a_label = a->type == STT_NOTYPE, b_label = b->type == STT_NOTYPE;
+  if (a_label != b_label) return a_label ? 1 : -1;
   bool a_local = a->binding == STB_LOCAL, b_local = b->binding == STB_LOCAL;
   if (a_local != b_local) return a_local ? 1 : -1;
   unsigned a_under = leading_underscores(a->name), b_under = leading_underscores(b->name);
@@ -106,14 +192,33 @@ static int compare_symbols(const void *left, const void *right) {
   return compare_aliases(b, a);
 }
 
-void symbol_table_finish(struct symbol_table *table) {
-  backtrace_qsort(table->symbols, table->count, sizeof *table->symbols, compare_symbols);
+static void bound_by_functions(struct symbol *symbol, const struct fde_ranges *ranges) {
+  size_t at = fde_ranges_at_or_below(ranges, symbol->start);
+  const struct fde_range *around = at == 0 ? NULL : &ranges->items[at - 1];
+  if (around != NULL && around->end > symbol->start)
+    symbol->end = around->end;
+  else if (at < ranges->count && symbol->end > ranges->items[at].start)
+    symbol->end = ranges->items[at].start;
+}
+
+static void bound_sizeless_symbols(struct symbol_table *table, const struct fde_ranges *ranges) {
   uint64_t next = UINT64_MAX; /* start of the first symbol above */
   for (size_t i = table->count; i-- > 0;) {
     struct symbol *symbol = &table->symbols[i];
-    if (i + 1 < table->count && table->symbols[i + 1].start > symbol->start) next = table->symbols[i + 1].start;
-    if (!symbol->sized && symbol->end > next) symbol->end = next;
+    if (i + 1 < table->count && table->symbols[i + 1].start > symbol->start)
+      next = table->symbols[i + 1].start;
+    if (symbol->sized) continue;
+    bound_by_functions(symbol, ranges);
+    if (symbol->end > next) symbol->end = next;
   }
+}
+
+void symbol_table_finish(struct symbol_table *table, struct elf_file *file) {
+  struct fde_ranges ranges = {0};
+  if (file != NULL) fde_ranges_read(&ranges, file);
+  backtrace_qsort(table->symbols, table->count, sizeof *table->symbols, compare_symbols);
+  bound_sizeless_symbols(table, &ranges);
+  if (file != NULL) fde_ranges_release(&ranges, file->region);
   for (size_t i = 0; i < table->count; i++) {
     struct symbol *symbol = &table->symbols[i];
     symbol->max_end = symbol->end;

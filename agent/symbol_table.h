@@ -1,8 +1,10 @@
-/* The functions of one object file by address, from .symtab, .dynsym or the .symtab inside .gnu_debugdata.
+/* The functions of one object file by address, from .symtab, .dynsym and the .symtab inside
+ * .gnu_debugdata, whichever are there: a .symtab may have been stripped of all but a few.
  *
- * An address is named only by a symbol whose [value, value + size) holds it. Symbols without a size (hand-written assembly)
- * reach to the next symbol or the end of their section, but only those of a .symtab: a .dynsym leaves out the static functions
- * in between.
+ * An address is named only by a symbol whose [value, value + size) holds it. Symbols without a size
+ * (hand-written assembly) reach to the end of the function that they are in, by the unwind tables.
+ * Where those know of no function, one of a .symtab reaches to the next function or symbol or the
+ * end of its section; one of a .dynsym names nothing: static functions in between have no symbol.
  * Context: agent threads; locks: none.
  */
 #ifndef AGENT_SYMBOL_TABLE_H
@@ -13,24 +15,32 @@
 struct symbol {
   uint64_t start, end; /* addresses as in the file's program headers */
   uint64_t max_end;    /* largest end of this symbol and those before it */
-  const char *name;    /* raw, as in the string table; may carry @@VERSION */
+  const char *name;    /* raw, as in the string table, but without @VERSION */
   uint8_t binding, type;
   bool sized;
 };
+
+enum { SYMBOL_VERSIONS_MAX = 256 }; /* libc has 50 */
 
 struct symbol_table {
   struct region *region;
   struct symbol *symbols; /* sorted by start once finished */
   size_t count, capacity;
+  /* those that the object defines: only such a name behind an @ is one, others are the language's */
+  const char *versions[SYMBOL_VERSIONS_MAX];
+  size_t version_count;
 };
 
 void symbol_table_init(struct symbol_table *table, struct region *region);
+/* Notes the versions that file defines, for the sections that are added later. */
+void symbol_table_add_versions(struct symbol_table *table, struct elf_file *file);
 /* Adds the function symbols of a symbol table section (SHT_SYMTAB or SHT_DYNSYM). False: malformed or out of memory. */
 bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file, const Elf64_Shdr *section);
 /* The same from a table without section headers; every name must lie in strings, which must end with a NUL. */
 bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbols, size_t count, const char *strings,
                               size_t strings_size);
-void symbol_table_finish(struct symbol_table *table);
+/* file: where the unwind tables are, or NULL. */
+void symbol_table_finish(struct symbol_table *table, struct elf_file *file);
 
 /* The best name for the function at address, or NULL: the innermost symbol; of aliases the one that a programmer would have
  * written. */
