@@ -14,6 +14,11 @@ enum { FIRST_CAPACITY = 256 };
 void symbol_table_init(struct symbol_table *table, struct region *region) {
   memset(table, 0, sizeof *table);
   table->region = region;
+  symbol_versions_init(&table->versions, region);
+}
+
+void symbol_table_add_versions(struct symbol_table *table, struct elf_file *file) {
+  symbol_versions_add_file(&table->versions, file);
 }
 
 static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name,
@@ -67,58 +72,6 @@ static bool is_mark(const Elf64_Sym *symbol, const char *name, unsigned machine)
   return name[2] == '\0' || name[2] == '.' || machine == EM_RISCV;
 }
 
-static void add_version(struct symbol_table *table, const char *name) {
-  if (table->version_count < SYMBOL_VERSIONS_MAX && name[0] != '\0')
-    table->versions[table->version_count++] = name;
-}
-
-void symbol_table_add_versions(struct symbol_table *table, struct elf_file *file) {
-  for (uint32_t i = 1; i < file->section_count; i++) {
-    const Elf64_Shdr *section = &file->sections[i];
-    struct elf_bytes bytes, strings;
-    if (section->sh_type != SHT_GNU_verdef || section->sh_link >= file->section_count ||
-        !elf_section_read(file, &file->sections[section->sh_link], &strings) ||
-        !elf_section_read(file, section, &bytes))
-      continue;
-    uint64_t at = 0;
-    while (table->version_count < SYMBOL_VERSIONS_MAX && at <= bytes.size &&
-           bytes.size - at >= sizeof(Elf64_Verdef)) {
-      Elf64_Verdef version;
-      Elf64_Verdaux name;
-      memcpy(&version, bytes.data + at, sizeof version);
-      if (version.vd_aux > bytes.size - at || bytes.size - at - version.vd_aux < sizeof name) break;
-      memcpy(&name, bytes.data + at + version.vd_aux, sizeof name);
-      if ((version.vd_flags & VER_FLG_BASE) == 0 && name.vda_name < strings.size)
-        add_version(table, (const char *)strings.data + name.vda_name);
-      if (version.vd_next == 0) break;
-      at += version.vd_next;
-    }
-  }
-}
-
-/* GNU ld also writes each version as an absolute symbol: a debug file has no other trace of them. */
-static void add_version_symbols(struct symbol_table *table, const Elf64_Sym *symbols, size_t count,
-                                const struct elf_bytes *strings) {
-  for (const Elf64_Sym *symbol = symbols; symbol < symbols + count; symbol++)
-    if (symbol->st_shndx == SHN_ABS && ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT &&
-        symbol->st_value == 0 && symbol->st_size == 0 && symbol->st_name < strings->size)
-      add_version(table, (const char *)strings->data + symbol->st_name);
-}
-
-/* name@VERSION and name@@VERSION are the linker's; any other @ is part of the name. */
-static const char *without_version(struct symbol_table *table, const char *name) {
-  const char *at = strrchr(name, '@');
-  if (at == NULL) return name;
-  size_t length = (size_t)(at - name) - (at > name && at[-1] == '@'), i = 0;
-  while (i < table->version_count && strcmp(table->versions[i], at + 1) != 0) i++;
-  if (length == 0 || i == table->version_count) return name;
-  char *copy = region_alloc(table->region, length + 1);
-  if (copy == NULL) return name;
-  memcpy(copy, name, length);
-  copy[length] = '\0';
-  return copy;
-}
-
 bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
                               const Elf64_Shdr *section) {
   struct elf_bytes symbols, strings;
@@ -130,7 +83,8 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
   size_t count = symbols.size / sizeof(Elf64_Sym);
   const Elf64_Sym *symbol = (const Elf64_Sym *)(const void *)symbols.data;
   bool complete = true, is_symtab = section->sh_type == SHT_SYMTAB;
-  if (is_symtab) add_version_symbols(table, symbol, count, &strings);
+  if (is_symtab) symbol_versions_add_symbols(&table->versions, symbol, count, &strings);
+  struct elf_bytes indices = symbol_versions_indices(&table->versions, file, section);
   for (size_t i = 0; i < count && complete; i++, symbol++) {
     if (!is_function(symbol) || symbol->st_name >= strings.size) continue;
     const char *name = (const char *)strings.data + symbol->st_name;
@@ -145,7 +99,9 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
     } else if (ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE) {
       continue; /* absolute */
     }
-    complete = add(table, symbol, is_symtab ? without_version(table, name) : name, sizeless_end);
+    name = is_symtab ? symbol_versions_without(&table->versions, name)
+                     : symbol_versions_restored(&table->versions, &indices, i, name);
+    complete = add(table, symbol, name, sizeless_end);
   }
   region_free(file->region, (void *)(uintptr_t)symbols.data, symbols.size + 8);
   return complete;
@@ -179,6 +135,9 @@ static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   if (a_under != b_under) return a_under < b_under ? -1 : 1;
   if (a->binding != b->binding) return a->binding == STB_GLOBAL ? -1 : b->binding == STB_GLOBAL ? 1 : 0;
   size_t a_length = strlen(a->name), b_length = strlen(b->name);
+  /* gold cuts names at an @ in .symtab too */
+  if (a_length < b_length && b->name[a_length] == '@' && memcmp(a->name, b->name, a_length) == 0) return 1;
+  if (b_length < a_length && a->name[b_length] == '@' && memcmp(a->name, b->name, b_length) == 0) return -1;
   if (a_length != b_length) return a_length < b_length ? -1 : 1;
   return strcmp(a->name, b->name);
 }

@@ -11,6 +11,7 @@
 #define AGENT_SYMBOL_TABLE_H
 
 #include "elf_file.h"
+#include "symbol_versions.h"
 
 struct symbol {
   uint64_t start, end; /* addresses as in the file's program headers */
@@ -20,15 +21,11 @@ struct symbol {
   bool sized;
 };
 
-enum { SYMBOL_VERSIONS_MAX = 256 }; /* libc has 50 */
-
 struct symbol_table {
   struct region *region;
   struct symbol *symbols; /* sorted by start once finished */
   size_t count, capacity;
-  /* those that the object defines: only such a name behind an @ is one, others are the language's */
-  const char *versions[SYMBOL_VERSIONS_MAX];
-  size_t version_count;
+  struct symbol_versions versions;
 };
 
 void symbol_table_init(struct symbol_table *table, struct region *region);
