@@ -168,7 +168,8 @@ void fde_ranges_read(struct fde_ranges *ranges, struct elf_file *file) {
     if (reader.failed || length > (uint64_t)(reader.end - reader.at)) break;
     struct reader entry = {reader.at, reader.at + length, false}, id = entry;
     reader.at += length;
-    if (take(&id, 4) != 0) complete = add_fde(ranges, file->region, &bytes, section->sh_addr, entry, &last);
+    if (take(&id, 4) != 0)
+      complete = add_fde(ranges, file->region, &bytes, section->sh_addr, entry, &last);
   }
   region_free(file->region, (void *)(uintptr_t)bytes.data, bytes.size + 8);
   backtrace_qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_ranges);

@@ -1,5 +1,5 @@
-/* Where functions begin and end according to an object's unwind tables (.eh_frame). They are there in
- * stripped objects too, and tell how far a symbol without a size can reach at most.
+/* Where functions begin and end according to an object's unwind tables (.eh_frame). They are there
+ * in stripped objects too, and tell how far a symbol without a size can reach at most.
  * Context: agent threads; locks: none.
  */
 #ifndef AGENT_FDE_RANGES_H
@@ -9,7 +9,7 @@
 
 struct fde_range {
   uint64_t start, end; /* addresses as in the file's program headers */
-  size_t order; /* no two are equal: those that a malformed file repeats would make sorting quadratic */
+  size_t order; /* no two are equal: a malformed file's repetitions would make sorting quadratic */
 };
 
 struct fde_ranges {
@@ -21,7 +21,7 @@ struct fde_ranges {
 void fde_ranges_read(struct fde_ranges *ranges, struct elf_file *file);
 void fde_ranges_release(struct fde_ranges *ranges, struct region *region);
 
-/* How many ranges begin at or below address: the last of them, or the one behind, is of interest. */
+/* How many ranges begin at or below address: the last of them, or the one behind, matters. */
 size_t fde_ranges_at_or_below(const struct fde_ranges *ranges, uint64_t address);
 
 #endif

@@ -112,8 +112,8 @@ bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbo
   for (size_t i = 0; i < count; i++) {
     const Elf64_Sym *symbol = &symbols[i];
     if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE || symbol->st_name >= strings_size) continue;
-    if (strings[symbol->st_name] != '\0' && !add(table, symbol, strings + symbol->st_name, symbol->st_value))
-      return false;
+    const char *name = strings + symbol->st_name;
+    if (name[0] != '\0' && !add(table, symbol, name, symbol->st_value)) return false;
   }
   return true;
 }
@@ -136,8 +136,10 @@ static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   if (a->binding != b->binding) return a->binding == STB_GLOBAL ? -1 : b->binding == STB_GLOBAL ? 1 : 0;
   size_t a_length = strlen(a->name), b_length = strlen(b->name);
   /* gold cuts names at an @ in .symtab too */
-  if (a_length < b_length && b->name[a_length] == '@' && memcmp(a->name, b->name, a_length) == 0) return 1;
-  if (b_length < a_length && a->name[b_length] == '@' && memcmp(a->name, b->name, b_length) == 0) return -1;
+  if (b_length > a_length && b->name[a_length] == '@' && strncmp(a->name, b->name, a_length) == 0)
+    return 1;
+  if (a_length > b_length && a->name[b_length] == '@' && strncmp(a->name, b->name, b_length) == 0)
+    return -1;
   if (a_length != b_length) return a_length < b_length ? -1 : 1;
   return strcmp(a->name, b->name);
 }

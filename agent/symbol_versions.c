@@ -76,7 +76,8 @@ static bool is_real_version(const struct symbol_versions *versions, const char *
   return false;
 }
 
-static const char *joined(struct region *region, const char *name, size_t length, const char *rest) {
+static const char *joined(struct region *region, const char *name, size_t length,
+                          const char *rest) {
   size_t rest_length = strlen(rest);
   char *text = region_alloc(region, length + rest_length + 1);
   if (text == NULL) return name;

@@ -76,7 +76,8 @@ download() { # PACKAGE=VERSION FILE SHA256
   while :; do
     # shellcheck disable=SC2086
     if apt-get $private update >"$work/log" 2>&1 &&
-      (cd "$work" && apt-get $private source --download-only --tar-only --only-source "$1" >>"$work/log" 2>&1) &&
+      (cd "$work" && apt-get $private source --download-only --tar-only --only-source "$1") \
+        >>"$work/log" 2>&1 &&
       [ -f "$work/$2" ]; then
       mv "$work/$2" "$cache/$2"
       verified "$2" "$3" && break
