@@ -198,6 +198,21 @@ static bool denotes(const char *mangled, const char *plain) {
   return false;
 }
 
+static bool is_word(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+         c == '$' || c == '.' || (c & 0x80) != 0;
+}
+
+/* Whether a symbol is that plain name and more before it: Crystal's "*Foo@Bar#baz<Int32>:Nil" is
+ * plain "baz" in its DWARF. */
+static bool qualifies(const char *symbol, const char *plain) {
+  size_t length = strlen(plain);
+  for (const char *at = symbol; length > 0 && (at = strstr(at, plain)) != NULL; at++)
+    if (at > symbol && !is_word(at[-1]) && (!is_word(at[length]) || !is_word(plain[length - 1])))
+      return true;
+  return false;
+}
+
 /* Without the suffixes of gcc's and clang's clones (".constprop.0", ".cold"): DWARF has said already which function it is.
  * Rust's ".." is part of the name. */
 static const char *without_clone_suffix(struct region *region, const char *name) {
@@ -242,5 +257,7 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
     function->name = symbol->name;
   else if (!is_mangled(function->name) && is_mangled(symbol->name) && denotes(symbol->name, function->name))
     function->name = without_clone_suffix(object->symbol_region, symbol->name);
+  else if (qualifies(symbol->name, function->name))
+    function->name = symbol->name;
   return count;
 }

@@ -75,6 +75,21 @@ def test_crystal_names_are_whole_in_every_table():
                     assert names_at(path, [address]) == twice(CRYSTAL), (linker, "stripped")
 
 
+def test_a_plain_name_in_dwarf_gets_what_the_symbol_says_more():
+    names = {CRYSTAL: CRYSTAL, "fill.part.0": "fill", "prefix_fill": "fill", "x.fill": "fill"}
+    with tempfile.TemporaryDirectory() as directory:
+        for symbol, expected in names.items():
+            source, path = os.path.join(directory, "fill.c"), os.path.join(directory, "fill")
+            with open(source, "w") as file:
+                file.write("int fill(int n) {\n  return n + 1;\n}\n"
+                           "int main(int n, char **v) { return fill(n); }\n")
+            run(["gcc", "-g", "-c", "-o", path + ".o", source])
+            run(["objcopy", "--redefine-sym", "fill=" + symbol, path + ".o"])
+            run(["gcc", "-o", path, path + ".o"])
+            (_, frames), = resolve(path, [start_of(all_starts(path), symbol)])[0].values()
+            assert frames[0][0] == expected and frames[0][3] == 1, (symbol, frames)
+
+
 def test_only_versions_that_the_object_defines_are_cut():
     with tempfile.TemporaryDirectory() as directory:
         path, starts = compile_names(directory)
