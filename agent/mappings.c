@@ -10,16 +10,19 @@
 
 #include "../shim/module_registry.h"
 #include "agent_memory.h"
+#include "loaded_code.h"
 #include "memory_image.h"
 
-enum { MAPS_STEP = 1 << 16, PATH_SIZE = 4096 };
+enum { MAPS_STEP = 1 << 16, PATH_SIZE = 4096, PIECES_MORE = 256 /* than lines */ };
 static const size_t MAPS_LIMIT = 64 << 20;
 
 /* What mappings_collect returns: the items, the texts that they point to, and where the live ones end. */
 struct collected {
   struct mappings set;
   size_t capacity, live_count; /* items[1 .. live_count) are in order of address; unloaded ones follow */
-  char *maps_text;             /* the live ones' paths point in here; the others own theirs */
+  char *maps_text;             /* the live ones' paths point in here or into texts; the others own theirs */
+  char **texts;
+  size_t text_count;
   bool known[];                /* by index: the registry has it, so a sampled stack may mean it */
 };
 
@@ -160,11 +163,117 @@ static struct mapping *append(struct collected *collected) {
   return &collected->set.items[collected->set.count++];
 }
 
+/* ---- what the loader says of an executable line ---- */
+
+/* The object that the latest lines lie in. */
+struct current_object {
+  struct loaded_object loaded; /* limit 0: none */
+  const char *path;            /* of the file it was mapped from; NULL: no line has told */
+  bool deleted;
+  uint64_t device, inode;
+};
+
+static bool is_in(const struct current_object *object, uint64_t address) {
+  return address >= object->loaded.start && address < object->loaded.limit;
+}
+
+static bool find_object(struct current_object *object, uint64_t address) {
+  if (is_in(object, address)) return true;
+  *object = (struct current_object){0};
+  if (!loaded_object_at(address, &object->loaded)) object->loaded.limit = 0;
+  return object->loaded.limit != 0;
+}
+
+static const struct loaded_segment *segment_at(const struct loaded_object *object, uint64_t address) {
+  for (unsigned i = 0; i < object->segment_count; i++)
+    if (address >= object->segments[i].start && address < object->segments[i].limit) return &object->segments[i];
+  return NULL;
+}
+
+/* Keeps which file the object is, once a line shows a part of it in its place. */
+static void look_for_file(struct current_object *object, const struct maps_line *line) {
+  if (!find_object(object, line->start) || object->path != NULL || line->inode == 0 || is_no_file(line->path)) return;
+  const struct loaded_segment *segment = segment_at(&object->loaded, line->start);
+  bool in_place = line->start == object->loaded.start ? line->offset == 0
+                                                      : segment != NULL && line->offset == segment->offset + (line->start - segment->start);
+  if (!in_place) return;
+  object->deleted = strip_deleted(line->path);
+  object->path = line->path;
+  object->device = line->device;
+  object->inode = line->inode;
+}
+
+/* The loader's name may be relative to what was the working directory: a guess that the build-id has to confirm. */
+static char *absolute_path(const char *path) {
+  char absolute[PATH_SIZE];
+  if (path[0] == '\0') {
+    ssize_t length = readlink("/proc/thread-self/exe", absolute, sizeof absolute - 1);
+    absolute[length < 0 ? 0 : length] = '\0';
+    strip_deleted(absolute);
+    return agent_strdup(absolute);
+  }
+  if (path[0] == '/' || path[0] == '[') return agent_strdup(path);
+  ssize_t length = readlink("/proc/thread-self/cwd", absolute, sizeof absolute);
+  if (length <= 0 || (size_t)length + 2 + strlen(path) > sizeof absolute) return agent_strdup(path);
+  snprintf(absolute + length, sizeof absolute - (size_t)length, "/%s", path);
+  return agent_strdup(absolute);
+}
+
+/* By the loader's own name, as no line shows the file: that one is not trusted without its build-id. */
+static bool name_by_loader(struct collected *collected, struct current_object *object) {
+  char name[PATH_SIZE];
+  loaded_object_name(&object->loaded, name, sizeof name);
+  char **texts = agent_realloc(collected->texts, (collected->text_count + 1) * sizeof *texts);
+  if (texts != NULL) collected->texts = texts;
+  char *path = texts == NULL ? NULL : absolute_path(name);
+  if (path == NULL) return false;
+  object->path = texts[collected->text_count++] = path;
+  object->deleted = true;
+  return true;
+}
+
+/* Where the next object that a sampled stack knows begins, in front of limit. */
+static uint64_t next_module(uint64_t address, uint64_t limit) {
+  struct module_view module;
+  for (uint32_t i = 1, count = module_registry_count(); i <= count; i++)
+    if (module_registry_read(i, &module) && module.start > address && module.start < limit) limit = module.start;
+  return limit;
+}
+
+/* A line that is no object's file: text that the program has moved to other memory is still the object's, all else is what it is. */
+static bool add_pieces(struct collected *collected, struct current_object *object, const struct maps_line *line, uint64_t first_page) {
+  for (uint64_t at = line->start, end; at < line->limit; at = end) {
+    bool inside = find_object(object, at);
+    const struct loaded_segment *segment = inside ? segment_at(&object->loaded, at) : NULL;
+    end = segment != NULL ? segment->limit : inside ? object->loaded.limit : next_module(at, line->limit);
+    for (unsigned i = 0; inside && segment == NULL && i < object->loaded.segment_count; i++) {
+      uint64_t start = object->loaded.segments[i].start;
+      if (start > at && start < end) end = start;
+    }
+    if (end > line->limit) end = line->limit;
+    struct mapping *map = append(collected);
+    if (map == NULL) return false;
+    if (segment == NULL || (object->path == NULL && !name_by_loader(collected, object))) {
+      struct maps_line piece = *line;
+      piece.offset += at - line->start;
+      piece.start = at;
+      piece.limit = end;
+      describe(map, &piece, first_page);
+      continue;
+    }
+    *map = (struct mapping){.start = at, .limit = end, .offset = segment->offset + (at - segment->start), .bias = object->loaded.bias,
+                            .kind = MAPPING_FILE, .deleted = object->deleted, .path = object->path};
+    memcpy(map->build_id, object->loaded.build_id, sizeof map->build_id);
+  }
+  return true;
+}
+
 /* An object's lines follow one another, that with the ELF header (offset 0) first; lines after it may have offset 0 as well,
  * when a small file's segments share a page. */
 static void add_live(struct collected *collected) {
   uint64_t first_page = 0;
   struct maps_line line, previous = {0};
+  struct current_object object = {0};
   for (char *at = collected->maps_text, *next; *at != '\0'; at = next) {
     char *end = strchr(at, '\n');
     next = end == NULL ? at + strlen(at) : end + 1;
@@ -175,10 +284,19 @@ static void add_live(struct collected *collected) {
     if (!same_file) first_page = 0;
     if (line.offset == 0 && line.inode != 0 && (first_page == 0 || previous.offset != 0)) first_page = line.start;
     previous = line;
+    look_for_file(&object, &line);
     if (!line.executable) continue;
+    bool is_vdso = strcmp(line.path, "[vdso]") == 0;
+    bool is_own = is_in(&object, line.start) && object.path != NULL && object.inode == line.inode && object.device == line.device;
+    bool is_file = line.inode != 0 && !is_no_file(line.path) && !is_in(&object, line.start);
+    if (!is_vdso && !is_own && !is_file) {
+      if (!add_pieces(collected, &object, &line, first_page)) return;
+      continue;
+    }
     struct mapping *map = append(collected);
     if (map == NULL) return;
-    describe(map, &line, first_page);
+    describe(map, &line, is_own ? object.loaded.start : first_page);
+    if (is_own) map->deleted = object.deleted;
   }
 }
 
@@ -190,21 +308,6 @@ static void copy_build_id(const struct module_view *module, char hex[BUILD_ID_HE
 static bool is_module(const struct mapping *map, const struct module_view *module, const char *build_id) {
   return map->kind != MAPPING_ANONYMOUS && map->start < module->end && map->limit > module->start && map->bias == module->bias &&
          (build_id[0] == '\0' || map->build_id[0] == '\0' || strcmp(build_id, map->build_id) == 0);
-}
-
-/* The loader's name may be relative to what was the working directory: a guess that the build-id has to confirm. */
-static char *absolute_path(const char *path) {
-  char absolute[PATH_SIZE];
-  if (path[0] == '\0') {
-    ssize_t length = readlink("/proc/thread-self/exe", absolute, sizeof absolute - 1);
-    absolute[length < 0 ? 0 : length] = '\0';
-    return agent_strdup(absolute);
-  }
-  if (path[0] == '/' || path[0] == '[') return agent_strdup(path);
-  ssize_t length = readlink("/proc/thread-self/cwd", absolute, sizeof absolute);
-  if (length <= 0 || (size_t)length + 2 + strlen(path) > sizeof absolute) return agent_strdup(path);
-  snprintf(absolute + length, sizeof absolute - (size_t)length, "/%s", path);
-  return agent_strdup(absolute);
 }
 
 static bool is_vdso_name(const char *path) {
@@ -266,7 +369,7 @@ struct mappings *mappings_collect(void) {
   size_t lines = 0;
   for (const char *at = text; at != NULL && *at != '\0'; at++) lines += *at == '\n';
   uint32_t modules = module_registry_count();
-  size_t capacity = lines + 1 + modules;
+  size_t capacity = lines + PIECES_MORE + modules;
   struct collected *collected = agent_calloc(1, sizeof *collected + capacity * sizeof collected->known[0]);
   if (collected != NULL) {
     collected->capacity = capacity;
@@ -293,6 +396,8 @@ void mappings_release(struct mappings *set) {
   if (set == NULL) return;
   struct collected *collected = (struct collected *)(void *)set;
   for (size_t i = collected->live_count; i < set->count; i++) agent_free((char *)(uintptr_t)set->items[i].path);
+  for (size_t i = 0; i < collected->text_count; i++) agent_free(collected->texts[i]);
+  agent_free(collected->texts);
   agent_free(collected->maps_text);
   agent_free(set->items);
   agent_free(collected);

@@ -1,0 +1,65 @@
+"""Which object an address belongs to, where /proc/self/maps alone does not tell: text that was moved to other memory, plugins that were
+replaced."""
+import re
+import subprocess
+
+import harness
+
+FLAGS = ("-O1", "-fno-optimize-sibling-calls", "-Wl,--build-id")
+ALLOCATIONS = {100001: "head", 100002: "hot", 100003: "hot_static", 100004: "tail"}
+
+
+def build_id(path):
+    notes = subprocess.run([harness.need("readelf"), "-n", path], capture_output=True, text=True, check=True).stdout
+    return re.search("Build ID: ([0-9a-f]+)", notes)[1]
+
+
+def allocations(profile):
+    return {sample.labels["bytes"]: sample.frames for sample in profile.samples if sample.labels.get("bytes", 0) >= 100000}
+
+
+def check_text(program, *arguments, extra=()):
+    host = harness.Host([program, *arguments], rate=1)
+    host.ready()
+    profile = host.profile("heap")
+    found, own = allocations(profile), build_id(program)
+    assert sorted(found) == sorted(list(ALLOCATIONS) + list(extra)), (arguments, sorted(found))
+    for size, name in ALLOCATIONS.items():
+        frames = found[size]
+        assert [frame.function for frame in frames[:2]] == [name, "main"], (arguments, size, frames)
+        for frame in frames[:2]:
+            assert frame.line > 0 and frame.filename.endswith("text_remap.c"), (arguments, frame)
+            assert (frame.mapping.filename, frame.mapping.build_id) == (program, own), (arguments, frame.mapping)
+            assert frame.mapping.start <= frame.address < frame.mapping.limit
+    for mapping in profile.mappings:
+        assert (mapping.filename == program) == (mapping.build_id == own), (arguments, mapping)
+    assert profile.mappings[0].filename == program
+    assert "tail" in host.text("heap?debug=1") and "main(...)" in host.text("goroutine?debug=2")
+    return host, found
+
+
+def test_text_that_was_moved_keeps_its_names():
+    program = harness.build("text_remap.c", *FLAGS)
+    check_text(program, "none", "anonymous")
+    for part in ("begin", "middle", "end", "whole"):
+        for kind in ("anonymous", "named", "memfd", "split"):
+            check_text(program, part, kind)
+
+
+def test_text_with_its_headers_was_moved():
+    """The text segment is the first one: all that says what file it was has moved with it."""
+    program = harness.build("text_remap.c", *FLAGS, "-Wl,-z,noseparate-code", name="text_remap_noseparate")
+    for part in ("begin", "middle", "whole"):
+        for kind in ("anonymous", "memfd"):
+            check_text(program, part, kind)
+
+
+def test_code_beside_moved_text_is_not_the_program():
+    program = harness.build("text_remap.c", *FLAGS, "-Wl,-z,noseparate-code", name="text_remap_noseparate")
+    host, found = check_text(program, "whole", "anonymous", "neighbour", extra=[100005])
+    frame, own = found[100005][0], found[100001][0]
+    with open("/proc/%d/maps" % host.pid) as file:
+        lines = [[int(word, 16) for word in line.split()[0].split("-")] for line in file]
+    assert [line for line in lines if line[0] <= frame.address < line[1]] == [line for line in lines if line[0] <= own.address < line[1]]
+    assert frame.function == "" and (frame.mapping.filename, frame.mapping.build_id) == ("[anon]", ""), frame
+    assert host.text("symbol?%#x" % frame.address) == "num_symbols: 1\n"
