@@ -47,8 +47,8 @@ struct connection {
   int64_t response_start_ns; /* 0: no response yet */
   size_t received, sent, linger_left;
   bool open, late, done, cut_short;
-  bool authenticated, routed, unreachable;
-  unsigned char prefix_size, prefix_used; /* of the request, read before it was known whose it is; how much of that civetweb has got */
+  bool authenticated, routed;
+  unsigned char prefix_size, prefix_used, route; /* of the request, read before it was known whose it is; how much of that civetweb has got */
   char prefix[INBOX_PREFIX_MAX];
 };
 
@@ -221,9 +221,9 @@ bool civetweb_connection_authenticated(int descriptor) {
   return connection && connection->authenticated;
 }
 
-bool civetweb_connection_unreachable(int descriptor) {
+enum civetweb_route civetweb_connection_route(int descriptor) {
   struct connection *connection = connection_of(descriptor);
-  return connection && connection->unreachable;
+  return connection ? (enum civetweb_route)connection->route : CIVETWEB_HERE;
 }
 
 bool civetweb_connection_late(int descriptor) {
@@ -420,7 +420,7 @@ static bool find_route(int descriptor, struct connection *connection) {
     }
   }
   connection->routed = true;
-  connection->unreachable = route == CIVETWEB_NOBODY;
+  connection->route = (unsigned char)route;
   if (route == CIVETWEB_ELSEWHERE) {
     dup3(dummy, descriptor, O_CLOEXEC); /* what civetweb still does to it (modes, shutdown) must not touch what is another process's now */
     connection->prefix_size = 0;

@@ -22,7 +22,8 @@ enum civetweb_route {
   CIVETWEB_HERE,
   CIVETWEB_UNDECIDED, /* more bytes are needed */
   CIVETWEB_ELSEWHERE, /* somebody else has it now */
-  CIVETWEB_NOBODY     /* who should take it cannot: civetweb_connection_unreachable */
+  CIVETWEB_NOBODY,    /* who should take it cannot now: said here */
+  CIVETWEB_SILENT     /* who should take it does not answer: said here */
 };
 
 /* Before each start of civetweb: the listening socket (-1: only connection_inbox.h), the port that absolute request targets must name, the number of
@@ -60,7 +61,7 @@ void civetweb_connection_cut_short(int connection);
 bool civetweb_connection_responded(int connection);
 size_t civetweb_connection_received(int connection);
 bool civetweb_connection_authenticated(int connection);
-bool civetweb_connection_unreachable(int connection);
+enum civetweb_route civetweb_connection_route(int connection); /* what became of it */
 bool civetweb_connection_late(int connection); /* a deadline was the reason for the last failure */
 
 /* Sleeps until deadline_ns; false as soon as the client has hung up or the server stops. */

@@ -205,9 +205,10 @@ static enum civetweb_route route_request(int descriptor, bool authenticated, con
   target[used] = 0;
   int pid = http_path_process(target, &rest);
   if (!pid || pid == getpid()) return CIVETWEB_HERE;
-  switch (process_tree_hand_over(pid, descriptor, authenticated, prefix, size)) {
+  switch (process_tree_hand_over(pid, descriptor, authenticated, prefix, size, civetweb_system_interrupted)) {
     case TREE_HANDED_OVER: return CIVETWEB_ELSEWHERE;
     case TREE_BUSY: return CIVETWEB_NOBODY;
+    case TREE_SILENT: return CIVETWEB_SILENT;
     default: return CIVETWEB_HERE; /* routes.c says that there is none */
   }
 }
@@ -355,8 +356,10 @@ static int begin_request(struct mg_connection *connection) {
     http_respond_error(&response, 414, "the URL is too long");
   } else if (verdict.status) {
     http_respond_error(&response, verdict.status, verdict.text);
-  } else if (civetweb_connection_unreachable(response.descriptor)) {
+  } else if (civetweb_connection_route(response.descriptor) == CIVETWEB_NOBODY) {
     http_respond_error(&response, 503, "that process takes no request now");
+  } else if (civetweb_connection_route(response.descriptor) == CIVETWEB_SILENT) {
+    http_respond_error(&response, 503, "that process does not answer: it is stopped, or very busy");
   } else {
     dispatch(&response, info);
   }

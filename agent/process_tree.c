@@ -317,7 +317,7 @@ const char *process_tree_fault(void) {
 
 int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
 
-static void take_connection(const struct tree_message *message, int descriptor) {
+static void take_connection(struct tree_message *message, int descriptor) {
   struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated && holder_is_trusted,
                                    .prefix_size = message->connection.prefix_size};
   if (descriptor < 0) return;
@@ -326,6 +326,7 @@ static void take_connection(const struct tree_message *message, int descriptor) 
   char why_not[CLIENT_ACCESS_TEXT_MAX];
   bool may_crowd = given.authenticated || !connection_inbox_is_crowded() || client_access_check(descriptor, why_not);
   if (!may_crowd || !connection_inbox_put(&given)) refuse_connection(descriptor, "too many connections");
+  tree_message_send(connection, TREE_TAKEN, message, -1);
 }
 
 bool process_tree_handle(void) {

@@ -24,6 +24,9 @@ enum {
   STRANGERS_OF_ONE_USER = 4,
   STRANGER_MILLISECONDS = 1000,
   LIST_MILLISECONDS = 250,
+  HAND_OVER_MILLISECONDS = 1700, /* the client has an answer within two seconds */
+  SILENT_MILLISECONDS = 100,     /* what one that has not answered before is given */
+  LOOK_MILLISECONDS = 50,        /* whether the caller gives up */
   KEYS_MAX = 2
 };
 
@@ -34,6 +37,8 @@ struct member {
   uint32_t uid;
   bool joined;
   uint32_t round;        /* of its newest entry */
+  uint32_t given, taken; /* connections: the number of the newest, and of the newest that it has acknowledged */
+  bool silent;           /* it let a request wait in vain, and has not answered since */
   int64_t connected_ns;
   struct tree_key key;
   struct process_entry entry;
@@ -47,7 +52,7 @@ static char refusal[PROCESS_REFUSAL_MAX];
 static unsigned refused;
 
 static _Atomic unsigned joined_count;
-static _Atomic uint32_t entries_received; /* the futex on which lists wait */
+static _Atomic uint32_t answers_received; /* the futex on which lists and requests wait */
 static _Atomic uint32_t rounds;
 static bool is_open; /* this and the next: admin thread only */
 static int listening_socket, epoll, shared_descriptor;
@@ -174,6 +179,11 @@ static bool join(struct member *member, const struct tree_message *hello) {
   return tree_message_send(member->descriptor, TREE_WELCOME, &answer, shared_descriptor);
 }
 
+static void wake_those_who_wait(void) {
+  atomic_fetch_add(&answers_received, 1);
+  syscall(SYS_futex, &answers_received, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
 static void hear(struct member *member) {
   if (member->descriptor < 0) return;
   struct tree_message message;
@@ -181,17 +191,19 @@ static void hear(struct member *member) {
   if (received == 0) return;
   if (descriptor >= 0) close(descriptor);
   if (received > 0 && message.kind == TREE_HELLO && join(member, &message)) return;
-  if (received < 0 || message.kind != TREE_ENTRY || !member->joined) return drop_member(member);
+  bool is_answer = received > 0 && member->joined && (message.kind == TREE_ENTRY || message.kind == TREE_TAKEN);
+  if (!is_answer) return drop_member(member);
+  bool taken = message.kind == TREE_TAKEN;
   message.entry.pid = member->pid;
   message.entry.is_holder = false;
   message.entry.answered = true;
   message.entry.name[PROCESS_NAME_MAX - 1] = message.entry.command[PROCESS_COMMAND_MAX - 1] = 0;
   agent_lock_take(&lock);
-  member->entry = message.entry;
-  member->round = message.round;
+  if (taken) member->taken = message.round;
+  else member->entry = message.entry, member->round = message.round;
+  member->silent = false;
   agent_lock_release(&lock);
-  atomic_fetch_add(&entries_received, 1);
-  syscall(SYS_futex, &entries_received, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+  wake_those_who_wait();
 }
 
 bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count, int shared) {
@@ -244,20 +256,83 @@ unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]) {
   return count;
 }
 
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t prefix_size) {
-  struct tree_message message = {.connection = {.authenticated = authenticated, .prefix_size = (uint8_t)prefix_size}};
-  enum tree_handover result = TREE_NO_SUCH_PROCESS;
-  if (prefix_size > sizeof message.connection.prefix) return TREE_BUSY;
-  memcpy(message.connection.prefix, prefix, prefix_size);
-  agent_lock_take(&lock);
+/* Until somebody has answered since `before` was read; at most so long, which is below a second. */
+static void wait_for_answer(uint32_t before, int64_t nanoseconds) {
+  struct timespec timeout = {.tv_nsec = nanoseconds};
+  syscall(SYS_futex, &answers_received, FUTEX_WAIT_PRIVATE, before, &timeout, NULL, 0);
+}
+
+/* One request for one member. The kernel gives a pid to another program at exec, and again to another process: connected_ns tells them apart. */
+struct handover {
+  int pid;
+  int64_t connected_ns, deadline_ns;
+  uint32_t round, number;
+  bool (*give_up)(void);
+};
+
+/* Under the lock. NULL: it is gone. */
+static struct member *member_of(const struct handover *handover) {
   for (unsigned i = 0; i < member_count; i++) {
-    if (members[i]->pid != pid || !members[i]->joined) continue;
-    if (tree_message_send(members[i]->descriptor, TREE_CONNECTION, &message, descriptor)) result = TREE_HANDED_OVER;
-    else if (errno != EPIPE && errno != ECONNRESET) result = TREE_BUSY;
-    break;
+    struct member *member = members[i];
+    if (member->pid == handover->pid && member->joined && (!handover->connected_ns || member->connected_ns == handover->connected_ns)) return member;
+  }
+  return NULL;
+}
+
+/* Waits until the member has answered the question of that round or, once there is a number, has taken that connection. */
+static enum tree_handover await_answer(const struct handover *handover) {
+  for (;;) {
+    uint32_t before = atomic_load(&answers_received);
+    agent_lock_take(&lock);
+    const struct member *member = member_of(handover);
+    bool answered = member && (int32_t)(handover->number ? member->taken - handover->number : member->round - handover->round) >= 0;
+    agent_lock_release(&lock);
+    int64_t left = handover->deadline_ns - agent_monotonic_nanoseconds(), look = LOOK_MILLISECONDS * INT64_C(1000000);
+    if (!member) return TREE_NO_SUCH_PROCESS;
+    if (answered) return TREE_HANDED_OVER;
+    if (left <= 0 || handover->give_up()) return TREE_SILENT;
+    wait_for_answer(before, left < look ? left : look);
+  }
+}
+
+/* Whether it answers at all: what is given to one that is stopped would wait there for ever. */
+static enum tree_handover ask_first(struct handover *handover) {
+  struct tree_message question = {.round = handover->round = atomic_fetch_add(&rounds, 1) + 1};
+  agent_lock_take(&lock);
+  struct member *member = member_of(handover);
+  if (member) {
+    int milliseconds = member->silent ? SILENT_MILLISECONDS : HAND_OVER_MILLISECONDS;
+    handover->connected_ns = member->connected_ns;
+    handover->deadline_ns = agent_monotonic_nanoseconds() + milliseconds * INT64_C(1000000);
+    tree_message_send(member->descriptor, TREE_ENTRY_WANTED, &question, -1);
   }
   agent_lock_release(&lock);
+  enum tree_handover result = member ? await_answer(handover) : TREE_NO_SUCH_PROCESS;
+  if (result != TREE_SILENT || handover->give_up()) return result;
+  agent_lock_take(&lock);
+  if ((member = member_of(handover)) != NULL) member->silent = true;
+  agent_lock_release(&lock);
   return result;
+}
+
+enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t prefix_size,
+                                          bool (*give_up)(void)) {
+  struct tree_message message = {.connection = {.authenticated = authenticated, .prefix_size = (uint8_t)prefix_size}};
+  struct handover handover = {.pid = pid, .give_up = give_up};
+  if (prefix_size > sizeof message.connection.prefix) return TREE_BUSY;
+  memcpy(message.connection.prefix, prefix, prefix_size);
+  enum tree_handover result = ask_first(&handover);
+  if (result != TREE_HANDED_OVER) return result;
+  agent_lock_take(&lock);
+  struct member *member = member_of(&handover);
+  result = TREE_NO_SUCH_PROCESS;
+  if (member) {
+    message.round = handover.number = ++member->given;
+    if (tree_message_send(member->descriptor, TREE_CONNECTION, &message, descriptor)) result = TREE_HANDED_OVER;
+    else if (errno != EPIPE && errno != ECONNRESET) result = TREE_BUSY;
+  }
+  agent_lock_release(&lock);
+  return result == TREE_HANDED_OVER ? await_answer(&handover) : result;
 }
 
 static bool all_have_answered(uint32_t round) {
@@ -290,11 +365,10 @@ struct process_entry *process_tree_list(size_t *count) {
   int64_t deadline = agent_monotonic_nanoseconds() + LIST_MILLISECONDS * INT64_C(1000000);
   ask_all(round);
   for (;;) {
-    uint32_t before = atomic_load(&entries_received);
+    uint32_t before = atomic_load(&answers_received);
     int64_t left = deadline - agent_monotonic_nanoseconds();
     if (left <= 0 || all_have_answered(round)) break;
-    struct timespec timeout = {.tv_nsec = left};
-    syscall(SYS_futex, &entries_received, FUTEX_WAIT_PRIVATE, before, &timeout, NULL, 0);
+    wait_for_answer(before, left);
   }
   struct process_entry *entries = agent_calloc(PROCESS_TREE_MAX + 1, sizeof *entries);
   if (!entries) return NULL;

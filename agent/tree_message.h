@@ -10,7 +10,7 @@
 #include "connection_inbox.h"
 #include "process_tree.h"
 
-enum { TREE_PROTOCOL = 2, TREE_KEY_SIZE = 16 };
+enum { TREE_PROTOCOL = 3, TREE_KEY_SIZE = 16 };
 
 enum tree_message_kind {
   TREE_HELLO = 1,      /* member: pid, and the key if it trusts the holder */
@@ -18,7 +18,8 @@ enum tree_message_kind {
   TREE_REFUSED,        /* holder; then it closes */
   TREE_ENTRY_WANTED,   /* holder */
   TREE_ENTRY,          /* member */
-  TREE_CONNECTION      /* holder: with one descriptor */
+  TREE_CONNECTION,     /* holder: with one descriptor */
+  TREE_TAKEN           /* member: it has that connection, and will answer */
 };
 
 struct tree_key {
@@ -29,7 +30,7 @@ struct tree_message {
   uint32_t protocol; /* TREE_PROTOCOL */
   uint32_t size;     /* of the whole message, as this build knows it */
   uint32_t kind;
-  uint32_t round;    /* TREE_ENTRY_WANTED, TREE_ENTRY */
+  uint32_t round;    /* TREE_ENTRY_WANTED, TREE_ENTRY; TREE_CONNECTION, TREE_TAKEN: the number of the connection */
   union {
     struct {
       int32_t pid; /* as the member sees itself */
