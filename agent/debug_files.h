@@ -17,7 +17,7 @@ bool debug_file_open_alternate(struct elf_file *alternate, struct elf_file *file
 /* Opens what /usr/lib/debug holds for that build-id alone, when the object is gone. */
 bool debug_file_open_by_build_id(struct elf_file *debug, struct region *region, const char *build_id);
 
-/* Opens a file of split debug information (.dwo, .dwp). Whether it is the right one, its units tell. */
+/* Opens a file of split debug information (.dwo, .dwp). Its units tell whether it is right. */
 bool debug_file_open_split(struct elf_file *split, struct region *region, const char *path);
 
 /* The path that file was opened by, as the kernel knows it; "" when it is not known. */

@@ -28,8 +28,8 @@ struct dwarf_names {
   size_t count;
 };
 
-/* Most of what libbacktrace reports is told by its return values as well; a unit that cannot be read
- * costs its own names only. */
+/* Most of what libbacktrace reports is told by its return values as well; a unit that cannot be
+ * read costs its own names only. */
 static void note_error(void *data, const char *message, int number) {
   struct dwarf_names *names = data;
   (void)message;
@@ -76,7 +76,8 @@ static struct dwarf_names *create(struct elf_file *file, const char *object) {
   return names->split == NULL ? NULL : names;
 }
 
-struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate, const char *object, bool *malformed) {
+struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate,
+                                     const char *object, bool *malformed) {
   static const bool big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
   *malformed = false;
   if (elf_section_find(file, ".debug_info") == NULL && elf_section_find(file, ".zdebug_info") == NULL) return NULL;
@@ -95,10 +96,12 @@ struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alt
     bool alternate_info = false;
     fileline unused;
     if (!read_sections(alternate, &alternate_sections, &alternate_info) || !alternate_info ||
-        !backtrace_dwarf_add(state, 0, &alternate_sections, big_endian, NULL, note_error, names, &unused, &alternate_data))
+        !backtrace_dwarf_add(state, 0, &alternate_sections, big_endian, NULL, note_error, names,
+                             &unused, &alternate_data))
       alternate_data = NULL;
   }
-  if (!backtrace_dwarf_add(state, 0, &sections, big_endian, alternate_data, note_error, names, &names->find, NULL)) {
+  if (!backtrace_dwarf_add(state, 0, &sections, big_endian, alternate_data, note_error, names,
+                           &names->find, NULL)) {
     *malformed = true;
     return NULL;
   }
@@ -121,15 +124,16 @@ static int keep_frame(void *data, uintptr_t pc, const char *filename, int line, 
     names->frames[names->count - 1].filename = NULL;
     names->frames[names->count - 1].line = 0;
   }
-  names->frames[names->count++] =
-      (struct dwarf_frame){.name = function, .filename = filename, .line = line > 0 ? (uint32_t)line : 0};
+  names->frames[names->count++] = (struct dwarf_frame){
+      .name = function, .filename = filename, .line = line > 0 ? (uint32_t)line : 0};
   return 0;
 }
 
 size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]) {
   names->frames = frames;
   names->count = 0;
-  names->find(region_backtrace_state(names->region), (uintptr_t)address, keep_frame, note_error, names);
+  names->find(region_backtrace_state(names->region), (uintptr_t)address, keep_frame, note_error,
+              names);
   return names->count;
 }
 

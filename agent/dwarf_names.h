@@ -14,7 +14,8 @@ struct dwarf_frame {
   uint32_t line;
 };
 
-/* Inlined functions at one address. Of more the innermost and the outermost are kept, with a marker where the others were. */
+/* Inlined functions at one address. Of more the innermost and the outermost are kept, with a marker
+ * where the others were. */
 enum { DWARF_MAX_FRAMES = 1024 };
 
 enum dwarf_loss { /* bits */
@@ -22,10 +23,11 @@ enum dwarf_loss { /* bits */
   DWARF_SPLIT_MISSING = 2 /* no .dwo or .dwp of a unit: no inlined functions in it */
 };
 
-/* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names. object: the path of the object,
- * beside which split debug information may be. NULL: there are none, or (malformed set, or the region exhausted) they cannot be
- * read. */
-struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate, const char *object, bool *malformed);
+/* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names.
+ * object: the path of the object, beside which split debug information may be. NULL: there are
+ * none, or (malformed set, or the region exhausted) they cannot be read. */
+struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alternate,
+                                     const char *object, bool *malformed);
 /* Closes files; the memory is the region's. NULL is allowed. */
 void dwarf_names_close(struct dwarf_names *names);
 

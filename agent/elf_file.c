@@ -15,7 +15,7 @@ enum {
   MAX_NOTES = 1 << 16,             /* bytes of notes searched for a build-id */
   MAX_ZLIB_RATIO = 1100,           /* zlib cannot do better than 1032 : 1 */
   MAX_ZSTD_RATIO = 1 << 15,        /* a block, at least 4 bytes, holds at most 128 KiB */
-  COMPRESSED_BY_ZSTD = 2,          /* ELFCOMPRESS_ZSTD, which the elf.h of Debian 12 does not have */
+  COMPRESSED_BY_ZSTD = 2,          /* ELFCOMPRESS_ZSTD: Debian 12's elf.h does not have it */
   MAX_BUILD_ID = (BUILD_ID_HEX_MAX - 1) / 2
 };
 
@@ -147,7 +147,8 @@ static void inflate_free(voidpf region, voidpf block) { /* the region ends with 
   (void)block;
 }
 
-static bool inflate_whole(struct region *region, const uint8_t *in, uint64_t in_size, uint8_t *out, uint64_t out_size) {
+static bool inflate_whole(struct region *region, const uint8_t *in, uint64_t in_size, uint8_t *out,
+                          uint64_t out_size) {
   z_stream stream = {.zalloc = inflate_alloc, .zfree = inflate_free, .opaque = region};
   if (inflateInit(&stream) != Z_OK) return false;
   uint64_t taken = 0, given = 0;
@@ -162,13 +163,14 @@ static bool inflate_whole(struct region *region, const uint8_t *in, uint64_t in_
     result = inflate(&stream, Z_NO_FLUSH);
     taken += in_before - stream.avail_in;
     given += out_before - stream.avail_out;
-    if (in_before == stream.avail_in && out_before == stream.avail_out) break; /* no progress: truncated, or too long */
+    if (in_before == stream.avail_in && out_before == stream.avail_out)
+      break; /* no progress: truncated, or too long */
   }
   inflateEnd(&stream);
   return result == Z_STREAM_END && given == out_size;
 }
 
-/* Frame by frame: the library also has decoders of formats before 1.0, which nobody tests any more. */
+/* Frame by frame: the library also decodes formats before 1.0, which nobody tests any more. */
 static bool decompress_zstd(const uint8_t *in, uint64_t in_size, uint8_t *out, uint64_t out_size) {
   while (in_size >= sizeof(uint32_t)) {
     uint32_t magic;
@@ -184,9 +186,10 @@ static bool decompress_zstd(const uint8_t *in, uint64_t in_size, uint8_t *out, u
   return in_size == 0 && out_size == 0;
 }
 
-static bool decompress(struct elf_file *file, bool zstd, const uint8_t *in, uint64_t in_size, uint64_t out_size,
-                       struct elf_bytes *out) {
-  if (out_size / (zstd ? MAX_ZSTD_RATIO : MAX_ZLIB_RATIO) > in_size) return false; /* a lie: do not take the memory */
+static bool decompress(struct elf_file *file, bool zstd, const uint8_t *in, uint64_t in_size,
+                       uint64_t out_size, struct elf_bytes *out) {
+  if (out_size / (zstd ? MAX_ZSTD_RATIO : MAX_ZLIB_RATIO) > in_size)
+    return false; /* a lie: do not take the memory */
   uint8_t *copy = region_alloc(file->region, out_size + PADDING);
   if (copy == NULL) return false;
   bool whole = zstd ? decompress_zstd(in, in_size, copy, out_size)
@@ -211,7 +214,8 @@ bool elf_section_read(struct elf_file *file, const Elf64_Shdr *section, struct e
     memcpy(&header, raw.data, sizeof header);
     bool zstd = header.ch_type == COMPRESSED_BY_ZSTD;
     decompressed = (zstd || header.ch_type == ELFCOMPRESS_ZLIB) &&
-                   decompress(file, zstd, raw.data + sizeof header, raw.size - sizeof header, header.ch_size, out);
+                   decompress(file, zstd, raw.data + sizeof header, raw.size - sizeof header,
+                              header.ch_size, out);
   } else if (strncmp(elf_section_name(file, section), ".zdebug", 7) == 0) {
     if (raw.size < 12 || memcmp(raw.data, "ZLIB", 4) != 0) return false;
     uint64_t size = 0;

@@ -46,7 +46,7 @@ bool elf_file_read(struct elf_file *file, uint64_t offset, uint64_t size, struct
 const char *elf_section_name(const struct elf_file *file, const Elf64_Shdr *section);
 /* The first section of that name that has contents in this file, or NULL. */
 const Elf64_Shdr *elf_section_find(const struct elf_file *file, const char *name);
-/* Its contents, decompressed when needed (SHF_COMPRESSED with zlib or zstd, or the old .zdebug form). */
+/* Its contents, decompressed when needed (by zlib or zstd; also in the old .zdebug form). */
 bool elf_section_read(struct elf_file *file, const Elf64_Shdr *section, struct elf_bytes *out);
 
 /* As hex; false when the file has none. */

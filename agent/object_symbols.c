@@ -83,7 +83,8 @@ static void add_mini_debug_info(struct object_symbols *object, struct elf_file *
   if (!read) object->losses |= OBJECT_MALFORMED;
 }
 
-static void open_debug_information(struct object_symbols *object, struct elf_file *file, const struct mapping *map) {
+static void open_debug_information(struct object_symbols *object, struct elf_file *file,
+                                   const struct mapping *map) {
   struct elf_file alternate;
   bool has_alternate = debug_file_open_alternate(&alternate, file), malformed;
   object->names = dwarf_names_open(file, has_alternate ? &alternate : NULL, map->path, &malformed);
@@ -146,7 +147,7 @@ struct object_symbols *object_symbols_open(const struct mapping *map, bool main_
   } else {
     if (map->kind == MAPPING_FILE) object->losses |= OBJECT_FILE_MISSING;
     if (map->kind == MAPPING_FILE && debug_file_open_by_build_id(&file, object->debug_region, map->build_id)) {
-      open_debug_information(object, &file, map); /* the object is gone, but its debug file is still here */
+      open_debug_information(object, &file, map); /* the object is gone, its debug file is here */
       file.region = object->symbol_region;
       add_symbols(object, &file, SHT_SYMTAB);
       elf_file_close(&file);

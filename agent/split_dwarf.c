@@ -13,8 +13,8 @@
 enum {
   PATH_SIZE = 4096,
   OBJECT_PATHS = 2,
-  PLACES_OF_OBJECT = 2,    /* in the object's directory: by the .dwo's relative path, by its last part */
-  MAX_INDEX_COLUMNS = 16,  /* DWARF knows 8 */
+  PLACES_OF_OBJECT = 2,   /* in its directory: by the .dwo's relative path, by its last part */
+  MAX_INDEX_COLUMNS = 16, /* DWARF knows 8 */
   INDEX_HEADER = 16
 };
 
@@ -39,7 +39,7 @@ struct split_dwarf {
 static const struct {
   enum dwarf_section section;
   const char *name;
-  uint32_t column, column_5; /* what a package's index calls it, in version 2 and 5; 0: it is shared */
+  uint32_t column, column_5; /* its number in a package's index of version 2, 5; 0: it is shared */
 } split_sections[] = {
     {DEBUG_INFO, ".debug_info.dwo", 1, 1},
     {DEBUG_ABBREV, ".debug_abbrev.dwo", 3, 3},
@@ -71,7 +71,7 @@ void split_dwarf_close(struct split_dwarf *split) {
     if (split->packages[i].open) elf_file_close(&split->packages[i].file);
 }
 
-/* ---- packages ------------------------------------------------------------------------------------ */
+/* ---- packages -------------------------------------------------------------------------------- */
 
 static bool open_package(struct split_dwarf *split, int number) {
   struct package *package = &split->packages[number];
@@ -93,8 +93,9 @@ static uint32_t number_at(const struct elf_bytes *bytes, uint64_t offset) {
   return number;
 }
 
-/* The index: a header (version, columns, units, slots), a hash table of ids, a table of rows for its slots
- * (from 1; 0: the slot is free), the columns' names, for each row its offsets, for each row its sizes. */
+/* The index: a header (version, columns, units, slots), a hash table of ids, a table of rows for
+ * its slots (from 1; 0: the slot is free), the columns' names, for each row its offsets, for each
+ * row its sizes. */
 struct index {
   struct elf_bytes bytes;
   uint32_t version, columns, units, slots;
@@ -164,7 +165,8 @@ static bool read_part(struct package *package, enum dwarf_section section, const
   return true;
 }
 
-static void read_from_package(struct package *package, uint64_t id, struct dwarf_sections *sections) {
+static void read_from_package(struct package *package, uint64_t id,
+                              struct dwarf_sections *sections) {
   struct index index;
   int64_t row = read_index(&package->index, &index) ? find_row(&index, id) : -1;
   if (row < 0) return;
@@ -181,7 +183,7 @@ static void read_from_package(struct package *package, uint64_t id, struct dwarf
   }
 }
 
-/* ---- .dwo files ---------------------------------------------------------------------------------- */
+/* ---- .dwo files ------------------------------------------------------------------------------ */
 
 static void read_from_file(struct split_dwarf *split, const char *path,
                            struct dwarf_sections *sections) {

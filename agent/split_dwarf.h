@@ -1,7 +1,7 @@
-/* Split debug information of one object: what -gsplit-dwarf leaves in .dwo files, and what dwp gathers
- * from them in a package beside the object (PROGRAM.dwp). Which file is asked for, its skeleton in the
- * object says; whether a file is the right one, the dwo_id of its units (checked by the caller).
- * Context: agent threads; locks: the caller's (one thread per region).
+/* Split debug information of one object: what -gsplit-dwarf leaves in .dwo files, and what dwp
+ * gathers from them in a package beside the object (PROGRAM.dwp). Which file is asked for, its
+ * skeleton in the object says; whether a file is the right one, the dwo_id of its units (checked by
+ * the caller). Context: agent threads; locks: the caller's (one thread per region).
  */
 #ifndef AGENT_SPLIT_DWARF_H
 #define AGENT_SPLIT_DWARF_H
@@ -17,8 +17,8 @@ struct split_unit {
   uint64_t id;
 };
 
-/* All memory is the region's. object, debug_file: paths of the object and of the file that the skeletons
- * were read from, "" when unknown. NULL: the region is exhausted. */
+/* All memory is the region's. object, debug_file: paths of the object and of the file that the
+ * skeletons were read from, "" when unknown. NULL: the region is exhausted. */
 struct split_dwarf *split_dwarf_create(struct region *region, const char *object,
                                        const char *debug_file);
 void split_dwarf_close(struct split_dwarf *split);

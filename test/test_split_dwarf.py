@@ -1,10 +1,11 @@
-"""Split debug information: .dwo files and .dwp packages, found, checked by their dwo_id, and missed."""
+"""Split debug information: .dwo files and .dwp packages, found, checked by their dwo_id, missed."""
 import glob
 import os
 import shutil
 
 import harness
-from test_dwarf_forms import CHAIN, INLINED, LINES, SOURCES, compile_chain, difference, last_name, run, stack_of
+from test_dwarf_forms import (CHAIN, INLINED, LINES, SOURCES, compile_chain, difference, last_name,
+                              run, stack_of)
 
 COMPILERS = ("g++", "clang++")
 VERSIONS = ("-gdwarf-5", "-gdwarf-4")
@@ -23,10 +24,10 @@ def check(program, what):
 
 
 def check_without(program, what):
-    """Functions from the symbol table, lines from the skeleton's table, nothing of what is inlined, and the loss is told."""
+    """Functions are the symbol table's, lines the skeleton's; what is inlined is lost, and told."""
     frames, losses = stack_of(program, 100001)
     own = [name for name in CHAIN if name not in INLINED]
-    assert [last_name(frame[0].split(" [clone")[0]) for frame in frames[:len(own)]] == own, (what, frames)
+    assert [last_name(function) for function, _, _ in frames[:len(own)]] == own, (what, frames)
     leaf_most = {"entry": "inner", "caller": "operator()"}  # the line of the innermost call
     for frame, name in zip(frames, own):
         assert frame[1:] == LINES[leaf_most.get(name, name)], (what, frame)
@@ -56,11 +57,13 @@ def test_dwo_in_the_object_file():
 
 
 def test_packages():
-    for tool, versions in (("dwp", ["-gdwarf-4"]), ("llvm-dwp", VERSIONS)):  # binutils' crashes on DWARF 5
+    # binutils' tool crashes on DWARF 5
+    for tool, versions in (("dwp", ["-gdwarf-4"]), ("llvm-dwp", VERSIONS)):
         for compiler in COMPILERS:
             for version in versions:
                 program, files = split_chain(compiler, version, "-ffunction-sections")
-                run([harness.need(tool), "-e", program, "-o", program + ".dwp"], os.path.dirname(program))
+                run([harness.need(tool), "-e", program, "-o", program + ".dwp"],
+                    os.path.dirname(program))
                 for path in files:
                     os.unlink(path)
                 check(program, (tool, compiler, version))
@@ -95,7 +98,8 @@ def test_skeletons_in_a_separate_debug_file():
 def test_missing_dwo_files():
     for compiler in COMPILERS:
         for version in VERSIONS:
-            program, files = split_chain(compiler, version, "-fno-split-dwarf-inlining" if compiler == "clang++" else "-g")
+            without = ["-fno-split-dwarf-inlining"] if compiler == "clang++" else []
+            program, files = split_chain(compiler, version, *without)
             for path in files:
                 os.unlink(path)
             check_without(program, (compiler, version))

@@ -16,14 +16,14 @@
 #include "symbolizer.h"
 
 enum { MAX_FILES = 32, MAX_FILE_SIZE = 4 << 20, ADDRESSES = 40, STUB_ADDRESSES = 8, STUBS_END = 256 /* .plt is at the start of the text */ };
-static const double SLOWEST = 5.0; /* seconds for one file, sanitizers and all */
+static const double SLOWEST = 5.0; /* seconds of CPU time for one file, sanitizers and all */
 
 struct input {
   unsigned char *bytes;
   size_t size;
   uint64_t text_start, text_size;
-  /* Of split debug information: the program that stays as it is, and the file beside it that is changed:
-   * where it is, or what is appended to the program's name. */
+  /* Of split debug information: the program that stays as it is, and the file beside it that is
+   * changed: where it is, or what is appended to the program's name. */
   const struct input *program;
   const char *place;
 };
@@ -39,9 +39,9 @@ static uint64_t next_random(void) {
   return random_state * 0x2545f4914f6cdd1dULL >> 11;
 }
 
-static double now(void) {
+static double now(clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(clock, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
@@ -72,7 +72,8 @@ static void add_split_input(const char *path, const char *place) {
   struct stat status;
   struct input *input = &inputs[input_count];
   int descriptor = open(path, O_RDONLY);
-  if (descriptor < 0 || input_count == 0 || input_count == MAX_FILES || fstat(descriptor, &status) != 0) return;
+  if (descriptor < 0 || input_count == 0 || input_count == MAX_FILES) return;
+  if (fstat(descriptor, &status) != 0) return;
   *input = inputs[input_count - 1];
   if (input->program == NULL) input->program = &inputs[input_count - 1];
   input->place = place;
@@ -110,8 +111,8 @@ static void compile_inputs(void) {
       "llvm-dwp c1.dwo -o c1.dwp",
       "g++ -O2 -g -gdwarf-4 -gsplit-dwarf -ffunction-sections -c -o c2.o s.cc && g++ -o c2 c2.o && "
       "llvm-dwp c2.dwo -o c2.dwp",
-      "clang++ -O2 -g -gdwarf-5 -gsplit-dwarf -ffunction-sections -c -o c3.o s.cc && clang++ -o c3 c3.o && "
-      "llvm-dwp c3.dwo -o c3.dwp",
+      "clang++ -O2 -g -gdwarf-5 -gsplit-dwarf -ffunction-sections -c -o c3.o s.cc && "
+      "clang++ -o c3 c3.o && llvm-dwp c3.dwo -o c3.dwp",
       "nm -D a1 >/dev/null; nm a1 | head -c 2000 >/dev/null; cp a6 b0; objcopy --only-keep-debug a1 m && "
       "objcopy -S --remove-section .comment m && xz -k m && objcopy --add-section .gnu_debugdata=m.xz b0"};
   char command[1024], path[64];
@@ -123,7 +124,8 @@ static void compile_inputs(void) {
     snprintf(command, sizeof command, "cd %s && (%s) >/dev/null 2>&1", directory, commands[i]);
     if (system(command) != 0 && i < 4) fprintf(stderr, "cannot run: %s\n", commands[i]);
   }
-  for (const char *name = "a1\0a2\0a3\0a4\0a5\0a6\0a7\0a8\0a9\0b0\0b1\0b2\0b3\0b4\0b5\0"; *name != '\0'; name += strlen(name) + 1) {
+  static const char names[] = "a1\0a2\0a3\0a4\0a5\0a6\0a7\0a8\0a9\0b0\0b1\0b2\0b3\0b4\0b5\0";
+  for (const char *name = names; *name != '\0'; name += strlen(name) + 1) {
     snprintf(path, sizeof path, "%s/%s", directory, name);
     add_input(path);
   }
@@ -213,13 +215,13 @@ static int run_one(const struct input *input, unsigned long number, unsigned cha
     return 1;
   }
   struct mapping map = {.limit = UINT64_MAX, .kind = MAPPING_FILE, .path = path};
-  double start = now();
+  double start = now(CLOCK_PROCESS_CPUTIME_ID);
   struct symbolizer_session *session = symbolizer_open();
   for (int i = 0; i < ADDRESSES; i++)
     symbolizer_resolve(session, &map, input->text_start + input->text_size * (size_t)i / ADDRESSES + next_random() % 16);
   for (int i = 0; i < STUB_ADDRESSES; i++) symbolizer_resolve(session, &map, input->text_start + next_random() % STUBS_END);
   symbolizer_close(session);
-  double seconds = now() - start;
+  double seconds = now(CLOCK_PROCESS_CPUTIME_ID) - start;
   if (seconds > SLOWEST) return fprintf(stderr, "%s took %.1f s (file kept)\n", path, seconds), 1;
   unlink(path);
   if (split[0] != '\0' && input->place[0] == '.') unlink(split);
@@ -236,13 +238,15 @@ int main(int count, char **words) {
   unsigned char *bytes = malloc(MAX_FILE_SIZE);
   unsigned long number = 0;
   int failed = 0;
-  for (double end = now() + seconds; now() < end && !failed; number++)
+  double end = now(CLOCK_MONOTONIC) + seconds;
+  for (; now(CLOCK_MONOTONIC) < end && !failed; number++)
     failed = run_one(&inputs[next_random() % input_count], number, bytes);
   struct symbolizer_counters counters;
   symbolizer_read_counters(&counters);
-  printf("%lu mutants of %zu files; malformed %lu, without split files %lu, unnamed addresses %lu of %lu\n", number, input_count,
-         (unsigned long)counters.symbols_files_malformed,
-         (unsigned long)counters.symbols_split_missing, (unsigned long)counters.symbols_unnamed, number * (ADDRESSES + STUB_ADDRESSES));
+  printf("%lu mutants of %zu files; malformed %lu, without split files %lu, unnamed addresses %lu of %lu\n",
+         number, input_count, (unsigned long)counters.symbols_files_malformed,
+         (unsigned long)counters.symbols_split_missing, (unsigned long)counters.symbols_unnamed,
+         number * (ADDRESSES + STUB_ADDRESSES));
   for (size_t i = 0; i < input_count; i++) free(inputs[i].bytes);
   free(bytes);
   char command[128];

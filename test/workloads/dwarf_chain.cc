@@ -1,4 +1,5 @@
-// The middle of a chain of calls of every kind, for test_dwarf_forms.py. A line ends with the name of the frame that it gives.
+// The middle of a chain of calls of every kind, for test_dwarf_forms.py. A line that is a frame
+// ends with its name.
 #include <cstdlib>
 
 #include "dwarf_chain.h"
@@ -15,7 +16,7 @@ __attribute__((noinline, cold)) void refuse(size_t size) {
 }  // namespace
 
 static inline __attribute__((always_inline)) void *inner(size_t size) {
-  if (__builtin_expect(size == 0, 0)) refuse(size);  // apart from the rest: this function has several ranges
+  if (__builtin_expect(size == 0, 0)) refuse(size);  // gives the function several ranges
   Node node;
   return kept(node.fill(size));  // inner
 }

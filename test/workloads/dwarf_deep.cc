@@ -1,4 +1,5 @@
-// DEPTH functions inlined into each other, each in a block of its own, and beside them an ordinary one: for test_dwarf_forms.py.
+// DEPTH functions inlined into each other, each in a block of its own, and beside them an ordinary
+// one: for test_dwarf_forms.py.
 #include "dwarf_chain.h"
 #include "workload.h"
 
