@@ -9,7 +9,6 @@
 #include <zstd.h>
 
 enum {
-  PADDING = 8,                     /* zero bytes after every copy: strings at the end of a section always end */
   MAX_SECTIONS = 1 << 20,          /* more are taken for nonsense */
   MAX_SEGMENTS = 4096,
   MAX_NOTES = 1 << 16,             /* bytes of notes searched for a build-id */
@@ -49,13 +48,13 @@ static bool read_exactly(const struct elf_file *file, uint64_t offset, uint64_t 
 
 bool elf_file_read(struct elf_file *file, uint64_t offset, uint64_t size, struct elf_bytes *out) {
   if (size > file->size || offset > file->size - size) return false; /* before memory is taken for it */
-  uint8_t *copy = region_alloc(file->region, size + PADDING);
+  uint8_t *copy = region_alloc(file->region, size + ELF_PADDING);
   if (copy == NULL) return false;
   if (!read_exactly(file, offset, size, copy)) {
-    region_free(file->region, copy, size + PADDING);
+    region_free(file->region, copy, size + ELF_PADDING);
     return false;
   }
-  memset(copy + size, 0, PADDING);
+  memset(copy + size, 0, ELF_PADDING);
   out->data = copy;
   out->size = size;
   return true;
@@ -190,15 +189,15 @@ static bool decompress(struct elf_file *file, bool zstd, const uint8_t *in, uint
                        uint64_t out_size, struct elf_bytes *out) {
   if (out_size / (zstd ? MAX_ZSTD_RATIO : MAX_ZLIB_RATIO) > in_size)
     return false; /* a lie: do not take the memory */
-  uint8_t *copy = region_alloc(file->region, out_size + PADDING);
+  uint8_t *copy = region_alloc(file->region, out_size + ELF_PADDING);
   if (copy == NULL) return false;
   bool whole = zstd ? decompress_zstd(in, in_size, copy, out_size)
                     : inflate_whole(file->region, in, in_size, copy, out_size);
   if (!whole) {
-    region_free(file->region, copy, out_size + PADDING);
+    region_free(file->region, copy, out_size + ELF_PADDING);
     return false;
   }
-  memset(copy + out_size, 0, PADDING);
+  memset(copy + out_size, 0, ELF_PADDING);
   out->data = copy;
   out->size = out_size;
   return true;
@@ -225,7 +224,7 @@ bool elf_section_read(struct elf_file *file, const Elf64_Shdr *section, struct e
     *out = raw;
     return true;
   }
-  region_free(file->region, (void *)(uintptr_t)raw.data, raw.size + PADDING);
+  region_free(file->region, (void *)(uintptr_t)raw.data, raw.size + ELF_PADDING);
   return decompressed;
 }
 
@@ -260,7 +259,7 @@ static bool notes_at(struct elf_file *file, uint64_t offset, uint64_t size, char
   struct elf_bytes notes;
   if (size > MAX_NOTES || !elf_file_read(file, offset, size, &notes)) return false;
   bool found = elf_notes_build_id(notes.data, notes.size, hex);
-  region_free(file->region, (void *)(uintptr_t)notes.data, notes.size + PADDING);
+  region_free(file->region, (void *)(uintptr_t)notes.data, notes.size + ELF_PADDING);
   return found;
 }
 

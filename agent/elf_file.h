@@ -12,7 +12,10 @@
 
 #include "libbacktrace_region.h"
 
-enum { BUILD_ID_HEX_MAX = 65 };
+enum {
+  BUILD_ID_HEX_MAX = 65,
+  ELF_PADDING = 8 /* zero bytes after every copy: strings at the end of a section always end */
+};
 
 struct elf_file {
   struct region *region;
@@ -27,7 +30,7 @@ struct elf_file {
 };
 
 struct elf_bytes {
-  const uint8_t *data; /* followed by at least 8 zero bytes */
+  const uint8_t *data; /* followed by at least ELF_PADDING zero bytes, unless it is a part */
   uint64_t size;
 };
 

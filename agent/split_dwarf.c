@@ -185,14 +185,37 @@ static void read_from_package(struct package *package, uint64_t id,
 
 /* ---- .dwo files ------------------------------------------------------------------------------ */
 
+/* All sections of that name, one behind the other: gcc gives each type unit one of its own. */
+static bool read_joined(struct elf_file *file, const char *name, struct elf_bytes *out) {
+  uint32_t count = 0, kept = 0;
+  for (uint32_t i = 1; i < file->section_count; i++)
+    count += strcmp(elf_section_name(file, &file->sections[i]), name) == 0;
+  struct elf_bytes *parts = count == 0 ? NULL : region_alloc(file->region, count * sizeof *parts);
+  if (parts == NULL) return false;
+  uint64_t size = 0;
+  for (uint32_t i = 1; i < file->section_count; i++) {
+    if (strcmp(elf_section_name(file, &file->sections[i]), name) != 0) continue;
+    if (!elf_section_read(file, &file->sections[i], &parts[kept])) return false;
+    size += parts[kept++].size;
+  }
+  *out = parts[0];
+  if (count == 1) return true;
+  uint8_t *joined = region_alloc(file->region, size + ELF_PADDING);
+  if (joined == NULL) return false;
+  *out = (struct elf_bytes){.data = joined, .size = size};
+  for (uint32_t i = 0; i < count; joined += parts[i++].size)
+    memcpy(joined, parts[i].data, parts[i].size);
+  memset(joined, 0, ELF_PADDING);
+  return true;
+}
+
 static void read_from_file(struct split_dwarf *split, const char *path,
                            struct dwarf_sections *sections) {
   struct elf_file file;
   if (!debug_file_open_split(&file, split->region, path)) return;
   for (int i = 0; i < SPLIT_SECTIONS; i++) {
-    const Elf64_Shdr *header = elf_section_find(&file, split_sections[i].name);
     struct elf_bytes bytes;
-    if (header == NULL || !elf_section_read(&file, header, &bytes)) continue;
+    if (!read_joined(&file, split_sections[i].name, &bytes)) continue;
     sections->data[split_sections[i].section] = bytes.data;
     sections->size[split_sections[i].section] = bytes.size;
   }

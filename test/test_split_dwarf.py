@@ -37,7 +37,7 @@ def check_without(program, what):
 def test_dwo_files_where_the_compiler_put_them():
     for compiler in COMPILERS:
         for version in VERSIONS:
-            for more in ([], ["-ffunction-sections"], ["-gdwarf64"]):
+            for more in ([], ["-ffunction-sections"], ["-gdwarf64"], ["-fdebug-types-section"]):
                 program, _ = split_chain(compiler, version, *more)
                 check(program, (compiler, version, more))
 
