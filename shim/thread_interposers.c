@@ -41,7 +41,7 @@ static void give_record_back(uint32_t number) {
   uint32_t stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed);
   thread_state.record = 0;
   if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
-  cpu_sampling_disarm(number);
+  if (!cpu_sampling_is_forbidden()) cpu_sampling_disarm(number); /* else the sampler's stop does it: a filter may kill this thread for a system call */
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   thread_registry_recycle(number);
   threadcreate_table_ended(stack);

@@ -25,6 +25,11 @@ def test_filters_that_the_host_installs():
         assert expected[0] == 0 and "under a filter" in expected[1], expected
 
 
+def test_a_thread_that_ends_under_a_filter_of_its_own():
+    expected, _ = check_same([manners(), "filter_of_a_thread"], expect_samples=1)
+    assert expected[0] == 0 and "ended under a filter" in expected[1], expected
+
+
 def test_threads_born_with_all_signals_blocked_are_sampled():
     """While a profile runs; before, they keep the mask that they were born with."""
     host = harness.Host([manners(), "blocked_pool"])

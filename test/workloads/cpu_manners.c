@@ -104,6 +104,20 @@ static void filter(int by_system_call) {
   say("under a filter\n");
 }
 
+/* A thread that ends under a filter, while it still has its timer. */
+static void *enters_filter(void *argument) {
+  burn(0.01);
+  enter_filter(0);
+  return argument;
+}
+
+static void filter_of_a_thread(void) {
+  pthread_t thread;
+  burn(0.3); /* so that there is a sample, and the rest has nothing to do with that */
+  CHECK(pthread_create(&thread, NULL, enters_filter, NULL) == 0 && pthread_join(thread, NULL) == 0);
+  say("ended under a filter\n");
+}
+
 /* ---- a pool's threads, born with all signals blocked ---- */
 
 enum { POOL = 2, URGENT = 20 };
@@ -209,6 +223,7 @@ int main(int argc, char **argv) {
   else if (strcmp(argv[1], "urgent") == 0) urgent();
   else if (strcmp(argv[1], "filter_by_prctl") == 0) filter(0);
   else if (strcmp(argv[1], "filter_by_seccomp") == 0) filter(1);
+  else if (strcmp(argv[1], "filter_of_a_thread") == 0) filter_of_a_thread();
   else if (strcmp(argv[1], "blocked_pool") == 0) blocked_pool();
   else if (strcmp(argv[1], "masks_of_pool") == 0) masks_of_pool();
   else if (strcmp(argv[1], "status_of_pool") == 0) status_of_pool();
