@@ -18,10 +18,13 @@ void agent_start(void);
 void agent_start_anew(void); /* the same in a forked child, for agent_fork.c */
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
 
-/* Forked children (shim/fork_interposers.c). A child has none of its parent's agent threads, and a copy of what they were in the middle of: their
- * memory is not inherited (agent_memory.c), their variables are cleared, and a new admin thread is started. That costs a short-lived child some
- * 60 us, so a process starts no more than 64 at once and 20 a second in the long run; the others start theirs later, at a call that is slow anyway: when they
- * create a thread, or when an allocation of the program's own is sampled that no signal handler and no function of libc's has made (call_context.h). */
+/* Forked children (shim/fork_interposers.c). A child has none of its parent's agent threads, and a
+ * copy of what they were in the middle of: their memory is not inherited (agent_memory.c), their
+ * variables are cleared, and a new admin thread is started. That costs a short-lived child some 60
+ * us, so a process starts no more than 64 at once and 20 a second in the long run; the others start
+ * theirs later, at a call that is slow anyway: when they create a thread, or when an allocation of
+ * the program's own is sampled that no signal handler and no function of libc's has made
+ * (call_context.h). */
 bool agent_may_start_in_child(int64_t *now_ns); /* context: host thread, before fork; takes one from the allowance */
 /* now_ns: from there, because reading the clock would cost the child two pages. Context: the child's only thread, after the last atfork handler. */
 void agent_start_in_child(bool at_once, int64_t now_ns);

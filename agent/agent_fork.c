@@ -63,7 +63,8 @@ static bool on_alternate_stack(void) {
 void agent_start_late(void) {
   if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
   if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
-  if (!stack_capture_has_room((uintptr_t)__builtin_frame_address(0), STACK_CAPTURE_NEEDS)) return; /* a coroutine's */
+  /* a coroutine's */
+  if (!stack_capture_has_room((uintptr_t)__builtin_frame_address(0), STACK_CAPTURE_NEEDS)) return;
   thread_state.start_due_ns = 0;
   start_anew();
 }

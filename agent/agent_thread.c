@@ -13,12 +13,14 @@
 #include "../shim/thread_registry.h"
 #include "../shim/thread_state.h"
 
-/* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not know the tid any more, or knows another thread by it.
- * state: SLOT_FREE, SLOT_STARTING, or the tid. */
+/* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not
+ * know the tid any more, or knows another thread by it. state: SLOT_FREE, SLOT_STARTING, or the
+ * tid. */
 enum { SLOT_FREE = 0, SLOT_STARTING = -1 };
 struct thread_slot {
   _Atomic int32_t state;
-  _Atomic int64_t ended_at; /* not 0: then its CPU time was added to ended_cpu, and nothing is left for it to do but to end */
+  /* not 0: then its CPU time was added to ended_cpu, and nothing is left for it to do but to end */
+  _Atomic int64_t ended_at;
   void *(*start)(void *);
   void *argument;
 };
@@ -38,18 +40,21 @@ static uint64_t clock_nanoseconds(clockid_t clock) {
 
 static bool kernel_knows(int32_t tid) { return syscall(SYS_tgkill, getpid(), tid, 0) == 0; }
 
-/* The thread has ended and the kernel knows its number: for a moment it is still the same thread, later it is one of the program's that was given the number
- * anew. The program's have a record, but for those made past the thread library; nothing takes an ending thread a second. */
+/* The thread has ended and the kernel knows its number: for a moment it is still the same thread,
+ * later it is one of the program's that was given the number anew. The program's have a record, but
+ * for those made past the thread library; nothing takes an ending thread a second. */
 static bool is_another_thread(struct thread_slot *slot, int32_t tid) {
   int64_t ended_at = atomic_load_explicit(&slot->ended_at, memory_order_acquire);
-  return ended_at && (thread_registry_has_tid(tid) || agent_monotonic_nanoseconds() - ended_at > INT64_C(1000000000));
+  return ended_at && (thread_registry_has_tid(tid) ||
+                      agent_monotonic_nanoseconds() - ended_at > INT64_C(1000000000));
 }
 
 /* SLOT_STARTING counts as alive: its thread may be about to run. */
 static bool slot_alive(struct thread_slot *slot) {
   int32_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
   if (state == SLOT_FREE) return false;
-  if (state == SLOT_STARTING || (kernel_knows(state) && !is_another_thread(slot, state))) return true;
+  if (state == SLOT_STARTING || (kernel_knows(state) && !is_another_thread(slot, state)))
+    return true;
   atomic_compare_exchange_strong_explicit(&slot->state, &state, SLOT_FREE, memory_order_acq_rel, memory_order_relaxed);
   return false;
 }

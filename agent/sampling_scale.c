@@ -35,7 +35,8 @@ double sampling_scale_of_ratio(double x) {
 
 double sampling_scale(uint64_t size, uint64_t rate) {
   if (rate <= 1) return 1.0;
-  return sampling_scale_of_ratio((size ? (double)size : 1.0) / (double)rate); /* an empty block counts one byte */
+  /* an empty block counts one byte */
+  return sampling_scale_of_ratio((size ? (double)size : 1.0) / (double)rate);
 }
 
 int64_t sampling_round(double value) {

@@ -12,7 +12,8 @@
 /* 1 / (1 - exp(-x)) for x > 0, to about 1e-15 relative. */
 double sampling_scale_of_ratio(double x);
 
-/* 1 when rate <= 1 (every allocation was recorded). A block of size 0 is drawn as if it had one byte. */
+/* 1 when rate <= 1 (every allocation was recorded). A block of size 0 is drawn as if it had one
+ * byte. */
 double sampling_scale(uint64_t size, uint64_t rate);
 
 /* To the nearest integer (halves away from 0), clamped to int64. Go truncates here, which loses half an object per (stack, size) on

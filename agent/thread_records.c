@@ -69,8 +69,9 @@ static void give_back_if_gone(uint32_t number, const struct thread_view *seen) {
 
 /* ---- matching ---- */
 
-/* Two records claim one thread: one was made for a thread that was found before its own was ready, or has outlived its thread, whose number the kernel
- * has used again. The younger one is the thread's; the other is given back. The number of the one to keep. */
+/* Two records claim one thread: one was made for a thread that was found before its own was ready,
+ * or has outlived its thread, whose number the kernel has used again. The younger one is the
+ * thread's; the other is given back. The number of the one to keep. */
 static uint32_t settle(uint32_t first, uint32_t second) {
   struct thread_view a, b;
   if (!thread_registry_read(first, &a)) return second;

@@ -36,7 +36,8 @@ EXPORTED void *realloc(void *pointer, size_t size) {
   real_realloc_function next = real.realloc;
   if (UNLIKELY(!next)) return startup_arena_allocate(size, 16); /* nothing but arena blocks exist yet, and they have room */
   uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(heap_takes_slow_path(left, size) || live_table_may_contain(pointer))) return heap_slow_realloc(pointer, size);
+  if (UNLIKELY(heap_takes_slow_path(left, size) || live_table_may_contain(pointer)))
+    return heap_slow_realloc(pointer, size);
   thread_state.bytes_until_sample = left - size;
   return next(pointer, size);
 }
@@ -81,7 +82,8 @@ EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
   real_posix_memalign_function next = real.posix_memalign;
   if (UNLIKELY(!next)) return (*out = startup_arena_allocate(size, alignment)) ? 0 : ENOMEM;
   uint64_t left = thread_state.bytes_until_sample;
-  if (UNLIKELY(heap_takes_slow_path(left, size))) return heap_slow_posix_memalign(out, alignment, size);
+  if (UNLIKELY(heap_takes_slow_path(left, size)))
+    return heap_slow_posix_memalign(out, alignment, size);
   heap_guard_enter();
   int result = next(out, alignment, size);
   heap_guard_leave(left - size);

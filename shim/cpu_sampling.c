@@ -157,10 +157,12 @@ static void withdraw(struct thread_record *record, int timer) {
   if (atomic_compare_exchange_strong(&record->timer, &shown, TIMER_NONE)) timer_remove(timer);
 }
 
-/* Whoever stops the sampler or ends the thread says so first and then looks for a timer; here the timer is shown first. So one of the two sees the other.
- * A period that has changed meanwhile is taken over, or the thread would go without until the next look. made: by us, not found; who made it takes it
- * back. */
-static enum cpu_arming set_shown_timer(struct thread_record *record, uint64_t life, int32_t tid, int timer, bool made) {
+/* Whoever stops the sampler or ends the thread says so first and then looks for a timer; here the
+ * timer is shown first. So one of the two sees the other. A period that has changed meanwhile is
+ * taken over, or the thread would go without until the next look. made: by us, not found; who made
+ * it takes it back. */
+static enum cpu_arming set_shown_timer(struct thread_record *record, uint64_t life, int32_t tid,
+                                       int timer, bool made) {
   uint64_t every = atomic_load(&period), set;
   do {
     if (every == 0 || atomic_load(&record->life) != life) {
@@ -169,7 +171,8 @@ static enum cpu_arming set_shown_timer(struct thread_record *record, uint64_t li
     }
     uint64_t first = first_expiry(every);
     atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
-    atomic_store_explicit(&record->expiry, cpu_nanoseconds(thread_cpu_clock(tid)) + first, memory_order_relaxed);
+    atomic_store_explicit(&record->expiry, cpu_nanoseconds(thread_cpu_clock(tid)) + first,
+                          memory_order_relaxed);
     timer_set(timer, first, every);
     set = every;
     every = atomic_load(&period);
@@ -226,7 +229,9 @@ void cpu_sampling_counter_closed(int descriptor) {
 void cpu_sampling_forbid(void) { atomic_store(&forbidden, true); }
 AT_FORK bool cpu_sampling_is_forbidden(void) { return atomic_load_explicit(&forbidden, memory_order_relaxed); }
 
-AT_FORK int32_t cpu_sampling_process(void) { return cpu_sampling_is_forbidden() || thread_has_no_system_calls() ? 0 : own_pid(); }
+AT_FORK int32_t cpu_sampling_process(void) {
+  return cpu_sampling_is_forbidden() || thread_has_no_system_calls() ? 0 : own_pid();
+}
 
 bool cpu_sampling_is_on(void) { return atomic_load_explicit(&period, memory_order_relaxed) != 0; }
 
@@ -234,7 +239,8 @@ AT_FORK void cpu_sampling_forget(void) {
   sample_buffer_forget(&cpu_samples);
   sample_buffer_forget(&dump_samples);
   if (atomic_load(&timers)) atomic_store(&timers, 0);
-  if (atomic_load(&random_state)) atomic_store(&random_state, 0); /* siblings' draws are not the same */
+  /* siblings' draws are not the same */
+  if (atomic_load(&random_state)) atomic_store(&random_state, 0);
   if (atomic_load(&must_not_arm)) atomic_store(&must_not_arm, false);
   if (!cpu_sampling_is_on()) return;
   atomic_store(&period, 0);
@@ -275,7 +281,9 @@ const char *cpu_sampling_set_period(uint64_t nanoseconds) {
     atomic_store(&sampled_pid, own_pid());
   }
   atomic_store(&period, nanoseconds);
-  atomic_thread_fence(memory_order_seq_cst); /* against set_shown_timer(), for the number of records too: either it sees 0, or we see its timer */
+  /* against set_shown_timer(), for the number of records too: either it sees 0, or we see its
+   * timer */
+  atomic_thread_fence(memory_order_seq_cst);
   if (nanoseconds == 0)
     for (uint32_t number = thread_registry_count(); number > 0; number--) cpu_sampling_disarm(number);
   return NULL;
@@ -351,7 +359,9 @@ static uint32_t ticks_of(const struct tick_source *source, struct thread_record 
   return atomic_load(&record->timer) == TIMER_IS_COUNTER ? 0 : timer_ticks(record, every, source->overrun, cpu_now);
 }
 
-static bool has_state(struct thread_record *record) { return atomic_load_explicit(&record->has_state, memory_order_relaxed); }
+static bool has_state(struct thread_record *record) {
+  return atomic_load_explicit(&record->has_state, memory_order_relaxed);
+}
 
 static void take_sample(const struct tick_source *source, struct thread_record *record, const ucontext_t *context) {
   struct captured_stack stack;
@@ -380,7 +390,8 @@ static void take_sample(const struct tick_source *source, struct thread_record *
 /* A late tick of a thread that has ended interrupts as well, but says nothing of the thread that has its record now. */
 static void arrived(const struct tick_source *source, ucontext_t *context) {
   struct thread_record *record = thread_registry_at(source->value & ((1u << RECORD_BITS) - 1));
-  if (cpu_sampling_is_forbidden() || (record && has_state(record) && thread_has_no_system_calls())) return;
+  if (cpu_sampling_is_forbidden() || (record && has_state(record) && thread_has_no_system_calls()))
+    return;
   if (record) take_sample(source, record, context);
   interrupted_call_restart(context);
 }

@@ -29,7 +29,9 @@ static int32_t own_tid(void) { return (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0,
 
 /* A pending tick would make the kernel start the call again and again. */
 AT_FORK static struct fork_call fork_begins(bool may_start) {
-  struct fork_call call = {.pid = cpu_sampling_process(), .tid = own_tid(), .may_start = may_start && config.children != CHILDREN_NONE};
+  struct fork_call call = {.pid = cpu_sampling_process(),
+                           .tid = own_tid(),
+                           .may_start = may_start && config.children != CHILDREN_NONE};
   call.starts_at_once = call.may_start && agent_may_start_in_child(&call.now_ns);
   call.childs = heap_sampling_split(call.pid);
   call.masked = sampling_signal() != 0;

@@ -68,16 +68,19 @@ void heap_sampling_stop(const char *reason) {
   heap_on = false;
 }
 
-struct sampler_sequence heap_sampling_split(int32_t pid) { return sampler_split(&thread_state, pid, rate); }
+struct sampler_sequence heap_sampling_split(int32_t pid) {
+  return sampler_split(&thread_state, pid, rate);
+}
 
-/* Where nothing has been drawn yet it will be, with the child's own pid. What is left of the interval to the next sample may be dropped: the distribution
- * has no memory. */
+/* Where nothing has been drawn yet it will be, with the child's own pid. What is left of the
+ * interval to the next sample may be dropped: the distribution has no memory. */
 AT_FORK void heap_sampling_begin_sequence(const struct sampler_sequence *sequence, int32_t pid) {
   struct thread_state *thread = &thread_state;
   if (thread->lock_random) thread->lock_random = sampler_state_of_child(sequence->lock_random, pid);
   if (!thread->random) return;
   thread->random = sampler_state_of_child(sequence->random, pid);
-  if (thread->bytes_until_sample) thread->bytes_until_sample = sequence->interval - 1; /* 0: an allocation is under way, or rate is 1 */
+  /* 0: an allocation is under way, or rate is 1 */
+  if (thread->bytes_until_sample) thread->bytes_until_sample = sequence->interval - 1;
 }
 
 /* ---- the decision ---- */
@@ -101,8 +104,9 @@ static bool guard_is_dead(const struct thread_state *thread) {
   return sp > thread->guard_sp && sp - thread->guard_sp < ONE_STACK;
 }
 
-/* True: this allocation is to be recorded, and the guard is set until sampling_end. False: nothing was changed but that `size` (one byte of an empty
- * block) has been taken from bytes_until_sample, unless counted_mask is 0 because an inner malloc will do so. */
+/* True: this allocation is to be recorded, and the guard is set until sampling_end. False: nothing
+ * was changed but that `size` (one byte of an empty block) has been taken from bytes_until_sample,
+ * unless counted_mask is 0 because an inner malloc will do so. */
 static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
   struct thread_state *thread = &thread_state;
   uint64_t counted = size ? size : 1;

@@ -16,9 +16,12 @@
 #include "sampler.h"
 #include "thread_state.h"
 
-/* Whether an allocation takes the slow path: it is to be sampled, or of no bytes (which count as one there, or programs that leak empty blocks would
- * never show). One comparison: size - 1 of an empty one is the largest number. */
-static inline bool heap_takes_slow_path(uint64_t bytes_until_sample, uint64_t size) { return bytes_until_sample <= size - 1; }
+/* Whether an allocation takes the slow path: it is to be sampled, or of no bytes (which count as
+ * one there, or programs that leak empty blocks would never show). One comparison: size - 1 of an
+ * empty one is the largest number. */
+static inline bool heap_takes_slow_path(uint64_t bytes_until_sample, uint64_t size) {
+  return bytes_until_sample <= size - 1;
+}
 
 /* While the next allocator serves a call that is counted already, its own calls of exported names (tcmalloc's posix_memalign calls
  * memalign) must not be counted again: bytes_until_sample is 0, so that they take the slow path, which finds guard_sp set. A handler that
@@ -34,8 +37,9 @@ static inline void heap_guard_leave(uint64_t bytes_until_sample) {
 
 void heap_sampling_start(uintptr_t main_stack_high);
 void heap_sampling_stop(const char *reason); /* for good, in a forked child. Context: its only thread */
-/* A forked child has a sequence of sample points of its own: siblings' samples are independent of each other. Split before the fork (pid: the parent's),
- * begun in the child by its only thread (pid: its own). */
+/* A forked child has a sequence of sample points of its own: siblings' samples are independent of
+ * each other. Split before the fork (pid: the parent's), begun in the child by its only thread
+ * (pid: its own). */
 struct sampler_sequence heap_sampling_split(int32_t pid);
 void heap_sampling_begin_sequence(const struct sampler_sequence *sequence, int32_t pid);
 

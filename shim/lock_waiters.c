@@ -9,10 +9,11 @@
 #include "table_memory.h"
 #include "thread_state.h"
 
-/* A place. Taken by a CAS of object from FREE to TAKEN; the fields are then written, and a release store of the object's address shows them
- * to releasers. Given back by its waiter, who knows by `life` that it still is its own, or, when it has LEFT, by its object's last releaser. charged is
- * moved on by releasers, each by a CAS that gives it the time between: a place that was taken anew meanwhile has another value there, so the CAS
- * fails. */
+/* A place. Taken by a CAS of object from FREE to TAKEN; the fields are then written, and a release
+ * store of the object's address shows them to releasers. Given back by its waiter, who knows by
+ * `life` that it still is its own, or, when it has LEFT, by its object's last releaser. charged is
+ * moved on by releasers, each by a CAS that gives it the time between: a place that was taken anew
+ * meanwhile has another value there, so the CAS fails. */
 struct lock_waiter {
   _Atomic uintptr_t object;
   _Atomic uint64_t charged;          /* until when, and the latest releaser that was looked at (pack_charge) */
@@ -32,7 +33,8 @@ struct lock_waiter {
 } __attribute__((aligned(64)));
 
 enum { FREE = 0, TAKEN = 1 }; /* what is below any object's address */
-/* The object's address with a bit that no address has: the waiter has left, its releaser has yet to be named, and gives the place back. */
+/* The object's address with a bit that no address has: the waiter has left, its releaser has yet to
+ * be named, and gives the place back. */
 #define LEFT ((uintptr_t)1 << 63)
 static uintptr_t left_by(const void *object) { return (uintptr_t)object | LEFT; }
 static bool is_waiting(uintptr_t object) { return object > TAKEN && !(object & LEFT); }

@@ -37,12 +37,14 @@ uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate) {
   return (double)whole < interval || whole == 0 ? whole + 1 : whole;
 }
 
-/* A child has the count that its parent had, so it takes the pid to tell them apart; the count alone tells those that have the same pid, each in a
- * namespace of its own. */
+/* A child has the count that its parent had, so it takes the pid to tell them apart; the count
+ * alone tells those that have the same pid, each in a namespace of its own. */
 static _Atomic uint64_t seeds_given;
 
 uint64_t sampler_seed(const void *thread, int32_t pid) {
-  uint64_t seed = (uintptr_t)thread ^ (uint64_t)pid << 42 ^ atomic_fetch_add_explicit(&seeds_given, 1, memory_order_relaxed) * 0xd1342543de82ef95ull;
+  uint64_t seed =
+      (uintptr_t)thread ^ (uint64_t)pid << 42 ^
+      atomic_fetch_add_explicit(&seeds_given, 1, memory_order_relaxed) * 0xd1342543de82ef95ull;
   const void *kernel_random = (const void *)getauxval(AT_RANDOM); /* 16 bytes, fresh at each exec */
   uint64_t entropy = 0;
   if (kernel_random) memcpy(&entropy, kernel_random, sizeof entropy);
@@ -54,7 +56,8 @@ uint64_t sampler_seed(const void *thread, int32_t pid) {
 /* Both draws are hashes of one more seed, so no state of this process's own leads to them. */
 struct sampler_sequence sampler_split(const void *thread, int32_t pid, uint64_t rate) {
   uint64_t state = ~sampler_seed(thread, pid);
-  struct sampler_sequence sequence = {.random = sampler_random(&state), .lock_random = sampler_random(&state)};
+  struct sampler_sequence sequence = {.random = sampler_random(&state),
+                                      .lock_random = sampler_random(&state)};
   sequence.interval = sampler_draw_interval(&state, rate ? rate : 1);
   return sequence;
 }

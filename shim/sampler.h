@@ -13,10 +13,12 @@ uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate);
 /* 64 random bits. */
 uint64_t sampler_random(uint64_t *state);
 
-/* A generator state for a new thread, never 0, different for each: in the processes that came of one by fork as well. pid: 0 where it cannot be had. */
+/* A generator state for a new thread, never 0, different for each: in the processes that came of
+ * one by fork as well. pid: 0 where it cannot be had. */
 uint64_t sampler_seed(const void *thread, int32_t pid);
 
-/* With what a child that is about to be forked goes on in place of its parent's, drawn by the parent: a child pays for each page that it touches. */
+/* With what a child that is about to be forked goes on in place of its parent's, drawn by the
+ * parent: a child pays for each page that it touches. */
 struct sampler_sequence {
   uint64_t random, lock_random; /* generator states; the child makes its pid a part of them */
   uint64_t interval;            /* sampler_draw_interval */

@@ -41,7 +41,8 @@ static void give_record_back(uint32_t number) {
   uint32_t stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed);
   thread_state.record = 0;
   if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
-  if (!cpu_sampling_is_forbidden()) cpu_sampling_disarm(number); /* else the sampler's stop does it: a filter may kill this thread for a system call */
+  /* else the sampler's stop does it: a filter may kill this thread for a system call */
+  if (!cpu_sampling_is_forbidden()) cpu_sampling_disarm(number);
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   thread_registry_recycle(number);
   threadcreate_table_ended(stack);
@@ -52,12 +53,13 @@ static void thread_ends(void *argument) {
   if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();
   uint32_t number = (uint32_t)(uintptr_t)argument;
   int32_t tid = atomic_load_explicit(&thread_registry_at(number)->tid, memory_order_relaxed);
-  if (agent_is_process(tid)) agent_main_thread_exits(); /* it has forked, and is the child's first thread */
+  /* it has forked, and is the child's first thread */
+  if (agent_is_process(tid)) agent_main_thread_exits();
   give_record_back(number);
 }
 
-/* Past the thread library: else its record would be the next thread's that the kernel gives the same number. Storage that looks like this thread's may
- * be another's (raw clone, vfork). */
+/* Past the thread library: else its record would be the next thread's that the kernel gives the
+ * same number. Storage that looks like this thread's may be another's (raw clone, vfork). */
 void thread_ends_by_system_call(void) {
   uint32_t number = thread_state.record;
   if (number == 0 || cpu_sampling_is_forbidden() || thread_has_no_system_calls()) return;
@@ -104,7 +106,8 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
     return 0;
   }
   struct thread_record *record = thread_registry_at(number);
-  atomic_store_explicit(&record->creator, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), memory_order_relaxed);
+  atomic_store_explicit(&record->creator, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0),
+                        memory_order_relaxed);
   atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
   atomic_store_explicit(&record->signal_let_in, sampling_signal_let_in() != NULL, memory_order_relaxed);
   record->start = start;

@@ -52,7 +52,8 @@ uint32_t thread_registry_take(enum thread_origin origin) {
     return 0;
   }
   struct thread_record *record = thread_registry_at(number);
-  atomic_thread_fence(memory_order_release); /* who reads any of what follows sees that the life before is over */
+  /* who reads any of what follows sees that the life before is over */
+  atomic_thread_fence(memory_order_release);
   atomic_store_explicit(&record->tid, 0, memory_order_relaxed);
   atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
   atomic_store_explicit(&record->origin, origin, memory_order_relaxed);
@@ -65,7 +66,8 @@ uint32_t thread_registry_take(enum thread_origin origin) {
 
 void thread_registry_tell_tid(struct thread_record *record, int32_t tid) {
   static _Atomic uint32_t births;
-  atomic_store_explicit(&record->birth, atomic_fetch_add_explicit(&births, 1, memory_order_relaxed), memory_order_relaxed);
+  atomic_store_explicit(&record->birth, atomic_fetch_add_explicit(&births, 1, memory_order_relaxed),
+                        memory_order_relaxed);
   atomic_store_explicit(&record->tid, tid, memory_order_release);
 }
 
@@ -93,7 +95,8 @@ AT_FORK void thread_registry_keep_only(int32_t tid_before, int32_t tid_now) {
       atomic_store_explicit(&record->tid, tid_now, memory_order_release);
     } else if (thread_registry_end_life(number, life)) {
       if (atomic_load_explicit(&record->origin, memory_order_relaxed) == THREAD_CREATED)
-        threadcreate_table_ended(atomic_load_explicit(&record->creation_stack, memory_order_relaxed));
+        threadcreate_table_ended(
+            atomic_load_explicit(&record->creation_stack, memory_order_relaxed));
       thread_registry_recycle(number);
     }
   }
@@ -108,11 +111,13 @@ bool thread_registry_read(uint32_t number, struct thread_view *out) {
   uint64_t life = atomic_load_explicit(&record->life, memory_order_acquire);
   int32_t tid = atomic_load_explicit(&record->tid, memory_order_acquire);
   if (!(life & 1) || tid == 0) return false;
-  *out = (struct thread_view){.life = life, .tid = tid,
-                              .birth = atomic_load_explicit(&record->birth, memory_order_relaxed),
-                              .creator = atomic_load_explicit(&record->creator, memory_order_relaxed),
-                              .creation_stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed),
-                              .origin = (enum thread_origin)atomic_load_explicit(&record->origin, memory_order_relaxed)};
+  *out = (struct thread_view){
+      .life = life,
+      .tid = tid,
+      .birth = atomic_load_explicit(&record->birth, memory_order_relaxed),
+      .creator = atomic_load_explicit(&record->creator, memory_order_relaxed),
+      .creation_stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed),
+      .origin = (enum thread_origin)atomic_load_explicit(&record->origin, memory_order_relaxed)};
   atomic_thread_fence(memory_order_acquire);
   return atomic_load_explicit(&record->life, memory_order_relaxed) == life;
 }

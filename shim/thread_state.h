@@ -8,7 +8,9 @@
 #include <stdint.h>
 
 struct thread_state {
-  uint64_t bytes_until_sample; /* the allocation that needs more is sampled; 0 too when the thread has not started, and where rate is 1 */
+  /* the allocation that needs more is sampled; 0 too when the thread has not started, and where
+   * rate is 1 */
+  uint64_t bytes_until_sample;
   uint64_t random;             /* state of the generator; 0: the thread has not started */
   uint32_t agent;              /* this thread works for the agent: with bytes_until_sample 0 its allocations take the slow path, see startup.h */
   uint32_t no_system_calls;    /* seccomp's strict mode: any but read and write would kill the process */
@@ -19,7 +21,8 @@ struct thread_state {
   uint64_t waiting_life;       /* of that place */
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
   uint32_t forks;              /* calls of fork that this thread is in: atfork handlers may fork */
-  uint32_t record;             /* this thread's (thread_registry.h), if it was created by pthread_create or thrd_create */
+  /* this thread's (thread_registry.h), if it was created by pthread_create or thrd_create */
+  uint32_t record;
   int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h) */
   int64_t start_due_ns;        /* not before then (monotonic clock); 0: it is not */
 };

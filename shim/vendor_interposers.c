@@ -23,13 +23,15 @@ static size_t flags_alignment(int flags) {
 }
 
 static bool sampled_or_tracked(size_t size, const void *pointer) {
-  return heap_takes_slow_path(thread_state.bytes_until_sample, size) || live_table_may_contain(pointer);
+  return heap_takes_slow_path(thread_state.bytes_until_sample, size) ||
+         live_table_may_contain(pointer);
 }
 
 EXPORTED void *mallocx(size_t size, int flags) {
   if (LIKELY(real.mallocx != NULL)) {
     if (!next_allocator.jemalloc_is_next) return real.mallocx(size, flags);
-    if (UNLIKELY(heap_takes_slow_path(thread_state.bytes_until_sample, size))) return heap_slow_mallocx(size, flags);
+    if (UNLIKELY(heap_takes_slow_path(thread_state.bytes_until_sample, size)))
+      return heap_slow_mallocx(size, flags);
     thread_state.bytes_until_sample -= size;
     return real.mallocx(size, flags);
   }

@@ -1,6 +1,6 @@
 /* links: agent/agent_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c */
-/* The agent's own threads are told from the program's, also when the kernel gives a number anew. The kernel's answer whether it knows a number is
- * made up here; the threads are real. */
+/* The agent's own threads are told from the program's, also when the kernel gives a number anew.
+ * The kernel's answer whether it knows a number is made up here; the threads are real. */
 #include <stdarg.h>
 #include <time.h>
 
@@ -17,7 +17,8 @@ static _Atomic int32_t given_anew; /* the kernel knows this number again */
 long syscall(long number, ...) {
   va_list list;
   va_start(list, number);
-  long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long), d = va_arg(list, long);
+  long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long),
+       d = va_arg(list, long);
   va_end(list);
   if (number == SYS_tgkill && b == atomic_load(&given_anew)) return 0;
   long result = raw_syscall4(number, a, b, c, d);
@@ -49,7 +50,8 @@ static int32_t agent_thread_that_has_ended(void) {
   while (!atomic_load(&tid)) sched_yield();
   CHECK(is_own(tid) && agent_thread_count() == 1);
   atomic_store(&may_end, true);
-  while (raw_syscall4(SYS_tgkill, raw_syscall4(SYS_getpid, 0, 0, 0, 0), tid, 0, 0) == 0) sched_yield();
+  while (raw_syscall4(SYS_tgkill, raw_syscall4(SYS_getpid, 0, 0, 0, 0), tid, 0, 0) == 0)
+    sched_yield();
   return tid;
 }
 

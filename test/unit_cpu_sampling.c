@@ -1,7 +1,8 @@
 /* links: shim/cpu_sampling.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c shim/sample_buffer.c */
 /* sanitizer: thread */
-/* Arming against the sampler's stop, a change of its period and the thread's end, at each moment in between: every timer that exists is deleted by the
- * stop or by its own thread. And a storm of all of it. */
+/* Arming against the sampler's stop, a change of its period and the thread's end, at each moment in
+ * between: every timer that exists is deleted by the stop or by its own thread. And a storm of all
+ * of it. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,10 +42,13 @@ const char *sampling_signal_choose(void) { return NULL; }
 
 /* ---- not reached: SIGURG is ignored here ---- */
 
-void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
+void stack_capture_interrupted(const struct unwind_registers *registers,
+                               struct thread_state *thread, struct captured_stack *out) {
   (void)registers, (void)thread, (void)out;
 }
-uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t count) { return (void)frames, (void)count, 0; }
+uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t count) {
+  return (void)frames, (void)count, 0;
+}
 void interrupted_call_restart(ucontext_t *context) { (void)context; }
 
 /* ---- */
@@ -146,7 +150,8 @@ static void *creates(void *unused) {
   while (!atomic_load(&over)) {
     pthread_t thread;
     uint32_t number = thread_registry_take(THREAD_CREATED);
-    if (pthread_create(&thread, NULL, short_life, (void *)(uintptr_t)number) == 0) pthread_join(thread, NULL);
+    if (pthread_create(&thread, NULL, short_life, (void *)(uintptr_t)number) == 0)
+      pthread_join(thread, NULL);
     else thread_registry_end_life(number, atomic_load(&thread_registry_at(number)->life));
   }
   return unused;
@@ -158,7 +163,8 @@ static void test_storm(void) {
   for (int profile = 0; profile < PROFILES || atomic_load(&births) < BIRTHS; profile++) {
     CHECK(cpu_sampling_set_period(profile % 2 ? PERIOD : OTHER_PERIOD) == NULL);
     for (int scan = 0; scan < 20; scan++)
-      for (uint32_t number = thread_registry_count(); number > 0; number--) cpu_sampling_arm(number, false);
+      for (uint32_t number = thread_registry_count(); number > 0; number--)
+        cpu_sampling_arm(number, false);
     if (profile % 3 == 0) change();
     stop();
   }

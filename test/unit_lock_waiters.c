@@ -105,10 +105,12 @@ static void test_left_before_the_releaser_is_named(void) {
   }
 }
 
-/* One that has left waits for its own object's releaser, not for whoever releases another object of its bucket later. */
+/* One that has left waits for its own object's releaser, not for whoever releases another object of
+ * its bucket later. */
 static void test_left_is_not_named_by_another_object(void) {
   uint64_t mark, mark_of_other, weight, start = now();
-  struct lock_waiter_claim claim = lock_waiters_enter(objects[0], start, 5), other = lock_waiters_enter(objects[1], start, 3);
+  struct lock_waiter_claim claim = lock_waiters_enter(objects[0], start, 5),
+                           other = lock_waiters_enter(objects[1], start, 3);
   uint32_t by;
   CHECK(lock_waiters_charge(objects[0], RELEASE_IS_CHARGED, now(), 0, &mark) > 0);
   CHECK(!lock_waiters_leave(&claim, true, &by, &weight)); /* left, unnamed */

@@ -60,12 +60,18 @@ static void test_mean(uint64_t rate) {
   check(fabs(sum / DRAWS - mean) < 4 * mean / sqrt(DRAWS), "mean interval", sum / DRAWS, mean);
 }
 
-/* Two children of one parent, with the same pid (each in a namespace of its own) or with two, and the parent itself: no draws in common. */
+/* Two children of one parent, with the same pid (each in a namespace of its own) or with two, and
+ * the parent itself: no draws in common. */
 static void test_children(void) {
-  struct sampler_sequence first = sampler_split(&failures, 1, 524288), second = sampler_split(&failures, 1, 524288);
-  check(first.random != second.random && first.lock_random != second.lock_random && first.random != first.lock_random, "children's states", 0, 1);
-  check(first.interval != second.interval, "children's first intervals", (double)first.interval, (double)second.interval);
-  check(sampler_state_of_child(first.random, 5) != sampler_state_of_child(first.random, 6), "two pids", 0, 1);
+  struct sampler_sequence first = sampler_split(&failures, 1, 524288),
+                          second = sampler_split(&failures, 1, 524288);
+  check(first.random != second.random && first.lock_random != second.lock_random &&
+            first.random != first.lock_random,
+        "children's states", 0, 1);
+  check(first.interval != second.interval, "children's first intervals", (double)first.interval,
+        (double)second.interval);
+  check(sampler_state_of_child(first.random, 5) != sampler_state_of_child(first.random, 6),
+        "two pids", 0, 1);
   check(sampler_state_of_child((uint64_t)5 << 32, 5) != 0, "a state that is not 0", 0, 1);
   check(sampler_seed(&failures, 5) != sampler_seed(&failures, 6), "seeds of two pids", 0, 1);
 }

@@ -34,7 +34,8 @@ int main(void) {
   check(fabs(sampling_scale(64, 524288) - 8192.50001017) < 1e-7, "64/512k", 64, sampling_scale(64, 524288), 8192.50001017);
   check(sampling_scale(64, 1) == 1, "rate 1", 1, sampling_scale(64, 1), 1);
   check(sampling_scale(64, 0) == 1, "rate 0", 0, sampling_scale(64, 0), 1);
-  check(sampling_scale(0, 524288) == sampling_scale(1, 524288), "size 0", 0, sampling_scale(0, 524288), sampling_scale(1, 524288));
+  check(sampling_scale(0, 524288) == sampling_scale(1, 524288), "size 0", 0,
+        sampling_scale(0, 524288), sampling_scale(1, 524288));
   check(sampling_scale(0, 1) == 1, "size 0 at rate 1", 0, sampling_scale(0, 1), 1);
   check(sampling_scale(UINT64_C(1) << 50, 524288) == 1, "huge", 0, sampling_scale(UINT64_C(1) << 50, 524288), 1);
   static const struct { double value; int64_t rounded; } roundings[] = {

@@ -1,4 +1,5 @@
-/* birth_storm: threads are born and end without pause, by return and by pthread_exit, from one line to the next; then none is, up to the next. */
+/* birth_storm: threads are born and end without pause, by return and by pthread_exit, from one line
+ * to the next; then none is, up to the next. */
 #include <pthread.h>
 
 #include "workload.h"
@@ -14,7 +15,8 @@ static void *short_life(void *argument) {
 static void *creates(void *unused) {
   while (!over) {
     pthread_t threads[AT_ONCE];
-    for (long i = 0; i < AT_ONCE; i++) CHECK(pthread_create(&threads[i], NULL, short_life, (void *)(i & 1)) == 0);
+    for (long i = 0; i < AT_ONCE; i++)
+      CHECK(pthread_create(&threads[i], NULL, short_life, (void *)(i & 1)) == 0);
     for (int i = 0; i < AT_ONCE; i++) pthread_join(threads[i], NULL);
   }
   return unused;
@@ -24,7 +26,8 @@ int main(void) {
   pthread_t creators[CREATORS];
   while (ready()) {
     over = 0;
-    for (int i = 0; i < CREATORS; i++) CHECK(pthread_create(&creators[i], NULL, creates, NULL) == 0);
+    for (int i = 0; i < CREATORS; i++)
+      CHECK(pthread_create(&creators[i], NULL, creates, NULL) == 0);
     say("storm\n");
     wait_for_line();
     over = 1;

@@ -1,4 +1,5 @@
-/* empty_blocks COUNT: leaks COUNT blocks of no bytes by each call that makes them, and COUNT of one and of eight bytes. */
+/* empty_blocks COUNT: leaks COUNT blocks of no bytes by each call that makes them, and COUNT of one
+ * and of eight bytes. */
 #define _GNU_SOURCE
 #include <malloc.h>
 

@@ -1,5 +1,6 @@
-/* fork_siblings CHILDREN BLOCKS SIZE: children of one parent that all do the same: each allocates so many blocks, and so does a thread of its own.
- * Prints `child PID` for each, then `ready`; they end when their parent does. */
+/* fork_siblings CHILDREN BLOCKS SIZE: children of one parent that all do the same: each allocates
+ * so many blocks, and so does a thread of its own. Prints `child PID` for each, then `ready`; they
+ * end when their parent does. */
 #include <pthread.h>
 
 #include "workload.h"
@@ -29,7 +30,8 @@ int main(int argc, char **argv) {
     pthread_t thread;
     close(alive[1]);
     child_allocates();
-    CHECK(pthread_create(&thread, NULL, childs_thread_allocates, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, childs_thread_allocates, NULL) == 0 &&
+          pthread_join(thread, NULL) == 0);
     pid_t pid = getpid();
     CHECK(write(reports[1], &pid, sizeof pid) == sizeof pid);
     char c;

@@ -1,5 +1,6 @@
-/* late_start: forks until a child has no agent at once; that one allocates in a signal handler, in a callback of libc's, deeper than a stack is read,
- * and at last as programs do. Prints after each how many threads it has. */
+/* late_start: forks until a child has no agent at once; that one allocates in a signal handler, in
+ * a callback of libc's, deeper than a stack is read, and at last as programs do. Prints after each
+ * how many threads it has. */
 #include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>

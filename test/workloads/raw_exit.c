@@ -1,6 +1,8 @@
-/* raw_exit END BIRTH: a thread ends past the thread library (END: call, by syscall(2); instruction, by a system call of its own), and another gets its
- * number (BIRTH: pthread; clone, past the library as well), which then burns a second of CPU time and stays. It blocks all signals.
- * Lines: `ready` while the first lives, `reused TID` (or `not permitted`, where the kernel does not let us choose a number), `burnt NANOSECONDS`. */
+/* raw_exit END BIRTH: a thread ends past the thread library (END: call, by syscall(2); instruction,
+ * by a system call of its own), and another gets its number (BIRTH: pthread; clone, past the
+ * library as well), which then burns a second of CPU time and stays. It blocks all signals. Lines:
+ * `ready` while the first lives, `reused TID` (or `not permitted`, where the kernel does not let us
+ * choose a number), `burnt NANOSECONDS`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -60,11 +62,15 @@ FRAME static void creates_first(void) {
 
 FRAME static int creates_second(void) {
   char number[16];
-  int file = open("/proc/sys/kernel/ns_last_pid", O_WRONLY), length = snprintf(number, sizeof number, "%d", first_tid - 1);
+  int file = open("/proc/sys/kernel/ns_last_pid", O_WRONLY),
+      length = snprintf(number, sizeof number, "%d", first_tid - 1);
   if (file < 0 || write(file, number, (size_t)length) != length) return 0;
   close(file);
   pthread_t thread;
-  enum { STACK = 1 << 20, SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM };
+  enum {
+    STACK = 1 << 20,
+    SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+  };
   if (strcmp(birth, "pthread") == 0) {
     CHECK(pthread_create(&thread, NULL, second_posix, NULL) == 0);
     return pthread_detach(thread) == 0;
