@@ -112,7 +112,9 @@ $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
 AT_START := $(addprefix shim/,absent_names dynamic_symbols startup next_functions config heap_sampling stack_capture live_table fork_interposers) \
   $(addprefix agent/,load agent agent_thread agent_fork)
-SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(wildcard shim/*.c) $(wildcard agent/*.c))
+BINDING := $(OBJ)/shim/libc_binding.o
+LATER   := $(filter-out shim/libc_binding.c,$(wildcard shim/*.c) $(wildcard agent/*.c))
+SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(LATER))
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
 LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
@@ -130,11 +132,24 @@ $(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) -I$(GEN) -c $< -o $@
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(BINDING:.o=.d)
 
-$(LIB): $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES) shim/exports.map shim/layout.ld
+LINKED  := $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
+# What it would import without shim/libc_binding.c: the list that this is made of.
+$(OBJ)/unbound.so: $(LINKED) shim/exports.map shim/layout.ld
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) -o $@ $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
+	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) -o $@ $(LINKED)
+$(GEN)/libc_names.h: $(OBJ)/unbound.so scripts/libc_names
+	@libc=$$($(CC) -print-file-name=libc.so.6); for what in list wrap; do \
+	  scripts/libc_names $$what $< "$$libc" $(filter-out $(OBJ)/shim/%,$(LINKED)) \
+	    >$@.$$what || exit 1; \
+	done; mv $@.wrap $(GEN)/libc_wrap; mv $@.list $@
+$(BINDING): $(GEN)/libc_names.h
+
+$(LIB): $(BINDING) $(LINKED) shim/exports.map shim/layout.ld
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) @$(GEN)/libc_wrap -o $@ \
+	  $(BINDING) $(LINKED)
 
 $(GEN) $(DEPS):
 	@mkdir -p $@

@@ -25,20 +25,29 @@ static uint32_t sysv_hash_of(const char *name) {
 }
 
 enum { VERSION_HIDDEN = 0x8000, VERSION_DEFAULT = 0 };
+enum kind { FUNCTION, DATA };
+
+static bool is_of_kind(unsigned type, enum kind kind) {
+  if (kind == DATA) return type == STT_OBJECT;
+  return type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC;
+}
 
 /* version: an index of the table's, or VERSION_DEFAULT for the one that a reference without a version gets. */
-static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, const char *name, uint16_t version) {
+static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, const char *name,
+                           uint16_t version, enum kind kind) {
   const ElfW(Sym) *symbol = &table->symbols[index];
   unsigned type = symbol->st_info & 0xf, bind = symbol->st_info >> 4;
-  return symbol->st_shndx != SHN_UNDEF && symbol->st_value != 0 && (type == STT_FUNC || type == STT_NOTYPE) &&
+  return symbol->st_shndx != SHN_UNDEF && symbol->st_value != 0 && is_of_kind(type, kind) &&
          (bind == STB_GLOBAL || bind == STB_WEAK) &&
-         (version != VERSION_DEFAULT ? (table->versions[index] & ~VERSION_HIDDEN) == version
-                                     : !table->versions || !(table->versions[index] & VERSION_HIDDEN)) &&
+         (version != VERSION_DEFAULT
+              ? (table->versions[index] & ~VERSION_HIDDEN) == version
+              : !table->versions || !(table->versions[index] & VERSION_HIDDEN)) &&
          same_text(table->strings + symbol->st_name, name);
 }
 
 /* The gABI's hash table and GNU's (binutils, bfd/elflink.c). */
-static uint32_t find_index(const struct dynamic_symbols *table, const char *name, uint16_t version) {
+static uint32_t find_index(const struct dynamic_symbols *table, const char *name, uint16_t version,
+                           enum kind kind) {
   if (table->gnu_hash) {
     const uint32_t *words = table->gnu_hash;
     uint32_t bucket_count = words[0], first = words[1], bloom_words = words[2], shift = words[3];
@@ -51,20 +60,21 @@ static uint32_t find_index(const struct dynamic_symbols *table, const char *name
     if (!(word >> (hash % WORD_BITS) & word >> ((hash >> shift) % WORD_BITS) & 1)) return STN_UNDEF;
     for (uint32_t index = buckets[hash % bucket_count]; index >= first; index++) {
       uint32_t entry = chain[index - first];
-      if ((entry | 1) == (hash | 1) && symbol_matches(table, index, name, version)) return index;
+      if ((entry | 1) == (hash | 1) && symbol_matches(table, index, name, version, kind))
+        return index;
       if (entry & 1) break;
     }
   } else if (table->sysv_hash) {
     const uint32_t *words = table->sysv_hash, *buckets = words + 2, *chain = buckets + words[0];
     if (words[0] == 0) return STN_UNDEF;
     for (uint32_t index = buckets[sysv_hash_of(name) % words[0]]; index != STN_UNDEF; index = chain[index])
-      if (symbol_matches(table, index, name, version)) return index;
+      if (symbol_matches(table, index, name, version, kind)) return index;
   }
   return STN_UNDEF;
 }
 
 uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name) {
-  return find_index(table, name, VERSION_DEFAULT);
+  return find_index(table, name, VERSION_DEFAULT, FUNCTION);
 }
 
 static uint16_t version_index(const struct dynamic_symbols *table, const char *version) {
@@ -76,18 +86,38 @@ static uint16_t version_index(const struct dynamic_symbols *table, const char *v
   return VERSION_DEFAULT;
 }
 
+/* How the loader calls a resolver (glibc: sysdeps/ARCHITECTURE/dl-irel.h). */
+static void *resolve(uintptr_t resolver) {
+#if defined(__x86_64__)
+  return ((void *(*)(void))resolver)();
+#else
+#error "how a resolver is called is not written for this architecture yet"
+#endif
+}
+
+static void *address_of(const struct dynamic_symbols *table, uint32_t index) {
+  if (index == STN_UNDEF) return NULL;
+  const ElfW(Sym) *symbol = &table->symbols[index];
+  uintptr_t address = table->bias + symbol->st_value;
+  return (symbol->st_info & 0xf) == STT_GNU_IFUNC ? resolve(address) : (void *)address;
+}
+
 void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version) {
   uint16_t wanted = table->versions ? version_index(table, version) : VERSION_DEFAULT;
-  uint32_t index = wanted == VERSION_DEFAULT ? STN_UNDEF : find_index(table, name, wanted);
-  return index == STN_UNDEF ? NULL : (void *)(table->bias + table->symbols[index].st_value);
+  return wanted == VERSION_DEFAULT ? NULL
+                                   : address_of(table, find_index(table, name, wanted, FUNCTION));
 }
 
 void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name) {
-  uint32_t index = dynamic_symbols_find_index(table, name);
-  return index == STN_UNDEF ? NULL : (void *)(table->bias + table->symbols[index].st_value);
+  return address_of(table, dynamic_symbols_find_index(table, name));
+}
+
+void *dynamic_symbols_find_data(const struct dynamic_symbols *table, const char *name) {
+  return address_of(table, find_index(table, name, VERSION_DEFAULT, DATA));
 }
 
 bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const ElfW(Dyn) * dynamic) {
+  uintptr_t soname = 0;
   table->bias = bias;
   table->symbols = NULL;
   table->strings = NULL;
@@ -97,6 +127,7 @@ bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const E
   for (; dynamic->d_tag != DT_NULL; dynamic++) {
     /* glibc has relocated these in place but for the vdso's, which are still file addresses. */
     uintptr_t value = dynamic->d_un.d_ptr;
+    if (dynamic->d_tag == DT_SONAME) soname = value;
     if (value < bias) value += bias;
     if (dynamic->d_tag == DT_SYMTAB) table->symbols = (const ElfW(Sym) *)value;
     else if (dynamic->d_tag == DT_STRTAB) table->strings = (const char *)value;
@@ -105,5 +136,6 @@ bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const E
     else if (dynamic->d_tag == DT_VERSYM) table->versions = (const uint16_t *)value;
     else if (dynamic->d_tag == DT_VERDEF) table->definitions = (const ElfW(Verdef) *)value;
   }
+  table->soname = soname && table->strings ? table->strings + soname : NULL;
   return table->symbols && table->strings;
 }

@@ -11,7 +11,7 @@
 struct dynamic_symbols {
   uintptr_t bias;
   const ElfW(Sym) * symbols;
-  const char *strings;
+  const char *strings, *soname; /* NULL: none */
   const uint32_t *gnu_hash;
   const uint32_t *sysv_hash;
   const uint16_t *versions;
@@ -24,8 +24,12 @@ bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const E
 /* Index of the default version of a defined global function, or STN_UNDEF. */
 uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name);
 
-/* Its address, or NULL. */
+/* Its address, or NULL. That of an IFUNC is what its resolver chooses: only once its object is
+ * relocated. */
 void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name);
+
+/* That of a variable. */
+void *dynamic_symbols_find_data(const struct dynamic_symbols *table, const char *name);
 
 /* A definition under this version, also one that is not the default; NULL if there is none. */
 void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version);

@@ -132,6 +132,9 @@ typedef void (*interposed_handler)(int);
   X(void, free_sized, (void *, size_t))                        \
   X(void, free_aligned_sized, (void *, size_t, size_t))
 
+/* Not exported. Of the same object as the program's malloc, as a rule. */
+#define NEXT_ALLOCATOR(X) X(size_t, malloc_usable_size, (void *))
+
 /* operator new and delete, Itanium C++ ABI names; looked up when a C++ runtime is loaded at start. */
 #define INTERPOSED_CXX(X)                                                                                  \
   X(void *, _Znwm, (size_t))                                 /* new(size_t) */                            \
@@ -201,6 +204,7 @@ INTERPOSED_LOCKS(X)
 INTERPOSED_COND(X)
 NEXT_ALSO(X)
 NEXT_ONLY(X)
+NEXT_ALLOCATOR(X)
 #undef X
 
 /* The next definition of each symbol. Written once by next_functions_resolve, before which the pointers that a hot path uses hold
@@ -208,6 +212,7 @@ NEXT_ONLY(X)
 struct real_functions {
 #define X(type, name, parameters) real_##name##_function name;
   INTERPOSED_SYMBOLS(X)
+  NEXT_ALLOCATOR(X)
 #undef X
 };
 extern struct real_functions real __attribute__((visibility("hidden")));

@@ -34,6 +34,17 @@ extern struct new_counts new_counts;
 
 void next_functions_resolve(void);
 
+/* The next definition of this name, looked up now: for calls in the middle of the library's start,
+ * also before the loader has relocated this library. Never NULL. Context: any; locks: none. */
+void *next_function_find_now(const char *name);
+
+/* The same for the older version of a name that has two (INTERPOSED_COND_OLD). */
+void *next_function_find_now_old(const char *name);
+
+/* Objects that were searched may be unloaded: what is looked up later must be so at once. Constant
+ * after next_functions_resolve. */
+bool next_functions_may_change(void);
+
 /* The pointers of INTERPOSED_LOCKS and their like, among the objects that were loaded at start. Context: any, after next_functions_resolve, from
  * several threads at once (all write the same); locks: none. */
 void next_functions_resolve_locks(void);

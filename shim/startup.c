@@ -11,6 +11,7 @@
 #include "heap_sampling.h"
 #include "interposed.h"
 #include "live_table.h"
+#include "lock_functions.h"
 #include "next_functions.h"
 #include "preload_variable.h"
 #include "raw_syscall.h"
@@ -33,6 +34,7 @@ static char *const *find_environment(void) {
 bool startup_ensure(void) {
   int now = atomic_load_explicit(&stage, memory_order_acquire);
   if (LIKELY(now == STARTED)) return true;
+  if (!real.malloc) return false; /* not relocated: no variable of libc's can be reached */
   char *const *environment = find_environment();
   if (!environment || now == STARTING || !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel, memory_order_acquire))
     return now == STARTED;
@@ -45,6 +47,7 @@ bool startup_ensure(void) {
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;
   atomic_store_explicit(&stage, STARTED, memory_order_release);
+  if (next_functions_may_change()) lock_functions_find();
   return true;
 }
 
@@ -167,23 +170,16 @@ void *startup_pvalloc(size_t size) {
   return startup_is_over() ? real.pvalloc(size) : startup_arena_allocate(size, STARTUP_ARENA_PAGE);
 }
 
-/* Nobody calls these from within startup itself. */
-int startup_dlclose(void *handle) {
-  return startup_ensure() ? real.dlclose(handle) : -1;
-}
+/* In the middle of the start real.NAME still is this function. */
+#define NOW(name) (startup_ensure() ? real.name : STARTUP_NEXT(name))
 
-int startup_unshare(int flags) {
-  return startup_ensure() ? real.unshare(flags) : -1;
-}
+int startup_dlclose(void *handle) { return NOW(dlclose)(handle); }
 
-int startup_setns(int fd, int type) {
-  return startup_ensure() ? real.setns(fd, type) : -1;
-}
+int startup_unshare(int flags) { return NOW(unshare)(flags); }
 
-void startup_pthread_exit(void *result) {
-  startup_ensure();
-  real.pthread_exit(result);
-}
+int startup_setns(int fd, int type) { return NOW(setns)(fd, type); }
+
+void startup_pthread_exit(void *result) { NOW(pthread_exit)(result); }
 
 long startup_syscall(long number, long a, long b, long c, long d, long e, long f) {
   long result = raw_syscall6(number, a, b, c, d, e, f);
@@ -194,10 +190,7 @@ long startup_syscall(long number, long a, long b, long c, long d, long e, long f
 }
 
 int startup_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
-  return startup_ensure() ? real.prctl(option, a, b, c, d) : -1;
+  return NOW(prctl)(option, a, b, c, d);
 }
 
-void startup_thrd_exit(int result) {
-  startup_ensure();
-  real.thrd_exit(result);
-}
+void startup_thrd_exit(int result) { NOW(thrd_exit)(result); }

@@ -10,8 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* True once the next definitions are known. False only inside startup itself: the caller must use the startup arena.
- * Context: any; locks: the loader's, the first time. */
+#include "next_functions.h"
+
+/* True once the next definitions are known. False only inside startup itself, and before
+ * relocation: the caller must use the startup arena, or STARTUP_NEXT. Context: any; locks: the
+ * loader's, the first time. */
 bool startup_ensure(void);
 
 /* The same, but where another thread is starting the library it waits for that. Context: not the allocator's. */
@@ -34,6 +37,17 @@ extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute_
 static inline bool startup_arena_contains(const void *pointer) {
   return (uintptr_t)pointer - (uintptr_t)startup_arena < sizeof startup_arena;
 }
+
+/* The next definition, found directly: in the middle of the start a call is served as if we were
+ * not there. Several such calls are the first thing that a program does (a sanitizer's own start),
+ * or a library's IFUNC resolver. */
+#define STARTUP_NEXT(name) ((real_##name##_function)next_function_find_now(#name))
+/* The same for wrappers that need not start the library. real.NAME: NULL before relocation. */
+#define NEXT_OF(name) (LIKELY(real.name != NULL) ? real.name : STARTUP_NEXT(name))
+/* And for those that do. */
+#define STARTED_NEXT_OF(name) \
+  (LIKELY(startup_ensure() && real.name) ? real.name : STARTUP_NEXT(name))
+
 /* Stand-ins for the next definitions while startup is not over. */
 void *startup_malloc(size_t size);
 void *startup_calloc(size_t count, size_t size);

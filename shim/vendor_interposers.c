@@ -48,7 +48,7 @@ EXPORTED void *rallocx(void *pointer, size_t size, int flags) {
     thread_state.bytes_until_sample -= size;
     return real.rallocx(pointer, size, flags);
   }
-  size_t old = malloc_usable_size(pointer);
+  size_t old = real.malloc_usable_size(pointer);
   void *block = mallocx(size, flags);
   if (!block) return NULL;
   memcpy(block, pointer, old < size ? old : size);
@@ -60,7 +60,7 @@ EXPORTED size_t xallocx(void *pointer, size_t size, size_t extra, int flags) {
   if (LIKELY(real.xallocx != NULL))
     return next_allocator.jemalloc_is_next ? heap_slow_xallocx(pointer, size, extra, flags)
                                            : real.xallocx(pointer, size, extra, flags);
-  return malloc_usable_size(pointer); /* never resized in place */
+  return real.malloc_usable_size(pointer); /* never resized in place */
 }
 
 EXPORTED void dallocx(void *pointer, int flags) {
