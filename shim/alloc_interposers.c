@@ -109,6 +109,7 @@ DEFINE_ALIGNED(pvalloc, (size_t size), (size), STARTUP_ARENA_PAGE)
 
 /* Code that is unmapped takes its unwind rules with it: another object may be loaded there; and the agent may be reading them. */
 EXPORTED int dlclose(void *handle) {
+  if (UNLIKELY(!real.dlclose)) return STARTUP_NEXT(dlclose)(handle);
   unwind_rule_unload_begin();
   int result = real.dlclose(handle);
   unwind_rule_unload_end();

@@ -67,13 +67,13 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
   if (call->masked) sampling_signal_restore(call->mask);
 }
 
-#define DEFINE_FORK(name, may_start)                            \
-  AT_FORK EXPORTED pid_t name(void) {                           \
-    if (!startup_ensure() || !real.name) return errno = ENOSYS, -1; \
-    struct fork_call call = fork_begins(may_start);             \
-    pid_t child = real.name();                                  \
-    fork_ends(&call, child == 0);                               \
-    return child;                                               \
+#define DEFINE_FORK(name, may_start)                                  \
+  AT_FORK EXPORTED pid_t name(void) {                                 \
+    if (!startup_ensure() || !real.name) return STARTUP_NEXT(name)(); \
+    struct fork_call call = fork_begins(may_start);                   \
+    pid_t child = real.name();                                        \
+    fork_ends(&call, child == 0);                                     \
+    return child;                                                     \
   }
 
 DEFINE_FORK(fork, true)
@@ -81,7 +81,8 @@ DEFINE_FORK(__fork, true)
 DEFINE_FORK(_Fork, false) /* for signal handlers: libc itself is not ready for threads in such a child */
 
 EXPORTED int daemon(int keep_directory, int keep_descriptors) {
-  if (!startup_ensure() || !real.daemon) return errno = ENOSYS, -1;
+  if (!startup_ensure() || !real.daemon)
+    return STARTUP_NEXT(daemon)(keep_directory, keep_descriptors);
   struct fork_call call = fork_begins(true);
   int result = real.daemon(keep_directory, keep_descriptors);
   fork_ends(&call, false); /* whose pid tells */
@@ -89,7 +90,8 @@ EXPORTED int daemon(int keep_directory, int keep_descriptors) {
 }
 
 EXPORTED pid_t forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size) {
-  if (!startup_ensure() || !real.forkpty) return errno = ENOSYS, -1;
+  if (!startup_ensure() || !real.forkpty)
+    return STARTUP_NEXT(forkpty)(master, name, terminal, size);
   struct fork_call call = fork_begins(true);
   pid_t child = real.forkpty(master, name, terminal, size);
   fork_ends(&call, child == 0);

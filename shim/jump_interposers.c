@@ -3,14 +3,18 @@
 #include "interposed.h"
 #include "lock_functions.h"
 #include "lock_waits.h"
+#include "startup.h"
 #include "thread_state.h"
 
-#define DEFINE_JUMP(name)                                                                    \
+#define DEFINE_JUMP(name)                                                                      \
   EXPORTED __attribute__((noreturn)) void name(struct __jmp_buf_tag *environment, int value) { \
-    if (UNLIKELY(!real_locks.name) && !lock_functions_find()) __builtin_trap();                    \
-    if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();                        \
-    real_locks.name(environment, value);                                                           \
-    __builtin_unreachable();                                                                 \
+    if (UNLIKELY(!real_locks.name) && !lock_functions_find()) {                                \
+      STARTUP_NEXT(name)(environment, value);                                                  \
+      __builtin_unreachable();                                                                 \
+    }                                                                                          \
+    if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();                          \
+    real_locks.name(environment, value);                                                       \
+    __builtin_unreachable();                                                                   \
   }
 
 DEFINE_JUMP(longjmp)

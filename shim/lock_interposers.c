@@ -9,15 +9,17 @@
 #include "lock_functions.h"
 #include "lock_waits.h"
 #include "mutex_owner.h"
+#include "startup.h"
 #include "wait_deadlines.h"
 
-/* The first call of any of them, in functions of its own to keep the wrappers short. Before the loader is done with this library there is one thread:
- * nobody holds what it locks, nobody waits for what it unlocks. */
-#define DEFINE_FIRST(name, next, parameters, arguments)                   \
-  static __attribute__((noinline, cold)) int first_##name parameters {    \
-    return lock_functions_find() && real_locks.next ? name arguments : 0; \
+/* The first call of any of them, in functions of its own to keep the wrappers short. In the
+ * middle of the start it is libc's own. The wrapper again, but not by its name: that may be a
+ * sanitizer's, which has called us and would see the program lock twice. */
+#define DEFINE_FIRST(name, next, parameters, arguments)                                  \
+  static __attribute__((noinline, cold)) int first_##name parameters {                   \
+    if (!lock_functions_find() || !real_locks.next) return STARTUP_NEXT(name) arguments; \
+    return ((real_##name##_function)(void *)(lock_wrappers.name - 1)) arguments;         \
   }
-_Static_assert(thrd_success == 0, "what the first call of C11's locks gives then");
 
 /* The wait itself, for an object that the wrapper could not have at once; of one that may not be tried is_held tells as far as can be seen. Where it has
  * been entered in the table of waiters the object is tried again: a release of just before would not have been seen; it then was no wait. */
@@ -38,21 +40,23 @@ _Static_assert(thrd_success == 0, "what the first call of C11's locks gives then
     return result;                                                      \
   }
 
-#define DEFINE_RELEASE(name, object_type, is_release)                                                       \
-  static __attribute__((noinline)) int release_##name(object_type *object) {                                \
-    struct unwind_registers caller = CALLER_REGISTERS();                                                    \
-    if (!real_locks.name && (!lock_functions_find() || !real_locks.name)) return 0;                         \
-    const void *key = (const void *)object;                                                                 \
-    if (!lock_waiters_may_wait_for(key)) return real_locks.name(object);                                    \
-    struct lock_release release = lock_release_begin(key, is_release);                                      \
-    int result = real_locks.name(object);                                                                   \
-    lock_release_end(&release, key, lock_wrappers.name, &caller);                                           \
-    return result;                                                                                          \
-  }                                                                                                         \
-  EXPORTED int name(object_type *object) {                                                                  \
-    real_##name##_function next = NEXT_LOCK(name);                                                          \
-    if (UNLIKELY(!next || lock_waiters_may_wait_for((const void *)object))) return release_##name(object);  \
-    return next(object);                                                                                    \
+#define DEFINE_RELEASE(name, object_type, is_release)                        \
+  static __attribute__((noinline)) int release_##name(object_type *object) { \
+    struct unwind_registers caller = CALLER_REGISTERS();                     \
+    if (!real_locks.name && (!lock_functions_find() || !real_locks.name))    \
+      return STARTUP_NEXT(name)(object);                                     \
+    const void *key = (const void *)object;                                  \
+    if (!lock_waiters_may_wait_for(key)) return real_locks.name(object);     \
+    struct lock_release release = lock_release_begin(key, is_release);       \
+    int result = real_locks.name(object);                                    \
+    lock_release_end(&release, key, lock_wrappers.name, &caller);            \
+    return result;                                                           \
+  }                                                                          \
+  EXPORTED int name(object_type *object) {                                   \
+    real_##name##_function next = NEXT_LOCK(name);                           \
+    if (UNLIKELY(!next || lock_waiters_may_wait_for((const void *)object)))  \
+      return release_##name(object);                                         \
+    return next(object);                                                     \
   }
 
 /* The wrapper: tries first, where nothing forbids that. */

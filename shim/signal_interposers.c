@@ -16,31 +16,41 @@
 
 #define IS_OURS(number) UNLIKELY((number) != 0 && (number) == sampling_signal())
 
-/* ENOSYS: asked for from inside the library's own start, which does not happen. */
-#define FORWARD(name, failed, arguments) \
-  ((startup_ensure() && real.name) ? real.name arguments : (errno = ENOSYS, failed))
+#define FORWARD(name, arguments) (STARTED_NEXT_OF(name) arguments)
 
 /* Of which signals' handlers the mask has got SIGURG added. */
 static _Atomic uint64_t mask_added;
 
+static void note_mask(int number, bool added) {
+  if (added)
+    atomic_fetch_or(&mask_added, sampling_signal_bit(number));
+  else
+    atomic_fetch_and(&mask_added, ~sampling_signal_bit(number));
+}
+
 /* An alternate stack may have just enough room for the host's own handler: ours shall not run on top of it. SIGURG is what sampling uses as a rule. */
-static void keep_ours_off(int number, struct sigaction *action) {
+static bool keep_ours_off(int number, struct sigaction *action) {
   bool add = (action->sa_flags & SA_ONSTACK) && !sigismember(&action->sa_mask, SIGURG) && number != SIGURG;
   if (add) sigaddset(&action->sa_mask, SIGURG);
-  if (add) atomic_fetch_or(&mask_added, sampling_signal_bit(number));
-  else atomic_fetch_and(&mask_added, ~sampling_signal_bit(number));
+  return add;
+}
+
+/* libc refuses these without a look at the action; 32 and up to SIGRTMIN are its own. */
+static bool is_refused(int number) {
+  return number < 1 || number > 64 || (number >= 32 && number < SIGRTMIN);
 }
 
 /* What the host reads back is what it wrote. */
 static int forward_sigaction(real_sigaction_function next, int number, const struct sigaction *action, struct sigaction *old) {
-  if (number < 1 || number > 64) return next(number, action, old);
+  if (is_refused(number)) return next(number, action, old);
   bool added_before = atomic_load(&mask_added) & sampling_signal_bit(number);
   struct sigaction installed;
   if (action) {
     installed = *action;
-    keep_ours_off(number, &installed);
+    note_mask(number, keep_ours_off(number, &installed));
   }
   int result = next(number, action ? &installed : NULL, old);
+  if (result != 0 && action) note_mask(number, added_before);
   if (result == 0 && action) host_handler_adopt(number);
   if (result != 0 || !old) return result;
   old->sa_restorer = host_handlers_restorer_shown(old->sa_restorer);
@@ -48,12 +58,11 @@ static int forward_sigaction(real_sigaction_function next, int number, const str
   return 0;
 }
 
-#define DEFINE_SIGACTION(name)                                                                     \
-  EXPORTED int name(int number, const struct sigaction *action, struct sigaction *old) {           \
-    if (IS_OURS(number)) return sampling_signal_host_action(action, old);                          \
-    if (startup_ensure() && real.name) return forward_sigaction(real.name, number, action, old);   \
-    errno = ENOSYS;                                                                                \
-    return -1;                                                                                     \
+#define DEFINE_SIGACTION(name)                                                                   \
+  EXPORTED int name(int number, const struct sigaction *action, struct sigaction *old) {         \
+    if (IS_OURS(number)) return sampling_signal_host_action(action, old);                        \
+    if (startup_ensure() && real.name) return forward_sigaction(real.name, number, action, old); \
+    return STARTUP_NEXT(name)(number, action, old);                                              \
   }
 
 DEFINE_SIGACTION(sigaction)
@@ -65,12 +74,13 @@ static interposed_handler simple_action(interposed_handler handler, int flags) {
   return old.sa_handler;
 }
 
-#define DEFINE_SIGNAL(name, flags)                                            \
-  EXPORTED interposed_handler name(int number, interposed_handler handler) {  \
-    if (IS_OURS(number)) return simple_action(handler, flags);                \
-    interposed_handler old = FORWARD(name, SIG_ERR, (number, handler));         \
-    if (old != SIG_ERR) host_handler_adopt(number);                             \
-    return old;                                                                 \
+#define DEFINE_SIGNAL(name, flags)                                               \
+  EXPORTED interposed_handler name(int number, interposed_handler handler) {     \
+    if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(name)(number, handler); \
+    if (IS_OURS(number)) return simple_action(handler, flags);                   \
+    interposed_handler old = FORWARD(name, (number, handler));                   \
+    if (old != SIG_ERR) host_handler_adopt(number);                              \
+    return old;                                                                  \
   }
 
 DEFINE_SIGNAL(signal, SA_RESTART)
@@ -80,8 +90,9 @@ DEFINE_SIGNAL(sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
 DEFINE_SIGNAL(__sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
 
 EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
+  if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(sigset)(number, handler);
   if (!IS_OURS(number)) {
-    interposed_handler old = FORWARD(sigset, SIG_ERR, (number, handler));
+    interposed_handler old = FORWARD(sigset, (number, handler));
     if (old != SIG_ERR) host_handler_adopt(number);
     return old;
   }
@@ -97,13 +108,13 @@ EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
 
 EXPORTED int sigignore(int number) {
   if (IS_OURS(number)) return simple_action(SIG_IGN, 0) == SIG_ERR ? -1 : 0;
-  return FORWARD(sigignore, -1, (number));
+  return FORWARD(sigignore, (number));
 }
 
 /* libc's would change our handler's flags, and its own restorer comes back. */
 EXPORTED int siginterrupt(int number, int interrupt) {
   if (!IS_OURS(number)) {
-    int result = FORWARD(siginterrupt, -1, (number, interrupt));
+    int result = FORWARD(siginterrupt, (number, interrupt));
     if (result == 0) host_handler_adopt(number);
     return result;
   }
@@ -115,20 +126,27 @@ EXPORTED int siginterrupt(int number, int interrupt) {
 
 /* It sets the handlers of these two aside, and puts them back by itself. */
 EXPORTED int system(const char *command) {
-  int result = FORWARD(system, -1, (command));
+  int result = FORWARD(system, (command));
   host_handler_adopt(SIGINT);
   host_handler_adopt(SIGQUIT);
   return result;
 }
 
+/* Only the kernel can tell whether the pointer and the size are good. Until the handler knows of a
+ * stack that is too small for it, it does not run on this thread. */
 EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {
-  if (stack && !(stack->ss_flags & SS_DISABLE)) sampling_signal_altstack(stack->ss_size);
-  int result = FORWARD(sigaltstack, -1, (stack, old));
-  if (stack && result == 0) {
+  real_sigaltstack_function next = STARTED_NEXT_OF(sigaltstack);
+  if (!stack || !startup_ensure()) return next(stack, old);
+  bool block = sampling_signal() != 0 && !cpu_sampling_is_forbidden();
+  uint64_t mask = block ? sampling_signal_block() : 0;
+  int result = next(stack, old);
+  if (result == 0) {
     bool none = stack->ss_flags & SS_DISABLE;
+    if (!none) sampling_signal_altstack(stack->ss_size);
     thread_state.alternate_low = none ? 0 : (uintptr_t)stack->ss_sp;
     thread_state.alternate_size = none ? 0 : stack->ss_size;
   }
+  if (block) sampling_signal_restore(mask);
   return result;
 }
 
@@ -136,10 +154,16 @@ EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {
 
 typedef int (*mask_function)(int, const sigset_t *, sigset_t *);
 
+/* A bad pointer is the kernel's to refuse, which reads the mask first of all. */
+static bool is_readable(const sigset_t *set) {
+  enum { NO_SUCH_WAY = -1, MASK_SIZE = 8 };
+  return set && raw_syscall4(SYS_rt_sigprocmask, NO_SUCH_WAY, (long)set, 0, MASK_SIZE) == -EINVAL;
+}
+
 static int change_mask(mask_function next, int how, const sigset_t *set, sigset_t *old) {
   struct thread_record *record = sampling_signal_let_in();
   if (record && !cpu_sampling_is_on()) sampling_signal_take_back(), record = NULL;
-  if (LIKELY(!record)) return next(how, set, old);
+  if (LIKELY(!record) || (set && !is_readable(set))) return next(how, set, old);
   sigset_t changed;
   bool has = set && sigismember(set, SIGURG), blocks = how == SIG_UNBLOCK ? !has : true;
   if (how == SIG_SETMASK && set) blocks = has;
@@ -152,57 +176,49 @@ static int change_mask(mask_function next, int how, const sigset_t *set, sigset_
   return 0;
 }
 
-/* As pthread_sigmask, from inside the library's own start: a sanitizer's, say. */
-static int change_mask_early(int how, const sigset_t *set, sigset_t *old) {
-  uint64_t mask = 0, of_libc = sampling_signal_bit(SIGRTMIN) - sampling_signal_bit(__SIGRTMIN);
-  if (set) memcpy(&mask, set, sizeof mask);
-  mask &= ~of_libc;
-  return (int)-raw_syscall4(SYS_rt_sigprocmask, how, set ? (long)&mask : 0, (long)old, sizeof mask);
-}
-
 EXPORTED int sigprocmask(int how, const sigset_t *set, sigset_t *old) {
-  if (startup_ensure() && real.sigprocmask) return change_mask(real.sigprocmask, how, set, old);
-  int error = change_mask_early(how, set, old);
-  return error ? (errno = error, -1) : 0;
+  return change_mask(STARTED_NEXT_OF(sigprocmask), how, set, old);
 }
 
 EXPORTED int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
-  if (!startup_ensure() || !real.pthread_sigmask) return change_mask_early(how, set, old);
-  return change_mask(real.pthread_sigmask, how, set, old);
+  return change_mask(STARTED_NEXT_OF(pthread_sigmask), how, set, old);
 }
 
 /* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for the host ---- */
 
-static bool waits_for_ours(const sigset_t *set) { return sampling_signal() && sigismember(set, sampling_signal()) == 1; }
+static bool waits_for_ours(const sigset_t *set) {
+  if (LIKELY(!sampling_signal()) || cpu_sampling_is_forbidden() || !is_readable(set)) return false;
+  return sigismember(set, sampling_signal()) == 1;
+}
 
 static bool is_tick(int number, const siginfo_t *info) {
   return number > 0 && number == sampling_signal() && sampling_signal_is_ours(info);
 }
 
 EXPORTED int sigwaitinfo(const sigset_t *set, siginfo_t *info) {
-  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwaitinfo, -1, (set, info));
+  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwaitinfo, (set, info));
   siginfo_t own;
   int number;
-  do number = FORWARD(sigwaitinfo, -1, (set, info ? info : &own));
+  do number = FORWARD(sigwaitinfo, (set, info ? info : &own));
   while (is_tick(number, info ? info : &own));
   return number;
 }
 
 EXPORTED int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
-  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigtimedwait, -1, (set, info, timeout));
+  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigtimedwait, (set, info, timeout));
   siginfo_t own;
   int number;
-  do number = FORWARD(sigtimedwait, -1, (set, info ? info : &own, timeout));
+  do number = FORWARD(sigtimedwait, (set, info ? info : &own, timeout));
   while (is_tick(number, info ? info : &own));
   return number;
 }
 
 EXPORTED int sigwait(const sigset_t *set, int *number) {
-  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwait, ENOSYS, (set, number));
+  if (LIKELY(!waits_for_ours(set))) return FORWARD(sigwait, (set, number));
   siginfo_t info;
   int result, error, saved_errno = errno;
   do {
-    result = FORWARD(sigwaitinfo, -1, (set, &info));
+    result = FORWARD(sigwaitinfo, (set, &info));
     error = errno;
   } while (is_tick(result, &info) || (result < 0 && error == EINTR));
   errno = saved_errno;
@@ -212,17 +228,24 @@ EXPORTED int sigwait(const sigset_t *set, int *number) {
 }
 
 EXPORTED int sigpending(sigset_t *set) {
-  int result = FORWARD(sigpending, -1, (set));
+  int result = FORWARD(sigpending, (set));
   if (result == 0 && cpu_sampling_is_on()) sigdelset(set, sampling_signal());
   return result;
 }
 
 EXPORTED int signalfd(int descriptor, const sigset_t *set, int flags) {
-  sigset_t others = *set;
+  int result = FORWARD(signalfd, (descriptor, set, flags));
+  if (result < 0 || !startup_ensure()) return result;
   uint64_t mask;
-  memcpy(&mask, set, sizeof mask);
-  /* While a profile runs ticks may be pending on a thread that has blocked the signal since: they shall not come out there. */
-  if (cpu_sampling_is_on()) sigdelset(&others, sampling_signal());
-  else sampling_signal_read_by_host(mask);
-  return FORWARD(signalfd, -1, (descriptor, &others, flags));
+  memcpy(&mask, set, sizeof mask); /* which the kernel has read */
+  /* While a profile runs ticks may be pending on a thread that has blocked the signal since: they
+   * shall not come out there. */
+  if (cpu_sampling_is_on() && (mask & sampling_signal_bit(sampling_signal()))) {
+    sigset_t others = *set;
+    sigdelset(&others, sampling_signal());
+    FORWARD(signalfd, (result, &others, flags));
+  } else {
+    sampling_signal_read_by_host(mask);
+  }
+  return result;
 }

@@ -125,7 +125,7 @@ static void creation_failed(uint32_t number) {
 EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
   struct unwind_registers caller = CALLER_REGISTERS();
   uint32_t number = creation_begins(&caller, (void *)start, argument);
-  if (!number) return real.pthread_create ? real.pthread_create(thread, attributes, start, argument) : EAGAIN;
+  if (!number) return NEXT_OF(pthread_create)(thread, attributes, start, argument);
   int error = real.pthread_create(thread, attributes, start_posix_thread, (void *)(uintptr_t)number);
   if (error) creation_failed(number);
   if (UNLIKELY(agent_start_is_due())) agent_start_late();
@@ -135,7 +135,7 @@ EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 EXPORTED int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
   struct unwind_registers caller = CALLER_REGISTERS();
   uint32_t number = creation_begins(&caller, (void *)start, argument);
-  if (!number) return real.thrd_create ? real.thrd_create(thread, start, argument) : thrd_error;
+  if (!number) return NEXT_OF(thrd_create)(thread, start, argument);
   int result = real.thrd_create(thread, start_c11_thread, (void *)(uintptr_t)number);
   if (result != thrd_success) creation_failed(number);
   if (UNLIKELY(agent_start_is_due())) agent_start_late();
@@ -150,13 +150,13 @@ static void thread_exits(void) {
 }
 
 EXPORTED __attribute__((noreturn)) void pthread_exit(void *value) {
-  thread_exits();
-  real.pthread_exit(value);
+  if (real.pthread_exit) thread_exits();
+  NEXT_OF(pthread_exit)(value);
   __builtin_unreachable();
 }
 
 EXPORTED __attribute__((noreturn)) void thrd_exit(int value) {
-  thread_exits();
-  real.thrd_exit(value);
+  if (real.thrd_exit) thread_exits();
+  NEXT_OF(thrd_exit)(value);
   __builtin_unreachable();
 }
