@@ -44,16 +44,17 @@ def test_without_memory_no_client_hangs():
 
 
 def test_threads_that_cannot_be_created():
-    blocker = harness.build("no_threads.c", shared=True)
-    host = guest(preload_before=[blocker])
+    launcher = harness.build("no_threads.c")
+    host = harness.Host([launcher, harness.build("guest.c", *WAIT), "wait"])
+    host.ready()
     harness.poll(lambda: "off: the admin thread cannot be created: no memory or no threads left" in host.log(), "the reason in the log")
     assert len(os.listdir("/proc/%d/fd" % host.pid)) == 3, os.listdir("/proc/%d/fd" % host.pid)
     assert host.finish() == 0
-    done = harness.run(["/bin/echo", "fine"], preload_before=[blocker], extra={"PPROFAGENT_LOG": "stderr"})
+    done = harness.run([launcher, "/bin/echo", "fine"], extra={"PPROFAGENT_LOG": "stderr"})
     assert done.stdout == b"fine\n" and done.stderr.count(b"\n") == 1 and b"cannot be created" in done.stderr, done
     reader, writer = os.pipe()
     os.close(reader)  # a write to this stderr raises SIGPIPE
-    program = subprocess.Popen(["/bin/echo", "fine"], stdout=subprocess.PIPE, stderr=writer,
-                               env=harness.agent_environment(preload_before=[blocker], log="stderr"))
+    program = subprocess.Popen([launcher, "/bin/echo", "fine"], stdout=subprocess.PIPE, stderr=writer,
+                               env=harness.agent_environment(log="stderr"))
     os.close(writer)
     assert program.communicate()[0] == b"fine\n" and program.returncode == 0
