@@ -8,6 +8,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "../shim/module_identity.h"
 #include "../shim/module_registry.h"
 #include "agent_memory.h"
 #include "loaded_code.h"
@@ -305,9 +306,16 @@ static void copy_build_id(const struct module_view *module, char hex[BUILD_ID_HE
   if (module->build_id != NULL) build_id_to_hex(module->build_id, module->build_id_size, hex);
 }
 
+/* Without a build-id: whether what is loaded there now is still that module. */
+static bool is_unchanged(const struct module_view *module) {
+  return module->current || module->identity == 0 ||
+         module_identity(module->start, module->end, module->bias, memory_image_read) == module->identity;
+}
+
 static bool is_module(const struct mapping *map, const struct module_view *module, const char *build_id) {
   return map->kind != MAPPING_ANONYMOUS && map->start < module->end && map->limit > module->start && map->bias == module->bias &&
-         (build_id[0] == '\0' || map->build_id[0] == '\0' || strcmp(build_id, map->build_id) == 0);
+         (build_id[0] == '\0' || map->build_id[0] == '\0' || strcmp(build_id, map->build_id) == 0) &&
+         (build_id[0] != '\0' || is_unchanged(module));
 }
 
 static bool is_vdso_name(const char *path) {

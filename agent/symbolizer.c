@@ -146,8 +146,9 @@ static const char *object_owner(const struct mapping *map) {
   char text[4600];
   struct stat file = {0};
   if (map->build_id[0] == '\0' && map->path[0] == '/') stat(map->path, &file);
-  snprintf(text, sizeof text, "%lx %d %d %s %s %lx %lx %lx", (unsigned long)map->bias, map->unloaded, map->deleted, map->build_id,
-           map->path, (unsigned long)file.st_dev, (unsigned long)file.st_ino, (unsigned long)file.st_mtime);
+  snprintf(text, sizeof text, "%lx %d %d %s %s %lx %lx %lx %lx.%lx", (unsigned long)map->bias, map->unloaded, map->deleted, map->build_id,
+           map->path, (unsigned long)file.st_dev, (unsigned long)file.st_ino, (unsigned long)file.st_size,
+           (unsigned long)file.st_ctim.tv_sec, (unsigned long)file.st_ctim.tv_nsec); /* not mtime, which can be set */
   return symbol_cache_intern(state.cache, text);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "counters.h"
+#include "module_identity.h"
 #include "stack_capture.h"
 #include "table_memory.h"
 
@@ -75,7 +76,10 @@ static struct module_entry *entry_at(uint32_t index) {
 
 bool module_registry_read(uint32_t index, struct module_view *out) {
   const struct module_entry *entry = entry_at(index);
-  if (entry) *out = entry->view;
+  if (entry) {
+    *out = entry->view;
+    out->current = atomic_load_explicit(&entry->current, memory_order_acquire);
+  }
   return entry != NULL;
 }
 
@@ -136,6 +140,12 @@ static void *copy_text(const void *bytes, size_t size) {
   return copy;
 }
 
+/* The object is executing, and the loader and the unwinder read these parts of it. */
+static bool read_memory(uint64_t address, void *out, size_t size) {
+  memcpy(out, (const void *)(uintptr_t)address, size);
+  return true;
+}
+
 static bool same_module(const struct module_view *view, uintptr_t bias, uintptr_t end, const char *path, struct note build_id) {
   return view->bias == bias && view->end == end && strcmp(view->path, path) == 0 && view->build_id_size == build_id.size &&
          (build_id.size == 0 || memcmp(view->build_id, build_id.bytes, build_id.size) == 0);
@@ -147,13 +157,21 @@ void module_registry_note(const struct dl_find_object *found) {
   const char *path = found->dlfo_link_map->l_name;
   struct note build_id = find_build_id(start, end, bias);
 
+  for (uint32_t index = module_registry_count(); index > 0; index--) {
+    struct module_entry *entry = entry_at(index);
+    if (entry && entry->view.start == start && atomic_load_explicit(&entry->current, memory_order_acquire) &&
+        same_module(&entry->view, bias, end, path, build_id))
+      return;
+  }
+  uint64_t identity = build_id.size || !*path ? 0 : module_identity(start, end, bias, read_memory); /* once a load */
   /* Reached once per new pc, so a scan is cheap enough. */
   struct module_entry *same = NULL;
   bool overlaps = false;
   for (uint32_t index = module_registry_count(); index > 0; index--) {
     struct module_entry *entry = entry_at(index);
     if (!entry || entry->view.start >= end || entry->view.end <= start) continue;
-    if (!same && entry->view.start == start && same_module(&entry->view, bias, end, path, build_id)) same = entry;
+    if (!same && entry->view.start == start && entry->view.identity == identity && same_module(&entry->view, bias, end, path, build_id))
+      same = entry;
     else overlaps = true;
   }
   if (same && atomic_load_explicit(&same->current, memory_order_acquire)) return;
@@ -189,6 +207,7 @@ void module_registry_note(const struct dl_find_object *found) {
                                              .path = path_copy,
                                              .build_id = build_id_copy,
                                              .build_id_size = build_id_copy ? build_id.size : 0,
+                                             .identity = identity,
                                              .first_epoch = overlaps ? atomic_fetch_add_explicit(&highest_epoch, 1, memory_order_acq_rel) + 1 : 1};
   atomic_store_explicit(&modules[index].current, true, memory_order_relaxed);
   atomic_store_explicit(&modules[index].ready, true, memory_order_release);

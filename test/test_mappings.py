@@ -1,6 +1,8 @@
 """Which object an address belongs to, where /proc/self/maps alone does not tell: text that was moved to other memory, plugins that were
 replaced."""
+import os
 import re
+import shutil
 import subprocess
 
 import harness
@@ -63,3 +65,41 @@ def test_code_beside_moved_text_is_not_the_program():
     assert [line for line in lines if line[0] <= frame.address < line[1]] == [line for line in lines if line[0] <= own.address < line[1]]
     assert frame.function == "" and (frame.mapping.filename, frame.mapping.build_id) == ("[anon]", ""), frame
     assert host.text("symbol?%#x" % frame.address) == "num_symbols: 1\n"
+
+
+def plugin(first, second, *flags):
+    name = "plugin_replaced_%s_%s" % (first, second) + "".join(re.sub(r"\W", "_", flag) for flag in flags)
+    return harness.build("plugin_replaced.c", "-O1", "-fno-optimize-sibling-calls", "-DFIRST=" + first, "-DSECOND=" + second, *flags,
+                         name=name, shared=True)
+
+
+def names_after(how, old, new):
+    """What the blocks of the old plugin and those of the new one are called."""
+    directory = harness.scratch()
+    paths = [os.path.join(directory, "plugin.so"), os.path.join(directory, "new.so")]
+    for source, path in zip((old, new), paths):
+        shutil.copy(source, path)
+    host = harness.Host([harness.build("plugin_replaced.c", "-O1", name="plugin_replaced"), *paths, how], rate=1)
+    base = host.ready()
+    host.profile("heap")  # the names are in the cache, as far as there are any
+    host.go_on()
+    assert host.ready() == base, "the new plugin is at another place"
+    found = allocations(host.profile("heap"))
+    for size in (100001, 100002):
+        assert found[size][0].mapping.filename == paths[0]
+    return [found[size][0].function for size in (100001, 100002, 200001, 200002)]
+
+
+def test_plugin_that_was_replaced():
+    """Old stacks never get the new file's names; where nothing has changed they have theirs."""
+    old, new = plugin("alpha", "beta", "-Wl,--build-id=none"), plugin("gamma_", "delta_", "-DPADDING", "-Wl,--build-id=none")
+    for how in ("rename", "rewrite"):
+        assert names_after(how, old, new) == ["", "", "gamma_", "delta_"], how
+    assert names_after("same", old, new) == ["alpha", "beta", "alpha", "beta"]
+    same_layout = plugin("omega", "zeta", "-Wl,--build-id=none")  # as long in every part, but for its names
+    assert os.path.getsize(same_layout) == os.path.getsize(old)
+    for how in ("rename", "rewrite"):
+        assert names_after(how, old, same_layout) == ["", "", "omega", "zeta"], how
+    identified = plugin("alpha", "beta", "-Wl,--build-id")
+    assert names_after("rename", identified, plugin("gamma_", "delta_", "-Wl,--build-id")) == ["", "", "gamma_", "delta_"]
+    assert names_after("same", identified, identified) == ["alpha", "beta", "alpha", "beta"]
