@@ -101,5 +101,6 @@ def test_plugin_that_was_replaced():
     for how in ("rename", "rewrite"):
         assert names_after(how, old, same_layout) == ["", "", "omega", "zeta"], how
     identified = plugin("alpha", "beta", "-Wl,--build-id")
-    assert names_after("rename", identified, plugin("gamma_", "delta_", "-Wl,--build-id")) == ["", "", "gamma_", "delta_"]
+    # asked for while the file was still there, by its build-id
+    assert names_after("rename", identified, plugin("gamma_", "delta_", "-Wl,--build-id")) == ["alpha", "beta", "gamma_", "delta_"]
     assert names_after("same", identified, identified) == ["alpha", "beta", "alpha", "beta"]
