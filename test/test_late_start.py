@@ -1,4 +1,5 @@
-"""An agent that is started late is started where libc allows to create a thread: never by a signal handler that allocates, nor inside libc."""
+"""An agent that is started late is started where libc allows to create a thread: never by a signal
+handler that allocates, nor inside libc."""
 import harness
 
 FLAGS = ("-O1", "-fno-optimize-sibling-calls")
