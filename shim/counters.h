@@ -23,7 +23,8 @@
   X(threads_lost, "threads without a record (the table is full, or the program has put itself under a seccomp filter): not in threadcreate") \
   X(threads_lost_stack, "threads whose creator's stack could not be kept") \
   X(cpu_lost_buffer_full, "CPU samples dropped: the buffer was full")                               \
-  X(cpu_lost_no_stack, "CPU samples dropped: too many threads took one at once (a call of theirs may have seen EINTR)") \
+  X(cpu_lost_no_stack,                                                                             \
+    "CPU samples dropped: too many threads took one at once (they may have seen EINTR)") \
   X(cpu_lost_no_memory, "CPU samples dropped: there was no memory for more distinct stacks")        \
   X(cpu_threads_signal_blocked, "threads left out of CPU profiles: they block the signal that sampling uses") \
   X(cpu_threads_no_timer, "threads left out of CPU profiles: the kernel had no timer for them (RLIMIT_SIGPENDING)") \

@@ -21,7 +21,8 @@ struct {
 bool handler_stacks_map(void) {
   if (handler_stacks.memory) return true;
   handler_stacks.memory = table_memory_map((size_t)HANDLER_STACKS * HANDLER_STACK_BYTES);
-  for (int i = 0; handler_stacks.memory && i < WORDS; i++) atomic_store(&handler_stacks.free[i], UINT64_MAX);
+  for (int i = 0; handler_stacks.memory && i < WORDS; i++)
+    atomic_store(&handler_stacks.free[i], UINT64_MAX);
   return handler_stacks.memory;
 }
 
@@ -29,7 +30,8 @@ bool handler_stacks_map(void) {
 AT_FORK void handler_stacks_forget(void) {
   if (!handler_stacks.memory) return;
   for (int i = 0; i < WORDS; i++)
-    if (atomic_load(&handler_stacks.free[i]) != UINT64_MAX) atomic_store(&handler_stacks.free[i], UINT64_MAX);
+    if (atomic_load(&handler_stacks.free[i]) != UINT64_MAX)
+      atomic_store(&handler_stacks.free[i], UINT64_MAX);
 }
 
 #if defined(__x86_64__)
@@ -101,7 +103,8 @@ __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_
       "  jmp 1b\n"
       :
       : [free] "i"(offsetof(__typeof__(handler_stacks), free)),
-        [memory] "i"(offsetof(__typeof__(handler_stacks), memory)), [bytes] "i"(HANDLER_STACK_BYTES),
+        [memory] "i"(offsetof(__typeof__(handler_stacks), memory)),
+        [bytes] "i"(HANDLER_STACK_BYTES),
         [words] "i"(WORDS), [setmask] "i"(SIG_SETMASK), [sigprocmask] "i"(SYS_rt_sigprocmask),
         [nanosleep] "i"(SYS_nanosleep), [timer] "i"(SI_TIMER),
         [code] "i"(offsetof(siginfo_t, si_code)), [value] "i"(offsetof(siginfo_t, si_value)),

@@ -1,4 +1,4 @@
-/* The stack on which a tick is handled: memory of our own, so that the interrupted thread's needs no
+/* The stack on which a tick is handled: memory of our own, so that the interrupted one needs no
  * room but for the kernel's frame, which any handler would take. Stacks of split-stack programs and
  * coroutines may have a few hundred bytes left and something else's memory below.
  * A handler takes one of a pool and gives it back at its end: no thread needs one for long.

@@ -25,7 +25,8 @@ struct kernel_action {
  * only the code tells; what is on rip's own page can be read.) Every register is free here.
  * The unwinding information is as libc's for __restore_rt: all registers are in the ucontext. It
  * begins a byte before the entry, where unwinders look that do not know of signal frames. */
-#define SAVED(reg, at) ".cfi_escape 0x10, " #reg ", 3, 0x77, (" #at " & 0x7f) | 0x80, " #at " >> 7\n"
+#define SAVED(reg, at) \
+  ".cfi_escape 0x10, " #reg ", 3, 0x77, (" #at " & 0x7f) | 0x80, " #at " >> 7\n"
 __asm__(".pushsection .text.host_handlers_return, \"ax\", @progbits\n"
         ".hidden host_handlers_return\n"
         ".globl host_handlers_return\n"

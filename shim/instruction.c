@@ -174,7 +174,7 @@ bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *o
     bool eight = one_byte && out->wide && out->opcode >= 0xb8 && out->opcode <= 0xbf;
     out->immediate = take_signed(&cursor, eight ? 8 : prefixes.half && !out->wide ? 2 : 4);
   }
-  bool names_register = (out->opcode >= 0x50 && out->opcode <= 0x5f) || (out->opcode >= 0xb0 && out->opcode <= 0xbf);
+  bool names_register = out->opcode >> 4 == 0x5 || out->opcode >> 4 == 0xb; /* push, pop, mov */
   if (one_byte && names_register) out->reg = (uint8_t)((out->opcode & 7) | (prefixes.rex & 1) << 3);
   out->half = prefixes.half;
   out->length = (uint8_t)(cursor.at - bytes);

@@ -1,4 +1,5 @@
-/* Machine instructions of x86-64, as far as finding stack frames and system calls needs them: how long one is, and its parts.
+/* Machine instructions of x86-64, as far as finding stack frames and system calls needs them: how
+ * long one is, and its parts.
  * Sources: the processor manuals' opcode maps. Context: any; locks: none. */
 #ifndef SHIM_INSTRUCTION_H
 #define SHIM_INSTRUCTION_H
@@ -18,7 +19,7 @@ struct instruction {
   bool half;               /* prefix 66: 16 bits, where it is not part of the opcode */
   bool vector;             /* VEX or EVEX: the opcode means something else than without */
   bool has_modrm, has_sib;
-  uint8_t mode, reg, rm, sib; /* reg and rm with their REX bits; reg also where the opcode's low bits say which */
+  uint8_t mode, reg, rm, sib; /* with their REX bits; reg also where the opcode says it */
   int32_t displacement;    /* of a memory operand */
   int32_t immediate;       /* the low 32 bits; of a jump: its distance from the next instruction */
 };

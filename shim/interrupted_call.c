@@ -49,7 +49,9 @@ enum { SYSCALL_SIZE = 2 };
 static bool find_call(uintptr_t after, struct call_number *call) {
   struct cfi_rule rule;
   uintptr_t at = after - SYSCALL_SIZE;
-  return unwind_rule_find(at, &rule) && call_number_find((const uint8_t *)rule.start, rule.end - rule.start, at - rule.start, call);
+  return unwind_rule_find(at, &rule) &&
+         call_number_find((const uint8_t *)rule.start, rule.end - rule.start, at - rule.start,
+                          call);
 }
 
 bool interrupted_call_number(uintptr_t after, uint32_t *number) {
@@ -70,8 +72,9 @@ static bool ended_in_eintr(const ucontext_t *context) {
 }
 
 /* By their numbers in the instruction set; those that a call changes have none. */
-static const int registers_by_number[16] = {-1, -1, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                            REG_R8, REG_R9, REG_R10, -1, REG_R12, REG_R13, REG_R14, REG_R15};
+static const int registers_by_number[16] = {-1,      -1,      REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                            REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, -1,
+                                            REG_R12, REG_R13, REG_R14, REG_R15};
 
 static bool find_number(const greg_t *registers, uint64_t *number) {
   struct call_number call;

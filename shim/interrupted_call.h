@@ -2,8 +2,9 @@
  *
  * SA_RESTART does not cover poll, epoll_wait, nanosleep, semop and their like: the kernel makes them return EINTR as soon as a handler runs.
  * That shows in what the handler's context says: the pc is right behind a `syscall` instruction and the result is -EINTR. Its arguments
- * are still in their registers, its number is in the code before it (call_number.h) or kept (raw_syscall.h), so the context is changed to make the
- * call again. Where that code is not understood the EINTR stays, and is counted.
+ * are still in their registers, its number is in the code before it (call_number.h) or kept
+ * (raw_syscall.h), so the context is changed to make the call again. Where that code is not
+ * understood the EINTR stays, and is counted.
  * The whole timeout counts again; but a CPU timer only fires while the thread runs, so the call had just begun.
  * Where another signal of the program's is about to be delivered the EINTR is the program's own and stays; one to which a handler of the
  * program's has just returned is marked (host_handlers.h).
@@ -22,7 +23,8 @@
 /* Context: signal handler with all signals blocked; locks: none. */
 void interrupted_call_restart(ucontext_t *context);
 
-/* The number of the system call (one that can be made again) that ends at `after`, from the code before it; false: not understood.
+/* The number of the system call (one that can be made again) that ends at `after`, from the code
+ * before it; false: not understood.
  * The object that has this code must stay loaded meanwhile. Context: any; locks: none. */
 bool interrupted_call_number(uintptr_t after, uint32_t *number);
 

@@ -27,7 +27,7 @@ static _Atomic int chosen;
 static _Atomic int32_t owner; /* the process whose view is kept here: a child of vfork has dispositions of its own, but our memory */
 static _Atomic bool host_ignores;        /* the kernel's disposition is SIG_IGN, as the host asked */
 static _Atomic uint64_t host_reads;      /* the masks of its signalfds, all together */
-static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for a signal's frame */
+static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for a frame */
 static _Atomic bool some_let_in; /* ever: a thread lets SIGURG in that believes to block it */
 /* What the host believes: written by its threads, which see to order among themselves as they must with the real call. */
 static _Atomic(uintptr_t) host_handler; /* SIG_DFL is 0 */
@@ -43,7 +43,8 @@ static struct thread_record *find_let_in(int32_t tid) {
   if (!atomic_load(&some_let_in)) return NULL;
   for (uint32_t number = thread_registry_count(); number > 0; number--) {
     struct thread_record *record = thread_registry_at(number);
-    if (record && atomic_load(&record->tid) == tid && atomic_load(&record->signal_let_in)) return record;
+    if (record && atomic_load(&record->tid) == tid && atomic_load(&record->signal_let_in))
+      return record;
   }
   return NULL;
 }
@@ -52,13 +53,15 @@ static struct thread_record *find_let_in(int32_t tid) {
  * who waits for it. The kernel lets nobody but the first thread repeat another process's kill: its
  * sender is then this process. */
 static bool send_on(int number, siginfo_t *info, ucontext_t *context) {
-  int32_t tid = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0), pid = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  int32_t tid = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
+  int32_t pid = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
   struct thread_record *record = number == SIGURG ? find_let_in(tid) : NULL;
   if (!record) return false;
   sigaddset(&context->uc_sigmask, number);
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   if (info->si_code == SI_TKILL) raw_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, number, (long)info);
-  else if (raw_syscall4(SYS_rt_sigqueueinfo, pid, number, (long)info, 0) < 0) raw_syscall4(SYS_kill, pid, number, 0, 0);
+  else if (raw_syscall4(SYS_rt_sigqueueinfo, pid, number, (long)info, 0) < 0)
+    raw_syscall4(SYS_kill, pid, number, 0, 0);
   interrupted_call_restart(context);
   return true;
 }
@@ -98,7 +101,8 @@ bool sampling_signal_is_ours(const siginfo_t *info) { return from_timer(info) ||
 
 uintptr_t handler_stack_body(int number, siginfo_t *info, void *context, uint64_t *mask) {
   if (from_timer(info)) sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
-  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context)) return host_signal(number, info, context, mask);
+  else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context))
+    return host_signal(number, info, context, mask);
   return 0;
 }
 
@@ -205,7 +209,8 @@ void sampling_signal_thread_starts(struct thread_record *record) {
   atomic_store_explicit(&record->signal_let_in, lets_in, memory_order_relaxed);
   if (lets_in) atomic_store(&some_let_in, true);
   if (lets_in != inherited)
-    raw_syscall4(SYS_rt_sigprocmask, lets_in ? SIG_UNBLOCK : SIG_BLOCK, (long)&urgent, 0, MASK_SIZE);
+    raw_syscall4(SYS_rt_sigprocmask, lets_in ? SIG_UNBLOCK : SIG_BLOCK, (long)&urgent, 0,
+                 MASK_SIZE);
 }
 
 struct thread_record *sampling_signal_let_in(void) {
@@ -248,7 +253,8 @@ static int act_in_vfork_child(int number, const struct sigaction *action, struct
   int result = real.sigaction(number, action, &kernel_old);
   if (result == 0) host_handler_adopt(number);
   if (result != 0 || !old) return result;
-  if ((kernel_old.sa_flags & SA_SIGINFO) && kernel_old.sa_sigaction == handler_stack_enter) read_host_action(old);
+  bool ours = (kernel_old.sa_flags & SA_SIGINFO) && kernel_old.sa_sigaction == handler_stack_enter;
+  if (ours) read_host_action(old);
   else *old = kernel_old;
   return 0;
 }

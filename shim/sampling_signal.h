@@ -41,7 +41,7 @@ void sampling_signal_read_by_host(uint64_t mask);
 uint64_t sampling_signal_block(void);
 void sampling_signal_restore(uint64_t mask);
 /* A new thread that was born with everything blocked, as pools' threads are (xz, QEMU), lets SIGURG
- * in while a profile runs: it could not be sampled else. Not where the program has a use for SIGURG.
+ * in while a profile runs: it could not be sampled else. Not where the program has a use for it.
  * It never knows: masks that it reads have SIGURG (signal_interposers.c), and a SIGURG that is no
  * tick is sent on, with the thread's mask as it should be. record: the thread's.
  * Context: host thread. */

@@ -109,7 +109,8 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
   atomic_store_explicit(&record->creator, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0),
                         memory_order_relaxed);
   atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
-  atomic_store_explicit(&record->signal_let_in, sampling_signal_let_in() != NULL, memory_order_relaxed);
+  bool lets_in = sampling_signal_let_in() != NULL; /* and so does what it creates */
+  atomic_store_explicit(&record->signal_let_in, lets_in, memory_order_relaxed);
   record->start = start;
   record->argument = argument;
   return number;

@@ -1,4 +1,4 @@
-"""Handlers of the host's own beside a CPU profile: what they interrupt stays interrupted, nothing else is, however they were installed."""
+"""Handlers of the host's own beside a CPU profile: what they interrupt, and nothing else, is."""
 import harness
 from test_cpu_hazards import check_same
 
@@ -13,7 +13,7 @@ def check_count(how, *flags):
 
 
 def check_wait(how):
-    """A tick comes right behind each handler: the call must not be made again, or the program waits for ever."""
+    """A tick comes right behind each handler: made again, the call would wait for ever."""
     expected, _ = check_same([program(), "wait", how], expect_samples=20)
     assert expected[0] == 0 and "60 handled" in expected[1], expected
 

@@ -1,4 +1,4 @@
-"""Programs with stacks that have no room for anything but a signal's frame are profiled and dumped, and nothing beside those stacks is touched."""
+"""Stacks with room for a signal's frame only: sampled, and nothing beside them is touched."""
 import threading
 
 import harness
@@ -6,7 +6,7 @@ from test_cpu_hazards import compared, Profiling
 
 
 def profiled_and_dumped(argv):
-    """What the host prints between its first and its last `ready`, with a profile running and thread dumps one after another."""
+    """What the host prints with a profile running and thread dumps one after another."""
     host = harness.Host(argv)
     host.ready()
     profiling = Profiling(host).armed()

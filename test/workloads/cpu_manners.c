@@ -137,7 +137,8 @@ static void start_pool(pthread_t *threads, void *(*start)(void *)) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  for (intptr_t i = 0; i < POOL; i++) CHECK(pthread_create(&threads[i], NULL, start, (void *)i) == 0);
+  for (intptr_t i = 0; i < POOL; i++)
+    CHECK(pthread_create(&threads[i], NULL, start, (void *)i) == 0);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

@@ -1,7 +1,7 @@
-/* Handlers of the host's own, installed in every way there is, and system calls under a CPU profile:
+/* Handlers of the host's own, installed in every way there is, and system calls beside a profile:
  * many_handlers count HOW: calls that nothing of the host's interrupts; prints how many saw EINTR.
  * many_handlers wait HOW: each call ends by a handler in which a tick becomes pending, so that the
- * tick comes between the handler's return and the program's next instruction. Prints how many did. */
+ * tick comes between the handler's return and the program's next instruction. Prints how many. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -21,7 +21,8 @@ static void burn(double seconds) {
   struct timespec start, now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
   do clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 < seconds);
+  while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 <
+         seconds);
 }
 
 static void handler(int number) {
@@ -73,13 +74,15 @@ static void install_many(int number) {
 static void prepare(const char *how, int number) {
   if (strcmp(how, "one") == 0) install(number, handler);
   else if (strcmp(how, "many") == 0) install_many(number);
-  else if (strcmp(how, "raw") == 0 || strcmp(how, "anew") == 0) CHECK(raw_sigaction(number, handler, 0) == 0);
-  else if (strcmp(how, "signal") == 0) CHECK(signal(number, handler) != SIG_ERR && siginterrupt(number, 1) == 0);
+  else if (strcmp(how, "raw") == 0 || strcmp(how, "anew") == 0)
+    CHECK(raw_sigaction(number, handler, 0) == 0);
+  else if (strcmp(how, "signal") == 0)
+    CHECK(signal(number, handler) != SIG_ERR && siginterrupt(number, 1) == 0);
   else if (strcmp(how, "system") == 0) { /* puts the handlers of two signals back by itself */
     install(SIGINT, handler);
     CHECK(system("true") == 0);
     install(number, handler);
-  } else if (strcmp(how, "gmon") == 0) { /* built with -pg: its handler is libc's; the timer is not wanted here */
+  } else if (strcmp(how, "gmon") == 0) { /* built with -pg; its timer is not wanted */
     struct itimerval off = {{0, 0}, {0, 0}};
     CHECK(setitimer(ITIMER_PROF, &off, NULL) == 0);
   } else CHECK(!"a way");

@@ -27,7 +27,8 @@ int main(void) {
   long sum = 0;
   for (int turn = 0; turn < TURNS; turn++) {
     pthread_t threads[THREADS];
-    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], &attributes, descend, NULL) == 0);
+    for (int i = 0; i < THREADS; i++)
+      CHECK(pthread_create(&threads[i], &attributes, descend, NULL) == 0);
     for (int i = 0; i < THREADS; i++) {
       void *result;
       CHECK(pthread_join(threads[i], &result) == 0);
