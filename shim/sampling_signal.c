@@ -57,7 +57,10 @@ static bool send_on(int number, siginfo_t *info, ucontext_t *context) {
   int32_t pid = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
   struct thread_record *record = number == SIGURG ? find_let_in(tid) : NULL;
   if (!record) return false;
-  sigaddset(&context->uc_sigmask, number);
+  uint64_t mask;
+  memcpy(&mask, &context->uc_sigmask, sizeof mask);
+  mask |= sampling_signal_bit(number);
+  memcpy(&context->uc_sigmask, &mask, sizeof mask);
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   if (info->si_code == SI_TKILL) raw_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, number, (long)info);
   else if (raw_syscall4(SYS_rt_sigqueueinfo, pid, number, (long)info, 0) < 0)
