@@ -8,7 +8,8 @@ def program(*flags):
 
 
 def check_count(how, *flags):
-    expected, _ = check_same([program(*flags), "count", how], expect_samples=50)
+    extra = {"GMON_OUT_PREFIX": harness.scratch() + "/gmon"}
+    expected, _ = check_same([program(*flags), "count", how], expect_samples=50, extra=extra)
     assert expected[0] == 0 and "0 interrupted" in expected[1], expected
 
 
