@@ -1,4 +1,5 @@
 """Names of the stubs of the procedure linkage table (agent/plt_symbols.c): objdump knows them."""
+import glob
 import os
 import re
 import shutil
@@ -32,10 +33,10 @@ def names_at(path, address):
     return {line.split()[2].split("@")[0] for line in text.splitlines() if len(line.split()) == 3 and int(line.split()[0], 16) == address}
 
 
-def compare_stubs(path, at_least=1):
+def compare_stubs(path):
     """Every byte of every stub bears the name that objdump gives it, and nothing else in those sections has a name."""
     expected = objdump_stubs(path)
-    assert len(expected) >= at_least, (path, expected)
+    assert expected, path
     sections, every = stub_sections(path), set()
     for start, size in sections.values():
         every.update(range(start, start + size))
@@ -66,12 +67,16 @@ def compare_stubs(path, at_least=1):
 
 def test_stubs_of_packaged_programs():
     """Stripped, linked by the distribution: objdump is the truth."""
+    paths = ["/bin/bash", "/usr/bin/python3", "/usr/bin/redis-server", "/usr/sbin/nginx",
+             "/usr/bin/curl", "/usr/bin/perl", "/usr/bin/gcc"]
+    for name in ("libstdc++.so.6", "libc.so.6", "libcrypto.so.3"):
+        paths.append(os.path.join(harness.LIBRARIES, name))
+    # node: one large program, or a few stubs in front of a large library, as the packager likes
+    paths += ["/usr/bin/node"] + glob.glob(os.path.join(harness.LIBRARIES, "libnode.so.*"))
     total = 0
-    for path in ("/bin/bash", "/usr/bin/python3.11", "/usr/bin/redis-server", "/usr/sbin/nginx", "/usr/bin/curl", "/usr/bin/perl", "/usr/bin/node",
-                 os.path.join(harness.LIBRARIES, "libstdc++.so.6"), os.path.join(harness.LIBRARIES, "libc.so.6"),
-                 os.path.join(harness.LIBRARIES, "libcrypto.so.3"), "/usr/bin/gcc"):
+    for path in paths:
         if os.path.exists(path):
-            total += compare_stubs(path, at_least=40)
+            total += compare_stubs(path)
     assert total > 500, total
     harness.note("%d stubs" % total)
 
