@@ -13,13 +13,13 @@ OBJ  := $(BUILD)/obj
 LIB  := $(BUILD)/libpprofagent.so
 
 all: $(LIB)
-.PHONY: all demo test check quick bench soak asan install uninstall clean help packages-build packages-demo packages-test packages-bench
+.PHONY: all demo test check quick bench soak asan fresh install uninstall clean help
 .DELETE_ON_ERROR:
 
-# make V=1 shows the commands.
+# make V=1 shows the commands, make -s nothing.
 ifeq ($(V),)
 Q := @
-say = @printf '  %-7s %s\n' $(1) $(2)
+say = @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-7s %s\n' $(1) $(2))
 endif
 
 # ---- flags ------------------------------------------------------------------------------------------------------------------
@@ -104,7 +104,8 @@ $(DEPS)/lib%.a: Makefile | $(DEPS)
 
 $(GEN)/profile.pb-c.h: proto/profile.proto | $(GEN)
 	@command -v protoc-c >/dev/null || { echo "protoc-c is not installed: run scripts/install_packages build" >&2; exit 1; }
-	@protoc-c --c_out=$(GEN) --proto_path=proto proto/profile.proto
+	@protoc-c --c_out=$(GEN) --proto_path=proto proto/profile.proto 2>$(GEN)/protoc.log || \
+	  { cat $(GEN)/protoc.log >&2; exit 1; }
 $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 
 # ---- the library ------------------------------------------------------------------------------------------------------------
@@ -182,7 +183,11 @@ UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/
 endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
 
-packages-%:
+# A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
+# never run.
+PACKAGES := packages-demo packages-test packages-bench packages-fresh
+.PHONY: $(PACKAGES)
+$(PACKAGES): packages-%:
 	@scripts/install_packages $*
 
 test: packages-test
@@ -209,8 +214,13 @@ asan: units
 # ---- for users --------------------------------------------------------------------------------------------------------------
 
 demo: packages-demo
+	@test -f $(LIB) || echo '  BUILD   $(LIB)'
 	@$(MAKE) --no-print-directory -s all
 	@scripts/demo
+
+# The README's first command (FULL=1: both) on the commit, in a bare Debian root.
+fresh: packages-fresh
+	@FULL='$(FULL)' TESTS='$(TESTS)' scripts/fresh $(RELEASE)
 
 install: all
 	install -D -m 755 $(LIB) $(DESTDIR)$(PREFIX)/lib/libpprofagent.so
@@ -229,6 +239,7 @@ help:
 	@echo 'make check      the quick tests, on what is installed'
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
 	@echo 'make bench      side by side with peers; prints ratios'
+	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
 	@echo 'make soak       the slow do-no-harm suites'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
 	@echo 'make clean      removes $(BUILD)/ (downloads stay in the cache)'

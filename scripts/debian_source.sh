@@ -2,7 +2,7 @@
 # To be sourced (sh). The system's configuration and package lists are not touched; downloads stay in
 # ${XDG_CACHE_HOME:-~/.cache}/pprofagent. $without tells in messages how to do without a download.
 
-RELEASE=bookworm
+PINNED_RELEASE=bookworm
 ATTEMPTS=4
 fetcher=$(basename "$0")
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pprofagent
@@ -11,8 +11,8 @@ verified() { # FILE SHA256
   [ -f "$cache/$1" ] && [ "$(sha256sum <"$cache/$1" | cut -d' ' -f1)" = "$2" ]
 }
 
-# One deb822 stanza for each Debian mirror of this machine, for source packages of the pinned release.
-write_sources() {
+# A line URI|Signed-By|Trusted for each Debian mirror of this machine.
+debian_mirrors() {
   {
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
       [ -f "$file" ] && sed -n 's/#.*//; s/^[[:space:]]*deb[[:space:]]\{1,\}//p' "$file"
@@ -46,8 +46,14 @@ write_sources() {
       name == "trusted:" { trusted = value }
       name == "enabled:" { enabled = value }
       END { finish() }'
-  } | grep -E '^[^|]*/debian/?\|' | sort -u | awk -F'|' '{ uri = $1; sub(/\/$/, "", uri) } !seen[uri]++' | while IFS='|' read -r uri signed trusted; do
-    printf 'Types: deb-src\nURIs: %s\nSuites: %s\nComponents: main\n' "$uri" "$RELEASE"
+  } | grep -E '^[^|]*/debian/?\|' | sort -u |
+    awk -F'|' '{ uri = $1; sub(/\/$/, "", uri) } !seen[uri]++'
+}
+
+# A deb822 stanza for each Debian mirror of this machine.
+write_sources() { # deb|deb-src RELEASE
+  debian_mirrors | while IFS='|' read -r uri signed trusted; do
+    printf 'Types: %s\nURIs: %s\nSuites: %s\nComponents: main\n' "$1" "$uri" "$2"
     [ -z "$signed" ] || printf 'Signed-By: %s\n' "$signed"
     [ -z "$trusted" ] || printf 'Trusted: %s\n' "$trusted"
     echo
@@ -64,7 +70,7 @@ download() { # PACKAGE=VERSION FILE SHA256
   work=$(mktemp -d "$cache/work.XXXXXX")
   trap 'rm -rf "$work"' EXIT INT TERM
   mkdir -p "$work/lists/partial" "$work/archives/partial"
-  write_sources >"$work/mirror.sources"
+  write_sources deb-src "$PINNED_RELEASE" >"$work/mirror.sources"
   [ -s "$work/mirror.sources" ] || {
     echo "$fetcher: no Debian mirror in this machine's package sources: $without" >&2
     exit 1
