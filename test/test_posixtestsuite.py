@@ -25,6 +25,10 @@ SLOW = {  # more than two seconds each, almost all of them asleep
 EVERYTHING = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
 NO_PROGRAM = {"pthread_once/4-1"}
 SETS_THE_CLOCK = {"pthread_cond_init/1-2", "pthread_cond_init/2-2"}  # of the machine that runs the tests
+# They detach threads that run on stacks of the program's own (threads_scenarii.c, 8 and 14) and use
+# each stack again a round later, however slowly its last thread ends: two threads on one stack.
+# So they crash at times, without the agent too (4-3: 3 of 472 on a busy machine).
+CRASH_BY_THEMSELVES = {"pthread_detach/4-3", "pthread_create/14-1"}
 RETRIES = 4
 CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGABRT, -signal.SIGTRAP, -signal.SIGSYS}
 
@@ -102,6 +106,7 @@ def check(selected, seconds, at_once, extra):
             if set(expected[1:]) & set(found[1:]):
                 break
         crashes = set(found) & CRASHES - set(expected)  # once is enough
+        crashes = crashes and name not in CRASH_BY_THEMSELVES
         if crashes or not set(expected[1:]) & set(found[1:]):
             differ.append("%s: without the agent %s, with it %s" % (name, expected, found))
     counts = collections.Counter(str(code) for code in results[1].values())
