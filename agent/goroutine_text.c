@@ -207,7 +207,11 @@ static const struct rendered_creator *rendered_creator(struct writer *writer, ui
 
 /* ---- a thread -------------------------------------------------------------------------------------------------------------- */
 
+/* The wrapper of a system call is the first frame, or below glibc's cancellation (three functions in 2.41). */
+enum { WRAPPER_DEPTH = 4 };
+
 static bool write_frames(struct writer *writer, const struct dumped_thread *thread) {
+  bool shown = false;
   for (uint32_t i = 0; i < thread->frame_count; i++) {
     uint32_t epoch = epoch_of_frame(writer, thread->frames, thread->frame_count, thread->epoch, i);
     const struct rendered_frame *frame = rendered_frame(writer, thread->frames[i], epoch);
@@ -215,7 +219,9 @@ static bool write_frames(struct writer *writer, const struct dumped_thread *thre
     const char *lines = writer->rendered.bytes + frame->start;
     size_t skip = 0;
     char arguments[SYSCALL_ARGUMENTS_MAX];
-    if (i == 0 && frame->function && syscall_wrapper_arguments(thread->syscall, thread->arguments, frame->function, arguments)) {
+    if (!shown && i < WRAPPER_DEPTH && frame->function &&
+        syscall_wrapper_arguments(thread->syscall, thread->arguments, frame->function, arguments)) {
+      shown = true;
       text_sink_bytes(writer->text, lines, frame->name_size);
       text_sink_format(writer->text, "(%s)", arguments);
       skip = frame->name_size + sizeof FIRST_ARGUMENTS - 1;

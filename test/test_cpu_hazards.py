@@ -337,13 +337,16 @@ def leafs(mode):
                             "-Wl,-rpath," + os.path.dirname(library))
     host = harness.Host([program, mode])
     host.ready()
-    status, _, body = host.get("profile?seconds=2&hz=250")
-    assert status == 200, (status, body)
-    assert host.finish() == 0
     stacks = collections.Counter()
-    for sample in Profile(body).samples:
-        stacks[tuple(frame.function or "[%s]" % (frame.mapping and frame.mapping.filename) for frame in sample.frames)] += sample.values[0]
-    assert sum(stacks.values()) > 100, stacks
+
+    def enough():  # a busy machine may give the program little of its time
+        for sample in host.profile("profile?seconds=2&hz=250").samples:
+            names = (frame.function or "[%s]" % (frame.mapping and frame.mapping.filename)
+                     for frame in sample.frames)
+            stacks[tuple(names)] += sample.values[0]
+        return sum(stacks.values()) > 100
+    harness.poll(enough, "a hundred samples")
+    assert host.finish() == 0
     return stacks
 
 
@@ -372,7 +375,9 @@ def test_leaf_in_code_without_unwind_information():
 
 def test_leaf_in_the_kernel():
     stacks = leafs("kernel")
-    assert share(stacks, lambda stack: stack[0].endswith("read") and "fill_from_kernel" in stack) > 0.9, stacks
+    # glibc 2.41 has three functions of its own below read
+    in_read = lambda stack: any(name.endswith("read") for name in stack[:4]) and "fill_from_kernel" in stack
+    assert share(stacks, in_read) > 0.9, stacks
 
 
 # ---- others' tests ------------------------------------------------------------------------------------------------------------
