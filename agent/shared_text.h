@@ -1,5 +1,6 @@
-/* A text that one thread changes while others read it: readers get a copy. Zero-initialised means "".
- * Context: agent threads, and the host's where no agent thread runs; locks: its own, for the time of a copy. */
+/* A text that one thread changes while others read it: readers get a copy. Zero-initialised means
+ * "". Context: agent threads, and the host's where no agent thread runs; locks: its own, for the
+ * time of a copy. */
 #ifndef AGENT_SHARED_TEXT_H
 #define AGENT_SHARED_TEXT_H
 
