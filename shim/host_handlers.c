@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "handler_stack.h"
 #include "raw_syscall.h"
 
 #if defined(__x86_64__)
@@ -71,9 +72,11 @@ static bool exchange(int number, const struct kernel_action *action, struct kern
   return raw_syscall4(SYS_rt_sigaction, number, (long)action, (long)before, MASK_SIZE) == 0;
 }
 
+/* Not so the handler that takes our ticks: it marks what the program's own has returned to itself,
+ * since an EINTR that it leaves to the next signal may be mended there. */
 static bool is_strange(const struct kernel_action *action) {
   return action->handler != (uintptr_t)SIG_DFL && action->handler != (uintptr_t)SIG_IGN &&
-         (action->flags & SA_RESTORER_FLAG) && action->restorer != (uintptr_t)host_handlers_return;
+         action->handler != (uintptr_t)handler_stack_enter && (action->flags & SA_RESTORER_FLAG) && action->restorer != (uintptr_t)host_handlers_return;
 }
 
 static struct kernel_action adopted(struct kernel_action action) {

@@ -83,6 +83,10 @@ static bool find_number(const greg_t *registers, uint64_t *number) {
   return interrupted_call_may_be_repeated(*number);
 }
 
+void interrupted_call_mark(ucontext_t *context) {
+  if (ended_in_eintr(context)) context->uc_mcontext.gregs[REG_R11] = HOST_HANDLER_MARK;
+}
+
 void interrupted_call_restart(ucontext_t *context) {
   greg_t *registers = context->uc_mcontext.gregs;
   uint64_t number;

@@ -23,6 +23,10 @@
 /* Context: signal handler with all signals blocked; locks: none. */
 void interrupted_call_restart(ucontext_t *context);
 
+/* If the context is right behind a system call that returned -EINTR, that is the program's own from
+ * now on (host_handlers.h). Context: as above. */
+void interrupted_call_mark(ucontext_t *context);
+
 /* The number of the system call (one that can be made again) that ends at `after`, from the code
  * before it; false: not understood.
  * The object that has this code must stay loaded meanwhile. Context: any; locks: none. */

@@ -90,6 +90,7 @@ static uintptr_t host_signal(int number, siginfo_t *info, ucontext_t *context, u
   if (flags & SA_RESETHAND) atomic_store(&host_handler, (uintptr_t)SIG_DFL);
   memcpy(mask, &context->uc_sigmask, sizeof *mask);
   *mask |= atomic_load(&host_mask) | (flags & SA_NODEFER ? 0 : sampling_signal_bit(number));
+  interrupted_call_mark(context); /* an EINTR that it returns to is the program's own */
   return handler;
 }
 
@@ -115,9 +116,7 @@ static bool install(int number, struct sigaction *old) {
   action.sa_sigaction = handler_stack_enter;
   action.sa_flags = SA_SIGINFO | SA_RESTART | (atomic_load(&tiny_altstack) ? 0 : SA_ONSTACK);
   memset(&action.sa_mask, ~0, sizeof action.sa_mask); /* interrupted_call.c relies on it */
-  if (!real.sigaction || real.sigaction(number, &action, old) != 0) return false;
-  host_handler_adopt(number); /* the host's own handler of that number runs in it */
-  return true;
+  return real.sigaction && real.sigaction(number, &action, old) == 0;
 }
 
 /* ---- the choice ---- */
