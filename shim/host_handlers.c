@@ -24,14 +24,15 @@ struct kernel_action {
 /* At the entry rsp is the address of the ucontext; rax, rcx, rsp, rip and r11 of what was
  * interrupted are in it. A system call has just ended there if rcx is rip. (Not so with FRED, where
  * only the code tells; what is on rip's own page can be read.) Every register is free here.
- * The unwinding information is as libc's for __restore_rt: all registers are in the ucontext. It
- * begins a byte before the entry, where unwinders look that do not know of signal frames. */
+ * Named as libc's, since it stands in profiles where that would; unwinding information as there: all
+ * registers are in the ucontext. It begins a byte before the entry, where unwinders look that do not
+ * know of signal frames. */
 #define SAVED(reg, at) \
   ".cfi_escape 0x10, " #reg ", 3, 0x77, (" #at " & 0x7f) | 0x80, " #at " >> 7\n"
-__asm__(".pushsection .text.host_handlers_return, \"ax\", @progbits\n"
-        ".hidden host_handlers_return\n"
-        ".globl host_handlers_return\n"
-        ".type host_handlers_return, @function\n"
+__asm__(".pushsection .text.restore_rt, \"ax\", @progbits\n"
+        ".hidden __restore_rt\n"
+        ".globl __restore_rt\n"
+        ".type __restore_rt, @function\n"
         ".cfi_startproc\n"
         ".cfi_signal_frame\n"
         ".cfi_escape 0x0f, 4, 0x77, 0xa0, 0x01, 0x06\n" /* CFA: the rsp in the ucontext */
@@ -39,7 +40,7 @@ __asm__(".pushsection .text.host_handlers_return, \"ax\", @progbits\n"
         SAVED(14, 88) SAVED(15, 96) SAVED(5, 104) SAVED(4, 112) SAVED(6, 120) SAVED(3, 128)
         SAVED(1, 136) SAVED(0, 144) SAVED(2, 152) SAVED(7, 160) SAVED(16, 168)
         "  nop\n"
-        "host_handlers_return:\n"
+        "__restore_rt:\n"
         "  cmpq $-4, 144(%rsp)\n" /* -EINTR */
         "  jne 2f\n"
         "  movq 168(%rsp), %rax\n"
@@ -56,13 +57,12 @@ __asm__(".pushsection .text.host_handlers_return, \"ax\", @progbits\n"
         "  syscall\n"
         "  ud2\n"
         ".cfi_endproc\n"
-        ".size host_handlers_return, . - host_handlers_return\n"
+        ".size __restore_rt, . - __restore_rt\n"
         ".popsection\n");
 _Static_assert(EINTR == 4 && SYS_rt_sigreturn == 15 && HOST_HANDLER_MARK == 0x6d61726b, "as above");
-extern void host_handlers_return(void) __attribute__((visibility("hidden")));
 
 #else
-#error "host_handlers_return is not written for this architecture yet"
+#error "__restore_rt is not written for this architecture yet"
 #endif
 
 /* What the last handler that was adopted would have returned to: libc's, as a rule. */
@@ -76,13 +76,14 @@ static bool exchange(int number, const struct kernel_action *action, struct kern
  * since an EINTR that it leaves to the next signal may be mended there. */
 static bool is_strange(const struct kernel_action *action) {
   return action->handler != (uintptr_t)SIG_DFL && action->handler != (uintptr_t)SIG_IGN &&
-         action->handler != (uintptr_t)handler_stack_enter && (action->flags & SA_RESTORER_FLAG) && action->restorer != (uintptr_t)host_handlers_return;
+         action->handler != (uintptr_t)handler_stack_enter &&
+         (action->flags & SA_RESTORER_FLAG) && action->restorer != (uintptr_t)__restore_rt;
 }
 
 static struct kernel_action adopted(struct kernel_action action) {
   if (!is_strange(&action)) return action;
   atomic_store_explicit(&replaced, (void (*)(void))action.restorer, memory_order_relaxed);
-  action.restorer = (uintptr_t)host_handlers_return;
+  action.restorer = (uintptr_t)__restore_rt;
   return action;
 }
 
@@ -124,5 +125,5 @@ bool host_handlers_adopt_all(void) {
 
 void (*host_handlers_restorer_shown(void (*restorer)(void)))(void) {
   void (*other)(void) = atomic_load_explicit(&replaced, memory_order_relaxed);
-  return restorer == host_handlers_return && other ? other : restorer;
+  return restorer == __restore_rt && other ? other : restorer;
 }

@@ -32,6 +32,9 @@ void host_handler_adopt(int number);
  * a tenth of a second ago, and it may be running still: any EINTR may be its work. */
 bool host_handlers_adopt_all(void);
 
+/* Ours (x86-64). */
+extern void __restore_rt(void) __attribute__((visibility("hidden")));
+
 /* The restorer that a program would read without us, for one that it reads. */
 void (*host_handlers_restorer_shown(void (*restorer)(void)))(void);
 

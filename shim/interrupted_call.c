@@ -61,7 +61,7 @@ bool interrupted_call_number(uintptr_t after, uint32_t *number) {
   return interrupted_call_may_be_repeated(call.value);
 }
 
-/* As host_handlers_return looks at it. */
+/* As __restore_rt (host_handlers.c) looks at it. */
 static bool ended_in_eintr(const ucontext_t *context) {
   enum { PAGE = 4096 };
   const greg_t *registers = context->uc_mcontext.gregs;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "counters.h"
+#include "host_handlers.h"
 #include "interposed.h"
 #include "raw_syscall.h"
 #include "thread_state.h"
@@ -216,8 +217,10 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _etext[] __attribute__((visibility("hidden")));
 
+/* But for what the program's signal handlers return to. */
 static bool is_own_code(uintptr_t pc) {
-  return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start;
+  return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start &&
+         pc != (uintptr_t)__restore_rt;
 }
 
 /* The functions on which threads start (thread_interposers.c), all in one section. */
