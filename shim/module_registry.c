@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -9,8 +10,10 @@
 
 #include "counters.h"
 #include "module_identity.h"
+#include "raw_syscall.h"
 #include "stack_capture.h"
 #include "table_memory.h"
+#include "thread_state.h"
 
 /* Written by the thread that reserved the index, then published by the release store of `ready`; constants afterwards, but for
  * `current`. Never removed. */
@@ -140,8 +143,20 @@ static void *copy_text(const void *bytes, size_t size) {
   return copy;
 }
 
-/* The object is executing, and the loader and the unwinder read these parts of it. */
+/* A program may have unmapped or protected what it does not need any more after loading, or
+ * truncated the file. The kernel is asked, as stack_capture.c asks it. */
+static bool is_readable(uint64_t address) {
+  enum { NO_SUCH_WAY = -1, MASK_SIZE = 8 };
+  uint64_t word = address & ~(uint64_t)(MASK_SIZE - 1);
+  return raw_syscall4(SYS_rt_sigprocmask, NO_SUCH_WAY, (long)word, 0, MASK_SIZE) != -EFAULT;
+}
+
+/* At most a page. */
 static bool read_memory(uint64_t address, void *out, size_t size) {
+  enum { PAGE = 4096 };
+  uint64_t last = address + size - 1;
+  if (thread_has_no_system_calls() || !is_readable(address)) return false;
+  if (address / PAGE != last / PAGE && !is_readable(last)) return false;
   memcpy(out, (const void *)(uintptr_t)address, size);
   return true;
 }
