@@ -50,3 +50,9 @@ def test_a_handler_that_needs_no_stack():
     for _ in range(3):
         done = harness.run([harness.build("handler_on_readonly_stack.c", "-O1")])
         assert (done.returncode, done.stdout) == (0, b"done\n"), done
+
+
+def test_handlers_that_are_left_by_a_jump():
+    """Each would keep a stack of the agent's for ever: the next would wait for one."""
+    expected, _ = check_same([harness.build("handler_jumps.c", "-O1")], expect_samples=0)
+    assert expected[0] == 0 and "1000 jumps" in expected[1], expected
