@@ -25,28 +25,12 @@ _Atomic uintptr_t libc_slots[sizeof functions / sizeof *functions]
 static const struct link_map *_Atomic libc_object, *_Atomic loader_object;
 
 static const struct link_map *find_object(const struct link_map *_Atomic *kept,
-                                          bool (*is_it)(const char *soname)) {
+                                          bool (*is_it)(const struct link_map *)) {
   const struct link_map *map = atomic_load_explicit(kept, memory_order_relaxed);
   if (map) return map;
-  for (map = loaded_objects_first(); map; map = map->l_next) {
-    struct dynamic_symbols symbols;
-    if (!map->l_ld || !dynamic_symbols_open(&symbols, map->l_addr, map->l_ld) || !symbols.soname ||
-        !is_it(symbols.soname))
-      continue;
-    atomic_store_explicit(kept, map, memory_order_relaxed);
-    return map;
-  }
-  return NULL;
-}
-
-static bool has_prefix(const char *text, const char *prefix) {
-  while (*prefix && *text == *prefix) text++, prefix++;
-  return !*prefix;
-}
-static bool is_libc(const char *soname) { return has_prefix(soname, "libc.so."); }
-static bool is_loader(const char *soname) {
-  return has_prefix(soname, "ld-linux") || has_prefix(soname, "ld64.so") ||
-         has_prefix(soname, "ld.so");
+  for (map = loaded_objects_first(); map && !is_it(map);) map = map->l_next;
+  if (map) atomic_store_explicit(kept, map, memory_order_relaxed);
+  return map;
 }
 
 static void *find_in(const struct link_map *object, const struct libc_function *function) {
@@ -57,8 +41,8 @@ static void *find_in(const struct link_map *object, const struct libc_function *
 
 uintptr_t libc_binding_find(uint32_t number) {
   const struct libc_function *function = &functions[number];
-  void *address = find_in(find_object(&libc_object, is_libc), function);
-  if (!address) address = find_in(find_object(&loader_object, is_loader), function);
+  void *address = find_in(find_object(&libc_object, loaded_object_is_libc), function);
+  if (!address) address = find_in(find_object(&loader_object, loaded_object_is_loader), function);
   if (!address) __builtin_trap(); /* cannot be: the loader has asked for LIBC_NEWEST */
   atomic_store_explicit(&libc_slots[number], (uintptr_t)address, memory_order_relaxed);
   return (uintptr_t)address;

@@ -12,6 +12,28 @@ extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 
 bool loaded_object_is_own(const struct link_map *map) { return map->l_ld == _DYNAMIC; }
 
+/* No function of libc's: this is how they are found. */
+static bool has_prefix(const char *text, const char *prefix) {
+  while (*prefix && *text == *prefix) text++, prefix++;
+  return !*prefix;
+}
+
+static const char *soname_of(const struct link_map *map) {
+  struct dynamic_symbols symbols;
+  bool has = map->l_ld && dynamic_symbols_open(&symbols, map->l_addr, map->l_ld) && symbols.soname;
+  return has ? symbols.soname : "";
+}
+
+bool loaded_object_is_libc(const struct link_map *map) {
+  return has_prefix(soname_of(map), "libc.so.");
+}
+
+bool loaded_object_is_loader(const struct link_map *map) {
+  const char *soname = soname_of(map);
+  return has_prefix(soname, "ld-linux") || has_prefix(soname, "ld64.so") ||
+         has_prefix(soname, "ld.so");
+}
+
 /* What the kernel has told the program at its start; 0: not to be had. */
 static uintptr_t auxiliary_value(uint64_t type) {
   ElfW(auxv_t) entries[64];

@@ -13,4 +13,9 @@ const struct link_map *loaded_objects_first(void);
 
 bool loaded_object_is_own(const struct link_map *map);
 
+/* By what they call themselves: in this library the address of a function of theirs is that of a
+ * stub (libc_binding.h). */
+bool loaded_object_is_libc(const struct link_map *map);
+bool loaded_object_is_loader(const struct link_map *map);
+
 #endif
