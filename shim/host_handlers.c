@@ -68,8 +68,8 @@ _Static_assert(EINTR == 4 && SYS_rt_sigreturn == 15 && HOST_HANDLER_MARK == 0x6d
 /* What the last handler that was adopted would have returned to: libc's, as a rule. */
 static void (*_Atomic replaced)(void);
 
-static bool exchange(int number, const struct kernel_action *action, struct kernel_action *before) {
-  return raw_syscall4(SYS_rt_sigaction, number, (long)action, (long)before, MASK_SIZE) == 0;
+static long exchange(int number, const struct kernel_action *action, struct kernel_action *before) {
+  return raw_syscall4(SYS_rt_sigaction, number, (long)action, (long)before, MASK_SIZE);
 }
 
 /* Not so the handler that takes our ticks: it marks what the program's own has returned to itself,
@@ -95,8 +95,9 @@ static bool equal(const struct kernel_action *a, const struct kernel_action *b) 
  * between is found in what was replaced, and put back. False: it was a strange one. */
 static bool adopt(int number) {
   struct kernel_action in_force, wanted, found;
-  if (!exchange(number, NULL, &in_force) || !is_strange(&in_force)) return true;
-  for (wanted = adopted(in_force); exchange(number, &wanted, &found); wanted = adopted(found)) {
+  if (exchange(number, NULL, &in_force) != 0 || !is_strange(&in_force)) return true;
+  for (wanted = adopted(in_force); exchange(number, &wanted, &found) == 0;
+       wanted = adopted(found)) {
     if (equal(&found, &in_force) || equal(&found, &wanted)) break;
     in_force = wanted;
   }
@@ -104,6 +105,25 @@ static bool adopt(int number) {
 }
 
 void host_handler_adopt(int number) { adopt(number); }
+
+bool host_handler_set(int number, const struct sigaction *action, struct sigaction *old,
+                      int *result) {
+  struct kernel_action wanted, before;
+  if (!atomic_load_explicit(&replaced, memory_order_relaxed)) return false; /* none to be shown */
+  if (action) {
+    wanted.handler = (uintptr_t)action->sa_handler;
+    wanted.flags = (uint32_t)action->sa_flags | SA_RESTORER_FLAG;
+    wanted.restorer = (uintptr_t)host_handlers_return;
+    memcpy(&wanted.mask, &action->sa_mask, MASK_SIZE);
+  }
+  *result = (int)exchange(number, action ? &wanted : NULL, old ? &before : NULL);
+  if (*result != 0 || !old) return true;
+  old->sa_handler = (void (*)(int))before.handler;
+  old->sa_flags = (int)before.flags;
+  old->sa_restorer = (void (*)(void))before.restorer;
+  memcpy(&old->sa_mask, &before.mask, MASK_SIZE);
+  return true;
+}
 
 static int64_t now_ns(void) {
   struct timespec now = {0, 0};

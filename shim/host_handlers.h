@@ -16,6 +16,7 @@
 #ifndef SHIM_HOST_HANDLERS_H
 #define SHIM_HOST_HANDLERS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,8 +24,15 @@
  * anything in it. */
 enum { HOST_HANDLER_MARK = 0x6d61726b };
 
+/* What libc's sigaction asks the kernel for, but that the handler returns through us from the first
+ * moment on: by two calls, one of them would be seen by a tick that adopts, and might put it in
+ * force again although the program has changed it since. 0, or -errno. False: not yet, a handler
+ * must have been adopted before. */
+bool host_handler_set(int number, const struct sigaction *action, struct sigaction *old,
+                      int *result);
+
 /* Makes the handler of a signal, if there is one, return through us. To be called after each change
- * that is seen. */
+ * that is seen and not made by host_handler_set. */
 void host_handler_adopt(int number);
 
 /* The same for all signals: handlers that were installed before us, by libc for itself (system, a

@@ -1,4 +1,5 @@
 /* Calls by which the host would meet the signal that the agent uses (sampling_signal.h). */
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "cpu_sampling.h"
 #include "host_handlers.h"
 #include "interposed.h"
+#include "loaded_objects.h"
 #include "raw_syscall.h"
 #include "sampling_signal.h"
 #include "startup.h"
@@ -40,8 +42,35 @@ static bool is_refused(int number) {
   return number < 1 || number > 64 || (number >= 32 && number < SIGRTMIN);
 }
 
+/* Not a later preload's or a sanitizer's, which may do more. */
+static bool is_libcs(real_sigaction_function function) {
+  static _Atomic(real_sigaction_function) known;
+  struct dl_find_object found;
+  if (LIKELY(atomic_load_explicit(&known, memory_order_relaxed) == function)) return true;
+  if (_dl_find_object((void *)function, &found) != 0 || !loaded_object_is_libc(found.dlfo_link_map))
+    return false;
+  atomic_store_explicit(&known, function, memory_order_relaxed);
+  return true;
+}
+
+/* libc takes a lock of abort's round changes of SIGABRT's (glibc 2.41). */
+static int set_action(real_sigaction_function next, int number, const struct sigaction *action,
+                      struct sigaction *old) {
+  int result;
+  if (number != SIGABRT && is_libcs(next) && host_handler_set(number, action, old, &result)) {
+    if (result == 0) return 0;
+    errno = -result;
+    return -1;
+  }
+  result = next(number, action, old);
+  if (result == 0 && action && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN)
+    host_handler_adopt(number);
+  return result;
+}
+
 /* What the host reads back is what it wrote. */
-static int forward_sigaction(real_sigaction_function next, int number, const struct sigaction *action, struct sigaction *old) {
+static int forward_sigaction(real_sigaction_function next, int number,
+                             const struct sigaction *action, struct sigaction *old) {
   if (is_refused(number)) return next(number, action, old);
   bool added_before = atomic_load(&mask_added) & sampling_signal_bit(number);
   struct sigaction installed;
@@ -49,9 +78,8 @@ static int forward_sigaction(real_sigaction_function next, int number, const str
     installed = *action;
     note_mask(number, keep_ours_off(number, &installed));
   }
-  int result = next(number, action ? &installed : NULL, old);
+  int result = set_action(next, number, action ? &installed : NULL, old);
   if (result != 0 && action) note_mask(number, added_before);
-  if (result == 0 && action) host_handler_adopt(number);
   if (result != 0 || !old) return result;
   old->sa_restorer = host_handlers_restorer_shown(old->sa_restorer);
   if (added_before) sigdelset(&old->sa_mask, SIGURG);

@@ -56,3 +56,9 @@ def test_handlers_that_are_left_by_a_jump():
     """Each would keep a stack of the agent's for ever: the next would wait for one."""
     expected, _ = check_same([harness.build("handler_jumps.c", "-O1")], expect_samples=0)
     assert expected[0] == 0 and "1000 jumps" in expected[1], expected
+
+
+def test_handlers_that_are_changed_meanwhile():
+    """What the program has asked for last is in force, whatever a tick has just seen."""
+    expected, _ = check_same([harness.build("handler_toggles.c", "-O1")], expect_samples=0)
+    assert expected[0] == 0 and "0 lost" in expected[1], expected
