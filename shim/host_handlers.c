@@ -113,7 +113,7 @@ bool host_handler_set(int number, const struct sigaction *action, struct sigacti
   if (action) {
     wanted.handler = (uintptr_t)action->sa_handler;
     wanted.flags = (uint32_t)action->sa_flags | SA_RESTORER_FLAG;
-    wanted.restorer = (uintptr_t)host_handlers_return;
+    wanted.restorer = (uintptr_t)__restore_rt;
     memcpy(&wanted.mask, &action->sa_mask, MASK_SIZE);
   }
   *result = (int)exchange(number, action ? &wanted : NULL, old ? &before : NULL);
