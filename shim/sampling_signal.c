@@ -215,10 +215,14 @@ void sampling_signal_thread_starts(struct thread_record *record) {
                  MASK_SIZE);
 }
 
+/* Storage that looks like this thread's may be its parent's (vfork, raw clone). */
 struct thread_record *sampling_signal_let_in(void) {
   if (!thread_state.record) return NULL;
   struct thread_record *record = thread_registry_at(thread_state.record);
-  return atomic_load_explicit(&record->signal_let_in, memory_order_relaxed) ? record : NULL;
+  if (!atomic_load_explicit(&record->signal_let_in, memory_order_relaxed)) return NULL;
+  if (cpu_sampling_is_forbidden()) return record;
+  int32_t tid = atomic_load_explicit(&record->tid, memory_order_relaxed);
+  return tid == (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0) ? record : NULL;
 }
 
 void sampling_signal_take_back(void) {

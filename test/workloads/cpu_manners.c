@@ -165,7 +165,16 @@ static void *look_at_mask(void *first) {
   CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
   burn(0.1);
   say(", %d", blocks(SIGURG));
-  pid_t child = fork();
+  pid_t child = vfork();
+  if (child == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    _exit(0);
+  }
+  CHECK(waitpid(child, NULL, 0) == child);
+  say(", %d", blocks(SIGURG));
+  child = fork();
   if (child == 0) {
     if (execlp("grep", "grep", "SigBlk", "/proc/self/status", NULL)) _exit(1);
   }
