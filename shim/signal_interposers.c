@@ -22,6 +22,8 @@
 
 /* Of which signals' handlers the mask has got SIGURG added. */
 static _Atomic uint64_t mask_added;
+/* Signals for which siginterrupt was called: signal may then mean something else. */
+static _Atomic uint64_t may_interrupt;
 
 static void note_mask(int number, bool added) {
   if (added)
@@ -43,21 +45,18 @@ static bool is_refused(int number) {
 }
 
 /* Not a later preload's or a sanitizer's, which may do more. */
-static bool is_libcs(real_sigaction_function function) {
-  static _Atomic(real_sigaction_function) known;
+static bool is_libcs(const void *function) {
   struct dl_find_object found;
-  if (LIKELY(atomic_load_explicit(&known, memory_order_relaxed) == function)) return true;
-  if (_dl_find_object((void *)function, &found) != 0 || !loaded_object_is_libc(found.dlfo_link_map))
-    return false;
-  atomic_store_explicit(&known, function, memory_order_relaxed);
-  return true;
+  return _dl_find_object((void *)(uintptr_t)function, &found) == 0 &&
+         loaded_object_is_libc(found.dlfo_link_map);
 }
 
 /* libc takes a lock of abort's round changes of SIGABRT's (glibc 2.41). */
 static int set_action(real_sigaction_function next, int number, const struct sigaction *action,
                       struct sigaction *old) {
   int result;
-  if (number != SIGABRT && is_libcs(next) && host_handler_set(number, action, old, &result)) {
+  if (number != SIGABRT && is_libcs((const void *)next) &&
+      host_handler_set(number, action, old, &result)) {
     if (result == 0) return 0;
     errno = -result;
     return -1;
@@ -102,11 +101,27 @@ static interposed_handler simple_action(interposed_handler handler, int flags) {
   return old.sa_handler;
 }
 
+/* As libc's own does it where siginterrupt was never asked for. */
+static bool set_simple_action(const void *next, int number, interposed_handler handler, int flags,
+                              interposed_handler *old) {
+  struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, before;
+  int result;
+  if (handler == SIG_ERR || is_refused(number) || number == SIGABRT) return false;
+  if (atomic_load(&may_interrupt) & sampling_signal_bit(number)) return false;
+  if (!(flags & SA_NODEFER)) sigaddset(&action.sa_mask, number);
+  if (!is_libcs(next) || !host_handler_set(number, &action, &before, &result)) return false;
+  if (result != 0) errno = -result;
+  *old = result == 0 ? before.sa_handler : SIG_ERR;
+  return true;
+}
+
 #define DEFINE_SIGNAL(name, flags)                                               \
   EXPORTED interposed_handler name(int number, interposed_handler handler) {     \
     if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(name)(number, handler); \
     if (IS_OURS(number)) return simple_action(handler, flags);                   \
-    interposed_handler old = FORWARD(name, (number, handler));                   \
+    interposed_handler old;                                                      \
+    if (set_simple_action((const void *)real.name, number, handler, flags, &old)) return old; \
+    old = FORWARD(name, (number, handler));                                      \
     if (old != SIG_ERR) host_handler_adopt(number);                              \
     return old;                                                                  \
   }
@@ -142,6 +157,7 @@ EXPORTED int sigignore(int number) {
 /* libc's would change our handler's flags, and its own restorer comes back. */
 EXPORTED int siginterrupt(int number, int interrupt) {
   if (!IS_OURS(number)) {
+    if (!is_refused(number)) atomic_fetch_or(&may_interrupt, sampling_signal_bit(number));
     int result = FORWARD(siginterrupt, (number, interrupt));
     if (result == 0) host_handler_adopt(number);
     return result;
