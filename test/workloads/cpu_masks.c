@@ -8,6 +8,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -88,9 +90,11 @@ static void masked(void) {
 
 static int counted[65];
 /* The thread has run for a while with nothing blocked, so a tick may be under way, when it blocks everything and waits. */
+static atomic_bool blocks_all; /* sent before, a signal would end the process */
 static void *wait_for_all(void *how) {
   burn(50);
   block_all();
+  blocks_all = true;
   burn(20);
   int descriptor = signalfd(-1, &all, SFD_CLOEXEC);
   CHECK(descriptor >= 0);
@@ -112,8 +116,10 @@ static void *wait_for_all(void *how) {
 static void wait_for_signals(void) {
   ready();
   for (intptr_t how = 0; how < 3; how++) {
+    blocks_all = false;
     pthread_t thread = start(wait_for_all, (void *)how);
-    burn(200);
+    do burn(200);
+    while (!blocks_all);
     for (int i = 0; i < 50; i++) {
       pthread_kill(thread, SIGRTMIN + 1); /* queued: each arrives */
       burn(1);
