@@ -167,8 +167,13 @@ EXPORTED int sem_post(sem_t *sem) {
   }
 
 DEFINE_JOIN(pthread_join, true, (pthread_t thread, void **out), (thread, out))
-DEFINE_JOIN(pthread_timedjoin_np, true, (pthread_t thread, void **out, const struct timespec *deadline), (thread, out, deadline))
-DEFINE_JOIN(pthread_clockjoin_np, wait_clock_is_valid(clock), (pthread_t thread, void **out, clockid_t clock, const struct timespec *deadline),
+/* Of a thread that has ended glibc 2.41 refuses a bad deadline, 2.36 does not look at it. */
+DEFINE_JOIN(pthread_timedjoin_np, wait_deadline_is_valid_or_none(deadline),
+            (pthread_t thread, void **out, const struct timespec *deadline),
+            (thread, out, deadline))
+DEFINE_JOIN(pthread_clockjoin_np,
+            wait_clock_is_valid(clock) && wait_deadline_is_valid_or_none(deadline),
+            (pthread_t thread, void **out, clockid_t clock, const struct timespec *deadline),
             (thread, out, clock, deadline))
 
 /* glibc's threads are the same in both interfaces, and a C11 thread's result is kept as a pointer. */
