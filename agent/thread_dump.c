@@ -70,11 +70,19 @@ static bool keep_frames(struct dumped_thread *thread, const uint64_t *frames, ui
 
 enum outcome { OUTCOME_READ, OUTCOME_RUNNING, OUTCOME_ENDED };
 
-/* A call that was stopped and continued (job control, a debugger) goes on as restart_syscall; its own number is in the code before it. */
-static void find_restarted_call(struct blocked_thread *state) {
+static bool read_blocked_word(void *reader, uintptr_t address, uintptr_t *value) {
+  return memory_reader_word(reader, address, value);
+}
+
+/* A call that was stopped and continued (job control, a debugger) goes on as restart_syscall; its
+ * own number is in the code before it. */
+static void find_restarted_call(struct blocked_thread *state, struct memory_reader *memory) {
   uint32_t number;
+  memory_reader_forget(memory);
+  struct interrupted_thread thread = {
+      .pc = state->pc, .sp = state->sp, .read = read_blocked_word, .reader = memory};
   if (!unwind_rule_borrow_begin()) return;
-  if (interrupted_call_number(state->pc, &number)) state->number = (int32_t)number;
+  if (interrupted_call_number(&thread, &number)) state->number = (int32_t)number;
   unwind_rule_borrow_end();
 }
 
@@ -86,7 +94,8 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   if (presence == THREAD_HIDDEN) thread->not_read = state->hidden_because;
   if (presence == THREAD_ENDED) return OUTCOME_ENDED;
   if (presence != THREAD_BLOCKED) return OUTCOME_RUNNING;
-  if (state->number == SYS_restart_syscall) find_restarted_call(state);
+  if (state->number == SYS_restart_syscall)
+    find_restarted_call(state, blocked_stack_memory(work->stacks));
   thread->syscall = state->number;
   memcpy(thread->arguments, state->arguments, sizeof thread->arguments);
   bool stopped = state->number < 0 && blocked_thread_is_stopped(state);

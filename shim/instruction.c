@@ -93,7 +93,7 @@ static int operands_of(const struct instruction *i) {
 
 struct prefixes {
   uint8_t rex; /* W 8, R 4, X 2, B 1 */
-  bool half, short_address;
+  bool half, short_address, segment;
 };
 
 /* The prefixes that hold an opcode map and the bits of REX in a form of their own. */
@@ -117,8 +117,9 @@ static bool take_opcode(struct cursor *cursor, struct prefixes *prefixes, struct
     byte = take_byte(cursor);
     if (byte == 0x66) prefixes->half = true;
     else if (byte == 0x67) prefixes->short_address = true;
-    else if (byte != 0xf0 && byte != 0xf2 && byte != 0xf3 && byte != 0x2e && byte != 0x36 && byte != 0x3e && byte != 0x26 && byte != 0x64 &&
-             byte != 0x65)
+    else if (byte == 0x64 || byte == 0x65) prefixes->segment = true; /* fs, gs; others are flat */
+    else if (byte != 0xf0 && byte != 0xf2 && byte != 0xf3 && byte != 0x2e && byte != 0x36 &&
+             byte != 0x3e && byte != 0x26)
       break;
   }
   if (byte == 0xc4 || byte == 0xc5 || byte == 0x62) return take_vector_opcode(cursor, byte, prefixes, out);
@@ -136,8 +137,10 @@ static bool take_opcode(struct cursor *cursor, struct prefixes *prefixes, struct
   return true;
 }
 
-static void take_modrm(struct cursor *cursor, uint8_t rex, struct instruction *out) {
-  uint8_t byte = take_byte(cursor), base = byte & 7;
+static void take_modrm(struct cursor *cursor, const struct prefixes *prefixes,
+                       struct instruction *out) {
+  enum { NO_INDEX = 4 };
+  uint8_t byte = take_byte(cursor), base = byte & 7, rex = prefixes->rex, index = NO_INDEX;
   out->has_modrm = true;
   out->mode = byte >> 6;
   out->reg = (uint8_t)((byte >> 3 & 7) | (rex & 4) << 1);
@@ -147,12 +150,15 @@ static void take_modrm(struct cursor *cursor, uint8_t rex, struct instruction *o
     out->has_sib = true;
     out->sib = take_byte(cursor);
     base = out->sib & 7;
+    index = (uint8_t)((out->sib >> 3 & 7) | (rex & 2) << 2);
     if (out->mode == 0 && base == 5) out->displacement = take_signed(cursor, 4);
   } else if (out->mode == 0 && base == 5) {
     out->displacement = take_signed(cursor, 4);
   }
   if (out->mode == 1) out->displacement = take_signed(cursor, 1);
   if (out->mode == 2) out->displacement = take_signed(cursor, 4);
+  bool has_base = base == (out->rm & 7) && (out->mode != 0 || base != 5);
+  out->based = has_base && index == NO_INDEX && !prefixes->segment && !prefixes->short_address;
 }
 
 bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *out) {
@@ -163,7 +169,7 @@ bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *o
   if (!take_opcode(&cursor, &prefixes, out)) return false;
   int operands = operands_of(out);
   if (operands & INVALID) return false;
-  if (operands & MODRM) take_modrm(&cursor, prefixes.rex, out);
+  if (operands & MODRM) take_modrm(&cursor, &prefixes, out);
   bool one_byte = out->map == MAP_ONE_BYTE;
   if (one_byte && (out->opcode & 0xfe) == 0xf6 && (out->reg & 7) < 2) operands |= out->opcode == 0xf6 ? BYTE : LONG; /* test */
   if (operands & OFFSET) take_signed(&cursor, prefixes.short_address ? 4 : 8);

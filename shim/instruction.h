@@ -20,6 +20,7 @@ struct instruction {
   bool vector;             /* VEX or EVEX: the opcode means something else than without */
   bool has_modrm, has_sib;
   uint8_t mode, reg, rm, sib; /* with their REX bits; reg also where the opcode says it */
+  bool based;              /* the memory operand is at rm + displacement: no index, no segment */
   int32_t displacement;    /* of a memory operand */
   int32_t immediate;       /* the low 32 bits; of a jump: its distance from the next instruction */
 };

@@ -27,10 +27,20 @@ void interrupted_call_restart(ucontext_t *context);
  * now on (host_handlers.h). Context: as above. */
 void interrupted_call_mark(ucontext_t *context);
 
-/* The number of the system call (one that can be made again) that ends at `after`, from the code
- * before it; false: not understood.
- * The object that has this code must stay loaded meanwhile. Context: any; locks: none. */
-bool interrupted_call_number(uintptr_t after, uint32_t *number);
+/* A thread in a system call, or right behind it. */
+struct interrupted_thread {
+  uintptr_t pc, sp;        /* pc: behind the `syscall` */
+  const greg_t *registers; /* NULL: not known */
+  /* A word of its memory. False: it cannot be read. */
+  bool (*read)(void *reader, uintptr_t address, uintptr_t *value);
+  void *reader;
+};
+
+/* The number of its system call (one that can be made again), from the code before it: that of the
+ * function, and where it gets the number as an argument (the cancellation points of glibc 2.41),
+ * that of its caller. False: not understood.
+ * The objects that have this code must stay loaded meanwhile. Context: any; locks: none. */
+bool interrupted_call_number(const struct interrupted_thread *thread, uint32_t *number);
 
 /* Whether that system call may be made again, with the same arguments, after an EINTR. Context: any. */
 bool interrupted_call_may_be_repeated(uint64_t number);

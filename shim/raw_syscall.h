@@ -3,6 +3,9 @@
 #ifndef SHIM_RAW_SYSCALL_H
 #define SHIM_RAW_SYSCALL_H
 
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 
 static inline long raw_syscall6(long number, long a, long b, long c, long d, long e, long f) {
@@ -37,6 +40,13 @@ static inline long raw_syscall_kept(long number, long a, long b, long c, long d,
 }
 
 static inline long raw_syscall4(long number, long a, long b, long c, long d) { return raw_syscall6(number, a, b, c, d, 0, 0); }
+
+/* Whether a word that does not cross a page can be read, asked of the kernel without side effects:
+ * an unknown `how` fails with EINVAL, but only after the set has been copied in; memory that cannot
+ * be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
+static inline bool raw_is_readable(uintptr_t address) {
+  return raw_syscall4(SYS_rt_sigprocmask, -1, (long)address, 0, 8) != -EFAULT;
+}
 
 /* A short sleep while another thread is about to change a word. */
 static inline void raw_nap(void) {

@@ -1,6 +1,5 @@
 #include "stack_capture.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -68,11 +67,9 @@ struct stack_range {
   struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
 };
 
-/* Whether a page can be read, asked of the kernel without side effects: an unknown `how` fails with EINVAL, but only after the set has
- * been copied in; memory that cannot be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
 static bool page_is_readable(const struct thread_state *thread, uintptr_t address) {
   if (thread && thread->no_system_calls) return false;
-  return raw_syscall4(SYS_rt_sigprocmask, -1, (long)(address & ~(uintptr_t)(PROBE_PAGE - 1)), 0, 8) != -EFAULT;
+  return raw_is_readable(address & ~(uintptr_t)(PROBE_PAGE - 1));
 }
 
 /* The rest of the current thread's stack, from sp up: what is readable without a gap up to the top that is known, the first stack's or

@@ -1,6 +1,7 @@
 /* Compiled together with shim/call_number.c and shim/instruction.c. Reads functions, one a line:
  * where in it a `syscall` is, and its bytes in hexadecimal; prints the number that eax has there,
- * `rN` for what is in a register, `?` where it is not understood. */
+ * `rN` for what is in register N, `mN+D` for what is in memory at D from it, `eN<D` for what was in
+ * N at the function's entry, with writes below D, `?` where it is not understood. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,11 @@
 #include "../../shim/call_number.h"
 
 static int digit(int c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+static const char *const formats[] = {[NUMBER_CONSTANT] = "%u\n",
+                                      [NUMBER_IN_REGISTER] = "r%u\n",
+                                      [NUMBER_IN_MEMORY] = "m%u%+d\n",
+                                      [NUMBER_AT_ENTRY] = "e%u<%d\n"};
 
 int main(void) {
   char *line = NULL;
@@ -23,7 +29,7 @@ int main(void) {
     if (!call_number_find(bytes, size, at, &number))
       puts("?");
     else
-      printf(number.in_register ? "r%u\n" : "%u\n", number.value);
+      printf(formats[number.place], number.value, number.displacement);
     free(bytes);
   }
   free(line);
