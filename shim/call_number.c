@@ -56,7 +56,7 @@ static bool one_byte_spares(const struct instruction *i, uint32_t target) {
 
 static bool two_bytes_spare(const struct instruction *i, uint32_t target) {
   uint8_t op = i->opcode;
-  if (op >= 0x80 && op <= 0x8f) return true;                     /* jumps, when they are not taken */
+  if (op >= 0x80 && op <= 0x8f) return true;                      /* jumps, when not taken */
   if (op >= 0x40 && op <= 0x4f) return i->reg != target;            /* cmov */
   if (op >= 0x90 && op <= 0x9f) return rm_spares(i, true, target); /* set */
   switch (op) {
