@@ -248,6 +248,25 @@ def test_process_whose_files_are_closed_to_it():
 
 # ---- nobody notices ---------------------------------------------------------------------------------------------------------
 
+def test_calls_that_go_on_after_a_stop():
+    """The kernel shows them as restart_syscall; they are still what they were."""
+    restart_syscall = 219
+    chains = Chains()
+    os.kill(chains.host.pid, signal.SIGSTOP)
+    harness.poll(lambda: all("\nState:\tT" in task_file(chains.host.pid, tid, "status")
+                             for tid in chains.tids.values()), "every thread stopped")
+    os.kill(chains.host.pid, signal.SIGCONT)
+    for name in ("nanosleep", "arguments"):
+        harness.poll(lambda: is_blocked_in(chains.host.pid, chains.tids[name], restart_syscall),
+                     name + " goes on")
+    threads = threads_of(chains.host.profile("goroutine?tid=1"))
+    for name in ("nanosleep", "arguments"):
+        frames, labels = threads[chains.tids[name]]
+        assert fits(frames, expected_chain(name)), frames
+        assert labels["state"] == CHAINS[name][1], (name, labels)
+    assert chains.host.finish() == 0
+
+
 class Dumps:
     """Thread dumps one after the other, until the block ends."""
 
