@@ -151,8 +151,10 @@ static __attribute__((unused)) void dump(const char *what, const void *object, s
       length += snprintf(line + length, sizeof line - (size_t)length, " %s", pointer ? "p" : "0");
       continue;
     }
-    int is_thread = 0;
-    for (unsigned i = 0; i < known_count && i < 64; i++) is_thread |= known_threads[i] && (pid_t)(word & 0x3fffffff) == known_threads[i];
+    /* A mutex's kind is as large as the thread ids of a fresh container. */
+    int is_kind = what[0] == 'm' && at == offsetof(pthread_mutex_t, __data.__kind), is_thread = 0;
+    for (unsigned i = 0; i < known_count && i < 64 && !is_kind; i++)
+      is_thread |= known_threads[i] && (pid_t)(word & 0x3fffffff) == known_threads[i];
     if (is_thread) length += snprintf(line + length, sizeof line - (size_t)length, " T%s", word >> 30 ? "+" : "");
     else length += snprintf(line + length, sizeof line - (size_t)length, " %x", word);
   }
