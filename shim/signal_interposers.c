@@ -46,9 +46,13 @@ static bool is_refused(int number) {
 
 /* Not a later preload's or a sanitizer's, which may do more. */
 static bool is_libcs(const void *function) {
+  static _Atomic(const struct link_map *) libc; /* whoever finds it stores the same */
   struct dl_find_object found;
-  return _dl_find_object((void *)(uintptr_t)function, &found) == 0 &&
-         loaded_object_is_libc(found.dlfo_link_map);
+  if (_dl_find_object((void *)(uintptr_t)function, &found) != 0) return false;
+  if (atomic_load_explicit(&libc, memory_order_relaxed) == found.dlfo_link_map) return true;
+  if (!loaded_object_is_libc(found.dlfo_link_map)) return false;
+  atomic_store_explicit(&libc, found.dlfo_link_map, memory_order_relaxed);
+  return true;
 }
 
 /* libc takes a lock of abort's round changes of SIGABRT's (glibc 2.41). */
