@@ -237,8 +237,10 @@ static void check(void) {
   wait_until_blocked(waiter); /* or it has ended */
   if (mode != PENDING) {
     pthread_cancel(thread);
-    /* A wait that is a cancellation point ends by this, any other does not: the release comes much later. */
-    for (int i = 0; i < 25 && !joined; i++) {
+    wait_until_blocked(waiter); /* again, or it has ended: on a busy machine that may take long */
+    /* A wait that is a cancellation point ends by this, any other does not: the release comes much
+     * later. An asynchronous one always does. */
+    for (int i = 0; (i < 25 || mode == ASYNCHRONOUS) && !joined; i++) {
       joined = pthread_tryjoin_np(thread, &result) == 0;
       pause_briefly();
     }
