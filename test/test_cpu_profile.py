@@ -91,11 +91,12 @@ def check_form(profile):
 
 # ---- shares and sums ---------------------------------------------------------------------------------------------------------
 
-def check_shares(host, query="", period=PERIOD):
-    """Checks everything of a profile but its sum; returns it with the truth and the sampled time of what measured itself."""
+def check_shares(host, query="", period=PERIOD, may_miss=False):
+    """Checks everything of a profile but its sum; returns it with the truth and the sampled time of what measured itself.
+    may_miss: a profile that says that it has missed CPU time is returned as well."""
     profile, (spent, threads) = profile_of_all(host, query)
     check_form(profile)
-    assert profile.period == period and not profile.comments, (profile.period, profile.comments)
+    assert profile.period == period and (may_miss or not profile.comments), (profile.period, profile.comments)
     assert abs(profile.time_nanos / 1e9 + profile.duration_nanos / 1e9 - time.time()) < 60
     found = {name: values[1] for name, values in profile.by_function().items() if name in spent}
     assert set(found) == set(spent), found
@@ -135,11 +136,18 @@ def test_shares_of_threads_that_live_for_50_ms():
     bound = 4.5 * 0.5 * PERIOD * math.sqrt(lives)
     for _ in range(3):
         host, _ = start("cpu_shares.c", "short")
-        profile, spent, _, sampled = check_shares(host)
+        profile, spent, _, sampled = check_shares(host, may_miss=True)
+        missed = sum(spent.values()) - sampled
+        if profile.comments:  # what it misses it says, to a tenth of all
+            stated = float(re.search(r"CPU time not sampled: ([0-9.]+) s", profile.comments[0]).group(1)) * 1e9
+            assert abs(stated - missed) < 0.1 * sum(spent.values()), (profile.comments, missed)
+            continue
         assert len({sample.labels["tid"] for sample in profile.samples}) > 0.9 * lives
-        if abs(sampled - sum(spent.values())) < bound:
+        if abs(missed) < bound:
             return
-    raise AssertionError((sampled, spent))
+    busy = os.getloadavg()[0]  # the burners are four
+    assert profile.comments and busy > 4 + 2 * os.cpu_count(), (sampled, spent, profile.comments, busy)
+    harness.note("too busy (%.0f): %s" % (busy, profile.comments[0]))
 
 
 def test_thousand_hertz():
