@@ -19,11 +19,12 @@ static bool read_segments(struct loaded_object *object) {
     return false;
   for (unsigned i = 0; i < header.e_phnum && object->segment_count < LOADED_SEGMENTS_MAX; i++) {
     if (!memory_image_read(object->start + header.e_phoff + i * sizeof segment, &segment, sizeof segment)) return false;
-    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0) continue;
+    if (segment.p_type != PT_LOAD) continue;
     uint64_t start = object->bias + segment.p_vaddr, limit = start + segment.p_memsz, before = start % PAGE;
     if (limit < start || start < object->start || limit > object->limit || segment.p_offset < before) continue;
     object->segments[object->segment_count++] =
-        (struct loaded_segment){start - before, (limit + PAGE - 1) & ~(uint64_t)(PAGE - 1), segment.p_offset - before};
+        (struct loaded_segment){start - before, (limit + PAGE - 1) & ~(uint64_t)(PAGE - 1),
+                                segment.p_offset - before, (segment.p_flags & PF_X) != 0};
   }
   return true;
 }

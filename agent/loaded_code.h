@@ -9,10 +9,11 @@
 
 #include "elf_file.h"
 
-enum { LOADED_SEGMENTS_MAX = 8 };
+enum { LOADED_SEGMENTS_MAX = 16 };
 
-struct loaded_segment { /* executable; whole pages */
+struct loaded_segment { /* whole pages */
   uint64_t start, limit, offset;
+  bool executable;
 };
 
 struct loaded_object {

@@ -168,6 +168,8 @@ static struct mapping *append(struct collected *collected) {
 
 /* The object that the latest lines lie in. */
 struct current_object {
+  char *lines;                 /* from the one at hand on, each with its NUL */
+  const char *lines_end;
   struct loaded_object loaded; /* limit 0: none */
   const char *path;            /* of the file it was mapped from; NULL: no line has told */
   bool deleted;
@@ -178,30 +180,40 @@ static bool is_in(const struct current_object *object, uint64_t address) {
   return address >= object->loaded.start && address < object->loaded.limit;
 }
 
-static bool find_object(struct current_object *object, uint64_t address) {
-  if (is_in(object, address)) return true;
-  *object = (struct current_object){0};
-  if (!loaded_object_at(address, &object->loaded)) object->loaded.limit = 0;
-  return object->loaded.limit != 0;
-}
-
-static const struct loaded_segment *segment_at(const struct loaded_object *object, uint64_t address) {
-  for (unsigned i = 0; i < object->segment_count; i++)
-    if (address >= object->segments[i].start && address < object->segments[i].limit) return &object->segments[i];
+static const struct loaded_segment *segment_at(const struct loaded_object *object,
+                                               uint64_t address, bool executable) {
+  for (unsigned i = 0; i < object->segment_count; i++) {
+    const struct loaded_segment *segment = &object->segments[i];
+    if (address >= segment->start && address < segment->limit && (segment->executable || !executable))
+      return segment;
+  }
   return NULL;
 }
 
-/* Keeps which file the object is, once a line shows a part of it in its place. */
-static void look_for_file(struct current_object *object, const struct maps_line *line) {
-  if (!find_object(object, line->start) || object->path != NULL || line->inode == 0 || is_no_file(line->path)) return;
-  const struct loaded_segment *segment = segment_at(&object->loaded, line->start);
-  bool in_place = line->start == object->loaded.start ? line->offset == 0
-                                                      : segment != NULL && line->offset == segment->offset + (line->start - segment->start);
-  if (!in_place) return;
-  object->deleted = strip_deleted(line->path);
-  object->path = line->path;
-  object->device = line->device;
-  object->inode = line->inode;
+/* Which file the object is: the last that its lines show in its place. Text that was moved to
+ * another file (hugetlbfs, /dev/shm) is in its place as well, the data behind it tells better. */
+static void look_for_file(struct current_object *object) {
+  struct maps_line line;
+  for (char *at = object->lines; at < object->lines_end; at += strlen(at) + 1) {
+    if (!parse_line(at, &line)) continue;
+    if (line.start >= object->loaded.limit) break;
+    if (!is_in(object, line.start) || line.inode == 0 || is_no_file(line.path)) continue;
+    const struct loaded_segment *segment = segment_at(&object->loaded, line.start, false);
+    if (segment == NULL || line.offset != segment->offset + (line.start - segment->start)) continue;
+    object->path = line.path;
+    object->device = line.device;
+    object->inode = line.inode;
+  }
+  if (object->path != NULL) object->deleted = strip_deleted((char *)(uintptr_t)object->path);
+}
+
+static bool find_object(struct current_object *object, uint64_t address) {
+  if (is_in(object, address)) return true;
+  *object = (struct current_object){.lines = object->lines, .lines_end = object->lines_end};
+  if (!loaded_object_at(address, &object->loaded)) object->loaded.limit = 0;
+  if (object->loaded.limit == 0) return false;
+  look_for_file(object);
+  return true;
 }
 
 /* The loader's name may be relative to what was the working directory: a guess that the build-id has to confirm. */
@@ -245,11 +257,11 @@ static uint64_t next_module(uint64_t address, uint64_t limit) {
 static bool add_pieces(struct collected *collected, struct current_object *object, const struct maps_line *line, uint64_t first_page) {
   for (uint64_t at = line->start, end; at < line->limit; at = end) {
     bool inside = find_object(object, at);
-    const struct loaded_segment *segment = inside ? segment_at(&object->loaded, at) : NULL;
+    const struct loaded_segment *segment = inside ? segment_at(&object->loaded, at, true) : NULL;
     end = segment != NULL ? segment->limit : inside ? object->loaded.limit : next_module(at, line->limit);
     for (unsigned i = 0; inside && segment == NULL && i < object->loaded.segment_count; i++) {
-      uint64_t start = object->loaded.segments[i].start;
-      if (start > at && start < end) end = start;
+      const struct loaded_segment *next = &object->loaded.segments[i];
+      if (next->executable && next->start > at && next->start < end) end = next->start;
     }
     if (end > line->limit) end = line->limit;
     struct mapping *map = append(collected);
@@ -274,18 +286,18 @@ static bool add_pieces(struct collected *collected, struct current_object *objec
 static void add_live(struct collected *collected) {
   uint64_t first_page = 0;
   struct maps_line line, previous = {0};
-  struct current_object object = {0};
-  for (char *at = collected->maps_text, *next; *at != '\0'; at = next) {
-    char *end = strchr(at, '\n');
-    next = end == NULL ? at + strlen(at) : end + 1;
-    if (end != NULL) *end = '\0';
-    if (!parse_line(at, &line)) continue;
+  char *text = collected->maps_text;
+  struct current_object object = {.lines_end = text + strlen(text)};
+  for (char *newline = text; (newline = strchr(newline, '\n')) != NULL;) *newline++ = '\0';
+  for (char *at = text; at < object.lines_end; at += strlen(at) + 1) {
+    if (!parse_line(at, &line)) continue; /* or what strip_deleted has cut off */
+    object.lines = at;
     if (line.inode == 0 && line.path[0] == '\0' && !line.executable) continue; /* .bss: between the lines of one object */
     bool same_file = line.inode == previous.inode && line.device == previous.device && line.inode != 0;
     if (!same_file) first_page = 0;
     if (line.offset == 0 && line.inode != 0 && (first_page == 0 || previous.offset != 0)) first_page = line.start;
     previous = line;
-    look_for_file(&object, &line);
+    find_object(&object, line.start);
     if (!line.executable) continue;
     bool is_vdso = strcmp(line.path, "[vdso]") == 0;
     bool is_own = is_in(&object, line.start) && object.path != NULL && object.inode == line.inode && object.device == line.device;

@@ -44,7 +44,7 @@ def test_text_that_was_moved_keeps_its_names():
     program = harness.build("text_remap.c", *FLAGS)
     check_text(program, "none", "anonymous")
     for part in ("begin", "middle", "end", "whole"):
-        for kind in ("anonymous", "named", "memfd", "split"):
+        for kind in ("anonymous", "named", "memfd", "file", "split"):
             check_text(program, part, kind)
 
 
@@ -52,8 +52,22 @@ def test_text_with_its_headers_was_moved():
     """The text segment is the first one: all that says what file it was has moved with it."""
     program = harness.build("text_remap.c", *FLAGS, "-Wl,-z,noseparate-code", name="text_remap_noseparate")
     for part in ("begin", "middle", "whole"):
-        for kind in ("anonymous", "memfd"):
+        for kind in ("anonymous", "memfd", "file"):
             check_text(program, part, kind)
+
+
+def test_text_of_a_library_was_moved_with_its_headers():
+    """Without a build-id only the data behind the text still shows which file the library is."""
+    library = harness.build("text_remap.c", "-O1", "-fno-optimize-sibling-calls", "-Wl,-z,noseparate-code",
+                            "-Wl,--build-id=none", name="text_remap_library", shared=True)
+    script = "import ctypes, sys; a = [x.encode() for x in sys.argv[1:]]; " \
+             "ctypes.CDLL(a[0]).main(3, (ctypes.c_char_p * 4)(*a, None))"
+    for kind in ("anonymous", "memfd", "file"):
+        host = harness.Host(["python3", "-c", script, library, "whole", kind], rate=1)
+        host.ready()
+        frame = allocations(host.profile("heap"))[100003][0]
+        assert (frame.function, frame.mapping.filename) == ("hot_static", library), (kind, frame)
+        assert frame.filename.endswith("text_remap.c") and frame.line > 0, (kind, frame)
 
 
 def test_code_beside_moved_text_is_not_the_program():

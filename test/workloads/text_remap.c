@@ -1,7 +1,7 @@
 /* flags: -O1 -fno-optimize-sibling-calls */
 /* Moves a part of its own text to other memory, as programs do that put it on huge pages: arguments 1 and 2, which part (none, begin, middle,
- * end, whole) and to what (anonymous, named, memfd, split: a page gets another protection and back, between others that keep
- * theirs). Then each of four functions in pages of their own allocates once. With `neighbour` as argument 3 the whole is
+ * end, whole) and to what (anonymous, named, memfd, file: one in /dev/shm, unlinked, as in hugetlbfs, split: a page gets
+ * another protection and back, between others that keep theirs). Then each of four functions in pages of their own allocates once. With `neighbour` as argument 3 the whole is
  * mapped anew, together with code made at run time that lies directly in front of it and allocates too. x86-64. */
 #define _GNU_SOURCE
 #include <string.h>
@@ -56,6 +56,12 @@ static void *new_memory(const char *kind, size_t size) {
     flags = MAP_SHARED;
     descriptor = memfd_create("text", 0);
     CHECK(descriptor >= 0 && ftruncate(descriptor, (off_t)size) == 0);
+  }
+  if (strcmp(kind, "file") == 0) {
+    char path[] = "/dev/shm/text_remap.XXXXXX";
+    flags = MAP_SHARED;
+    descriptor = mkstemp(path);
+    CHECK(descriptor >= 0 && unlink(path) == 0 && ftruncate(descriptor, (off_t)size) == 0);
   }
   void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, descriptor, 0);
   CHECK(memory != MAP_FAILED);
