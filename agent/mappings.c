@@ -156,7 +156,7 @@ static void describe(struct mapping *map, const struct maps_line *line, uint64_t
     if (line->path[0] == '/') map->path = "";
     return;
   }
-  identify_by_file(map);
+  map->no_object = !identify_by_file(map);
 }
 
 static struct mapping *append(struct collected *collected) {

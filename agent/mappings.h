@@ -18,6 +18,7 @@ struct mapping {
   uint64_t bias;                 /* runtime address - address in the file's program headers (ELF files and vdso) */
   enum mapping_kind kind;
   bool deleted;                  /* the file was unlinked or replaced: its name must not be trusted, its build-id may be */
+  bool no_object;                /* a file, but none of ELF that is mapped here: JIT code, if any */
   bool unloaded;                 /* dlclosed: no longer in /proc/self/maps */
   uint32_t first_epoch;          /* as in module_registry.h; 0 when the registry does not know it */
   const char *path;              /* absolute, " (deleted)" stripped; "[vdso]"; "" for anonymous memory */

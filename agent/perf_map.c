@@ -25,6 +25,8 @@ enum {
   HEAD_SIZE = 64,        /* the numbers of a line and its name's first byte */
   LINE_SIZE = 16 << 10,  /* a name that is longer is cut */
   FIRST_PIECES = 4096,
+  LEAST_PIECES = 64,
+  PIECE_COST = 4 * 24,   /* bytes, while overlaps are resolved: each may leave two */
   MAX_HEX_DIGITS = 16
 };
 
@@ -43,7 +45,7 @@ struct perf_map {
 /* While the file is read. */
 struct reader {
   struct piece *pieces;
-  size_t count, capacity;
+  size_t count, capacity, limit;
   unsigned losses;
   bool failed;
   uint64_t line_at; /* of the line that is being read */
@@ -179,7 +181,7 @@ static void drop_oldest(struct reader *reader) {
   uint64_t oldest = UINT64_MAX;
   for (size_t i = 0; i < reader->count; i++)
     if (reader->pieces[i].line_at < oldest) oldest = reader->pieces[i].line_at;
-  while (reader->count > PERF_MAP_PIECES_MAX / 4 * 3) {
+  while (reader->count > reader->limit / 4 * 3) {
     size_t kept = 0;
     oldest += (reader->line_at - oldest) / 2 + 1;
     for (size_t i = 0; i < reader->count; i++)
@@ -191,12 +193,12 @@ static void drop_oldest(struct reader *reader) {
 
 static bool make_room(struct reader *reader) {
   if (reader->count < reader->capacity) return true;
-  if (reader->count >= PERF_MAP_PIECES_MAX) {
+  if (reader->count >= reader->limit) {
     order(reader);
     drop_oldest(reader);
   }
   size_t capacity = reader->count < FIRST_PIECES ? FIRST_PIECES : 2 * reader->count;
-  if (capacity > PERF_MAP_PIECES_MAX) capacity = PERF_MAP_PIECES_MAX;
+  if (capacity > reader->limit) capacity = reader->limit;
   struct piece *grown = agent_realloc(reader->pieces, capacity * sizeof *grown);
   if (grown == NULL) return false;
   reader->pieces = grown;
@@ -268,10 +270,17 @@ static bool is_stale(const struct stat *status, int64_t started_nanos) {
   return started_nanos > 0 && written + (status->st_mtim.tv_nsec == 0 ? 2 * second : exact) < started_nanos;
 }
 
-struct perf_map *perf_map_read(const char *path, int64_t started_nanos, unsigned *losses) {
+static size_t piece_limit(uint64_t memory) {
+  uint64_t affordable = memory / PIECE_COST;
+  if (affordable < LEAST_PIECES) return LEAST_PIECES;
+  return affordable < PERF_MAP_PIECES_MAX ? (size_t)affordable : PERF_MAP_PIECES_MAX;
+}
+
+struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t memory,
+                               unsigned *losses) {
   int descriptor = elf_file_open_path(path);
   struct stat status;
-  struct reader reader = {0};
+  struct reader reader = {.limit = piece_limit(memory)};
   struct perf_map *map = NULL;
   *losses = 0;
   if (descriptor < 0) return NULL;

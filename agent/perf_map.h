@@ -18,8 +18,9 @@ enum {
 
 /* Reads the file at path. It must be a regular file that belongs to this process's user or root (anybody may write into /tmp) and has been
  * written since the process started (started_nanos, wall clock; 0: not known). Lines that make no sense are skipped. NULL: there is none.
- * *losses: of the above. */
-struct perf_map *perf_map_read(const char *path, int64_t started_nanos, unsigned *losses);
+ * memory: how many bytes it may take, at its peak. *losses: of the above. */
+struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t memory,
+                               unsigned *losses);
 void perf_map_release(struct perf_map *map);
 
 /* The function that holds address, or NULL; *start is where it begins. The name is valid until the next call. */

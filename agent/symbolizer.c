@@ -286,7 +286,7 @@ static void look_up_jit_code(void *argument) {
     char path[PERF_MAP_PATH_SIZE];
     unsigned losses;
     perf_map_default_path(path);
-    session->perf_map = perf_map_read(path, process_start_nanos(), &losses);
+    session->perf_map = perf_map_read(path, process_start_nanos(), memory_headroom() / 2, &losses);
     session->perf_map_read = true;
     if ((losses & PERF_MAP_STALE) != 0) COUNT(symbols_perf_map_stale);
     if ((losses & PERF_MAP_LIMIT) != 0) COUNT(symbols_perf_map_limit);
@@ -308,7 +308,7 @@ const struct symbol_location *symbolizer_resolve(struct symbolizer_session *sess
   struct lookup lookup = {.session = session, .map = map, .address = address};
   lock();
   if (state.cache == NULL) state.cache = symbol_cache_create(CACHE_BYTE_LIMIT);
-  if (map == NULL || map->kind == MAPPING_ANONYMOUS) {
+  if (map == NULL || map->kind == MAPPING_ANONYMOUS || map->no_object) {
     if (session->jit == NULL) session->jit = symbol_cache_create(JIT_CACHE_BYTE_LIMIT);
     if (session->jit != NULL) {
       lookup.location = symbol_cache_find(session->jit, JIT_OWNER, address);

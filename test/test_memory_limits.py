@@ -1,4 +1,5 @@
 """A host that has little memory left is not killed for what the agent reads: huge debug information is left out, and said so."""
+import contextlib
 import os
 import subprocess
 
@@ -21,7 +22,7 @@ def program_with_huge_debug_strings():
 class MemoryGroup:
     """A memory cgroup of LIMIT bytes, of either version."""
 
-    def __init__(self):
+    def __init__(self, size=LIMIT):
         name = "pprofagent-test-%d" % os.getpid()
         for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
             self.path = os.path.join(root, name)
@@ -31,7 +32,7 @@ class MemoryGroup:
                 continue
             try:
                 with open(os.path.join(self.path, limit), "w") as file:
-                    file.write(str(LIMIT))
+                    file.write(str(size))
                 return
             except OSError:
                 os.rmdir(self.path)
@@ -66,6 +67,27 @@ def test_a_host_in_a_small_memory_group_lives():
     finally:
         harness.stop_everything()
         group.remove()
+
+
+def test_a_large_map_of_jit_code_in_a_small_memory_group():
+    """2,400,000 lines: 60 MB of places, and as much while they are put in order."""
+    group = MemoryGroup(64 << 20)
+    host = None
+    try:
+        program = harness.build("perf_map.c", "-O1")
+        host = harness.Host([program, "100000", "2400000"], rate=1, preexec_fn=group.join)
+        host.ready()
+        for _ in range(2):
+            sample = next(s for s in host.profile("heap").samples if s.labels.get("bytes") == 100000)
+            assert sample.frames[0].function == "new_name", sample.frames[0]  # the latest line
+        assert host.process.poll() is None
+        assert host.health()["losses"]["symbols_perf_map_limit"] >= 1
+        assert host.finish() == 0
+    finally:
+        harness.stop_everything()
+        group.remove()
+        with contextlib.suppress(FileNotFoundError, AttributeError):
+            os.unlink("/tmp/perf-%d.map" % host.pid)
 
 
 def test_with_memory_enough_lines_are_there():

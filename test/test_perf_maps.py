@@ -67,6 +67,16 @@ def test_the_process_starts_before_its_exec():
         assert names(host, 100000) == ["written_before_exec"] and losses(host) == NO_LOSS
 
 
+def test_code_in_a_file_that_is_no_object():
+    """Where memfd_create is not used, code that is mapped twice is in a file of /dev/shm or hugetlbfs."""
+    for kind in ("kept", "unlinked"):
+        with started([program(), "100000", "0", kind]) as host:
+            assert names(host, 100000) == ["new_name"], kind
+            sample = next(s for s in host.profile("heap").samples if s.labels.get("bytes") == 100000)
+            assert sample.frames[0].mapping.filename.startswith("/dev/shm/"), sample.frames[0].mapping
+            assert host.health()["losses"]["symbols_files_missing"] == 0
+
+
 def test_a_map_that_grows():
     with started([program(), "100000,200000", "0"]) as host:
         with open("/tmp/perf-%d.map" % host.pid, "a") as file:

@@ -31,7 +31,7 @@ static void write_file(const char *bytes, size_t size) {
 static struct perf_map *read_text(const char *text) {
   unsigned losses;
   write_file(text, strlen(text));
-  struct perf_map *map = perf_map_read(path, 0, &losses);
+  struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);
   CHECK(losses == 0);
   return map;
 }
@@ -80,10 +80,10 @@ static void check_age(void) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct timespec times[2] = {{.tv_sec = cases[i].seconds, .tv_nsec = cases[i].nanoseconds}, {.tv_sec = cases[i].seconds, .tv_nsec = cases[i].nanoseconds}};
     CHECK(utimensat(AT_FDCWD, path, times, 0) == 0);
-    struct perf_map *map = perf_map_read(path, start, &losses);
+    struct perf_map *map = perf_map_read(path, start, UINT64_MAX, &losses);
     if ((map == NULL) != cases[i].stale || losses != (cases[i].stale ? (unsigned)PERF_MAP_STALE : 0)) failures++, printf("age %zu\n", i);
     perf_map_release(map);
-    map = perf_map_read(path, 0, &losses); /* not known when the process started */
+    map = perf_map_read(path, 0, UINT64_MAX, &losses); /* not known when the process started */
     CHECK(map != NULL && losses == 0);
     perf_map_release(map);
   }
@@ -105,7 +105,7 @@ static void check_windows(void) {
   at += sprintf(at, "1000 10 last\n");
   write_file(text, (size_t)(at - text));
   unsigned losses;
-  struct perf_map *map = perf_map_read(path, 0, &losses);
+  struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);
   uint64_t start;
   CHECK(losses == 0 && is_named(map, 0x1000, "last", 0x1000) && is_named(map, 0x1015, "short1", 0x1010));
   const char *found = perf_map_find(map, 0x90001, &start);
@@ -127,19 +127,25 @@ static void check_limit(void) {
   for (int round = 0; round < 20; round++) /* the same places again and again: nothing is lost */
     for (int i = 0; i < 250; i++) at += sprintf(at, "%x 10 f%d_%d\n", 0x1000 + 16 * i, i, round);
   write_file(text, (size_t)(at - text));
-  struct perf_map *map = perf_map_read(path, 0, &losses);
+  struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);
   CHECK(losses == 0 && is_named(map, 0x1000, "f0_19", 0x1000) && is_named(map, 0x1000 + 16 * 249, "f249_19", 0x1000 + 16 * 249));
   perf_map_release(map);
   at = text;
   for (int i = 0; i < LINES; i++) at += sprintf(at, "%x 10 f%d\n", 0x1000 + 16 * i, i);
   write_file(text, (size_t)(at - text));
-  map = perf_map_read(path, 0, &losses);
+  map = perf_map_read(path, 0, UINT64_MAX, &losses);
   CHECK(losses == PERF_MAP_LIMIT && is_named(map, 0x1000, NULL, 0));
   for (int i = LINES - 150; i < LINES; i++) {
     snprintf(name, sizeof name, "f%d", i);
     CHECK(is_named(map, 0x1000 + 16 * (uint64_t)i, name, 0x1000 + 16 * (uint64_t)i));
   }
   perf_map_release(map);
+  for (uint64_t memory = 0; memory <= 16 << 10; memory += 8 << 10) { /* or than there is memory for */
+    map = perf_map_read(path, 0, memory, &losses);
+    CHECK(losses == PERF_MAP_LIMIT && is_named(map, 0x1000 + 16 * (LINES - 1), "f4999", 0x1000 + 16 * (LINES - 1)));
+    CHECK(is_named(map, 0x1000 + 16 * (LINES - 400), NULL, 0));
+    perf_map_release(map);
+  }
   free(text);
 }
 
@@ -190,7 +196,7 @@ static void check_bytes(void) {
     for (size_t i = 0; i < size; i++) text[i] = random_below(12) ? pieces[random_below(sizeof pieces - 1)] : (char)random_below(256);
     write_file(text, size);
     agent_memory_fail_after = random_below(4) ? INT64_MAX : random_below(6);
-    struct perf_map *map = perf_map_read(path, 0, &losses);
+    struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);
     agent_memory_fail_after = INT64_MAX;
     if (map == NULL) continue;
     for (uint64_t address = 0; address < 64; address++) perf_map_find(map, address, &start);

@@ -1,5 +1,6 @@
 /* Code made at run time, at 0x200000000, which calls malloc; argument 1: the sizes to allocate, one a round, separated by commas; argument 2,
- * if any: /tmp/perf-PID.map is written here, with so many lines of other functions between the code's old name and its new one. x86-64. */
+ * if any: /tmp/perf-PID.map is written here, with so many lines of other functions between the code's old name and its new one; argument 3, if any:
+ * the code is in a file of /dev/shm, `kept` until the end or `unlinked` at once. x86-64. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +22,12 @@ int main(int argc, char **argv) {
   char path[64];
   CHECK(argc > 1);
   memcpy(code + 6, &target, sizeof target);
-  unsigned char *at = mmap((void *)0x200000000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  char file[] = "/dev/shm/perf_map.XXXXXX";
+  int descriptor = argc > 3 ? mkstemp(file) : -1;
+  int flags = MAP_FIXED | (argc > 3 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+  CHECK(argc <= 3 || (descriptor >= 0 && ftruncate(descriptor, 4096) == 0));
+  if (argc > 3 && strcmp(argv[3], "unlinked") == 0) CHECK(unlink(file) == 0);
+  unsigned char *at = mmap((void *)0x200000000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, flags, descriptor, 0);
   CHECK(at != MAP_FAILED);
   memcpy(at, code, sizeof code);
   snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
@@ -31,5 +37,6 @@ int main(int argc, char **argv) {
     if (!ready()) break;
   }
   unlink(path);
+  if (argc > 3) unlink(file);
   return 0;
 }
