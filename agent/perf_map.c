@@ -55,8 +55,11 @@ struct reader {
 
 /* ---- one line: at is read up to its NUL or newline ---- */
 
+static bool is_blank(char c) { return c == ' ' || c == '\t'; }
+
 static bool parse_hex(const char **at, uint64_t *value) {
   const char *p = *at;
+  while (is_blank(*p)) p++;
   if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) p += 2;
   int digits = 0;
   for (*value = 0; digits <= MAX_HEX_DIGITS; p++, digits++) {
@@ -69,8 +72,8 @@ static bool parse_hex(const char **at, uint64_t *value) {
       break;
     *value = *value << 4 | digit;
   }
-  if (digits == 0 || digits > MAX_HEX_DIGITS || *p != ' ') return false;
-  while (*p == ' ') p++;
+  if (digits == 0 || digits > MAX_HEX_DIGITS || !is_blank(*p)) return false;
+  while (is_blank(*p)) p++;
   *at = p;
   return true;
 }

@@ -52,6 +52,9 @@ static void check_lines(void) {
   CHECK(is_named(map, 0x2000, "a name, of words", 0x2000) && is_named(map, 0x2fff, "before", 0x2fff));
   CHECK(is_named(map, 0x3007, "second", 0x3000) && is_named(map, 0x3008, NULL, 0) && is_named(map, 0x4000, NULL, 0));
   perf_map_release(map);
+  map = read_text("  1000 10   spaced\n\t2000\t10\ttabbed\n");
+  CHECK(is_named(map, 0x1000, "spaced", 0x1000) && is_named(map, 0x2000, "tabbed", 0x2000));
+  perf_map_release(map);
   map = read_text("1040 10 inner\n1000 100 outer\n"); /* the later line covers the earlier one, which begins nearer */
   CHECK(is_named(map, 0x1044, "outer", 0x1000));
   perf_map_release(map);
