@@ -184,8 +184,8 @@ static const struct loaded_segment *segment_at(const struct loaded_object *objec
                                                uint64_t address, bool executable) {
   for (unsigned i = 0; i < object->segment_count; i++) {
     const struct loaded_segment *segment = &object->segments[i];
-    if (address >= segment->start && address < segment->limit && (segment->executable || !executable))
-      return segment;
+    if (address < segment->start || address >= segment->limit) continue;
+    if (segment->executable || !executable) return segment;
   }
   return NULL;
 }

@@ -58,8 +58,9 @@ def test_text_with_its_headers_was_moved():
 
 def test_text_of_a_library_was_moved_with_its_headers():
     """Without a build-id only the data behind the text still shows which file the library is."""
-    library = harness.build("text_remap.c", "-O1", "-fno-optimize-sibling-calls", "-Wl,-z,noseparate-code",
-                            "-Wl,--build-id=none", name="text_remap_library", shared=True)
+    library = harness.build("text_remap.c", "-O1", "-fno-optimize-sibling-calls",
+                            "-Wl,-z,noseparate-code", "-Wl,--build-id=none",
+                            name="text_remap_library", shared=True)
     script = "import ctypes, sys; a = [x.encode() for x in sys.argv[1:]]; " \
              "ctypes.CDLL(a[0]).main(3, (ctypes.c_char_p * 4)(*a, None))"
     for kind in ("anonymous", "memfd", "file"):

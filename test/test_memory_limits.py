@@ -78,7 +78,8 @@ def test_a_large_map_of_jit_code_in_a_small_memory_group():
         host = harness.Host([program, "100000", "2400000"], rate=1, preexec_fn=group.join)
         host.ready()
         for _ in range(2):
-            sample = next(s for s in host.profile("heap").samples if s.labels.get("bytes") == 100000)
+            samples = host.profile("heap").samples
+            sample = next(s for s in samples if s.labels.get("bytes") == 100000)
             assert sample.frames[0].function == "new_name", sample.frames[0]  # the latest line
         assert host.process.poll() is None
         assert host.health()["losses"]["symbols_perf_map_limit"] >= 1

@@ -68,12 +68,13 @@ def test_the_process_starts_before_its_exec():
 
 
 def test_code_in_a_file_that_is_no_object():
-    """Where memfd_create is not used, code that is mapped twice is in a file of /dev/shm or hugetlbfs."""
+    """Code that is mapped twice is in such a file (/dev/shm, hugetlbfs) where it is in no memfd."""
     for kind in ("kept", "unlinked"):
         with started([program(), "100000", "0", kind]) as host:
             assert names(host, 100000) == ["new_name"], kind
-            sample = next(s for s in host.profile("heap").samples if s.labels.get("bytes") == 100000)
-            assert sample.frames[0].mapping.filename.startswith("/dev/shm/"), sample.frames[0].mapping
+            samples = host.profile("heap").samples
+            mapping = next(s for s in samples if s.labels.get("bytes") == 100000).frames[0].mapping
+            assert mapping.filename.startswith("/dev/shm/"), mapping
             assert host.health()["losses"]["symbols_files_missing"] == 0
 
 

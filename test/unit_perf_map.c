@@ -143,9 +143,10 @@ static void check_limit(void) {
     CHECK(is_named(map, 0x1000 + 16 * (uint64_t)i, name, 0x1000 + 16 * (uint64_t)i));
   }
   perf_map_release(map);
-  for (uint64_t memory = 0; memory <= 16 << 10; memory += 8 << 10) { /* or than there is memory for */
+  const uint64_t last = 0x1000 + 16 * (LINES - 1);
+  for (uint64_t memory = 0; memory <= 16 << 10; memory += 8 << 10) { /* more than fit into it */
     map = perf_map_read(path, 0, memory, &losses);
-    CHECK(losses == PERF_MAP_LIMIT && is_named(map, 0x1000 + 16 * (LINES - 1), "f4999", 0x1000 + 16 * (LINES - 1)));
+    CHECK(losses == PERF_MAP_LIMIT && is_named(map, last, "f4999", last));
     CHECK(is_named(map, 0x1000 + 16 * (LINES - 400), NULL, 0));
     perf_map_release(map);
   }
