@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "../shim/at_fork.h"
+#include "../shim/handler_stack.h"
 #include "../shim/raw_syscall.h"
-#include "../shim/stack_capture.h"
 #include "../shim/thread_state.h"
 #include "agent.h"
 #include "agent_inherited.h"
@@ -34,7 +34,8 @@ bool agent_may_start_in_child(int64_t *now_ns) {
 /* The linker puts all variables of the agent and of what is linked in between these (shim/layout.ld). */
 extern char agent_state_begin[], agent_state_end[], agent_start_state_begin[], agent_start_state_end[];
 
-static void start_anew(void) {
+static void start_anew(void *unused) {
+  (void)unused;
   int error = errno;
   sigset_t all, before;
   memset(&all, ~0, sizeof all);
@@ -52,10 +53,10 @@ AT_FORK void agent_start_in_child(bool at_once, int64_t now) {
   if (!agent_is_wanted()) return;
   thread_state.start_due_ns = at_once ? 0 : now + LATE_MILLISECONDS * MILLISECONDS;
   thread_state.start_pid = (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
-  if (at_once) start_anew();
+  if (at_once) start_anew(NULL);
 }
 
-/* A handler that creates a thread may have interrupted anything, and its stack may be small. */
+/* A handler that creates a thread may have interrupted anything. */
 static bool on_alternate_stack(void) {
   return (uintptr_t)__builtin_frame_address(0) - thread_state.alternate_low < thread_state.alternate_size;
 }
@@ -63,8 +64,7 @@ static bool on_alternate_stack(void) {
 void agent_start_late(void) {
   if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
   if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
-  /* a coroutine's */
-  if (!stack_capture_has_room((uintptr_t)__builtin_frame_address(0), STACK_CAPTURE_NEEDS)) return;
+  int64_t due = thread_state.start_due_ns;
   thread_state.start_due_ns = 0;
-  start_anew();
+  if (!handler_stack_call(start_anew, NULL)) thread_state.start_due_ns = due; /* at a later call */
 }

@@ -11,6 +11,8 @@
   X(heap_lost_bucket_table_full, "sampled allocations dropped: the (stack, size) table is full")    \
   X(heap_lost_live_table_full, "sampled allocations dropped: the table of live allocations is full") \
   X(heap_lost_no_memory, "sampled allocations dropped: no memory for the tables")                   \
+  X(heap_lost_no_stack,                                                                            \
+    "sampled allocations dropped: no room on their stack, and too many threads had none at once")  \
   X(heap_lost_reentrant, "allocations not considered: made by a signal handler inside the sampler") \
   X(heap_lost_unknown_new, "sampled allocations that may be missing: a library replaces some forms of the allocator's operator new") \
   X(heap_guards_abandoned, "times that a signal handler left malloc by a jump: a few allocations were not considered") \

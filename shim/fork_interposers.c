@@ -56,7 +56,7 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
     cpu_sampling_forget();
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();
-    if (call->masked) handler_stacks_forget();
+    handler_stacks_forget();
     if (call->masked) sampling_signal_adopt();
     if (thread_state.forks == 0) { /* else there are handlers still to run */
       thread_registry_keep_only(call->tid, own_tid());

@@ -6,42 +6,106 @@
 
 #include "at_fork.h"
 #include "counters.h"
+#include "interposed.h"
+#include "raw_syscall.h"
 #include "sampling_signal.h"
+#include "stack_capture.h"
 #include "table_memory.h"
+#include "thread_state.h"
 
 enum { WORD_BITS = 64, WORDS = HANDLER_STACKS / WORD_BITS };
 
-/* Written by handler_stacks_map before the handler is installed; a bit for each stack that nobody
- * has, taken and given back by the handlers (locked instructions). */
+/* memory: published by the CAS of whoever mapped it, before the handler is installed. free: a bit
+ * for each stack that nobody has, taken and given back by its users (locked instructions). */
 struct {
-  char *memory;
+  _Atomic(char *) memory;
   _Atomic uint64_t free[WORDS];
-} handler_stacks;
+} handler_stacks = {.free = {[0 ... WORDS - 1] = UINT64_MAX}};
 
 bool handler_stacks_map(void) {
-  if (handler_stacks.memory) return true;
-  handler_stacks.memory = table_memory_map((size_t)HANDLER_STACKS * HANDLER_STACK_BYTES);
-  for (int i = 0; handler_stacks.memory && i < WORDS; i++)
-    atomic_store(&handler_stacks.free[i], UINT64_MAX);
-  return handler_stacks.memory;
+  enum { BYTES = HANDLER_STACKS * HANDLER_STACK_BYTES };
+  if (LIKELY(atomic_load(&handler_stacks.memory) != NULL)) return true;
+  char *fresh = table_memory_map(BYTES), *none = NULL;
+  if (fresh && !atomic_compare_exchange_strong(&handler_stacks.memory, &none, fresh))
+    table_memory_unmap(fresh, BYTES); /* another thread was first */
+  return fresh;
 }
 
 /* Writes only what is not as it should be: a page that a child writes is copied first. */
 AT_FORK void handler_stacks_forget(void) {
-  if (!handler_stacks.memory) return;
+  if (!atomic_load(&handler_stacks.memory)) return;
   for (int i = 0; i < WORDS; i++)
     if (atomic_load(&handler_stacks.free[i]) != UINT64_MAX)
       atomic_store(&handler_stacks.free[i], UINT64_MAX);
 }
 
+/* Its number, or -1. */
+static int take_stack(void) {
+  for (int i = 0; i < WORDS; i++) {
+    uint64_t free = atomic_load(&handler_stacks.free[i]);
+    while (free)
+      if (atomic_compare_exchange_weak(&handler_stacks.free[i], &free, free & (free - 1)))
+        return i * WORD_BITS + __builtin_ctzll(free);
+  }
+  return -1;
+}
+
+static void give_stack_back(int number) {
+  atomic_fetch_or(&handler_stacks.free[number / WORD_BITS], (uint64_t)1 << number % WORD_BITS);
+}
+
+static void call_on(char *top, void (*function)(void *), void *argument);
+
+static __attribute__((noinline)) bool call_elsewhere(void (*function)(void *), void *argument) {
+  uint64_t all = UINT64_MAX, before = 0;
+  if (thread_has_no_system_calls() || !handler_stacks_map()) return false;
+  if (raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all) < 0)
+    return false;
+  int number = take_stack();
+  if (number >= 0) {
+    call_on(atomic_load(&handler_stacks.memory) + (size_t)(number + 1) * HANDLER_STACK_BYTES,
+            function, argument);
+    give_stack_back(number);
+  }
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof before);
+  return number >= 0;
+}
+
+bool handler_stack_call(void (*function)(void *), void *argument) {
+  if (UNLIKELY(!stack_capture_has_room((uintptr_t)__builtin_frame_address(0))))
+    return call_elsewhere(function, argument);
+  function(argument);
+  return true;
+}
+
 #if defined(__x86_64__)
+
+#define IN_REGISTER __attribute__((unused))
+
+/* The shadow stack stays the thread's own. */
+static __attribute__((naked, noinline)) void call_on(char *top IN_REGISTER,
+                                                     void (*function)(void *) IN_REGISTER,
+                                                     void *argument IN_REGISTER) {
+  __asm__ volatile(
+      "  pushq %rbp\n"
+      "  .cfi_def_cfa_offset 16\n"
+      "  .cfi_offset %rbp, -16\n"
+      "  movq %rsp, %rbp\n"
+      "  .cfi_def_cfa_register %rbp\n"
+      "  movq %rdi, %rsp\n"
+      "  movq %rdx, %rdi\n"
+      "  call *%rsi\n"
+      "  movq %rbp, %rsp\n"
+      "  popq %rbp\n"
+      "  .cfi_def_cfa %rsp, 8\n"
+      "  ret\n");
+}
 
 /* While somebody else's signal waits for a stack: 50 us. */
 const long handler_stack_pause[2] = {0, 50 * 1000};
 
 /* Nothing is pushed before the stack is ours. All registers are free: they are in the kernel's
  * frame. rbx, r12, r13: the three arguments; r14: number of the stack; rbp: rsp at the entry. */
-#define IN_REGISTER __attribute__((unused))
 __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_t *info IN_REGISTER,
                                                 void *context IN_REGISTER) {
   __asm__ volatile(

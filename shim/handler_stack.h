@@ -1,7 +1,7 @@
-/* The stack on which a tick is handled: memory of our own, so that the interrupted one needs no
- * room but for the kernel's frame, which any handler would take. Stacks of split-stack programs and
- * coroutines may have a few hundred bytes left and something else's memory below.
- * A handler takes one of a pool and gives it back at its end: no thread needs one for long.
+/* Stacks of our own for what needs more room than a host's stack may have: split stacks, coroutines
+ * and threads of PTHREAD_STACK_MIN may have a few hundred bytes left and something else's memory
+ * below. Each is taken from a pool and given back soon, with all signals blocked meanwhile: a
+ * handler of the host's would find a stack that is not its own, and a small one.
  */
 #ifndef SHIM_HANDLER_STACK_H
 #define SHIM_HANDLER_STACK_H
@@ -12,8 +12,15 @@
 
 enum { HANDLER_STACKS = 256, HANDLER_STACK_BYTES = 8192 };
 
-/* Maps the pool, once. False: no memory. Context: agent. */
+/* Maps the pool, once. False: no memory. Context: any; may map memory. */
 bool handler_stacks_map(void);
+
+/* Calls the function: where it stands if there is room for certain (stack_capture_has_room), else
+ * on a stack of the pool. The function must return, and call nothing of the host's. False: it was
+ * not called, there is no stack for it. Context: host thread; system calls where it must switch. */
+bool handler_stack_call(void (*function)(void *), void *argument);
+
+/* ---- ticks ---- */
 
 /* To be installed with SA_SIGINFO and all signals blocked. Calls handler_stack_body on a stack of
  * the pool. Where that returns a handler, switches back to the thread's own stack, sets the mask

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "counters.h"
 #include "cpu_sampling.h"
+#include "handler_stack.h"
 #include "heap_table.h"
 #include "live_table.h"
 #include "module_registry.h"
@@ -138,26 +139,36 @@ static void sampling_end(void) {
   heap_guard_leave(draw(&thread_state));
 }
 
-/* See agent.h. */
-static __attribute__((noinline)) void start_agent(const struct captured_stack *stack) {
-  if (call_context_is_ordinary(stack)) agent_start_late();
+struct sampled_block {
+  uintptr_t block;
+  uint64_t size;
+  const struct unwind_registers *caller;
+  bool may_start_agent;
+};
+
+static void record(void *argument) {
+  struct sampled_block *sampled = argument;
+  struct captured_stack stack;
+  stack_capture(sampled->caller, &stack);
+  uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
+  uint32_t id = stack_table_intern(stack.frames, stack.frame_count, epoch);
+  if (id) heap_record_alloc(sampled->block, sampled->size, rate, id);
+  else COUNT_LOSS(heap_lost_stack_table_full);
+  if (UNLIKELY(agent_start_is_due()))
+    sampled->may_start_agent = call_context_is_ordinary(&stack);
 }
 
 /* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */
 static void *sampling_record(void *block, uint64_t size, const struct unwind_registers *caller) {
-  struct captured_stack stack;
+  struct sampled_block sampled = {(uintptr_t)block, size, caller, false};
   if (block) {
     thread_state.guard_sp |= RECORDING;
     int saved_errno = errno;
-    stack_capture(caller, &stack);
-    uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
-    uint32_t id = stack_table_intern(stack.frames, stack.frame_count, epoch);
-    if (id) heap_record_alloc((uintptr_t)block, size, rate, id);
-    else COUNT_LOSS(heap_lost_stack_table_full);
+    if (!handler_stack_call(record, &sampled)) COUNT_LOSS(heap_lost_no_stack);
     errno = saved_errno;
   }
   sampling_end();
-  if (UNLIKELY(agent_start_is_due()) && block) start_agent(&stack);
+  if (UNLIKELY(sampled.may_start_agent)) agent_start_late(); /* see agent.h */
   return block;
 }
 

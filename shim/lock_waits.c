@@ -7,6 +7,7 @@
 #include "contention_table.h"
 #include "counters.h"
 #include "cpu_sampling.h"
+#include "handler_stack.h"
 #include "interposed.h"
 #include "lock_clock.h"
 #include "lock_status.h"
@@ -52,22 +53,30 @@ static uint64_t one_in(const void *object) {
 
 /* ---- stacks ---- */
 
+struct entry_wanted {
+  enum contention_kind kind;
+  uintptr_t function;
+  const struct unwind_registers *caller;
+  uint32_t entry;
+};
+
 /* The caller's stack below a leaf of ours, which pushes the outermost frame off where there are too many. */
-static __attribute__((noinline)) uint32_t entry_of_stack(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
+static void find_entry(void *argument) {
+  struct entry_wanted *wanted = argument;
   struct captured_stack stack;
-  stack_capture(caller, &stack);
+  stack_capture(wanted->caller, &stack);
   if (stack.frame_count > STACK_MAX_FRAMES || (stack.frame_count == STACK_MAX_FRAMES && stack.frames[STACK_MAX_FRAMES - 1] >= STACK_MARKER_LIMIT)) {
     stack.frame_count = STACK_MAX_FRAMES;
     stack.frames[STACK_MAX_FRAMES - 1] = STACK_TRUNCATED_DEPTH;
   }
   memmove(&stack.frames[1], &stack.frames[0], stack.frame_count * sizeof stack.frames[0]);
-  stack.frames[0] = function;
-  return contention_table_entry(kind, stack.frames, stack.frame_count + 1);
+  stack.frames[0] = wanted->function;
+  wanted->entry = contention_table_entry(wanted->kind, stack.frames, stack.frame_count + 1);
 }
 
 static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
-  /* A release may be a signal handler's (sem_post), on a stack that is as large as the program needs it and no larger. */
-  if (LIKELY(stack_capture_has_room((uintptr_t)__builtin_frame_address(0), STACK_CAPTURE_NEEDS))) return entry_of_stack(kind, function, caller);
+  struct entry_wanted wanted = {kind, function, caller, 0};
+  if (LIKELY(handler_stack_call(find_entry, &wanted))) return wanted.entry;
   COUNT_LOSS(stacks_truncated_small);
   const uint64_t frames[] = {function, caller->pc, STACK_TRUNCATED_SMALL};
   return contention_table_entry(kind, frames, 3);

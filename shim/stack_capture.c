@@ -93,15 +93,45 @@ static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
   return (struct stack_range){sp, high, thread};
 }
 
-bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes) {
+/* ---- room on the stack in use ---- */
+
+/* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts. */
+static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
+  uintptr_t low = sp - STACK_CAPTURE_NEEDS;
+  if (LIKELY(low >= thread->stack_low && sp < thread->stack_high)) return true;
+  if (main_stack_high - sp >= MAIN_STACK_MIN) return false;
+  return thread->no_system_calls || own_stack(thread, low).high != low;
+}
+
+bool stack_capture_has_room(uintptr_t sp) {
   struct thread_state *thread = &thread_state;
-  bool is_own = sp >= thread->stack_low && sp < thread->stack_high;
-  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size)) return sp - thread->alternate_low >= bytes; /* may lie within the other */
-  if (LIKELY(is_own && sp - thread->stack_low >= bytes)) return true;
-  if (stack_capture_is_first_thread() && main_stack_high - sp < MAIN_STACK_MIN) return true; /* it grows */
-  if (!page_is_readable(thread, sp - bytes)) return false;
-  if (is_own) thread->stack_low = (sp - bytes) & ~(uintptr_t)(PROBE_PAGE - 1);
-  return true;
+  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size)) return false; /* may lie within the other */
+  if (stack_capture_is_first_thread()) return has_room_on_first(thread, sp);
+  uintptr_t floor = thread->stack_floor;
+  return floor && sp >= floor + STACK_CAPTURE_NEEDS && sp < (uintptr_t)__builtin_thread_pointer();
+}
+
+/* Of a class there are more than 2^class bytes without the guard. Of these, the thread's control
+ * block and its alignment take less than AT_TOP above what the thread pointer points to. */
+enum { SMALLEST_CLASS = 16, AT_TOP = 16384 };
+
+uint8_t stack_capture_size_class(const pthread_attr_t *attributes) {
+  pthread_attr_t standard;
+  size_t size = 0, guard = 0;
+  if (!attributes) {
+    if (pthread_attr_init(&standard) != 0) return 0;
+    attributes = &standard;
+  }
+  if (pthread_attr_getstacksize(attributes, &size) != 0) return 0;
+  if (pthread_attr_getguardsize(attributes, &guard) != 0 || size <= guard) return 0;
+  uint8_t class = (uint8_t)(63 - __builtin_clzll(size - guard));
+  return class >= SMALLEST_CLASS ? class : 0;
+}
+
+void stack_capture_thread_starts(uint8_t size_class) {
+  if (!size_class) return;
+  uintptr_t room = ((uintptr_t)1 << size_class) - AT_TOP;
+  thread_state.stack_floor = (uintptr_t)__builtin_thread_pointer() - room;
 }
 
 /* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */

@@ -7,6 +7,7 @@
 #ifndef SHIM_STACK_CAPTURE_H
 #define SHIM_STACK_CAPTURE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -43,11 +44,17 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
 struct thread_state;
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
 
-/* Whether there is room for this many bytes (at most a page) below sp, which lies on the stack that is in use: a thread's own, which may be as small
- * as PTHREAD_STACK_MIN, or a signal handler's alternate one. STACK_CAPTURE_NEEDS: what stack_capture takes at most, its result included.
- * Context: any; a system call where it is not known yet. */
-enum { STACK_CAPTURE_NEEDS = 4096 };
-bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes);
+/* Whether there is certainly room for what stack_capture and the tables take below sp, which lies
+ * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's
+ * and on a signal handler's alternate one. That memory is mapped says nothing: it may be the heap's.
+ * Context: host thread; a system call where it is not known yet. */
+enum { STACK_CAPTURE_NEEDS = 8192 };
+bool stack_capture_has_room(uintptr_t sp);
+
+/* What is known of a new thread's stack. Told to the creator: with which attributes, may be NULL;
+ * 0: nothing. Then that number is told to the thread, at its start. */
+uint8_t stack_capture_size_class(const pthread_attr_t *attributes);
+void stack_capture_thread_starts(uint8_t size_class);
 
 /* Whether this is the thread on which the library was started. Context: host thread. */
 bool stack_capture_is_first_thread(void);

@@ -10,6 +10,7 @@
 #include "../agent/agent.h"
 #include "counters.h"
 #include "cpu_sampling.h"
+#include "handler_stack.h"
 #include "interposed.h"
 #include "lock_waits.h"
 #include "module_registry.h"
@@ -30,6 +31,7 @@
 static struct thread_record *thread_starts(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   thread_state.record = number;
+  stack_capture_thread_starts(atomic_load_explicit(&record->stack_class, memory_order_relaxed));
   thread_registry_tell_tid(record, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0));
   sampling_signal_thread_starts(record);
   cpu_sampling_thread_starts(number);
@@ -89,16 +91,30 @@ static TRAMPOLINE int start_c11_thread(void *argument) {
 
 /* ---- its creator ---- */
 
+struct creators_stack {
+  const struct unwind_registers *caller;
+  uint32_t id; /* stack_table.h; 0: it could not be kept */
+};
+
+static void keep_creators_stack(void *argument) {
+  struct creators_stack *creators = argument;
+  struct captured_stack stack;
+  stack_capture(creators->caller, &stack);
+  uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
+  creators->id = stack_table_intern(stack.frames, stack.frame_count, epoch);
+}
+
 /* 0: the thread is created as if we were not there. */
-static uint32_t creation_begins(const struct unwind_registers *caller, void *start, void *argument) {
+static uint32_t creation_begins(const struct unwind_registers *caller,
+                                const pthread_attr_t *attributes, void *start, void *argument) {
   if (!startup_is_over() || next_allocator.valgrind) return 0; /* also an agent thread's */
   if (cpu_sampling_is_forbidden()) { /* not even gettid */
     COUNT_LOSS(threads_lost);
     return 0;
   }
-  struct captured_stack stack;
-  stack_capture(caller, &stack);
-  uint32_t id = stack_table_intern(stack.frames, stack.frame_count, module_registry_epoch_of(stack.frames, stack.frame_count));
+  struct creators_stack creators = {caller, 0};
+  handler_stack_call(keep_creators_stack, &creators);
+  uint32_t id = creators.id;
   threadcreate_table_created(id);
   uint32_t number = thread_registry_take(THREAD_CREATED);
   if (!number) {
@@ -111,6 +127,8 @@ static uint32_t creation_begins(const struct unwind_registers *caller, void *sta
   atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
   bool lets_in = sampling_signal_let_in() != NULL; /* and so does what it creates */
   atomic_store_explicit(&record->signal_let_in, lets_in, memory_order_relaxed);
+  atomic_store_explicit(&record->stack_class, stack_capture_size_class(attributes),
+                        memory_order_relaxed);
   record->start = start;
   record->argument = argument;
   return number;
@@ -125,7 +143,7 @@ static void creation_failed(uint32_t number) {
 
 EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  uint32_t number = creation_begins(&caller, (void *)start, argument);
+  uint32_t number = creation_begins(&caller, attributes, (void *)start, argument);
   if (!number) return NEXT_OF(pthread_create)(thread, attributes, start, argument);
   int error = real.pthread_create(thread, attributes, start_posix_thread, (void *)(uintptr_t)number);
   if (error) creation_failed(number);
@@ -135,7 +153,7 @@ EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 
 EXPORTED int thrd_create(thrd_t *thread, thrd_start_t start, void *argument) {
   struct unwind_registers caller = CALLER_REGISTERS();
-  uint32_t number = creation_begins(&caller, (void *)start, argument);
+  uint32_t number = creation_begins(&caller, NULL, (void *)start, argument);
   if (!number) return NEXT_OF(thrd_create)(thread, start, argument);
   int result = real.thrd_create(thread, start_c11_thread, (void *)(uintptr_t)number);
   if (result != thrd_success) creation_failed(number);

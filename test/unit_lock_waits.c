@@ -7,6 +7,7 @@
 #include "../shim/contention_table.h"
 #include "../shim/counters.h"
 #include "../shim/cpu_sampling.h"
+#include "../shim/handler_stack.h"
 #include "../shim/lock_clock.h"
 #include "../shim/lock_status.h"
 #include "../shim/lock_waits.h"
@@ -32,7 +33,10 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
 }
 
 static bool has_room = true;
-bool stack_capture_has_room(uintptr_t sp, uintptr_t bytes) { return (void)sp, (void)bytes, has_room; }
+bool handler_stack_call(void (*function)(void *), void *argument) {
+  if (has_room) function(argument);
+  return has_room;
+}
 
 static struct unwind_registers caller_at(uintptr_t pc) { return (struct unwind_registers){.pc = pc, .fp = 1}; }
 enum { FUNCTION = 0x777 };
