@@ -1,4 +1,4 @@
-# Source packages of one Debian release: fetched through the mirrors that this machine's own package sources name, verified, cached.
+# Source packages of a pinned Debian release: fetched through the mirrors that this machine's own package sources name, verified, cached.
 # To be sourced (sh). The system's configuration and package lists are not touched; downloads stay in
 # ${XDG_CACHE_HOME:-~/.cache}/pprofagent. $without tells in messages how to do without a download.
 
@@ -60,7 +60,7 @@ write_sources() { # deb|deb-src RELEASE
   done
 }
 
-download() { # PACKAGE=VERSION FILE SHA256
+download() { # PACKAGE=VERSION FILE SHA256 [RELEASE]
   verified "$2" "$3" && return 0
   command -v apt-get >/dev/null || {
     echo "$fetcher: no apt-get here: $without" >&2
@@ -70,7 +70,7 @@ download() { # PACKAGE=VERSION FILE SHA256
   work=$(mktemp -d "$cache/work.XXXXXX")
   trap 'rm -rf "$work"' EXIT INT TERM
   mkdir -p "$work/lists/partial" "$work/archives/partial"
-  write_sources deb-src "$PINNED_RELEASE" >"$work/mirror.sources"
+  write_sources deb-src "${4:-$PINNED_RELEASE}" >"$work/mirror.sources"
   [ -s "$work/mirror.sources" ] || {
     echo "$fetcher: no Debian mirror in this machine's package sources: $without" >&2
     exit 1
