@@ -177,7 +177,10 @@ static void start_server(int wake) {
   int64_t now = agent_monotonic_nanoseconds();
   char where[SHARED_TEXT_MAX];
   const struct http_server_address own = {
-      .listener = listener, .address = address.port ? shared_text_read(&address_text, where) : "", .port = address.port, .origins = config.origins};
+      .listener = listener,
+      .address = address.port ? shared_text_read(&address_text, where) : "",
+      .port = address.port,
+      .origins = config.origins};
   if (now >= retry_ns && http_server_start(&own)) {
     failed = false;
     server_runs = true;
@@ -398,7 +401,9 @@ __attribute__((destructor)) static void remove_socket_file(void) {
 
 /* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */
 
-const char *agent_listen_address(char out[SHARED_TEXT_MAX]) { return shared_text_read(&address_text, out); }
+const char *agent_listen_address(char out[SHARED_TEXT_MAX]) {
+  return shared_text_read(&address_text, out);
+}
 const char *agent_off_reason(char out[SHARED_TEXT_MAX]) {
   if (process_tree_role() == TREE_HOLDER || process_tree_role() == TREE_MEMBER) return NULL;
   return *shared_text_read(&off_reason, out) ? out : "not started yet";

@@ -42,10 +42,12 @@ void agent_resume(void);
 void agent_main_thread_exits(void);
 bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
 
-/* For the index page and /debug/pprof/health, copied to out: they change. Context: agent threads. */
+/* For the index page and /debug/pprof/health, copied to out: they change. Context: agent threads.
+ */
 enum { SHARED_TEXT_MAX = 768 };
-const char *agent_listen_address(char out[SHARED_TEXT_MAX]); /* "127.0.0.1:6060", "unix:/path", or "" */
-const char *agent_off_reason(char out[SHARED_TEXT_MAX]);     /* NULL while serving, else one sentence */
+const char *agent_listen_address(
+    char out[SHARED_TEXT_MAX]);                          /* "127.0.0.1:6060", "unix:/path", or "" */
+const char *agent_off_reason(char out[SHARED_TEXT_MAX]); /* NULL while serving, else one sentence */
 const char *agent_descriptor_isolation(void); /* NULL: private descriptor table; else one sentence that says what was done instead */
 bool agent_was_forked(void);                 /* its tables began as a copy of its parent's */
 uint64_t agent_cpu_nanoseconds(void);        /* CPU time of all agent threads since the agent started */

@@ -44,7 +44,8 @@ struct client {
 static struct agent_lock lock;
 static struct client *clients[CPU_PROFILE_MAX_CLIENTS];
 static uint32_t client_count;
-static _Atomic uint32_t clients_running; /* the same number, for readers that do not wait for the lock */
+static _Atomic uint32_t
+    clients_running;    /* the same number, for readers that do not wait for the lock */
 static uint64_t period; /* the sampler's, 0: stopped */
 static uint64_t dropped_seen;
 static int64_t next_scan;

@@ -1,5 +1,6 @@
-/* Text that others wrote (names of threads, functions and files, command lines, what clients sent), as the agent's pages may show it: valid
- * UTF-8 without control characters. Every page takes it through here, mostly by text_sink.h. Context: any; locks: none. */
+/* Text that others wrote (names of threads, functions and files, command lines, what clients sent),
+ * as the agent's pages may show it: valid UTF-8 without control characters. Every page takes it
+ * through here, mostly by text_sink.h. Context: any; locks: none. */
 #ifndef AGENT_FOREIGN_TEXT_H
 #define AGENT_FOREIGN_TEXT_H
 
@@ -30,8 +31,10 @@ enum foreign_kind {
   FOREIGN_INVALID  /* a byte that is no UTF-8 */
 };
 
-/* What the character at text (which does not end there) is, and how many bytes it has. code may be NULL. */
-static inline enum foreign_kind foreign_character(const char *text, size_t *length, unsigned *code) {
+/* What the character at text (which does not end there) is, and how many bytes it has. code may be
+ * NULL. */
+static inline enum foreign_kind foreign_character(const char *text, size_t *length,
+                                                  unsigned *code) {
   const unsigned char *t = (const unsigned char *)text;
   *length = utf8_sequence(text);
   if (*length == 0) {
@@ -58,7 +61,8 @@ static inline void foreign_text_clean(char *text) {
   while (to < text) *to++ = 0;
 }
 
-/* text[0 .. size), which may hold NULs: what is no UTF-8 becomes '?', all else stays as it is. text[size] is NUL. */
+/* text[0 .. size), which may hold NULs: what is no UTF-8 becomes '?', all else stays as it is.
+ * text[size] is NUL. */
 static inline void foreign_bytes_to_utf8(char *text, size_t size) {
   for (size_t at = 0, length; at < size; at += length) {
     length = text[at] ? utf8_sequence(text + at) : 1;

@@ -108,7 +108,8 @@ static const char *joined_space(const char *name, const char *at, const char *en
 
 static void write_name(struct growing_text *out, const char *at, const char *end, enum goroutine_name_form form) {
   size_t length, limit = out->used + NAME_MAX_BYTES;
-  while (at < end && (*at == ' ' || foreign_character(at, &length, NULL) == FOREIGN_CONTROL)) at += *at == ' ' ? 1 : length;
+  while (at < end && (*at == ' ' || foreign_character(at, &length, NULL) == FOREIGN_CONTROL))
+    at += *at == ' ' ? 1 : length;
   const char *name = at;
   bool parentheses = parentheses_match(at, end), joined = form == GOROUTINE_NAME_OF_CREATOR;
   if (starts(at, "created by ")) joined = true; /* would be taken for that line */

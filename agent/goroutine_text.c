@@ -207,7 +207,8 @@ static const struct rendered_creator *rendered_creator(struct writer *writer, ui
 
 /* ---- a thread -------------------------------------------------------------------------------------------------------------- */
 
-/* The wrapper of a system call is the first frame, or below glibc's cancellation (three functions in 2.41). */
+/* The wrapper of a system call is the first frame, or below glibc's cancellation (three functions
+ * in 2.41). */
 enum { WRAPPER_DEPTH = 4 };
 
 static bool write_frames(struct writer *writer, const struct dumped_thread *thread) {

@@ -47,11 +47,15 @@ static bool same_literal(const char *host, size_t length, const char *name) {
   char texts[2][INET6_ADDRSTRLEN + 2];
   struct in6_addr addresses[2];
   size_t name_length = strlen(name);
-  if (length < 2 || length >= sizeof(texts[0]) || name_length < 2 || name_length >= sizeof(texts[0])) return false;
-  if (host[0] != '[' || host[length - 1] != ']' || name[0] != '[' || name[name_length - 1] != ']') return false;
+  if (length < 2 || length >= sizeof(texts[0]) || name_length < 2 ||
+      name_length >= sizeof(texts[0]))
+    return false;
+  if (host[0] != '[' || host[length - 1] != ']' || name[0] != '[' || name[name_length - 1] != ']')
+    return false;
   snprintf(texts[0], sizeof(texts[0]), "%.*s", (int)length - 2, host + 1);
   snprintf(texts[1], sizeof(texts[1]), "%.*s", (int)name_length - 2, name + 1);
-  return inet_pton(AF_INET6, texts[0], &addresses[0]) == 1 && inet_pton(AF_INET6, texts[1], &addresses[1]) == 1 &&
+  return inet_pton(AF_INET6, texts[0], &addresses[0]) == 1 &&
+         inet_pton(AF_INET6, texts[1], &addresses[1]) == 1 &&
          memcmp(&addresses[0], &addresses[1], sizeof(addresses[0])) == 0;
 }
 
@@ -63,7 +67,8 @@ static bool is_host(const char *host, size_t length, const char *name, unsigned 
     length -= suffix_length;
   else if (port != 80)
     return false;
-  return (strlen(name) == length && same_without_case(host, name, length)) || same_literal(host, length, name);
+  return (strlen(name) == length && same_without_case(host, name, length)) ||
+         same_literal(host, length, name);
 }
 
 /* host[0 .. length) is "localhost", "127.0.0.1", "[::1]" or the listener's address, with exactly our port. */
@@ -153,9 +158,9 @@ static void check_absolute_target(const struct host_check_rules *rules, const ch
   }
   target += scheme_length;
   size_t length = strcspn(target, "/");
-  bool own = rules->authenticated
-                 ? length == strlen(verdict->host) && same_without_case(target, verdict->host, length)
-                 : rules->port == 0 || is_own_host(rules, target, length);
+  bool own = rules->authenticated ? length == strlen(verdict->host) &&
+                                        same_without_case(target, verdict->host, length)
+                                  : rules->port == 0 || is_own_host(rules, target, length);
   snprintf(authority, sizeof(authority), "%.*s", (int)length, target);
   if (!own) refuse(verdict, 403, "host not allowed: ", authority);
 }

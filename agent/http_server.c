@@ -17,9 +17,12 @@
 #include "process_tree.h"
 
 enum {
-  HEAD_SIZE_MAX = 8 * 1024,         /* request line and headers */
-  BODY_SIZE_MAX = 16 * 1024 * 1024, /* go tool pprof posts all addresses of a profile at once: a million */
-  BODY_SIZE_FREE = 1024 * 1024,     /* what is larger shares one allowance, BODY_SIZE_MAX, with all others that are */
+  HEAD_SIZE_MAX = 8 * 1024, /* request line and headers */
+  BODY_SIZE_MAX =
+      16 * 1024 * 1024, /* go tool pprof posts all addresses of a profile at once: a million */
+  BODY_SIZE_FREE =
+      1024 *
+      1024, /* what is larger shares one allowance, BODY_SIZE_MAX, with all others that are */
   RESPONSE_BUFFER_SIZE = 8 * 1024,
   ERROR_TEXT_MAX = 1024
 };
@@ -147,7 +150,8 @@ bool http_respond_end(struct http_response *response) {
   return !response->failed;
 }
 
-static void respond_error(struct http_response *response, int status, const char *reason, const char *extra) {
+static void respond_error(struct http_response *response, int status, const char *reason,
+                          const char *extra) {
   char headers[128], text[ERROR_TEXT_MAX];
   snprintf(text, sizeof(text), "%s", reason);
   foreign_text_clean(text);
@@ -205,7 +209,8 @@ static enum civetweb_route route_request(int descriptor, bool authenticated, con
   target[used] = 0;
   int pid = http_path_process(target, &rest);
   if (!pid || pid == getpid()) return CIVETWEB_HERE;
-  switch (process_tree_hand_over(pid, descriptor, authenticated, prefix, size, civetweb_system_interrupted)) {
+  switch (process_tree_hand_over(pid, descriptor, authenticated, prefix, size,
+                                 civetweb_system_interrupted)) {
     case TREE_HANDED_OVER: return CIVETWEB_ELSEWHERE;
     case TREE_BUSY: return CIVETWEB_NOBODY;
     case TREE_SILENT: return CIVETWEB_SILENT;
@@ -219,7 +224,9 @@ static bool may_post(const char *path) {
   return length >= sizeof(symbol) - 1 && strcmp(path + length - (sizeof(symbol) - 1), symbol) == 0;
 }
 
-enum { CAPACITY_MAX = BODY_SIZE_MAX + 2 }; /* one byte more, which tells that it is too large, and the NUL */
+enum {
+  CAPACITY_MAX = BODY_SIZE_MAX + 2
+}; /* one byte more, which tells that it is too large, and the NUL */
 
 static _Atomic size_t large_bodies; /* bytes; changed by the workers that read them */
 
@@ -251,15 +258,18 @@ static const char *body_reserve(struct body *body, size_t capacity) {
 }
 
 /* The body, NUL-terminated. False: a response with the reason has been sent. */
-static bool read_body(struct http_response *response, const struct mg_request_info *info, struct body *body) {
+static bool read_body(struct http_response *response, const struct mg_request_info *info,
+                      struct body *body) {
   enum { FIRST_CAPACITY = 4096 };
   bool known = info->content_length >= 0;
-  const char *fault = known && info->content_length > BODY_SIZE_MAX ? "request body too large" : NULL;
+  const char *fault =
+      known && info->content_length > BODY_SIZE_MAX ? "request body too large" : NULL;
   if (!fault) fault = body_reserve(body, known ? (size_t)info->content_length + 1 : FIRST_CAPACITY);
   if (!fault) {
     civetweb_connection_reads_body(response->descriptor);
     const char *expect = mg_get_header(response->connection, "Expect");
-    if (expect && *expect == '1') mg_write(response->connection, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    if (expect && *expect == '1')
+      mg_write(response->connection, "HTTP/1.1 100 Continue\r\n\r\n", 25);
   }
   while (!fault) {
     if (body->used + 1 == body->capacity) {
@@ -268,7 +278,8 @@ static bool read_body(struct http_response *response, const struct mg_request_in
       fault = body_reserve(body, last ? CAPACITY_MAX : body->capacity * 2);
       if (fault) break;
     }
-    int received = mg_read(response->connection, body->bytes + body->used, body->capacity - body->used - 1);
+    int received =
+        mg_read(response->connection, body->bytes + body->used, body->capacity - body->used - 1);
     if (received < 0 || (received == 0 && info->content_length > (long long)body->used)) {
       http_respond_error(response, civetweb_connection_late(response->descriptor) ? 408 : 400, "incomplete request body");
       return false;

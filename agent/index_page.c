@@ -292,7 +292,8 @@ static void write_how_to(struct text_sink *text, const char *host, const char *p
                {"go tool pprof -top http://", "profile?seconds=10\n"},
                {"curl http://", "goroutine?debug=2</pre>\n"}};
   char listens[SHARED_TEXT_MAX];
-  const char *own = agent_listen_address(listens), *address = host && *host && strlen(host) < 200 ? host : own;
+  const char *own = agent_listen_address(listens),
+             *address = host && *host && strlen(host) < 200 ? host : own;
   if (strncmp(own, "unix:", 5) == 0) return write_how_to_unix(text, own + 5, prefix);
   if (!*address) return;
   for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {

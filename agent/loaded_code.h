@@ -1,5 +1,6 @@
-/* Which object the loader has put at an address, whatever is mapped there now: programs move their text to huge pages, by mapping a copy over it.
- * Context: agent threads; locks: none (_dl_find_object takes none, and what it points to is read as memory_image.h reads). */
+/* Which object the loader has put at an address, whatever is mapped there now: programs move their
+ * text to huge pages, by mapping a copy over it. Context: agent threads; locks: none
+ * (_dl_find_object takes none, and what it points to is read as memory_image.h reads). */
 #ifndef AGENT_LOADED_CODE_H
 #define AGENT_LOADED_CODE_H
 

@@ -21,7 +21,7 @@ static const size_t MAPS_LIMIT = 64 << 20;
 struct collected {
   struct mappings set;
   size_t capacity, live_count; /* items[1 .. live_count) are in order of address; unloaded ones follow */
-  char *maps_text;             /* the live ones' paths point in here or into texts; the others own theirs */
+  char *maps_text; /* the live ones' paths point in here or into texts; the others own theirs */
   char **texts;
   size_t text_count;
   bool known[];                /* by index: the registry has it, so a sampled stack may mean it */
@@ -216,7 +216,8 @@ static bool find_object(struct current_object *object, uint64_t address) {
   return true;
 }
 
-/* The loader's name may be relative to what was the working directory: a guess that the build-id has to confirm. */
+/* The loader's name may be relative to what was the working directory: a guess that the build-id
+ * has to confirm. */
 static char *absolute_path(const char *path) {
   char absolute[PATH_SIZE];
   if (path[0] == '\0') {
@@ -232,7 +233,8 @@ static char *absolute_path(const char *path) {
   return agent_strdup(absolute);
 }
 
-/* By the loader's own name, as no line shows the file: that one is not trusted without its build-id. */
+/* By the loader's own name, as no line shows the file: that one is not trusted without its
+ * build-id. */
 static bool name_by_loader(struct collected *collected, struct current_object *object) {
   char name[PATH_SIZE];
   loaded_object_name(&object->loaded, name, sizeof name);
@@ -249,16 +251,21 @@ static bool name_by_loader(struct collected *collected, struct current_object *o
 static uint64_t next_module(uint64_t address, uint64_t limit) {
   struct module_view module;
   for (uint32_t i = 1, count = module_registry_count(); i <= count; i++)
-    if (module_registry_read(i, &module) && module.start > address && module.start < limit) limit = module.start;
+    if (module_registry_read(i, &module) && module.start > address && module.start < limit)
+      limit = module.start;
   return limit;
 }
 
-/* A line that is no object's file: text that the program has moved to other memory is still the object's, all else is what it is. */
-static bool add_pieces(struct collected *collected, struct current_object *object, const struct maps_line *line, uint64_t first_page) {
+/* A line that is no object's file: text that the program has moved to other memory is still the
+ * object's, all else is what it is. */
+static bool add_pieces(struct collected *collected, struct current_object *object,
+                       const struct maps_line *line, uint64_t first_page) {
   for (uint64_t at = line->start, end; at < line->limit; at = end) {
     bool inside = find_object(object, at);
     const struct loaded_segment *segment = inside ? segment_at(&object->loaded, at, true) : NULL;
-    end = segment != NULL ? segment->limit : inside ? object->loaded.limit : next_module(at, line->limit);
+    end = segment != NULL ? segment->limit
+          : inside        ? object->loaded.limit
+                          : next_module(at, line->limit);
     for (unsigned i = 0; inside && segment == NULL && i < object->loaded.segment_count; i++) {
       const struct loaded_segment *next = &object->loaded.segments[i];
       if (next->executable && next->start > at && next->start < end) end = next->start;
@@ -274,8 +281,13 @@ static bool add_pieces(struct collected *collected, struct current_object *objec
       describe(map, &piece, first_page);
       continue;
     }
-    *map = (struct mapping){.start = at, .limit = end, .offset = segment->offset + (at - segment->start), .bias = object->loaded.bias,
-                            .kind = MAPPING_FILE, .deleted = object->deleted, .path = object->path};
+    *map = (struct mapping){.start = at,
+                            .limit = end,
+                            .offset = segment->offset + (at - segment->start),
+                            .bias = object->loaded.bias,
+                            .kind = MAPPING_FILE,
+                            .deleted = object->deleted,
+                            .path = object->path};
     memcpy(map->build_id, object->loaded.build_id, sizeof map->build_id);
   }
   return true;
@@ -300,7 +312,8 @@ static void add_live(struct collected *collected) {
     find_object(&object, line.start);
     if (!line.executable) continue;
     bool is_vdso = strcmp(line.path, "[vdso]") == 0;
-    bool is_own = is_in(&object, line.start) && object.path != NULL && object.inode == line.inode && object.device == line.device;
+    bool is_own = is_in(&object, line.start) && object.path != NULL && object.inode == line.inode &&
+                  object.device == line.device;
     bool is_file = line.inode != 0 && !is_no_file(line.path) && !is_in(&object, line.start);
     if (!is_vdso && !is_own && !is_file) {
       if (!add_pieces(collected, &object, &line, first_page)) return;
@@ -321,12 +334,16 @@ static void copy_build_id(const struct module_view *module, char hex[BUILD_ID_HE
 /* Without a build-id: whether what is loaded there now is still that module. */
 static bool is_unchanged(const struct module_view *module) {
   return module->current || module->identity == 0 ||
-         module_identity(module->start, module->end, module->bias, memory_image_read) == module->identity;
+         module_identity(module->start, module->end, module->bias, memory_image_read) ==
+             module->identity;
 }
 
-static bool is_module(const struct mapping *map, const struct module_view *module, const char *build_id) {
-  return map->kind != MAPPING_ANONYMOUS && map->start < module->end && map->limit > module->start && map->bias == module->bias &&
-         (build_id[0] == '\0' || map->build_id[0] == '\0' || strcmp(build_id, map->build_id) == 0) &&
+static bool is_module(const struct mapping *map, const struct module_view *module,
+                      const char *build_id) {
+  return map->kind != MAPPING_ANONYMOUS && map->start < module->end && map->limit > module->start &&
+         map->bias == module->bias &&
+         (build_id[0] == '\0' || map->build_id[0] == '\0' ||
+          strcmp(build_id, map->build_id) == 0) &&
          (build_id[0] != '\0' || is_unchanged(module));
 }
 

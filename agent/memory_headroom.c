@@ -51,10 +51,15 @@ struct cgroup_files {
 
 static const struct cgroup_files versions[] = {
     {"", {"", "/unified"}, "memory.max", "memory.current", "inactive_file "},
-    {"memory", {"/memory", NULL}, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "},
+    {"memory",
+     {"/memory", NULL},
+     "memory.limit_in_bytes",
+     "memory.usage_in_bytes",
+     "total_inactive_file "},
 };
 
-static void lower_by_cgroup(uint64_t *least, const struct cgroup_files *files, const char *directory) {
+static void lower_by_cgroup(uint64_t *least, const struct cgroup_files *files,
+                            const char *directory) {
   uint64_t limit, used, reclaimable = 0;
   if (!number_below(directory, files->limit, "", &limit)) return; /* "max", or no such group here */
   if (!number_below(directory, files->used, "", &used)) return;
@@ -70,7 +75,8 @@ static void lower_by_path(uint64_t *least, const struct cgroup_files *files, con
     for (size_t upto = length;; upto--) {
       if (upto > 0 && upto < length && path[upto] != '/') continue;
       char directory[PATH_SIZE];
-      int size = snprintf(directory, sizeof directory, "%s%s%.*s", cgroups, files->mounts[i], (int)upto, path);
+      int size = snprintf(directory, sizeof directory, "%s%s%.*s", cgroups, files->mounts[i],
+                          (int)upto, path);
       if ((size_t)size < sizeof directory) lower_by_cgroup(least, files, directory);
       if (upto == 0) break;
     }
@@ -109,7 +115,8 @@ static void lower_by_limits(uint64_t *least, const char *proc) {
 
 uint64_t memory_headroom_below(const char *proc, const char *cgroups) {
   uint64_t least = UINT64_MAX, kilobytes;
-  if (number_below(proc, "meminfo", "MemAvailable:", &kilobytes)) lower(&least, kilobytes * 1024, 0);
+  if (number_below(proc, "meminfo", "MemAvailable:", &kilobytes))
+    lower(&least, kilobytes * 1024, 0);
   lower_by_cgroups(&least, proc, cgroups);
   lower_by_limits(&least, proc);
   return least;

@@ -16,7 +16,9 @@
 #include "internal.h"
 
 #ifndef PERF_MAP_PIECES_MAX
-#define PERF_MAP_PIECES_MAX (5U << 19) /* lines; 60 MiB, and as much while overlaps are resolved: a map of 150 MB without any overlap */
+#define PERF_MAP_PIECES_MAX                                                                     \
+  (5U << 19) /* lines; 60 MiB, and as much while overlaps are resolved: a map of 150 MB without \
+                any overlap */
 #endif
 
 static const uint64_t FILE_LIMIT = 1ULL << 30; /* of a larger file, the end */
@@ -94,7 +96,8 @@ static int compare_pieces(const void *left, const void *right) {
   return a->line_at < b->line_at ? -1 : a->line_at > b->line_at;
 }
 
-/* The pieces that reach over the place where resolve is, the latest line first: a binary heap of indexes. */
+/* The pieces that reach over the place where resolve is, the latest line first: a binary heap of
+ * indexes. */
 struct open_pieces {
   const struct piece *pieces;
   uint32_t *heap;
@@ -114,7 +117,8 @@ static void swap(struct open_pieces *open, size_t a, size_t b) {
 static void push(struct open_pieces *open, uint32_t index) {
   size_t at = open->count++;
   open->heap[at] = index;
-  for (; at > 0 && is_later(open, at, (at - 1) / 2); at = (at - 1) / 2) swap(open, at, (at - 1) / 2);
+  for (; at > 0 && is_later(open, at, (at - 1) / 2); at = (at - 1) / 2)
+    swap(open, at, (at - 1) / 2);
 }
 
 static void pop(struct open_pieces *open) {
@@ -129,8 +133,8 @@ static void pop(struct open_pieces *open) {
   }
 }
 
-/* Cuts pieces, which are in order, so that none overlaps another and the latest line has each address. Returns how many come of it; out: where
- * they go, or NULL to count. */
+/* Cuts pieces, which are in order, so that none overlaps another and the latest line has each
+ * address. Returns how many come of it; out: where they go, or NULL to count. */
 static size_t cut(const struct piece *pieces, size_t count, uint32_t *heap, struct piece *out) {
   struct open_pieces open = {pieces, heap, 0};
   struct piece last = {0};
@@ -152,12 +156,14 @@ static size_t cut(const struct piece *pieces, size_t count, uint32_t *heap, stru
   return made;
 }
 
-/* Puts the pieces in order. A line replaces an earlier one that began at the same place: that function is gone, also where it was longer. */
+/* Puts the pieces in order. A line replaces an earlier one that began at the same place: that
+ * function is gone, also where it was longer. */
 static void order(struct reader *reader) {
   size_t kept = 0;
   backtrace_qsort(reader->pieces, reader->count, sizeof *reader->pieces, compare_pieces);
   for (size_t i = 0; i < reader->count; i++)
-    if (i + 1 == reader->count || reader->pieces[i + 1].start != reader->pieces[i].start) reader->pieces[kept++] = reader->pieces[i];
+    if (i + 1 == reader->count || reader->pieces[i + 1].start != reader->pieces[i].start)
+      reader->pieces[kept++] = reader->pieces[i];
   reader->count = kept;
 }
 
@@ -216,7 +222,8 @@ static void take_line(struct reader *reader, const char *line) {
   else reader->failed = true;
 }
 
-/* The next bytes of the file, from offset on. What is behind the last newline waits for the rest of its line. */
+/* The next bytes of the file, from offset on. What is behind the last newline waits for the rest of
+ * its line. */
 static void take_window(struct reader *reader, const char *bytes, size_t size, uint64_t offset) {
   for (const char *at = bytes, *limit = bytes + size; at < limit && !reader->failed;) {
     const char *newline = memchr(at, '\n', (size_t)(limit - at));
@@ -266,11 +273,13 @@ static void read_file(struct reader *reader, int descriptor, uint64_t size) {
   agent_free(window);
 }
 
-/* The kernel's clock of files lags a tick, and the process's start is known to a hundredth; some file systems know whole seconds only. */
+/* The kernel's clock of files lags a tick, and the process's start is known to a hundredth; some
+ * file systems know whole seconds only. */
 static bool is_stale(const struct stat *status, int64_t started_nanos) {
   const int64_t second = 1000000000, exact = 50 * 1000 * 1000;
   int64_t written = status->st_mtim.tv_sec * second + status->st_mtim.tv_nsec;
-  return started_nanos > 0 && written + (status->st_mtim.tv_nsec == 0 ? 2 * second : exact) < started_nanos;
+  return started_nanos > 0 &&
+         written + (status->st_mtim.tv_nsec == 0 ? 2 * second : exact) < started_nanos;
 }
 
 static size_t piece_limit(uint64_t memory) {
@@ -317,7 +326,8 @@ void perf_map_release(struct perf_map *map) {
 }
 
 /* The line again, which may have been overwritten meanwhile: it must still name the address. */
-static const char *read_name(struct perf_map *map, uint64_t line_at, uint64_t address, uint64_t *start) {
+static const char *read_name(struct perf_map *map, uint64_t line_at, uint64_t address,
+                             uint64_t *start) {
   struct piece piece;
   ssize_t got = read_at(map->descriptor, map->line, LINE_SIZE, line_at);
   if (got <= 0) return NULL;

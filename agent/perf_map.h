@@ -1,9 +1,9 @@
-/* Names of JIT-compiled code, from the text file /tmp/perf-PID.map that runtimes (node, java, luajit, .NET) write for perf:
- * "START SIZE NAME" in hex, one function a line. Of the lines for an address the latest counts; one that begins where an
- * earlier one began replaces it.
+/* Names of JIT-compiled code, from the text file /tmp/perf-PID.map that runtimes (node, java,
+ * luajit, .NET) write for perf: "START SIZE NAME" in hex, one function a line. Of the lines for an
+ * address the latest counts; one that begins where an earlier one began replaces it.
  *
- * Only places are kept in memory; names are read from the file when they are asked for, which stays open. Context: agent threads; locks: the
- * caller's. */
+ * Only places are kept in memory; names are read from the file when they are asked for, which stays
+ * open. Context: agent threads; locks: the caller's. */
 #ifndef AGENT_PERF_MAP_H
 #define AGENT_PERF_MAP_H
 
@@ -16,14 +16,16 @@ enum {
   PERF_MAP_LIMIT = 2  /* the oldest lines are left out: too many, or no memory */
 };
 
-/* Reads the file at path. It must be a regular file that belongs to this process's user or root (anybody may write into /tmp) and has been
- * written since the process started (started_nanos, wall clock; 0: not known). Lines that make no sense are skipped. NULL: there is none.
- * memory: how many bytes it may take, at its peak. *losses: of the above. */
+/* Reads the file at path. It must be a regular file that belongs to this process's user or root
+ * (anybody may write into /tmp) and has been written since the process started (started_nanos, wall
+ * clock; 0: not known). Lines that make no sense are skipped. NULL: there is none. memory: how many
+ * bytes it may take, at its peak. *losses: of the above. */
 struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t memory,
                                unsigned *losses);
 void perf_map_release(struct perf_map *map);
 
-/* The function that holds address, or NULL; *start is where it begins. The name is valid until the next call. */
+/* The function that holds address, or NULL; *start is where it begins. The name is valid until the
+ * next call. */
 const char *perf_map_find(struct perf_map *map, uint64_t address, uint64_t *start);
 
 /* Of the process, "/tmp/perf-PID.map" under the pid that it has in its own pid namespace. */

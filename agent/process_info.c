@@ -56,7 +56,8 @@ static int64_t age_nanos(const char *stat) {
   long ticks = sysconf(_SC_CLK_TCK);
   struct timespec now;
   if (!start_ticks || ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return -1;
-  int64_t start = (int64_t)(start_ticks / (unsigned long)ticks) * SECOND + (int64_t)(start_ticks % (unsigned long)ticks) * (SECOND / ticks);
+  int64_t start = (int64_t)(start_ticks / (unsigned long)ticks) * SECOND +
+                  (int64_t)(start_ticks % (unsigned long)ticks) * (SECOND / ticks);
   int64_t age = now.tv_sec * SECOND + now.tv_nsec - start;
   return age > 0 ? age : 0;
 }
@@ -79,7 +80,8 @@ void process_identity_read(struct process_identity *out) {
 }
 
 int64_t process_start_nanos(void) {
-  static _Atomic int64_t earliest; /* 0: not known yet; of any thread, which all find the same but for the clock's steps */
+  static _Atomic int64_t earliest; /* 0: not known yet; of any thread, which all find the same but
+                                      for the clock's steps */
   size_t size;
   struct timespec now;
   char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);

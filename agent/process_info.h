@@ -16,8 +16,8 @@ struct process_identity {
 };
 void process_identity_read(struct process_identity *out);
 
-/* When the process was created, on the wall clock; 0: not known. That clock may be set: of what the calls since the agent's start have found,
- * the earliest. An exec does not change it. */
+/* When the process was created, on the wall clock; 0: not known. That clock may be set: of what the
+ * calls since the agent's start have found, the earliest. An exec does not change it. */
 int64_t process_start_nanos(void);
 
 struct process_memory {

@@ -51,11 +51,14 @@ enum tree_role process_tree_role(void); /* context: any agent thread */
 /* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a descriptor of the host's table for a moment. */
 bool process_tree_is_last(void);
 
-/* The request on this connection, of which `prefix` has been read, is for process pid: hands it over; the caller then closes its own descriptor
- * without shutdown. TREE_BUSY: too many wait there; TREE_SILENT: it has not answered within 1.7 s (stopped). TREE_NO_SUCH_PROCESS: also one
- * that ended, or became another program, just now. Waits no longer once give_up. Context: HTTP workers of the holder. */
+/* The request on this connection, of which `prefix` has been read, is for process pid: hands it
+ * over; the caller then closes its own descriptor without shutdown. TREE_BUSY: too many wait there;
+ * TREE_SILENT: it has not answered within 1.7 s (stopped). TREE_NO_SUCH_PROCESS: also one that
+ * ended, or became another program, just now. Waits no longer once give_up. Context: HTTP workers
+ * of the holder. */
 enum tree_handover { TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT };
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t prefix_size,
+enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated,
+                                          const char *prefix, size_t prefix_size,
                                           bool (*give_up)(void));
 
 /* What `/` shows. */

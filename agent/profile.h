@@ -45,7 +45,8 @@ struct profile {
   int64_t period;
   const char *default_sample_type; /* NULL: unset */
   int64_t time_nanos, duration_nanos; /* wall clock of the (second) snapshot, or of a window's start; 0 duration: a moment */
-  int64_t monotonic_nanos;            /* of the snapshot too: what durations are made of, as the wall clock may be set */
+  int64_t monotonic_nanos; /* of the snapshot too: what durations are made of, as the wall clock may
+                              be set */
   size_t sample_count, location_count;
   struct profile_sample *samples;
   struct profile_location *locations;

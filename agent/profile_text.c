@@ -289,7 +289,8 @@ static void put_quoted(struct label_writer *writer, const char *text) { /* Go's 
     char piece[8] = {0};
     if (*c == '"' || *c == '\\') snprintf(piece, sizeof piece, "\\%c", *c);
     else if (*c >= '\a' && *c <= '\r') snprintf(piece, sizeof piece, "\\%c", "abtnvfr"[*c - '\a']);
-    else if (kind == FOREIGN_CONTROL && code >= 0x80) snprintf(piece, sizeof piece, "\\u%04x", code & 0xffff);
+    else if (kind == FOREIGN_CONTROL && code >= 0x80)
+      snprintf(piece, sizeof piece, "\\u%04x", code & 0xffff);
     else if (kind != FOREIGN_PLAIN) snprintf(piece, sizeof piece, "\\x%02x", (unsigned char)*c);
     else memcpy(piece, c, length);
     put(writer, piece);

@@ -146,9 +146,11 @@ static const char *object_owner(const struct mapping *map) {
   char text[4600];
   struct stat file = {0};
   if (map->build_id[0] == '\0' && map->path[0] == '/') stat(map->path, &file);
-  snprintf(text, sizeof text, "%lx %d %d %s %s %lx %lx %lx %lx.%lx", (unsigned long)map->bias, map->unloaded, map->deleted, map->build_id,
-           map->path, (unsigned long)file.st_dev, (unsigned long)file.st_ino, (unsigned long)file.st_size,
-           (unsigned long)file.st_ctim.tv_sec, (unsigned long)file.st_ctim.tv_nsec); /* not mtime, which can be set */
+  snprintf(text, sizeof text, "%lx %d %d %s %s %lx %lx %lx %lx.%lx", (unsigned long)map->bias,
+           map->unloaded, map->deleted, map->build_id, map->path, (unsigned long)file.st_dev,
+           (unsigned long)file.st_ino, (unsigned long)file.st_size,
+           (unsigned long)file.st_ctim.tv_sec,
+           (unsigned long)file.st_ctim.tv_nsec); /* not mtime, which can be set */
   return symbol_cache_intern(state.cache, text);
 }
 
@@ -179,7 +181,8 @@ static struct session_object *find_object(struct symbolizer_session *session, co
 
 /* Closes those that were not used for longest until the rest is within bounds. */
 static void close_old_objects(struct symbolizer_session *session, const struct session_object *keep) {
-  uint64_t spare = memory_headroom() / 2, limit = spare < OPEN_OBJECT_BYTES ? spare : OPEN_OBJECT_BYTES;
+  uint64_t spare = memory_headroom() / 2,
+           limit = spare < OPEN_OBJECT_BYTES ? spare : OPEN_OBJECT_BYTES;
   for (;;) {
     uint64_t bytes = 0;
     struct session_object *oldest = NULL;

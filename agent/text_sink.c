@@ -54,7 +54,8 @@ size_t text_sink_hex(struct text_sink *sink, uint64_t value) {
 size_t text_sink_one_line(struct text_sink *sink, const char *text) {
   size_t width = 0;
   for (size_t length; *text; text += length, width++) {
-    if (foreign_character(text, &length, NULL) == FOREIGN_PLAIN) text_sink_bytes(sink, text, length);
+    if (foreign_character(text, &length, NULL) == FOREIGN_PLAIN)
+      text_sink_bytes(sink, text, length);
     else text_sink_bytes(sink, "?", 1);
   }
   return width;

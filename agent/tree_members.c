@@ -37,7 +37,8 @@ struct member {
   uint32_t uid;
   bool joined;
   uint32_t round;        /* of its newest entry */
-  uint32_t given, taken; /* connections: the number of the newest, and of the newest that it has acknowledged */
+  uint32_t given,
+      taken; /* connections: the number of the newest, and of the newest that it has acknowledged */
   bool silent;           /* it let a request wait in vain, and has not answered since */
   int64_t connected_ns;
   struct tree_key key;
@@ -191,7 +192,8 @@ static void hear(struct member *member) {
   if (received == 0) return;
   if (descriptor >= 0) close(descriptor);
   if (received > 0 && message.kind == TREE_HELLO && join(member, &message)) return;
-  bool is_answer = received > 0 && member->joined && (message.kind == TREE_ENTRY || message.kind == TREE_TAKEN);
+  bool is_answer =
+      received > 0 && member->joined && (message.kind == TREE_ENTRY || message.kind == TREE_TAKEN);
   if (!is_answer) return drop_member(member);
   bool taken = message.kind == TREE_TAKEN;
   message.entry.pid = member->pid;
@@ -262,7 +264,8 @@ static void wait_for_answer(uint32_t before, int64_t nanoseconds) {
   syscall(SYS_futex, &answers_received, FUTEX_WAIT_PRIVATE, before, &timeout, NULL, 0);
 }
 
-/* One request for one member. The kernel gives a pid to another program at exec, and again to another process: connected_ns tells them apart. */
+/* One request for one member. The kernel gives a pid to another program at exec, and again to
+ * another process: connected_ns tells them apart. */
 struct handover {
   int pid;
   int64_t connected_ns, deadline_ns;
@@ -274,20 +277,25 @@ struct handover {
 static struct member *member_of(const struct handover *handover) {
   for (unsigned i = 0; i < member_count; i++) {
     struct member *member = members[i];
-    if (member->pid == handover->pid && member->joined && (!handover->connected_ns || member->connected_ns == handover->connected_ns)) return member;
+    if (member->pid == handover->pid && member->joined &&
+        (!handover->connected_ns || member->connected_ns == handover->connected_ns))
+      return member;
   }
   return NULL;
 }
 
-/* Waits until the member has answered the question of that round or, once there is a number, has taken that connection. */
+/* Waits until the member has answered the question of that round or, once there is a number, has
+ * taken that connection. */
 static enum tree_handover await_answer(const struct handover *handover) {
   for (;;) {
     uint32_t before = atomic_load(&answers_received);
     agent_lock_take(&lock);
     const struct member *member = member_of(handover);
-    bool answered = member && (int32_t)(handover->number ? member->taken - handover->number : member->round - handover->round) >= 0;
+    bool answered = member && (int32_t)(handover->number ? member->taken - handover->number
+                                                         : member->round - handover->round) >= 0;
     agent_lock_release(&lock);
-    int64_t left = handover->deadline_ns - agent_monotonic_nanoseconds(), look = LOOK_MILLISECONDS * INT64_C(1000000);
+    int64_t left = handover->deadline_ns - agent_monotonic_nanoseconds(),
+            look = LOOK_MILLISECONDS * INT64_C(1000000);
     if (!member) return TREE_NO_SUCH_PROCESS;
     if (answered) return TREE_HANDED_OVER;
     if (left <= 0 || handover->give_up()) return TREE_SILENT;
@@ -315,7 +323,8 @@ static enum tree_handover ask_first(struct handover *handover) {
   return result;
 }
 
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t prefix_size,
+enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated,
+                                          const char *prefix, size_t prefix_size,
                                           bool (*give_up)(void)) {
   struct tree_message message = {.connection = {.authenticated = authenticated, .prefix_size = (uint8_t)prefix_size}};
   struct handover handover = {.pid = pid, .give_up = give_up};
@@ -328,7 +337,8 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenti
   result = TREE_NO_SUCH_PROCESS;
   if (member) {
     message.round = handover.number = ++member->given;
-    if (tree_message_send(member->descriptor, TREE_CONNECTION, &message, descriptor)) result = TREE_HANDED_OVER;
+    if (tree_message_send(member->descriptor, TREE_CONNECTION, &message, descriptor))
+      result = TREE_HANDED_OVER;
     else if (errno != EPIPE && errno != ECONNRESET) result = TREE_BUSY;
   }
   agent_lock_release(&lock);

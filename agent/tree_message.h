@@ -30,7 +30,8 @@ struct tree_message {
   uint32_t protocol; /* TREE_PROTOCOL */
   uint32_t size;     /* of the whole message, as this build knows it */
   uint32_t kind;
-  uint32_t round;    /* TREE_ENTRY_WANTED, TREE_ENTRY; TREE_CONNECTION, TREE_TAKEN: the number of the connection */
+  uint32_t round; /* TREE_ENTRY_WANTED, TREE_ENTRY; TREE_CONNECTION, TREE_TAKEN: the number of the
+                     connection */
   union {
     struct {
       int32_t pid; /* as the member sees itself */

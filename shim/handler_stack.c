@@ -137,7 +137,8 @@ __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_
       "  jnz 5f\n"
       "  ret\n"
       /* The host's handler. Its mask lets signals in whose handlers may jump away: the stack has
-       * been given back before. The mask lies below this frame, as what that handler pushes will. */
+       * been given back before. The mask lies below this frame, as what that handler pushes will.
+       */
       "5: movq %%rax, %%rbp\n"
       "  movq %%rcx, -8(%%rsp)\n"
       "  leaq -8(%%rsp), %%rsi\n"
@@ -171,11 +172,10 @@ __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_
       :
       : [free] "i"(offsetof(__typeof__(handler_stacks), free)),
         [memory] "i"(offsetof(__typeof__(handler_stacks), memory)),
-        [bytes] "i"(HANDLER_STACK_BYTES),
-        [words] "i"(WORDS), [setmask] "i"(SIG_SETMASK), [sigprocmask] "i"(SYS_rt_sigprocmask),
-        [nanosleep] "i"(SYS_nanosleep), [timer] "i"(SI_TIMER),
-        [code] "i"(offsetof(siginfo_t, si_code)), [value] "i"(offsetof(siginfo_t, si_value)),
-        [magic] "i"((int16_t)SAMPLING_SIGNAL_MAGIC),
+        [bytes] "i"(HANDLER_STACK_BYTES), [words] "i"(WORDS), [setmask] "i"(SIG_SETMASK),
+        [sigprocmask] "i"(SYS_rt_sigprocmask), [nanosleep] "i"(SYS_nanosleep),
+        [timer] "i"(SI_TIMER), [code] "i"(offsetof(siginfo_t, si_code)),
+        [value] "i"(offsetof(siginfo_t, si_value)), [magic] "i"((int16_t)SAMPLING_SIGNAL_MAGIC),
         [lost] "i"(offsetof(struct shim_counters, cpu_lost_no_stack)));
 }
 

@@ -24,9 +24,9 @@ struct kernel_action {
 /* At the entry rsp is the address of the ucontext; rax, rcx, rsp, rip and r11 of what was
  * interrupted are in it. A system call has just ended there if rcx is rip. (Not so with FRED, where
  * only the code tells; what is on rip's own page can be read.) Every register is free here.
- * Named as libc's, since it stands in profiles where that would; unwinding information as there: all
- * registers are in the ucontext. It begins a byte before the entry, where unwinders look that do not
- * know of signal frames. */
+ * Named as libc's, since it stands in profiles where that would; unwinding information as there:
+ * all registers are in the ucontext. It begins a byte before the entry, where unwinders look that
+ * do not know of signal frames. */
 #define SAVED(reg, at) \
   ".cfi_escape 0x10, " #reg ", 3, 0x77, (" #at " & 0x7f) | 0x80, " #at " >> 7\n"
 __asm__(".pushsection .text.restore_rt, \"ax\", @progbits\n"

@@ -30,8 +30,16 @@ static int32_t take_signed(struct cursor *cursor, int size) {
 
 /* ---- what follows an opcode ---- */
 
-enum operands { NONE = 0, MODRM = 1, BYTE = 2, WORD = 4, LONG = 8 /* 4 bytes, or 2 after 66 */, JUMP = 16 /* 4 bytes */, OFFSET = 32 /* 8 bytes */,
-                INVALID = 64 };
+enum operands {
+  NONE = 0,
+  MODRM = 1,
+  BYTE = 2,
+  WORD = 4,
+  LONG = 8 /* 4 bytes, or 2 after 66 */,
+  JUMP = 16 /* 4 bytes */,
+  OFFSET = 32 /* 8 bytes */,
+  INVALID = 64
+};
 
 static int one_byte_operands(uint8_t op) {
   if (op < 0x40) {
@@ -65,7 +73,9 @@ static int one_byte_operands(uint8_t op) {
     default: break;
   }
   if (op >= 0x84 && op <= 0x8f) return MODRM;
-  if ((op >= 0xd0 && op <= 0xd3) || (op >= 0xd8 && op <= 0xdf) || op == 0xf6 || op == 0xf7 || op >= 0xfe) return MODRM;
+  if ((op >= 0xd0 && op <= 0xd3) || (op >= 0xd8 && op <= 0xdf) || op == 0xf6 || op == 0xf7 ||
+      op >= 0xfe)
+    return MODRM;
   if (op >= 0xe0 && op <= 0xe7) return BYTE;
   if (op == 0xeb) return BYTE;
   return op == 0x60 || op == 0x61 ? INVALID : NONE;
@@ -73,9 +83,11 @@ static int one_byte_operands(uint8_t op) {
 
 static int operands_after_0f(uint8_t op) {
   if (op >= 0x80 && op <= 0x8f) return JUMP;
-  if ((op >= 0x70 && op <= 0x73) || op == 0xa4 || op == 0xac || op == 0xba || op == 0xc2 || (op >= 0xc4 && op <= 0xc6)) return MODRM | BYTE;
-  if ((op >= 0x04 && op <= 0x0c) || (op >= 0x30 && op <= 0x37) || op == 0x77 || (op >= 0xa0 && op <= 0xa2) || (op >= 0xa8 && op <= 0xaa) ||
-      (op >= 0xc8 && op <= 0xcf))
+  if ((op >= 0x70 && op <= 0x73) || op == 0xa4 || op == 0xac || op == 0xba || op == 0xc2 ||
+      (op >= 0xc4 && op <= 0xc6))
+    return MODRM | BYTE;
+  if ((op >= 0x04 && op <= 0x0c) || (op >= 0x30 && op <= 0x37) || op == 0x77 ||
+      (op >= 0xa0 && op <= 0xa2) || (op >= 0xa8 && op <= 0xaa) || (op >= 0xc8 && op <= 0xcf))
     return NONE;
   return MODRM;
 }
@@ -97,7 +109,8 @@ struct prefixes {
 };
 
 /* The prefixes that hold an opcode map and the bits of REX in a form of their own. */
-static bool take_vector_opcode(struct cursor *cursor, uint8_t first, struct prefixes *prefixes, struct instruction *out) {
+static bool take_vector_opcode(struct cursor *cursor, uint8_t first, struct prefixes *prefixes,
+                               struct instruction *out) {
   uint8_t bits = take_byte(cursor);
   prefixes->rex = (uint8_t)(~bits >> 5 & (first == 0xc5 ? 4 : 7));
   out->map = first == 0xc5 ? MAP_0F : bits & (first == 0xc4 ? 0x1f : 7);
@@ -122,7 +135,8 @@ static bool take_opcode(struct cursor *cursor, struct prefixes *prefixes, struct
              byte != 0x3e && byte != 0x26)
       break;
   }
-  if (byte == 0xc4 || byte == 0xc5 || byte == 0x62) return take_vector_opcode(cursor, byte, prefixes, out);
+  if (byte == 0xc4 || byte == 0xc5 || byte == 0x62)
+    return take_vector_opcode(cursor, byte, prefixes, out);
   if ((byte & 0xf0) == 0x40) {
     prefixes->rex = byte & 15;
     byte = take_byte(cursor);
@@ -171,7 +185,8 @@ bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *o
   if (operands & INVALID) return false;
   if (operands & MODRM) take_modrm(&cursor, &prefixes, out);
   bool one_byte = out->map == MAP_ONE_BYTE;
-  if (one_byte && (out->opcode & 0xfe) == 0xf6 && (out->reg & 7) < 2) operands |= out->opcode == 0xf6 ? BYTE : LONG; /* test */
+  if (one_byte && (out->opcode & 0xfe) == 0xf6 && (out->reg & 7) < 2)
+    operands |= out->opcode == 0xf6 ? BYTE : LONG; /* test */
   if (operands & OFFSET) take_signed(&cursor, prefixes.short_address ? 4 : 8);
   if (operands & WORD) out->immediate = take_signed(&cursor, 2);
   if (operands & BYTE) out->immediate = take_signed(&cursor, 1);

@@ -3,7 +3,12 @@
 #include <elf.h>
 #include <string.h>
 
-enum { PART_MAX = 64 * 1024, HEADERS_MAX = 64, DYNAMIC_MAX = 256, CHUNK = 128 }; /* little stack: signal handlers, coroutines */
+enum {
+  PART_MAX = 64 * 1024,
+  HEADERS_MAX = 64,
+  DYNAMIC_MAX = 256,
+  CHUNK = 128
+}; /* little stack: signal handlers, coroutines */
 
 struct hashed_module {
   uint64_t start, end, bias, hash;
@@ -27,7 +32,8 @@ static bool is_readable(const struct hashed_module *module, uint64_t at, uint64_
   for (unsigned i = 0; i < module->header_count && read_header(module, i, &header); i++) {
     uint64_t from = module->bias + header.p_vaddr;
     if (header.p_type != PT_LOAD || (header.p_flags & PF_R) == 0) continue;
-    if (at >= from && at - from <= header.p_memsz && size <= header.p_memsz - (at - from)) return at + size <= module->end;
+    if (at >= from && at - from <= header.p_memsz && size <= header.p_memsz - (at - from))
+      return at + size <= module->end;
   }
   return false;
 }
@@ -53,7 +59,8 @@ static bool add_dynamic(struct hashed_module *module, const Elf64_Phdr *header) 
   uint64_t at = module->bias + header->p_vaddr, symbols = 0, strings = 0, strings_size = 0;
   Elf64_Dyn entry;
   if (!is_readable(module, at, header->p_memsz)) return false;
-  for (unsigned i = 0; i < DYNAMIC_MAX && i < header->p_memsz / sizeof entry; i++, at += sizeof entry) {
+  for (unsigned i = 0; i < DYNAMIC_MAX && i < header->p_memsz / sizeof entry;
+       i++, at += sizeof entry) {
     if (!module->read(at, &entry, sizeof entry)) return false;
     if (entry.d_tag == DT_NULL) break;
     if (entry.d_tag == DT_DEBUG) continue; /* written by the loader */
@@ -64,17 +71,20 @@ static bool add_dynamic(struct hashed_module *module, const Elf64_Phdr *header) 
     add(module, (uint64_t)entry.d_tag);
     add(module, value);
   }
-  if (symbols != 0 && symbols < strings && !add_bytes(module, symbols, strings - symbols)) return false;
+  if (symbols != 0 && symbols < strings && !add_bytes(module, symbols, strings - symbols))
+    return false;
   return strings == 0 || add_bytes(module, strings, strings_size);
 }
 
 uint64_t module_identity(uint64_t start, uint64_t end, uint64_t bias, module_reader *read) {
   struct hashed_module module = {.start = start, .end = end, .bias = bias, .read = read};
   Elf64_Ehdr header;
-  if (end - start < sizeof header || !read(start, &header, sizeof header) || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return 0;
+  if (end - start < sizeof header || !read(start, &header, sizeof header) ||
+      memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
+    return 0;
   Elf64_Phdr one;
-  if (header.e_phnum > HEADERS_MAX || header.e_phentsize != sizeof one || header.e_phoff > end - start ||
-      header.e_phnum * sizeof one > end - start - header.e_phoff)
+  if (header.e_phnum > HEADERS_MAX || header.e_phentsize != sizeof one ||
+      header.e_phoff > end - start || header.e_phnum * sizeof one > end - start - header.e_phoff)
     return 0;
   module.headers = start + header.e_phoff;
   module.header_count = header.e_phnum;
@@ -83,10 +93,12 @@ uint64_t module_identity(uint64_t start, uint64_t end, uint64_t bias, module_rea
   add(&module, header.e_shnum);
   for (unsigned i = 0; i < module.header_count; i++) {
     if (!read_header(&module, i, &one)) return 0;
-    const uint64_t words[] = {one.p_type, one.p_flags, one.p_offset, one.p_vaddr, one.p_filesz, one.p_memsz};
+    const uint64_t words[] = {one.p_type,  one.p_flags,  one.p_offset,
+                              one.p_vaddr, one.p_filesz, one.p_memsz};
     for (size_t k = 0; k < sizeof words / sizeof *words; k++) add(&module, words[k]);
     if (one.p_type == PT_DYNAMIC && !add_dynamic(&module, &one)) return 0;
-    if (one.p_type == PT_GNU_EH_FRAME && !add_bytes(&module, bias + one.p_vaddr, one.p_memsz)) return 0;
+    if (one.p_type == PT_GNU_EH_FRAME && !add_bytes(&module, bias + one.p_vaddr, one.p_memsz))
+      return 0;
   }
   return module.hash == 0 ? 1 : module.hash;
 }

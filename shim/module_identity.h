@@ -1,6 +1,8 @@
-/* What tells an object without a build-id from another one that is loaded where it was, from a file that may have been replaced or rewritten
- * in place: a hash of its headers, its dynamic section, its dynamic symbols and the table of its functions for unwinders. The same for one file
- * loaded twice at one place. 0: cannot be read. Context: whatever `read` allows (both readers ask the kernel). */
+/* What tells an object without a build-id from another one that is loaded where it was, from a file
+ * that may have been replaced or rewritten in place: a hash of its headers, its dynamic section,
+ * its dynamic symbols and the table of its functions for unwinders. The same for one file loaded
+ * twice at one place. 0: cannot be read. Context: whatever `read` allows (both readers ask the
+ * kernel). */
 #ifndef SHIM_MODULE_IDENTITY_H
 #define SHIM_MODULE_IDENTITY_H
 

@@ -174,18 +174,22 @@ void module_registry_note(const struct dl_find_object *found) {
 
   for (uint32_t index = module_registry_count(); index > 0; index--) {
     struct module_entry *entry = entry_at(index);
-    if (entry && entry->view.start == start && atomic_load_explicit(&entry->current, memory_order_acquire) &&
+    if (entry && entry->view.start == start &&
+        atomic_load_explicit(&entry->current, memory_order_acquire) &&
         same_module(&entry->view, bias, end, path, build_id))
       return;
   }
-  uint64_t identity = build_id.size || !*path ? 0 : module_identity(start, end, bias, read_memory); /* once a load */
+  uint64_t identity = build_id.size || !*path
+                          ? 0
+                          : module_identity(start, end, bias, read_memory); /* once a load */
   /* Reached once per new pc, so a scan is cheap enough. */
   struct module_entry *same = NULL;
   bool overlaps = false;
   for (uint32_t index = module_registry_count(); index > 0; index--) {
     struct module_entry *entry = entry_at(index);
     if (!entry || entry->view.start >= end || entry->view.end <= start) continue;
-    if (!same && entry->view.start == start && entry->view.identity == identity && same_module(&entry->view, bias, end, path, build_id))
+    if (!same && entry->view.start == start && entry->view.identity == identity &&
+        same_module(&entry->view, bias, end, path, build_id))
       same = entry;
     else overlaps = true;
   }

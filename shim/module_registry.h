@@ -17,7 +17,8 @@ struct module_view {
   const uint8_t *build_id;/* GNU build-id bytes, or NULL */
   uint32_t build_id_size;
   uint32_t first_epoch;   /* of two that overlap, an epoch means the one with the highest first_epoch that is not above it */
-  uint64_t identity;      /* module_identity.h, where there is no build-id; 0: not known, or it cannot be unloaded */
+  uint64_t identity; /* module_identity.h, where there is no build-id; 0: not known, or it cannot be
+                        unloaded */
   bool current;           /* it is what the range means now, as far as is known */
 };
 

@@ -95,7 +95,8 @@ static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
 
 /* ---- room on the stack in use ---- */
 
-/* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts. */
+/* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts.
+ */
 static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
   uintptr_t low = sp - STACK_CAPTURE_NEEDS;
   if (LIKELY(low >= thread->stack_low && sp < thread->stack_high)) return true;
@@ -105,7 +106,8 @@ static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
 
 bool stack_capture_has_room(uintptr_t sp) {
   struct thread_state *thread = &thread_state;
-  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size)) return false; /* may lie within the other */
+  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size))
+    return false; /* may lie within the other */
   if (stack_capture_is_first_thread()) return has_room_on_first(thread, sp);
   uintptr_t floor = thread->stack_floor;
   return floor && sp >= floor + STACK_CAPTURE_NEEDS && sp < (uintptr_t)__builtin_thread_pointer();

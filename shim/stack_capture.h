@@ -46,8 +46,8 @@ void stack_capture_interrupted(const struct unwind_registers *registers, struct 
 
 /* Whether there is certainly room for what stack_capture and the tables take below sp, which lies
  * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's
- * and on a signal handler's alternate one. That memory is mapped says nothing: it may be the heap's.
- * Context: host thread; a system call where it is not known yet. */
+ * and on a signal handler's alternate one. That memory is mapped says nothing: it may be the
+ * heap's. Context: host thread; a system call where it is not known yet. */
 enum { STACK_CAPTURE_NEEDS = 8192 };
 bool stack_capture_has_room(uintptr_t sp);
 

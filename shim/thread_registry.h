@@ -31,7 +31,8 @@ struct thread_record {
   _Atomic uint8_t origin;          /* enum thread_origin */
   /* it has thread-local storage of its own: one that was created, or the first thread */
   _Atomic uint8_t has_state;
-  /* sampling_signal.h; written by the thread and in its handlers. Before its start: its creator's */
+  /* sampling_signal.h; written by the thread and in its handlers. Before its start: its creator's
+   */
   _Atomic bool signal_let_in;
   _Atomic uint8_t stack_class; /* stack_capture_size_class; told by the creator, for that thread */
   _Atomic uint32_t birth;          /* the order in which threads told their tids, modulo 2^32 */

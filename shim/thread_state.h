@@ -16,7 +16,8 @@ struct thread_state {
   uint32_t no_system_calls;    /* seccomp's strict mode: any but read and write would kill the process */
   uintptr_t guard_sp;          /* not 0: the allocator is being called or a sample recorded, by a frame there (heap_sampling.h) */
   uintptr_t stack_low, stack_high; /* range of this thread's stack known to be mapped; 0, 0: not yet looked at */
-  uintptr_t stack_floor;       /* this thread's stack reaches down to there at least; 0: not known (stack_capture.h) */
+  uintptr_t stack_floor;       /* this thread's stack reaches down to there at least; 0: not known
+                                  (stack_capture.h) */
   uint64_t lock_random;        /* state of the generator that chooses waits; 0: not yet seeded */
   struct lock_waiter *waiting; /* the innermost wait of this thread that is in the table of waiters (lock_waiters.h), or NULL */
   uint64_t waiting_life;       /* of that place */

@@ -26,7 +26,9 @@ struct process_entry *process_tree_list(size_t *count) {
 }
 
 const char *tls_front_address(void) { return stub_process_tree.tls_address; }
-const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) { return (void)out, stub_process_tree.tls_off_reason; }
+const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) {
+  return (void)out, stub_process_tree.tls_off_reason;
+}
 
 /* agent/http_server.h */
 int http_path_process(const char *path, const char **rest) {

@@ -99,7 +99,8 @@ static void test_delta(void) {
   fixture_contention_later();
   stub_clock_ahead += 7 * INT64_C(1000000000);
   struct profile *now = contention_profile_build(CONTENTION_BLOCK);
-  CHECK(profile_subtract(now, before) && now->sample_count == 2 && now->duration_nanos >= 7 * INT64_C(1000000000));
+  CHECK(profile_subtract(now, before) && now->sample_count == 2 &&
+        now->duration_nanos >= 7 * INT64_C(1000000000));
   CHECK(has(now, MAKE, 2, 300) && has(now, NEW, 1, 40)); /* libold, at the same place as libnew */
   profile_release(now);
   fixture_contention();

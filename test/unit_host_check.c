@@ -105,39 +105,71 @@ static void check_authenticated(void) {
   authenticated = false;
 }
 
-/* Names of hosts and schemes have no case; an IPv6 address has several spellings. Nothing else is let in by that. */
+/* Names of hosts and schemes have no case; an IPv6 address has several spellings. Nothing else is
+ * let in by that. */
 static void check_spellings(void) {
   static const struct {
     const char *host;
     int status;
-  } cases[] = {{"LocalHost:6060", 0}, {"LOCALHOST:6060", 0}, {"localhost.:6060", 0}, {"LocalHost.:6060", 0},
-               {"[0:0:0:0:0:0:0:1]:6060", 0}, {"[0::1]:6060", 0}, {"[::0001]:6060", 0},
-               {"localhost..:6060", 403}, {".localhost:6060", 403}, {"localhos:6060", 403}, {"localhostx:6060", 403},
-               {"localhost.evil:6060", 403}, {"evil.localhost:6060", 403}, {"[::2]:6060", 403}, {"::1:6060", 403},
-               {"[::1%lo]:6060", 403}, {"[::1]]:6060", 403}, {"[[::1]:6060", 403}, {"[]:6060", 403}, {"[:6060", 403},
-               {"127.0.0.1.:6060", 403}, {"127.1:6060", 403}, {"2130706433:6060", 403}, {"[::127.0.0.1]:6060", 403},
-               {":6060", 403}, {"6060", 403}, {"localhost:06060", 403}, {"localhost:6060:6060", 403},
-               {"localhost:6060 ", 403}, {"localhost:60600", 403}, {"localhost\xc5\xbf:6060", 403}};
+  } cases[] = {{"LocalHost:6060", 0},
+               {"LOCALHOST:6060", 0},
+               {"localhost.:6060", 0},
+               {"LocalHost.:6060", 0},
+               {"[0:0:0:0:0:0:0:1]:6060", 0},
+               {"[0::1]:6060", 0},
+               {"[::0001]:6060", 0},
+               {"localhost..:6060", 403},
+               {".localhost:6060", 403},
+               {"localhos:6060", 403},
+               {"localhostx:6060", 403},
+               {"localhost.evil:6060", 403},
+               {"evil.localhost:6060", 403},
+               {"[::2]:6060", 403},
+               {"::1:6060", 403},
+               {"[::1%lo]:6060", 403},
+               {"[::1]]:6060", 403},
+               {"[[::1]:6060", 403},
+               {"[]:6060", 403},
+               {"[:6060", 403},
+               {"127.0.0.1.:6060", 403},
+               {"127.1:6060", 403},
+               {"2130706433:6060", 403},
+               {"[::127.0.0.1]:6060", 403},
+               {":6060", 403},
+               {"6060", 403},
+               {"localhost:06060", 403},
+               {"localhost:6060:6060", 403},
+               {"localhost:6060 ", 403},
+               {"localhost:60600", 403},
+               {"localhost\xc5\xbf:6060", 403}};
   char origin[80];
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
     char *host = strdup(cases[i].host); /* exactly sized, for the address sanitizer */
     expect(host, check_one(6060, "", "Host", host, NULL, NULL), cases[i].status);
     snprintf(origin, sizeof(origin), "HTTP://%s", host);
-    expect(origin, check_one(6060, "", "Host", "localhost:6060", "Origin", origin), cases[i].status);
+    expect(origin, check_one(6060, "", "Host", "localhost:6060", "Origin", origin),
+           cases[i].status);
     snprintf(origin, sizeof(origin), "Http://%s/debug/pprof/", host);
-    expect(origin, check_one(6060, "", "Host", "localhost:6060", "Referer", origin), cases[i].status);
+    expect(origin, check_one(6060, "", "Host", "localhost:6060", "Referer", origin),
+           cases[i].status);
     target = origin;
-    expect("absolute target", check_one(6060, "", "Host", "localhost:6060", NULL, NULL), cases[i].status);
+    expect("absolute target", check_one(6060, "", "Host", "localhost:6060", NULL, NULL),
+           cases[i].status);
     target = "/";
     free(host);
   }
   expect("default port, upper case", check_one(80, "", "Host", "LOCALHOST", NULL, NULL), 0);
   expect("default port, long address", check_one(80, "", "Host", "[0::1]", NULL, NULL), 0);
   expect("port, none wanted", check_one(80, "", "Host", "localhost:6060", NULL, NULL), 403);
-  expect("origin list, case", check_one(6060, "HTTPS://Listed", "Host", "localhost:6060", "Origin", "https://listed"), 0);
-  expect("origin list, case of the origin", check_one(6060, "https://listed", "Host", "localhost:6060", "Origin", "HTTPS://LISTED"), 0);
+  expect("origin list, case",
+         check_one(6060, "HTTPS://Listed", "Host", "localhost:6060", "Origin", "https://listed"),
+         0);
+  expect("origin list, case of the origin",
+         check_one(6060, "https://listed", "Host", "localhost:6060", "Origin", "HTTPS://LISTED"),
+         0);
   authenticated = true;
-  expect("own origin, case", check_one(6060, "", "Host", "Server:1", "Origin", "HTTPS://sERVER:1"), 0);
+  expect("own origin, case", check_one(6060, "", "Host", "Server:1", "Origin", "HTTPS://sERVER:1"),
+         0);
   target = "HTTPS://sERVER:1/x";
   expect("own absolute target, case", check_one(6060, "", "Host", "Server:1", NULL, NULL), 0);
   authenticated = false;

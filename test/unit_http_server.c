@@ -40,8 +40,8 @@ bool client_access_check(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) {
 
 /* One more process shares the port. It takes what is handed to it, and answers or not. */
 enum tree_role process_tree_role(void) { return TREE_HOLDER; }
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated, const char *prefix, size_t size,
-                                          bool (*give_up)(void)) {
+enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated,
+                                          const char *prefix, size_t size, bool (*give_up)(void)) {
   if (give_up()) return TREE_BUSY;
   static const char answer[] = "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
   if (pid != OTHER_PROCESS) return pid % 2 ? TREE_BUSY : TREE_NO_SUCH_PROCESS;

@@ -1,5 +1,6 @@
 /* links: agent/memory_headroom.c agent/process_info.c test/agent_memory_libc.c */
-/* memory_headroom.h: the least of what the machine, both kinds of memory cgroup and the limits leave. */
+/* memory_headroom.h: the least of what the machine, both kinds of memory cgroup and the limits
+ * leave. */
 #include "memory_headroom.h"
 
 #include <stdarg.h>
@@ -48,7 +49,8 @@ static void test_version_2(void) {
   put("cgroup/a/memory.max", "3221225472\n"); /* of a group above */
   put("cgroup/a/memory.current", "2147483648\n");
   CHECK(headroom() == GB);
-  put("cgroup/a/memory.stat", "anon 5\ninactive_file 1073741824\nactive_file 7\n"); /* can be dropped */
+  put("cgroup/a/memory.stat",
+      "anon 5\ninactive_file 1073741824\nactive_file 7\n"); /* can be dropped */
   CHECK(headroom() == 2 * GB);
   put("cgroup/a/b/memory.max", "1000\n"); /* the nearest is the tightest, and full */
   put("cgroup/a/b/memory.current", "1001\n");
@@ -57,7 +59,8 @@ static void test_version_2(void) {
 
 static void test_version_1(void) {
   put("proc/self/cgroup", "3:cpu:/x\n4:memory:/docker/1\n0::/\n");
-  put("cgroup/memory/memory.limit_in_bytes", "2147483648\n"); /* the path is the host's, as in a container */
+  put("cgroup/memory/memory.limit_in_bytes",
+      "2147483648\n"); /* the path is the host's, as in a container */
   put("cgroup/memory/memory.usage_in_bytes", "1073741824\n");
   CHECK(headroom() == GB);
   put("cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
@@ -70,7 +73,8 @@ static void test_limits(void) {
   const uint64_t space_limit = 100000 * GB; /* above what the sanitizer has reserved */
   char statm[96];
   uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-  snprintf(statm, sizeof statm, "%llu 10 5 1 0 %llu 0\n", (unsigned long long)((space_limit - GB) / page),
+  snprintf(statm, sizeof statm, "%llu 10 5 1 0 %llu 0\n",
+           (unsigned long long)((space_limit - GB) / page),
            (unsigned long long)((space_limit - 2 * GB) / page));
   put("proc/self/statm", statm);
   struct rlimit space, data, limit = {.rlim_cur = space_limit, .rlim_max = RLIM_INFINITY};

@@ -1,7 +1,8 @@
 /* links: agent/perf_map.c agent/elf_file.c agent/libbacktrace_region.c agent/dwarf_names.c agent/split_dwarf.c agent/debug_files.c test/agent_memory_libc.c */
 /* deps: libbacktrace */
 /* flags: -DPERF_MAP_PIECES_MAX=600 */
-/* Maps of JIT code against a model that looks at every line for every address; windows, limits, ages; bytes that make no sense. */
+/* Maps of JIT code against a model that looks at every line for every address; windows, limits,
+ * ages; bytes that make no sense. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -44,21 +45,31 @@ static bool is_named(struct perf_map *map, uint64_t address, const char *name, u
 }
 
 static void check_lines(void) {
-  struct perf_map *map = read_text("1000 100 outer\n0x1040 0X10 inner\n9 x bad\n\n \n1080 0 empty\n1090 10\n10a0 10 \n2000 10 a name, of words\r\n"
-                                   "FFFFFFFFFFFFFFF0 20 wraps\n3000 10 first\n3000 8 second\n2fff 1 before\n11111111111111111 1 long\n4000 1 cut");
-  CHECK(is_named(map, 0x1000, "outer", 0x1000) && is_named(map, 0x103f, "outer", 0x1000) && is_named(map, 0x1040, "inner", 0x1040));
-  CHECK(is_named(map, 0x104f, "inner", 0x1040) && is_named(map, 0x1050, "outer", 0x1000) && is_named(map, 0x1095, "outer", 0x1000));
-  CHECK(is_named(map, 0x1100, NULL, 0) && is_named(map, 0xfff, NULL, 0) && is_named(map, 0, NULL, 0) && is_named(map, UINT64_MAX, NULL, 0));
-  CHECK(is_named(map, 0x2000, "a name, of words", 0x2000) && is_named(map, 0x2fff, "before", 0x2fff));
-  CHECK(is_named(map, 0x3007, "second", 0x3000) && is_named(map, 0x3008, NULL, 0) && is_named(map, 0x4000, NULL, 0));
+  struct perf_map *map = read_text(
+      "1000 100 outer\n0x1040 0X10 inner\n9 x bad\n\n \n1080 0 empty\n1090 10\n10a0 10 \n2000 10 a "
+      "name, of words\r\n"
+      "FFFFFFFFFFFFFFF0 20 wraps\n3000 10 first\n3000 8 second\n2fff 1 before\n11111111111111111 1 "
+      "long\n4000 1 cut");
+  CHECK(is_named(map, 0x1000, "outer", 0x1000) && is_named(map, 0x103f, "outer", 0x1000) &&
+        is_named(map, 0x1040, "inner", 0x1040));
+  CHECK(is_named(map, 0x104f, "inner", 0x1040) && is_named(map, 0x1050, "outer", 0x1000) &&
+        is_named(map, 0x1095, "outer", 0x1000));
+  CHECK(is_named(map, 0x1100, NULL, 0) && is_named(map, 0xfff, NULL, 0) &&
+        is_named(map, 0, NULL, 0) && is_named(map, UINT64_MAX, NULL, 0));
+  CHECK(is_named(map, 0x2000, "a name, of words", 0x2000) &&
+        is_named(map, 0x2fff, "before", 0x2fff));
+  CHECK(is_named(map, 0x3007, "second", 0x3000) && is_named(map, 0x3008, NULL, 0) &&
+        is_named(map, 0x4000, NULL, 0));
   perf_map_release(map);
   map = read_text("  1000 10   spaced\n\t2000\t10\ttabbed\n");
   CHECK(is_named(map, 0x1000, "spaced", 0x1000) && is_named(map, 0x2000, "tabbed", 0x2000));
   perf_map_release(map);
-  map = read_text("1040 10 inner\n1000 100 outer\n"); /* the later line covers the earlier one, which begins nearer */
+  map = read_text("1040 10 inner\n1000 100 outer\n"); /* the later line covers the earlier one,
+                                                         which begins nearer */
   CHECK(is_named(map, 0x1044, "outer", 0x1000));
   perf_map_release(map);
-  CHECK(read_text("") == NULL && read_text("\n") == NULL && read_text("no map\n") == NULL && read_text("1 1 x") == NULL);
+  CHECK(read_text("") == NULL && read_text("\n") == NULL && read_text("no map\n") == NULL &&
+        read_text("1 1 x") == NULL);
 }
 
 /* The file goes on while it is read, and is written anew while it is open. */
@@ -77,14 +88,19 @@ static void check_age(void) {
   static const struct {
     int64_t seconds, nanoseconds;
     bool stale;
-  } cases[] = {{1700000000, 500, false}, {1699999999, 990000000, false}, {1699999999, 900000000, true}, {1700000100, 0, false},
-               {1699999999, 0, false}, {1699999990, 0, true}, {1600000000, 1, true}, {0, 1, true}};
+  } cases[] = {{1700000000, 500, false},      {1699999999, 990000000, false},
+               {1699999999, 900000000, true}, {1700000100, 0, false},
+               {1699999999, 0, false},        {1699999990, 0, true},
+               {1600000000, 1, true},         {0, 1, true}};
   write_file("1000 100 f\n", 11);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    struct timespec times[2] = {{.tv_sec = cases[i].seconds, .tv_nsec = cases[i].nanoseconds}, {.tv_sec = cases[i].seconds, .tv_nsec = cases[i].nanoseconds}};
+    struct timespec times[2] = {{.tv_sec = cases[i].seconds, .tv_nsec = cases[i].nanoseconds},
+                                {.tv_sec = cases[i].seconds, .tv_nsec = cases[i].nanoseconds}};
     CHECK(utimensat(AT_FDCWD, path, times, 0) == 0);
     struct perf_map *map = perf_map_read(path, start, UINT64_MAX, &losses);
-    if ((map == NULL) != cases[i].stale || losses != (cases[i].stale ? (unsigned)PERF_MAP_STALE : 0)) failures++, printf("age %zu\n", i);
+    if ((map == NULL) != cases[i].stale ||
+        losses != (cases[i].stale ? (unsigned)PERF_MAP_STALE : 0))
+      failures++, printf("age %zu\n", i);
     perf_map_release(map);
     map = perf_map_read(path, 0, UINT64_MAX, &losses); /* not known when the process started */
     CHECK(map != NULL && losses == 0);
@@ -104,13 +120,15 @@ static void check_windows(void) {
   memset(at, 'y', LONG);
   at += LONG;
   at += sprintf(at, "\n");
-  for (int i = 0; i < 100; i++) at += sprintf(at, "%x 10 later%0*d\n", 0x1800 + 16 * i, 20000 + i, i);
+  for (int i = 0; i < 100; i++)
+    at += sprintf(at, "%x 10 later%0*d\n", 0x1800 + 16 * i, 20000 + i, i);
   at += sprintf(at, "1000 10 last\n");
   write_file(text, (size_t)(at - text));
   unsigned losses;
   struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);
   uint64_t start;
-  CHECK(losses == 0 && is_named(map, 0x1000, "last", 0x1000) && is_named(map, 0x1015, "short1", 0x1010));
+  CHECK(losses == 0 && is_named(map, 0x1000, "last", 0x1000) &&
+        is_named(map, 0x1015, "short1", 0x1010));
   const char *found = perf_map_find(map, 0x90001, &start);
   CHECK(found != NULL && strlen(found) > 10000 && strspn(found, "x") == strlen(found)); /* cut */
   for (int i = 0; i < 100; i++) {
@@ -131,7 +149,8 @@ static void check_limit(void) {
     for (int i = 0; i < 250; i++) at += sprintf(at, "%x 10 f%d_%d\n", 0x1000 + 16 * i, i, round);
   write_file(text, (size_t)(at - text));
   struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);
-  CHECK(losses == 0 && is_named(map, 0x1000, "f0_19", 0x1000) && is_named(map, 0x1000 + 16 * 249, "f249_19", 0x1000 + 16 * 249));
+  CHECK(losses == 0 && is_named(map, 0x1000, "f0_19", 0x1000) &&
+        is_named(map, 0x1000 + 16 * 249, "f249_19", 0x1000 + 16 * 249));
   perf_map_release(map);
   at = text;
   for (int i = 0; i < LINES; i++) at += sprintf(at, "%x 10 f%d\n", 0x1000 + 16 * i, i);
@@ -172,15 +191,18 @@ static void check_model(void) {
       lines[i].start = 1000 + random_below(SPACE / step) * step;
       lines[i].end = lines[i].start + 1 + random_below(2 * step + (random_below(8) ? 0 : SPACE));
       lines[i].replaced = false;
-      for (unsigned k = 0; k < i; k++) lines[k].replaced = lines[k].replaced || lines[k].start == lines[i].start;
-      at += sprintf(at, "%s%x %x f%u\n%s", random_below(2) ? "0x" : "", lines[i].start, lines[i].end - lines[i].start, i, random_below(9) ? "" : "zz\n");
+      for (unsigned k = 0; k < i; k++)
+        lines[k].replaced = lines[k].replaced || lines[k].start == lines[i].start;
+      at += sprintf(at, "%s%x %x f%u\n%s", random_below(2) ? "0x" : "", lines[i].start,
+                    lines[i].end - lines[i].start, i, random_below(9) ? "" : "zz\n");
     }
     *at = 0;
     struct perf_map *map = read_text(text);
     for (unsigned address = 990; address < 1000 + 3 * SPACE; address++) {
       int wanted = -1;
       for (unsigned i = 0; i < count; i++)
-        if (!lines[i].replaced && address >= lines[i].start && address < lines[i].end) wanted = (int)i;
+        if (!lines[i].replaced && address >= lines[i].start && address < lines[i].end)
+          wanted = (int)i;
       snprintf(name, sizeof name, "f%d", wanted);
       if (!is_named(map, address, wanted < 0 ? NULL : name, wanted < 0 ? 0 : lines[wanted].start))
         failures++, printf("address %#x is not %s in\n%s", address, name, text);
@@ -197,7 +219,9 @@ static void check_bytes(void) {
   uint64_t start;
   for (int round = 0; round < 2500; round++) {
     size_t size = random_below(sizeof text);
-    for (size_t i = 0; i < size; i++) text[i] = random_below(12) ? pieces[random_below(sizeof pieces - 1)] : (char)random_below(256);
+    for (size_t i = 0; i < size; i++)
+      text[i] =
+          random_below(12) ? pieces[random_below(sizeof pieces - 1)] : (char)random_below(256);
     write_file(text, size);
     agent_memory_fail_after = random_below(4) ? INT64_MAX : random_below(6);
     struct perf_map *map = perf_map_read(path, 0, UINT64_MAX, &losses);

@@ -165,7 +165,8 @@ static void check_holder(struct listen_address *address, const struct listen_add
   CHECK(process_tree_size() == 2);
   int pair[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-  CHECK(process_tree_hand_over(getpid() + 100000, pair[0], false, "GET ", 4, never) == TREE_NO_SUCH_PROCESS);
+  CHECK(process_tree_hand_over(getpid() + 100000, pair[0], false, "GET ", 4, never) ==
+        TREE_NO_SUCH_PROCESS);
   CHECK(process_tree_hand_over(member, pair[0], false, "GET ", 4, never) == TREE_HANDED_OVER);
   close(pair[0]);
   CHECK(write(pair[1], "/pid", 4) == 4);

@@ -32,8 +32,10 @@ static const char *path_at(const struct mappings *set, uint64_t address, uint32_
 /* Two modules that lay at the same place one after the other, then JIT code that is there now. */
 static void epochs_of_one_place(void) {
   static const uint8_t first_id[] = {1, 2, 3}, second_id[] = {0xab, 0xcd};
-  struct module_view first = {GONE, GONE + PAGES, GONE, "/gone/first.so", first_id, sizeof first_id, 0, 0, false};
-  struct module_view second = {GONE, GONE + PAGES, GONE, "/gone/second.so", second_id, sizeof second_id, 5, 0, false};
+  struct module_view first = {
+      GONE, GONE + PAGES, GONE, "/gone/first.so", first_id, sizeof first_id, 0, 0, false};
+  struct module_view second = {
+      GONE, GONE + PAGES, GONE, "/gone/second.so", second_id, sizeof second_id, 5, 0, false};
   CHECK(stub_module_registry_add(&first) && stub_module_registry_add(&second));
   struct mappings *set = mappings_collect();
   CHECK(set != NULL);
@@ -135,7 +137,8 @@ static void fork_in_the_middle(void) {
     pid_t child = fork();
     if (child == 0) {
       alarm(20);
-      agent_memory_fail_after = 0; /* malloc's lock, which this test's agent_memory uses, may be held */
+      agent_memory_fail_after =
+          0; /* malloc's lock, which this test's agent_memory uses, may be held */
       symbolizer_resolve(session, &map, 1);
       _exit(0);
     }

@@ -243,10 +243,12 @@ int main(int count, char **words) {
     failed = run_one(&inputs[next_random() % input_count], number, bytes);
   struct symbolizer_counters counters;
   symbolizer_read_counters(&counters);
-  printf("%lu mutants of %zu files; malformed %lu, without split files %lu, unnamed addresses %lu of %lu\n",
-         number, input_count, (unsigned long)counters.symbols_files_malformed,
-         (unsigned long)counters.symbols_split_missing, (unsigned long)counters.symbols_unnamed,
-         number * (ADDRESSES + STUB_ADDRESSES));
+  printf(
+      "%lu mutants of %zu files; malformed %lu, without split files %lu, unnamed addresses %lu of "
+      "%lu\n",
+      number, input_count, (unsigned long)counters.symbols_files_malformed,
+      (unsigned long)counters.symbols_split_missing, (unsigned long)counters.symbols_unnamed,
+      number * (ADDRESSES + STUB_ADDRESSES));
   for (size_t i = 0; i < input_count; i++) free(inputs[i].bytes);
   free(bytes);
   char command[128];

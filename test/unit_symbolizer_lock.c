@@ -1,6 +1,7 @@
 /* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/perf_map.c agent/process_info.c agent/demangle.c agent/libbacktrace_region.c test/agent_memory_libc.c agent/mappings.c shim/module_identity.c test/stub_module_registry.c agent/memory_headroom.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c */
 /* deps: libbacktrace libiberty */
-/* What the health page asks the symbolizer answers while a lookup, which may take seconds, holds its lock. */
+/* What the health page asks the symbolizer answers while a lookup, which may take seconds, holds
+ * its lock. */
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
@@ -23,7 +24,8 @@ bool large_stack_call(struct large_stack *stack, void (*function)(void *), void 
 void large_stack_release(struct large_stack *stack) { (void)stack; }
 
 static void *look_up(void *session) {
-  struct mapping map = {.limit = UINT64_MAX, .kind = MAPPING_FILE, .path = "/proc/self/exe", .build_id = ""};
+  struct mapping map = {
+      .limit = UINT64_MAX, .kind = MAPPING_FILE, .path = "/proc/self/exe", .build_id = ""};
   symbolizer_resolve(session, &map, 1);
   return NULL;
 }

@@ -1,6 +1,7 @@
 /* links: agent/text_sink.c agent/string_table.c agent/index_table.c agent/goroutine_names.c test/agent_memory_libc.c */
-/* Foreign bytes in every form that pages give them: valid UTF-8, no control characters, nothing that ends a line, a tag or a JSON string.
- * The oracle decodes by the table of the Unicode standard (3-7), not by the agent's code. */
+/* Foreign bytes in every form that pages give them: valid UTF-8, no control characters, nothing
+ * that ends a line, a tag or a JSON string. The oracle decodes by the table of the Unicode standard
+ * (3-7), not by the agent's code. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,7 +34,8 @@ static size_t decode(const uint8_t *text, size_t size, uint32_t *code) {
     size_t length = 1;
     while (length < 4 && well_formed[row][2 * length + 1]) length++;
     bool fits = length <= size;
-    for (size_t i = 0; fits && i < length; i++) fits = text[i] >= well_formed[row][2 * i] && text[i] <= well_formed[row][2 * i + 1];
+    for (size_t i = 0; fits && i < length; i++)
+      fits = text[i] >= well_formed[row][2 * i] && text[i] <= well_formed[row][2 * i + 1];
     if (!fits) continue;
     *code = text[0] & masks[length];
     for (size_t i = 1; i < length; i++) *code = *code << 6 | (text[i] & 0x3f);
@@ -86,12 +88,14 @@ static size_t written(enum form form, const char *text, struct memory *memory) {
 /* One JSON string and nothing else. */
 static void check_json(const struct memory *memory) {
   const char *at = memory->bytes + 1, *end = memory->bytes + memory->used - 1;
-  if (memory->used < 2 || memory->bytes[0] != '"' || *end != '"') failures++, printf("JSON: no quotes\n");
+  if (memory->used < 2 || memory->bytes[0] != '"' || *end != '"')
+    failures++, printf("JSON: no quotes\n");
   for (; at < end; at++) {
     if (*at == '"') failures++, printf("JSON: a quote inside\n");
     if (*at != '\\') continue;
     at++;
-    bool escape = *at == '"' || *at == '\\' || (*at == 'u' && end - at > 4 && strspn(at + 1, "0123456789abcdef") >= 4);
+    bool escape = *at == '"' || *at == '\\' ||
+                  (*at == 'u' && end - at > 4 && strspn(at + 1, "0123456789abcdef") >= 4);
     if (!escape) failures++, printf("JSON: a bad escape\n");
   }
 }
@@ -109,14 +113,16 @@ static void check_names(const char *text) {
 
 static void check_all(const char *bytes, size_t size) {
   struct memory memory;
-  char *text = malloc(size + 1), *copy = malloc(size + 1); /* exactly sized, for the address sanitizer */
+  char *text = malloc(size + 1),
+       *copy = malloc(size + 1); /* exactly sized, for the address sanitizer */
   memcpy(text, bytes, size);
   text[size] = 0;
   memcpy(copy, text, size + 1);
   size_t width = written(ONE_LINE, text, &memory), characters = 0;
   check_clean("one line", memory.bytes, memory.used, false);
   for (size_t i = 0; i < memory.used; i++) characters += ((uint8_t)memory.bytes[i] & 0xc0) != 0x80;
-  if (width != characters) failures++, printf("one line: width %zu of %zu characters\n", width, characters);
+  if (width != characters)
+    failures++, printf("one line: width %zu of %zu characters\n", width, characters);
   foreign_text_clean(copy);
   if (strcmp(copy, memory.bytes) != 0) failures++, printf("in place: not as on one line\n");
   written(HTML, text, &memory);
@@ -136,7 +142,8 @@ static void check_all(const char *bytes, size_t size) {
   foreign_bytes_to_utf8(copy, size);
   check_clean("command line", copy, size, true);
   for (size_t i = 0; i < size; i++)
-    if (copy[i] != bytes[i] && copy[i] != '?') failures++, printf("command line: byte %zu was changed\n", i);
+    if (copy[i] != bytes[i] && copy[i] != '?')
+      failures++, printf("command line: byte %zu was changed\n", i);
   check_names(text);
   free(text);
   free(copy);
@@ -145,21 +152,26 @@ static void check_all(const char *bytes, size_t size) {
 static void check_table(void) {
   static const struct {
     const char *text, *one_line, *html, *json;
-  } cases[] = {{"a\nb\tc\x1b[31m\x7f", "a?b?c?[31m?", "a?b?c?[31m?", "\"a\\u000ab\\u0009c\\u001b[31m\\u007f\""},
-               {"\xc2\x80x\xc2\x9fy\xc2\xa0", "?x?y\xc2\xa0", "?x?y\xc2\xa0", "\"\\u0080x\\u009fy\xc2\xa0\""},
+  } cases[] = {{"a\nb\tc\x1b[31m\x7f", "a?b?c?[31m?", "a?b?c?[31m?",
+                "\"a\\u000ab\\u0009c\\u001b[31m\\u007f\""},
+               {"\xc2\x80x\xc2\x9fy\xc2\xa0", "?x?y\xc2\xa0", "?x?y\xc2\xa0",
+                "\"\\u0080x\\u009fy\xc2\xa0\""},
                {"\xff\xc3\xa9\xc3", "?\xc3\xa9?", "?\xc3\xa9?", "\"\\ufffd\xc3\xa9\\ufffd\""},
-               {"\xed\xa0\x80\xf0\x9f\x98\x80\xc0\xaf", "???\xf0\x9f\x98\x80??", "???\xf0\x9f\x98\x80??",
-                "\"\\ufffd\\ufffd\\ufffd\xf0\x9f\x98\x80\\ufffd\\ufffd\""},
+               {"\xed\xa0\x80\xf0\x9f\x98\x80\xc0\xaf", "???\xf0\x9f\x98\x80??",
+                "???\xf0\x9f\x98\x80??", "\"\\ufffd\\ufffd\\ufffd\xf0\x9f\x98\x80\\ufffd\\ufffd\""},
                {"<&'\">\\", "<&'\">\\", "&lt;&amp;&#39;&#34;&gt;\\", "\"<&'\\\">\\\\\""},
                {"", "", "", "\"\""}};
   struct memory memory;
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     written(ONE_LINE, cases[i].text, &memory);
-    if (strcmp(memory.bytes, cases[i].one_line) != 0) failures++, printf("case %zu: %s\n", i, memory.bytes);
+    if (strcmp(memory.bytes, cases[i].one_line) != 0)
+      failures++, printf("case %zu: %s\n", i, memory.bytes);
     written(HTML, cases[i].text, &memory);
-    if (strcmp(memory.bytes, cases[i].html) != 0) failures++, printf("case %zu: %s\n", i, memory.bytes);
+    if (strcmp(memory.bytes, cases[i].html) != 0)
+      failures++, printf("case %zu: %s\n", i, memory.bytes);
     written(JSON, cases[i].text, &memory);
-    if (strcmp(memory.bytes, cases[i].json) != 0) failures++, printf("case %zu: %s\n", i, memory.bytes);
+    if (strcmp(memory.bytes, cases[i].json) != 0)
+      failures++, printf("case %zu: %s\n", i, memory.bytes);
     check_all(cases[i].text, strlen(cases[i].text));
   }
 }
@@ -173,11 +185,32 @@ static unsigned random_below(unsigned limit) {
 }
 
 int main(void) {
-  static const char *const pieces[] = {"\xc2", "\x80", "\x9f", "\xe2\x80\xa8", "\xed\xa0", "\xf4\x90", "\xf0\x9f\x98\x80", "\xc3\xa9", "\n", "]",
-                                       ",", " ", "\x1b[", "<", "\"", "\\", "goroutine 1 [running]:\n", "(", ")", "::", "\x7f", "\r"};
+  static const char *const pieces[] = {"\xc2",
+                                       "\x80",
+                                       "\x9f",
+                                       "\xe2\x80\xa8",
+                                       "\xed\xa0",
+                                       "\xf4\x90",
+                                       "\xf0\x9f\x98\x80",
+                                       "\xc3\xa9",
+                                       "\n",
+                                       "]",
+                                       ",",
+                                       " ",
+                                       "\x1b[",
+                                       "<",
+                                       "\"",
+                                       "\\",
+                                       "goroutine 1 [running]:\n",
+                                       "(",
+                                       ")",
+                                       "::",
+                                       "\x7f",
+                                       "\r"};
   check_table();
   for (int first = 1; first < 256; first++)
-    for (int second = 0; second < 256; second++) check_all((char[]){(char)first, (char)second, 'x'}, 3);
+    for (int second = 0; second < 256; second++)
+      check_all((char[]){(char)first, (char)second, 'x'}, 3);
   for (int round = 0; round < 100000 && failures < 10; round++) {
     char text[160];
     size_t size = 0;

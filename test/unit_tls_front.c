@@ -100,7 +100,10 @@ static void *server(void *argument) {
 static unsigned start(void) {
   char reason[300] = "";
   check(tls_front_start(reason, sizeof reason), reason);
-  for (int i = 0; i < 1000 && !*tls_front_address() && (!off_reason() || strstr(off_reason(), "not started")); i++) usleep(10000);
+  for (int i = 0;
+       i < 1000 && !*tls_front_address() && (!off_reason() || strstr(off_reason(), "not started"));
+       i++)
+    usleep(10000);
   const char *colon = strrchr(tls_front_address(), ':');
   check(colon != NULL, off_reason() ? off_reason() : "listens");
   return colon ? (unsigned)atoi(colon + 1) : 0;

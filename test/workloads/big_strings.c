@@ -1,4 +1,5 @@
-/* Holds 1001 bytes from hold(); its .debug_str is made huge by the test. Ends when its stdin does. */
+/* Holds 1001 bytes from hold(); its .debug_str is made huge by the test. Ends when its stdin does.
+ */
 #include "workload.h"
 
 FRAME static void *hold(size_t size) { return keep(malloc(size)); }

@@ -1,5 +1,6 @@
-/* Names that would spoil a page: of threads (one spins, the others wait), of the program's own first thread, of JIT code. Prints
- * `thread TID NUMBER` for each entry of `names`, and the address of the code. x86-64. */
+/* Names that would spoil a page: of threads (one spins, the others wait), of the program's own
+ * first thread, of JIT code. Prints `thread TID NUMBER` for each entry of `names`, and the address
+ * of the code. x86-64. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <string.h>
@@ -9,9 +10,20 @@
 
 #include "workload.h"
 
-static const char *const names[] = {"new\nline", "tab\tx",     "\xff\xfe bad", "\x1b[31mred", "a]b: 1 [run",  "x, 99=forged",
-                                    "c1\xc2\x9b" "x", "cut1234567890\xc3\xa9", "<script>\"'&", "\xe2\x82\xac uro",   "a; b",
-                                    "goroutine 1 [", "\x7f\x01"};
+static const char *const names[] = {"new\nline",
+                                    "tab\tx",
+                                    "\xff\xfe bad",
+                                    "\x1b[31mred",
+                                    "a]b: 1 [run",
+                                    "x, 99=forged",
+                                    "c1\xc2\x9b"
+                                    "x",
+                                    "cut1234567890\xc3\xa9",
+                                    "<script>\"'&",
+                                    "\xe2\x82\xac uro",
+                                    "a; b",
+                                    "goroutine 1 [",
+                                    "\x7f\x01"};
 enum { NAMES = sizeof names / sizeof *names };
 static volatile int stop;
 static pthread_barrier_t all_are_named;
@@ -29,12 +41,15 @@ static void *run(void *argument) {
   return NULL;
 }
 
-/* Allocates at a place that /tmp/perf-PID.map calls by a name that holds no UTF-8 and a control character. */
+/* Allocates at a place that /tmp/perf-PID.map calls by a name that holds no UTF-8 and a control
+ * character. */
 static void allocate_in_jit_code(void) {
-  unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xd0, 0x5d, 0xc3}; /* calls malloc(rdi) */
+  unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0xb8, 0,    0,   0, 0,
+                          0,    0,    0,    0,    0xff, 0xd0, 0x5d, 0xc3}; /* calls malloc(rdi) */
   void *target = (void *)(uintptr_t)malloc;
   memcpy(code + 6, &target, sizeof target);
-  unsigned char *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  unsigned char *at =
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(at != MAP_FAILED);
   memcpy(at, code, sizeof code);
   char path[64];

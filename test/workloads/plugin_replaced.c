@@ -1,7 +1,8 @@
 /* flags: -O1 -fno-optimize-sibling-calls */
-/* Opens the library at argument 1, which allocates blocks of 100001 and 100002 bytes; closes it; puts what argument 2 names in its place (by
- * `rename`, or by `rewrite` of the same file, with the time of the old one: argument 3; `same`: leaves it as it is), opens it again, where it
- * was before, and lets it allocate 200001 and 200002. With -DFIRST=f -DSECOND=g: such a library. */
+/* Opens the library at argument 1, which allocates blocks of 100001 and 100002 bytes; closes it;
+ * puts what argument 2 names in its place (by `rename`, or by `rewrite` of the same file, with the
+ * time of the old one: argument 3; `same`: leaves it as it is), opens it again, where it was
+ * before, and lets it allocate 200001 and 200002. With -DFIRST=f -DSECOND=g: such a library. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,8 +1,10 @@
 /* flags: -O1 -fno-optimize-sibling-calls */
-/* Moves a part of its own text to other memory, as programs do that put it on huge pages: arguments 1 and 2, which part (none, begin, middle,
- * end, whole) and to what (anonymous, named, memfd, file: one in /dev/shm, unlinked, as in hugetlbfs, split: a page gets
- * another protection and back, between others that keep theirs). Then each of four functions in pages of their own allocates once. With `neighbour` as argument 3 the whole is
- * mapped anew, together with code made at run time that lies directly in front of it and allocates too. x86-64. */
+/* Moves a part of its own text to other memory, as programs do that put it on huge pages: arguments
+ * 1 and 2, which part (none, begin, middle, end, whole) and to what (anonymous, named, memfd, file:
+ * one in /dev/shm, unlinked, as in hugetlbfs, split: a page gets another protection and back,
+ * between others that keep theirs). Then each of four functions in pages of their own allocates
+ * once. With `neighbour` as argument 3 the whole is mapped anew, together with code made at run
+ * time that lies directly in front of it and allocates too. x86-64. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
@@ -11,7 +13,8 @@
 
 #include "workload.h"
 
-#define PAD(name) __attribute__((aligned(4096), noinline)) void name(void) { __asm__ volatile(".skip 4096, 0x90"); }
+#define PAD(name) \
+  __attribute__((aligned(4096), noinline)) void name(void) { __asm__ volatile(".skip 4096, 0x90"); }
 #define OWN_PAGE __attribute__((aligned(4096), noinline))
 
 FRAME void *head(size_t size) { return keep(malloc(size)); }
@@ -35,17 +38,24 @@ static void find_text(uintptr_t *start, uintptr_t *limit) {
   fclose(maps);
 }
 
-static inline __attribute__((always_inline)) long system_call(long number, long a, long b, long c, long d) {
+static inline __attribute__((always_inline)) long system_call(long number, long a, long b, long c,
+                                                              long d) {
   register long flags __asm__("r10") = d;
   register long descriptor __asm__("r8") = -1, offset __asm__("r9") = 0;
-  __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c), "r"(flags), "r"(descriptor), "r"(offset) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall"
+                   : "+a"(number)
+                   : "D"(a), "S"(b), "d"(c), "r"(flags), "r"(descriptor), "r"(offset)
+                   : "rcx", "r11", "memory");
   return number;
 }
 
-/* Runs where it has been copied to: it takes its own text away. [at, limit) becomes one new mapping, filled from copy. */
-__attribute__((noinline, no_stack_protector, aligned(4096), optimize("no-tree-loop-distribute-patterns"))) static void map_anew(
-    char *at, char *limit, const char *copy) {
-  system_call(SYS_mmap, (long)at, limit - at, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+/* Runs where it has been copied to: it takes its own text away. [at, limit) becomes one new
+ * mapping, filled from copy. */
+__attribute__((noinline, no_stack_protector, aligned(4096),
+               optimize("no-tree-loop-distribute-patterns"))) static void
+map_anew(char *at, char *limit, const char *copy) {
+  system_call(SYS_mmap, (long)at, limit - at, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
   for (volatile char *to = at; to < limit;) *to++ = *copy++;
   system_call(SYS_mprotect, (long)at, limit - at, PROT_READ | PROT_EXEC, 0);
 }
@@ -65,7 +75,8 @@ static void *new_memory(const char *kind, size_t size) {
   }
   void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, descriptor, 0);
   CHECK(memory != MAP_FAILED);
-  if (strcmp(kind, "named") == 0) prctl(0x53564d41 /* PR_SET_VMA */, 0, memory, size, "huge text"); /* where the kernel can */
+  if (strcmp(kind, "named") == 0)
+    prctl(0x53564d41 /* PR_SET_VMA */, 0, memory, size, "huge text"); /* where the kernel can */
   return memory;
 }
 
@@ -82,7 +93,8 @@ static void move(const char *kind, uintptr_t at, size_t size) {
 
 /* The text, and a page in front of it with code that calls malloc, as one mapping. */
 static void move_with_neighbour(uintptr_t start, uintptr_t limit) {
-  unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xd0, 0x5d, 0xc3};
+  unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0xb8, 0,    0,    0,
+                          0,    0,    0,    0,    0,    0xff, 0xd0, 0x5d, 0xc3};
   void *target = (void *)(uintptr_t)malloc;
   memcpy(code + 6, &target, sizeof target);
   size_t size = limit - start + 4096;
