@@ -48,7 +48,7 @@ struct connection {
   size_t received, sent, linger_left;
   bool open, late, done, cut_short;
   bool authenticated, routed;
-  unsigned char prefix_size, prefix_used, route; /* read before it was known whose; given to civetweb */
+  unsigned char prefix_size, prefix_used, route; /* read before it was known whose */
   char prefix[INBOX_PREFIX_MAX];
 };
 

@@ -95,7 +95,7 @@ EXPORTED int posix_memalign(void **out, size_t alignment, size_t size) {
     real_##name##_function next = real.name;                                                         \
     if (UNLIKELY(!next)) return startup_arena_allocate(size, alignment);                             \
     uint64_t left = thread_state.bytes_until_sample;                                                 \
-    if (UNLIKELY(heap_takes_slow_path(left, size))) return heap_slow_##name arguments;                                   \
+    if (UNLIKELY(heap_takes_slow_path(left, size))) return heap_slow_##name arguments; \
     heap_guard_enter();                                                                              \
     void *block = next arguments;                                                                    \
     heap_guard_leave(left - size);                                                                   \

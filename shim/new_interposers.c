@@ -56,7 +56,7 @@ static void *standin_new_aligned_nothrow(size_t size, size_t alignment, const vo
   EXPORTED void *name(size_t size, const void *nothrow) {                                            \
     real_##name##_function next = NEXT_NEW(name, standin_new_nothrow);                               \
     uint64_t left = thread_state.bytes_until_sample;                                                 \
-    if (UNLIKELY(heap_takes_slow_path(left, size)))                                                                      \
+    if (UNLIKELY(heap_takes_slow_path(left, size))) \
       return heap_slow_new_nothrow(size, nothrow, (heap_new_function)next, new_counts.name); \
     TAKE(name, left, size);                                                                          \
     return next(size, nothrow);                                                                      \
