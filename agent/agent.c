@@ -16,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../shim/host_handlers.h"
 #include "../shim/at_fork.h"
 #include "../shim/config.h"
 #include "../shim/cpu_sampling.h"
@@ -214,7 +213,6 @@ static bool serve(int *exit_code) {
   int wake = -1;
   int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
   int64_t next_try_ns = 0, next_check_ns = 0;
-  host_handlers_adopt_all(); /* now, so that none is in doubt when somebody asks for a profile */
   while (!told_to_stop()) {
     int timeout_ms = MAIN_CHECK_SECONDS * 1000;
     int64_t now = agent_monotonic_nanoseconds();

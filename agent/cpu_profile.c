@@ -172,6 +172,7 @@ static enum cpu_profile_result start(const char **reason) {
   *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect"
                                   : cpu_sampling_prepare();
   if (*reason) return CPU_PROFILE_REFUSED;
+  host_handlers_settle();
   if (!sample_buffer_open(&cpu_samples, BUFFER_BYTES)) return CPU_PROFILE_NO_MEMORY;
   dropped_seen = atomic_load_explicit(&cpu_samples.dropped, memory_order_relaxed);
   most_blocked = most_without_timer = 0;

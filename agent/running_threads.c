@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "../shim/cpu_sampling.h"
+#include "../shim/host_handlers.h"
 #include "../shim/stack_table.h"
 #include "agent_memory.h"
 #include "sandbox.h"
@@ -35,6 +36,7 @@ struct running_threads *running_threads_begin(size_t most) {
   if (!threads) return NULL;
   threads->count = 0;
   threads->off_reason = cpu_sampling_prepare();
+  if (!threads->off_reason) host_handlers_settle();
   if (!threads->off_reason && !sample_buffer_open(&dump_samples, buffer_size(most))) {
     agent_free(threads);
     return NULL;

@@ -143,6 +143,12 @@ bool host_handlers_adopt_all(void) {
   return until == 0 || now_ns() >= until;
 }
 
+void host_handlers_settle(void) {
+  static const long pause[2] = {0, 5 * 1000 * 1000};
+  for (int i = 0; i < 40 && !host_handlers_adopt_all(); i++)
+    raw_syscall4(SYS_nanosleep, (long)pause, 0, 0, 0);
+}
+
 void (*host_handlers_restorer_shown(void (*restorer)(void)))(void) {
   void (*other)(void) = atomic_load_explicit(&replaced, memory_order_relaxed);
   return restorer == __restore_rt && other ? other : restorer;

@@ -43,6 +43,10 @@ bool host_handlers_adopt_all(void);
 /* Ours (x86-64). */
 extern void __restore_rt(void) __attribute__((visibility("hidden")));
 
+/* The same, and waits until none is in doubt, a fifth of a second at most: before the first tick, not
+ * while nobody asks for one. Context: agent. */
+void host_handlers_settle(void);
+
 /* The restorer that a program would read without us, for one that it reads. */
 void (*host_handlers_restorer_shown(void (*restorer)(void)))(void);
 

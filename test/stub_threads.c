@@ -132,4 +132,5 @@ void thread_dump_release(struct thread_dump *dump) {
 }
 
 bool host_handlers_adopt_all(void) { return true; }
+void host_handlers_settle(void) {}
 uint64_t thread_cpu_nanoseconds(int32_t tid) { return stub_threads.cpu[tid - FIRST_TID] += stub_threads.cpu_step; }
