@@ -18,11 +18,10 @@
 
 enum {
   HEAD_SIZE_MAX = 8 * 1024, /* request line and headers */
-  BODY_SIZE_MAX =
-      16 * 1024 * 1024, /* go tool pprof posts all addresses of a profile at once: a million */
-  BODY_SIZE_FREE =
-      1024 *
-      1024, /* what is larger shares one allowance, BODY_SIZE_MAX, with all others that are */
+  /* go tool pprof posts all addresses of a profile at once: a million */
+  BODY_SIZE_MAX = 16 * 1024 * 1024,
+  /* what is larger shares one allowance, BODY_SIZE_MAX, with all others that are */
+  BODY_SIZE_FREE = 1024 * 1024,
   RESPONSE_BUFFER_SIZE = 8 * 1024,
   ERROR_TEXT_MAX = 1024
 };

@@ -37,8 +37,8 @@ struct member {
   uint32_t uid;
   bool joined;
   uint32_t round;        /* of its newest entry */
-  uint32_t given,
-      taken; /* connections: the number of the newest, and of the newest that it has acknowledged */
+  /* connections: the number of the newest, and of the newest that it has acknowledged */
+  uint32_t given, taken;
   bool silent;           /* it let a request wait in vain, and has not answered since */
   int64_t connected_ns;
   struct tree_key key;

@@ -193,9 +193,11 @@ def test_endless_heads_and_bodies():
         "chunk head without end": (symbol + b"Transfer-Encoding: chunked\r\n\r\n", b"1" * 65536, 400),
         "body where none belongs": (head(host) + b"Content-Length: 1000000000\r\n\r\n", b"x" * 65536, 400),
     }
+    # what the agent reads of a body, and what the kernel may hold
+    unread = sum(int(harness.proc_text("/proc/sys/net/ipv4/tcp_" + way).split()[2]) for way in ("rmem", "wmem"))
     for name, (start, piece, expected) in attacks.items():
         sent, answer = push(host, start, piece)
-        assert parse(answer)[0] == expected and sent < 20 * MEGABYTE, (name, sent, answer[:200])
+        assert parse(answer)[0] == expected and sent < 17 * MEGABYTE + unread, (name, sent, answer[:200])
 
     def attack(name):
         start, piece, expected = attacks[name]
