@@ -1,4 +1,8 @@
 """Every call of the allocation family, over every allocator, in either preload order: served as without the agent, counted once."""
+import os
+import re
+import subprocess
+
 import harness
 from test_heap_exact import FLAGS, check_leaves, compare, truths
 
@@ -54,9 +58,15 @@ def heap_off_reason(host):
     return None if heap["on"] else heap["reason"]
 
 
-def check_exact(argv, may_be_off=False, **environment):
+def not_seen(library):
+    """mimalloc 3 has a strdup of its own, which does not call malloc."""
+    names = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    return {"by_strdup"} if re.search(r"\bstrdup\b", names) else set()
+
+
+def check_exact(argv, may_be_off=False, without=(), **environment):
     host = harness.Host(argv, rate=1, **environment)
-    expected = truths(host.ready())
+    expected = {name: values for name, values in truths(host.ready()).items() if name not in without}
     reason = heap_off_reason(host)
     if reason:
         assert may_be_off, "heap is off: " + reason
@@ -76,22 +86,24 @@ def check_exact(argv, may_be_off=False, **environment):
 
 def test_agent_before_the_allocator():
     for name in ALLOCATORS:
-        check_exact([harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC, preload_after=[harness.need_library(name)])
+        library = harness.need_library(name)
+        check_exact([harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC, without=not_seen(library),
+                    preload_after=[library])
 
 
 def test_agent_after_the_allocator():
     """The program's malloc is then the allocator's own. Either the agent sees it all the same, or it says that heap is off and why."""
     for name in ALLOCATORS:
+        library = harness.need_library(name)
         check_exact([harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC, may_be_off=True,
-                    preload_before=[harness.need_library(name)])
+                    without=not_seen(library), preload_before=[library])
 
 
 def test_allocator_linked_to_the_program():
     for name in ALLOCATORS:
         library = harness.need_library(name)
-        program = harness.build("exact.c", "-Wl,--no-as-needed", "-l:" + name, *FLAGS)
-        assert library
-        check_exact([program] + WITHOUT_PVALLOC)
+        program = harness.build("exact.c", "-Wl,--no-as-needed", "-l:" + os.path.basename(library), *FLAGS)
+        check_exact([program] + WITHOUT_PVALLOC, without=not_seen(library))
 
 
 def test_cxx_over_each_allocator():

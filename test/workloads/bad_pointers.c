@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
