@@ -11,11 +11,18 @@ from test_process_tree import pair
 SILENT = b"that process does not answer: it is stopped, or very busy\n"
 
 
+def stop(pid):
+    """All of its threads: one that runs may go on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    state = lambda tid: harness.proc_text("/proc/%d/task/%d/stat" % (pid, tid)).rpartition(")")[2].split()[:1]
+    harness.poll(lambda: all(state(tid) in (["T"], []) for tid in harness.tasks(pid)), "all of it stops")
+
+
 def test_stopped_member():
     port, first, second = pair()
     third = Process(port)
     port.await_processes([first.pid, second.pid, third.pid], others=False)
-    os.kill(second.pid, signal.SIGSTOP)
+    stop(second.pid)
     try:
         for path in ("", "cmdline", "heap", "goroutine?debug=2"):
             status, headers, body = port.get(path, second.pid)
@@ -33,7 +40,7 @@ def test_stopped_member():
 
 def test_member_that_ends_while_it_is_asked():
     port, first, second = pair()
-    os.kill(second.pid, signal.SIGSTOP)
+    stop(second.pid)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         answer = pool.submit(port.get, "cmdline", second.pid)
         harness.poll(lambda: any(b":%04X" % port.number in line and b" 01 " in line for line in open("/proc/net/tcp", "rb")), "the request")
