@@ -62,7 +62,7 @@ def test_text_of_a_library_was_moved_with_its_headers():
                             "-Wl,-z,noseparate-code", "-Wl,--build-id=none",
                             name="text_remap_library", shared=True)
     script = "import ctypes, sys; a = [x.encode() for x in sys.argv[1:]]; " \
-             "ctypes.CDLL(a[0]).main(3, (ctypes.c_char_p * 4)(*a, None))"
+             "ctypes.CDLL(sys.argv[1]).main(3, (ctypes.c_char_p * 4)(*a, None))"
     for kind in ("anonymous", "memfd", "file"):
         host = harness.Host(["python3", "-c", script, library, "whole", kind], rate=1)
         host.ready()
