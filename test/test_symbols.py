@@ -256,6 +256,11 @@ def test_dwz_alternate_file():
 
 def test_mini_debug_info():
     harness.need("xz")
+    for threads in ("-T1", "-T2"):  # the latter's blocks have larger headers
+        check_mini_debug_info(threads)
+
+
+def check_mini_debug_info(threads):
     with tempfile.TemporaryDirectory() as directory:
         path = compile_cplusplus(directory, "-O2")
         names = functions(path)
@@ -263,7 +268,7 @@ def test_mini_debug_info():
         run(["objcopy", "-S", "--keep-symbol=main", path, mini + "0"])
         run(["objcopy", "--only-keep-debug", path, mini])
         run(["objcopy", "-S", "--remove-section", ".comment"] + ["--keep-symbol=" + name for name in names] + [mini, mini + "1"])
-        run(["xz", "-k", mini + "1"])
+        run(["xz", threads, "-k", mini + "1"])
         run(["strip", "--strip-all", path])
         run(["objcopy", "--add-section", ".gnu_debugdata=%s1.xz" % mini, path])
         start, size = names.get("_ZN4deep12_GLOBAL__N_16hiddenEi") or names["c_function"]
