@@ -40,12 +40,12 @@ void host_handler_adopt(int number);
  * a tenth of a second ago, and it may be running still: any EINTR may be its work. */
 bool host_handlers_adopt_all(void);
 
-/* Ours (x86-64). */
-extern void __restore_rt(void) __attribute__((visibility("hidden")));
-
-/* The same, and waits until none is in doubt, a fifth of a second at most: before the first tick, not
+/* Adopts all and waits until none is in doubt, a fifth of a second at most: before the first tick, not
  * while nobody asks for one. Context: agent. */
 void host_handlers_settle(void);
+
+/* Our restorer (x86-64). */
+extern void __restore_rt(void) __attribute__((visibility("hidden")));
 
 /* The restorer that a program would read without us, for one that it reads. */
 void (*host_handlers_restorer_shown(void (*restorer)(void)))(void);
