@@ -40,8 +40,8 @@ void host_handler_adopt(int number);
  * a tenth of a second ago, and it may be running still: any EINTR may be its work. */
 bool host_handlers_adopt_all(void);
 
-/* Adopts all and waits until none is in doubt, a fifth of a second at most: before the first tick, not
- * while nobody asks for one. Context: agent. */
+/* Adopts all and waits until none is in doubt, a fifth of a second at most: before the first tick,
+ * not while nobody asks for one. Context: agent. */
 void host_handlers_settle(void);
 
 /* Our restorer (x86-64). */
