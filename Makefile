@@ -47,9 +47,12 @@ CFLAGS_DEPS := $(DIALECT) -O2 -g -DNDEBUG $(PIC) -fno-exceptions -w
 TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym $(f)=agent_$(f)) \
   --redefine-sym __assert_fail=agent_failed_assertion
 # civetweb: see agent/civetweb_system.h.
-TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown poll recv send sigaction pthread_create \
-  pthread_key_create pthread_key_delete pthread_getspecific pthread_setspecific strerror gmtime getnameinfo \
-  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time,\
+TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown poll recv send sigaction strerror gmtime getnameinfo \
+  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time \
+  $(addprefix pthread_,create join attr_init attr_destroy attr_setdetachstate attr_setstacksize \
+  mutexattr_init mutexattr_destroy mutexattr_settype mutex_init mutex_destroy mutex_lock mutex_unlock \
+  cond_init cond_destroy cond_wait cond_signal cond_broadcast \
+  key_create key_delete getspecific setspecific),\
   --redefine-sym $(f)=civetweb_$(f))
 CIVETWEB_FLAGS := -DCIVETWEB_API= -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
   -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 -DSOCKET_TIMEOUT_QUANTUM=1000000 \

@@ -20,9 +20,11 @@
 #include "../shim/config.h"
 #include "../shim/cpu_sampling.h"
 #include "../shim/next_functions.h"
+#include "../shim/raw_syscall.h"
 #include "../shim/thread_state.h"
 #include "agent_inherited.h"
 #include "agent_thread.h"
+#include "bare_thread.h"
 #include "connection_inbox.h"
 #include "descriptor_table.h"
 #include "http_server.h"
@@ -34,16 +36,17 @@
 #include "sandbox.h"
 #include "shared_text.h"
 #include "tls_context.h"
+#include "thread_list.h"
 #include "tls_front.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
   START_DELAY_MILLISECONDS = 100, /* processes that end sooner (compilers, shell commands) pay for one sleeping thread and no more */
   PAUSE_MILLISECONDS = 1000,
-  MAIN_CHECK_SECONDS = 5,        /* whether a thread of the host's is left; one read of a file in /proc */
+  CHECK_SECONDS = 5,             /* for the address; before Linux 6.9 whether a thread of the host's is left */
   SERVER_RETRY_MILLISECONDS = 1000,
   NAME_RETRY_MILLISECONDS = 500, /* for the tree's name, which somebody else has */
-  SERVER_IDLE_SECONDS = 30,      /* without a connection, after which only the admin thread is left */
+  SERVER_IDLE_MILLISECONDS = 500, /* without a connection, after which only the admin thread is left */
   /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not matter and no handler runs. */
   WAKE_SIGNAL = SIGURG
 };
@@ -55,10 +58,8 @@ static _Atomic uint32_t command;
 static _Atomic uint32_t admin_exists;
 static _Atomic int32_t admin_tid;
 static _Atomic uint32_t pause_depth;
-static _Atomic uint32_t main_has_exited;
-static _Atomic uint32_t host_threads_gone;
+static _Atomic uint32_t main_has_exited; /* by pthread_exit */
 static _Atomic uint32_t wakes_sent;
-static sigset_t main_thread_mask;
 static bool wanted, was_forked;
 static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and at first no agent thread */
 
@@ -71,10 +72,13 @@ static int listener; /* -1: another process holds the port, or none of ours */
 static bool server_runs;
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
-static void futex_wake(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0); }
+static void futex_wake(_Atomic uint32_t *word) {
+  raw_syscall4(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT32_MAX, 0);
+}
 
+/* A short program pays for this call, and for no page of libc's. */
 static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout) {
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
+  raw_syscall4(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, value, (long)timeout);
 }
 
 static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
@@ -123,11 +127,11 @@ static void enter_tree(void) {
   if (address.port) log_event("listening on http://%s/debug/pprof/", where);
   else log_event("listening on %s", where);
   if (server_runs) http_server_listen(listener);
-  if (!tls_front_start(reason, sizeof(reason))) log_event("remote admin is off: %s", reason);
+  if (!atomic_load(&main_has_exited) && !tls_front_start(reason, sizeof(reason))) log_event("remote admin is off: %s", reason);
 }
 
-/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever the number of threads. exit_code: the main
- * thread's. */
+/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever the
+ * number of threads. exit_code: the main thread's. */
 static bool only_agent_threads_left(int *exit_code) {
   char text[1024];
   int descriptor = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
@@ -146,10 +150,34 @@ static bool only_agent_threads_left(int *exit_code) {
   return true;
 }
 
-enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENTS };
+/* A descriptor that becomes readable when this thread of the host's ends (Linux 6.9), or -1. */
+static int open_thread(int32_t tid) {
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
+  return (int)syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
+}
 
-/* Waits for a connection, a command, the other processes or the timeout. */
-static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_ms) {
+/* One of the host's threads, the main thread while there is one; -1: none, or no way to watch it. */
+static int open_any_host_thread(void) {
+  int descriptor = -1;
+  struct thread_ids ids;
+  if (!thread_list_read(&ids)) return -1;
+  for (size_t i = 0; i < ids.count && descriptor < 0; i++) {
+    descriptor = open_thread(ids.tids[i]);
+    struct pollfd has_ended = {.fd = descriptor, .events = POLLIN};
+    if (descriptor < 0 || poll(&has_ended, 1, 0) == 0) continue;
+    close(descriptor);
+    descriptor = -1;
+  }
+  thread_list_release(&ids);
+  return descriptor;
+}
+
+enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENT_HOST, EVENTS };
+
+/* Waits for a connection, a command, the other processes, the end of a host's thread or the timeout. */
+static void wait_for_events(struct pollfd waits[EVENTS], int wake, int host, int timeout_ms) {
   static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours to take, nor to spin on */
   static uint32_t wakes_taken;
   waits[EVENT_WAKE] = (struct pollfd){.fd = wake_is_noisy ? -1 : wake, .events = POLLIN};
@@ -157,6 +185,7 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
   bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
   waits[EVENT_INBOX] = (struct pollfd){.fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
   waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
+  waits[EVENT_HOST] = (struct pollfd){.fd = host, .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
   wake_is_noisy = false;
   if (poll(waits, EVENTS, timeout_ms) <= 0) {
@@ -206,52 +235,52 @@ static int open_wake(void) {
   return (int)syscall(SYS_signalfd4, -1, &wake_set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended by syscall(SYS_exit), true: the process ends as soon as
- * ours have ended too, and the kernel (5.17 and newer) takes the last one's exit code for the process's. */
+/* How long the admin thread may sleep: for ever, where nothing is to be looked at by the clock. */
+static int sleep_milliseconds(int host) {
+  if (server_runs) return SERVER_IDLE_MILLISECONDS / 2;
+  if (process_tree_fault()) return NAME_RETRY_MILLISECONDS;
+  bool waits_for_address = process_tree_role() == TREE_OUTSIDE;
+  return host < 0 || waits_for_address ? CHECK_SECONDS * 1000 : -1;
+}
+
+/* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended by
+ * syscall(SYS_exit), true: the process ends as soon as ours have ended too, and the kernel (5.17 and
+ * newer) takes the last one's exit code for the process's. */
 static bool serve(int *exit_code) {
   bool ended = false;
-  int wake = -1;
-  int poll_ms = 5; /* for the end of the host's threads, after its main thread has ended */
-  int64_t next_try_ns = 0, next_check_ns = 0;
+  int wake = -1, host = open_any_host_thread();
+  int64_t next_try_ns = 0;
   while (!told_to_stop()) {
-    int timeout_ms = MAIN_CHECK_SECONDS * 1000;
     int64_t now = agent_monotonic_nanoseconds();
-    bool host_is_gone = false;
-    if (atomic_load(&main_has_exited) || now >= next_check_ns) { /* by the clock, not for each event */
-      host_is_gone = only_agent_threads_left(exit_code);
-      next_check_ns = now + MAIN_CHECK_SECONDS * 1000 * MILLISECONDS - MILLISECONDS;
-    }
-    if (atomic_load(&main_has_exited)) {
-      if (host_is_gone) {
-        atomic_store(&host_threads_gone, 1);
-        futex_wake(&host_threads_gone);
-      }
-      timeout_ms = poll_ms;
-      if (poll_ms < 100) poll_ms += 5;
-    } else if (host_is_gone) {
-      ended = true;
-      break;
-    }
-    if (process_tree_fault() && timeout_ms > NAME_RETRY_MILLISECONDS) timeout_ms = NAME_RETRY_MILLISECONDS;
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
-      next_try_ns = now + MAIN_CHECK_SECONDS * 1000 * MILLISECONDS;
+      next_try_ns = now + CHECK_SECONDS * 1000 * MILLISECONDS;
       if (process_tree_role() == TREE_HOPELESS) break;
     }
+    if (atomic_load(&main_has_exited)) tls_front_stop();
     if (wake < 0) wake = open_wake(); /* after the listener, without which it is of no use */
     struct pollfd events[EVENTS];
-    wait_for_events(events, wake, timeout_ms);
+    wait_for_events(events, wake, host, sleep_milliseconds(host));
     if (told_to_stop()) break;
+    if (host < 0 || events[EVENT_HOST].revents) {
+      ended = only_agent_threads_left(exit_code);
+      if (ended) break;
+    }
+    if (events[EVENT_HOST].revents) {
+      close(host);
+      host = open_any_host_thread();
+    }
     if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* the holder is gone */
     if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
       start_server(wake);
-    } else if (server_runs && http_server_idle_since(now - SERVER_IDLE_SECONDS * 1000 * MILLISECONDS)) {
+    } else if (server_runs && http_server_idle_since(agent_monotonic_nanoseconds() - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
       http_server_stop();
       server_runs = false;
     }
     process_tree_retry(listener);
   }
   if (wake >= 0) close(wake);
+  if (host >= 0) close(host);
   return ended;
 }
 
@@ -266,9 +295,10 @@ static void leave(void) {
 }
 
 static void admin_life(void) {
-  struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
+  const struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
   if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
   if (told_to_stop()) return;
+  bare_thread_enter_libc();
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */
   if (!started_before) {
@@ -290,7 +320,7 @@ static void admin_life(void) {
   log_close();
 }
 
-static void *admin_main(void *argument) {
+static void admin_main(void *argument) {
   (void)argument;
   do {
     atomic_store(&admin_tid, (int32_t)syscall(SYS_gettid));
@@ -300,16 +330,15 @@ static void *admin_main(void *argument) {
     atomic_store(&admin_exists, 0);
     /* Resumed after the pause gave up waiting for this thread: carry on in place of a new one. */
     uint32_t none = 0;
-    if (told_to_stop() || !atomic_compare_exchange_strong(&admin_exists, &none, 1)) return NULL;
+    if (told_to_stop() || !atomic_compare_exchange_strong(&admin_exists, &none, 1)) return;
   } while (true);
   atomic_store(&admin_exists, 0);
-  return NULL;
 }
 
 static void start_admin(void) {
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&admin_exists, &none, 1)) return;
-  int error = agent_thread_create(NULL, NULL, admin_main, NULL);
+  int error = agent_thread_create(NULL, AGENT_THREAD_STACK, admin_main, NULL);
   if (error) {
     atomic_store(&admin_exists, 0);
     static const char reason[] = "the admin thread cannot be created";
@@ -344,6 +373,7 @@ void agent_start(void) {
     log_single_event(config.log, "off: %s", reason);
     return;
   }
+  if (*config.tls_address) agent_thread_announce();
   if (*config.tls_address && !was_forked) tls_context_at_start();
   start_admin();
 }
@@ -365,28 +395,13 @@ void agent_resume(void) {
   if (wanted) start_admin();
 }
 
-/* A thread made by the host's main thread, so that the host's descriptors are still open when its exit handlers run. */
-static void *exit_witness(void *argument) {
-  (void)argument;
-  while (!atomic_load(&host_threads_gone)) futex_wait(&host_threads_gone, 0, NULL);
-  atomic_store(&command, ADMIN_STOP);
-  wake_admin();
-  agent_thread_await(1, agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
-  thread_leave_agent((struct agent_section){0}); /* the host's exit handlers run on this thread */
-  pthread_sigmask(SIG_SETMASK, &main_thread_mask, NULL);
-  exit(0);
-}
-
 bool agent_is_process(int32_t tid) { return tid == owner_pid; }
 
+/* libc ends the process with its last thread, and knows none of ours but the front of remote admin. */
 void agent_main_thread_exits(void) {
-  if (!has_agent() || atomic_exchange(&main_has_exited, 1)) return;
-  pthread_sigmask(SIG_SETMASK, NULL, &main_thread_mask);
-  if (agent_thread_create(NULL, NULL, exit_witness, NULL) == 0) {
-    wake_admin();
-  } else {
-    agent_pause(); /* never resumed: without agent threads the C library does the rest */
-  }
+  if (!has_agent() || !*config.tls_address || atomic_exchange(&main_has_exited, 1)) return;
+  wake_admin();
+  agent_thread_await_libcs(agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
 }
 
 __attribute__((destructor)) static void remove_socket_file(void) {

@@ -2,16 +2,20 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../shim/raw_syscall.h"
 #include "../shim/thread_registry.h"
 #include "../shim/thread_state.h"
+#include "bare_thread.h"
 
 /* A slot is taken by the creator, filled by the new thread, and free again when the kernel does not
  * know the tid any more, or knows another thread by it. state: SLOT_FREE, SLOT_STARTING, or the
@@ -21,10 +25,20 @@ struct thread_slot {
   _Atomic int32_t state;
   /* not 0: then its CPU time was added to ended_cpu, and nothing is left for it to do but to end */
   _Atomic int64_t ended_at;
-  void *(*start)(void *);
+  void (*start)(void *);
   void *argument;
+  _Atomic int32_t running; /* 0: it has ended. For bare threads written by the kernel, else by us */
+  _Atomic bool is_libcs;   /* by the taker, before the thread exists */
+  _Atomic uint32_t life;   /* counts the threads that had this slot: by the slot's taker */
 };
 static struct thread_slot slots[AGENT_THREAD_MAX];
+
+enum agent_thread_kind { AGENT_THREAD_BARE, AGENT_THREAD_OF_LIBC };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define AGENT_THREAD_KIND AGENT_THREAD_OF_LIBC /* sanitizers know no others */
+#else
+#define AGENT_THREAD_KIND AGENT_THREAD_BARE
+#endif
 static _Atomic uint64_t ended_cpu;
 
 int64_t agent_monotonic_nanoseconds(void) {
@@ -60,18 +74,27 @@ static bool slot_alive(struct thread_slot *slot) {
 }
 
 static void thread_ends(struct thread_slot *slot) {
-  atomic_fetch_add_explicit(&ended_cpu, clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
+  atomic_fetch_add_explicit(&ended_cpu, clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID),
+                            memory_order_relaxed);
   atomic_store_explicit(&slot->ended_at, agent_monotonic_nanoseconds(), memory_order_release);
 }
 
-static void *thread_main(void *argument) {
+static void thread_main(void *argument) {
+  struct thread_slot *slot = argument;
+  int32_t tid = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
+  atomic_store_explicit(&slot->state, tid, memory_order_release);
+  raw_syscall4(SYS_prctl, PR_SET_NAME, (long)"pprofagent", 0, 0);
+  slot->start(slot->argument);
+  thread_ends(slot);
+}
+
+static void *libc_thread_main(void *argument) {
   struct thread_slot *slot = argument;
   thread_enter_agent(); /* for good */
-  atomic_store_explicit(&slot->state, (int32_t)syscall(SYS_gettid), memory_order_release);
-  prctl(PR_SET_NAME, "pprofagent");
-  void *result = slot->start(slot->argument);
-  thread_ends(slot);
-  return result;
+  thread_main(slot);
+  atomic_store_explicit(&slot->running, 0, memory_order_release);
+  syscall(SYS_futex, &slot->running, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+  return NULL;
 }
 
 static struct thread_slot *take_slot(void) {
@@ -86,31 +109,71 @@ static struct thread_slot *take_slot(void) {
   return NULL;
 }
 
-int agent_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+/* For every thread of libc's there is memory of the loader's and libc's own. */
+static int create_for_libc(struct thread_slot *slot, size_t stack_size) {
+  pthread_t ignored;
+  pthread_attr_t attributes;
+  atomic_store_explicit(&slot->running, 1, memory_order_relaxed);
+  struct agent_section before = thread_enter_agent();
+  int error = pthread_attr_init(&attributes);
+  if (!error) {
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, stack_size);
+    error = pthread_create(&ignored, &attributes, libc_thread_main, slot);
+    pthread_attr_destroy(&attributes);
+  }
+  thread_leave_agent(before);
+  if (error) atomic_store_explicit(&slot->running, 0, memory_order_relaxed);
+  return error;
+}
+
+static int create(struct agent_thread *thread, enum agent_thread_kind kind, size_t stack_size,
+                  void (*start)(void *), void *argument) {
   struct thread_slot *slot = take_slot();
   if (!slot) return EAGAIN;
   slot->start = start;
   slot->argument = argument;
   atomic_store_explicit(&slot->ended_at, 0, memory_order_relaxed);
-  pthread_attr_t own;
-  int error = 0;
-  if (!attributes) {
-    error = pthread_attr_init(&own);
-    if (!error) pthread_attr_setdetachstate(&own, PTHREAD_CREATE_DETACHED);
-    if (!error) pthread_attr_setstacksize(&own, AGENT_THREAD_STACK);
-  }
-  pthread_t ignored;
-  struct agent_section before = thread_enter_agent();
-  sigset_t all, host;
-  memset(&all, ~0, sizeof(all)); /* sigfillset is in a page of libc of its own; pthread_sigmask leaves libc's signals out */
-  /* The new thread inherits this mask (an attribute mask would need malloc). A signal for the host's thread waits meanwhile. */
-  pthread_sigmask(SIG_SETMASK, &all, &host);
-  if (!error) error = pthread_create(thread ? thread : &ignored, attributes ? attributes : &own, thread_main, slot);
-  pthread_sigmask(SIG_SETMASK, &host, NULL);
-  thread_leave_agent(before);
-  if (!attributes) pthread_attr_destroy(&own);
+  atomic_store_explicit(&slot->is_libcs, kind == AGENT_THREAD_OF_LIBC, memory_order_relaxed);
+  uint32_t life = atomic_fetch_add_explicit(&slot->life, 1, memory_order_relaxed) + 1;
+  /* Also libc's own, 32 and 33, but for a thread that libc changes the user of by one of them. */
+  const uint64_t all = kind == AGENT_THREAD_BARE ? UINT64_MAX : ~(UINT64_C(3) << 31);
+  uint64_t host;
+  /* The new thread inherits this mask. A signal for the host's thread waits meanwhile. */
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&host, sizeof all);
+  int error = kind == AGENT_THREAD_BARE
+                  ? bare_thread_create(&slot->running, stack_size, thread_main, slot)
+                  : create_for_libc(slot, stack_size);
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&host, 0, sizeof host);
   if (error) atomic_store_explicit(&slot->state, SLOT_FREE, memory_order_release);
+  else if (thread) *thread = (struct agent_thread){(uint32_t)(slot - slots), life};
   return error;
+}
+
+static void does_nothing(void *unused) { (void)unused; }
+
+void agent_thread_announce(void) {
+  if (__libc_single_threaded) create(NULL, AGENT_THREAD_OF_LIBC, AGENT_THREAD_STACK, does_nothing, NULL);
+}
+
+int agent_thread_create(struct agent_thread *thread, size_t stack_size, void (*start)(void *),
+                        void *argument) {
+  return create(thread, AGENT_THREAD_KIND, stack_size, start, argument);
+}
+
+int agent_thread_create_for_libc(struct agent_thread *thread, size_t stack_size,
+                                 void (*start)(void *), void *argument) {
+  return create(thread, AGENT_THREAD_OF_LIBC, stack_size, start, argument);
+}
+
+void agent_thread_join(struct agent_thread thread) {
+  struct thread_slot *slot = &slots[thread.slot];
+  for (;;) { /* running first: the slot may be taken anew, with another life */
+    int32_t tid = atomic_load_explicit(&slot->running, memory_order_acquire);
+    uint32_t life = atomic_load_explicit(&slot->life, memory_order_acquire);
+    if (tid == 0 || life != thread.life) return;
+    syscall(SYS_futex, &slot->running, FUTEX_WAIT, tid, NULL, NULL, 0);
+  }
 }
 
 unsigned agent_thread_count(void) {
@@ -146,11 +209,23 @@ uint64_t agent_thread_cpu_nanoseconds(void) {
   return total;
 }
 
-bool agent_thread_await(unsigned remaining, int64_t deadline_ns) {
-  while (agent_thread_count() > remaining) {
+static bool await(unsigned (*count)(void), unsigned remaining, int64_t deadline_ns) {
+  while (count() > remaining) {
     if (agent_monotonic_nanoseconds() > deadline_ns) return false;
-    struct timespec pause = {.tv_nsec = 100 * 1000};
-    nanosleep(&pause, NULL);
+    raw_nap();
   }
   return true;
 }
+
+static unsigned count_libcs(void) {
+  unsigned count = 0;
+  for (size_t i = 0; i < AGENT_THREAD_MAX; i++)
+    count += slot_alive(&slots[i]) && atomic_load_explicit(&slots[i].is_libcs, memory_order_relaxed);
+  return count;
+}
+
+bool agent_thread_await(unsigned remaining, int64_t deadline_ns) {
+  return await(agent_thread_count, remaining, deadline_ns);
+}
+
+bool agent_thread_await_libcs(int64_t deadline_ns) { return await(count_libcs, 0, deadline_ns); }

@@ -7,7 +7,6 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -21,6 +20,8 @@
 #include <unistd.h>
 
 #include "agent_thread.h"
+#include "bare_thread.h"
+#include "civetweb_threads.h"
 #include "client_access.h"
 #include "connection_inbox.h"
 #include "log.h"
@@ -65,7 +66,7 @@ static _Atomic bool interrupted;
 enum { ACCEPTOR_WAITS, ACCEPTOR_RUNS, ACCEPTOR_LEAVES };
 static struct {
   _Atomic uint32_t state;
-  pthread_t thread;
+  struct agent_thread thread;
   void *(*start)(void *);
   void *argument;
 } acceptor;
@@ -74,11 +75,13 @@ static bool worker_failed;
 static _Atomic unsigned workers_alive; /* one that finds no memory for its buffer ends at once */
 static void *(*worker_start)(void *);
 
-static void *acceptor_main(void *ignored) {
+static void acceptor_main(void *ignored) {
+  (void)ignored;
+  bare_thread_enter_libc();
   while (atomic_load_explicit(&acceptor.state, memory_order_acquire) == ACCEPTOR_WAITS) {
     syscall(SYS_futex, &acceptor.state, FUTEX_WAIT_PRIVATE, ACCEPTOR_WAITS, NULL, NULL, 0);
   }
-  return acceptor.state == ACCEPTOR_RUNS ? acceptor.start(acceptor.argument) : ignored;
+  if (acceptor.state == ACCEPTOR_RUNS) acceptor.start(acceptor.argument);
 }
 
 static void tell_acceptor(uint32_t state) {
@@ -87,12 +90,8 @@ static void tell_acceptor(uint32_t state) {
 }
 
 static bool create_acceptor(void) {
-  pthread_attr_t attributes;
-  if (pthread_attr_init(&attributes) != 0) return false;
-  pthread_attr_setstacksize(&attributes, AGENT_THREAD_STACK);
   atomic_store_explicit(&acceptor.state, ACCEPTOR_WAITS, memory_order_relaxed);
-  int error = agent_thread_create(&acceptor.thread, &attributes, acceptor_main, NULL);
-  pthread_attr_destroy(&attributes);
+  int error = agent_thread_create(&acceptor.thread, AGENT_THREAD_STACK, acceptor_main, NULL);
   threads_wanted = 0;
   atomic_store(&workers_alive, 0);
   worker_failed = false;
@@ -107,7 +106,7 @@ static void close_events(void) {
 
 void civetweb_system_abandon(void) {
   tell_acceptor(ACCEPTOR_LEAVES);
-  pthread_join(acceptor.thread, NULL);
+  agent_thread_join(acceptor.thread);
   close_events();
 }
 
@@ -466,29 +465,29 @@ ssize_t civetweb_send(int descriptor, const void *buffer, size_t size, int flags
   return sent;
 }
 
-static void *worker_main(void *argument) {
-  void *result = worker_start(argument);
+static void worker_main(void *argument) {
+  bare_thread_enter_libc();
+  worker_start(argument);
   atomic_fetch_sub(&workers_alive, 1);
-  return result;
 }
 
 bool civetweb_has_workers(void) { return atomic_load(&workers_alive) > 0; }
 
 /* The admin thread, in mg_start: the workers up to the first that fails, then the acceptor. */
-int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*main)(void *), void *argument) {
+bool civetweb_system_create_thread(struct agent_thread *thread, void *(*main)(void *),
+                                   void *argument) {
   if (threads_wanted++ == start.workers || worker_failed) {
     acceptor.start = main;
     acceptor.argument = argument;
     *thread = acceptor.thread;
     tell_acceptor(ACCEPTOR_RUNS);
-    return 0;
+    return true;
   }
   worker_start = main;
   atomic_fetch_add(&workers_alive, 1);
-  int error = agent_thread_create(thread, attributes, worker_main, argument);
-  worker_failed = error != 0;
-  if (error) atomic_fetch_sub(&workers_alive, 1);
-  return error;
+  worker_failed = agent_thread_create(thread, AGENT_THREAD_STACK, worker_main, argument) != 0;
+  if (worker_failed) atomic_fetch_sub(&workers_alive, 1);
+  return !worker_failed;
 }
 
 /* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls it. */

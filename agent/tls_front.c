@@ -39,7 +39,7 @@ static char address_text[ADDRESS_MAX];
 
 /* The admin thread's. */
 static bool running;
-static pthread_t thread;
+static struct agent_thread thread;
 static int stop_event; /* readable: the TLS thread is to end */
 
 /* The TLS thread's. */
@@ -152,7 +152,7 @@ static int open_listener(char *reason, size_t reason_size) {
   }
 }
 
-static void *front_main(void *argument) {
+static void front_main(void *argument) {
   char reason[SHARED_TEXT_MAX] = "";
   (void)argument;
   int listener = open_listener(reason, sizeof reason);
@@ -167,16 +167,14 @@ static void *front_main(void *argument) {
     }
     close(listener);
     tls_library_leave_thread();
-    if (context) return NULL;
+    if (context) return;
   }
   keep_reason(reason);
   if (!told_to_stop(0)) log_event("remote admin is off: %s", reason);
-  return NULL;
 }
 
 bool tls_front_start(char *reason, size_t reason_size) {
   struct listen_address address;
-  pthread_attr_t attributes;
   if (!*config.tls_address || running) return true;
   set_state(STARTING);
   if (!listen_address_parse_any(config.tls_address, &address, reason, reason_size)) {
@@ -184,12 +182,8 @@ bool tls_front_start(char *reason, size_t reason_size) {
     return false;
   }
   stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  running = stop_event >= 0 && pthread_attr_init(&attributes) == 0;
-  if (running) {
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    running = agent_thread_create(&thread, &attributes, front_main, NULL) == 0;
-    pthread_attr_destroy(&attributes);
-  }
+  running = stop_event >= 0 &&
+            agent_thread_create_for_libc(&thread, STACK_SIZE, front_main, NULL) == 0;
   if (running) return true;
   if (stop_event >= 0) close(stop_event);
   snprintf(reason, reason_size, "remote admin's thread cannot be created: out of memory, threads or descriptors");
@@ -201,7 +195,7 @@ void tls_front_stop(void) {
   const uint64_t one = 1;
   if (!running) return;
   if (write(stop_event, &one, sizeof one) < 0) return; /* an eventfd that counts to two: cannot be */
-  pthread_join(thread, NULL);
+  agent_thread_join(thread);
   close(stop_event);
   running = false;
   set_state(NOT_ASKED_FOR);

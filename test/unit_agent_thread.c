@@ -1,4 +1,4 @@
-/* links: agent/agent_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c */
+/* links: agent/agent_thread.c agent/bare_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c */
 /* The agent's own threads are told from the program's, also when the kernel gives a number anew.
  * The kernel's answer whether it knows a number is made up here; the threads are real. */
 #include <stdarg.h>
@@ -28,10 +28,10 @@ long syscall(long number, ...) {
 static _Atomic int32_t tid;
 static _Atomic bool may_end;
 
-static void *lives(void *unused) {
+static void lives(void *unused) {
+  (void)unused;
   atomic_store(&tid, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0));
   while (!atomic_load(&may_end)) sched_yield();
-  return unused;
 }
 
 static bool is_own(int32_t number) {
@@ -46,7 +46,7 @@ static bool is_own(int32_t number) {
 static int32_t agent_thread_that_has_ended(void) {
   atomic_store(&tid, 0);
   atomic_store(&may_end, false);
-  CHECK(agent_thread_create(NULL, NULL, lives, NULL) == 0);
+  CHECK(agent_thread_create(NULL, AGENT_THREAD_STACK, lives, NULL) == 0);
   while (!atomic_load(&tid)) sched_yield();
   CHECK(is_own(tid) && agent_thread_count() == 1);
   atomic_store(&may_end, true);
