@@ -18,7 +18,7 @@
 
 #include "../shim/at_fork.h"
 #include "../shim/config.h"
-#include "../shim/cpu_sampling.h"
+#include "../shim/confinement.h"
 #include "../shim/next_functions.h"
 #include "../shim/raw_syscall.h"
 #include "../shim/thread_state.h"
@@ -252,6 +252,7 @@ static bool serve(int *exit_code) {
   int64_t next_try_ns = 0;
   while (!told_to_stop()) {
     int64_t now = agent_monotonic_nanoseconds();
+    if (sandbox_look()) break;
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
       next_try_ns = now + CHECK_SECONDS * 1000 * MILLISECONDS;
@@ -294,6 +295,11 @@ static void leave(void) {
   listener = -1;
 }
 
+static const char *why_paused(void) {
+  return confinement_forbids_calls() ? "the program puts itself into a sandbox (seccomp)"
+                                     : "paused: the program changes its namespaces or capabilities";
+}
+
 static void admin_life(void) {
   const struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
   if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
@@ -316,7 +322,8 @@ static void admin_life(void) {
   bool host_has_ended = serve(&exit_code);
   leave();
   if (host_has_ended) syscall(SYS_exit, exit_code);
-  if (told_to_stop()) keep_reason("paused: the program changes its namespaces or capabilities");
+  if (confinement_reason()) keep_reason(confinement_reason());
+  else if (told_to_stop()) keep_reason(why_paused());
   log_close();
 }
 
@@ -378,10 +385,12 @@ void agent_start(void) {
   start_admin();
 }
 
-static bool has_agent(void) { return owner_pid == getpid() && atomic_load(&admin_exists); }
+static bool has_agent(void) {
+  return !confinement_forbids_calls() && owner_pid == getpid() && atomic_load(&admin_exists);
+}
 
 bool agent_pause(void) {
-  if (owner_pid != getpid()) return true;
+  if (confinement_now() || owner_pid != getpid()) return true;
   if (atomic_fetch_add(&pause_depth, 1) == 0) {
     atomic_store(&command, ADMIN_STOP);
     if (agent_thread_count() != 0) wake_admin();
@@ -390,7 +399,8 @@ bool agent_pause(void) {
 }
 
 void agent_resume(void) {
-  if (owner_pid != getpid() || atomic_fetch_sub(&pause_depth, 1) != 1) return;
+  if (confinement_now() || owner_pid != getpid()) return;
+  if (atomic_fetch_sub(&pause_depth, 1) != 1) return;
   atomic_store(&command, ADMIN_RUN);
   if (wanted) start_admin();
 }
@@ -406,7 +416,7 @@ void agent_main_thread_exits(void) {
 
 __attribute__((destructor)) static void remove_socket_file(void) {
   struct stat status;
-  if (!atomic_load(&socket_inode) || owner_pid != getpid() || cpu_sampling_is_forbidden()) return; /* a filter may kill for any of these calls */
+  if (!atomic_load(&socket_inode) || confinement_forbids_calls() || owner_pid != getpid()) return;
   const char *path = address.socket.local.sun_path;
   bool is_ours = lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device);
   if (is_ours && process_tree_is_last()) unlink(path);

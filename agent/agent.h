@@ -32,7 +32,8 @@ static inline bool agent_start_is_due(void) { return thread_state.start_due_ns !
 void agent_start_late(void);               /* does nothing until the child is 100 ms old. Context: host thread, no lock of libc's held */
 
 /* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread. agent_pause ends every agent thread and
- * waits for at most a second (false: they are still there); agent_resume starts them again. Calls nest: the last resume counts.
+ * waits for at most a second (false: they are still there); agent_resume starts them again, but for
+ * a program that has confined itself meanwhile (confinement.h). Calls nest: the last resume counts.
  * Context: host thread. */
 bool agent_pause(void);
 void agent_resume(void);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "../shim/at_fork.h"
+#include "../shim/confinement.h"
 #include "../shim/handler_stack.h"
 #include "../shim/raw_syscall.h"
 #include "../shim/thread_state.h"
@@ -62,6 +63,7 @@ static bool on_alternate_stack(void) {
 }
 
 void agent_start_late(void) {
+  if (confinement_forbids_calls()) return;
   if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
   if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
   int64_t due = thread_state.start_due_ns;

@@ -6,11 +6,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../shim/confinement.h"
+#include "agent_inherited.h"
 #include "task_files.h"
 
 enum { STATUS_MAX = 4096, STRICT = INT32_MAX };
 
-static _Atomic int32_t at_start;
+static _Atomic int32_t at_start AGENT_INHERITED;
+static _Atomic bool remembered AGENT_INHERITED;
 
 /* proc(5): Seccomp 0 none, 1 strict, 2 filter; Seccomp_filters their number (Linux 5.9; before that a filter counts as one). */
 static int32_t filters_of(int32_t tid) {
@@ -25,6 +28,21 @@ static int32_t filters_of(int32_t tid) {
   return filters ? (int32_t)strtol(filters + sizeof "\nSeccomp_filters:" - 1, NULL, 10) : mode_number == 2;
 }
 
-void sandbox_remember(void) { atomic_store_explicit(&at_start, filters_of(0), memory_order_relaxed); }
-bool sandbox_is_tighter(int32_t tid) { return filters_of(tid) > atomic_load_explicit(&at_start, memory_order_relaxed); }
+void sandbox_remember(void) {
+  if (atomic_load_explicit(&remembered, memory_order_relaxed)) return;
+  atomic_store_explicit(&at_start, filters_of(0), memory_order_relaxed);
+  atomic_store_explicit(&remembered, true, memory_order_relaxed);
+}
+
+bool sandbox_is_tighter(int32_t tid) {
+  int32_t filters = filters_of(tid);
+  bool tighter = filters > atomic_load_explicit(&at_start, memory_order_relaxed);
+  if (tighter) confinement_found(filters == STRICT ? CONFINEMENT_STRICT : CONFINEMENT_FILTER);
+  return tighter;
+}
+
+bool sandbox_look(void) {
+  return confinement_now() != CONFINEMENT_NONE || sandbox_is_tighter((int32_t)getpid());
+}
+
 bool sandbox_has_filter(void) { return filters_of(0) > 0; }

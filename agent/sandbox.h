@@ -7,11 +7,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How many filters there are at the start: what follows compares with that. */
+/* How many filters there are at the start, or were at the parent's: what follows compares with that. */
 void sandbox_remember(void);
 
-/* The thread (0: this one) is under more filters than at the start, or in strict mode. */
+/* The thread (0: this one) is under more filters than at the start, or in strict mode. From then on
+ * the process counts as confined (confinement.h). */
 bool sandbox_is_tighter(int32_t tid);
+
+/* Whether the program has confined itself, by a call that was seen or not: then the agent leaves.
+ * Looks at the first thread. */
+bool sandbox_look(void);
 
 /* This thread is under any filter at all. */
 bool sandbox_has_filter(void);

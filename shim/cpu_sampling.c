@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "at_fork.h"
+#include "confinement.h"
 #include "counters.h"
 #include "module_registry.h"
 #include "raw_syscall.h"
@@ -26,7 +27,6 @@ static _Atomic int32_t sampled_pid; /* the process whose agent set it: a child h
 static _Atomic uint32_t timers;     /* how many exist */
 static _Atomic uint64_t random_state;
 static _Atomic bool must_not_arm;   /* threads that start */
-static _Atomic bool forbidden;      /* for good */
 
 static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
@@ -226,12 +226,7 @@ void cpu_sampling_counter_closed(int descriptor) {
     atomic_compare_exchange_strong(&record->timer, &counter, TIMER_NONE);
 }
 
-void cpu_sampling_forbid(void) { atomic_store(&forbidden, true); }
-AT_FORK bool cpu_sampling_is_forbidden(void) { return atomic_load_explicit(&forbidden, memory_order_relaxed); }
-
-AT_FORK int32_t cpu_sampling_process(void) {
-  return cpu_sampling_is_forbidden() || thread_has_no_system_calls() ? 0 : own_pid();
-}
+AT_FORK int32_t cpu_sampling_process(void) { return confinement_forbids_calls() ? 0 : own_pid(); }
 
 bool cpu_sampling_is_on(void) { return atomic_load_explicit(&period, memory_order_relaxed) != 0; }
 
@@ -254,7 +249,9 @@ AT_FORK void cpu_sampling_forget(void) {
 void cpu_sampling_let_threads_arm_themselves(bool yes) { atomic_store_explicit(&must_not_arm, !yes, memory_order_relaxed); }
 
 void cpu_sampling_thread_starts(uint32_t number) {
-  if (!cpu_sampling_is_on() || cpu_sampling_is_forbidden() || atomic_load_explicit(&must_not_arm, memory_order_relaxed)) return;
+  if (!cpu_sampling_is_on() || confinement_forbids_calls() ||
+      atomic_load_explicit(&must_not_arm, memory_order_relaxed))
+    return;
   if (atomic_load(&sampled_pid) != own_pid() || sampling_signal_is_blocked()) return;
   struct thread_record *record = thread_registry_at(number);
   arm(number, atomic_load(&record->life), atomic_load(&record->tid));
@@ -263,8 +260,8 @@ void cpu_sampling_thread_starts(uint32_t number) {
 uint32_t cpu_sampling_timers(void) { return atomic_load_explicit(&timers, memory_order_relaxed); }
 
 const char *cpu_sampling_prepare(void) {
-  static const char reason[] = "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect";
-  return cpu_sampling_is_forbidden() ? reason : sampling_signal_choose();
+  const char *reason = confinement_reason();
+  return reason ? reason : sampling_signal_choose();
 }
 int cpu_sampling_signal(void) { return sampling_signal(); }
 
@@ -390,8 +387,7 @@ static void take_sample(const struct tick_source *source, struct thread_record *
 /* A late tick of a thread that has ended interrupts as well, but says nothing of the thread that has its record now. */
 static void arrived(const struct tick_source *source, ucontext_t *context) {
   struct thread_record *record = thread_registry_at(source->value & ((1u << RECORD_BITS) - 1));
-  if (cpu_sampling_is_forbidden() || (record && has_state(record) && thread_has_no_system_calls()))
-    return;
+  if (confinement_forbids_calls()) return;
   if (record) take_sample(source, record, context);
   interrupted_call_restart(context);
 }

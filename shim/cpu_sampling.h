@@ -50,11 +50,7 @@ void cpu_sampling_disarm(uint32_t record);
 void cpu_sampling_thread_starts(uint32_t record);
 /* False: they wait for the agent to do it. Context: agent. */
 void cpu_sampling_let_threads_arm_themselves(bool yes);
-/* The program has put itself under a seccomp filter: nothing more is asked of any of its threads, and a tick that comes all the same makes no system
- * call. For good. Context: host thread. */
-void cpu_sampling_forbid(void);
-bool cpu_sampling_is_forbidden(void);
-/* The pid, asked of the kernel; 0 where a filter may kill for asking. Context: host thread. */
+/* The pid, asked of the kernel; 0 where that must not be (confinement.h). Context: host thread. */
 int32_t cpu_sampling_process(void);
 /* Whether a profile is running; and, in a child just forked: none is, and there are no timers. Context: host thread. */
 bool cpu_sampling_is_on(void);

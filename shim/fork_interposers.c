@@ -6,6 +6,7 @@
 #include "../agent/agent.h"
 #include "at_fork.h"
 #include "config.h"
+#include "confinement.h"
 #include "cpu_sampling.h"
 #include "handler_stack.h"
 #include "heap_sampling.h"
@@ -29,12 +30,15 @@ static int32_t own_tid(void) { return (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0,
 
 /* A pending tick would make the kernel start the call again and again. */
 AT_FORK static struct fork_call fork_begins(bool may_start) {
-  struct fork_call call = {.pid = cpu_sampling_process(),
-                           .tid = own_tid(),
-                           .may_start = may_start && config.children != CHILDREN_NONE};
+  bool silent = confinement_forbids_calls();
+  struct fork_call call = {
+      .pid = cpu_sampling_process(),
+      .tid = silent ? 0 : own_tid(),
+      .may_start = may_start && !silent && config.children != CHILDREN_NONE,
+  };
   call.starts_at_once = call.may_start && agent_may_start_in_child(&call.now_ns);
   call.childs = heap_sampling_split(call.pid);
-  call.masked = sampling_signal() != 0;
+  call.masked = sampling_signal() != 0 && !silent;
   sampling_signal_take_back(); /* the child would inherit it */
   if (call.masked) call.mask = sampling_signal_block();
   thread_state.forks++;
@@ -57,11 +61,11 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();
     handler_stacks_forget();
-    if (call->masked) sampling_signal_adopt();
+    if (call->masked && !confinement_forbids_calls()) sampling_signal_adopt();
     if (thread_state.forks == 0) { /* else there are handlers still to run */
-      thread_registry_keep_only(call->tid, own_tid());
+      if (!confinement_forbids_calls()) thread_registry_keep_only(call->tid, own_tid());
       if (config.children == CHILDREN_NONE) stop_sampling();
-      if (call->may_start && !cpu_sampling_is_forbidden()) agent_start_in_child(call->starts_at_once, call->now_ns);
+      if (call->may_start && !confinement_forbids_calls()) agent_start_in_child(call->starts_at_once, call->now_ns);
     }
   }
   if (call->masked) sampling_signal_restore(call->mask);

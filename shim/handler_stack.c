@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "at_fork.h"
+#include "confinement.h"
 #include "counters.h"
 #include "interposed.h"
 #include "raw_syscall.h"
@@ -58,7 +59,7 @@ static void call_on(char *top, void (*function)(void *), void *argument);
 
 static __attribute__((noinline)) bool call_elsewhere(void (*function)(void *), void *argument) {
   uint64_t all = UINT64_MAX, before = 0;
-  if (thread_has_no_system_calls() || !handler_stacks_map()) return false;
+  if (confinement_forbids_calls() || !handler_stacks_map()) return false;
   if (raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof all) < 0)
     return false;
   int number = take_stack();

@@ -1,6 +1,7 @@
 #include "heap_sampling.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,14 +24,16 @@
 
 struct shim_counters shim_counters;
 
-/* Written by heap_sampling_start, constant afterwards but for heap_sampling_stop in a forked child. */
+/* Written by heap_sampling_start, constant afterwards but for heap_sampling_stop. */
 static uint64_t rate;
-static bool heap_on;
+static _Atomic bool heap_on;
 static char off_reason[700];
-static const char *stopped; /* why */
+static const char *_Atomic stopped; /* why */
 
 const char *heap_off_reason(void) {
-  return heap_on ? NULL : stopped ? stopped : off_reason[0] ? off_reason : "not started yet";
+  if (atomic_load_explicit(&heap_on, memory_order_relaxed)) return NULL;
+  const char *why = atomic_load_explicit(&stopped, memory_order_acquire);
+  return why ? why : off_reason[0] ? off_reason : "not started yet";
 }
 
 const char *heap_allocator_path(void) {
@@ -61,12 +64,12 @@ static bool decide_to_run(void) {
 void heap_sampling_start(uintptr_t main_stack_high) {
   stack_capture_start(main_stack_high);
   rate = config.memprofile_rate;
-  heap_on = decide_to_run();
+  atomic_store_explicit(&heap_on, decide_to_run(), memory_order_relaxed);
 }
 
 void heap_sampling_stop(const char *reason) {
-  stopped = reason;
-  heap_on = false;
+  atomic_store_explicit(&stopped, reason, memory_order_release);
+  atomic_store_explicit(&heap_on, false, memory_order_relaxed);
 }
 
 struct sampler_sequence heap_sampling_split(int32_t pid) {
@@ -111,7 +114,7 @@ static bool guard_is_dead(const struct thread_state *thread) {
 static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
   struct thread_state *thread = &thread_state;
   uint64_t counted = size ? size : 1;
-  if (UNLIKELY(!heap_on)) {
+  if (UNLIKELY(!atomic_load_explicit(&heap_on, memory_order_relaxed))) {
     if (!thread->guard_sp) thread->bytes_until_sample = FOREVER;
     return false;
   }

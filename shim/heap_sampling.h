@@ -36,7 +36,9 @@ static inline void heap_guard_leave(uint64_t bytes_until_sample) {
 }
 
 void heap_sampling_start(uintptr_t main_stack_high);
-void heap_sampling_stop(const char *reason); /* for good, in a forked child. Context: its only thread */
+/* For good: in a forked child, by its only thread; where nobody will be able to read what is kept
+ * (confinement.h), by any. */
+void heap_sampling_stop(const char *reason);
 /* A forked child has a sequence of sample points of its own: siblings' samples are independent of
  * each other. Split before the fork (pid: the parent's), begun in the child by its only thread
  * (pid: its own). */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "confinement.h"
 #include "handler_stack.h"
 #include "raw_syscall.h"
 
@@ -104,7 +105,9 @@ static bool adopt(int number) {
   return false;
 }
 
-void host_handler_adopt(int number) { adopt(number); }
+void host_handler_adopt(int number) {
+  if (!confinement_forbids_calls()) adopt(number); /* else there are no more ticks */
+}
 
 bool host_handler_set(int number, const struct sigaction *action, struct sigaction *old,
                       int *result) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "confinement.h"
 #include "contention_table.h"
 #include "counters.h"
 #include "cpu_sampling.h"
@@ -20,8 +21,7 @@
 static const char *common_off_reason(void) {
   if (next_allocator.asan) return "a sanitizer runtime is in the process and wraps its locks";
   if (next_allocator.valgrind) return "the program runs under valgrind, which watches its locks";
-  if (cpu_sampling_is_forbidden()) return "the program has put itself under a seccomp filter, which may forbid to read the clock";
-  return NULL;
+  return confinement_reason(); /* the clock may be a system call */
 }
 
 const char *block_off_reason(void) {
@@ -33,7 +33,7 @@ const char *mutex_off_reason(void) {
 }
 
 static bool may_measure(void) {
-  return !thread_state.agent && !thread_has_no_system_calls() && !common_off_reason();
+  return !thread_state.agent && !confinement_forbids_calls() && !common_off_reason();
 }
 
 /* ---- sampling ---- */
@@ -127,7 +127,8 @@ static void record_block(uint64_t delay, uintptr_t function, const struct unwind
 void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function, const struct unwind_registers *caller) {
   if (!wait->start) return;
   int saved_errno = errno;
-  bool is_block = end != WAIT_NOT_ONE && config.blockprofile_rate > 0 && !wait->watch_only;
+  bool is_block = end != WAIT_NOT_ONE && config.blockprofile_rate > 0 && !wait->watch_only &&
+                  !confinement_forbids_calls();
   uint64_t now = is_block ? lock_clock_now() : 0;
   if (wait->claim.waiter) leave(wait, end == WAIT_RELEASED);
   if (is_block) record_block(now - wait->start, function, caller);

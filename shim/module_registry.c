@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "confinement.h"
 #include "counters.h"
 #include "module_identity.h"
 #include "raw_syscall.h"
@@ -155,7 +156,7 @@ static bool is_readable(uint64_t address) {
 static bool read_memory(uint64_t address, void *out, size_t size) {
   enum { PAGE = 4096 };
   uint64_t last = address + size - 1;
-  if (thread_has_no_system_calls() || !is_readable(address)) return false;
+  if (confinement_forbids_calls() || !is_readable(address)) return false;
   if (address / PAGE != last / PAGE && !is_readable(last)) return false;
   memcpy(out, (const void *)(uintptr_t)address, size);
   return true;

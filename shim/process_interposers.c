@@ -12,8 +12,9 @@
 #include <sys/syscall.h>
 
 #include "../agent/agent.h"
-#include "cpu_sampling.h"
+#include "confinement.h"
 #include "futex_calls.h"
+#include "heap_sampling.h"
 #include "interposed.h"
 #include "interrupted_call.h"
 #include "stack_capture.h"
@@ -57,6 +58,7 @@ EXPORTED int unshare(int flags) { return unshare_alone(flags); }
 
 static bool setns_wants_to_be_alone(int descriptor, int type) {
   if (type) return type & SETNS_ALONE;
+  if (confinement_forbids_calls()) return true;
   int error = errno, found = ioctl(descriptor, NS_GET_NSTYPE);
   errno = error;
   return found < 0 || (found & SETNS_ALONE);
@@ -87,16 +89,79 @@ EXPORTED int capset(void *header, const void *data) {
   return (int)alone(call_capset, (long)header, (long)data, 0, 0, 0);
 }
 
+/* ---- seccomp: the agent's threads leave before, and come again only if the call has failed ---- */
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+enum { DISPATCH_OFF = 0 }; /* PR_SYS_DISPATCH_OFF */
+
+static long confine(enum confinement to, bool gives_descriptor,
+                    long (*call)(long, long, long, long, long), const long arguments[5]) {
+  const long *a = arguments;
+  bool first = confinement_begin();
+  if (first) agent_pause();
+  long result = call(a[0], a[1], a[2], a[3], a[4]);
+  if (!first) return result;
+  if (result == 0 || (gives_descriptor && result > 0)) { /* else: a thread that cannot be confined */
+    confinement_end(to);
+    heap_sampling_stop(confinement_reason());
+  } else {
+    int error = errno;
+    confinement_end(CONFINEMENT_NONE);
+    agent_resume();
+    errno = error;
+  }
+  return result;
+}
+
+static long call_seccomp(long operation, long flags, long arguments, long unused_1, long unused_2) {
+  (void)unused_1, (void)unused_2;
+  return real.syscall(SYS_seccomp, operation, flags, arguments, 0, 0, 0);
+}
+
+static long seccomp_confines(long operation, long flags, long arguments) {
+  const long all[] = {operation, flags, arguments, 0, 0};
+  const void *pointer = (const void *)arguments;
+  unsigned low_operation = (unsigned)operation;
+  bool strict = low_operation == SECCOMP_SET_MODE_STRICT;
+  bool may = strict ? confinement_strict_may_succeed((unsigned)flags, pointer)
+                    : low_operation == SECCOMP_SET_MODE_FILTER &&
+                          confinement_filter_may_succeed(pointer);
+  if (confinement_now() || !may) return call_seccomp(operation, flags, arguments, 0, 0);
+  return confine(strict ? CONFINEMENT_STRICT : CONFINEMENT_FILTER,
+                 flags & SECCOMP_FILTER_FLAG_NEW_LISTENER, call_seccomp, all);
+}
+
+/* What the process is if such a call succeeds. */
+static enum confinement confinement_by_prctl(int option, unsigned long mode,
+                                             unsigned long program) {
+  if (confinement_now()) return CONFINEMENT_NONE;
+  if (option == PR_SET_SYSCALL_USER_DISPATCH && mode != DISPATCH_OFF) return CONFINEMENT_DISPATCH;
+  if (option != PR_SET_SECCOMP) return CONFINEMENT_NONE;
+  if (mode == SECCOMP_MODE_STRICT) return CONFINEMENT_STRICT;
+  return mode == SECCOMP_MODE_FILTER && confinement_filter_may_succeed((const void *)program)
+             ? CONFINEMENT_FILTER
+             : CONFINEMENT_NONE;
+}
+
+static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned long c,
+                       unsigned long d) {
+  const long all[] = {option, (long)a, (long)b, (long)c, (long)d};
+  enum confinement to = confinement_by_prctl(option, a, b);
+  if (to != CONFINEMENT_NONE) return (int)confine(to, false, call_prctl, all);
+  if (option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS)
+    return (int)alone(call_prctl, all[0], all[1], all[2], all[3], all[4]);
+  return real.prctl(option, a, b, c, d);
+}
+
 /* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
 EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (UNLIKELY(!real.syscall)) return STARTUP_NEXT(syscall)(number, a, b, c, d, e, f);
-  if (UNLIKELY(number == SYS_seccomp) && (a == SECCOMP_SET_MODE_FILTER || a == SECCOMP_SET_MODE_STRICT)) {
-    cpu_sampling_forbid();
-    if (a == SECCOMP_SET_MODE_STRICT) {
-      thread_state.no_system_calls = 1;
-      atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
-    }
-  }
+  if (UNLIKELY(number == SYS_seccomp)) return seccomp_confines(a, b, c);
+  if (UNLIKELY(number == SYS_prctl))
+    return prctl_alone((int)a, (unsigned long)b, (unsigned long)c, (unsigned long)d,
+                       (unsigned long)e);
   if (UNLIKELY(number == SYS_exit)) thread_ends_by_system_call();
   if (UNLIKELY(number == SYS_unshare)) return unshare_alone((int)a);
   if (UNLIKELY(number == SYS_setns)) return setns_alone((int)a, (int)b);
@@ -109,15 +174,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
   return real.syscall(number, a, b, c, d, e, f);
 }
 
-/* Under seccomp's strict mode a system call of the sampler's would kill the thread: it then goes without (thread_state.h). */
 EXPORTED int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
   if (UNLIKELY(!real.prctl)) return STARTUP_NEXT(prctl)(option, a, b, c, d);
-  if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_FILTER) cpu_sampling_forbid();
-  if (option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) return (int)alone(call_prctl, option, (long)a, (long)b, (long)c, (long)d);
-  int result = real.prctl(option, a, b, c, d);
-  if (option == PR_SET_SECCOMP && a == SECCOMP_MODE_STRICT && result == 0) {
-    thread_state.no_system_calls = 1;
-    atomic_store_explicit(&thread_some_have_no_system_calls, true, memory_order_relaxed);
-  }
-  return result;
+  return prctl_alone(option, a, b, c, d);
 }

@@ -6,6 +6,7 @@
 #include <sys/auxv.h>
 
 #include "at_fork.h"
+#include "confinement.h"
 #include "cpu_sampling.h"
 #include "handler_stack.h"
 #include "host_handlers.h"
@@ -74,10 +75,10 @@ static bool send_on(int number, siginfo_t *info, ucontext_t *context) {
 static uintptr_t host_signal(int number, siginfo_t *info, ucontext_t *context, uint64_t *mask) {
   uintptr_t handler = atomic_load(&host_handler);
   int flags = atomic_load(&host_flags);
-  if (!cpu_sampling_is_forbidden() && send_on(number, info, context)) return 0;
+  if (!confinement_forbids_calls() && send_on(number, info, context)) return 0;
   if (handler == (uintptr_t)SIG_IGN || (handler == (uintptr_t)SIG_DFL && number == SIGURG)) {
     /* without us it would not have interrupted anything */
-    if (!cpu_sampling_is_forbidden()) interrupted_call_restart(context);
+    if (!confinement_forbids_calls()) interrupted_call_restart(context);
     return 0;
   }
   if (handler == (uintptr_t)SIG_DFL) { /* ends the process, when this handler returns and unblocks it */
@@ -185,7 +186,8 @@ uint64_t sampling_signal_block(void) {
 
 void sampling_signal_restore(uint64_t mask) {
   uint64_t bit = sampling_signal_bit(sampling_signal());
-  if (!(mask & bit)) raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&bit, 0, MASK_SIZE);
+  if (!(mask & bit) && !confinement_forbids_calls())
+    raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&bit, 0, MASK_SIZE);
 }
 
 static bool blocks_everything(uint64_t mask) {
@@ -220,7 +222,7 @@ struct thread_record *sampling_signal_let_in(void) {
   if (!thread_state.record) return NULL;
   struct thread_record *record = thread_registry_at(thread_state.record);
   if (!atomic_load_explicit(&record->signal_let_in, memory_order_relaxed)) return NULL;
-  if (cpu_sampling_is_forbidden()) return record;
+  if (confinement_forbids_calls()) return record;
   int32_t tid = atomic_load_explicit(&record->tid, memory_order_relaxed);
   return tid == (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0) ? record : NULL;
 }
@@ -228,7 +230,7 @@ struct thread_record *sampling_signal_let_in(void) {
 void sampling_signal_take_back(void) {
   uint64_t urgent = sampling_signal_bit(SIGURG);
   struct thread_record *record = sampling_signal_let_in();
-  if (!record) return;
+  if (!record || confinement_forbids_calls()) return;
   raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&urgent, 0, MASK_SIZE);
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
 }
@@ -276,7 +278,9 @@ static void follow_ignoring(int number, bool ignores) {
 }
 
 int sampling_signal_host_action(const struct sigaction *action, struct sigaction *old) {
-  if (atomic_load(&owner) != (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)) return act_in_vfork_child(sampling_signal(), action, old);
+  if (!confinement_forbids_calls() &&
+      atomic_load(&owner) != (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0))
+    return act_in_vfork_child(sampling_signal(), action, old);
   struct sigaction before;
   read_host_action(&before);
   if (action) {
@@ -294,6 +298,7 @@ int sampling_signal_host_action(const struct sigaction *action, struct sigaction
 void sampling_signal_altstack(size_t size) {
   unsigned long frame = getauxval(AT_MINSIGSTKSZ);
   if (size >= (frame ? frame : KERNEL_FRAME_MIN) || atomic_exchange(&tiny_altstack, true)) return;
+  if (confinement_forbids_calls()) return; /* there are no more ticks */
   int number = sampling_signal();
   if (number) install(number, NULL);
 }

@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "confinement.h"
 #include "cpu_sampling.h"
 #include "host_handlers.h"
 #include "interposed.h"
@@ -185,7 +186,7 @@ EXPORTED int system(const char *command) {
 EXPORTED int sigaltstack(const stack_t *stack, stack_t *old) {
   real_sigaltstack_function next = STARTED_NEXT_OF(sigaltstack);
   if (!stack || !startup_ensure()) return next(stack, old);
-  bool block = sampling_signal() != 0 && !cpu_sampling_is_forbidden();
+  bool block = sampling_signal() != 0 && !confinement_forbids_calls();
   uint64_t mask = block ? sampling_signal_block() : 0;
   int result = next(stack, old);
   if (result == 0) {
@@ -208,8 +209,22 @@ static bool is_readable(const sigset_t *set) {
   return set && raw_syscall4(SYS_rt_sigprocmask, NO_SUCH_WAY, (long)set, 0, MASK_SIZE) == -EINVAL;
 }
 
+/* Pointers are looked at only when the kernel has found them good. What the thread believes to
+ * block it blocks from now on, if it says so itself. */
+static int change_mask_confined(mask_function next, struct thread_record *record, int how,
+                                const sigset_t *set, sigset_t *old) {
+  int result = next(how, set, old);
+  if (result != 0) return result;
+  if (old) sigaddset(old, SIGURG);
+  if (set && (how == SIG_SETMASK || sigismember(set, SIGURG)))
+    atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
+  return 0;
+}
+
 static int change_mask(mask_function next, int how, const sigset_t *set, sigset_t *old) {
   struct thread_record *record = sampling_signal_let_in();
+  if (record && confinement_forbids_calls())
+    return change_mask_confined(next, record, how, set, old);
   if (record && !cpu_sampling_is_on()) sampling_signal_take_back(), record = NULL;
   if (LIKELY(!record) || (set && !is_readable(set))) return next(how, set, old);
   sigset_t changed;
@@ -235,7 +250,7 @@ EXPORTED int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
 /* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for the host ---- */
 
 static bool waits_for_ours(const sigset_t *set) {
-  if (LIKELY(!sampling_signal()) || cpu_sampling_is_forbidden() || !is_readable(set)) return false;
+  if (LIKELY(!sampling_signal()) || confinement_forbids_calls() || !is_readable(set)) return false;
   return sigismember(set, sampling_signal()) == 1;
 }
 

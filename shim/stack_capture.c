@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "confinement.h"
 #include "counters.h"
 #include "host_handlers.h"
 #include "interposed.h"
@@ -67,8 +68,8 @@ struct stack_range {
   struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
 };
 
-static bool page_is_readable(const struct thread_state *thread, uintptr_t address) {
-  if (thread && thread->no_system_calls) return false;
+static bool page_is_readable(uintptr_t address) {
+  if (confinement_forbids_calls()) return false;
   return raw_is_readable(address & ~(uintptr_t)(PROBE_PAGE - 1));
 }
 
@@ -84,10 +85,11 @@ static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
   bool is_main = pointer == main_thread_pointer;
   uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
   uintptr_t known = thread->stack_high ? thread->stack_low : high;
-  if (thread->no_system_calls) return is_main && high - sp < MAIN_STACK_MIN ? (struct stack_range){sp, high, thread} : nothing;
+  if (confinement_forbids_calls())
+    return is_main && high - sp < MAIN_STACK_MIN ? (struct stack_range){sp, high, thread} : nothing;
   if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
   for (uintptr_t page = low; page < known; page += PROBE_PAGE)
-    if (!page_is_readable(thread, page)) return nothing;
+    if (!page_is_readable(page)) return nothing;
   thread->stack_low = low;
   thread->stack_high = high;
   return (struct stack_range){sp, high, thread};
@@ -101,7 +103,7 @@ static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
   uintptr_t low = sp - STACK_CAPTURE_NEEDS;
   if (LIKELY(low >= thread->stack_low && sp < thread->stack_high)) return true;
   if (main_stack_high - sp >= MAIN_STACK_MIN) return false;
-  return thread->no_system_calls || own_stack(thread, low).high != low;
+  return confinement_forbids_calls() || own_stack(thread, low).high != low;
 }
 
 bool stack_capture_has_room(uintptr_t sp) {
@@ -138,7 +140,7 @@ void stack_capture_thread_starts(uint8_t size_class) {
 
 /* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */
 static __attribute__((noinline)) bool learn_page(struct stack_range *range, uintptr_t address) {
-  if (!page_is_readable(range->thread, address)) return false;
+  if (!page_is_readable(address)) return false;
   range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
   range->high = range->low + PROBE_PAGE;
   return true;

@@ -2,12 +2,12 @@
 
 #include <sys/mman.h>
 
+#include "confinement.h"
 #include "raw_syscall.h"
-#include "thread_state.h"
 
 void *table_memory_map(size_t size) {
   enum { ERROR_MAX = 4095 };
-  if (thread_has_no_system_calls()) return NULL;
+  if (confinement_forbids_calls()) return NULL;
   long memory = raw_syscall6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory < 0 && memory >= -ERROR_MAX ? NULL : (void *)memory;
 }

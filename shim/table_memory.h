@@ -32,7 +32,7 @@ void *table_memory_at(const struct table_memory *memory, uint32_t position);
 
 uint64_t table_memory_mapped(const struct table_memory *memory);
 
-/* Anonymous zeroed memory straight from the kernel, or NULL (also on a thread that may make no system calls); errno is left alone. */
+/* Anonymous zeroed memory straight from the kernel, or NULL (also where no system call may be made); errno is left alone. */
 void *table_memory_map(size_t size);
 void table_memory_unmap(void *address, size_t size);
 

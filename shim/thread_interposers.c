@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../agent/agent.h"
+#include "confinement.h"
 #include "counters.h"
 #include "cpu_sampling.h"
 #include "handler_stack.h"
@@ -32,6 +33,7 @@ static struct thread_record *thread_starts(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   thread_state.record = number;
   stack_capture_thread_starts(atomic_load_explicit(&record->stack_class, memory_order_relaxed));
+  if (confinement_forbids_calls()) return record; /* it is not shown: there is no agent */
   thread_registry_tell_tid(record, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0));
   sampling_signal_thread_starts(record);
   cpu_sampling_thread_starts(number);
@@ -43,8 +45,7 @@ static void give_record_back(uint32_t number) {
   uint32_t stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed);
   thread_state.record = 0;
   if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
-  /* else the sampler's stop does it: a filter may kill this thread for a system call */
-  if (!cpu_sampling_is_forbidden()) cpu_sampling_disarm(number);
+  if (!confinement_forbids_calls()) cpu_sampling_disarm(number); /* else the sampler's stop does */
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   thread_registry_recycle(number);
   threadcreate_table_ended(stack);
@@ -64,7 +65,7 @@ static void thread_ends(void *argument) {
  * same number. Storage that looks like this thread's may be another's (raw clone, vfork). */
 void thread_ends_by_system_call(void) {
   uint32_t number = thread_state.record;
-  if (number == 0 || cpu_sampling_is_forbidden() || thread_has_no_system_calls()) return;
+  if (number == 0 || confinement_forbids_calls()) return;
   int32_t tid = atomic_load_explicit(&thread_registry_at(number)->tid, memory_order_relaxed);
   if (tid != (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0)) return;
   if (thread_state.waiting != NULL) lock_waits_abandon();
@@ -108,7 +109,7 @@ static void keep_creators_stack(void *argument) {
 static uint32_t creation_begins(const struct unwind_registers *caller,
                                 const pthread_attr_t *attributes, void *start, void *argument) {
   if (!startup_is_over() || next_allocator.valgrind) return 0; /* also an agent thread's */
-  if (cpu_sampling_is_forbidden()) { /* not even gettid */
+  if (confinement_forbids_calls()) { /* not even gettid */
     COUNT_LOSS(threads_lost);
     return 0;
   }

@@ -13,7 +13,7 @@ struct thread_state {
   uint64_t bytes_until_sample;
   uint64_t random;             /* state of the generator; 0: the thread has not started */
   uint32_t agent;              /* this thread works for the agent: with bytes_until_sample 0 its allocations take the slow path, see startup.h */
-  uint32_t no_system_calls;    /* seccomp's strict mode: any but read and write would kill the process */
+  uint32_t forks;              /* calls of fork that this thread is in: atfork handlers may fork */
   uintptr_t guard_sp;          /* not 0: the allocator is being called or a sample recorded, by a frame there (heap_sampling.h) */
   uintptr_t stack_low, stack_high; /* range of this thread's stack known to be mapped; 0, 0: not yet looked at */
   uintptr_t stack_floor;       /* this thread's stack reaches down to there at least; 0: not known
@@ -22,7 +22,6 @@ struct thread_state {
   struct lock_waiter *waiting; /* the innermost wait of this thread that is in the table of waiters (lock_waiters.h), or NULL */
   uint64_t waiting_life;       /* of that place */
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
-  uint32_t forks;              /* calls of fork that this thread is in: atfork handlers may fork */
   /* this thread's (thread_registry.h), if it was created by pthread_create or thrd_create */
   uint32_t record;
   int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h) */
@@ -33,12 +32,6 @@ extern _Thread_local struct thread_state thread_state __attribute__((tls_model("
 
 /* The thread is about to end by syscall(SYS_exit). Context: that thread. */
 void thread_ends_by_system_call(void);
-
-/* Some thread has entered seccomp's strict mode. Asked first, so that a thread without thread-local storage need not look there. */
-extern _Atomic bool thread_some_have_no_system_calls;
-static inline bool thread_has_no_system_calls(void) {
-  return __builtin_expect(atomic_load_explicit(&thread_some_have_no_system_calls, memory_order_relaxed), 0) && thread_state.no_system_calls;
-}
 
 /* From here until left again, what libc allocates on this thread comes from the startup arena and is not profiled. Agent threads enter
  * for good; a host thread around the creation of an agent thread. */

@@ -6,6 +6,7 @@
 #include <sys/auxv.h>
 
 #include "at_fork.h"
+#include "confinement.h"
 #include "module_registry.h"
 #include "raw_syscall.h"
 
@@ -53,7 +54,10 @@ void unwind_rule_borrow_end(void) { atomic_store(&borrowed, false); }
 
 void unwind_rule_unload_begin(void) {
   atomic_fetch_add(&unloading, 1);
-  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowed); naps++) raw_nap();
+  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowed); naps++) {
+    if (confinement_forbids_calls()) return; /* there is no agent */
+    raw_nap();
+  }
 }
 
 void unwind_rule_unload_end(void) { atomic_fetch_sub(&unloading, 1); }

@@ -1,4 +1,4 @@
-/* links: shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c test/stub_module_registry.c */
+/* links: shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c test/stub_module_registry.c */
 /* sanitizer: thread */
 /* Many threads count for the same stacks of both kinds: nothing is lost, each (kind, stack) is there once; a reader meanwhile never sees half of an
  * entry; a full table is counted, and its stacks stay out of the table of stacks. */

@@ -1,4 +1,4 @@
-/* links: shim/cpu_sampling.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c shim/sample_buffer.c */
+/* links: shim/cpu_sampling.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c shim/sample_buffer.c */
 /* sanitizer: thread */
 /* Arming against the sampler's stop, a change of its period and the thread's end, at each moment in
  * between: every timer that exists is deleted by the stop or by its own thread. And a storm of all

@@ -1,4 +1,4 @@
-/* links: shim/lock_waits.c shim/lock_waiters.c shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c shim/sampler.c test/stub_module_registry.c */
+/* links: shim/lock_waits.c shim/lock_waiters.c shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/sampler.c test/stub_module_registry.c */
 /* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and delays are right within four standard errors at every
  * rate, and exact at rate 1; a crowd is thinned without bias. */
 #include <math.h>
@@ -18,8 +18,6 @@
 struct shim_counters shim_counters;
 struct config config;
 struct next_allocator next_allocator;
-static bool forbidden;
-bool cpu_sampling_is_forbidden(void) { return forbidden; }
 int32_t cpu_sampling_process(void) { return 0; }
 
 static uint64_t moment = 1000000;
@@ -167,10 +165,10 @@ static void test_off(void) {
   thread_state.agent = 1;
   wait_for(&object, 10, 0x40000, WAIT_RELEASED);
   thread_state.agent = 0;
-  forbidden = true;
+  CHECK(confinement_begin()); /* and while a call is under way that may confine */
   wait_for(&object, 10, 0x40000, WAIT_RELEASED);
   CHECK(block_off_reason() && mutex_off_reason());
-  forbidden = false;
+  confinement_end(CONFINEMENT_NONE);
   next_allocator.asan = true;
   wait_for(&object, 10, 0x40000, WAIT_RELEASED);
   CHECK(block_off_reason() && mutex_off_reason());

@@ -1,4 +1,4 @@
-/* links: shim/sample_buffer.c shim/table_memory.c shim/thread_state.c */
+/* links: shim/sample_buffer.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
 /* sanitizer: thread */
 /* Several writers, one reader, a ring far too small for them: every sample is read once and whole, every refused one counted as dropped. */
 #include <pthread.h>

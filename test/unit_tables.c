@@ -1,4 +1,4 @@
-/* links: shim/stack_table.c shim/heap_table.c shim/live_table.c shim/table_memory.c shim/thread_state.c */
+/* links: shim/stack_table.c shim/heap_table.c shim/live_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
 /* One thread: what goes in comes out, the bounds are kept and counted, and memory that cannot be had costs a count, not a crash. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* links: shim/stack_table.c shim/heap_table.c shim/live_table.c shim/table_memory.c shim/thread_state.c */
+/* links: shim/stack_table.c shim/heap_table.c shim/live_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
 /* sanitizer: thread */
 /* Eight threads on the same stacks, buckets and lines, blocks freed by another thread than the one that allocated them, and a reader
  * all the while: no data race, no lost count, never more frees than allocs. */

@@ -1,4 +1,4 @@
-/* links: agent/thread_records.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c test/agent_memory_libc.c */
+/* links: agent/thread_records.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c test/agent_memory_libc.c */
 /* Two records claim one thread, because one has outlived its thread whose number the kernel used
  * again: the younger is kept, whichever is found first, and the other is given back with its
  * timer. */

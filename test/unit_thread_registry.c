@@ -1,4 +1,4 @@
-/* links: shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c */
+/* links: shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c */
 /* sanitizer: thread */
 /* Records are taken and given back by many threads at once: never by two at a time, never more of them than threads need. */
 #include <pthread.h>

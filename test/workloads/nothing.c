@@ -1,0 +1,1 @@
+int pprofagent_test_nothing;
