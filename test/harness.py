@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.parse
 
+import stuck_state
 from pprof_reader import Profile
 
 TEST_DIRECTORY = os.path.dirname(os.path.abspath(__file__))
@@ -211,7 +212,7 @@ class Host:
         descriptor = self.process.stdout.fileno()
         while b"\n" not in self._buffer:
             left = end - time.monotonic()
-            assert left > 0, "no line from the host in time" + self.describe()
+            assert left > 0, "no line from the host in time" + self.describe_stuck()
             if select.select([descriptor], [], [], left)[0]:
                 piece = os.read(descriptor, 65536)
                 assert piece, "the host closed its stdout" + self.describe()
@@ -237,7 +238,10 @@ class Host:
         if self.process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-        return self.process.wait(seconds or DEADLINE)
+        try:
+            return self.process.wait(seconds or DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("the host does not end" + self.describe_stuck()) from None
 
     def kill(self):
         if self.process.poll() is None:
@@ -260,6 +264,9 @@ class Host:
 
     def describe(self):
         return "; exit code %s\nstderr: %s\nagent log: %s" % (self.process.poll(), self.stderr()[-2000:], self.log()[-2000:])
+
+    def describe_stuck(self):
+        return self.describe() + "\n" + stuck_state.describe(self.pid)
 
     # the agent
 
