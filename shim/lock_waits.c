@@ -118,7 +118,7 @@ static void record_block(uint64_t delay, uintptr_t function, const struct unwind
   if (delay == 0) delay = 1;
   if (delay < rate) {
     if (draw() % rate >= delay) return;
-    count = (uint64_t)((double)rate / (double)delay * CONTENTION_COUNT_UNIT);
+    count = rate / delay * CONTENTION_COUNT_UNIT + rate % delay * CONTENTION_COUNT_UNIT / delay;
     delay = rate;
   }
   contention_table_add(entry_of(CONTENTION_BLOCK, function, caller), count, delay);

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "float_state.h"
+
 double sampler_negative_log(double x) {
   /* x = m * 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh((m-1)/(m+1)), whose series converges fast there (|s| <= 0.172). */
   uint64_t bits;
@@ -29,12 +31,20 @@ uint64_t sampler_random(uint64_t *state) {
   return z ^ (z >> 31);
 }
 
-uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate) {
-  double uniform = (double)((sampler_random(random) >> 11) + 1) * 0x1p-53; /* (0, 1] */
-  double interval = sampler_negative_log(uniform) * (double)rate;       /* at most 36.8 * rate */
+static uint64_t interval_at(uint64_t point, uint64_t rate) {
+  double uniform = (double)(point + 1) * 0x1p-53;                 /* (0, 1] */
+  double interval = sampler_negative_log(uniform) * (double)rate; /* at most 36.8 * rate */
   if (interval >= 0x1p62) return (uint64_t)1 << 62;
   uint64_t whole = (uint64_t)interval;
   return (double)whole < interval || whole == 0 ? whole + 1 : whole;
+}
+
+uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate) {
+  uint64_t point = sampler_random(random) >> 11;
+  struct float_state hosts = float_state_begin(&point, &rate);
+  uint64_t interval = interval_at(point, rate);
+  float_state_restore(hosts, &interval);
+  return interval;
 }
 
 /* A child has the count that its parent had, so it takes the pid to tell them apart; the count
