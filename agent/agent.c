@@ -37,6 +37,7 @@
 #include "shared_text.h"
 #include "tls_context.h"
 #include "thread_list.h"
+#include "thread_manners.h"
 #include "tls_front.h"
 
 #define MILLISECONDS INT64_C(1000000)
@@ -304,6 +305,7 @@ static void admin_life(void) {
   const struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
   if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
   if (told_to_stop()) return;
+  thread_manners_take(); /* the other agent threads inherit what it is then */
   bare_thread_enter_libc();
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */

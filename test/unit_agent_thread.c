@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-/* links: agent/agent_thread.c agent/bare_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c */
-=======
-/* links: agent/agent_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c */
->>>>>>> cd8fb29 (One state of confinement: a program that puts itself under a seccomp filter loses the agent before, and no system call of the agent's is made in its threads afterwards; what only asks for what the kernel can do changes nothing)
+/* links: agent/agent_thread.c agent/bare_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c shim/confinement.c agent/thread_manners.c */
 /* The agent's own threads are told from the program's, also when the kernel gives a number anew.
  * The kernel's answer whether it knows a number is made up here; the threads are real. */
 #include <stdarg.h>
