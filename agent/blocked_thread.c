@@ -8,9 +8,9 @@
 #include "foreign_text.h"
 #include "task_files.h"
 
-bool blocked_thread_open(struct blocked_thread *thread, int32_t tid) {
-  *thread = (struct blocked_thread){.runs_file = -1, .number = -1, .task = task_open(tid)};
-  return thread->task >= 0;
+void blocked_thread_open(struct blocked_thread *thread, int32_t tid) {
+  *thread = (struct blocked_thread){
+      .tid = tid, .runs_file = -1, .number = -1, .task = task_open(tid)};
 }
 
 void blocked_thread_close(struct blocked_thread *thread) {
@@ -68,24 +68,60 @@ static enum thread_presence parse_call(struct blocked_thread *thread, const char
   return thread->pc && thread->sp ? THREAD_BLOCKED : THREAD_ENDED;
 }
 
-enum thread_presence blocked_thread_look(struct blocked_thread *thread) {
-  enum { CALL_MAX = 256 };
-  char text[CALL_MAX];
-  if (!read_runs(thread, &thread->runs)) return THREAD_ENDED;
-  if (task_file_read(thread->task, "syscall", text, sizeof text) > 0) return parse_call(thread, text);
-  if (errno == ESRCH) return THREAD_ENDED;
-  thread->hidden_because = errno == ENOENT ? "it may be blocked: this kernel has no /proc/PID/syscall, which tells where"
-                                           : "it may be blocked: /proc/PID/syscall, which tells where, may not be read (a process that "
-                                             "has changed its user owns none of its files there)";
-  return THREAD_HIDDEN;
+/* The letter of proc(5); 0: not known. */
+static char state_letter(const struct blocked_thread *thread) {
+  enum { STATUS_MAX = 4096 };
+  static const char name[] = "\nState:\t";
+  char text[STATUS_MAX];
+  if (task_file_read(thread->task, "status", text, sizeof text) <= 0) return 0;
+  const char *state = strstr(text, name);
+  return state ? state[sizeof name - 1] : 0;
 }
 
 bool blocked_thread_is_stopped(const struct blocked_thread *thread) {
-  enum { STATUS_MAX = 4096 };
-  char text[STATUS_MAX];
-  if (task_file_read(thread->task, "status", text, sizeof text) <= 0) return false;
-  const char *state = strstr(text, "\nState:\t");
-  return state && (state[sizeof "\nState:\t" - 1] == 'T' || state[sizeof "\nState:\t" - 1] == 't');
+  char letter = state_letter(thread);
+  return letter == 'T' || letter == 't';
+}
+
+/* wchan is open to all threads of the process, whoever owns it. */
+static void read_kernel_function(struct blocked_thread *thread) {
+  char *name = thread->kernel_function;
+  if (task_file_read(thread->task, "wchan", name, sizeof thread->kernel_function) <= 0) return;
+  name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")] = 0;
+  if (name[0] == '0') name[0] = 0;
+}
+
+/* Where its system call may not be read. */
+static enum thread_presence look_from_afar(struct blocked_thread *thread, int error) {
+  switch (state_letter(thread)) {
+    case 0: case 'Z': case 'X': return THREAD_ENDED;
+    case 'R': return THREAD_RUNNING;
+    default: break;
+  }
+  thread->hidden_because =
+      error == ENOENT ? "it is blocked; where is not known, as this kernel has no /proc/PID/syscall"
+                      : "it is blocked; where is not known, as a process that has changed its user "
+                        "may not read its own /proc/PID/syscall";
+  read_kernel_function(thread);
+  return THREAD_ASLEEP;
+}
+
+/* Without its files there. */
+static enum thread_presence look_without_proc(struct blocked_thread *thread) {
+  if (!task_is_alive(thread->tid)) return THREAD_ENDED;
+  thread->hidden_because = proc_fault();
+  if (!thread->hidden_because)
+    thread->hidden_because = "its files in /proc could not be opened: no descriptors or no memory";
+  return THREAD_HIDDEN;
+}
+
+enum thread_presence blocked_thread_look(struct blocked_thread *thread) {
+  enum { CALL_MAX = 256 };
+  char text[CALL_MAX];
+  if (!read_runs(thread, &thread->runs)) return look_without_proc(thread);
+  if (task_file_read(thread->task, "syscall", text, sizeof text) > 0)
+    return parse_call(thread, text);
+  return errno == ESRCH ? THREAD_ENDED : look_from_afar(thread, errno);
 }
 
 void blocked_thread_name(const struct blocked_thread *thread, char *name, size_t size) {

@@ -14,22 +14,25 @@
 
 enum thread_presence {
   THREAD_BLOCKED,
+  THREAD_ASLEEP,  /* blocked, but not even this process may know where: hidden_because says why */
   THREAD_RUNNING, /* on a processor or waiting for one */
   THREAD_ENDED,   /* there is no such thread any more, or only its number is left (a first thread that called pthread_exit) */
-  THREAD_HIDDEN   /* the kernel does not tell; hidden_because says why */
+  THREAD_HIDDEN   /* not even whether it runs can be known; hidden_because says why */
 };
 
 struct blocked_thread {
+  int32_t tid;
   int task, runs_file;          /* descriptors, -1: none */
   uint64_t runs;                /* times that the kernel ran it, as far as it counts */
   int32_t number;               /* of the system call; -1: none (a page fault, a stop) */
   uint64_t arguments[6];
   uintptr_t pc, sp;
   const char *hidden_because;
+  char kernel_function[64];     /* THREAD_ASLEEP: in which it waits, as far as the kernel says; or "" */
 };
 
-/* After blocked_thread_open, whatever it returns, blocked_thread_close. False: the thread is gone. */
-bool blocked_thread_open(struct blocked_thread *thread, int32_t tid);
+/* After blocked_thread_open, blocked_thread_close. */
+void blocked_thread_open(struct blocked_thread *thread, int32_t tid);
 void blocked_thread_close(struct blocked_thread *thread);
 
 enum thread_presence blocked_thread_look(struct blocked_thread *thread);
@@ -38,7 +41,7 @@ bool blocked_thread_still(struct blocked_thread *thread);
 /* The thread's name without its newline, control characters replaced; "" when it is gone. */
 void blocked_thread_name(const struct blocked_thread *thread, char *name, size_t size);
 
-/* For a thread without a system call: it was stopped (by a signal or a debugger), rather than in a page fault. */
+/* For a thread of which no system call is known: it was stopped, by a signal or a debugger. */
 bool blocked_thread_is_stopped(const struct blocked_thread *thread);
 
 /* ---- for how long ---- */

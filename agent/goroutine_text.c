@@ -232,7 +232,7 @@ static bool write_frames(struct writer *writer, const struct dumped_thread *thre
   return true;
 }
 
-/* Both grammars want a function after the header. */
+/* Both grammars want a function after the header. The function it was started with is known still. */
 static bool write_not_read(struct writer *writer, const struct dumped_thread *thread) {
   struct growing_text lines = {0};
   growing_text_text(&lines, "[");
@@ -243,7 +243,10 @@ static bool write_not_read(struct writer *writer, const struct dumped_thread *th
   bool ok = !lines.failed;
   if (ok) text_sink_bytes(writer->text, lines.bytes, lines.used);
   growing_text_release(&lines);
-  return ok;
+  if (!ok || !thread->start_function) return ok;
+  const struct rendered_frame *start = rendered_frame(writer, thread->start_function + 1, UINT32_MAX);
+  if (start) text_sink_bytes(writer->text, writer->rendered.bytes + start->start, start->size);
+  return start != NULL;
 }
 
 static bool write_creator(struct writer *writer, const struct dumped_thread *thread) {
@@ -296,6 +299,10 @@ static void write_preamble(struct writer *writer) {
     line += write_listed_name(text, thread->name) + 2;
   }
   text_sink_text(text, "\n");
+  const char *fault = writer->dump->fault;
+  if (fault)
+    text_sink_format(text, "# %s: of threads, only the first and those made by the thread library "
+                     "are known\n", fault);
   for (size_t i = 0; i < writer->dump->count; i++) {
     const struct dumped_thread *thread = &writer->dump->threads[i];
     if (!thread->waits_for) continue;

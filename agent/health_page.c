@@ -27,6 +27,7 @@
 #include "process_tree.h"
 #include "routes.h"
 #include "symbolizer.h"
+#include "task_files.h"
 #include "tls_front.h"
 #include "version.h"
 
@@ -70,6 +71,14 @@ static void string(struct json *json, const char *name, const char *value) { /* 
   else text_sink_text(json->text, "null");
 }
 
+static void null(struct json *json, const char *name) { string(json, name, NULL); }
+
+/* null: not known. */
+static void number_if_known(struct json *json, const char *name, int64_t value) {
+  if (value < 0) null(json, name);
+  else number(json, name, (uint64_t)value);
+}
+
 static void boolean(struct json *json, const char *name, bool value) {
   key(json, name);
   text_sink_text(json->text, value ? "true" : "false");
@@ -83,9 +92,11 @@ static void write_process(struct json *json) {
   open_object(json, "process");
   number(json, "pid", (uint64_t)process.pid);
   string(json, "name", process.comm);
-  seconds(json, "uptime_seconds", (uint64_t)(process.uptime_seconds * 1000));
-  number(json, "rss_bytes", memory.rss_bytes);
-  number(json, "max_rss_bytes", memory.max_rss_bytes);
+  if (process.uptime_seconds < 0) null(json, "uptime_seconds");
+  else seconds(json, "uptime_seconds", (uint64_t)(process.uptime_seconds * 1000));
+  number_if_known(json, "rss_bytes", memory.rss_bytes);
+  number_if_known(json, "max_rss_bytes", memory.max_rss_bytes);
+  string(json, "proc_fault", proc_fault());
   string(json, "allocator", heap_allocator_path());
   close_object(json);
 }

@@ -20,6 +20,7 @@
 #include "process_info.h"
 #include "process_tree.h"
 #include "routes.h"
+#include "task_files.h"
 #include "tls_front.h"
 
 enum { COMMAND_LINE_SHOWN = 2000 };
@@ -78,6 +79,7 @@ static void write_notices(struct text_sink *text) {
   notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);
   notice(&notices, "", agent_descriptor_isolation());
+  notice(&notices, "What only /proc tells is not known: ", proc_fault());
   for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);
 #define X(identifier, meaning) \
   loss_notice(&notices, #identifier, meaning, atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
@@ -101,6 +103,11 @@ static void write_memory_fact(struct text_sink *text, const char *label, int64_t
   text_sink_text(text, " objects</span></div>\n");
 }
 
+static void write_bytes_if_known(struct text_sink *text, int64_t bytes) {
+  if (bytes < 0) text_sink_text(text, "?");
+  else html_bytes(text, (uint64_t)bytes);
+}
+
 static void write_facts(struct text_sink *text, const struct process_identity *process) {
   struct process_memory memory;
   process_memory_read(&memory);
@@ -112,11 +119,12 @@ static void write_facts(struct text_sink *text, const struct process_identity *p
     write_memory_fact(text, agent_was_forked() ? "Allocated since its parent's start" : "Allocated since start", totals.alloc_bytes, totals.alloc_objects);
   }
   text_sink_text(text, "<div><span class=dim>Resident memory</span><b>");
-  html_bytes(text, memory.rss_bytes);
+  write_bytes_if_known(text, memory.rss_bytes);
   text_sink_text(text, "</b><span class=dim>at most ");
-  html_bytes(text, memory.max_rss_bytes);
+  write_bytes_if_known(text, memory.max_rss_bytes);
   text_sink_text(text, "</span></div>\n<div><span class=dim>Running for</span><b>");
-  html_duration(text, (uint64_t)process->uptime_seconds);
+  if (process->uptime_seconds < 0) text_sink_text(text, "?");
+  else html_duration(text, (uint64_t)process->uptime_seconds);
   text_sink_format(text, "</b><span class=dim>pid %d</span></div>\n</div>\n", process->pid);
 }
 

@@ -1,8 +1,10 @@
 /* The library's constructor: everything that happens to a program at load, in order. */
 #include "../shim/startup.h"
 #include "agent.h"
+#include "process_info.h"
 
 __attribute__((constructor)) static void agent_load(void) {
   startup_ensure();
+  process_arguments_remember();
   agent_start();
 }

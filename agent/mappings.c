@@ -13,6 +13,7 @@
 #include "agent_memory.h"
 #include "loaded_code.h"
 #include "memory_image.h"
+#include "process_info.h"
 
 enum { MAPS_STEP = 1 << 16, PATH_SIZE = 4096, PIECES_MORE = 256 /* than lines */ };
 static const size_t MAPS_LIMIT = 64 << 20;
@@ -222,7 +223,8 @@ static char *absolute_path(const char *path) {
   char absolute[PATH_SIZE];
   if (path[0] == '\0') {
     ssize_t length = readlink("/proc/thread-self/exe", absolute, sizeof absolute - 1);
-    absolute[length < 0 ? 0 : length] = '\0';
+    if (length < 0) return agent_strdup(process_program_path());
+    absolute[length] = '\0';
     strip_deleted(absolute);
     return agent_strdup(absolute);
   }
@@ -378,6 +380,8 @@ static void join_module(struct collected *collected, const struct module_view *m
   map->unloaded = proc_readable;
   map->first_epoch = module->first_epoch;
   memcpy(map->build_id, build_id, sizeof build_id);
+  /* after a chroot its path may lead to another file: without a build-id nobody could tell */
+  map->deleted = !proc_readable && build_id[0] == '\0';
   map->kind = vdso ? MAPPING_VDSO : MAPPING_FILE;
   map->path = path;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "agent_memory.h"
@@ -105,6 +106,7 @@ static void lower_by_limits(uint64_t *least, const char *proc) {
   if (getrlimit(RLIMIT_AS, &space) != 0 || getrlimit(RLIMIT_DATA, &data) != 0) return;
   if (space.rlim_cur == RLIM_INFINITY && data.rlim_cur == RLIM_INFINITY) return;
   char *text = read_below(proc, "self/statm");
+  if (!text) *least = 0; /* there is a limit, and nobody says how much of it is left */
   uint64_t pages[6] = {0}, page = (uint64_t)sysconf(_SC_PAGESIZE);
   char *at = text;
   for (size_t i = 0; at && i < 6; i++) pages[i] = strtoull(at, &at, 10);
@@ -115,8 +117,11 @@ static void lower_by_limits(uint64_t *least, const char *proc) {
 
 uint64_t memory_headroom_below(const char *proc, const char *cgroups) {
   uint64_t least = UINT64_MAX, kilobytes;
+  struct sysinfo info;
   if (number_below(proc, "meminfo", "MemAvailable:", &kilobytes))
     lower(&least, kilobytes * 1024, 0);
+  else if (sysinfo(&info) == 0) /* what is free, without the files' pages that could be dropped */
+    lower(&least, (uint64_t)info.freeram * info.mem_unit, 0);
   lower_by_cgroups(&least, proc, cgroups);
   lower_by_limits(&least, proc);
   return least;

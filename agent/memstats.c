@@ -35,7 +35,8 @@ size_t memstats_render(const struct heap_totals *totals, bool mixed_rates, char 
   add(&text, "# runtime.MemStats\n");
   add_number(&text, "Alloc", inuse);
   add_number(&text, "TotalAlloc", (unsigned long long)totals->alloc_bytes);
-  add_number(&text, "Sys", memory.data_bytes);
+  bool known = memory.data_bytes >= 0 && memory.max_rss_bytes >= 0;
+  add_number(&text, "Sys", known ? (unsigned long long)memory.data_bytes : 0);
   add_number(&text, "Lookups", 0);
   add_number(&text, "Mallocs", (unsigned long long)totals->alloc_objects);
   add_number(&text, "Frees", (unsigned long long)(totals->alloc_objects - totals->inuse_objects));
@@ -56,11 +57,12 @@ size_t memstats_render(const struct heap_totals *totals, bool mixed_rates, char 
   add_number(&text, "NumForcedGC", 0);
   add_number(&text, "GCCPUFraction", 0);
   add(&text, "# DebugGC = false\n");
-  add_number(&text, "MaxRSS", memory.max_rss_bytes);
+  add_number(&text, "MaxRSS", known ? (unsigned long long)memory.max_rss_bytes : 0);
 
   add(&text,
       "#\n# Alloc, TotalAlloc, Mallocs, Frees, HeapAlloc and HeapObjects are estimates from the samples; Sys is the program's private\n"
       "# writable address space; BuckHashSys and OtherSys are this agent's memory; 0 where a native program has no such thing.\n");
+  if (!known) add(&text, "# Sys and MaxRSS are not known: /proc cannot be read here.\n");
   if (mixed_rates) add(&text, "# Records were sampled at different rates: their values above are already scaled, hence heap/2.\n");
   return text.used;
 }

@@ -26,11 +26,11 @@ static void mark_as_cut(char text[PROCESS_COMMAND_MAX]) {
 
 static void read_command(char out[PROCESS_COMMAND_MAX]) {
   size_t size;
-  char *text = process_read_file("/proc/thread-self/cmdline", PROCESS_COMMAND_MAX, &size);
+  char *text = process_command_line(&size);
   if (!text) return;
-  while (size > 0 && text[size - 1] == 0) size--; /* a title that the program wrote is padded with them */
-  bool cut = size == PROCESS_COMMAND_MAX;
-  if (cut) size--;
+  while (size > 0 && text[size - 1] == 0) size--; /* a last argument that is empty */
+  bool cut = size >= PROCESS_COMMAND_MAX;
+  if (cut) size = PROCESS_COMMAND_MAX - 1;
   for (size_t i = 0; i < size; i++) out[i] = text[i] ? text[i] : ' ';
   out[size] = 0;
   if (cut) mark_as_cut(out);
@@ -55,7 +55,7 @@ void process_entry_read(struct process_entry *out) {
   memset(out, 0, sizeof *out);
   out->threads = count_threads(&process);
   out->pid = process.pid;
-  out->parent = getppid();
+  out->parent = process.parent;
   out->uid = geteuid();
   out->uptime_seconds = process.uptime_seconds;
   out->answered = true;

@@ -6,11 +6,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/auxv.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent_memory.h"
+#include "memory_image.h"
+#include "task_files.h"
 
 #define SECOND INT64_C(1000000000)
 enum { COMMAND_LINE_LIMIT = 4 * 1024 * 1024, STAT_LIMIT = 8192 };
@@ -62,79 +64,125 @@ static int64_t age_nanos(const char *stat) {
   return age > 0 ? age : 0;
 }
 
+/* ---- what is known without /proc ---- */
+
+extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
+
+/* Where the kernel has put the arguments, one after the other; the environment follows. Written at
+ * load, so that no thread reads it meanwhile; a forked child has them at the same place. */
+static struct {
+  uintptr_t start, end;
+  long count;
+} arguments;
+
+void process_arguments_remember(void) {
+  const uintptr_t *stack = __libc_stack_end; /* argc, the arguments, 0, the environment */
+  if (!stack || (long)stack[0] <= 0) return;
+  arguments.count = (long)stack[0];
+  arguments.start = stack[1];
+  uintptr_t last = stack[arguments.count], environment = stack[arguments.count + 2];
+  arguments.end = environment ? environment : last + strlen((const char *)last) + 1;
+}
+
+/* As /proc/self/cmdline has them, in agent_malloc'ed memory. */
+static char *read_arguments(size_t limit, size_t *size) {
+  if (arguments.end <= arguments.start) return NULL;
+  *size = arguments.end - arguments.start;
+  if (*size > limit) *size = limit;
+  char *text = agent_malloc(*size + 1);
+  if (text && memory_image_read(arguments.start, text, *size)) {
+    text[*size] = 0;
+    return text;
+  }
+  agent_free(text);
+  return NULL;
+}
+
+const char *process_program_path(void) {
+  const char *path = (const char *)getauxval(AT_EXECFN);
+  return path ? path : "";
+}
+
+/* ---- who it is ---- */
+
+static void read_comm(char comm[PROCESS_COMM_MAX]) {
+  size_t size;
+  char *text = process_read_file("/proc/self/comm", PROCESS_COMM_MAX - 1, &size);
+  if (text) {
+    while (size > 0 && text[size - 1] == '\n') size--;
+    memcpy(comm, text, size);
+    agent_free(text);
+    return;
+  }
+  enum { COMM_AT_EXEC = 15 };
+  const char *path = process_program_path(), *slash = strrchr(path, '/');
+  strncpy(comm, slash ? slash + 1 : path, COMM_AT_EXEC);
+}
+
+static _Atomic int64_t earliest_start; /* 0: not known yet; of any thread, which all find the same
+                                          but for the clock's steps */
+
+/* Since the process was created; below 0: not known. */
+static double uptime_seconds(const char *stat) {
+  int64_t age = age_nanos(stat);
+  int64_t start = atomic_load_explicit(&earliest_start, memory_order_relaxed);
+  struct timespec now;
+  if (age < 0 && start != 0 && clock_gettime(CLOCK_REALTIME, &now) == 0)
+    age = now.tv_sec * SECOND + now.tv_nsec - start;
+  return age < 0 ? -1 : (double)age / 1e9;
+}
+
 void process_identity_read(struct process_identity *out) {
   memset(out, 0, sizeof *out);
   out->pid = getpid();
+  int parent = getppid(); /* a filter may answer with an error, for which libc has no place */
+  out->parent = parent > 0 ? parent : 0;
+  read_comm(out->comm);
   size_t size;
-  char *comm = process_read_file("/proc/self/comm", PROCESS_COMM_MAX - 1, &size);
-  if (comm) {
-    while (size > 0 && comm[size - 1] == '\n') size--;
-    memcpy(out->comm, comm, size);
-    agent_free(comm);
-  }
   char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
-  int64_t age = age_nanos(stat);
   out->threads = (unsigned)stat_field(stat, 20);
+  out->uptime_seconds = uptime_seconds(stat);
   agent_free(stat);
-  out->uptime_seconds = age < 0 ? 0 : (double)age / 1e9;
 }
 
 int64_t process_start_nanos(void) {
-  static _Atomic int64_t earliest; /* 0: not known yet; of any thread, which all find the same but
-                                      for the clock's steps */
   size_t size;
   struct timespec now;
   char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
-  int64_t age = age_nanos(stat), known = atomic_load_explicit(&earliest, memory_order_relaxed);
+  int64_t age = age_nanos(stat);
+  int64_t known = atomic_load_explicit(&earliest_start, memory_order_relaxed);
   agent_free(stat);
   if (age < 0 || clock_gettime(CLOCK_REALTIME, &now) != 0) return known;
   int64_t start = now.tv_sec * SECOND + now.tv_nsec - age;
   if (known != 0 && known <= start) return known;
-  atomic_store_explicit(&earliest, start, memory_order_relaxed);
+  atomic_store_explicit(&earliest_start, start, memory_order_relaxed);
   return start;
 }
 
-/* The number after "Name:" in /proc/self/status, in KiB, as bytes. */
-static uint64_t status_bytes(const char *status, const char *name) {
+/* The number after "Name:" in /proc/self/status, in KiB, as bytes; -1: not there. */
+static int64_t status_bytes(const char *status, const char *name) {
   const char *at = status ? strstr(status, name) : NULL;
-  return at ? strtoull(at + strlen(name), NULL, 10) * 1024 : 0;
+  return at ? (int64_t)strtoull(at + strlen(name), NULL, 10) * 1024 : -1;
 }
 
 void process_memory_read(struct process_memory *out) {
   size_t size;
   char *status = process_read_file("/proc/thread-self/status", STAT_LIMIT, &size);
   out->rss_bytes = status_bytes(status, "\nVmRSS:");
-  out->max_rss_bytes = status_bytes(status, "\nVmHWM:"); /* unlike ru_maxrss, not inherited from before exec */
-  out->data_bytes = status_bytes(status, "\nVmData:") + status_bytes(status, "\nVmStk:");
+  out->max_rss_bytes = status_bytes(status, "\nVmHWM:"); /* ru_maxrss is also of before an exec */
+  int64_t data = status_bytes(status, "\nVmData:"), stack = status_bytes(status, "\nVmStk:");
+  out->data_bytes = data < 0 || stack < 0 ? -1 : data + stack;
   agent_free(status);
-  if (out->max_rss_bytes == 0) {
-    struct rusage usage;
-    if (getrusage(RUSAGE_SELF, &usage) == 0) out->max_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
-  }
-}
-
-/* argc as the kernel left it at the foot of the main stack, or -1. */
-static long initial_argc(void) {
-  size_t size;
-  char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
-  unsigned long long start_stack = stat_field(stat, 28);
-  agent_free(stat);
-  if (!start_stack) return -1;
-  int fd = open("/proc/thread-self/mem", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -1;
-  long argc = -1;
-  if (pread(fd, &argc, sizeof argc, (off_t)start_stack) != sizeof argc) argc = -1;
-  close(fd);
-  return argc;
 }
 
 char *process_command_line(size_t *size) {
   char *text = process_read_file("/proc/thread-self/cmdline", COMMAND_LINE_LIMIT, size);
+  if (!text) text = read_arguments(COMMAND_LINE_LIMIT, size);
   if (!text) return NULL; /* an empty one would look like a program without arguments */
   long ends = 0;
   for (size_t i = 0; i < *size; i++) ends += text[i] == 0;
   /* Untouched, every argument ends in its own NUL, and the last may be empty. A rewritten title is padded with NULs instead. */
-  if (ends > 0 && ends == initial_argc() && text[*size - 1] == 0) (*size)--;
+  if (ends > 0 && ends == arguments.count && text[*size - 1] == 0) (*size)--;
   else
     while (*size > 0 && text[*size - 1] == 0) (*size)--;
   text[*size] = 0;

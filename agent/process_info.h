@@ -1,4 +1,5 @@
-/* What /proc says about this process, by open and read alone. Everything has a value when /proc is not there (chroot): 0 or "".
+/* What /proc says about this process, by open and read alone; where it says nothing (task_files.h,
+ * proc_fault), what is known without, or that it is not known.
  * Context: agent threads. */
 #ifndef AGENT_PROCESS_INFO_H
 #define AGENT_PROCESS_INFO_H
@@ -9,26 +10,32 @@
 enum { PROCESS_COMM_MAX = 64 };
 
 struct process_identity {
-  int pid;
-  char comm[PROCESS_COMM_MAX];
-  double uptime_seconds; /* since the process was created */
-  unsigned threads;      /* the agent's included */
+  int pid, parent;             /* parent 0: not known, or outside of this pid namespace */
+  char comm[PROCESS_COMM_MAX]; /* where it cannot be read, the one that the program started with */
+  double uptime_seconds;       /* since the process was created; below 0: not known */
+  unsigned threads;            /* the agent's included; 0: not known */
 };
 void process_identity_read(struct process_identity *out);
+
+/* Once, at load, before the program can change its arguments. Context: the constructor. */
+void process_arguments_remember(void);
 
 /* When the process was created, on the wall clock; 0: not known. That clock may be set: of what the
  * calls since the agent's start have found, the earliest. An exec does not change it. */
 int64_t process_start_nanos(void);
 
 struct process_memory {
-  uint64_t rss_bytes, max_rss_bytes;
-  uint64_t data_bytes; /* private writable address space: data segments, heaps, stacks */
+  int64_t rss_bytes, max_rss_bytes; /* each below 0: not known */
+  int64_t data_bytes; /* private writable address space: data segments, heaps, stacks */
 };
 void process_memory_read(struct process_memory *out);
 
-/* argv joined by NUL, without the last NUL, in agent_malloc'ed memory; NULL when it cannot be read. A program that rewrote its command line
- * (setproctitle) gives what it wrote. */
+/* argv joined by NUL, without the last NUL, in agent_malloc'ed memory; NULL when it cannot be read.
+ * A program that rewrote its command line (setproctitle) gives what it wrote. */
 char *process_command_line(size_t *size);
+
+/* The program's path as exec was given it, perhaps relative to another directory; "" if not known. */
+const char *process_program_path(void);
 
 /* A whole file of /proc, NUL-terminated, at most limit bytes, in agent_malloc'ed memory; NULL when it cannot be read. */
 char *process_read_file(const char *path, size_t limit, size_t *size);

@@ -74,7 +74,8 @@ static void write_row(struct text_sink *text, const struct process_entry *entrie
     text_sink_text(text, "</td><td class=number data-label=parent>");
     write_parent(text, entries, count, entry->parent);
     text_sink_text(text, "</td><td class=number data-label=uptime>");
-    html_duration(text, (uint64_t)entry->uptime_seconds);
+    if (entry->uptime_seconds >= 0) html_duration(text, (uint64_t)entry->uptime_seconds);
+    else text_sink_text(text, "?");
     text_sink_text(text, "</td><td class=number data-label=heap>");
     if (entry->heap_bytes < 0) text_sink_text(text, "off");
     else html_bytes(text, (uint64_t)entry->heap_bytes);
@@ -120,7 +121,8 @@ static void write_html(struct text_sink *text, const struct process_entry *entri
 /* ---- for programs ---- */
 
 static void write_json_entry(struct text_sink *text, const struct process_entry *entry) {
-  uint64_t milliseconds = (uint64_t)(entry->uptime_seconds * 1000);
+  bool age_is_known = entry->answered && entry->uptime_seconds >= 0;
+  uint64_t milliseconds = age_is_known ? (uint64_t)(entry->uptime_seconds * 1000) : 0;
   text_sink_format(text, "{\"pid\":%d,\"parent\":", (int)entry->pid);
   if (entry->parent) text_sink_format(text, "%d", (int)entry->parent);
   else text_sink_text(text, "null");
@@ -128,7 +130,9 @@ static void write_json_entry(struct text_sink *text, const struct process_entry 
   text_sink_json(text, entry->name);
   text_sink_text(text, ",\"command\":");
   text_sink_json(text, entry->command);
-  if (entry->answered) text_sink_format(text, ",\"uptime_seconds\":%" PRIu64 ".%03u", milliseconds / 1000, (unsigned)(milliseconds % 1000));
+  if (age_is_known)
+    text_sink_format(text, ",\"uptime_seconds\":%" PRIu64 ".%03u", milliseconds / 1000,
+                     (unsigned)(milliseconds % 1000));
   else text_sink_text(text, ",\"uptime_seconds\":null");
   if (entry->heap_bytes >= 0) text_sink_format(text, ",\"heap_inuse_bytes\":%" PRId64, entry->heap_bytes);
   else text_sink_text(text, ",\"heap_inuse_bytes\":null");

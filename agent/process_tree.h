@@ -67,7 +67,7 @@ struct process_entry {
   uint32_t uid;                 /* effective; of its own saying, like all that follows */
   uint32_t threads;             /* the program's own; 0: not known */
   int64_t heap_bytes;           /* in use, estimated; -1: heap is off or not known */
-  double uptime_seconds;
+  double uptime_seconds;        /* below 0: not known */
   bool is_holder, answered;     /* not answered (stopped, swapped out): only pid and uid are known */
   char name[PROCESS_NAME_MAX], command[PROCESS_COMMAND_MAX]; /* arguments separated by spaces; cut short; any bytes but NUL */
 };

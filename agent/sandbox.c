@@ -3,7 +3,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../shim/confinement.h"
@@ -18,7 +17,7 @@ static _Atomic bool remembered AGENT_INHERITED;
 /* proc(5): Seccomp 0 none, 1 strict, 2 filter; Seccomp_filters their number (Linux 5.9; before that a filter counts as one). */
 static int32_t filters_of(int32_t tid) {
   char status[STATUS_MAX];
-  int task = task_open(tid ? tid : (int32_t)syscall(SYS_gettid));
+  int task = task_open(tid);
   if (task < 0) return 0;
   ssize_t size = task_file_read(task, "status", status, sizeof status);
   close(task);

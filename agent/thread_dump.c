@@ -15,6 +15,7 @@
 #include "blocked_thread.h"
 #include "memory_reader.h"
 #include "running_threads.h"
+#include "task_files.h"
 #include "thread_list.h"
 #include "thread_records.h"
 #include "wait_reason.h"
@@ -86,6 +87,18 @@ static void find_restarted_call(struct blocked_thread *state, struct memory_read
   unwind_rule_borrow_end();
 }
 
+/* Where it is cannot be known: what can be, if the kernel has not run it meanwhile. */
+static enum outcome read_asleep(struct dump_work *work, size_t i, struct blocked_thread *state) {
+  struct dumped_thread *thread = &work->threads[i];
+  wait_reason_guess(state->kernel_function, blocked_thread_is_stopped(state), &work->reasons[i]);
+  int64_t time = blocked_thread_time(state, thread->tid);
+  if (!blocked_thread_still(state)) return OUTCOME_RUNNING;
+  thread->state = work->reasons[i].state;
+  thread->blocked_nanoseconds = time;
+  thread->not_read = state->hidden_because;
+  return OUTCOME_READ;
+}
+
 /* While it does not run. What is read counts only if the kernel has not run it meanwhile. */
 static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocked_thread *state) {
   struct dumped_thread *thread = &work->threads[i];
@@ -93,6 +106,7 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   work->hidden[i] = presence == THREAD_HIDDEN;
   if (presence == THREAD_HIDDEN) thread->not_read = state->hidden_because;
   if (presence == THREAD_ENDED) return OUTCOME_ENDED;
+  if (presence == THREAD_ASLEEP) return read_asleep(work, i, state);
   if (presence != THREAD_BLOCKED) return OUTCOME_RUNNING;
   if (state->number == SYS_restart_syscall)
     find_restarted_call(state, blocked_stack_memory(work->stacks));
@@ -120,13 +134,12 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
 static enum outcome look_at_thread(struct dump_work *work, size_t i, int tries) {
   struct dumped_thread *thread = &work->threads[i];
   struct blocked_thread state;
-  enum outcome outcome = OUTCOME_ENDED;
-  if (blocked_thread_open(&state, thread->tid)) {
-    if (!thread->name[0]) blocked_thread_name(&state, thread->name, sizeof thread->name);
-    do {
-      outcome = read_blocked(work, i, &state);
-    } while (outcome == OUTCOME_RUNNING && !thread->not_read && --tries > 0);
-  }
+  enum outcome outcome;
+  blocked_thread_open(&state, thread->tid);
+  if (!thread->name[0]) blocked_thread_name(&state, thread->name, sizeof thread->name);
+  do {
+    outcome = read_blocked(work, i, &state);
+  } while (outcome == OUTCOME_RUNNING && !thread->not_read && --tries > 0);
   blocked_thread_close(&state);
   return outcome;
 }
@@ -149,6 +162,7 @@ static void start_thread(struct dump_work *work, size_t i) {
   if (work->records[i] && thread_registry_read(work->records[i], &view) && view.tid == thread->tid) {
     thread->creator = view.creator;
     thread->creation_stack = view.creation_stack;
+    thread->start_function = view.start;
   }
 }
 
@@ -288,6 +302,7 @@ static bool take(struct thread_dump *dump) {
   clock_gettime(CLOCK_REALTIME, &now);
   dump->time_nanos = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
   dump->monotonic_nanos = agent_monotonic_nanoseconds();
+  dump->fault = proc_fault();
   bool begun = begin_work(&work, dump);
   if (begun) {
     read_threads(&work);

@@ -29,11 +29,13 @@ struct dumped_thread {
   const char *not_read;         /* why there is no stack, one sentence; NULL when there is one */
   int32_t creator;              /* tid, 0: not known */
   uint32_t creation_stack;      /* stack_table.h, 0: not known */
+  uintptr_t start_function;     /* that it was created with, its outermost frame; 0: not known */
 };
 
 struct thread_dump {
   int64_t time_nanos;           /* wall clock */
   int64_t monotonic_nanos;      /* the same moment, for durations */
+  const char *fault;            /* why threads may be missing (proc_fault), or NULL */
   size_t count;
   struct dumped_thread *threads; /* the first thread first, then by tid */
   struct mappings *mappings;    /* as of the dump */

@@ -70,7 +70,7 @@ static bool add_id(struct thread_ids *ids, size_t *capacity, int32_t tid) {
 
 static bool read_directory(struct thread_ids *ids) {
   enum { DIRECTORY_BUFFER = 32 * 1024 };
-  int fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int fd = proc_fault() ? -1 : open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   char *buffer = fd < 0 ? NULL : agent_malloc(DIRECTORY_BUFFER);
   size_t capacity = 0;
   long size = -1;
@@ -91,7 +91,7 @@ static bool read_directory(struct thread_ids *ids) {
   return size == 0;
 }
 
-/* Without /proc (a chroot): the threads that were seen to be created, and the first. */
+/* Where /proc does not tell (proc_fault): the threads that were seen to be created, and the first. */
 static bool read_registry(struct thread_ids *ids) {
   size_t capacity = 0;
   if (!add_id(ids, &capacity, getpid())) return false;

@@ -43,17 +43,20 @@ static struct profile *finish(struct profile_builder *builder, const char *text)
 /* ---- goroutine ---- */
 
 struct profile *thread_profile_build(const struct thread_dump *dump, bool with_tid) {
-  static const uint64_t not_read = STACK_NOT_READ;
   struct profile_builder *builder = open_count_profile("goroutine");
   if (!builder) return NULL;
   profile_builder_profile(builder)->time_nanos = dump->time_nanos;
   profile_builder_profile(builder)->monotonic_nanos = dump->monotonic_nanos;
   size_t unread = 0;
+  uint64_t not_read[2] = {STACK_NOT_READ};
   for (size_t i = 0; i < dump->count; i++) {
     const struct dumped_thread *thread = &dump->threads[i];
     struct profile_stack stack = {.frame_count = thread->frame_count, .epoch = thread->epoch, .frames = thread->frames};
     if (thread->frame_count == 0) {
-      stack = (struct profile_stack){.frame_count = 1, .frames = &not_read};
+      not_read[1] = thread->start_function + 1; /* its outermost frame */
+      stack = (struct profile_stack){.frame_count = thread->start_function ? 2 : 1,
+                                     .epoch = UINT32_MAX,
+                                     .frames = not_read};
       unread++;
     }
     struct profile_label labels[] = {

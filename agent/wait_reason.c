@@ -191,6 +191,30 @@ void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct m
   }
 }
 
+/* ---- without a system call: by the kernel's own function ---- */
+
+/* By parts of its name, which changes with the kernel's releases; the first that matches counts. */
+static const struct kernel_wait {
+  const char *part, *state;
+} kernel_waits[] = {
+    {"futex", "semacquire"},  {"select", "select"},     {"poll", "IO wait"},
+    {"nanosleep", "sleep"},   {"pipe", "IO wait"},      {"accept", "IO wait"},
+    {"recv", "IO wait"},      {"stream_read", "IO wait"}, {"skb", "IO wait"},
+    {"sk_wait", "IO wait"},   {"wait_woken", "IO wait"}, {"sem", "semacquire"},
+};
+
+void wait_reason_guess(const char *kernel_function, bool stopped, struct wait_reason *out) {
+  *out = (struct wait_reason){.state = "waiting"};
+  if (stopped) return say(out, "to be continued: it is stopped");
+  if (!*kernel_function) return;
+  say(out, "the kernel's %s", kernel_function);
+  for (size_t i = 0; i < sizeof kernel_waits / sizeof *kernel_waits; i++)
+    if (strstr(kernel_function, kernel_waits[i].part)) {
+      out->state = kernel_waits[i].state;
+      return;
+    }
+}
+
 /* ---- what a futex is ---- */
 
 enum lock_kind { LOCK_MUTEX, LOCK_PTHREAD_MUTEX, LOCK_PTHREAD_READ, LOCK_READ, LOCK_WRITE, LOCK_CONDITION, LOCK_SEMAPHORE, LOCK_THREAD, LOCK_OTHER };

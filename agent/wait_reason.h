@@ -28,6 +28,9 @@ struct wait_reason {
 /* thread: its syscall and arguments are filled in. stopped: see blocked_thread.h; matters without a system call. */
 void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct memory_reader *memory, struct wait_reason *out);
 
+/* The same where only the function is known in which it waits in the kernel ("": not even that). */
+void wait_reason_guess(const char *kernel_function, bool stopped, struct wait_reason *out);
+
 /* thread: its frames are, too. Completes what wait_reason_look began. */
 void wait_reason_name(const struct dumped_thread *thread, const struct mappings *mappings, struct symbolizer_session *symbols,
                       struct wait_reason *reason);

@@ -117,6 +117,7 @@ bool thread_registry_read(uint32_t number, struct thread_view *out) {
       .birth = atomic_load_explicit(&record->birth, memory_order_relaxed),
       .creator = atomic_load_explicit(&record->creator, memory_order_relaxed),
       .creation_stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed),
+      .start = (uintptr_t)__atomic_load_n(&record->start, __ATOMIC_RELAXED),
       .origin = (enum thread_origin)atomic_load_explicit(&record->origin, memory_order_relaxed)};
   atomic_thread_fence(memory_order_acquire);
   return atomic_load_explicit(&record->life, memory_order_relaxed) == life;

@@ -39,7 +39,7 @@ struct thread_record {
   _Atomic int32_t creator;         /* tid; 0: not known */
   /* stack_table.h, leaf = the caller of pthread_create; 0: not known */
   _Atomic uint32_t creation_stack;
-  /* what the program passed to pthread_create or thrd_create; of that thread alone */
+  /* what the program passed to pthread_create or thrd_create; as the other words above */
   void *start, *argument;
 } __attribute__((aligned(64)));
 
@@ -72,6 +72,7 @@ struct thread_view {
   uint64_t life;
   int32_t tid, creator;
   uint32_t birth, creation_stack;
+  uintptr_t start; /* 0: not known */
   enum thread_origin origin;
 };
 bool thread_registry_read(uint32_t number, struct thread_view *out);

@@ -241,9 +241,10 @@ def test_process_whose_files_are_closed_to_it():
     threads = threads_of(host.profile("goroutine?tid=1"))
     frames, labels = threads[tids["spins"]]
     assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (frames, labels)
-    assert threads[tids["reads"]][1]["state"] == "waiting", threads[tids["reads"]]
+    assert threads[tids["reads"]][1]["state"] == "IO wait", threads[tids["reads"]]
+    assert threads[tids["reads"]][0] == ["[thread not read: goroutine?debug=2 says why]", "start_reads"]
     record = host.text("goroutine?debug=2").split("goroutine %d [" % tids["reads"])[1].split("\n\n")[0]
-    assert "may be blocked" in record and "start_reads" not in record, record
+    assert "is blocked" in record and "may not read" in record and "\nstart_reads(...)\n" in record, record
 
 
 # ---- nobody notices ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +38,18 @@ static uint64_t headroom(void) {
   snprintf(proc, sizeof proc, "%s/proc", root);
   snprintf(cgroups, sizeof cgroups, "%s/cgroup", root);
   return memory_headroom_below(proc, cgroups);
+}
+
+/* As after a chroot: what is free of the machine, and nothing where there is a limit. */
+static void test_nothing_to_read(void) {
+  struct sysinfo info;
+  CHECK(sysinfo(&info) == 0);
+  CHECK(headroom() > 0 && headroom() <= (uint64_t)info.totalram * info.mem_unit);
+  struct rlimit data, limit = {.rlim_cur = 100000 * GB, .rlim_max = RLIM_INFINITY};
+  getrlimit(RLIMIT_DATA, &data);
+  setrlimit(RLIMIT_DATA, &limit);
+  CHECK(headroom() == 0);
+  setrlimit(RLIMIT_DATA, &data);
 }
 
 static void test_version_2(void) {
@@ -90,7 +103,7 @@ static void test_limits(void) {
 
 int main(void) {
   CHECK(mkdtemp(root));
-  CHECK(headroom() == UINT64_MAX);
+  test_nothing_to_read();
   test_version_2();
   test_version_1();
   test_limits();
