@@ -48,7 +48,7 @@ TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym 
   --redefine-sym __assert_fail=agent_failed_assertion
 # civetweb: see agent/civetweb_system.h.
 TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown poll recv send sigaction strerror gmtime getnameinfo \
-  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time \
+  getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time usleep \
   $(addprefix pthread_,create join attr_init attr_destroy attr_setdetachstate attr_setstacksize \
   mutexattr_init mutexattr_destroy mutexattr_settype mutex_init mutex_destroy mutex_lock mutex_unlock \
   cond_init cond_destroy cond_wait cond_signal cond_broadcast \

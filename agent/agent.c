@@ -25,6 +25,7 @@
 #include "agent_inherited.h"
 #include "agent_thread.h"
 #include "bare_thread.h"
+#include "civetweb_alone.h"
 #include "connection_inbox.h"
 #include "descriptor_table.h"
 #include "http_server.h"
@@ -71,6 +72,8 @@ static struct shared_text off_reason, address_text; /* read by HTTP workers */
 static const char *isolation_fault;
 static int listener; /* -1: another process holds the port, or none of ours */
 static bool server_runs;
+static const char alone_reason[] = "no thread can be created (RLIMIT_NPROC, the cgroup's pids.max): "
+                                   "requests are answered one at a time";
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static void futex_wake(_Atomic uint32_t *word) {
@@ -199,10 +202,17 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int host, int
   }
 }
 
-/* Starts the server for the connection that waits, or tells that connection why not. */
+/* While a request is being answered on this thread. */
+static void hear_other_processes(void) {
+  struct pollfd tree = {.fd = process_tree_event(), .events = POLLIN};
+  if (poll(&tree, 1, 0) > 0) process_tree_handle(); /* serve() sees what becomes of it */
+}
+
+/* Starts the server for the connection that waits, or answers it here if no thread can be had, or
+ * tells that connection why not. */
 static void start_server(int wake) {
   static int64_t retry_ns;
-  static bool failed; /* and said so */
+  static bool failed, answered_alone; /* and said so */
   int64_t now = agent_monotonic_nanoseconds();
   char where[SHARED_TEXT_MAX];
   const struct http_server_address own = {
@@ -215,8 +225,14 @@ static void start_server(int wake) {
     server_runs = true;
     return;
   }
+  if (now >= retry_ns && http_server_answer_alone(&own, told_to_stop, hear_other_processes)) {
+    if (!answered_alone) log_event("%s", alone_reason);
+    answered_alone = true;
+    failed = false;
+    return;
+  }
   if (now >= retry_ns) retry_ns = now + SERVER_RETRY_MILLISECONDS * MILLISECONDS;
-  static const char reason[] = "the HTTP server cannot start: out of memory, threads or descriptors";
+  static const char reason[] = "the HTTP server cannot start: out of memory or descriptors";
   if (!failed) log_event("%s", reason);
   failed = true;
   struct inbox_connection given;
@@ -434,4 +450,5 @@ const char *agent_off_reason(char out[SHARED_TEXT_MAX]) {
   return *shared_text_read(&off_reason, out) ? out : "not started yet";
 }
 const char *agent_descriptor_isolation(void) { return isolation_fault; }
+const char *agent_is_alone(void) { return civetweb_is_alone() ? alone_reason : NULL; }
 uint64_t agent_cpu_nanoseconds(void) { return agent_thread_cpu_nanoseconds(); }

@@ -50,6 +50,7 @@ const char *agent_listen_address(
     char out[SHARED_TEXT_MAX]);                          /* "127.0.0.1:6060", "unix:/path", or "" */
 const char *agent_off_reason(char out[SHARED_TEXT_MAX]); /* NULL while serving, else one sentence */
 const char *agent_descriptor_isolation(void); /* NULL: private descriptor table; else one sentence that says what was done instead */
+const char *agent_is_alone(void);             /* NULL, or why requests are answered one at a time */
 bool agent_was_forked(void);                 /* its tables began as a copy of its parent's */
 uint64_t agent_cpu_nanoseconds(void);        /* CPU time of all agent threads since the agent started */
 unsigned agent_thread_count(void);           /* agent threads alive; their tids: agent_thread.h */

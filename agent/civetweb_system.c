@@ -21,6 +21,7 @@
 
 #include "agent_thread.h"
 #include "bare_thread.h"
+#include "civetweb_alone.h"
 #include "civetweb_threads.h"
 #include "client_access.h"
 #include "connection_inbox.h"
@@ -105,6 +106,7 @@ static void close_events(void) {
 }
 
 void civetweb_system_abandon(void) {
+  if (civetweb_is_alone()) return close_events();
   tell_acceptor(ACCEPTOR_LEAVES);
   agent_thread_join(acceptor.thread);
   close_events();
@@ -119,25 +121,20 @@ bool civetweb_system_prepare(const struct civetweb_start *next) {
   atomic_store_explicit(&interrupted, false, memory_order_release);
   atomic_store_explicit(&connection_count, 0, memory_order_release);
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
-  if (interrupt_event >= 0 && listener_event >= 0 && create_acceptor()) return true;
+  bool has_events = interrupt_event >= 0 && listener_event >= 0;
+  if (has_events && (civetweb_is_alone() || create_acceptor())) return true;
   close_events();
   return false;
 }
 
-static void add_one(int event) {
-  const uint64_t one = 1;
-  ssize_t ignored = write(event, &one, sizeof(one));
-  (void)ignored;
-}
-
 void civetweb_system_listen(int next) {
   atomic_store_explicit(&listener, next, memory_order_release);
-  add_one(listener_event);
+  eventfd_write(listener_event, 1);
 }
 
 void civetweb_system_interrupt(void) {
   atomic_store_explicit(&interrupted, true, memory_order_release);
-  add_one(interrupt_event);
+  eventfd_write(interrupt_event, 1);
 }
 
 void civetweb_system_finish(void) {
@@ -149,7 +146,15 @@ void civetweb_system_finish(void) {
   close_events();
 }
 
-bool civetweb_system_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_acquire); }
+bool civetweb_system_interrupted(void) {
+  return (civetweb_is_alone() && start.stopped()) ||
+         atomic_load_explicit(&interrupted, memory_order_acquire);
+}
+/* Before each wait of a request's. */
+static bool interrupted_meanwhile(void) {
+  if (civetweb_is_alone()) start.meanwhile();
+  return civetweb_system_interrupted();
+}
 unsigned civetweb_connection_count(void) { return atomic_load_explicit(&connection_count, memory_order_acquire); }
 int64_t civetweb_last_activity(void) { return atomic_load_explicit(&last_activity_ns, memory_order_relaxed); }
 
@@ -167,7 +172,8 @@ static void set_deadlines(struct connection *connection, int64_t seconds, int64_
 static int64_t time_left(int descriptor, struct connection *connection) {
   int64_t now = agent_monotonic_nanoseconds();
   if (connection->deadline_ns == 0) set_deadlines(connection, HEAD_SECONDS, CROWDED_HEAD_SECONDS);
-  int64_t end = civetweb_connection_count() > start.workers ? connection->crowded_deadline_ns : connection->deadline_ns;
+  bool crowded = civetweb_connection_count() > start.workers || civetweb_is_alone();
+  int64_t end = crowded ? connection->crowded_deadline_ns : connection->deadline_ns;
   if (connection->response_start_ns && !connection->done) {
     int unread = 0; /* megabytes may wait in the socket's buffer: they are not the client's merit */
     if (ioctl(descriptor, SIOCOUTQ, &unread) != 0 || (size_t)unread > connection->sent) unread = 0;
@@ -181,7 +187,8 @@ static int64_t time_left(int descriptor, struct connection *connection) {
 static int to_milliseconds(int64_t nanoseconds) {
   if (nanoseconds <= 0) return 0;
   int64_t milliseconds = (nanoseconds + 999999) / 1000000;
-  return milliseconds > 1000000 ? 1000000 : (int)milliseconds;
+  const int most = civetweb_is_alone() ? CROWD_CHECK_MILLISECONDS : 1000000;
+  return milliseconds > most ? most : (int)milliseconds;
 }
 
 void civetweb_connection_reads_body(int descriptor) {
@@ -233,7 +240,7 @@ bool civetweb_connection_late(int descriptor) {
 bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
   for (;;) {
     int64_t left = deadline_ns - agent_monotonic_nanoseconds();
-    if (civetweb_system_interrupted()) return false;
+    if (interrupted_meanwhile()) return false;
     if (left <= 0) return true;
     struct pollfd waits[2] = {{.fd = descriptor, .events = POLLRDHUP}, {.fd = interrupt_event, .events = POLLIN}};
     int ready = poll(waits, 2, to_milliseconds(left));
@@ -252,16 +259,6 @@ void civetweb_connection_cut_short(int descriptor) {
 int civetweb_socket(int domain, int type, int protocol) {
   (void)domain, (void)type, (void)protocol;
   return adopted_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-}
-
-int civetweb_bind(int descriptor, const struct sockaddr *address, socklen_t size) {
-  (void)descriptor, (void)address, (void)size;
-  return 0;
-}
-
-int civetweb_listen(int descriptor, int backlog) {
-  (void)descriptor, (void)backlog;
-  return 0;
 }
 
 static void fill_loopback(struct sockaddr *address, socklen_t *size, unsigned port) {
@@ -360,6 +357,7 @@ int civetweb_shutdown(int descriptor, int how) {
 }
 
 static int poll_listeners(struct pollfd *adopted, int timeout_ms) {
+  if (civetweb_is_alone()) civetweb_alone_yield(), timeout_ms = 0;
   struct pollfd waits[4] = {{.fd = connection_inbox_event(), .events = POLLIN}, {.fd = atomic_load(&listener), .events = POLLIN},
                             {.fd = interrupt_event, .events = POLLIN}, {.fd = listener_event, .events = POLLIN}};
   int ready = poll(waits, 4, timeout_ms);
@@ -373,6 +371,7 @@ static int poll_connection(struct pollfd *wait, int timeout_ms) {
   struct pollfd both[2] = {*wait, {.fd = interrupt_event, .events = POLLIN}};
   struct connection *connection = connection_of(wait->fd);
   for (;;) { /* in pieces, since a crowd may come and shorten the deadline */
+    if (interrupted_meanwhile()) return 0;
     int piece = timeout_ms;
     if (connection) {
       int64_t left = time_left(wait->fd, connection);
@@ -471,7 +470,7 @@ static void worker_main(void *argument) {
   atomic_fetch_sub(&workers_alive, 1);
 }
 
-bool civetweb_has_workers(void) { return atomic_load(&workers_alive) > 0; }
+bool civetweb_has_workers(void) { return civetweb_is_alone() || atomic_load(&workers_alive) > 0; }
 
 /* The admin thread, in mg_start: the workers up to the first that fails, then the acceptor. */
 bool civetweb_system_create_thread(struct agent_thread *thread, void *(*main)(void *),

@@ -33,6 +33,9 @@ struct civetweb_start {
   unsigned port, workers;
   bool quiet;
   enum civetweb_route (*route)(int descriptor, bool authenticated, const char *prefix, size_t size);
+  /* civetweb_is_alone: whether to stop, and what to do between two waits, 250 ms apart at most */
+  bool (*stopped)(void);
+  void (*meanwhile)(void);
 };
 /* False: no thread can be created, or no descriptor is left. After true: mg_start, and abandon if that fails. */
 bool civetweb_system_prepare(const struct civetweb_start *start);

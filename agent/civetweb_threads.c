@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent_lock.h"
+#include "civetweb_alone.h"
 
 /* ---- threads ---- */
 
@@ -18,6 +19,7 @@ int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                             void *(*main)(void *), void *argument) {
   struct agent_thread created;
   (void)attributes; /* all are joined, and have AGENT_THREAD_STACK */
+  if (civetweb_is_alone()) return civetweb_alone_create(thread, main, argument), 0;
   if (!civetweb_system_create_thread(&created, main, argument)) return EAGAIN;
   memcpy(thread, &created, sizeof created);
   return 0;
@@ -26,7 +28,8 @@ int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 int civetweb_pthread_join(pthread_t thread, void **result) {
   struct agent_thread joined;
   memcpy(&joined, &thread, sizeof joined);
-  agent_thread_join(joined);
+  if (civetweb_is_alone()) civetweb_alone_join();
+  else agent_thread_join(joined);
   if (result) *result = NULL;
   return 0;
 }
@@ -98,7 +101,8 @@ int civetweb_pthread_cond_wait(pthread_cond_t *memory, pthread_mutex_t *mutex) {
   _Atomic uint32_t *signals = signals_of(memory);
   uint32_t seen = atomic_load_explicit(signals, memory_order_relaxed); /* under the mutex */
   civetweb_pthread_mutex_unlock(mutex);
-  syscall(SYS_futex, signals, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+  if (civetweb_is_alone()) civetweb_alone_yield();
+  else syscall(SYS_futex, signals, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
   return civetweb_pthread_mutex_lock(mutex);
 }
 

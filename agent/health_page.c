@@ -228,6 +228,7 @@ static void write_agent(struct json *json) {
   string(json, "listen_address", agent_listen_address(shared));
   string(json, "off_reason", agent_off_reason(shared));
   string(json, "descriptor_isolation", agent_descriptor_isolation());
+  string(json, "answers_alone", agent_is_alone());
   number(json, "threads", agent_thread_count());
   seconds(json, "cpu_seconds", agent_cpu_nanoseconds() / 1000000);
   open_object(json, "memory_bytes");

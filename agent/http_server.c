@@ -8,6 +8,7 @@
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "civetweb.h"
+#include "civetweb_alone.h"
 #include "civetweb_system.h"
 #include "client_access.h"
 #include "connection_inbox.h"
@@ -422,9 +423,9 @@ static int log_message(const struct mg_connection *connection, const char *text)
   return 1;
 }
 
-bool http_server_start(const struct http_server_address *address) {
+static bool start_civetweb(const struct http_server_address *address, struct civetweb_start *start) {
   char workers[8], head_size[16];
-  snprintf(workers, sizeof(workers), "%d", HTTP_WORKERS);
+  snprintf(workers, sizeof(workers), "%u", start->workers);
   snprintf(head_size, sizeof(head_size), "%d", HEAD_SIZE_MAX);
   const char *options[] = {"listening_ports", "127.0.0.1:1", "num_threads", workers, "max_request_size", head_size,
                            "connection_queue", "32", "enable_keep_alive", "no", "decode_url", "no",
@@ -434,15 +435,44 @@ bool http_server_start(const struct http_server_address *address) {
   struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error, .log_message = log_message,
                                    .connection_close = connection_close};
   rules = (struct host_check_rules){.address = address->address, .port = address->port, .origins = address->origins};
-  const struct civetweb_start start = {.listener = address->listener, .port = address->port, .workers = HTTP_WORKERS, .quiet = failed,
-                                       .route = route_request};
-  failed = true;
-  if (!civetweb_system_prepare(&start)) return false;
+  start->listener = address->listener;
+  start->port = address->port;
+  start->route = route_request;
+  if (!civetweb_system_prepare(start)) return false;
   mg_init_library(0);
   context = mg_start(&callbacks, NULL, options);
-  failed = context == NULL;
-  if (failed) civetweb_system_abandon();
+  if (!context) civetweb_system_abandon();
+  return context != NULL;
+}
+
+bool http_server_start(const struct http_server_address *address) {
+  struct civetweb_start start = {.workers = HTTP_WORKERS, .quiet = failed};
+  failed = !start_civetweb(address, &start);
   return !failed;
+}
+
+static void stop_civetweb(void) {
+  civetweb_system_interrupt();
+  mg_stop(context);
+  context = NULL;
+  civetweb_system_finish();
+  mg_exit_library();
+}
+
+bool http_server_answer_alone(const struct http_server_address *address, bool (*stopped)(void),
+                              void (*meanwhile)(void)) {
+  struct civetweb_start start = {
+      .workers = 1, .quiet = failed, .stopped = stopped, .meanwhile = meanwhile};
+  if (!civetweb_alone_begin()) return false;
+  bool works = start_civetweb(address, &start);
+  if (works) {
+    civetweb_alone_accept(); /* it begins */
+    do civetweb_alone_accept();
+    while (civetweb_connection_count() > 0 && (works = civetweb_alone_work()) && !stopped());
+    stop_civetweb();
+  }
+  civetweb_alone_end();
+  return works;
 }
 
 void http_server_listen(int listener) { civetweb_system_listen(listener); }
@@ -454,9 +484,5 @@ bool http_server_idle_since(int64_t monotonic_ns) {
 void http_server_stop(void) {
   if (!context) return;
   failed = !civetweb_has_workers();
-  civetweb_system_interrupt();
-  mg_stop(context);
-  context = NULL;
-  civetweb_system_finish();
-  mg_exit_library();
+  stop_civetweb();
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +56,7 @@ static unsigned refused;
 static _Atomic unsigned joined_count;
 static _Atomic uint32_t answers_received; /* the futex on which lists and requests wait */
 static _Atomic uint32_t rounds;
+static _Atomic int32_t hearing_thread; /* the admin thread; written before a worker may wait */
 static bool is_open; /* this and the next: admin thread only */
 static int listening_socket, epoll, shared_descriptor;
 static struct tree_key own_keys[KEYS_MAX];
@@ -222,6 +224,7 @@ bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_cou
   for (unsigned i = 0; i < key_count && own_key_count < KEYS_MAX; i++)
     if (is_key(&keys[i])) own_keys[own_key_count++] = keys[i];
   is_open = true;
+  atomic_store(&hearing_thread, gettid());
   return true;
 }
 
@@ -258,8 +261,14 @@ unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]) {
   return count;
 }
 
-/* Until somebody has answered since `before` was read; at most so long, which is below a second. */
+/* Until somebody has answered since `before` was read; at most so long, which is below a second.
+ * Where the admin thread answers clients itself, nobody else hears the members meanwhile. */
 static void wait_for_answer(uint32_t before, int64_t nanoseconds) {
+  if (gettid() == hearing_thread) {
+    struct pollfd wait = {.fd = epoll, .events = POLLIN};
+    if (poll(&wait, 1, (int)(nanoseconds / 1000000) + 1) > 0) tree_members_handle();
+    return;
+  }
   struct timespec timeout = {.tv_nsec = nanoseconds};
   syscall(SYS_futex, &answers_received, FUTEX_WAIT_PRIVATE, before, &timeout, NULL, 0);
 }

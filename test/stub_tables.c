@@ -69,6 +69,7 @@ const char *agent_listen_address(char out[SHARED_TEXT_MAX]) { return (void)out, 
 const char *agent_off_reason(char out[SHARED_TEXT_MAX]) { return (void)out, NULL; }
 bool agent_was_forked(void) { return false; }
 const char *agent_descriptor_isolation(void) { return NULL; }
+const char *agent_is_alone(void) { return NULL; }
 uint64_t agent_cpu_nanoseconds(void) { return 12345678; }
 unsigned agent_thread_count(void) { return 5; }
 

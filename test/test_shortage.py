@@ -8,7 +8,7 @@ import time
 import harness
 from test_server import WAIT, check_error, cpu_seconds, guest, request
 
-SHORTAGE = "the HTTP server cannot start: out of memory, threads or descriptors"
+SHORTAGE = "the HTTP server cannot start: out of memory or descriptors"
 
 
 def test_without_descriptors_the_answer_is_503():
