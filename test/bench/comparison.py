@@ -41,7 +41,7 @@ class Ratios:
         self.all = [b / a for a, b in zip(first, second)]
 
     def __str__(self):
-        low, _, high = statistics.quantiles(self.all, n=4) if len(self.all) > 1 else (self.all * 3)
+        low, _, high = statistics.quantiles(self.all, n=4, method="inclusive") if len(self.all) > 1 else (self.all * 3)
         return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
 
 
@@ -75,6 +75,38 @@ def compare(rounds, measure_a, measure_b, narrow_enough=None):
         if narrow_enough and number % 2 and narrow_enough(Ratios(a, b)):
             break
     return Ratios(a, b)
+
+
+# ---- beside preloads that do less: all of them in one run --------------------------------------
+
+def beside(address="127.0.0.1:0"):
+    """Plain, the agent, and the least that a preload without and with a thread costs. The agent's
+    neighbours are the two that it is compared with."""
+    return [Setup("pthread", tool("sleeper.so")), PLAIN,
+            Setup("agent", harness.agent(), PPROFAGENT_ADDR=address),
+            Setup("empty", tool("empty.so")), Setup("clone", tool("bare_sleeper.so"))]
+
+
+def together(rounds, setups, measure):
+    """{name: values}: each round measures each once, in turns forwards and backwards."""
+    values = {setup.name: [] for setup in setups}
+    for number in range(rounds):
+        for setup in setups[::-1] if number % 2 else setups:
+            values[setup.name].append(measure(setup))
+    return values
+
+
+PAIRS = (("agent", "plain"), ("agent", "empty"), ("empty", "plain"), ("pthread", "plain"),
+         ("clone", "plain"))
+
+
+def heading_beside(what, unit, *more):
+    heading(what, "plain, " + unit, *["%s / %s" % pair for pair in PAIRS], *more)
+
+
+def row_beside(name, form, values, *more):
+    row(name, form % statistics.median(values["plain"]),
+        *[Ratios(values[below], values[above]) for above, below in PAIRS], *more)
 
 
 def row(*cells):

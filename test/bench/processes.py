@@ -1,68 +1,78 @@
 """What the agent costs where processes come and go: exec of programs that do nothing, forks of children that soon end, builds.
 
-`exec`: a program alone, with an empty preload, with one that has a sleeping thread (sleeper.c: an agent with a thread cannot be below it), with the
-agent, with the agent that does not follow it any further. `fork`: 10,000 forks. `make -j2`: forty tiny sources, and half of this library's own;
-what they build is compared byte by byte.
+Each is measured plain, with the agent, with an empty preload and with preloads that have a sleeping
+thread (sleeper.c: a pthread, a bare clone), all in one run. alone: the program is the first of its
+tree; member: what started it is preloaded too and holds the port. `fork`: 10,000 forks. `make -j2`:
+forty tiny sources, and half of this library's own; what they build is compared byte by byte.
 """
 import filecmp
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
 
 import harness
-from comparison import PLAIN, ROUNDS, Setup, compare, heading, row, tool, wanted
+from comparison import PLAIN, ROUNDS, beside, heading_beside, row_beside, together, tool, wanted
 
 FORKS, SOURCES = 10000, 40
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def setups():
-    address = {"PPROFAGENT_ADDR": "127.0.0.1:%d" % harness.free_port()}
-    return (Setup("empty", tool("empty.so")), Setup("sleeper", tool("sleeper.so")), Setup("agent", harness.agent(), **address),
-            Setup("agent, fork", harness.agent(), PPROFAGENT_CHILDREN="fork", **address))
+def is_listening(port):
+    with open("/proc/net/tcp") as file:  # asking it would make it work
+        return any(line.split()[1].endswith(":%04X" % port) and line.split()[3] == "0A"
+                   for line in file.readlines()[1:])
 
 
-def run(setup, name, variable, column, *arguments):
-    done = subprocess.run([tool(name)] + list(arguments), env=setup.environment(variable), check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    return float(done.stdout.split()[column])
+def run(setup, port, command, member=False):
+    """The numbers that spawner, or the program that it ran, prints first."""
+    driver = subprocess.Popen(
+        [tool("spawner")] + command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=dict(setup.environment("LD_PRELOAD" if member else "SPAWN_PRELOAD"), SPAWN_WAIT="1"))
+    if member and setup.preload == harness.agent():
+        harness.poll(lambda: is_listening(port), "an agent at port %d" % port)
+    out, _ = driver.communicate(b"\n")
+    assert driver.returncode == 0, (command, driver.returncode)
+    return [float(word) for word in out.split()]
+
+
+PLACES = {"alone": False, "member": True}
 
 
 def bench_exec():
-    names = [name for name in ("exec /bin/true", "exec forty tiny gcc runs") if wanted(name)]
+    names = {"exec /bin/true, " + place: (["200", "/bin/true"], 0, ROUNDS, member)
+             for place, member in PLACES.items()}  # wall time
+    gcc = ["40", "gcc", "-c", tool("tiny.c"), "-o", "/dev/null"]
+    names.update({"exec forty tiny gcc runs, " + place: (gcc, 1, max(3, ROUNDS // 2), member)
+                  for place, member in PLACES.items()})  # CPU time
+    names = {name: value for name, value in names.items() if wanted(name)}
     if not names:
         return
-    others = setups()
-    heading("exec", "plain, us", *["%s / plain" % setup.name for setup in others], "agent / sleeper")
-    with tempfile.TemporaryDirectory() as directory:
-        source = os.path.join(directory, "tiny.c")
-        with open(source, "w") as file:
-            file.write("int main(void) { return 0; }\n")
-        for name in names:
-            command = ["/bin/true"] if "true" in name else ["gcc", "-c", source, "-o", "/dev/null"]
-            count, column = (200, 0) if "true" in name else (40, 1)  # wall time, CPU time
-            rounds = ROUNDS if "true" in name else max(3, ROUNDS // 3)
-
-            def pairs(a, b):
-                return compare(rounds, *[lambda setup=setup: run(setup, "spawner", "SPAWN_PRELOAD", column, str(count), *command) for setup in (a, b)])
-            results = [pairs(PLAIN, setup) for setup in others]
-            row(name, "%.0f" % statistics.median(results[2].first), *results, pairs(others[1], others[2]))
+    with open(tool("tiny.c"), "w") as file:
+        file.write("int main(void) { return 0; }\n")
+    port = harness.free_port()
+    heading_beside("exec", "us")
+    for name, (command, column, rounds, member) in names.items():
+        row_beside(name, "%.0f", together(
+            rounds, beside("127.0.0.1:%d" % port),
+            lambda setup: run(setup, port, command, member)[column]))
 
 
 def bench_fork():
-    names = {name: megabytes for name, megabytes in (("fork, wall time", 0), ("fork of 100 MB, wall time", 100)) if wanted(name)}
+    names = {"fork%s, %s" % (size, place): (megabytes, member)
+             for size, megabytes in (("", 0), (" of 100 MB", 100))
+             for place, member in PLACES.items()}
+    names = {name: value for name, value in names.items() if wanted(name)}
     if not names:
         return
-    _, sleeper, agent, _ = setups()
-    none = Setup("agent, none", agent.preload, PPROFAGENT_CHILDREN="none", **agent.variables)
-    heading("%d forks" % FORKS, "plain, us", "sleeper / plain", "agent / plain", "agent, none / plain")
-    for name, megabytes in names.items():
-        count = FORKS // (10 if megabytes else 1)
-        results = [compare(max(3, ROUNDS // 3), *[lambda setup=setup: run(setup, "forker", "LD_PRELOAD", 0, str(count), str(megabytes))
-                                                   for setup in (PLAIN, other)]) for other in (sleeper, agent, none)]
-        row(name, "%.0f" % statistics.median(results[1].first), *results)
+    port = harness.free_port()
+    heading_beside("%d forks, wall time" % FORKS, "us")
+    for name, (megabytes, member) in names.items():
+        command = ["1", tool("forker"), str(FORKS // (10 if megabytes else 1)), str(megabytes)]
+        row_beside(name, "%.0f", together(
+            max(3, ROUNDS // 2), beside("127.0.0.1:%d" % port),
+            lambda setup: run(setup, port, command, member)[0]))
 
 
 # ---- make -j2 ----------------------------------------------------------------------------------------------------------------
@@ -119,7 +129,7 @@ def files_below(directory):
     return sorted(os.path.relpath(os.path.join(path, name), directory) for path, _, names in os.walk(directory) for name in names)
 
 
-def measure_builds(name, write, others):
+def measure_builds(name, write, setups):
     with tempfile.TemporaryDirectory() as directory:
         sources, product, expected = (os.path.join(directory, name) for name in ("sources", "product", "expected"))
         os.mkdir(sources)
@@ -132,18 +142,17 @@ def measure_builds(name, write, others):
             names = files_below(expected)
             differing.update(filecmp.cmpfiles(expected, product, names, shallow=False)[1], set(names) ^ set(files_below(product)))
             return seconds
-        results = [compare(ROUNDS, lambda: measure(PLAIN), lambda setup=setup: measure(setup)) for setup in others]
-        row(name, "%.2f" % statistics.median(results[0].first), *results, " ".join(sorted(differing)) or "none")
+        row_beside(name, "%.2f", together(ROUNDS, setups, measure),
+                   " ".join(sorted(differing)) or "none")
 
 
 def bench_make():
     projects = {name: write for name, write in (("make -j2 of %d tiny files" % SOURCES, write_tiny), ("make -j2 of this library's shim", write_own)) if wanted(name)}
     if not projects:
         return
-    _, *others = setups()
-    heading("make -j2", "plain, s", *["%s / plain" % setup.name for setup in others], "products differ")
+    heading_beside("make -j2", "s", "products differ")
     for name, write in projects.items():
-        measure_builds(name, write, others)
+        measure_builds(name, write, beside("127.0.0.1:%d" % harness.free_port()))
 
 
 def bench():

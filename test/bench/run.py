@@ -4,8 +4,10 @@
 Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
 ratios beside it. CPU time of the whole process (its agent threads too), but for `exec`, `fork` and `make`, which are wall time.
 Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY (words: benchmarks whose name contains one of
-them; "cpu": cpu.py alone; "locks": locks.py alone; "attack": attack.py alone).
+them; "cpu": cpu.py alone; "locks": locks.py alone; "attack": attack.py alone; "idle": idle.py
+alone). PPROFAGENT_SO: another build of the library.
 """
+import hashlib
 import os
 import statistics
 import subprocess
@@ -17,6 +19,7 @@ sys.path.insert(0, os.path.dirname(DIRECTORY))
 import harness  # noqa: E402
 import attack  # noqa: E402
 import cpu  # noqa: E402
+import idle  # noqa: E402
 import locks  # noqa: E402
 import processes  # noqa: E402
 import redis_load  # noqa: E402
@@ -45,9 +48,17 @@ def compile_tools():
                                   ("tick_gap", "tick_gap.c", []), ("locks", "locks.c", ["-pthread"]),
                                   ("step_count", "step_count.c", []), ("empty.so", "/dev/null", ["-shared", "-fPIC", "-x", "c"]),
                                   ("sleeper.so", "sleeper.c", ["-shared", "-fPIC"]),
+                                  ("bare_sleeper.so", "sleeper.c", ["-shared", "-fPIC", "-DBARE"]),
+                                  ("single_threaded", "single_threaded.c", ["-fno-builtin"]),
+                                  ("shared_ptr", "shared_ptr.cc", []),
                                   *(("floor%d.so" % n, "floor.c", ["-DFLOOR=%d" % n, "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])
                                     for n in range(3))):
-        subprocess.run(["gcc", "-O2", "-Wall"] + flags + ["-o", tool(output), os.path.join(DIRECTORY, source)], check=True)
+        source = os.path.join(DIRECTORY, source)
+        made = os.path.getmtime(tool(output)) if os.path.exists(tool(output)) else 0
+        if made <= max(os.path.getmtime(file) for file in (source, os.path.abspath(__file__))):
+            compiler = "g++" if source.endswith(".cc") else "gcc"
+            subprocess.run([compiler, "-O2", "-Wall"] + flags + ["-o", tool(output), source],
+                           check=True)
 
 
 def own_setups():
@@ -139,9 +150,13 @@ def bench_redis():
 
 def main():
     compile_tools()
+    with open(harness.agent(), "rb") as file:
+        mark = hashlib.sha256(file.read()).hexdigest()[:12]
+    print("agent: %s (sha256 %s...)" % (os.path.abspath(harness.agent()), mark))
     print("%d rounds of adjacent pairs (peers: %d); ratio: median (quartiles); below 1 is faster" % (ROUNDS, PEER_ROUNDS))
     bench_micro()
     bench_sample_cost()
+    idle.bench()
     processes.bench()
     bench_redis()
     cpu.bench()

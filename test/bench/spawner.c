@@ -1,5 +1,6 @@
 /* Runs a command N times, one after the other: spawner N COMMAND...; prints wall microseconds and CPU microseconds (of the children) a run.
- * SPAWN_PRELOAD becomes the children's LD_PRELOAD: this process itself runs without. */
+ * SPAWN_PRELOAD becomes the children's LD_PRELOAD: this process itself runs without.
+ * SPAWN_WAIT: begins when it has read a line. */
 #define _GNU_SOURCE
 #include <spawn.h>
 #include <stdio.h>
@@ -16,6 +17,8 @@ int main(int argc, char **argv) {
   const char *preload = getenv("SPAWN_PRELOAD");
   if (preload && *preload) setenv("LD_PRELOAD", preload, 1);
   unsetenv("SPAWN_PRELOAD");
+  if (getenv("SPAWN_WAIT") && getchar() == EOF) return 1;
+  unsetenv("SPAWN_WAIT");
   struct timespec start, end;
   clock_gettime(CLOCK_MONOTONIC, &start);
   for (int i = 0; i < count; i++) {
