@@ -188,7 +188,7 @@ $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
 
 # A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
 # never run.
-PACKAGES := packages-demo packages-test packages-bench packages-fresh
+PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fresh
 .PHONY: $(PACKAGES)
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
@@ -206,7 +206,7 @@ bench: packages-bench
 	@$(MAKE) --no-print-directory all
 	$(PYTHON) test/bench/run.py $(BENCH)
 
-soak: packages-test
+soak: packages-soak
 	@$(MAKE) --no-print-directory all units
 	SOAK=1 $(PYTHON) test/run.py $(TESTS)
 
@@ -243,6 +243,6 @@ help:
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
 	@echo 'make bench      side by side with peers; prints ratios'
 	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
-	@echo 'make soak       the slow do-no-harm suites'
+	@echo 'make soak       the slow do-no-harm suites; writes docs/do-no-harm.md'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
 	@echo 'make clean      removes $(BUILD)/ (downloads stay in the cache)'

@@ -1,0 +1,122 @@
+"""What needs a system of its own below a directory: containers, and the next release's Python.
+The root is the one that `make fresh RELEASE=trixie` keeps, with the packages beside it."""
+import functools
+import glob
+import json
+import os
+import shutil
+import subprocess
+
+import harness
+from differential import Way, at_once
+from differential_programs import outcome_of
+
+RELEASE = "trixie"
+PYTHON_PACKAGES = (
+    "python3.13", "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib",
+    "libexpat1", "libffi8", "libssl3t64", "libncursesw6", "libreadline8t64")
+FORK_WARNINGS = """
+import os, sys, warnings
+warnings.simplefilter("error")
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(5)
+    print(os.waitpid(pid, 0)[1])
+import subprocess, multiprocessing
+print(subprocess.run(["true"], preexec_fn=lambda: None).returncode)
+context = multiprocessing.get_context("fork")
+process = context.Process(target=print, args=("from a fork",))
+process.start()
+process.join()
+print(process.exitcode)
+pid, fd = os.forkpty()
+if pid == 0:
+    os._exit(6)
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+def root():
+    """The directory, made once; the library that is tested is at its own path there as well."""
+    if os.getuid() != 0:
+        raise harness.Skip("needs root")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    kept = os.path.join(cache, "pprofagent", "fresh")
+    tar = os.path.join(kept, RELEASE + ".tar")
+    if not os.path.exists(tar):
+        raise harness.Skip("no root: make fresh RELEASE=%s makes one" % RELEASE)
+    directory = os.path.join(harness.BUILD, "test", "root-" + RELEASE)
+    if not os.path.exists(directory):
+        os.makedirs(directory + ".new", exist_ok=True)
+        subprocess.run(["tar", "-C", directory + ".new", "-xf", tar], check=True)
+        for package in PYTHON_PACKAGES:
+            for file in glob.glob("%s/archives-%s/%s_*.deb" % (kept, RELEASE, package)):
+                subprocess.run(["dpkg", "-x", file, directory + ".new"], check=True)
+        os.rename(directory + ".new", directory)
+    place = directory + os.path.abspath(harness.agent())
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    shutil.copy2(harness.agent(), place)
+    return directory
+
+
+def preload_flags(way_name, flag):
+    return [flag + "LD_PRELOAD=" + os.path.abspath(harness.agent())] \
+        if Way(way_name).under_agent() else []
+
+
+def nspawn(directory, command, way_name):
+    return outcome_of(
+        ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--pipe", "-D", directory]
+        + preload_flags(way_name, "--setenv=") + ["/bin/sh", "-c", command], way_name, seconds=100)
+
+
+def runc(directory, command, way_name):
+    bundle = harness.scratch()
+    subprocess.run(["runc", "spec"], cwd=bundle, check=True)
+    path = os.path.join(bundle, "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    config["process"].update(terminal=False, args=["/bin/sh", "-c", command])
+    config["process"]["env"] += preload_flags(way_name, "")
+    config["root"].update(path=directory, readonly=True)
+    with open(path, "w") as file:
+        json.dump(config, file)
+    name = "differ-" + os.path.basename(bundle)
+    return outcome_of(["runc", "--root", os.path.join(bundle, "state"), "run", name], way_name,
+                      seconds=100, cwd=bundle)
+
+
+def bwrap(directory, command, way_name):
+    return outcome_of(
+        ["bwrap", "--ro-bind", directory, "/", "--unshare-all", "--proc", "/proc", "--dev", "/dev",
+         "--die-with-parent", "/bin/sh", "-c", command], way_name, seconds=100)
+
+
+COMMANDS = {"first process": "echo $$; id -u; exit 3",
+            "several": "for i in 1 2 3; do (sleep 0.2; exit $i) & done; wait; echo done",
+            "another user": "setpriv --reuid=33 --regid=33 --clear-groups id"}
+
+
+def containers():
+    directory, tests = root(), {}
+    for name, program, run in (("systemd-nspawn", "systemd-nspawn", nspawn), ("runc", "runc", runc),
+                               ("bubblewrap", "bwrap", bwrap)):
+        if shutil.which(program):
+            tests.update(("%s, %s" % (name, what), functools.partial(run, directory, command))
+                         for what, command in COMMANDS.items())
+    if not tests:
+        raise harness.Skip("no container tool is installed")
+    return at_once("containers", tests, 1)
+
+
+def python_fork():
+    """os.fork() warns where it sees a second thread."""
+    directory = root()
+    if not os.path.exists(directory + "/usr/bin/python3.13"):
+        raise harness.Skip("its packages are not kept: make fresh FULL=1 RELEASE=" + RELEASE)
+
+    def test(way_name):
+        return outcome_of(["chroot", directory, "/usr/bin/python3.13", "-c", FORK_WARNINGS],
+                          way_name)
+    return at_once("Python 3.13's warnings at fork", {"fork, forkpty, subprocess": test}, 1)

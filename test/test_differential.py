@@ -1,0 +1,109 @@
+"""Programs find the same under the agent, idle and while all of its pages are fetched, as without
+it (differential.py). make test runs part of our own cases; SOAK=1 all, and other people's tests and
+programs, and writes the table of docs/do-no-harm.md."""
+import functools
+import os
+import platform
+
+import differential
+import differential_programs as programs
+import differential_roots as roots
+import harness
+
+DOCUMENT = os.path.join(harness.ROOT, "docs", "do-no-harm.md")
+SLOW = ("tsync_kill_long", "storm", "rttime", "rttime_inherited", "cpu_time", "waits")
+SOAK = {"system_calls_" + name: functools.partial(programs.subject, name)
+        for name in programs.SUBJECTS}
+SOAK.update((name.replace("test_", "cpython_"), functools.partial(programs.cpython, name))
+            for name in programs.CPYTHON)
+SOAK.update(tools=programs.tools, qemu=programs.qemu, containers=roots.containers,
+            python_fork_warnings=roots.python_fork, browsers=programs.browsers,
+            stress_ng=programs.stress_ng)
+results, skipped = {}, {}
+
+
+def check(found):
+    for way in found.ways:
+        harness.note("%s, %s: %d tests, %d differ; %d pages fetched" % (
+            found.name, way, len(found.expected), len(found.differ[way]), found.answers[way]))
+    lines = list(found.report())
+    assert not lines, "%d differ\n%s" % (len(lines), "\n".join(lines))
+    assert found.answers.get("fetched", 1), found.name + ": no page was fetched"
+
+
+def is_quick(test):
+    name, *form = test.split(" ", 1)
+    if name in SLOW or name.startswith(("clone3_", "libc_new", "syscall_new")):
+        return False
+    return not form or (form == ["at start"] and "set" in name)
+
+
+def quick(name):
+    if os.environ.get("SOAK"):
+        raise harness.Skip("SOAK=1 runs all cases")
+    program = programs.subject(name)
+    check(differential.Differences(program, only=set(filter(is_quick, program.tests))))
+
+
+def soak(name):
+    if not os.environ.get("SOAK"):
+        raise harness.Skip("SOAK=1")
+    try:
+        results[name] = differential.Differences(SOAK[name]())
+    except harness.Skip as reason:
+        skipped[name] = str(reason)
+        raise
+    check(results[name])
+
+
+def define(name, function, argument):
+    def test():
+        function(argument)
+    test.__name__ = name
+    globals()[name] = test
+
+
+for each in programs.SUBJECTS:
+    define("test_quick_" + each, quick, each)
+for each in SOAK:
+    define("test_soak_" + each, soak, each)
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+HEAD = """\
+# What programs notice of the agent
+Written by `make soak`. Each program's tests were run without the agent, under an agent that nobody
+asked (idle) and under one of which every page was fetched in a loop (fetched); a test counts as
+different where its outcome was one that it has neither without the agent nor with an empty preload.
+
+%s, Linux %s, %s.
+
+| Program | tests | differ, idle | differ, fetched | pages fetched | vary without it | by any preload |
+|---|---|---|---|---|---|---|
+"""
+
+
+def table():
+    with open("/etc/os-release") as file:
+        system = next(line.split("=")[1].strip().strip('"') for line in file
+                      if line.startswith("PRETTY_NAME"))
+    lines = [HEAD % (system, platform.release(), platform.machine())]
+    for found in results.values():
+        lines.append("| %s | %d | %d | %d | %d | %d | %d |\n" % (
+            found.name, len(found.expected), *[len(found.differ[way]) for way in found.ways],
+            found.answers["fetched"], len(found.varying),
+            len(set().union(*found.any_preload.values()))))
+    lines += ["\nNot run: %s (%s).\n" % (name.replace("_", " "), reason)
+              for name, reason in skipped.items()]
+    differ = [line for found in results.values() for line in found.report()]
+    lines += ["\n## Differences\n"] * bool(differ) + ["- %s\n" % line for line in differ]
+    return "".join(lines)
+
+
+def test_table_is_written():
+    if set(results) | set(skipped) != set(SOAK):
+        raise harness.Skip("SOAK=1, all programs")
+    os.makedirs(os.path.dirname(DOCUMENT), exist_ok=True)
+    with open(DOCUMENT, "w") as file:
+        file.write(table())
