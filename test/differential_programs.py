@@ -12,7 +12,8 @@ import zlib
 import harness
 from differential import Program, Way, at_once, run
 
-SUBJECTS = ("clone", "namespaces", "credentials", "seccomp", "rlimits", "keyrings", "view")
+SUBJECTS = ("clone", "namespaces", "credentials", "seccomp", "rlimits", "keyrings", "view",
+            "transfers")
 AT_ONCE = 4
 
 

@@ -63,7 +63,7 @@ def define(name, function, argument):
     globals()[name] = test
 
 
-for each in programs.SUBJECTS:
+for each in programs.SUBJECTS[:-1]:  # the last takes its time
     define("test_quick_" + each, quick, each)
 for each in SOAK:
     define("test_soak_" + each, soak, each)
