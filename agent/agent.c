@@ -61,6 +61,7 @@ static _Atomic uint32_t admin_exists;
 static _Atomic int32_t admin_tid;
 static _Atomic uint32_t pause_depth;
 static _Atomic uint32_t main_has_exited; /* by pthread_exit */
+static _Atomic uint32_t cannot_follow;   /* the host's credentials */
 static _Atomic uint32_t wakes_sent;
 static bool wanted, was_forked;
 static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and at first no agent thread */
@@ -313,6 +314,8 @@ static void leave(void) {
 }
 
 static const char *why_paused(void) {
+  if (atomic_load(&cannot_follow)) return "the program's user or groups have changed in a way that "
+                                          "the agent's threads may not follow";
   return confinement_forbids_calls() ? "the program puts itself into a sandbox (seccomp)"
                                      : "paused: the program changes its namespaces or capabilities";
 }
@@ -363,6 +366,7 @@ static void admin_main(void *argument) {
 static void start_admin(void) {
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&admin_exists, &none, 1)) return;
+  agent_credentials_forget();
   int error = agent_thread_create(NULL, AGENT_THREAD_STACK, admin_main, NULL);
   if (error) {
     atomic_store(&admin_exists, 0);
@@ -403,7 +407,7 @@ void agent_start(void) {
   start_admin();
 }
 
-static bool has_agent(void) {
+bool agent_has_threads(void) {
   return !confinement_forbids_calls() && owner_pid == getpid() && atomic_load(&admin_exists);
 }
 
@@ -425,9 +429,16 @@ void agent_resume(void) {
 
 bool agent_is_process(int32_t tid) { return tid == owner_pid; }
 
+void agent_leave_for_good(void) {
+  if (atomic_exchange(&cannot_follow, 1)) return;
+  atomic_fetch_add(&pause_depth, 1); /* and no resume */
+  atomic_store(&command, ADMIN_STOP);
+  wake_admin();
+}
+
 /* libc ends the process with its last thread, and knows none of ours but the front of remote admin. */
 void agent_main_thread_exits(void) {
-  if (!has_agent() || !*config.tls_address || atomic_exchange(&main_has_exited, 1)) return;
+  if (!agent_has_threads() || !*config.tls_address || atomic_exchange(&main_has_exited, 1)) return;
   wake_admin();
   agent_thread_await_libcs(agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
 }

@@ -38,8 +38,17 @@ void agent_start_late(void);               /* does nothing until the child is 10
 bool agent_pause(void);
 void agent_resume(void);
 
-/* Called by a host's main thread that is about to end by pthread_exit: when no thread of the host's is left, the admin thread ends the
- * process by exit(0), as glibc would have done. Context: the main thread. */
+/* The calling thread has changed what it may do, and so does every agent thread; those that the
+ * kernel does not let end for good. Costs nothing while there is none. Context: host thread, also in
+ * signal handlers. */
+void agent_follow_credentials(void);
+void agent_credentials_forget(void); /* new threads have their creator's */
+void agent_leave_for_good(void);     /* context: host thread; does not wait */
+/* In a forked child: its own. Context: host thread. */
+bool agent_has_threads(void);
+
+/* Called by a host's main thread that is about to end by pthread_exit: libc ends the process when no
+ * thread that it knows is left. So the front of remote admin ends now. Context: the main thread. */
 void agent_main_thread_exits(void);
 bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
 

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "../agent/agent.h"
+#include "config.h"
 #include "confinement.h"
 #include "futex_calls.h"
 #include "heap_sampling.h"
@@ -21,13 +22,24 @@
 #include "startup.h"
 #include "thread_state.h"
 
+#ifndef SYS_landlock_restrict_self
+#define SYS_landlock_restrict_self 446
+#endif
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
 #endif
 
-/* The kernel wants a single thread for these: unshare(2), setns(2). */
-enum { UNSHARE_ALONE = CLONE_NEWUSER | CLONE_THREAD | CLONE_VM | CLONE_SIGHAND };
-enum { SETNS_ALONE = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME };
+/* The kernel wants a single thread for these (unshare(2), setns(2))... */
+enum { UNSHARE_SINGLE = CLONE_NEWUSER | CLONE_THREAD | CLONE_VM | CLONE_SIGHAND };
+enum { SETNS_SINGLE = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME };
+/* ... and these are the caller's only: an agent thread that is there would keep what the program
+ * leaves. Not so a new one, which its caller's are given to. */
+enum {
+  OF_THE_CALLER = CLONE_FS | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+                  CLONE_NEWCGROUP,
+  UNSHARE_ALONE = UNSHARE_SINGLE | OF_THE_CALLER,
+  SETNS_ALONE = SETNS_SINGLE | OF_THE_CALLER
+};
 
 static long alone(long (*call)(long, long, long, long, long), long a, long b, long c, long d,
                   long e) {
@@ -72,21 +84,47 @@ static int setns_alone(int descriptor, int type) {
 
 EXPORTED int setns(int descriptor, int type) { return setns_alone(descriptor, type); }
 
-/* Capabilities, and whether they outlive a change of user, are a thread's own. libc changes the
- * user of every thread, and aborts the program when one of them may and another may not: so no
- * agent thread may be left with the old ones. A new one inherits its creator's. */
+/* ---- credentials, by the system calls themselves (credential_interposers.c has libc's) ---- */
+
 static long call_prctl(long option, long a, long b, long c, long d) {
   return real.prctl((int)option, (unsigned long)a, (unsigned long)b, (unsigned long)c, (unsigned long)d);
 }
 
-static long call_capset(long header, long data, long unused_1, long unused_2, long unused_3) {
-  (void)unused_1, (void)unused_2, (void)unused_3;
-  return real.syscall(SYS_capset, header, data, 0, 0, 0, 0);
+static long call_by_number(long number, long a, long b, long c, long unused) {
+  (void)unused;
+  return real.syscall(number, a, b, c, 0, 0, 0);
+}
+
+static bool changes_credentials(long number) {
+  switch (number) {
+    case SYS_setuid:
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setgroups:
+    case SYS_capset: return true;
+    default: return false;
+  }
+}
+
+/* They are the caller's own, and the program's are its first thread's. libc changes the user of every
+ * thread that it knows, and aborts the program when one may and another may not: with remote admin
+ * it knows one of the agent's, and that may not be left with the old ones. */
+static long credential_call(long number, long a, long b, long c) {
+  if (*config.tls_address) return alone(call_by_number, number, a, b, c, 0);
+  long result = call_by_number(number, a, b, c, 0);
+  int error = errno;
+  if (result == 0 && !confinement_forbids_calls() && stack_capture_is_first_thread())
+    agent_follow_credentials();
+  errno = error;
+  return result;
 }
 
 EXPORTED int capset(void *header, const void *data) {
   if (!startup_ensure()) return STARTUP_NEXT(capset)(header, data);
-  return (int)alone(call_capset, (long)header, (long)data, 0, 0, 0);
+  return (int)credential_call(SYS_capset, (long)header, (long)data, 0);
 }
 
 /* ---- seccomp: the agent's threads leave before, and come again only if the call has failed ---- */
@@ -150,7 +188,7 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
   const long all[] = {option, (long)a, (long)b, (long)c, (long)d};
   enum confinement to = confinement_by_prctl(option, a, b);
   if (to != CONFINEMENT_NONE) return (int)confine(to, false, call_prctl, all);
-  if (option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS)
+  if ((option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) && *config.tls_address)
     return (int)alone(call_prctl, all[0], all[1], all[2], all[3], all[4]);
   return real.prctl(option, a, b, c, d);
 }
@@ -165,7 +203,9 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
   if (UNLIKELY(number == SYS_exit)) thread_ends_by_system_call();
   if (UNLIKELY(number == SYS_unshare)) return unshare_alone((int)a);
   if (UNLIKELY(number == SYS_setns)) return setns_alone((int)a, (int)b);
-  if (UNLIKELY(number == SYS_capset)) return alone(call_capset, a, b, 0, 0, 0);
+  if (UNLIKELY(number == SYS_landlock_restrict_self))
+    return alone(call_by_number, number, a, b, 0, 0);
+  if (UNLIKELY(changes_credentials(number))) return credential_call(number, a, b, c);
   if (UNLIKELY(number == SYS_futex || number == SYS_FUTEX_WAITV)) {
     struct unwind_registers caller = CALLER_REGISTERS();
     return futex_call(&caller, number, a, b, c, d, e, f);

@@ -1,0 +1,49 @@
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#include "../shim/raw_syscall.h"
+#include "agent.h"
+#include "agent_thread.h"
+#include "agent_thread_call.h"
+#include "credentials.h"
+
+enum { WAIT_MILLISECONDS = 100 };
+
+/* Whoever changes the first word from 0 to 1 has the rest. */
+static _Atomic uint32_t following;
+static struct credentials wanted, followed; /* followed: what the agent threads have */
+static _Atomic bool followed_is_known;
+static _Atomic bool refused;                /* by the kernel, to one of them */
+
+/* On each agent thread. */
+static void follow(void) {
+  if (!credentials_take(&wanted)) atomic_store_explicit(&refused, true, memory_order_relaxed);
+}
+
+static bool follow_all(void) {
+  int64_t deadline = agent_monotonic_nanoseconds() + WAIT_MILLISECONDS * INT64_C(1000000);
+  if (!credentials_read(&wanted)) return false;
+  bool known = atomic_exchange_explicit(&followed_is_known, true, memory_order_relaxed);
+  if (known && credentials_equal(&wanted, &followed)) return true;
+  atomic_store_explicit(&refused, false, memory_order_relaxed);
+  bool all = agent_thread_call(follow, deadline);
+  followed = wanted;
+  return all && !atomic_load_explicit(&refused, memory_order_relaxed);
+}
+
+void agent_credentials_forget(void) {
+  atomic_store_explicit(&followed_is_known, false, memory_order_relaxed);
+}
+
+void agent_follow_credentials(void) {
+  if (!agent_has_threads()) return;
+  const uint64_t every = UINT64_MAX; /* a handler that changes them too would wait for ever */
+  uint64_t mask;
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&every, (long)&mask, sizeof every);
+  while (atomic_exchange_explicit(&following, 1, memory_order_acquire)) raw_nap();
+  bool all = follow_all();
+  atomic_store_explicit(&following, 0, memory_order_release);
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
+  if (!all) agent_leave_for_good();
+}
