@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "foreign_text.h"
+#include "process_info.h"
 #include "task_files.h"
 
 void blocked_thread_open(struct blocked_thread *thread, int32_t tid) {

@@ -27,7 +27,6 @@
 #include "process_tree.h"
 #include "routes.h"
 #include "symbolizer.h"
-#include "task_files.h"
 #include "tls_front.h"
 #include "version.h"
 

@@ -20,7 +20,6 @@
 #include "process_info.h"
 #include "process_tree.h"
 #include "routes.h"
-#include "task_files.h"
 #include "tls_front.h"
 
 enum { COMMAND_LINE_SHOWN = 2000 };

@@ -7,12 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent_memory.h"
-#include "memory_image.h"
-#include "task_files.h"
 
 #define SECOND INT64_C(1000000000)
 enum { COMMAND_LINE_LIMIT = 4 * 1024 * 1024, STAT_LIMIT = 8192 };
@@ -66,6 +65,16 @@ static int64_t age_nanos(const char *stat) {
 
 /* ---- what is known without /proc ---- */
 
+const char *proc_fault(void) {
+  char self[32];
+  ssize_t length = readlink("/proc/self", self, sizeof self - 1);
+  if (length <= 0) return "/proc cannot be read here, as after a chroot without one";
+  self[length] = 0;
+  return strtol(self, NULL, 10) == getpid()
+             ? NULL
+             : "the /proc here is of another pid namespace, where threads have other numbers";
+}
+
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
 
 /* Where the kernel has put the arguments, one after the other; the environment follows. Written at
@@ -90,7 +99,8 @@ static char *read_arguments(size_t limit, size_t *size) {
   *size = arguments.end - arguments.start;
   if (*size > limit) *size = limit;
   char *text = agent_malloc(*size + 1);
-  if (text && memory_image_read(arguments.start, text, *size)) {
+  struct iovec from = {(void *)arguments.start, *size}, to = {text, *size};
+  if (text && process_vm_readv(gettid(), &to, 1, &from, 1, 0) == (ssize_t)*size) {
     text[*size] = 0;
     return text;
   }

@@ -1,11 +1,16 @@
-/* What /proc says about this process, by open and read alone; where it says nothing (task_files.h,
- * proc_fault), what is known without, or that it is not known.
+/* What /proc says about this process, by open and read alone; where it says nothing (proc_fault),
+ * what is known without, or that it is not known.
  * Context: agent threads. */
 #ifndef AGENT_PROCESS_INFO_H
 #define AGENT_PROCESS_INFO_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Why /proc says nothing of other threads here, in one sentence; NULL: it does. It is not there
+ * (a chroot without one), or it numbers threads as another pid namespace does: what is told of the
+ * calling thread then holds, but no number does. Asked anew each time: it takes no descriptor. */
+const char *proc_fault(void);
 
 enum { PROCESS_COMM_MAX = 64 };
 

@@ -3,20 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-const char *proc_fault(void) {
-  char self[32];
-  ssize_t length = readlink("/proc/self", self, sizeof self - 1);
-  if (length <= 0) return "/proc cannot be read here, as after a chroot without one";
-  self[length] = 0;
-  return strtol(self, NULL, 10) == getpid()
-             ? NULL
-             : "the /proc here is of another pid namespace, where threads have other numbers";
-}
+#include "process_info.h"
 
 bool task_is_alive(int32_t tid) {
   if (syscall(SYS_tgkill, getpid(), tid, 0) != 0 && errno == ESRCH) return false;

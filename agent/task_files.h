@@ -9,13 +9,8 @@
 #include <sys/types.h>
 
 /* A descriptor of the thread's directory (0: of the calling thread's), or -1: the thread is gone, or
- * proc_fault() says why none can be had. */
+ * proc_fault (process_info.h) says why none can be had. */
 int task_open(int32_t tid);
-
-/* Why /proc says nothing of other threads here, in one sentence; NULL: it does. It is not there
- * (a chroot without one), or it numbers threads as another pid namespace does: what is told of the
- * calling thread then holds, but no number does. Asked anew each time: it takes no descriptor. */
-const char *proc_fault(void);
 
 /* Whether the thread is there and has not ended. By system calls alone, without /proc. */
 bool task_is_alive(int32_t tid);

@@ -10,6 +10,7 @@
 #include "../shim/thread_registry.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
+#include "process_info.h"
 #include "task_files.h"
 
 /* ---- the agent's own threads ---- */

@@ -56,7 +56,7 @@ static unsigned refused;
 static _Atomic unsigned joined_count;
 static _Atomic uint32_t answers_received; /* the futex on which lists and requests wait */
 static _Atomic uint32_t rounds;
-static _Atomic int32_t hearing_thread; /* the admin thread; written before a worker may wait */
+static _Atomic int32_t hearing_thread; /* the admin thread, once somebody has joined */
 static bool is_open; /* this and the next: admin thread only */
 static int listening_socket, epoll, shared_descriptor;
 static struct tree_key own_keys[KEYS_MAX];
@@ -224,7 +224,6 @@ bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_cou
   for (unsigned i = 0; i < key_count && own_key_count < KEYS_MAX; i++)
     if (is_key(&keys[i])) own_keys[own_key_count++] = keys[i];
   is_open = true;
-  atomic_store(&hearing_thread, gettid());
   return true;
 }
 
@@ -232,6 +231,7 @@ int tree_members_event(void) { return is_open ? epoll : -1; }
 
 void tree_members_handle(void) {
   struct epoll_event events[EVENTS_AT_ONCE];
+  atomic_store(&hearing_thread, gettid());
   int count = is_open ? epoll_wait(epoll, events, EVENTS_AT_ONCE, 0) : 0;
   for (int i = 0; i < count; i++)
     if (events[i].data.ptr) hear(events[i].data.ptr);

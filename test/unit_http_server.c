@@ -1,7 +1,10 @@
-/* links: agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c */
+/* links: agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address sanitizer, for some seconds: each answer is
- * empty or a whole one with the headers that every response has, and the server stops cleanly afterwards. */
+ * empty or a whole one with the headers that every response has, and the server stops cleanly afterwards.
+ * The same against the server that has no threads and answers on the one that calls it. */
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +176,61 @@ static void one_connection(const struct listen_address *address) {
   close(descriptor);
 }
 
+static unsigned connect_for_a_while(const struct listen_address *address) {
+  const char *seconds = getenv("FUZZ_SECONDS");
+  int64_t end = agent_monotonic_nanoseconds() + (seconds ? atoi(seconds) : 6) * INT64_C(500000000);
+  unsigned connections = 0, handed_before = handed_over, handled_before = handled;
+  while (agent_monotonic_nanoseconds() < end && failures < 5) {
+    one_connection(address);
+    connections++;
+  }
+  if (handed_over - handed_before < connections / 20) {
+    printf("only %u of %u requests were handed over\n", handed_over - handed_before, connections);
+    failures++;
+  }
+  if (handled - handled_before < connections / 10) {
+    printf("only %u of %u requests came through\n", handled - handled_before, connections);
+    failures++;
+  }
+  return connections;
+}
+
+/* ---- without threads ---- */
+
+static _Atomic bool leaves;
+static _Atomic unsigned chores;
+
+static bool is_told_to_leave(void) { return leaves; }
+static void do_chores(void) { chores++; }
+
+static void *answer_alone(void *argument) {
+  const struct http_server_address *own = argument;
+  while (!leaves) {
+    struct pollfd waits[2] = {{.fd = own->listener, .events = POLLIN},
+                              {.fd = connection_inbox_event(), .events = POLLIN}};
+    if (poll(waits, 2, 50) <= 0 || http_server_answer_alone(own, is_told_to_leave, do_chores))
+      continue;
+    printf("cannot answer alone\n");
+    __atomic_add_fetch(&failures, 5, __ATOMIC_RELAXED);
+    break;
+  }
+  return NULL;
+}
+
+static unsigned connect_to_the_lonely(const struct listen_address *address,
+                                      struct http_server_address *own) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, answer_alone, own) != 0) return 0;
+  unsigned connections = connect_for_a_while(address);
+  leaves = true;
+  pthread_join(thread, NULL);
+  if (chores == 0) {
+    printf("nothing was done meanwhile\n");
+    failures++;
+  }
+  return connections;
+}
+
 int main(void) {
   struct listen_address address;
   char reason[256];
@@ -180,28 +238,15 @@ int main(void) {
   if (listen_address_parse("127.0.0.1:0", &address, reason, sizeof(reason))) {
     listener = listen_address_open(&address, reason, sizeof(reason));
   }
-  const struct http_server_address own = {.listener = listener, .address = "", .port = address.port, .origins = ""};
+  struct http_server_address own = {.listener = listener, .address = "", .port = address.port, .origins = ""};
   if (listener < 0 || !http_server_start(&own)) {
     printf("cannot start: %s\n", reason);
     return 1;
   }
-  const char *seconds = getenv("FUZZ_SECONDS");
-  int64_t end = agent_monotonic_nanoseconds() + (seconds ? atoi(seconds) : 6) * INT64_C(1000000000);
-  unsigned connections = 0;
-  while (agent_monotonic_nanoseconds() < end && failures < 5) {
-    one_connection(&address);
-    connections++;
-  }
+  unsigned connections = connect_for_a_while(&address);
   http_server_stop();
+  connections += connect_to_the_lonely(&address, &own);
   connection_inbox_close();
-  if (handed_over < connections / 20) {
-    printf("only %u of %u requests were handed over\n", handed_over, connections);
-    failures++;
-  }
-  if (handled < connections / 10) {
-    printf("only %u of %u requests came through\n", handled, connections);
-    failures++;
-  }
   if (!agent_thread_await(0, agent_monotonic_nanoseconds() + 1000000000)) {
     printf("%u threads are left\n", agent_thread_count());
     failures++;
