@@ -136,8 +136,8 @@ static int create(struct agent_thread *thread, enum agent_thread_kind kind, size
   atomic_store_explicit(&slot->ended_at, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->is_libcs, kind == AGENT_THREAD_OF_LIBC, memory_order_relaxed);
   uint32_t life = atomic_fetch_add_explicit(&slot->life, 1, memory_order_relaxed) + 1;
-  /* But for 33 (agent_thread_call.h), and where libc knows the thread both of libc's own. */
-  const uint64_t all = kind == AGENT_THREAD_BARE ? ~(UINT64_C(1) << 32) : ~(UINT64_C(3) << 31);
+  /* But for libc's own, 32 and 33: the second is for agent_thread_call.h. */
+  const uint64_t all = ~(UINT64_C(3) << 31);
   uint64_t host;
   /* The new thread inherits this mask. A signal for the host's thread waits meanwhile. */
   raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&host, sizeof all);

@@ -4,12 +4,14 @@
 #include <math.h>
 
 #include "../shim/config.h"
+#include "../shim/confinement.h"
 #include "../shim/contention_table.h"
 #include "../shim/counters.h"
 #include "../shim/cpu_sampling.h"
 #include "../shim/handler_stack.h"
 #include "../shim/lock_clock.h"
 #include "../shim/lock_status.h"
+#include "../shim/confinement.h"
 #include "../shim/lock_waits.h"
 #include "../shim/next_functions.h"
 #include "../shim/thread_state.h"
