@@ -11,7 +11,6 @@
 #include "../shim/handler_stack.h"
 #include "../shim/lock_clock.h"
 #include "../shim/lock_status.h"
-#include "../shim/confinement.h"
 #include "../shim/lock_waits.h"
 #include "../shim/next_functions.h"
 #include "../shim/thread_state.h"
