@@ -21,6 +21,7 @@
 #include "../shim/confinement.h"
 #include "../shim/next_functions.h"
 #include "../shim/raw_syscall.h"
+#include "../shim/sampling_signal.h"
 #include "../shim/thread_state.h"
 #include "agent_inherited.h"
 #include "agent_thread.h"
@@ -245,6 +246,13 @@ static void start_server(int wake) {
   }
 }
 
+/* And what it has put up for its clients. */
+static void stop_server(void) {
+  http_server_stop();
+  server_runs = false;
+  if (!confinement_forbids_calls()) sampling_signal_retire();
+}
+
 static int open_wake(void) {
   sigset_t wake_set;
   sigemptyset(&wake_set);
@@ -293,8 +301,7 @@ static bool serve(int *exit_code) {
     if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
       start_server(wake);
     } else if (server_runs && http_server_idle_since(agent_monotonic_nanoseconds() - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
-      http_server_stop();
-      server_runs = false;
+      stop_server();
     }
     process_tree_retry(listener);
   }
@@ -305,8 +312,7 @@ static bool serve(int *exit_code) {
 
 static void leave(void) {
   tls_front_stop();
-  if (server_runs) http_server_stop();
-  server_runs = false;
+  if (server_runs) stop_server();
   process_tree_leave();
   connection_inbox_close();
   if (listener >= 0) close(listener);

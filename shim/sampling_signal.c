@@ -132,6 +132,9 @@ static bool try_signal(int number) {
   struct sigaction old;
   if (!is_default(number)) return false;
   sampling_signal_adopt();
+  atomic_store(&host_handler, (uintptr_t)SIG_DFL); /* an earlier time may have left another view */
+  atomic_store(&host_flags, 0);
+  atomic_store(&host_mask, 0);
   atomic_store(&chosen, number); /* first, so that the host's next sigaction is ours to answer */
   if (install(number, &old) && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL) return true;
   real.sigaction(number, &old, NULL);
@@ -159,17 +162,45 @@ AT_FORK void sampling_signal_forget_choice_under_way(void) {
   if (atomic_load(&choosing)) atomic_store(&choosing, false);
 }
 
+static _Atomic bool is_chosen; /* and its handler is there */
+
 const char *sampling_signal_choose(void) {
-  static _Atomic bool chosen_for_good;
   static const char read[] = "the program reads the signal that sampling uses through signalfd";
   static const char ignored[] = "the program has told the kernel to ignore the signal that sampling uses";
-  if (atomic_load(&chosen_for_good))
+  if (atomic_load(&is_chosen))
     return atomic_load(&host_ignores) ? ignored : atomic_load(&host_reads) & sampling_signal_bit(sampling_signal()) ? read : NULL;
   while (atomic_exchange(&choosing, true)) raw_nap();
   const char *fault = choose();
-  if (!fault) atomic_store(&chosen_for_good, true);
+  if (!fault) atomic_store(&is_chosen, true);
   atomic_store(&choosing, false);
   return fault;
+}
+
+static void read_host_action(struct sigaction *out) {
+  uintptr_t handler = atomic_load(&host_handler);
+  uint64_t mask = atomic_load(&host_mask);
+  memset(out, 0, sizeof *out);
+  out->sa_flags = atomic_load(&host_flags);
+  memcpy(&out->sa_mask, &mask, sizeof mask);
+  if (out->sa_flags & SA_SIGINFO) out->sa_sigaction = (void (*)(int, siginfo_t *, void *))handler;
+  else out->sa_handler = (void (*)(int))handler;
+}
+
+/* A tick that is still pending is ignored then. A thread of the host's may be giving the signal a
+ * handler: it writes its view and looks whether the signal is chosen, we do both the other way round,
+ * so that one of us installs it. */
+void sampling_signal_retire(void) {
+  int number = sampling_signal();
+  if (number != SIGURG || atomic_load(&some_let_in) || atomic_load(&host_handler)) return;
+  if (atomic_load(&owner) != (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)) return;
+  atomic_store(&is_chosen, false);
+  atomic_store(&chosen, 0);
+  struct sigaction view;
+  memset(&view, 0, sizeof view);
+  real.sigaction(number, &view, NULL);
+  if (!atomic_load(&host_handler)) return;
+  read_host_action(&view);
+  real.sigaction(number, &view, NULL);
 }
 
 bool sampling_signal_is_harmless(void) { return sampling_signal() == SIGURG; }
@@ -243,16 +274,6 @@ bool sampling_signal_is_blocked(void) {
 
 /* ---- the host's view ---- */
 
-static void read_host_action(struct sigaction *out) {
-  uintptr_t handler = atomic_load(&host_handler);
-  uint64_t mask = atomic_load(&host_mask);
-  memset(out, 0, sizeof *out);
-  out->sa_flags = atomic_load(&host_flags);
-  memcpy(&out->sa_mask, &mask, sizeof mask);
-  if (out->sa_flags & SA_SIGINFO) out->sa_sigaction = (void (*)(int, siginfo_t *, void *))handler;
-  else out->sa_handler = (void (*)(int))handler;
-}
-
 void sampling_signal_adopt(void) { atomic_store(&owner, (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)); }
 
 /* In a child of vfork: its own disposition, which starts as a copy of what the host believes. */
@@ -289,7 +310,8 @@ int sampling_signal_host_action(const struct sigaction *action, struct sigaction
     atomic_store(&host_mask, mask);
     atomic_store(&host_flags, action->sa_flags | SA_RESTORER_FLAG);
     atomic_store(&host_handler, action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction : (uintptr_t)action->sa_handler);
-    follow_ignoring(sampling_signal(), action->sa_handler == SIG_IGN);
+    if (sampling_signal()) follow_ignoring(sampling_signal(), action->sa_handler == SIG_IGN);
+    else real.sigaction(SIGURG, action, NULL); /* it has just retired */
   }
   if (old) *old = before;
   return 0;

@@ -156,14 +156,20 @@ def test_agent_threads_take_no_memory_of_the_hosts_allocator():
     assert peak() - before < 24 * 1024, "%d kB more address space" % (peak() - before)
 
 
-def test_server_threads_leave_when_nobody_asks():
-    if not os.environ.get("SOAK"):
-        raise harness.Skip("make soak: takes 35 s")
+def caught(pid):
+    text = harness.proc_text("/proc/%d/status" % pid)
+    return [line for line in text.splitlines() if line.startswith(("SigCgt", "SigIgn", "Threads"))]
+
+
+def test_what_clients_need_leaves_with_them():
+    """Threads, timers and the handler of the sampling signal; and they come again."""
     host = guest()
-    assert request(host)[0] == 200
-    assert len(os.listdir("/proc/%d/task" % host.pid)) > 2
-    harness.poll(lambda: len(os.listdir("/proc/%d/task" % host.pid)) == 2, "the workers' end", 70)
-    assert request(host)[0] == 200
+    before = caught(host.pid)
+    for _ in range(2):
+        assert request(host, "/debug/pprof/profile?seconds=1")[0] == 200
+        assert request(host, "/debug/pprof/goroutine?debug=2")[0] == 200
+        assert caught(host.pid) != before
+        harness.poll(lambda: caught(host.pid) == before, "what was there before", 30)
 
 
 def test_pprofagent_command():
