@@ -278,7 +278,6 @@ static bool serve(int *exit_code) {
   int64_t next_try_ns = 0;
   while (!told_to_stop()) {
     int64_t now = agent_monotonic_nanoseconds();
-    if (sandbox_look()) break;
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
       next_try_ns = now + CHECK_SECONDS * 1000 * MILLISECONDS;
@@ -288,7 +287,7 @@ static bool serve(int *exit_code) {
     if (wake < 0) wake = open_wake(); /* after the listener, without which it is of no use */
     struct pollfd events[EVENTS];
     wait_for_events(events, wake, host, sleep_milliseconds(host));
-    if (told_to_stop()) break;
+    if (told_to_stop() || sandbox_look()) break;
     if (host < 0 || events[EVENT_HOST].revents) {
       ended = only_agent_threads_left(exit_code);
       if (ended) break;
