@@ -25,6 +25,7 @@
 #include "../shim/thread_state.h"
 #include "agent_inherited.h"
 #include "agent_thread.h"
+#include "allowed_calls.h"
 #include "bare_thread.h"
 #include "civetweb_alone.h"
 #include "connection_inbox.h"
@@ -331,6 +332,13 @@ static void admin_life(void) {
   if (told_to_stop()) return;
   thread_manners_take(); /* the other agent threads inherit what it is then */
   bare_thread_enter_libc();
+  allowed_calls_look();
+  const char *lack = allowed_calls_lack(CALLS_SERVING);
+  if (lack) {
+    shared_text_write(&off_reason, lack);
+    log_single_event(config.log, "off: %s", lack);
+    return;
+  }
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */
   if (!started_before) {

@@ -15,6 +15,7 @@
 #include "agent_lock.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
+#include "allowed_calls.h"
 #include "cpu_counters.h"
 #include "cpu_coverage.h"
 #include "cpu_sample_table.h"
@@ -170,7 +171,8 @@ static const char *set_period(uint64_t wanted) {
 
 static enum cpu_profile_result start(const char **reason) {
   *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect"
-                                  : cpu_sampling_prepare();
+                                  : allowed_calls_lack(CALLS_SAMPLING);
+  if (!*reason) *reason = cpu_sampling_prepare();
   if (*reason) return CPU_PROFILE_REFUSED;
   host_handlers_settle();
   if (!sample_buffer_open(&cpu_samples, BUFFER_BYTES)) return CPU_PROFILE_NO_MEMORY;

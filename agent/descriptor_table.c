@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "allowed_calls.h"
+
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE (1U << 1)
 #endif
@@ -58,13 +60,21 @@ static void occupy_below(int end) {
   }
 }
 
+static const char *leave_program_table(unsigned first) {
+  if (!allowed_calls_lack(CALLS_ISOLATING) &&
+      syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_UNSHARE) == 0)
+    return NULL;
+  if (allowed_calls_lack(CALLS_UNSHARING))
+    return "the agent shares the program's descriptor table: a sandbox kills for unshare";
+  if (unshare_by_hand(first)) return NULL;
+  return errno == EPERM ? "the agent shares the program's descriptor table: the kernel or a sandbox refuses close_range and unshare"
+                        : "the agent shares the program's descriptor table: close_range and unshare failed";
+}
+
 const char *descriptor_table_isolate(bool keep_stderr) {
-  unsigned first = keep_stderr ? 3 : 0;
   is_private = false;
-  if (syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_UNSHARE) != 0 && !unshare_by_hand(first)) {
-    return errno == EPERM ? "the agent shares the program's descriptor table: the kernel or a sandbox refuses close_range and unshare"
-                          : "the agent shares the program's descriptor table: close_range and unshare failed";
-  }
+  const char *fault = leave_program_table(keep_stderr ? 3 : 0);
+  if (fault) return fault;
   if (keep_stderr) {
     close(0);
     close(1);

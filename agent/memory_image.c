@@ -2,8 +2,8 @@
 #include "memory_image.h"
 
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
+
+#include "own_memory.h"
 
 enum {
   MAX_SEGMENTS = 512,
@@ -17,8 +17,7 @@ enum {
 bool memory_image_read(uint64_t address, void *out, size_t size) {
   char *to = out;
   while (size > 0) {
-    struct iovec local = {to, size}, remote = {(void *)(uintptr_t)address, size};
-    ssize_t got = process_vm_readv(gettid(), &local, 1, &remote, 1, 0);
+    ssize_t got = own_memory_read(address, to, size);
     if (got <= 0) return false;
     to += got;
     address += (uint64_t)got;

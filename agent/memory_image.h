@@ -1,4 +1,4 @@
-/* Reads our own address space the way a debugger would: by process_vm_readv, so that what is unmapped meanwhile (a concurrent
+/* Reads our own address space the way a debugger would: by own_memory.h, so that what is unmapped meanwhile (a concurrent
  * dlclose) costs an error, not the host. Context: agent threads; locks: none.
  */
 #ifndef AGENT_MEMORY_IMAGE_H

@@ -1,10 +1,9 @@
 #include "memory_reader.h"
 
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "agent_memory.h"
+#include "own_memory.h"
 
 /* A stack is read upwards and mostly ends within the first block; code is read in bits of a few bytes, far from one another. */
 enum { PAGE = 4096, BLOCK_PAGES = 4, BLOCK_SIZE = PAGE * BLOCK_PAGES, BLOCKS = 8 };
@@ -38,12 +37,8 @@ void memory_reader_forget(struct memory_reader *reader) {
   for (int i = 0; i < BLOCKS; i++) reader->blocks[i].size = reader->blocks[i].start = reader->blocks[i].used = 0;
 }
 
-/* One piece a page: the kernel stops at the first that cannot be read. Asked by this thread's number: a first thread that has ended has no
- * memory any more. */
 static void fill(struct block *block, uintptr_t start) {
-  struct iovec local = {block->bytes, BLOCK_SIZE}, remote[BLOCK_PAGES];
-  for (int i = 0; i < BLOCK_PAGES; i++) remote[i] = (struct iovec){(void *)(start + (uintptr_t)i * PAGE), PAGE};
-  ssize_t got = process_vm_readv(gettid(), &local, 1, remote, BLOCK_PAGES, 0);
+  ssize_t got = own_memory_read(start, block->bytes, BLOCK_SIZE);
   block->start = start;
   block->size = got > 0 ? (size_t)got : 0;
 }

@@ -1,4 +1,4 @@
-/* The process' own memory as another thread left it, by process_vm_readv: what is unmapped meanwhile costs an error, not the host. Blocks
+/* The process' own memory as another thread left it, by own_memory.h: what is unmapped meanwhile costs an error, not the host. Blocks
  * once read are kept until memory_reader_forget, so what one reader sees is as of their first reading.
  * Context: agent threads; locks: none (one owner).
  */

@@ -6,6 +6,7 @@
 #include "../shim/host_handlers.h"
 #include "../shim/stack_table.h"
 #include "agent_memory.h"
+#include "allowed_calls.h"
 #include "sandbox.h"
 #include "thread_list.h"
 
@@ -35,7 +36,8 @@ struct running_threads *running_threads_begin(size_t most) {
   struct running_threads *threads = agent_malloc(sizeof *threads + most * sizeof threads->asked[0]);
   if (!threads) return NULL;
   threads->count = 0;
-  threads->off_reason = cpu_sampling_prepare();
+  threads->off_reason = allowed_calls_lack(CALLS_SAMPLING);
+  if (!threads->off_reason) threads->off_reason = cpu_sampling_prepare();
   if (!threads->off_reason) host_handlers_settle();
   if (!threads->off_reason && !sample_buffer_open(&dump_samples, buffer_size(most))) {
     agent_free(threads);

@@ -11,8 +11,7 @@
 
 enum { STATUS_MAX = 4096, STRICT = INT32_MAX };
 
-static _Atomic int32_t at_start AGENT_INHERITED;
-static _Atomic bool remembered AGENT_INHERITED;
+static _Atomic int32_t filters_at_start AGENT_INHERITED; /* and 1; 0: not known yet */
 
 /* proc(5): Seccomp 0 none, 1 strict, 2 filter; Seccomp_filters their number (Linux 5.9; before that a filter counts as one). */
 static int32_t filters_of(int32_t tid) {
@@ -28,14 +27,14 @@ static int32_t filters_of(int32_t tid) {
 }
 
 void sandbox_remember(void) {
-  if (atomic_load_explicit(&remembered, memory_order_relaxed)) return;
-  atomic_store_explicit(&at_start, filters_of(0), memory_order_relaxed);
-  atomic_store_explicit(&remembered, true, memory_order_relaxed);
+  if (atomic_load_explicit(&filters_at_start, memory_order_relaxed)) return;
+  atomic_store_explicit(&filters_at_start, filters_of(0) + 1, memory_order_relaxed);
 }
 
 bool sandbox_is_tighter(int32_t tid) {
   int32_t filters = filters_of(tid);
-  bool tighter = filters > atomic_load_explicit(&at_start, memory_order_relaxed);
+  int32_t known = atomic_load_explicit(&filters_at_start, memory_order_relaxed);
+  bool tighter = known && filters >= known;
   if (tighter) confinement_found(filters == STRICT ? CONFINEMENT_STRICT : CONFINEMENT_FILTER);
   return tighter;
 }

@@ -2,7 +2,6 @@
 
 #include <linux/capability.h>
 #include <linux/filter.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
 
@@ -44,11 +43,6 @@ const char *confinement_reason(void) {
 
 /* ---- calls that cannot succeed ---- */
 
-static bool can_be_read(const void *address, size_t size) {
-  uintptr_t word = sizeof(uintptr_t) - 1, last = (uintptr_t)address + size - 1;
-  return raw_is_readable((uintptr_t)address & ~word) && raw_is_readable(last & ~word);
-}
-
 /* seccomp(2) wants one of the two. Under a filter that was there before, capget may be forbidden:
  * then it is taken for granted. */
 static bool has_the_right(void) {
@@ -62,7 +56,7 @@ static bool has_the_right(void) {
 
 bool confinement_filter_may_succeed(const void *program) {
   struct sock_fprog filter;
-  if (!program || !can_be_read(program, sizeof filter)) return false;
+  if (!program || !raw_range_is_readable(program, sizeof filter)) return false;
   memcpy(&filter, program, sizeof filter);
   return filter.len > 0 && filter.len <= BPF_MAXINSNS && filter.filter && has_the_right();
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
@@ -46,6 +47,12 @@ static inline long raw_syscall4(long number, long a, long b, long c, long d) { r
  * be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
 static inline bool raw_is_readable(uintptr_t address) {
   return raw_syscall4(SYS_rt_sigprocmask, -1, (long)address, 0, 8) != -EFAULT;
+}
+
+/* The same for a range of no more than a page. */
+static inline bool raw_range_is_readable(const void *address, size_t size) {
+  uintptr_t first = (uintptr_t)address, last = first + size - 1, word = sizeof(uintptr_t) - 1;
+  return last >= first && raw_is_readable(first & ~word) && raw_is_readable(last & ~word);
 }
 
 /* A short sleep while another thread is about to change a word. */

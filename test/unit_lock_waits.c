@@ -168,7 +168,9 @@ static void test_off(void) {
   thread_state.agent = 0;
   CHECK(confinement_begin()); /* and while a call is under way that may confine */
   wait_for(&object, 10, 0x40000, WAIT_RELEASED);
-  confinement_end(CONFINEMENT_NONE);
+  confinement_end(CONFINEMENT_FILTER);
+  CHECK(block_off_reason() && mutex_off_reason());
+  atomic_store(&confinement_word, 0);
   next_allocator.asan = true;
   wait_for(&object, 10, 0x40000, WAIT_RELEASED);
   CHECK(block_off_reason() && mutex_off_reason());

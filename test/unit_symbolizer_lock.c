@@ -1,4 +1,4 @@
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/perf_map.c agent/process_info.c agent/demangle.c agent/libbacktrace_region.c test/agent_memory_libc.c agent/mappings.c shim/module_identity.c test/stub_module_registry.c agent/memory_headroom.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c */
+/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/process_info.c agent/demangle.c agent/libbacktrace_region.c test/agent_memory_libc.c agent/mappings.c shim/module_identity.c test/stub_module_registry.c agent/memory_headroom.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c agent/allowed_calls.c */
 /* deps: libbacktrace libiberty */
 /* What the health page asks the symbolizer answers while a lookup, which may take seconds, holds
  * its lock. */

@@ -1,0 +1,143 @@
+#include "allowed_calls.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "../shim/raw_syscall.h"
+#include "agent_inherited.h"
+
+struct tried_call {
+  const char *name;
+  uint16_t number;
+  uint8_t use;
+  long a, b, c;
+};
+#define CALL(name, use, ...) \
+  { #name, SYS_##name, use, __VA_ARGS__ }
+
+/* Each fails, or does nothing, where it is allowed. Not those that every start makes. */
+static const struct tried_call calls[] = {
+    CALL(prctl, CALLS_SERVING, PR_SET_DUMPABLE, 0, 0), /* first: what kills the child leaves no core */
+    CALL(getpid, CALLS_SERVING, 0, 0, 0),
+    CALL(gettid, CALLS_SERVING, 0, 0, 0),
+    CALL(geteuid, CALLS_SERVING, 0, 0, 0),
+    CALL(tgkill, CALLS_SERVING, -1, -1, 0),
+    CALL(rt_sigprocmask, CALLS_SERVING, -1, 0, 0),
+    CALL(signalfd4, CALLS_SERVING, -1, 0, 0),
+    CALL(eventfd2, CALLS_SERVING, 0, -1, 0),
+    CALL(epoll_create1, CALLS_SERVING, -1, 0, 0),
+    CALL(epoll_ctl, CALLS_SERVING, -1, 0, 0),
+#ifdef SYS_epoll_wait /* not on newer architectures */
+    CALL(epoll_wait, CALLS_SERVING, -1, 0, 0),
+    CALL(poll, CALLS_SERVING, 0, 0, 0),
+    CALL(readlink, CALLS_SERVING, 0, 0, 0),
+#else
+    CALL(epoll_pwait, CALLS_SERVING, -1, 0, 0),
+    CALL(ppoll, CALLS_SERVING, 0, -1, 0),
+    CALL(readlinkat, CALLS_SERVING, -1, 0, 0),
+#endif
+    CALL(clock_nanosleep, CALLS_SERVING, -1, 0, 0),
+    CALL(nanosleep, CALLS_SERVING, 0, 0, 0),
+    CALL(socket, CALLS_SERVING, AF_UNIX, SOCK_SEQPACKET, 0),
+    CALL(socket, CALLS_SERVING, AF_INET, SOCK_STREAM, 0),
+    CALL(bind, CALLS_SERVING, -1, 0, 0),
+    CALL(listen, CALLS_SERVING, -1, 0, 0),
+    CALL(accept4, CALLS_SERVING, -1, 0, 0),
+    CALL(connect, CALLS_SERVING, -1, 0, 0),
+    CALL(shutdown, CALLS_SERVING, -1, 0, 0),
+    CALL(setsockopt, CALLS_SERVING, -1, 0, 0),
+    CALL(getsockopt, CALLS_SERVING, -1, 0, 0),
+    CALL(getsockname, CALLS_SERVING, -1, 0, 0),
+    CALL(getpeername, CALLS_SERVING, -1, 0, 0),
+    CALL(sendto, CALLS_SERVING, -1, 0, 0),
+    CALL(recvfrom, CALLS_SERVING, -1, 0, 0),
+    CALL(sendmsg, CALLS_SERVING, -1, 0, 0),
+    CALL(recvmsg, CALLS_SERVING, -1, 0, 0),
+    CALL(fcntl, CALLS_SERVING, -1, 0, 0),
+    CALL(ioctl, CALLS_SERVING, -1, 0, 0),
+    CALL(getdents64, CALLS_SERVING, -1, 0, 0),
+    CALL(uname, CALLS_SERVING, 0, 0, 0),
+    CALL(madvise, CALLS_SERVING, 0, 0, 0),
+    CALL(timer_create, CALLS_SAMPLING, -1, 0, 0),
+    CALL(timer_settime, CALLS_SAMPLING, -1, 0, 0),
+    CALL(timer_delete, CALLS_SAMPLING, -1, 0, 0),
+    CALL(clock_getres, CALLS_SAMPLING, CLOCK_MONOTONIC, 0, 0),
+    CALL(rt_sigaction, CALLS_SAMPLING, 0, 0, 0),
+    CALL(rt_sigpending, CALLS_SAMPLING, 0, 0, 0),
+    CALL(process_vm_readv, CALLS_READING, 0, 0, 0),
+    CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
+    CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
+};
+enum { CALLS = sizeof calls / sizeof *calls };
+
+/* What the child tells, in memory that it shares with this thread alone. */
+struct progress {
+  _Atomic uint32_t begun; /* calls, the one that it is in included */
+  _Atomic bool done;
+};
+
+/* Written by the admin thread before there is another agent thread. "": nothing is lacking. */
+static char lacking[CALL_USES][120] AGENT_INHERITED;
+static bool has_looked AGENT_INHERITED;
+
+/* In the child: nothing of libc's. */
+static void make_calls(struct progress *progress) {
+  for (uint32_t i = atomic_load(&progress->begun); i < CALLS; i++) {
+    atomic_store(&progress->begun, i + 1);
+    raw_syscall4(calls[i].number, calls[i].a, calls[i].b, calls[i].c, 0);
+  }
+  atomic_store(&progress->done, true);
+  raw_syscall4(SYS_exit_group, 0, 0, 0, 0);
+}
+
+/* A supervisor of the filter's may hold a call for as long as it likes. */
+static void await_end(long child) {
+  enum { NAPS_MAX = 10000 }; /* half a second and more */
+  for (int naps = 0; naps < NAPS_MAX; naps++) {
+    if (raw_syscall4(SYS_wait4, child, 0, WNOHANG | __WALL, 0) != 0) return;
+    raw_nap();
+  }
+  enum { KILL = 9 };
+  raw_syscall4(SYS_kill, child, KILL, 0, 0);
+  raw_syscall4(SYS_wait4, child, 0, __WALL, 0);
+}
+
+/* Its end raises no signal, and no wait of the program's finds it. False: there can be none. */
+static bool run_child(struct progress *progress) {
+  long child = raw_syscall6(SYS_clone, 0, 0, 0, 0, 0, 0);
+  if (child == 0) make_calls(progress);
+  if (child > 0) await_end(child);
+  return child > 0;
+}
+
+static void keep_lacking(enum call_use use, const char *what) {
+  if (!*lacking[use])
+    snprintf(lacking[use], sizeof lacking[use],
+             "the program was started under a seccomp filter that ends it for %s", what);
+}
+
+void allowed_calls_look(void) {
+  if (has_looked) return;
+  has_looked = true;
+  if (raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) <= 0) return;
+  struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  bool looks = progress != MAP_FAILED;
+  while (looks && !atomic_load(&progress->done)) {
+    uint32_t before = atomic_load(&progress->begun);
+    looks = run_child(progress) && atomic_load(&progress->begun) > before;
+    if (!looks || atomic_load(&progress->done)) break;
+    const struct tried_call *last = &calls[atomic_load(&progress->begun) - 1];
+    keep_lacking(last->use, last->name);
+  }
+  if (!looks) keep_lacking(CALLS_SERVING, "calls that cannot be found out");
+  if (progress != MAP_FAILED) munmap(progress, sizeof *progress);
+}
+
+const char *allowed_calls_lack(enum call_use use) { return *lacking[use] ? lacking[use] : NULL; }

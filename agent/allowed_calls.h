@@ -1,0 +1,24 @@
+/* What a seccomp filter that the program was started under allows: service managers' lists, many of
+ * which kill for what is not on them. Before the agent makes its first call of a kind that such lists
+ * are about, a child that shares nothing with the program makes it, with arguments that do nothing;
+ * if that kills the child, the agent goes without. Where there is no filter there is no child.
+ * (A call that is refused with an error harms nobody: whoever makes it copes.) */
+#ifndef AGENT_ALLOWED_CALLS_H
+#define AGENT_ALLOWED_CALLS_H
+
+enum call_use {
+  CALLS_SERVING,   /* without these there is no agent */
+  CALLS_SAMPLING,  /* a thread's ticks: CPU profiles, stacks of running threads */
+  CALLS_READING,   /* process_vm_readv */
+  CALLS_ISOLATING, /* close_range */
+  CALLS_UNSHARING,
+  CALL_USES
+};
+
+/* Once a process, children inherit the answer. Context: the admin thread, before it does anything. */
+void allowed_calls_look(void);
+
+/* NULL: they may be made; else one sentence. Context: any agent thread. */
+const char *allowed_calls_lack(enum call_use use);
+
+#endif
