@@ -339,6 +339,7 @@ static void admin_life(void) {
     log_single_event(config.log, "off: %s", lack);
     return;
   }
+  atomic_store(&admin_tid, (int32_t)syscall(SYS_gettid)); /* until here a futex wakes it */
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
   isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */
   if (!started_before) {
@@ -364,7 +365,6 @@ static void admin_life(void) {
 static void admin_main(void *argument) {
   (void)argument;
   do {
-    atomic_store(&admin_tid, (int32_t)syscall(SYS_gettid));
     admin_life();
     atomic_store(&admin_tid, 0);
     if (!told_to_stop()) break; /* the address cannot be had, or the program's threads have ended */

@@ -23,7 +23,8 @@ struct tried_call {
 
 /* Each fails, or does nothing, where it is allowed. Not those that every start makes. */
 static const struct tried_call calls[] = {
-    CALL(prctl, CALLS_SERVING, PR_SET_DUMPABLE, 0, 0), /* first: what kills the child leaves no core */
+    /* First: what kills the child leaves no core. */
+    CALL(prctl, CALLS_SERVING, PR_SET_DUMPABLE, 0, 0),
     CALL(getpid, CALLS_SERVING, 0, 0, 0),
     CALL(gettid, CALLS_SERVING, 0, 0, 0),
     CALL(geteuid, CALLS_SERVING, 0, 0, 0),
@@ -128,13 +129,13 @@ void allowed_calls_look(void) {
   if (raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) <= 0) return;
   struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  bool looks = progress != MAP_FAILED;
-  while (looks && !atomic_load(&progress->done)) {
-    uint32_t before = atomic_load(&progress->begun);
-    looks = run_child(progress) && atomic_load(&progress->begun) > before;
-    if (!looks || atomic_load(&progress->done)) break;
-    const struct tried_call *last = &calls[atomic_load(&progress->begun) - 1];
-    keep_lacking(last->use, last->name);
+  bool done = false, looks = progress != MAP_FAILED;
+  for (uint32_t begun = 0, before = 0; looks && !done; before = begun) {
+    looks = run_child(progress);
+    done = atomic_load(&progress->done);
+    begun = atomic_load(&progress->begun);
+    if (begun > before && !done) keep_lacking(calls[begun - 1].use, calls[begun - 1].name);
+    looks = looks && (done || begun > before);
   }
   if (!looks) keep_lacking(CALLS_SERVING, "calls that cannot be found out");
   if (progress != MAP_FAILED) munmap(progress, sizeof *progress);

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* How much could be read from the start of the range, whole pages of it at least; 0 or less: none. */
+/* How much could be read, from the start of the range up to a page that cannot; 0 or less: none. */
 ssize_t own_memory_read(uint64_t address, void *out, size_t size);
 
 #endif

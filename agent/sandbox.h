@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How many filters there are at the start, or were at the parent's: what follows compares with that. */
+/* How many filters there are at the start, or were at the parent's, for comparison. */
 void sandbox_remember(void);
 
 /* The thread (0: this one) is under more filters than at the start, or in strict mode. From then on

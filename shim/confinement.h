@@ -1,6 +1,6 @@
 /* Whether the program has confined itself by a rule about its system calls: a seccomp filter,
- * seccomp's strict mode, a dispatch of its own (prctl(2), PR_SET_SYSCALL_USER_DISPATCH). From then on
- * any call that it does not expect may kill it, or end up in a handler of its own. So whatever of
+ * seccomp's strict mode, a dispatch of its own (prctl(2), PR_SET_SYSCALL_USER_DISPATCH). From then
+ * on any call that it does not expect may kill it, or end up in a handler of its own. So whatever of
  * this library makes a system call in the program's threads asks here first, and goes without.
  *
  * It counts for the whole process, whichever thread it was: what that one creates is confined too.
@@ -45,7 +45,8 @@ void confinement_found(enum confinement is);
 const char *confinement_reason(void);
 
 /* False: seccomp(2) is sure to refuse, as it does to programs that only ask what the kernel can do
- * (a NULL filter, flags with strict mode, no right to it). Changes nothing. Context: host thread. */
+ * (a NULL filter, flags with strict mode, no right to it). Changes nothing. Context: host thread.
+ */
 bool confinement_filter_may_succeed(const void *program);
 bool confinement_strict_may_succeed(unsigned long flags, const void *arguments);
 

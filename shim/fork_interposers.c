@@ -65,7 +65,8 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
     if (thread_state.forks == 0) { /* else there are handlers still to run */
       if (!confinement_forbids_calls()) thread_registry_keep_only(call->tid, own_tid());
       if (config.children == CHILDREN_NONE) stop_sampling();
-      if (call->may_start && !confinement_forbids_calls()) agent_start_in_child(call->starts_at_once, call->now_ns);
+      if (call->may_start && !confinement_forbids_calls())
+        agent_start_in_child(call->starts_at_once, call->now_ns);
     }
   }
   if (call->masked) sampling_signal_restore(call->mask);

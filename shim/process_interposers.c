@@ -127,7 +127,7 @@ EXPORTED int capset(void *header, const void *data) {
   return (int)credential_call(SYS_capset, (long)header, (long)data, 0);
 }
 
-/* ---- seccomp: the agent's threads leave before, and come again only if the call has failed ---- */
+/* ---- seccomp: the agent leaves before, and comes again only if the call has failed ---- */
 
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 #define PR_SET_SYSCALL_USER_DISPATCH 59
@@ -141,7 +141,7 @@ static long confine(enum confinement to, bool gives_descriptor,
   if (first) agent_pause();
   long result = call(a[0], a[1], a[2], a[3], a[4]);
   if (!first) return result;
-  if (result == 0 || (gives_descriptor && result > 0)) { /* else: a thread that cannot be confined */
+  if (result == 0 || (gives_descriptor && result > 0)) { /* else: the tid of who cannot follow */
     confinement_end(to);
     heap_sampling_stop(confinement_reason());
   } else {

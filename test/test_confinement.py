@@ -79,6 +79,15 @@ def test_nobody_looks_at_a_program_that_has_confined_itself():
               [((with_libseccomp(), "tsync", action, "idle"), {}) for action in FATAL])
 
 
+def test_a_dispatch_of_system_calls_of_its_own():
+    """While it is on, a call of anybody's in that thread ends the program."""
+    argv = [confines(), "dispatch", "none", "heap", "late"]
+    if harness.run(argv, plain=True, stdin=b"\n").returncode != 7:
+        raise harness.Skip("the kernel has no PR_SET_SYSCALL_USER_DISPATCH")
+    for rate in (None, 1):
+        check_same(*argv[:4], rate=rate)
+
+
 def test_a_kill_ends_the_process():
     """A violation by the only thread of the program's own ends it, whatever threads the agent had."""
     program = confines()

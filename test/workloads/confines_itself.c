@@ -25,6 +25,7 @@ static int is(const char *word, const char *wanted) { return strcmp(word, wanted
 
 /* ---- the rules ---- */
 
+enum { SET_DISPATCH = 59, ALLOWED = 0, BLOCKED = 1 }; /* linux/prctl.h, 5.11 */
 enum { CALLS_MAX = 40 };
 static int calls[CALLS_MAX], call_count;
 
@@ -55,6 +56,9 @@ static long raw_call(long number, long a, long b, long c) {
 #endif
 }
 
+/* The rule is in force while this is BLOCKED: whatever calls the kernel then gets SIGSYS. */
+static volatile char dispatch_selector = ALLOWED;
+
 static void install(const struct sock_fprog *program) {
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   if (is(way, "prctl")) CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) == 0);
@@ -79,6 +83,11 @@ static void confine(void) {
 }
 #else
 static void confine(void) {
+  if (is(way, "dispatch")) {
+    free(keep(malloc(64 << 20))); /* what the deed allocates */
+    CHECK(prctl(SET_DISPATCH, 1, 0, 0, &dispatch_selector) == 0);
+    return;
+  }
   if (is(way, "strict")) {
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
     return;
@@ -114,11 +123,14 @@ static void violate(void) { syscall(SYS_getppid); }
 
 /* From its own memory, so that the plain program makes no call but brk. */
 static void allocate(void) {
+  int blocks = is(way, "dispatch");
+  if (blocks) dispatch_selector = BLOCKED;
   for (int i = 0; i < 200000; i++) {
     char *block = keep(malloc((size_t)(100 + i % 5000)));
     block[0] = 1;
     if (i % 50 != 0) free(block);
   }
+  if (blocks) dispatch_selector = ALLOWED;
 }
 
 static void fork_and_wait(void) {
@@ -194,6 +206,7 @@ int main(int argc, char **argv) {
   way = argv[1], action = argv[2], deed = argv[3];
   if (is(action, "trap")) signal(SIGSYS, say_trapped);
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   allow_for_the_deed();
   pthread_t thread;
   if (is(deed, "leave_main"))
