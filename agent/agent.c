@@ -169,7 +169,7 @@ static int open_thread(int32_t tid) {
 static int open_any_host_thread(void) {
   int descriptor = -1;
   struct thread_ids ids;
-  if (!thread_list_read(&ids)) return -1;
+  if (allowed_calls_lack(CALLS_WATCHING) || !thread_list_read(&ids)) return -1;
   for (size_t i = 0; i < ids.count && descriptor < 0; i++) {
     descriptor = open_thread(ids.tids[i]);
     struct pollfd has_ended = {.fd = descriptor, .events = POLLIN};

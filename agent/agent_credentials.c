@@ -6,6 +6,7 @@
 #include "agent.h"
 #include "agent_thread.h"
 #include "agent_thread_call.h"
+#include "allowed_calls.h"
 #include "credentials.h"
 
 enum { WAIT_MILLISECONDS = 100 };
@@ -36,8 +37,15 @@ void agent_credentials_forget(void) {
   atomic_store_explicit(&followed_is_known, false, memory_order_relaxed);
 }
 
+/* A filter that was there at the start may forbid what follow() calls: new threads need none. */
+static void replace_threads(void) {
+  agent_pause();
+  agent_resume();
+}
+
 void agent_follow_credentials(void) {
   if (!agent_has_threads()) return;
+  if (!allowed_calls_are_all()) return replace_threads();
   const uint64_t every = UINT64_MAX; /* a handler that changes them too would wait for ever */
   uint64_t mask;
   raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&every, (long)&mask, sizeof every);

@@ -74,6 +74,7 @@ static const struct tried_call calls[] = {
     CALL(process_vm_readv, CALLS_READING, 0, 0, 0),
     CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
     CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
+    CALL(pidfd_open, CALLS_WATCHING, -1, -1, 0),
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
@@ -85,7 +86,7 @@ struct progress {
 
 /* Written by the admin thread before there is another agent thread. "": nothing is lacking. */
 static char lacking[CALL_USES][120] AGENT_INHERITED;
-static bool has_looked AGENT_INHERITED;
+static _Atomic bool has_looked AGENT_INHERITED, is_free AGENT_INHERITED; /* read by host threads */
 
 /* In the child: nothing of libc's. */
 static void make_calls(struct progress *progress) {
@@ -124,9 +125,11 @@ static void keep_lacking(enum call_use use, const char *what) {
 }
 
 void allowed_calls_look(void) {
-  if (has_looked) return;
-  has_looked = true;
-  if (raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) <= 0) return;
+  if (atomic_exchange(&has_looked, true)) return;
+  if (raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) <= 0) {
+    atomic_store(&is_free, true);
+    return;
+  }
   struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   bool done = false, looks = progress != MAP_FAILED;
@@ -140,5 +143,7 @@ void allowed_calls_look(void) {
   if (!looks) keep_lacking(CALLS_SERVING, "calls that cannot be found out");
   if (progress != MAP_FAILED) munmap(progress, sizeof *progress);
 }
+
+bool allowed_calls_are_all(void) { return atomic_load(&is_free); }
 
 const char *allowed_calls_lack(enum call_use use) { return *lacking[use] ? lacking[use] : NULL; }

@@ -6,12 +6,15 @@
 #ifndef AGENT_ALLOWED_CALLS_H
 #define AGENT_ALLOWED_CALLS_H
 
+#include <stdbool.h>
+
 enum call_use {
   CALLS_SERVING,   /* without these there is no agent */
   CALLS_SAMPLING,  /* a thread's ticks: CPU profiles, stacks of running threads */
   CALLS_READING,   /* process_vm_readv */
   CALLS_ISOLATING, /* close_range */
   CALLS_UNSHARING,
+  CALLS_WATCHING, /* pidfd_open */
   CALL_USES
 };
 
@@ -20,5 +23,8 @@ void allowed_calls_look(void);
 
 /* NULL: they may be made; else one sentence. Context: any agent thread. */
 const char *allowed_calls_lack(enum call_use use);
+
+/* There was no filter at the start. Context: any thread; false before the look. */
+bool allowed_calls_are_all(void);
 
 #endif
