@@ -113,7 +113,7 @@ static void leave(int status) {
   _exit(status);
 }
 
-/* Longer than the agent's look at the process, every five seconds. */
+/* Longer than the five seconds after which an agent looks around where it has to. */
 static void idle(void) {
   struct timespec pause = {6, 0};
   clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
