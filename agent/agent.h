@@ -52,6 +52,10 @@ bool agent_has_threads(void);
 void agent_main_thread_exits(void);
 bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
 
+/* After the program's mlockall: none of it is to count against the program's limit (agent_memory.c).
+ * Context: host thread. */
+void agent_memory_unlock(void);
+
 /* For the index page and /debug/pprof/health, copied to out: they change. Context: agent threads.
  */
 enum { SHARED_TEXT_MAX = 768 };

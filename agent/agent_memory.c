@@ -6,11 +6,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "../shim/raw_syscall.h"
+#include "../shim/table_memory.h"
 #include "agent_lock.h"
 
 /* Memory comes in regions that start on a REGION_SIZE boundary, so a pointer's region is found by clearing its low bits.
  * A slab region holds blocks of one size class and goes back to the kernel when its last block is freed (one is kept per class);
  * a large block has a region of its own, as long as it needs. */
+enum { PAGE_SIZE = 4096 };
 enum { REGION_SIZE = 64 * 1024, HEADER_SIZE = 64, SMALLEST = 16, LARGEST_SMALL = 8 * 1024, CLASS_COUNT = 40 };
 
 struct region {
@@ -46,23 +49,31 @@ static uint32_t block_capacity(const struct region *region) {
 
 static struct region *region_of(void *pointer) { return (struct region *)((uintptr_t)pointer & ~(uintptr_t)(REGION_SIZE - 1)); }
 
+/* A child has no use for what this process's agent was in the middle of, nor for the list of it. */
+static struct own_mappings mappings;
+
+static void *map_aligned(size_t size, size_t alignment) {
+  void *start = own_mapping_add(&mappings, size, alignment);
+  if (start) raw_syscall4(SYS_madvise, (long)start, (long)size, MADV_DONTFORK, 0);
+  return start;
+}
+
+void *agent_pages_map(size_t size) { return map_aligned(size, PAGE_SIZE); }
+void agent_pages_unmap(void *start, size_t size) { own_mapping_remove(&mappings, start, size); }
+void agent_pages_forget(void *start) { own_mapping_forget(&mappings, start); }
+
 static void *map_region(size_t bytes) {
-  size_t span = bytes + REGION_SIZE;
-  char *base = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) return NULL;
-  char *start = (char *)(((uintptr_t)base + REGION_SIZE - 1) & ~(uintptr_t)(REGION_SIZE - 1));
-  if (start > base) munmap(base, (size_t)(start - base));
-  size_t tail = (size_t)(base + span - (start + bytes));
-  if (tail) munmap(start + bytes, tail);
-  madvise(start, bytes, MADV_DONTFORK); /* a child has no use for what this process's agent was in the middle of */
-  atomic_fetch_add_explicit(&mapped_bytes, bytes, memory_order_relaxed);
+  void *start = map_aligned(bytes, REGION_SIZE);
+  if (start) atomic_fetch_add_explicit(&mapped_bytes, bytes, memory_order_relaxed);
   return start;
 }
 
 static void unmap_region(struct region *region, size_t bytes) {
   atomic_fetch_sub_explicit(&mapped_bytes, bytes, memory_order_relaxed);
-  munmap(region, bytes);
+  own_mapping_remove(&mappings, region, bytes);
 }
+
+void agent_memory_unlock(void) { own_mappings_unlock(&mappings); }
 
 static void list_insert(struct region *region) {
   struct region **head = &partial[region->class_index];
@@ -158,18 +169,10 @@ void agent_free(void *pointer) {
 static void *reallocate_large(struct region *region, size_t size) {
   size_t bytes = large_region_bytes(size), old_bytes = region->bytes;
   if (bytes == old_bytes) return (char *)region + HEADER_SIZE;
-  struct region *moved = region;
-  if (mremap(region, old_bytes, bytes, 0) == MAP_FAILED) {
-    moved = map_region(bytes); /* an aligned place to move to; mremap replaces it */
-    if (!moved) return NULL;
-    if (mremap(region, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, moved) == MAP_FAILED) {
-      unmap_region(moved, bytes);
-      return NULL;
-    }
-    atomic_fetch_sub_explicit(&mapped_bytes, old_bytes, memory_order_relaxed);
-  } else {
-    atomic_fetch_add_explicit(&mapped_bytes, bytes - old_bytes, memory_order_relaxed); /* wraps when it shrinks, as it should */
-  }
+  struct region *moved = own_mapping_resize(&mappings, region, old_bytes, bytes, REGION_SIZE);
+  if (!moved) return NULL;
+  atomic_fetch_add_explicit(&mapped_bytes, bytes - old_bytes,
+                            memory_order_relaxed); /* wraps when it shrinks, as it should */
   moved->bytes = bytes;
   return (char *)moved + HEADER_SIZE;
 }

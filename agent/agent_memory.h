@@ -13,6 +13,12 @@ void *agent_realloc(void *pointer, size_t size);
 void agent_free(void *pointer);
 char *agent_strdup(const char *text);
 
+/* Whole pages, zeroed, of which no child inherits any: stacks. Also on threads of the host's. */
+void *agent_pages_map(size_t size);
+void agent_pages_unmap(void *start, size_t size);
+/* They are the caller's from now on: a thread unmaps its own stack last of all. */
+void agent_pages_forget(void *start);
+
 /* Bytes now mapped by this allocator, shown by /debug/pprof/health. */
 uint64_t agent_memory_bytes(void);
 

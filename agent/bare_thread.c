@@ -9,6 +9,7 @@
 
 #include "../shim/raw_syscall.h"
 #include "../shim/thread_state.h"
+#include "agent_memory.h"
 
 /* A thread's memory, from its low end: a guard page, the stack, the TLS block, the control block.
  *
@@ -113,16 +114,14 @@ void bare_thread_enter_libc(void) { uselocale(newlocale(LC_ALL_MASK, "C", (local
 __attribute__((noreturn, used, noinline)) void bare_thread_main(struct start *start) {
   struct start own = *start;
   own.function(own.argument);
+  agent_pages_forget(own.memory);
   unmap_and_exit(own.memory, own.size);
 }
 
 static char *map_memory(size_t size) {
-  long memory = raw_syscall6(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (memory < 0 && memory > -4096) return NULL;
-  raw_syscall4(SYS_mprotect, memory, GUARD, PROT_NONE, 0);
-  raw_syscall4(SYS_madvise, memory, (long)size, MADV_DONTFORK, 0);
-  return (char *)memory;
+  char *memory = agent_pages_map(size);
+  if (memory) raw_syscall4(SYS_mprotect, (long)memory, GUARD, PROT_NONE, 0);
+  return memory;
 }
 
 int bare_thread_create(_Atomic int32_t *tid, size_t stack_size, void (*start)(void *),
@@ -137,6 +136,6 @@ int bare_thread_create(_Atomic int32_t *tid, size_t stack_size, void (*start)(vo
   *to_start = (struct start){start, argument, memory, size};
   long result = clone_thread((char *)to_start, to_start, tid, control);
   if (result > 0) return 0;
-  raw_syscall4(SYS_munmap, (long)memory, (long)size, 0, 0);
+  agent_pages_unmap(memory, size);
   return (int)-result;
 }

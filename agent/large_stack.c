@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include "agent_memory.h"
+
 static const size_t STACK_SIZE = 8 << 20, GUARD_SIZE = 64 << 10;
 
 struct call {
@@ -20,10 +22,10 @@ static void run(unsigned high, unsigned low) { /* makecontext passes ints */
 
 bool large_stack_call(struct large_stack *stack, void (*function)(void *), void *argument) {
   if (stack->memory == NULL) {
-    void *memory = mmap(NULL, STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) return false;
-    if (mprotect((char *)memory + GUARD_SIZE, STACK_SIZE - GUARD_SIZE, PROT_READ | PROT_WRITE) != 0) {
-      munmap(memory, STACK_SIZE);
+    void *memory = agent_pages_map(STACK_SIZE);
+    if (memory == NULL) return false;
+    if (mprotect(memory, GUARD_SIZE, PROT_NONE) != 0) {
+      agent_pages_unmap(memory, STACK_SIZE);
       return false;
     }
     stack->memory = memory;
@@ -39,6 +41,6 @@ bool large_stack_call(struct large_stack *stack, void (*function)(void *), void 
 }
 
 void large_stack_release(struct large_stack *stack) {
-  if (stack->memory != NULL) munmap(stack->memory, STACK_SIZE);
+  if (stack->memory != NULL) agent_pages_unmap(stack->memory, STACK_SIZE);
   stack->memory = NULL;
 }

@@ -49,6 +49,7 @@ typedef void (*interposed_handler)(int);
   X(pid_t, _Fork, (void))                                      \
   X(int, daemon, (int, int))                                   \
   X(int, capset, (void *, const void *))                       \
+  X(int, mlockall, (int))                                      \
   X(int, forkpty, (int *, char *, const struct termios *, const struct winsize *)) \
   X(int, sigaction, (int, const struct sigaction *, struct sigaction *)) \
   X(int, __sigaction, (int, const struct sigaction *, struct sigaction *)) \

@@ -18,6 +18,7 @@
 #include "heap_sampling.h"
 #include "interposed.h"
 #include "interrupted_call.h"
+#include "memory_lock.h"
 #include "stack_capture.h"
 #include "startup.h"
 #include "thread_state.h"
@@ -206,6 +207,7 @@ EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long 
   if (UNLIKELY(number == SYS_landlock_restrict_self))
     return alone(call_by_number, number, a, b, 0, 0);
   if (UNLIKELY(changes_credentials(number))) return credential_call(number, a, b, c);
+  if (UNLIKELY(number == SYS_mlockall)) return memory_lock_all(a);
   if (UNLIKELY(number == SYS_futex || number == SYS_FUTEX_WAITV)) {
     struct unwind_registers caller = CALLER_REGISTERS();
     return futex_call(&caller, number, a, b, c, d, e, f);

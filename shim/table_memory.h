@@ -1,4 +1,5 @@
-/* Memory for the append-only tables: segments of anonymous memory, mapped when first used, never moved and never unmapped.
+/* Memory of this library's own. For the append-only tables: segments of anonymous memory, mapped
+ * when first used, never moved and never unmapped.
  * Context: malloc hook, signal; locks: none; maps memory (a system call) once a segment. */
 #ifndef SHIM_TABLE_MEMORY_H
 #define SHIM_TABLE_MEMORY_H
@@ -32,8 +33,35 @@ void *table_memory_at(const struct table_memory *memory, uint32_t position);
 
 uint64_t table_memory_mapped(const struct table_memory *memory);
 
-/* Anonymous zeroed memory straight from the kernel, or NULL (also where no system call may be made); errno is left alone. */
+/* Anonymous zeroed memory straight from the kernel, or NULL (also where no system call may be made);
+ * errno is left alone. Not locked, whatever mlockall(2) the program calls. */
 void *table_memory_map(size_t size);
 void table_memory_unmap(void *address, size_t size);
+
+/* ---- what lies under it ---- */
+
+/* The mappings of one part of this library. Written by whoever maps, by the rules in the .c file. */
+enum { OWN_MAPPINGS_MAX = 256 };
+struct own_mappings {
+  struct own_mapping {
+    _Atomic uintptr_t start;
+    _Atomic size_t size;
+  } entries[OWN_MAPPINGS_MAX];
+};
+
+/* As table_memory_map, at a multiple of `alignment` (a power of two, >= the page's size). */
+void *own_mapping_add(struct own_mappings *mappings, size_t size, size_t alignment);
+void own_mapping_remove(struct own_mappings *mappings, void *start, size_t size);
+/* Moves it where it must, to such a multiple again; NULL: it is as it was. */
+void *own_mapping_resize(struct own_mappings *mappings, void *start, size_t size, size_t new_size,
+                         size_t alignment);
+/* It is not one of these any more: its owner unmaps it. */
+void own_mapping_forget(struct own_mappings *mappings, void *start);
+
+/* Before the program's mlockall: from now on new mappings are made so that they cannot be locked. */
+void own_mappings_stay_unlocked(void);
+/* After it: those that were there already. */
+void own_mappings_unlock(struct own_mappings *mappings);
+void table_memory_unlock(void);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "../agent/agent_memory.h"
 
@@ -16,3 +17,10 @@ void *agent_realloc(void *pointer, size_t size) { return fails() ? NULL : reallo
 void agent_free(void *pointer) { free(pointer); }
 char *agent_strdup(const char *text) { return fails() ? NULL : strdup(text); }
 uint64_t agent_memory_bytes(void) { return 0; }
+
+void *agent_pages_map(size_t size) {
+  void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return start == MAP_FAILED ? NULL : start;
+}
+void agent_pages_unmap(void *start, size_t size) { munmap(start, size); }
+void agent_pages_forget(void *start) { (void)start; }

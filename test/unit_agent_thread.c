@@ -1,4 +1,4 @@
-/* links: agent/agent_thread.c agent/bare_thread.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c shim/confinement.c agent/thread_manners.c */
+/* links: agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c shim/confinement.c agent/thread_manners.c */
 /* The agent's own threads are told from the program's, also when the kernel gives a number anew.
  * The kernel's answer whether it knows a number is made up here; the threads are real. */
 #include <sched.h>
