@@ -371,7 +371,7 @@ static int poll_connection(struct pollfd *wait, int timeout_ms) {
   struct pollfd both[2] = {*wait, {.fd = interrupt_event, .events = POLLIN}};
   struct connection *connection = connection_of(wait->fd);
   for (;;) { /* in pieces, since a crowd may come and shorten the deadline */
-    if (interrupted_meanwhile()) return 0;
+    if (interrupted_meanwhile()) return errno = ECANCELED, -1;
     int piece = timeout_ms;
     if (connection) {
       int64_t left = time_left(wait->fd, connection);

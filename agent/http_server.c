@@ -383,7 +383,7 @@ static int begin_request(struct mg_connection *connection) {
 static int http_error(struct mg_connection *connection, int status, const char *text) {
   const struct mg_request_info *info = mg_get_request_info(connection);
   struct http_response response;
-  if (!info) return 0;
+  if (!info || civetweb_system_interrupted()) return 0;
   response_init(&response, connection, info);
   const char *extra = NULL;
   if (civetweb_connection_late(response.descriptor)) {

@@ -72,7 +72,8 @@ def test_the_agent_gives_way_meanwhile():
     with socket.create_connection(host.address) as client:
         ask_for_long(host, client)
         host.go_on()
-        assert host.line() == "threads 2"  # its own
+        line = host.line()
+        assert line == "threads 2", line  # its own
 
 
 def test_the_host_may_end_meanwhile():
