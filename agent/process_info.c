@@ -65,14 +65,21 @@ static int64_t age_nanos(const char *stat) {
 
 /* ---- what is known without /proc ---- */
 
-const char *proc_fault(void) {
+/* This process's number in /proc, 0: there is none. */
+static long number_in_proc(void) {
   char self[32];
   ssize_t length = readlink("/proc/self", self, sizeof self - 1);
-  if (length <= 0) return "/proc cannot be read here, as after a chroot without one";
-  self[length] = 0;
-  return strtol(self, NULL, 10) == getpid()
-             ? NULL
-             : "the /proc here is of another pid namespace, where threads have other numbers";
+  self[length > 0 ? length : 0] = 0;
+  return strtol(self, NULL, 10);
+}
+
+const char *proc_fault(void) {
+  return number_in_proc() ? NULL : "/proc cannot be read here, as after a chroot without one";
+}
+
+bool proc_numbers_differ(void) {
+  long number = number_in_proc();
+  return number != 0 && number != getpid();
 }
 
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */

@@ -4,13 +4,15 @@
 #ifndef AGENT_PROCESS_INFO_H
 #define AGENT_PROCESS_INFO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Why /proc says nothing of other threads here, in one sentence; NULL: it does. It is not there
- * (a chroot without one), or it numbers threads as another pid namespace does: what is told of the
- * calling thread then holds, but no number does. Asked anew each time: it takes no descriptor. */
+/* Why /proc says nothing here, in one sentence; NULL: it does. Asked anew each time: it takes no
+ * descriptor. */
 const char *proc_fault(void);
+/* It is of another pid namespace, where this process and its threads have other numbers. */
+bool proc_numbers_differ(void);
 
 enum { PROCESS_COMM_MAX = 64 };
 

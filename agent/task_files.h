@@ -12,6 +12,15 @@
  * proc_fault (process_info.h) says why none can be had. */
 int task_open(int32_t tid);
 
+/* Where /proc numbers threads otherwise (proc_numbers_differ): the number that one of /proc's has
+ * here, 0: it is gone; and all that are known, of which task_open is to make use. Takes the
+ * agent_malloc'ed memory over. */
+struct task_number {
+  int32_t here, in_proc;
+};
+int32_t task_number_here(int32_t in_proc);
+void task_numbers_keep(struct task_number *numbers, size_t count);
+
 /* Whether the thread is there and has not ended. By system calls alone, without /proc. */
 bool task_is_alive(int32_t tid);
 

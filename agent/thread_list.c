@@ -69,9 +69,24 @@ static bool add_id(struct thread_ids *ids, size_t *capacity, int32_t tid) {
   return true;
 }
 
+/* From /proc's numbers to those that the threads have here. */
+static bool translate(struct thread_ids *ids) {
+  struct task_number *numbers = agent_malloc((ids->count + 1) * sizeof *numbers);
+  size_t kept = 0;
+  for (size_t i = 0; numbers && i < ids->count; i++) {
+    int32_t here = task_number_here(ids->tids[i]);
+    if (here == 0) continue; /* it has ended */
+    numbers[kept] = (struct task_number){here, ids->tids[i]};
+    ids->tids[kept++] = here;
+  }
+  ids->count = kept;
+  if (numbers) task_numbers_keep(numbers, kept);
+  return kept > 0;
+}
+
 static bool read_directory(struct thread_ids *ids) {
   enum { DIRECTORY_BUFFER = 32 * 1024 };
-  int fd = proc_fault() ? -1 : open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   char *buffer = fd < 0 ? NULL : agent_malloc(DIRECTORY_BUFFER);
   size_t capacity = 0;
   long size = -1;
@@ -89,7 +104,7 @@ static bool read_directory(struct thread_ids *ids) {
   }
   agent_free(buffer);
   if (fd >= 0) close(fd);
-  return size == 0;
+  return size == 0 && (!proc_numbers_differ() || translate(ids));
 }
 
 /* Where /proc does not tell (proc_fault): the threads that were seen to be created, and the first. */

@@ -1,6 +1,5 @@
 #include "waited_descriptors.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -10,7 +9,7 @@
 #include <unistd.h>
 
 #include "foreign_text.h"
-
+#include "task_files.h"
 
 enum { LISTED_MAX = 8 /* descriptors of one set */, PATH_SIZE = 64 };
 
@@ -33,8 +32,10 @@ static void add_descriptor(struct line *line, int32_t tid, int32_t descriptor) {
   enum { TARGET_MAX = 4096, SHOWN_MAX = 64 };
   char path[PATH_SIZE], target[TARGET_MAX];
   add(line, "fd %d", (int)descriptor);
-  snprintf(path, sizeof path, "/proc/self/task/%d/fd/%d", (int)tid, (int)descriptor);
-  ssize_t length = descriptor < 0 ? -1 : readlink(path, target, sizeof target - 1);
+  snprintf(path, sizeof path, "fd/%d", (int)descriptor);
+  int task = descriptor < 0 ? -1 : task_open(tid);
+  ssize_t length = task < 0 ? -1 : readlinkat(task, path, target, sizeof target - 1);
+  if (task >= 0) close(task);
   if (length <= 0) return;
   target[length] = 0;
   foreign_text_clean(target);
@@ -69,13 +70,12 @@ void waited_epoll_describe(int32_t tid, int32_t descriptor, char *text, size_t s
   char path[PATH_SIZE];
   text[0] = 0;
   add_descriptor(&line, tid, descriptor);
-  snprintf(path, sizeof path, "/proc/self/task/%d/fdinfo/%d", (int)tid, (int)descriptor);
+  snprintf(path, sizeof path, "fdinfo/%d", (int)descriptor);
   char info[INFO_MAX];
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  ssize_t got = fd >= 0 ? read(fd, info, sizeof info - 1) : -1;
-  if (fd >= 0) close(fd);
+  int task = task_open(tid);
+  ssize_t got = task >= 0 ? task_file_read(task, path, info, sizeof info) : -1;
+  if (task >= 0) close(task);
   if (got <= 0) return;
-  info[got] = 0;
   for (const char *at = strstr(info, "tfd:"); at; at = strstr(at, "tfd:")) {
     at += sizeof "tfd:" - 1;
     if (!strchr(at, '\n')) break; /* cut */
