@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent_memory.h"
+#include "own_memory.h"
 
 #define SECOND INT64_C(1000000000)
 enum { COMMAND_LINE_LIMIT = 4 * 1024 * 1024, STAT_LIMIT = 8192 };
@@ -106,8 +106,7 @@ static char *read_arguments(size_t limit, size_t *size) {
   *size = arguments.end - arguments.start;
   if (*size > limit) *size = limit;
   char *text = agent_malloc(*size + 1);
-  struct iovec from = {(void *)arguments.start, *size}, to = {text, *size};
-  if (text && process_vm_readv(gettid(), &to, 1, &from, 1, 0) == (ssize_t)*size) {
+  if (text && own_memory_read(arguments.start, text, *size) == (ssize_t)*size) {
     text[*size] = 0;
     return text;
   }

@@ -11,10 +11,12 @@
 
 #include "agent_lock.h"
 #include "agent_memory.h"
+#include "allowed_calls.h"
 #include "process_info.h"
 
 bool task_is_alive(int32_t tid) {
   if (syscall(SYS_tgkill, getpid(), tid, 0) != 0 && errno == ESRCH) return false;
+  if (allowed_calls_lack(CALLS_READING)) return true; /* for all that is known */
   char here = 0, copy; /* a first thread that has ended keeps its number, but has no memory */
   struct iovec to = {&copy, 1}, from = {&here, 1};
   return process_vm_readv(tid, &to, 1, &from, 1, 0) == 1 || errno != ESRCH;

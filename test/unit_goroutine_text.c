@@ -1,4 +1,4 @@
-/* links: agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/index_table.c agent/text_sink.c agent/string_table.c agent/process_info.c test/stub_tables.c test/agent_memory_libc.c */
+/* links: agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/index_table.c agent/text_sink.c agent/string_table.c agent/process_info.c test/stub_tables.c test/agent_memory_libc.c agent/own_memory.c agent/allowed_calls.c */
 /* The debug=2 text of a hand-made dump, letter for letter. With an argument it prints a dump for test_goroutine.py to read by both
  * grammars: `hostile`, of names made to break parsers; a number, of names made of random pieces; `many`, of 5,000 threads. */
 #include <stdio.h>

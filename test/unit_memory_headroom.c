@@ -1,4 +1,4 @@
-/* links: agent/memory_headroom.c agent/process_info.c test/agent_memory_libc.c */
+/* links: agent/memory_headroom.c agent/process_info.c test/agent_memory_libc.c agent/own_memory.c agent/allowed_calls.c */
 /* memory_headroom.h: the least of what the machine, both kinds of memory cgroup and the limits
  * leave. */
 #include "memory_headroom.h"

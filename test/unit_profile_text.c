@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
 /* deps: protobuf */
 /* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
 #include <stdio.h>
