@@ -50,14 +50,27 @@ class Lines(unittest.TestResult):
             self.say(test, "ok")
 
 
+def every_test(suite):
+    """Without those that wait for the machine around a virtual one to answer."""
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from every_test(test)
+        elif "VSOCK" not in test.id():
+            yield test
+
+
 def main():
     path, module, *names = sys.argv[1:]
     test.support.use_resources = ()  # as in a distribution's build: no network, nothing huge
     with open(path, "w") as file, tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         load = unittest.defaultTestLoader.loadTestsFromName
-        suite = unittest.TestSuite([load(name) for name in names or ["test." + module]])
-        suite.run(Lines(file))
+        found = unittest.TestSuite([load(name) for name in names or ["test." + module]])
+        classes = {}
+        for each in every_test(found):
+            classes.setdefault(type(each), []).append(each)
+        suites = [unittest.TestSuite(tests) for tests in classes.values()]
+        unittest.TestSuite(suites).run(Lines(file))
         file.write("end\tok\n")
         os.chdir("/")
 

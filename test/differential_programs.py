@@ -120,7 +120,7 @@ TOOLS = {
     "bwrap, user": "bwrap --unshare-user --uid 7 --ro-bind / / --die-with-parent id -u",
     "dd": "dd if=/dev/zero bs=8M count=20 2>/dev/null | sha256sum",
     "xargs": "seq 200 | xargs -P 4 -n 1 sh -c 'exit 0' _; echo $?",
-    "make -j": "printf 'all: 1 2 3 4\\n%%:\\n\\t@sleep 0.2; true\\n' | make -j4 -f - | wc -l",
+    "make -j": "printf 'all: 1 2 3 4\\n%%:\\n\\t@sleep 0.2; echo x\\n' | make -j4 -f - | wc -l",
     "bash traps": "bash -c 'trap \"echo int\" INT; kill -INT $$; wait; trap \"echo exit\" EXIT'",
     "perl fork": "perl -e 'for(1..50){my $p=fork();exit 0 unless $p;waitpid $p,0;print $?}'",
     "m4": "seq 100000 | m4 | sha256sum",
@@ -201,8 +201,9 @@ def browsers():
 # ---- a virtual machine ---------------------------------------------------------------------------
 
 def boot_sector():
-    """Writes `boots` to the serial port and ends qemu by its debug port."""
-    code = b"".join(b"\xba\xf8\x03\xb0" + bytes([byte]) + b"\xee" for byte in b"boots\n")
+    """Counts for a while, writes `boots` to the serial port and ends qemu by its debug port."""
+    code = b"\x66\xb9" + struct.pack("<I", 1000000000) + b"\x66\x49\x75\xfc"  # ecx, to 0
+    code += b"".join(b"\xba\xf8\x03\xb0" + bytes([byte]) + b"\xee" for byte in b"boots\n")
     code += b"\xba\xf4\x00\xb0\x10\xee\xf4"  # out 0xf4, 0x10; hlt
     return code.ljust(510, b"\0") + b"\x55\xaa"
 

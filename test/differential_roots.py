@@ -68,7 +68,7 @@ def preload_flags(way_name, flag):
 def nspawn(directory, command, way_name):
     return outcome_of(
         ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--pipe", "-D", directory]
-        + preload_flags(way_name, "--setenv=") + ["/bin/sh", "-c", command], way_name, seconds=100)
+        + preload_flags(way_name, "--setenv=") + ["/bin/sh", "-c", command], way_name, seconds=40)
 
 
 def runc(directory, command, way_name):
@@ -78,19 +78,22 @@ def runc(directory, command, way_name):
     with open(path) as file:
         config = json.load(file)
     config["process"].update(terminal=False, args=["/bin/sh", "-c", command])
+    for kind in config["process"]["capabilities"].values():
+        kind += ["CAP_SETUID", "CAP_SETGID"]
     config["process"]["env"] += preload_flags(way_name, "")
     config["root"].update(path=directory, readonly=True)
     with open(path, "w") as file:
         json.dump(config, file)
     name = "differ-" + os.path.basename(bundle)
     return outcome_of(["runc", "--root", os.path.join(bundle, "state"), "run", name], way_name,
-                      seconds=100, cwd=bundle)
+                      seconds=40, cwd=bundle)
 
 
 def bwrap(directory, command, way_name):
     return outcome_of(
-        ["bwrap", "--ro-bind", directory, "/", "--unshare-all", "--proc", "/proc", "--dev", "/dev",
-         "--die-with-parent", "/bin/sh", "-c", command], way_name, seconds=100)
+        ["bwrap", "--ro-bind", directory, "/", "--unshare-pid", "--unshare-net", "--unshare-ipc",
+         "--cap-add", "ALL", "--proc", "/proc", "--dev", "/dev", "--die-with-parent", "/bin/sh",
+         "-c", command], way_name, seconds=40)
 
 
 COMMANDS = {"first process": "echo $$; id -u; exit 3",
@@ -117,6 +120,7 @@ def python_fork():
         raise harness.Skip("its packages are not kept: make fresh FULL=1 RELEASE=" + RELEASE)
 
     def test(way_name):
-        return outcome_of(["chroot", directory, "/usr/bin/python3.13", "-c", FORK_WARNINGS],
-                          way_name)
+        enter = "cd %s; mount -t proc proc proc; mount --rbind /dev dev; exec chroot . \"$@\""
+        return outcome_of(["unshare", "-m", "/bin/sh", "-c", enter % directory, "sh",
+                           "/usr/bin/python3.13", "-c", FORK_WARNINGS], way_name)
     return at_once("Python 3.13's warnings at fork", {"fork, forkpty, subprocess": test}, 1)

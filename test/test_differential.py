@@ -75,7 +75,8 @@ HEAD = """\
 # What programs notice of the agent
 Written by `make soak`. Each program's tests were run without the agent, under an agent that nobody
 asked (idle) and under one of which every page was fetched in a loop (fetched); a test counts as
-different where its outcome was one that it has neither without the agent nor with an empty preload.
+different where its outcomes were none that it has without the agent or with an empty preload, or
+where it crashed or hung once and never without.
 
 %s, Linux %s, %s.
 
