@@ -239,5 +239,7 @@ def described(plain, found):
     if plain is None or found is None:
         return "without the agent %r, with it %r" % (plain, found)
     first, second = plain.splitlines(), found.splitlines()
+    if set(first) == set(second):
+        return "without the agent %r, with it %r" % (plain, found)
     only = lambda these, those: "; ".join(line for line in these if line not in those)[:600]
     return "without the agent [%s], with it [%s]" % (only(first, second), only(second, first))

@@ -12,6 +12,9 @@ import harness
 
 DOCUMENT = os.path.join(harness.ROOT, "docs", "do-no-harm.md")
 SLOW = ("tsync_kill_long", "storm", "rttime", "rttime_inherited", "cpu_time", "waits")
+MUCH_THE_SAME = ("clone3_", "libc_new", "syscall_new", "raw_", "inline_set", "setns_")
+QUICK_AT_START = {name + " at start" for name in (
+    "syscall_none", "libc_none", "vm_set_ids", "storm", "libc_drop", "unshare_user")}
 SOAK = {"system_calls_" + name: functools.partial(programs.subject, name)
         for name in programs.SUBJECTS}
 SOAK.update((name.replace("test_", "cpython_"), functools.partial(programs.cpython, name))
@@ -32,10 +35,9 @@ def check(found):
 
 
 def is_quick(test):
-    name, *form = test.split(" ", 1)
-    if name in SLOW or name.startswith(("clone3_", "libc_new", "syscall_new")):
-        return False
-    return not form or (form == ["at start"] and "set" in name)
+    if test in QUICK_AT_START:
+        return True
+    return " " not in test and test not in SLOW and not test.startswith(MUCH_THE_SAME)
 
 
 def quick(name):
