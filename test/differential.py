@@ -216,11 +216,11 @@ class Differences:
                       and not bad_ends(under[name]) - bad_ends(plain[name])}
             self.varying |= common
             left -= common
+        odd = {name: [text for text in under[name] if text not in plain[name]] for name in left}
         if left:
             preloaded, _ = program.run("preload", left)
-            self.any_preload[way] = {name for name in left if preloaded.get(name) in under[name]}
+            self.any_preload[way] = {name for name in left if preloaded.get(name) in odd[name]}
             left -= self.any_preload[way]
-        odd = {name: [text for text in under[name] if text not in plain[name]] for name in left}
         self.differ[way] = {name: (plain[name][-1], odd[name][-1]) for name in left}
 
     def report(self):

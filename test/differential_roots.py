@@ -12,6 +12,7 @@ from differential import Way, at_once
 from differential_programs import outcome_of
 
 RELEASE = "trixie"
+INSIDE = "/usr/lib/libpprofagent.so"  # nspawn puts something else at /tmp
 PYTHON_PACKAGES = (
     "python3.13", "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib",
     "libexpat1", "libffi8", "libssl3t64", "libncursesw6", "libreadline8t64")
@@ -38,7 +39,7 @@ print(os.waitpid(pid, 0)[1])
 
 
 def root():
-    """The directory, made once; the library that is tested is at its own path there as well."""
+    """The directory, made once; the library that is tested is there as well."""
     if os.getuid() != 0:
         raise harness.Skip("needs root")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -54,15 +55,14 @@ def root():
             for file in glob.glob("%s/archives-%s/%s_*.deb" % (kept, RELEASE, package)):
                 subprocess.run(["dpkg", "-x", file, directory + ".new"], check=True)
         os.rename(directory + ".new", directory)
-    place = directory + os.path.abspath(harness.agent())
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    shutil.copy2(harness.agent(), place)
+    for path in (INSIDE, os.path.abspath(harness.agent())):
+        os.makedirs(os.path.dirname(directory + path), exist_ok=True)
+        shutil.copy2(harness.agent(), directory + path)
     return directory
 
 
 def preload_flags(way_name, flag):
-    return [flag + "LD_PRELOAD=" + os.path.abspath(harness.agent())] \
-        if Way(way_name).under_agent() else []
+    return [flag + "LD_PRELOAD=" + INSIDE] if Way(way_name).under_agent() else []
 
 
 def nspawn(directory, command, way_name):
