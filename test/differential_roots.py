@@ -18,7 +18,8 @@ PYTHON_PACKAGES = (
     "libexpat1", "libffi8", "libssl3t64", "libncursesw6", "libreadline8t64")
 FORK_WARNINGS = """
 import os, sys, warnings
-warnings.simplefilter("error")
+warnings.simplefilter("always")
+warnings.showwarning = lambda what, kind, *_: print(kind.__name__, str(what).split("(")[0])
 for _ in range(3):
     pid = os.fork()
     if pid == 0:
