@@ -10,6 +10,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "agent_memory.h"
 #include "agent_thread.h"
 
 enum { WORKER, ACCEPTOR, ROUTINES };
@@ -33,12 +34,13 @@ bool civetweb_is_alone(void) { return atomic_load_explicit(&alone, memory_order_
 
 bool civetweb_alone_begin(void) {
   const size_t each = GUARD_SIZE + STACK_SIZE;
-  stacks = mmap(NULL, ROUTINES * each, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  bool usable = stacks != MAP_FAILED;
+  stacks = agent_pages_map(ROUTINES * each);
+  if (!stacks) return false;
+  bool usable = true;
   for (int i = 0; i < ROUTINES && usable; i++)
-    usable = mprotect(stacks + i * each + GUARD_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE) == 0;
+    usable = mprotect(stacks + i * each, GUARD_SIZE, PROT_NONE) == 0;
   if (!usable) {
-    if (stacks != MAP_FAILED) munmap(stacks, ROUTINES * each);
+    agent_pages_unmap(stacks, ROUTINES * each);
     return false;
   }
   memset(routines, 0, sizeof routines);
@@ -48,7 +50,7 @@ bool civetweb_alone_begin(void) {
 }
 
 void civetweb_alone_end(void) {
-  munmap(stacks, ROUTINES * (GUARD_SIZE + STACK_SIZE));
+  agent_pages_unmap(stacks, ROUTINES * (GUARD_SIZE + STACK_SIZE));
   atomic_store_explicit(&alone, false, memory_order_relaxed);
 }
 
