@@ -7,7 +7,7 @@ import threading
 import harness
 
 LIMIT = 8 << 20
-FREE_MEGABYTES = 4  # of the limit; a small program's own memory takes 2.5
+TAKEN_MEGABYTES = 4  # of the limit; a small program's own memory is another 2.5
 NOBODY = 65534
 CAP_IPC_LOCK = 14
 PAGES = ("heap", "heap?debug=1", "goroutine?debug=2", "profile?seconds=1", "health", "")
@@ -31,7 +31,7 @@ def run_host(way, asked=False, preexec_fn=limited, **options):
     directory = harness.scratch()
     os.chmod(directory, 0o777)  # the log is another user's
     log = os.path.join(directory, "log")
-    host = harness.Host([program, str(FREE_MEGABYTES), way], preexec_fn=preexec_fn,
+    host = harness.Host([program, str(TAKEN_MEGABYTES), way], preexec_fn=preexec_fn,
                         extra={"PPROFAGENT_LOG": log}, **options)
     host.log_path = log
     first, statuses, ended = host.ready()[0], set(), threading.Event()

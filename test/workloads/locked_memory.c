@@ -1,6 +1,6 @@
-/* A program that locks its memory and lives within a limit, which it takes nearly all of again and
- * again. Argument: megabytes of the limit that it leaves free, as counted before it begins. It tells
- * what was refused, and how much of the limit it had (all of it, or what it asks for would not do). */
+/* A program that locks its memory and lives within a limit: it takes many megabytes (the first
+ * argument) again and again, and starts a thread each time. It tells what was refused, and how much
+ * was locked before. The second argument: how it calls mlockall. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/mman.h>
