@@ -330,9 +330,10 @@ static void admin_life(void) {
   const struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
   if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
   if (told_to_stop()) return;
-  thread_manners_take(); /* the other agent threads inherit what it is then */
   bare_thread_enter_libc();
   allowed_calls_look();
+  /* The other agent threads inherit what it is then. */
+  thread_manners_take(!allowed_calls_lack(CALLS_SCHEDULING));
   const char *lack = allowed_calls_lack(CALLS_SERVING);
   if (lack) {
     shared_text_write(&off_reason, lack);

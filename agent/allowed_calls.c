@@ -75,6 +75,13 @@ static const struct tried_call calls[] = {
     CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
     CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
     CALL(pidfd_open, CALLS_WATCHING, -1, -1, 0),
+    CALL(sched_getscheduler, CALLS_SCHEDULING, -1, 0, 0),
+    CALL(getpriority, CALLS_SCHEDULING, 0, -1, 0),
+    CALL(sched_setattr, CALLS_SCHEDULING, -1, 0, 0),
+    CALL(sched_getaffinity, CALLS_SCHEDULING, -1, 0, 0),
+    CALL(sched_setaffinity, CALLS_SCHEDULING, -1, 0, 0),
+    CALL(ioprio_get, CALLS_SCHEDULING, -1, 0, 0),
+    CALL(ioprio_set, CALLS_SCHEDULING, -1, 0, 0),
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 

@@ -14,7 +14,8 @@ enum call_use {
   CALLS_READING,   /* process_vm_readv */
   CALLS_ISOLATING, /* close_range */
   CALLS_UNSHARING,
-  CALLS_WATCHING, /* pidfd_open */
+  CALLS_WATCHING,   /* pidfd_open */
+  CALLS_SCHEDULING, /* thread_manners.c */
   CALL_USES
 };
 

@@ -75,11 +75,9 @@ static void compute_as_others_do(void) {
 #endif
 }
 
-/* Under a filter that the process was started with nothing is asked: services' lists that end it for
- * a change of its scheduling are common (systemd's ~@resources). */
-void thread_manners_take(void) {
+void thread_manners_take(bool may_schedule) {
   compute_as_others_do();
-  if (ask(SYS_prctl, PR_GET_SECCOMP, 0, 0) != 0) return;
+  if (!may_schedule) return;
   schedule_ordinarily(); /* first: until then it may be a real-time thread */
   run_on_the_systems_processors();
   wait_as_others_do();

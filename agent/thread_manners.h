@@ -10,6 +10,10 @@
 #ifndef AGENT_THREAD_MANNERS_H
 #define AGENT_THREAD_MANNERS_H
 
-void thread_manners_take(void);
+#include <stdbool.h>
+
+/* may_schedule: nothing lacks of CALLS_SCHEDULING (allowed_calls.h); services' lists that kill for
+ * these are common (systemd's ~@resources). False: only floating point is put right. */
+void thread_manners_take(bool may_schedule);
 
 #endif

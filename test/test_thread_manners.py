@@ -6,6 +6,7 @@ import platform
 import threading
 
 import harness
+from system_calls import under_filter
 
 ORDINARY_SLACK_NS = "50000"
 PAGES = ("heap", "goroutine?debug=2", "health", "profile?seconds=1")
@@ -104,3 +105,24 @@ def test_what_a_modest_program_asked_for_stays():
     for tid, found in while_asked(host, host.pid, "").items():
         assert found[:2] == (os.SCHED_BATCH, 5), (tid, found)
     host.kill()
+
+
+def niced_under_filter(names):
+    """(Exit code, what its agent threads have) of a niced program that a filter kills for those."""
+    program = harness.build("every_profile.c", "-O1", "-fno-optimize-sibling-calls")
+    argv = [harness.need("nice"), "-n", "-3"] + under_filter("kill_process", names, [program])
+    host = harness.Host(argv)
+    host.ready()
+    found = {each[1] for each in while_asked(host, host.pid, "").values()}
+    return host, found
+
+
+def test_under_a_services_list():
+    """One that kills for changes of the scheduling leaves it as it is; others do not matter."""
+    if harness.run([harness.need("nice"), "-n", "-3", "true"], plain=True).stderr:
+        raise harness.Skip("no negative nice values here")
+    for names, nice in ((["sched_setattr", "sched_setaffinity"], -3), (["mbind"], 0)):
+        host, found = niced_under_filter(names)
+        assert found == {nice}, (names, found)
+        assert host.process.poll() is None, host.describe()
+        host.kill()
