@@ -123,6 +123,7 @@ TOOLS = {
     "make -j": "printf 'all: 1 2 3 4\\n%%:\\n\\t@sleep 0.2; echo x\\n' | make -j4 -f - | wc -l",
     "bash traps": "bash -c 'trap \"echo int\" INT; kill -INT $$; wait; trap \"echo exit\" EXIT'",
     "perl fork": "perl -e 'for(1..50){my $p=fork();exit 0 unless $p;waitpid $p,0;print $?}'",
+    "runc": "runc --version",
     "m4": "seq 100000 | m4 | sha256sum",
     "qemu, a program": "qemu-x86_64 -U LD_PRELOAD /bin/sh -c 'echo guest; exit 5'",
 }
