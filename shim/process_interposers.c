@@ -1,12 +1,11 @@
 /* Calls in which the agent's threads would show: they are sent away for the length of the call, or stand in for nobody. */
-#define syscall syscall_as_unistd_declares_it /* variadic there */
 #include <unistd.h>
-#undef syscall
 #include <errno.h>
 #include <linux/nsfs.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -195,7 +194,14 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
 }
 
 /* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
-EXPORTED long syscall(long number, long a, long b, long c, long d, long e, long f) {
+EXPORTED long syscall(long number, ...) {
+  /* Most callers give fewer. With named parameters the place of the last one on their stack would be
+   * ours to write to, and a tail call did. */
+  va_list list;
+  va_start(list, number);
+  long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long);
+  long d = va_arg(list, long), e = va_arg(list, long), f = va_arg(list, long);
+  va_end(list);
   if (UNLIKELY(!real.syscall)) return STARTUP_NEXT(syscall)(number, a, b, c, d, e, f);
   if (UNLIKELY(number == SYS_seccomp)) return seccomp_confines(a, b, c);
   if (UNLIKELY(number == SYS_prctl))

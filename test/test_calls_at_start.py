@@ -16,3 +16,10 @@ def test_calls_of_a_resolver():
         assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b""), (options, done)
     host = harness.run(["/lib64/ld-linux-x86-64.so.2", program])  # the loader as a program
     assert (host.returncode, host.stdout, host.stderr) == (0, b"0\n", b""), host
+
+
+def test_syscall_leaves_its_callers_frame_alone():
+    done = harness.run([harness.build("syscall_frame.c", "-O1", "-fPIE", "-pie")])
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 0 and len(lines) == 14, done
+    assert all(line.endswith(" 0") for line in lines), lines
