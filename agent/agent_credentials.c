@@ -13,23 +13,23 @@ enum { WAIT_MILLISECONDS = 100 };
 
 /* Whoever changes the first word from 0 to 1 has the rest. */
 static _Atomic uint32_t following;
-static struct credentials wanted, followed; /* followed: what the agent threads have */
+static struct credentials the_programs, followed; /* followed: what the agent threads have */
 static _Atomic bool followed_is_known;
 static _Atomic bool refused;                /* by the kernel, to one of them */
 
 /* On each agent thread. */
 static void follow(void) {
-  if (!credentials_take(&wanted)) atomic_store_explicit(&refused, true, memory_order_relaxed);
+  if (!credentials_take(&the_programs)) atomic_store_explicit(&refused, true, memory_order_relaxed);
 }
 
 static bool follow_all(void) {
   int64_t deadline = agent_monotonic_nanoseconds() + WAIT_MILLISECONDS * INT64_C(1000000);
-  if (!credentials_read(&wanted)) return false;
+  if (!credentials_read(&the_programs)) return false;
   bool known = atomic_exchange_explicit(&followed_is_known, true, memory_order_relaxed);
-  if (known && credentials_equal(&wanted, &followed)) return true;
+  if (known && credentials_equal(&the_programs, &followed)) return true;
   atomic_store_explicit(&refused, false, memory_order_relaxed);
   bool all = agent_thread_call(follow, deadline);
-  followed = wanted;
+  followed = the_programs;
   return all && !atomic_load_explicit(&refused, memory_order_relaxed);
 }
 

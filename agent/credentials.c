@@ -18,8 +18,15 @@ static long capabilities(long number, const void *words) {
   return ask(number, &header, words, NULL);
 }
 
+static long prctl_of(long option, long a) { return raw_syscall6(SYS_prctl, option, a, 0, 0, 0, 0); }
+
 bool credentials_read(struct credentials *out) {
   memset(out, 0, sizeof *out);
+  for (long i = 0, has; i < 64 && (has = prctl_of(PR_CAPBSET_READ, i)) >= 0; i++)
+    out->bounding |= (uint64_t)has << i;
+  out->no_new_privileges = prctl_of(PR_GET_NO_NEW_PRIVS, 0) == 1;
+  out->users[3] = (uint32_t)raw_syscall4(SYS_setfsuid, -1, 0, 0, 0);
+  out->groups[3] = (uint32_t)raw_syscall4(SYS_setfsgid, -1, 0, 0, 0);
   long count = raw_syscall4(SYS_getgroups, CREDENTIALS_GROUPS_MAX, (long)out->list, 0, 0);
   out->list_size = count > 0 ? (uint32_t)count : 0;
   return count >= 0 &&
@@ -35,7 +42,8 @@ static bool same_identity(const struct credentials *a, const struct credentials 
 }
 
 bool credentials_equal(const struct credentials *a, const struct credentials *b) {
-  return same_identity(a, b) && memcmp(a->words, b->words, sizeof a->words) == 0;
+  return same_identity(a, b) && a->bounding == b->bounding &&
+         a->no_new_privileges == b->no_new_privileges && memcmp(a->words, b->words, sizeof a->words) == 0;
 }
 
 /* No more than wanted: what the thread cannot get back does no harm. */
@@ -51,14 +59,19 @@ static bool has_no_more(const struct credentials *now, const struct credentials 
 bool credentials_take(const struct credentials *wanted) {
   struct credentials now;
   const uint32_t *users = wanted->users, *groups = wanted->groups;
-  raw_syscall4(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0);
+  for (long i = 0; i < 64 && prctl_of(PR_CAPBSET_READ, i) >= 0; i++)
+    if (!(wanted->bounding >> i & 1)) prctl_of(PR_CAPBSET_DROP, i);
+  if (wanted->no_new_privileges) prctl_of(PR_SET_NO_NEW_PRIVS, 1);
+  prctl_of(PR_SET_KEEPCAPS, 1);
   for (int i = 0; i < 2; i++) {
     raw_syscall4(SYS_setgroups, wanted->list_size, (long)wanted->list, 0, 0);
     raw_syscall4(SYS_setresgid, groups[0], groups[1], groups[2], 0);
+    raw_syscall4(SYS_setfsgid, groups[3], 0, 0, 0);
     raw_syscall4(SYS_setresuid, users[0], users[1], users[2], 0);
+    raw_syscall4(SYS_setfsuid, users[3], 0, 0, 0);
   }
   capabilities(SYS_capset, wanted->words);
-  raw_syscall4(SYS_prctl, PR_SET_KEEPCAPS, 0, 0, 0);
+  prctl_of(PR_SET_KEEPCAPS, 0);
   if (credentials_read(&now) && has_no_more(&now, wanted)) return true;
   memset(now.words, 0, sizeof now.words);
   capabilities(SYS_capset, now.words);

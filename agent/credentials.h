@@ -11,10 +11,12 @@
 enum { CREDENTIALS_GROUPS_MAX = 1024, CREDENTIALS_WORDS = 2 };
 
 struct credentials {
-  uint32_t users[3], groups[3]; /* real, effective, saved */
+  uint32_t users[4], groups[4]; /* real, effective, saved, for files */
   struct {
     uint32_t effective, permitted, inheritable; /* capabilities, as capset(2) has them */
   } words[CREDENTIALS_WORDS];
+  uint64_t bounding;  /* capabilities, PR_CAPBSET_READ */
+  uint32_t no_new_privileges;
   uint32_t list_size;
   uint32_t list[CREDENTIALS_GROUPS_MAX]; /* setgroups(2) */
 };

@@ -4,12 +4,14 @@
 #include <grp.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/fsuid.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include "../agent/agent.h"
 #include "interposed.h"
 #include "next_functions.h"
+#include "stack_capture.h"
 
 static void follow(void) {
   int error = errno;
@@ -18,17 +20,30 @@ static void follow(void) {
 }
 
 /* Found at the first call: most programs make none. */
-#define CREDENTIAL_CALL(name, parameters, arguments)                                             \
-  EXPORTED int name parameters {                                                                 \
-    static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */             \
-    uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);                         \
-    if (!found) {                                                                                \
-      found = (uintptr_t)next_function_find_now(#name);                                          \
-      atomic_store_explicit(&next, found, memory_order_relaxed);                                 \
-    }                                                                                            \
-    int result = ((int(*) parameters)found) arguments;                                           \
-    if (result == 0) follow();                                                                   \
-    return result;                                                                               \
+#define NEXT_CREDENTIAL_CALL(name)                                                 \
+  static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */ \
+  uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);             \
+  if (!found) {                                                                    \
+    found = (uintptr_t)next_function_find_now(#name);                              \
+    atomic_store_explicit(&next, found, memory_order_relaxed);                     \
+  }
+
+/* libc makes these in every thread. */
+#define CREDENTIAL_CALL(name, parameters, arguments)         \
+  EXPORTED int name parameters {                             \
+    NEXT_CREDENTIAL_CALL(name)                               \
+    int result = ((real_##name##_function)found) arguments;  \
+    if (result == 0) follow();                               \
+    return result;                                           \
+  }
+
+/* These in the caller only. They return what was before. */
+#define OWN_CREDENTIAL_CALL(name, parameters, arguments)     \
+  EXPORTED int name parameters {                             \
+    NEXT_CREDENTIAL_CALL(name)                               \
+    int before = ((real_##name##_function)found) arguments;  \
+    if (stack_capture_is_first_thread()) follow();           \
+    return before;                                           \
   }
 
 CREDENTIAL_CALL(setuid, (uid_t user), (user))
@@ -43,3 +58,6 @@ CREDENTIAL_CALL(setresgid, (gid_t real_group, gid_t effective, gid_t saved),
                 (real_group, effective, saved))
 CREDENTIAL_CALL(setgroups, (size_t count, const gid_t *groups), (count, groups))
 CREDENTIAL_CALL(initgroups, (const char *user, gid_t group), (user, group))
+
+OWN_CREDENTIAL_CALL(setfsuid, (uid_t user), (user))
+OWN_CREDENTIAL_CALL(setfsgid, (gid_t group), (group))

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#include <sys/types.h>
 #include <termios.h>
 #include <threads.h>
 #include <time.h>
@@ -127,6 +128,21 @@ typedef void (*interposed_handler)(int);
   X(int, pthread_tryjoin_np, (pthread_t, void **))             \
   X(int, mtx_trylock, (mtx_t *))
 
+/* Found at the first call of each, and called directly: credential_interposers.c. */
+#define INTERPOSED_CREDENTIALS(X)                              \
+  X(int, setuid, (uid_t))                                      \
+  X(int, seteuid, (uid_t))                                     \
+  X(int, setreuid, (uid_t, uid_t))                             \
+  X(int, setresuid, (uid_t, uid_t, uid_t))                     \
+  X(int, setgid, (gid_t))                                      \
+  X(int, setegid, (gid_t))                                     \
+  X(int, setregid, (gid_t, gid_t))                             \
+  X(int, setresgid, (gid_t, gid_t, gid_t))                     \
+  X(int, setgroups, (size_t, const gid_t *))                   \
+  X(int, initgroups, (const char *, gid_t))                    \
+  X(int, setfsuid, (uid_t))                                    \
+  X(int, setfsgid, (gid_t))
+
 /* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
 #define INTERPOSED_OPTIONAL(X)                                 \
   X(void *, reallocarray, (void *, size_t, size_t))            \
@@ -206,6 +222,7 @@ INTERPOSED_COND(X)
 NEXT_ALSO(X)
 NEXT_ONLY(X)
 NEXT_ALLOCATOR(X)
+INTERPOSED_CREDENTIALS(X)
 #undef X
 
 /* The next definition of each symbol. Written once by next_functions_resolve, before which the pointers that a hot path uses hold

@@ -103,10 +103,18 @@ static bool changes_credentials(long number) {
     case SYS_setregid:
     case SYS_setresuid:
     case SYS_setresgid:
+    case SYS_setfsuid:
+    case SYS_setfsgid:
     case SYS_setgroups:
     case SYS_capset: return true;
     default: return false;
   }
+}
+
+static void follow(void) {
+  int error = errno;
+  if (!confinement_forbids_calls() && stack_capture_is_first_thread()) agent_follow_credentials();
+  errno = error;
 }
 
 /* They are the caller's own, and the program's are its first thread's. libc changes the user of every
@@ -115,10 +123,8 @@ static bool changes_credentials(long number) {
 static long credential_call(long number, long a, long b, long c) {
   if (*config.tls_address) return alone(call_by_number, number, a, b, c, 0);
   long result = call_by_number(number, a, b, c, 0);
-  int error = errno;
-  if (result == 0 && !confinement_forbids_calls() && stack_capture_is_first_thread())
-    agent_follow_credentials();
-  errno = error;
+  bool gives_former = number == SYS_setfsuid || number == SYS_setfsgid;
+  if (result == 0 || gives_former) follow();
   return result;
 }
 
@@ -190,7 +196,9 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
   if (to != CONFINEMENT_NONE) return (int)confine(to, false, call_prctl, all);
   if ((option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) && *config.tls_address)
     return (int)alone(call_prctl, all[0], all[1], all[2], all[3], all[4]);
-  return real.prctl(option, a, b, c, d);
+  int result = real.prctl(option, a, b, c, d);
+  if ((option == PR_CAPBSET_DROP || option == PR_SET_NO_NEW_PRIVS) && result == 0) follow();
+  return result;
 }
 
 /* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
