@@ -144,14 +144,16 @@ static long confine(enum confinement to, bool gives_descriptor,
                     long (*call)(long, long, long, long, long), const long arguments[5]) {
   const long *a = arguments;
   bool first = confinement_begin();
+  int error = errno;
   if (first) agent_pause();
+  errno = error;
   long result = call(a[0], a[1], a[2], a[3], a[4]);
   if (!first) return result;
   if (result == 0 || (gives_descriptor && result > 0)) { /* else: the tid of who cannot follow */
     confinement_end(to);
     heap_sampling_stop(confinement_reason());
   } else {
-    int error = errno;
+    error = errno;
     confinement_end(CONFINEMENT_NONE);
     agent_resume();
     errno = error;
@@ -159,7 +161,9 @@ static long confine(enum confinement to, bool gives_descriptor,
   return result;
 }
 
-static long call_seccomp(long operation, long flags, long arguments, long unused_1, long unused_2) {
+/* Never part of syscall() itself, as a tail call: its last argument would be written where that
+ * wrapper's own would be, and a caller that passed fewer has a variable there. */
+static __attribute__((noinline)) long call_seccomp(long operation, long flags, long arguments, long unused_1, long unused_2) {
   (void)unused_1, (void)unused_2;
   return real.syscall(SYS_seccomp, operation, flags, arguments, 0, 0, 0);
 }
@@ -167,12 +171,13 @@ static long call_seccomp(long operation, long flags, long arguments, long unused
 static long seccomp_confines(long operation, long flags, long arguments) {
   const long all[] = {operation, flags, arguments, 0, 0};
   const void *pointer = (const void *)arguments;
+  if (confinement_now()) return call_seccomp(operation, flags, arguments, 0, 0);
   unsigned low_operation = (unsigned)operation;
   bool strict = low_operation == SECCOMP_SET_MODE_STRICT;
   bool may = strict ? confinement_strict_may_succeed((unsigned)flags, pointer)
                     : low_operation == SECCOMP_SET_MODE_FILTER &&
                           confinement_filter_may_succeed(pointer);
-  if (confinement_now() || !may) return call_seccomp(operation, flags, arguments, 0, 0);
+  if (!may) return call_seccomp(operation, flags, arguments, 0, 0);
   return confine(strict ? CONFINEMENT_STRICT : CONFINEMENT_FILTER,
                  flags & SECCOMP_FILTER_FLAG_NEW_LISTENER, call_seccomp, all);
 }
