@@ -39,7 +39,6 @@
 #include "sandbox.h"
 #include "shared_text.h"
 #include "tls_context.h"
-#include "thread_list.h"
 #include "thread_manners.h"
 #include "tls_front.h"
 
@@ -47,7 +46,8 @@
 enum {
   START_DELAY_MILLISECONDS = 100, /* processes that end sooner (compilers, shell commands) pay for one sleeping thread and no more */
   PAUSE_MILLISECONDS = 1000,
-  CHECK_SECONDS = 5,             /* for the address; before Linux 6.9 whether a thread of the host's is left */
+  CHECK_SECONDS = 5,             /* for the address, and whether a thread of the host's is left: one read in /proc */
+  END_SECONDS = 1, END_CHECK_MILLISECONDS = 5, /* the latter when the first thread ends by the system call */
   SERVER_RETRY_MILLISECONDS = 1000,
   NAME_RETRY_MILLISECONDS = 500, /* for the tree's name, which somebody else has */
   SERVER_IDLE_MILLISECONDS = 500, /* without a connection, after which only the admin thread is left */
@@ -63,6 +63,7 @@ static _Atomic uint32_t admin_exists;
 static _Atomic int32_t admin_tid;
 static _Atomic uint32_t pause_depth;
 static _Atomic uint32_t main_has_exited; /* by pthread_exit */
+static _Atomic int64_t first_thread_ended_ns; /* by the system call; 0: it has not */
 static _Atomic uint32_t cannot_follow;   /* the host's credentials */
 static _Atomic uint32_t wakes_sent;
 static bool wanted, was_forked;
@@ -157,34 +158,10 @@ static bool only_agent_threads_left(int *exit_code) {
   return true;
 }
 
-/* A descriptor that becomes readable when this thread of the host's ends (Linux 6.9), or -1. */
-static int open_thread(int32_t tid) {
-#ifndef PIDFD_THREAD
-#define PIDFD_THREAD O_EXCL
-#endif
-  return (int)syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
-}
+enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENTS };
 
-/* One of the host's threads, the main thread while there is one; -1: none, or no way to watch it. */
-static int open_any_host_thread(void) {
-  int descriptor = -1;
-  struct thread_ids ids;
-  if (allowed_calls_lack(CALLS_WATCHING) || !thread_list_read(&ids)) return -1;
-  for (size_t i = 0; i < ids.count && descriptor < 0; i++) {
-    descriptor = open_thread(ids.tids[i]);
-    struct pollfd has_ended = {.fd = descriptor, .events = POLLIN};
-    if (descriptor < 0 || poll(&has_ended, 1, 0) == 0) continue;
-    close(descriptor);
-    descriptor = -1;
-  }
-  thread_list_release(&ids);
-  return descriptor;
-}
-
-enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENT_HOST, EVENTS };
-
-/* Waits for a connection, a command, the other processes, the end of a host's thread or the timeout. */
-static void wait_for_events(struct pollfd waits[EVENTS], int wake, int host, int timeout_ms) {
+/* Waits for a connection, a command, the other processes or the timeout. */
+static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_ms) {
   static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours to take, nor to spin on */
   static uint32_t wakes_taken;
   waits[EVENT_WAKE] = (struct pollfd){.fd = wake_is_noisy ? -1 : wake, .events = POLLIN};
@@ -192,7 +169,6 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int host, int
   bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
   waits[EVENT_INBOX] = (struct pollfd){.fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
   waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
-  waits[EVENT_HOST] = (struct pollfd){.fd = host, .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
   wake_is_noisy = false;
   if (poll(waits, EVENTS, timeout_ms) <= 0) {
@@ -262,12 +238,16 @@ static int open_wake(void) {
   return (int)syscall(SYS_signalfd4, -1, &wake_set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* How long the admin thread may sleep: for ever, where nothing is to be looked at by the clock. */
-static int sleep_milliseconds(int host) {
+/* After the first thread has said that it ends by the system call: until then. */
+static bool host_may_end(int64_t now) {
+  int64_t ended = atomic_load(&first_thread_ended_ns);
+  return ended && now < ended + END_SECONDS * 1000 * MILLISECONDS;
+}
+
+static int sleep_milliseconds(int64_t now) {
+  if (host_may_end(now)) return END_CHECK_MILLISECONDS;
   if (server_runs) return SERVER_IDLE_MILLISECONDS / 2;
-  if (process_tree_fault()) return NAME_RETRY_MILLISECONDS;
-  bool waits_for_address = process_tree_role() == TREE_OUTSIDE;
-  return host < 0 || waits_for_address ? CHECK_SECONDS * 1000 : -1;
+  return process_tree_fault() ? NAME_RETRY_MILLISECONDS : CHECK_SECONDS * 1000;
 }
 
 /* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended by
@@ -275,8 +255,8 @@ static int sleep_milliseconds(int host) {
  * newer) takes the last one's exit code for the process's. */
 static bool serve(int *exit_code) {
   bool ended = false;
-  int wake = -1, host = open_any_host_thread();
-  int64_t next_try_ns = 0;
+  int wake = -1;
+  int64_t next_try_ns = 0, next_check_ns = 0;
   while (!told_to_stop()) {
     int64_t now = agent_monotonic_nanoseconds();
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
@@ -287,26 +267,23 @@ static bool serve(int *exit_code) {
     if (atomic_load(&main_has_exited)) tls_front_stop();
     if (wake < 0) wake = open_wake(); /* after the listener, without which it is of no use */
     struct pollfd events[EVENTS];
-    wait_for_events(events, wake, host, sleep_milliseconds(host));
+    wait_for_events(events, wake, sleep_milliseconds(now));
     if (told_to_stop() || sandbox_look()) break;
-    if (host < 0 || events[EVENT_HOST].revents) {
+    now = agent_monotonic_nanoseconds();
+    if (now >= next_check_ns || host_may_end(now)) { /* by the clock, not for each event */
       ended = only_agent_threads_left(exit_code);
+      next_check_ns = now + (CHECK_SECONDS * 1000 - 1) * MILLISECONDS;
       if (ended) break;
-    }
-    if (events[EVENT_HOST].revents) {
-      close(host);
-      host = open_any_host_thread();
     }
     if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* the holder is gone */
     if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
       start_server(wake);
-    } else if (server_runs && http_server_idle_since(agent_monotonic_nanoseconds() - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
+    } else if (server_runs && http_server_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
       stop_server();
     }
     process_tree_retry(listener);
   }
   if (wake >= 0) close(wake);
-  if (host >= 0) close(host);
   return ended;
 }
 
@@ -442,6 +419,12 @@ void agent_resume(void) {
 }
 
 bool agent_is_process(int32_t tid) { return tid == owner_pid; }
+
+void agent_thread_exits_by_call(void) {
+  if (!agent_has_threads() || raw_syscall4(SYS_gettid, 0, 0, 0, 0) != owner_pid) return;
+  atomic_store(&first_thread_ended_ns, agent_monotonic_nanoseconds());
+  wake_admin();
+}
 
 void agent_leave_for_good(void) {
   if (atomic_exchange(&cannot_follow, 1)) return;

@@ -50,6 +50,9 @@ bool agent_has_threads(void);
 /* Called by a host's main thread that is about to end by pthread_exit: libc ends the process when no
  * thread that it knows is left. So the front of remote admin ends now. Context: the main thread. */
 void agent_main_thread_exits(void);
+/* The calling thread is about to end by the system call. Where it is the program's last one the
+ * process ends when our threads have: they look at once. Context: host thread. */
+void agent_thread_exits_by_call(void);
 bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
 
 /* After the program's mlockall: none of it is to count against the program's limit (agent_memory.c).

@@ -74,7 +74,6 @@ static const struct tried_call calls[] = {
     CALL(process_vm_readv, CALLS_READING, 0, 0, 0),
     CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
     CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
-    CALL(pidfd_open, CALLS_WATCHING, -1, -1, 0),
     CALL(sched_getscheduler, CALLS_SCHEDULING, -1, 0, 0),
     CALL(getpriority, CALLS_SCHEDULING, 0, -1, 0),
     CALL(sched_setattr, CALLS_SCHEDULING, -1, 0, 0),

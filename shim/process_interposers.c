@@ -220,7 +220,10 @@ EXPORTED long syscall(long number, ...) {
   if (UNLIKELY(number == SYS_prctl))
     return prctl_alone((int)a, (unsigned long)b, (unsigned long)c, (unsigned long)d,
                        (unsigned long)e);
-  if (UNLIKELY(number == SYS_exit)) thread_ends_by_system_call();
+  if (UNLIKELY(number == SYS_exit)) {
+    thread_ends_by_system_call();
+    agent_thread_exits_by_call();
+  }
   if (UNLIKELY(number == SYS_unshare)) return unshare_alone((int)a);
   if (UNLIKELY(number == SYS_setns)) return setns_alone((int)a, (int)b);
   if (UNLIKELY(number == SYS_landlock_restrict_self))

@@ -28,26 +28,6 @@ def test_libc_takes_the_program_for_single_threaded():
     assert host.line() == "single 1" and host.finish() == 0
 
 
-def switches(pid, tid):
-    text = harness.proc_text("/proc/%d/task/%d/status" % (pid, tid))
-    return [line.split()[1] for line in text.splitlines() if "ctxt_switches" in line]
-
-
-def test_an_idle_agent_sleeps():
-    """Since Linux 6.9 it is told of the end of the program's threads, and looks at nothing by the clock."""
-    host = harness.Host([harness.build("libc_threads.c", *FLAGS)])
-    host.ready()
-    served(host)
-    harness.poll(lambda: len(harness.tasks(host.pid)) == 2, "the server's end", 20)
-    if tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 9):
-        raise harness.Skip("before Linux 6.9 it looks every five seconds")
-    tid, = set(harness.tasks(host.pid)) - {host.pid}
-    before = switches(host.pid, tid)
-    answered = []
-    harness.poll(lambda: answered.append(1) or len(answered) > 60, "six seconds", 60)  # 0.1 s each
-    assert switches(host.pid, tid) == before
-
-
 def rights(pid, tid):
     task = "/proc/%d/task/%d" % (pid, tid)
     wanted = ("Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:")
