@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <locale.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -114,6 +115,8 @@ void bare_thread_enter_libc(void) { uselocale(newlocale(LC_ALL_MASK, "C", (local
 __attribute__((noreturn, used, noinline)) void bare_thread_main(struct start *start) {
   struct start own = *start;
   own.function(own.argument);
+  const uint64_t all = UINT64_MAX; /* agent_thread_call's signal would find no stack */
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, 0, sizeof all);
   agent_pages_forget(own.memory);
   unmap_and_exit(own.memory, own.size);
 }
