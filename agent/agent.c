@@ -33,6 +33,7 @@
 #include "http_server.h"
 #include "listen_address.h"
 #include "log.h"
+#include "paced_poll.h"
 #include "process_info.h"
 #include "process_tree.h"
 #include "refused_connection.h"
@@ -164,6 +165,7 @@ enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENTS };
 static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_ms) {
   static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours to take, nor to spin on */
   static uint32_t wakes_taken;
+  static bool told_cannot_wait;
   waits[EVENT_WAKE] = (struct pollfd){.fd = wake_is_noisy ? -1 : wake, .events = POLLIN};
   waits[EVENT_LISTENER] = (struct pollfd){.fd = server_runs ? -1 : listener, .events = POLLIN};
   bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
@@ -171,7 +173,13 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
   waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
   wake_is_noisy = false;
-  if (poll(waits, EVENTS, timeout_ms) <= 0) {
+  int ready = paced_poll(waits, EVENTS, timeout_ms);
+  if (ready < 0 && errno != EINTR && !told_cannot_wait) {
+    told_cannot_wait = true;
+    log_event("no connection can be waited for: %s", errno == EINVAL
+              ? "the program has lowered its limit of open files (RLIMIT_NOFILE)" : "no memory");
+  }
+  if (ready <= 0) {
     for (int i = 0; i < EVENTS; i++) waits[i].revents = 0;
   } else if (waits[EVENT_WAKE].revents) {
     struct signalfd_siginfo ignored;

@@ -143,12 +143,14 @@ static int create(struct agent_thread *thread, enum agent_thread_kind kind, size
   /* But for libc's own, 32 and 33: the second is for agent_thread_call.h. */
   const uint64_t all = ~(UINT64_C(3) << 31);
   uint64_t host;
+  int error = EPERM;
   /* The new thread inherits this mask. A signal for the host's thread waits meanwhile. */
-  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&host, sizeof all);
-  int error = kind == AGENT_THREAD_BARE
-                  ? bare_thread_create(&slot->running, stack_size, thread_main, slot)
-                  : create_for_libc(slot, stack_size);
-  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&host, 0, sizeof host);
+  if (raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&host, sizeof all) == 0) {
+    error = kind == AGENT_THREAD_BARE
+                ? bare_thread_create(&slot->running, stack_size, thread_main, slot)
+                : create_for_libc(slot, stack_size);
+    raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&host, 0, sizeof host);
+  }
   if (error) atomic_store_explicit(&slot->state, SLOT_FREE, memory_order_release);
   else if (thread) *thread = (struct agent_thread){(uint32_t)(slot - slots), life};
   return error;

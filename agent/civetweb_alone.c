@@ -36,7 +36,7 @@ bool civetweb_alone_begin(void) {
   const size_t each = GUARD_SIZE + STACK_SIZE;
   stacks = agent_pages_map(ROUTINES * each);
   if (!stacks) return false;
-  bool usable = true;
+  bool usable = getcontext(&outside) == 0;
   for (int i = 0; i < ROUTINES && usable; i++)
     usable = mprotect(stacks + i * each, GUARD_SIZE, PROT_NONE) == 0;
   if (!usable) {
@@ -54,9 +54,11 @@ void civetweb_alone_end(void) {
   atomic_store_explicit(&alone, false, memory_order_relaxed);
 }
 
+/* Does not return: if libc then failed to go on with the linked context, it would end the process. */
 static void run(void) {
   current->main(current->argument);
-  current->ended = true; /* and outside is where it goes on */
+  current->ended = true;
+  for (;;) civetweb_alone_yield();
 }
 
 void civetweb_alone_create(pthread_t *thread, void *(*main)(void *), void *argument) {
@@ -66,7 +68,6 @@ void civetweb_alone_create(pthread_t *thread, void *(*main)(void *), void *argum
   getcontext(&routine->context);
   routine->context.uc_stack.ss_sp = stacks + created * (GUARD_SIZE + STACK_SIZE) + GUARD_SIZE;
   routine->context.uc_stack.ss_size = STACK_SIZE;
-  routine->context.uc_link = &outside;
   makecontext(&routine->context, run, 0);
   *thread = (pthread_t)++created; /* any but 0, which is none to civetweb */
 }

@@ -26,6 +26,7 @@
 #include "client_access.h"
 #include "connection_inbox.h"
 #include "log.h"
+#include "paced_poll.h"
 #include "refused_connection.h"
 
 #define SECONDS INT64_C(1000000000)
@@ -360,7 +361,7 @@ static int poll_listeners(struct pollfd *adopted, int timeout_ms) {
   if (civetweb_is_alone()) civetweb_alone_yield(), timeout_ms = 0;
   struct pollfd waits[4] = {{.fd = connection_inbox_event(), .events = POLLIN}, {.fd = atomic_load(&listener), .events = POLLIN},
                             {.fd = interrupt_event, .events = POLLIN}, {.fd = listener_event, .events = POLLIN}};
-  int ready = poll(waits, 4, timeout_ms);
+  int ready = paced_poll(waits, 4, timeout_ms);
   uint64_t ignored;
   if (ready > 0 && waits[3].revents) ready = read(listener_event, &ignored, sizeof(ignored)) > 0 ? 0 : ready;
   adopted->revents = ready > 0 ? waits[0].revents | (waits[1].revents & POLLIN) : 0;
@@ -383,6 +384,7 @@ static int poll_connection(struct pollfd *wait, int timeout_ms) {
       if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
     }
     int ready = poll(both, 2, piece);
+    if (ready < 0 && errno == EINTR) continue; /* a call of setuid interrupts every thread */
     wait->revents = both[0].revents;
     if (ready > 0) return both[0].revents ? 1 : 0;
     if (ready < 0 || piece == timeout_ms) return ready;

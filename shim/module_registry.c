@@ -149,7 +149,7 @@ static void *copy_text(const void *bytes, size_t size) {
 static bool is_readable(uint64_t address) {
   enum { NO_SUCH_WAY = -1, MASK_SIZE = 8 };
   uint64_t word = address & ~(uint64_t)(MASK_SIZE - 1);
-  return raw_syscall4(SYS_rt_sigprocmask, NO_SUCH_WAY, (long)word, 0, MASK_SIZE) != -EFAULT;
+  return raw_syscall4(SYS_rt_sigprocmask, NO_SUCH_WAY, (long)word, 0, MASK_SIZE) == -EINVAL;
 }
 
 /* At most a page. */

@@ -44,9 +44,10 @@ static inline long raw_syscall4(long number, long a, long b, long c, long d) { r
 
 /* Whether a word that does not cross a page can be read, asked of the kernel without side effects:
  * an unknown `how` fails with EINVAL, but only after the set has been copied in; memory that cannot
- * be read gives EFAULT. (The trick is abseil's, base/internal AddressIsReadable.) */
+ * be read gives EFAULT, and a filter that refuses the call tells nothing. (The trick is abseil's,
+ * base/internal AddressIsReadable.) */
 static inline bool raw_is_readable(uintptr_t address) {
-  return raw_syscall4(SYS_rt_sigprocmask, -1, (long)address, 0, 8) != -EFAULT;
+  return raw_syscall4(SYS_rt_sigprocmask, -1, (long)address, 0, 8) == -EINVAL;
 }
 
 /* The same for a range of no more than a page. */
