@@ -52,10 +52,12 @@ static uint64_t clock_nanoseconds(clockid_t clock) {
   return clock_gettime(clock, &now) == 0 ? (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec : 0;
 }
 
-/* By its clock: unlike tgkill, no sandbox kills for that. */
-static bool kernel_knows(int32_t tid) {
+/* By its clock: unlike tgkill, no sandbox kills for that. Where one refuses it, the word that the
+ * kernel clears tells nearly as well: when the thread is about to end. */
+static bool kernel_knows(struct thread_slot *slot, int32_t tid) {
   struct timespec now;
-  return clock_gettime(thread_cpu_clock(tid), &now) == 0;
+  if (clock_gettime(thread_cpu_clock(tid), &now) == 0) return true;
+  return errno != EINVAL && atomic_load_explicit(&slot->running, memory_order_acquire) != 0;
 }
 
 /* The thread has ended and the kernel knows its number: for a moment it is still the same thread,
@@ -71,7 +73,7 @@ static bool is_another_thread(struct thread_slot *slot, int32_t tid) {
 static bool slot_alive(struct thread_slot *slot) {
   int32_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
   if (state == SLOT_FREE) return false;
-  if (state == SLOT_STARTING || (kernel_knows(state) && !is_another_thread(slot, state)))
+  if (state == SLOT_STARTING || (kernel_knows(slot, state) && !is_another_thread(slot, state)))
     return true;
   atomic_compare_exchange_strong_explicit(&slot->state, &state, SLOT_FREE, memory_order_acq_rel, memory_order_relaxed);
   return false;

@@ -123,9 +123,9 @@ bool civetweb_system_prepare(const struct civetweb_start *next) {
   atomic_store_explicit(&connection_count, 0, memory_order_release);
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
   bool has_events = interrupt_event >= 0 && listener_event >= 0;
-  if (has_events && (civetweb_is_alone() || create_acceptor())) return true;
-  close_events();
-  return false;
+  bool prepared = has_events && (civetweb_is_alone() || create_acceptor());
+  if (!prepared) close_events();
+  return prepared;
 }
 
 void civetweb_system_listen(int next) {
@@ -403,10 +403,11 @@ int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
   return 1;
 }
 
-/* Reads as much of a request as tells whose it is. False: it is not for civetweb. */
+/* Reads as much of a request as tells whose it is. False: it is not for civetweb, or unreadable. */
 static bool find_route(int descriptor, struct connection *connection) {
   int dummy = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   enum civetweb_route route = dummy < 0 ? CIVETWEB_HERE : CIVETWEB_UNDECIDED;
+  bool readable = true;
   while (route == CIVETWEB_UNDECIDED) {
     size_t room = sizeof(connection->prefix) - connection->prefix_size;
     if (connection->prefix_size) route = start.route(descriptor, connection->authenticated, connection->prefix, connection->prefix_size);
@@ -416,7 +417,8 @@ static bool find_route(int descriptor, struct connection *connection) {
       connection->prefix_size = (unsigned char)(connection->prefix_size + received);
     } else {
       struct pollfd wait = {.fd = descriptor, .events = POLLIN};
-      if (received == 0 || errno != EAGAIN || poll_connection(&wait, INT32_MAX) <= 0) break;
+      readable = received == 0 || errno == EAGAIN;
+      if (received == 0 || !readable || poll_connection(&wait, INT32_MAX) <= 0) break;
     }
   }
   connection->routed = true;
@@ -426,7 +428,7 @@ static bool find_route(int descriptor, struct connection *connection) {
     connection->prefix_size = 0;
   }
   if (dummy >= 0) close(dummy);
-  return route != CIVETWEB_ELSEWHERE;
+  return readable && route != CIVETWEB_ELSEWHERE;
 }
 
 ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {

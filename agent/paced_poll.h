@@ -9,4 +9,7 @@
 /* As poll(2). A failure but EINTR takes a moment. */
 int paced_poll(struct pollfd *waits, nfds_t count, int timeout_ms);
 
+/* That moment, for a loop around another call. */
+void paced_poll_pause(void);
+
 #endif

@@ -74,7 +74,11 @@ static long number_in_proc(void) {
 }
 
 const char *proc_fault(void) {
-  return number_in_proc() ? NULL : "/proc cannot be read here, as after a chroot without one";
+  if (!number_in_proc()) return "/proc cannot be read here, as after a chroot without one";
+  int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return "/proc cannot be opened: no descriptors or no memory left, or not permitted";
+  close(file);
+  return NULL;
 }
 
 bool proc_numbers_differ(void) {

@@ -17,6 +17,7 @@
 #include "agent_thread.h"
 #include "client_access.h"
 #include "log.h"
+#include "paced_poll.h"
 
 enum {
   BACKLOG = 128,
@@ -233,6 +234,7 @@ void tree_members_handle(void) {
   struct epoll_event events[EVENTS_AT_ONCE];
   atomic_store(&hearing_thread, gettid());
   int count = is_open ? epoll_wait(epoll, events, EVENTS_AT_ONCE, 0) : 0;
+  if (count < 0) paced_poll_pause(); /* a filter's list: the caller would be told at once again */
   for (int i = 0; i < count; i++)
     if (events[i].data.ptr) hear(events[i].data.ptr);
   for (int i = 0; i < count; i++)
