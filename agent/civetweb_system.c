@@ -284,6 +284,10 @@ static void refuse_the_queue(int from) {
   if (errno != EAGAIN) poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
 }
 
+static void note_activity(void) {
+  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+}
+
 static bool is_shortage(int error) { return error != EAGAIN && error != ECONNABORTED && error != EINTR; }
 
 static int accept_from(int from) {
@@ -293,7 +297,10 @@ static int accept_from(int from) {
     poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
     descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   }
-  if (descriptor < 0 && is_shortage(errno)) refuse_the_queue(from);
+  if (descriptor < 0 && is_shortage(errno)) {
+    note_activity(); /* a client waits: a server that ended would be started for it again at once */
+    refuse_the_queue(from);
+  }
   return descriptor;
 }
 
@@ -304,11 +311,8 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
   (void)adopted;
   bool was_given = connection_inbox_take(&given);
   int descriptor = was_given ? given.descriptor : from >= 0 ? accept_from(from) : -1;
-  if (descriptor < 0) {
-    errno = EAGAIN;
-    return -1;
-  }
-  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  if (descriptor < 0) return errno = EAGAIN, -1;
+  note_activity();
   if (!civetweb_has_workers()) {
     refuse_connection(descriptor, "the agent is out of memory");
     errno = EAGAIN;
@@ -352,7 +356,7 @@ int civetweb_shutdown(int descriptor, int how) {
     if (connection->cut_short) linger(descriptor, connection);
     connection->open = false;
     atomic_fetch_sub_explicit(&connection_count, 1, memory_order_acq_rel);
-    atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+    note_activity();
   }
   return result;
 }
@@ -376,10 +380,7 @@ static int poll_connection(struct pollfd *wait, int timeout_ms) {
     int piece = timeout_ms;
     if (connection) {
       int64_t left = time_left(wait->fd, connection);
-      if (left <= 0) {
-        errno = ETIMEDOUT;
-        return -1;
-      }
+      if (left <= 0) return errno = ETIMEDOUT, -1;
       if (left > CROWD_CHECK_MILLISECONDS * INT64_C(1000000)) left = CROWD_CHECK_MILLISECONDS * INT64_C(1000000);
       if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
     }
@@ -433,10 +434,8 @@ static bool find_route(int descriptor, struct connection *connection) {
 
 ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
   struct connection *connection = connection_of(descriptor);
-  if (connection && !connection->routed && !find_route(descriptor, connection)) {
-    errno = ECONNRESET;
-    return -1;
-  }
+  if (connection && !connection->routed && !find_route(descriptor, connection))
+    return errno = ECONNRESET, -1;
   if (has_prefix(connection)) {
     size_t left = (size_t)(connection->prefix_size - connection->prefix_used), piece = left < size ? left : size;
     memcpy(buffer, connection->prefix + connection->prefix_used, piece);
@@ -459,10 +458,7 @@ ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
 
 ssize_t civetweb_send(int descriptor, const void *buffer, size_t size, int flags) {
   struct connection *connection = connection_of(descriptor);
-  if (connection && time_left(descriptor, connection) <= 0) {
-    errno = EPIPE;
-    return -1;
-  }
+  if (connection && time_left(descriptor, connection) <= 0) return errno = EPIPE, -1;
   ssize_t sent = send(descriptor, buffer, size, flags | MSG_NOSIGNAL | MSG_DONTWAIT);
   if (connection && sent > 0) connection->sent += (size_t)sent;
   return sent;
