@@ -305,15 +305,27 @@ static void leave(void) {
 }
 
 static const char *why_paused(void) {
-  if (atomic_load(&cannot_follow)) return "the program's user or groups have changed in a way that "
-                                          "the agent's threads may not follow";
+  if (atomic_load(&cannot_follow)) return "the program's user or groups have changed, and a thread "
+                                          "of the agent's could neither follow nor end";
   return confinement_forbids_calls() ? "the program puts itself into a sandbox (seccomp)"
                                      : "paused: the program changes its namespaces or capabilities";
 }
 
+/* The delay is from the first time on: a program may send this thread away again and again. A signal
+ * ends the wait when credentials are to be followed. */
+static void await_start(void) {
+  static int64_t begun_ns;
+  int64_t now = agent_monotonic_nanoseconds();
+  if (!begun_ns) begun_ns = now;
+  for (int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS; now < end && !told_to_stop();
+       now = agent_monotonic_nanoseconds()) {
+    const struct timespec left = {.tv_nsec = end - now};
+    futex_wait(&command, ADMIN_RUN, &left);
+  }
+}
+
 static void admin_life(void) {
-  const struct timespec delay = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
-  if (!started_before && !told_to_stop()) futex_wait(&command, ADMIN_RUN, &delay);
+  if (!started_before) await_start();
   if (told_to_stop()) return;
   bare_thread_enter_libc();
   allowed_calls_look();
@@ -372,7 +384,11 @@ static void start_admin(void) {
     static const char reason[] = "the admin thread cannot be created";
     shared_text_write(&off_reason, reason);
     log_single_event(config.log, "off: %s: %s", reason,
-                     error == EAGAIN ? "no memory or no threads left (RLIMIT_NPROC, RLIMIT_AS, the cgroup's pids.max)" : "not permitted");
+                     error == EAGAIN || error == ENOMEM
+                         ? "no memory or no threads left (RLIMIT_NPROC, RLIMIT_AS, the cgroup's pids.max)"
+                     : error == EINVAL ? "the program's children get a pid or time namespace of "
+                                         "their own, and it no more threads"
+                                       : "not permitted");
   }
 }
 

@@ -4,12 +4,9 @@
 
 #include "../shim/raw_syscall.h"
 #include "agent.h"
-#include "agent_thread.h"
 #include "agent_thread_call.h"
 #include "allowed_calls.h"
 #include "credentials.h"
-
-enum { WAIT_MILLISECONDS = 100 };
 
 /* Whoever changes the first word from 0 to 1 has the rest. */
 static _Atomic uint32_t following;
@@ -23,12 +20,11 @@ static void follow(void) {
 }
 
 static bool follow_all(void) {
-  int64_t deadline = agent_monotonic_nanoseconds() + WAIT_MILLISECONDS * INT64_C(1000000);
   if (!credentials_read(&the_programs)) return false;
   bool known = atomic_exchange_explicit(&followed_is_known, true, memory_order_relaxed);
   if (known && credentials_equal(&the_programs, &followed)) return true;
   atomic_store_explicit(&refused, false, memory_order_relaxed);
-  bool all = agent_thread_call(follow, deadline);
+  bool all = agent_thread_call(follow);
   followed = the_programs;
   return all && !atomic_load_explicit(&refused, memory_order_relaxed);
 }
@@ -37,15 +33,15 @@ void agent_credentials_forget(void) {
   atomic_store_explicit(&followed_is_known, false, memory_order_relaxed);
 }
 
-/* A filter that was there at the start may forbid what follow() calls: new threads need none. */
+/* New ones have their creator's. */
 static void replace_threads(void) {
-  agent_pause();
+  if (!agent_pause()) agent_leave_for_good();
   agent_resume();
 }
 
 void agent_follow_credentials(void) {
   if (!agent_has_threads()) return;
-  if (!allowed_calls_are_all()) return replace_threads();
+  if (!allowed_calls_of_credentials()) return replace_threads();
   const uint64_t every = UINT64_MAX; /* a handler that changes them too would wait for ever */
   uint64_t mask;
   raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&every, (long)&mask, sizeof every);
@@ -53,5 +49,5 @@ void agent_follow_credentials(void) {
   bool all = follow_all();
   atomic_store_explicit(&following, 0, memory_order_release);
   raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask);
-  if (!all) agent_leave_for_good();
+  if (!all) replace_threads();
 }

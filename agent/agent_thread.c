@@ -133,28 +133,36 @@ static int create_for_libc(struct thread_slot *slot, size_t stack_size) {
   return error;
 }
 
-static int create(struct agent_thread *thread, enum agent_thread_kind kind, size_t stack_size,
-                  void (*start)(void *), void *argument) {
-  struct thread_slot *slot = take_slot();
-  if (!slot) return EAGAIN;
-  slot->start = start;
-  slot->argument = argument;
+static int create_in(struct thread_slot *slot, struct agent_thread *thread,
+                     enum agent_thread_kind kind, size_t stack_size) {
+  uint32_t life = atomic_fetch_add_explicit(&slot->life, 1, memory_order_relaxed) + 1;
   atomic_store_explicit(&slot->ended_at, 0, memory_order_relaxed);
   atomic_store_explicit(&slot->is_libcs, kind == AGENT_THREAD_OF_LIBC, memory_order_relaxed);
-  uint32_t life = atomic_fetch_add_explicit(&slot->life, 1, memory_order_relaxed) + 1;
+  int error = kind == AGENT_THREAD_BARE
+                  ? bare_thread_create(&slot->running, stack_size, thread_main, slot)
+                  : create_for_libc(slot, stack_size);
+  if (error) atomic_store_explicit(&slot->state, SLOT_FREE, memory_order_release);
+  else if (thread) *thread = (struct agent_thread){(uint32_t)(slot - slots), life};
+  return error;
+}
+
+static int create(struct agent_thread *thread, enum agent_thread_kind kind, size_t stack_size,
+                  void (*start)(void *), void *argument) {
   /* But for libc's own, 32 and 33: the second is for agent_thread_call.h. */
   const uint64_t all = ~(UINT64_C(3) << 31);
   uint64_t host;
-  int error = EPERM;
-  /* The new thread inherits this mask. A signal for the host's thread waits meanwhile. */
-  if (raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&host, sizeof all) == 0) {
-    error = kind == AGENT_THREAD_BARE
-                ? bare_thread_create(&slot->running, stack_size, thread_main, slot)
-                : create_for_libc(slot, stack_size);
-    raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&host, 0, sizeof host);
+  /* The new thread inherits this mask. A signal for the host's thread waits meanwhile: its handler
+   * might wait for a slot that is being filled. */
+  if (raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&host, sizeof all) != 0)
+    return EPERM;
+  int error = EAGAIN;
+  struct thread_slot *slot = take_slot();
+  if (slot) {
+    slot->start = start;
+    slot->argument = argument;
+    error = create_in(slot, thread, kind, stack_size);
   }
-  if (error) atomic_store_explicit(&slot->state, SLOT_FREE, memory_order_release);
-  else if (thread) *thread = (struct agent_thread){(uint32_t)(slot - slots), life};
+  raw_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&host, 0, sizeof host);
   return error;
 }
 
@@ -199,6 +207,13 @@ size_t agent_thread_ids(int32_t *tids, size_t capacity) {
     count++;
   }
   return count;
+}
+
+bool agent_thread_is_libcs(int32_t tid) {
+  for (size_t i = 0; i < AGENT_THREAD_MAX; i++)
+    if (atomic_load_explicit(&slots[i].state, memory_order_acquire) == tid)
+      return atomic_load_explicit(&slots[i].is_libcs, memory_order_relaxed);
+  return false;
 }
 
 bool agent_thread_starting(void) {

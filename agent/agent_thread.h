@@ -31,6 +31,7 @@ void agent_thread_join(struct agent_thread thread);
 /* Threads that the kernel still knows. Context: any thread of this process; no descriptors are used. */
 unsigned agent_thread_count(void);
 size_t agent_thread_ids(int32_t *tids, size_t capacity);
+bool agent_thread_is_libcs(int32_t tid); /* one that libc knows */
 /* Whether one has been created, or is about to be, whose number is not known yet. Context: any. */
 bool agent_thread_starting(void);
 

@@ -1,10 +1,12 @@
 #include "agent_thread_call.h"
 
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../shim/host_handlers.h"
@@ -30,6 +32,7 @@ static struct {
   _Atomic int32_t tid;   /* 0: the end of the list. Written by the caller before the signal is sent */
   _Atomic uint32_t state; /* by the thread: DONE */
 } called[AGENT_THREAD_MAX + 1];
+static _Atomic uint32_t calls; /* made: for the caller to wait for */
 static void (*to_call)(void); /* written before the signals are sent */
 
 static void pass_on(int number, siginfo_t *info, void *context) {
@@ -45,6 +48,8 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     if (tid != self) continue;
     to_call();
     atomic_store_explicit(&called[i].state, DONE, memory_order_release);
+    atomic_fetch_add_explicit(&calls, 1, memory_order_release);
+    raw_syscall4(SYS_futex, (long)&calls, FUTEX_WAKE_PRIVATE, 1, 0);
     return;
   }
   pass_on(number, info, context); /* a thread of the host's, which libc has sent it */
@@ -61,6 +66,7 @@ static bool ask_all(void) {
   bool all = !agent_thread_starting(); /* first: what starts now is asked next time */
   size_t count = agent_thread_ids(tids, AGENT_THREAD_MAX);
   for (size_t i = 0; i < count && i < AGENT_THREAD_MAX; i++) {
+    if (agent_thread_is_libcs(tids[i])) continue; /* libc tells it by the same signal */
     size_t at = 0;
     while (at < AGENT_THREAD_MAX && called[at].tid && called[at].tid != tids[i]) at++;
     if (at == AGENT_THREAD_MAX) return false;
@@ -75,7 +81,19 @@ static bool ask_all(void) {
   return all;
 }
 
-bool agent_thread_call(void (*function)(void), int64_t deadline_ns) {
+/* Not by the clock: a machine, or this process, may have stopped meanwhile. */
+static bool call_all(void) {
+  enum { WAITS_MAX = 1000 };
+  const struct timespec one = {.tv_nsec = 1000000};
+  for (int waits = 0; waits < WAITS_MAX; waits++) {
+    uint32_t seen = atomic_load_explicit(&calls, memory_order_acquire);
+    if (ask_all()) return true;
+    raw_syscall4(SYS_futex, (long)&calls, FUTEX_WAIT_PRIVATE, seen, (long)&one);
+  }
+  return false;
+}
+
+bool agent_thread_call(void (*function)(void)) {
   const struct kernel_action ours = {(uintptr_t)on_signal,
                                      SA_SIGINFO | SA_RESTART | SA_RESTORER_FLAG,
                                      (uintptr_t)__restore_rt, UINT64_MAX};
@@ -85,8 +103,7 @@ bool agent_thread_call(void (*function)(void), int64_t deadline_ns) {
   if (set_action(NULL, &before) != 0) return false;
   if (before.handler != (uintptr_t)on_signal) libcs = before; /* before a signal can come */
   if (set_action(&ours, NULL) != 0) return false;
-  bool all;
-  while (!(all = ask_all()) && agent_monotonic_nanoseconds() < deadline_ns) raw_nap();
+  bool all = call_all();
   /* Else one is pending somewhere, and by its default it ends the process. */
   if (all) set_action(&libcs, NULL);
   return all;

@@ -5,13 +5,12 @@
 #define AGENT_AGENT_THREAD_CALL_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 enum { AGENT_THREAD_CALL_SIGNAL = 33 };
 
-/* True: all agent threads that there are now have called it, or were created by one that had, or
- * have ended. Context: host thread that has all signals blocked, one at a time. function: runs in a
- * signal handler. */
-bool agent_thread_call(void (*function)(void), int64_t deadline_ns);
+/* True: all agent threads that libc does not know have called it, or were created by one that had,
+ * or have ended. False: after a second and more one has not. Context: host thread that has all
+ * signals blocked, one at a time. function: runs in a signal handler. */
+bool agent_thread_call(void (*function)(void));
 
 #endif

@@ -74,6 +74,17 @@ static const struct tried_call calls[] = {
     CALL(process_vm_readv, CALLS_READING, 0, 0, 0),
     CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
     CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
+    CALL(getresuid, CALLS_CREDENTIALS, 0, 0, 0),
+    CALL(getresgid, CALLS_CREDENTIALS, 0, 0, 0),
+    CALL(getgroups, CALLS_CREDENTIALS, -1, 0, 0),
+    CALL(setresuid, CALLS_CREDENTIALS, -1, -1, -1),
+    CALL(setresgid, CALLS_CREDENTIALS, -1, -1, -1),
+    CALL(setgroups, CALLS_CREDENTIALS, -1, 0, 0),
+    CALL(setfsuid, CALLS_CREDENTIALS, -1, 0, 0),
+    CALL(setfsgid, CALLS_CREDENTIALS, -1, 0, 0),
+    CALL(capget, CALLS_CREDENTIALS, 0, 0, 0),
+    CALL(capset, CALLS_CREDENTIALS, 0, 0, 0),
+    CALL(rt_sigaction, CALLS_CREDENTIALS, 0, 0, 0),
     CALL(sched_getscheduler, CALLS_SCHEDULING, -1, 0, 0),
     CALL(getpriority, CALLS_SCHEDULING, 0, -1, 0),
     CALL(sched_setattr, CALLS_SCHEDULING, -1, 0, 0),
@@ -92,7 +103,8 @@ struct progress {
 
 /* Written by the admin thread before there is another agent thread. "": nothing is lacking. */
 static char lacking[CALL_USES][120] AGENT_INHERITED;
-static _Atomic bool has_looked AGENT_INHERITED, is_free AGENT_INHERITED; /* read by host threads */
+static bool has_begun AGENT_INHERITED;
+static _Atomic bool has_looked AGENT_INHERITED; /* what is lacking is complete: for host threads */
 
 /* In the child: nothing of libc's. */
 static __attribute__((noreturn)) void make_calls(struct progress *progress) {
@@ -157,12 +169,14 @@ static void keep_lacking(enum call_use use, const char *what) {
              "the program was started under a seccomp filter that ends it for %s", what);
 }
 
+static bool is_filtered(void) {
+  return raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) > 0;
+}
+
 void allowed_calls_look(void) {
-  if (atomic_exchange(&has_looked, true)) return;
-  if (raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) <= 0) {
-    atomic_store(&is_free, true);
-    return;
-  }
+  if (has_begun) return;
+  has_begun = true;
+  if (!is_filtered()) return atomic_store(&has_looked, true);
   struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   bool done = false, looks = progress != MAP_FAILED;
@@ -174,9 +188,13 @@ void allowed_calls_look(void) {
     looks = looks && (done || begun > before);
   }
   if (!looks) keep_lacking(CALLS_SERVING, "calls that cannot be found out");
+  if (!looks) keep_lacking(CALLS_CREDENTIALS, "calls that cannot be found out");
+  atomic_store(&has_looked, true);
   if (progress != MAP_FAILED) munmap(progress, sizeof *progress);
 }
 
-bool allowed_calls_are_all(void) { return atomic_load(&is_free); }
+bool allowed_calls_of_credentials(void) {
+  return atomic_load(&has_looked) ? !*lacking[CALLS_CREDENTIALS] : !is_filtered();
+}
 
 const char *allowed_calls_lack(enum call_use use) { return *lacking[use] ? lacking[use] : NULL; }

@@ -14,6 +14,7 @@ enum call_use {
   CALLS_READING,   /* process_vm_readv */
   CALLS_ISOLATING, /* close_range */
   CALLS_UNSHARING,
+  CALLS_CREDENTIALS, /* by which threads follow the program's */
   CALLS_WATCHING,   /* pidfd_open */
   CALLS_SCHEDULING, /* thread_manners.c */
   CALL_USES
@@ -25,7 +26,7 @@ void allowed_calls_look(void);
 /* NULL: they may be made; else one sentence. Context: any agent thread. */
 const char *allowed_calls_lack(enum call_use use);
 
-/* There was no filter at the start. Context: any thread; false before the look. */
-bool allowed_calls_are_all(void);
+/* Whether a host's thread and the agent's may make CALLS_CREDENTIALS. Context: host thread. */
+bool allowed_calls_of_credentials(void);
 
 #endif

@@ -43,9 +43,11 @@ enum {
 
 static long alone(long (*call)(long, long, long, long, long), long a, long b, long c, long d,
                   long e) {
-  agent_pause();
-  long result = call(a, b, c, d, e);
   int error = errno;
+  agent_pause();
+  errno = error;
+  long result = call(a, b, c, d, e);
+  error = errno;
   agent_resume();
   errno = error;
   return result;
@@ -199,7 +201,9 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
   const long all[] = {option, (long)a, (long)b, (long)c, (long)d};
   enum confinement to = confinement_by_prctl(option, a, b);
   if (to != CONFINEMENT_NONE) return (int)confine(to, false, call_prctl, all);
-  if ((option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS) && *config.tls_address)
+  bool of_a_thread = option == PR_SET_KEEPCAPS || option == PR_SET_SECUREBITS ||
+                     option == PR_CAPBSET_DROP || option == PR_SET_NO_NEW_PRIVS;
+  if (of_a_thread && *config.tls_address)
     return (int)alone(call_prctl, all[0], all[1], all[2], all[3], all[4]);
   int result = real.prctl(option, a, b, c, d);
   if ((option == PR_CAPBSET_DROP || option == PR_SET_NO_NEW_PRIVS) && result == 0) follow();
