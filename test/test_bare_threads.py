@@ -101,3 +101,17 @@ def test_children_of_clone_change_their_user():
             for _ in range(10):
                 done = harness.run(argv)
                 assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout), done
+
+
+def test_a_crowd_that_changes_its_group():
+    if os.getuid() != 0:
+        raise harness.Skip("needs root")
+    host = harness.Host([harness.build("setuid_crowd.c", *FLAGS)])
+    host.ready()
+    served(host)
+    host.go_on()
+    assert host.ready() == ["done"]
+    check_rights(host)
+    served(host)  # and it is there still
+    host.go_on()
+    assert host.finish() == 0

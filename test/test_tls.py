@@ -505,3 +505,16 @@ def test_an_address_that_is_taken_comes_free():
         harness.poll(lambda: "in use" in (host.health()["tls"]["off_reason"] or ""), "the reason")
         assert "libssl" not in open("/proc/%d/maps" % host.pid).read()
     assert tls_port(host) == port and get(port)
+
+
+def test_threads_that_change_their_group_at_once():
+    """libc tells each thread that it knows, and waits: the front of remote admin is one of them."""
+    if os.getuid() != 0:
+        raise harness.Skip("needs root")
+    host = start([harness.build("setuid_crowd.c", "-O1")])
+    host.ready()
+    tls_port(host)
+    host.go_on()
+    assert host.ready() == ["done"]
+    host.go_on()
+    assert host.finish() == 0
