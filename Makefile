@@ -47,7 +47,7 @@ CFLAGS_DEPS := $(DIALECT) -O2 -g -DNDEBUG $(PIC) -fno-exceptions -w
 TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym $(f)=agent_$(f)) \
   --redefine-sym __assert_fail=agent_failed_assertion
 # civetweb: see agent/civetweb_system.h.
-TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown poll recv send sigaction strerror gmtime getnameinfo \
+TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown close poll recv send sigaction strerror gmtime getnameinfo \
   getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time usleep \
   $(addprefix pthread_,create join attr_init attr_destroy attr_setdetachstate attr_setstacksize \
   mutexattr_init mutexattr_destroy mutexattr_settype mutex_init mutex_destroy mutex_lock mutex_unlock \

@@ -1,6 +1,5 @@
 #include "civetweb_system.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -107,6 +106,7 @@ static void close_events(void) {
 }
 
 void civetweb_system_abandon(void) {
+  if (adopted_listener >= 0) close(adopted_listener); /* civetweb leaves it, with no worker */
   if (civetweb_is_alone()) return close_events();
   tell_acceptor(ACCEPTOR_LEAVES);
   agent_thread_join(acceptor.thread);
@@ -262,6 +262,11 @@ int civetweb_socket(int domain, int type, int protocol) {
   return adopted_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
+int civetweb_close(int descriptor) {
+  if (descriptor == adopted_listener) adopted_listener = -1;
+  return close(descriptor);
+}
+
 static void fill_loopback(struct sockaddr *address, socklen_t *size, unsigned port) {
   struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
   loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -313,17 +318,11 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
   int descriptor = was_given ? given.descriptor : from >= 0 ? accept_from(from) : -1;
   if (descriptor < 0) return errno = EAGAIN, -1;
   note_activity();
-  if (!civetweb_has_workers()) {
-    refuse_connection(descriptor, "the agent is out of memory");
-    errno = EAGAIN;
-    return -1;
-  }
+  const char *refusal = civetweb_has_workers() ? NULL : "the agent is out of memory";
   bool may_crowd = given.authenticated || civetweb_connection_count() < STRANGERS_MAX || client_access_check(descriptor, why_not);
-  if (!may_crowd || descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX) {
-    refuse_connection(descriptor, "too many connections");
-    errno = EAGAIN;
-    return -1;
-  }
+  bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX;
+  if (!refusal && (!may_crowd || is_full)) refusal = "too many connections";
+  if (refusal) return refuse_connection(descriptor, refusal), errno = EAGAIN, -1;
   atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
   struct connection *connection = &connections[descriptor];
   *connection = (struct connection){.open = true, .authenticated = given.authenticated, .prefix_size = given.prefix_size,
@@ -351,7 +350,8 @@ static void linger(int descriptor, struct connection *connection) {
 /* civetweb closes a connection by way of shutdown, and nothing else. */
 int civetweb_shutdown(int descriptor, int how) {
   struct connection *connection = connection_of(descriptor);
-  int result = shutdown(descriptor, how);
+  bool is_ours = !connection || connection->route != CIVETWEB_ELSEWHERE; /* dup3 may have failed */
+  int result = is_ours ? shutdown(descriptor, how) : 0;
   if (connection && connection->open) {
     if (connection->cut_short) linger(descriptor, connection);
     connection->open = false;
