@@ -28,8 +28,11 @@ int main(void) {
   sigaltstack(&stack, NULL);
   struct sigaction action = {.sa_handler = jump, .sa_flags = SA_ONSTACK | SA_NODEFER};
   sigaction(SIGSEGV, &action, NULL);
-  for (int i = 0; i < 20; i++)
+  for (int i = 0; i < 20; i++) {
+    volatile char *other_place = __builtin_alloca(16 * (size_t)(i + 1)); /* for the end to come */
+    other_place[0] = 0;
     if (!sigsetjmp(out, 1)) deeper(0);
+  }
   afterwards();
   ready();
   return 0;
