@@ -186,18 +186,19 @@ static void read_host_action(struct sigaction *out) {
   else out->sa_handler = (void (*)(int))handler;
 }
 
-/* A tick that is still pending is ignored then. A thread of the host's may be giving the signal a
- * handler: it writes its view and looks whether the signal is chosen, we do both the other way round,
- * so that one of us installs it. */
+/* A tick that is still pending is ignored then. The kernel is told first: once the signal is not
+ * chosen, the host reads and writes there. A thread of the host's may be giving the signal a handler:
+ * it writes its view and looks whether the signal is chosen, we do both the other way round, so that
+ * one of us installs it. */
 void sampling_signal_retire(void) {
   int number = sampling_signal();
   if (number != SIGURG || atomic_load(&some_let_in) || atomic_load(&host_handler)) return;
   if (atomic_load(&owner) != (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)) return;
   atomic_store(&is_chosen, false);
-  atomic_store(&chosen, 0);
   struct sigaction view;
   memset(&view, 0, sizeof view);
   real.sigaction(number, &view, NULL);
+  atomic_store(&chosen, 0);
   if (!atomic_load(&host_handler)) return;
   read_host_action(&view);
   real.sigaction(number, &view, NULL);
