@@ -124,7 +124,8 @@ class Scene:
         """The program ends as it does without the agent."""
         status = self.host.finish()
         assert status == 3, (what, status, self.host.describe())
-        assert [self.host.line() for _ in range(7)] == plain_output(), what
+        output = [self.host.line() for _ in range(7)]
+        assert output == plain_output(), (what, output, plain_output())
         self.member.kill()
 
     def settled_descriptors(self):
