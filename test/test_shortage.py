@@ -58,3 +58,21 @@ def test_threads_that_cannot_be_created():
                                env=harness.agent_environment(log="stderr"))
     os.close(writer)
     assert program.communicate()[0] == b"fine\n" and program.returncode == 0
+
+
+def test_a_limit_below_what_is_waited_for():
+    """poll(2) then fails at once; the connection that comes makes the agent look."""
+    host = guest()
+    assert request(host)[0] == 200
+    harness.poll(lambda: len(harness.tasks(host.pid)) == 2, "the server's end", 20)
+    before = resource.prlimit(host.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(host.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    with contextlib.suppress(OSError):
+        host.get("heap", timeout=1)
+    harness.poll(lambda: "has lowered its limit of open files" in host.log(), "the reason in the log")
+    used = cpu_seconds(host.pid)
+    time.sleep(1)
+    assert cpu_seconds(host.pid) - used < 0.5, "it spins"
+    resource.prlimit(host.pid, resource.RLIMIT_NOFILE, before)
+    harness.poll(lambda: request(host)[0] == 200, "an answer with the limit of before")
+    assert host.log().count("has lowered") == 1 and host.finish() == 0, host.log()
