@@ -197,7 +197,7 @@ void sampling_signal_retire(void) {
   atomic_store(&is_chosen, false);
   struct sigaction view;
   memset(&view, 0, sizeof view);
-  real.sigaction(number, &view, NULL);
+  if (real.sigaction(number, &view, NULL) != 0) return;
   atomic_store(&chosen, 0);
   if (!atomic_load(&host_handler)) return;
   read_host_action(&view);
