@@ -143,7 +143,10 @@ static bool try_signal(int number) {
 }
 
 static const char *choose(void) {
-  if (sampling_signal()) return NULL;
+  if (sampling_signal()) { /* it was retiring when this process was forked */
+    if (!atomic_load(&host_ignores)) install(sampling_signal(), NULL);
+    return NULL;
+  }
   if (next_allocator.valgrind) return "the program runs under valgrind";
   if (!handler_stacks_map()) return "there is no memory for the handler's stacks";
   if (try_signal(SIGURG)) return NULL;
@@ -211,15 +214,17 @@ void sampling_signal_read_by_host(uint64_t mask) { atomic_fetch_or(&host_reads, 
 /* ---- masks ---- */
 
 uint64_t sampling_signal_block(void) {
-  uint64_t bit = sampling_signal_bit(sampling_signal()), before = 0;
+  int number = sampling_signal();
+  if (!number) return 0;
+  uint64_t bit = sampling_signal_bit(number), before = 0;
   raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&bit, (long)&before, MASK_SIZE);
-  return before;
+  return bit & ~before;
 }
 
-void sampling_signal_restore(uint64_t mask) {
-  uint64_t bit = sampling_signal_bit(sampling_signal());
-  if (!(mask & bit) && !confinement_forbids_calls())
-    raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&bit, 0, MASK_SIZE);
+/* The signal may have retired meanwhile. */
+void sampling_signal_restore(uint64_t blocked) {
+  if (blocked && !confinement_forbids_calls())
+    raw_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&blocked, 0, MASK_SIZE);
 }
 
 static bool blocks_everything(uint64_t mask) {
@@ -270,7 +275,8 @@ void sampling_signal_take_back(void) {
 bool sampling_signal_is_blocked(void) {
   uint64_t mask = 0;
   raw_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, MASK_SIZE);
-  return mask & sampling_signal_bit(sampling_signal());
+  int number = sampling_signal();
+  return number && (mask & sampling_signal_bit(number));
 }
 
 /* ---- the host's view ---- */

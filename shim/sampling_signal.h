@@ -42,9 +42,10 @@ bool sampling_signal_is_ours(const siginfo_t *info);
 /* The host reads these signals through a signalfd, where ours could not be told apart: they are not chosen, and not used, any more. */
 void sampling_signal_read_by_host(uint64_t mask);
 
-/* Blocks the signal on this thread; returns the mask before, for sampling_signal_restore, which changes no other signal of it. Context: host thread. */
+/* Blocks the signal, if there is one, on this thread; returns what was not blocked before, for
+ * sampling_signal_restore. Context: host thread. */
 uint64_t sampling_signal_block(void);
-void sampling_signal_restore(uint64_t mask);
+void sampling_signal_restore(uint64_t blocked);
 /* A new thread that was born with everything blocked, as pools' threads are (xz, QEMU), lets SIGURG
  * in while a profile runs: it could not be sampled else. Not where the program has a use for it.
  * It never knows: masks that it reads have SIGURG (signal_interposers.c), and a SIGURG that is no
