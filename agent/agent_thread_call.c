@@ -10,21 +10,13 @@
 #include <unistd.h>
 
 #include "../shim/host_handlers.h"
+#include "../shim/kernel_action.h"
 #include "../shim/raw_syscall.h"
 #include "agent_inherited.h"
 #include "agent_thread.h"
 
-enum { SA_RESTORER_FLAG = 0x04000000, MASK_SIZE = sizeof(uint64_t) };
-
-/* As the kernel has it. */
-struct kernel_action {
-  uintptr_t handler;
-  uint64_t flags;
-  uintptr_t restorer;
-  uint64_t mask;
-};
-
-/* libc's handler, or none. A child that is forked meanwhile has ours for good: it passes on to this. */
+/* libc's handler, or none. A child that is forked meanwhile has ours for good, which passes on to
+ * this. */
 static struct kernel_action libcs AGENT_INHERITED;
 
 enum { ASKED, DONE };
@@ -56,8 +48,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 }
 
 static long set_action(const struct kernel_action *action, struct kernel_action *before) {
-  return raw_syscall4(SYS_rt_sigaction, AGENT_THREAD_CALL_SIGNAL, (long)action, (long)before,
-                      MASK_SIZE);
+  return kernel_action_exchange(AGENT_THREAD_CALL_SIGNAL, action, before);
 }
 
 /* Sends to those that are new; whether all have called. */

@@ -15,7 +15,6 @@ enum call_use {
   CALLS_ISOLATING, /* close_range */
   CALLS_UNSHARING,
   CALLS_CREDENTIALS, /* by which threads follow the program's */
-  CALLS_WATCHING,   /* pidfd_open */
   CALLS_SCHEDULING, /* thread_manners.c */
   CALL_USES
 };

@@ -8,19 +8,10 @@
 
 #include "confinement.h"
 #include "handler_stack.h"
+#include "kernel_action.h"
 #include "raw_syscall.h"
 
 #if defined(__x86_64__)
-
-enum { SA_RESTORER_FLAG = 0x04000000, MASK_SIZE = sizeof(uint64_t) };
-
-/* As the kernel has it (arch/x86/include/uapi/asm/signal.h). */
-struct kernel_action {
-  uintptr_t handler;
-  uint64_t flags;
-  uintptr_t restorer;
-  uint64_t mask;
-};
 
 /* At the entry rsp is the address of the ucontext; rax, rcx, rsp, rip and r11 of what was
  * interrupted are in it. A system call has just ended there if rcx is rip. (Not so with FRED, where
@@ -69,10 +60,6 @@ _Static_assert(EINTR == 4 && SYS_rt_sigreturn == 15 && HOST_HANDLER_MARK == 0x6d
 /* What the last handler that was adopted would have returned to: libc's, as a rule. */
 static void (*_Atomic replaced)(void);
 
-static long exchange(int number, const struct kernel_action *action, struct kernel_action *before) {
-  return raw_syscall4(SYS_rt_sigaction, number, (long)action, (long)before, MASK_SIZE);
-}
-
 /* Not so the handler that takes our ticks: it marks what the program's own has returned to itself,
  * since an EINTR that it leaves to the next signal may be mended there. */
 static bool is_strange(const struct kernel_action *action) {
@@ -96,8 +83,8 @@ static bool equal(const struct kernel_action *a, const struct kernel_action *b) 
  * between is found in what was replaced, and put back. False: it was a strange one. */
 static bool adopt(int number) {
   struct kernel_action in_force, wanted, found;
-  if (exchange(number, NULL, &in_force) != 0 || !is_strange(&in_force)) return true;
-  for (wanted = adopted(in_force); exchange(number, &wanted, &found) == 0;
+  if (kernel_action_exchange(number, NULL, &in_force) != 0 || !is_strange(&in_force)) return true;
+  for (wanted = adopted(in_force); kernel_action_exchange(number, &wanted, &found) == 0;
        wanted = adopted(found)) {
     if (equal(&found, &in_force) || equal(&found, &wanted)) break;
     in_force = wanted;
@@ -117,14 +104,14 @@ bool host_handler_set(int number, const struct sigaction *action, struct sigacti
     wanted.handler = (uintptr_t)action->sa_handler;
     wanted.flags = (uint32_t)action->sa_flags | SA_RESTORER_FLAG;
     wanted.restorer = (uintptr_t)__restore_rt;
-    memcpy(&wanted.mask, &action->sa_mask, MASK_SIZE);
+    memcpy(&wanted.mask, &action->sa_mask, sizeof wanted.mask);
   }
-  *result = (int)exchange(number, action ? &wanted : NULL, old ? &before : NULL);
+  *result = (int)kernel_action_exchange(number, action ? &wanted : NULL, old ? &before : NULL);
   if (*result != 0 || !old) return true;
   old->sa_handler = (void (*)(int))before.handler;
   old->sa_flags = (int)before.flags;
   old->sa_restorer = (void (*)(void))before.restorer;
-  memcpy(&old->sa_mask, &before.mask, MASK_SIZE);
+  memcpy(&old->sa_mask, &before.mask, sizeof before.mask);
   return true;
 }
 

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../../shim/raw_syscall.h"
 #include "workload.h"
 
 #ifdef WITH_LIBSECCOMP
@@ -43,19 +44,6 @@ static unsigned verdict(void) {
   return SECCOMP_RET_TRACE; /* without a tracer: ENOSYS */
 }
 
-static long raw_call(long number, long a, long b, long c) {
-#if defined(__x86_64__)
-  long result;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "0"(number), "D"(a), "S"(b), "d"(c)
-                   : "rcx", "r11", "memory");
-  return result;
-#else
-  return syscall(number, a, b, c);
-#endif
-}
-
 /* The rule is in force while this is BLOCKED: whatever calls the kernel then gets SIGSYS. */
 static volatile char dispatch_selector = ALLOWED;
 
@@ -69,7 +57,7 @@ static void install(const struct sock_fprog *program) {
   else if (is(way, "tsync"))
     CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, program) == 0);
   else if (is(way, "unseen"))
-    CHECK(raw_call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)program) == 0);
+    CHECK(raw_syscall4(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)program, 0) == 0);
   else CHECK(!"a known way");
 }
 

@@ -9,14 +9,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
-static long raw(long number, long a, long b, long c) {
-  long result;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "0"(number), "D"(a), "S"(b), "d"(c)
-                   : "rcx", "r11", "memory");
-  return result;
-}
+#include "../../shim/raw_syscall.h"
 
 static const struct {
   const char *name, *call, *version;
@@ -67,9 +60,9 @@ static void fail(const char *name, const char *why) {
   for (int i = 0; i < 3; i++) {
     long length = 0;
     while (parts[i][length]) length++;
-    raw(SYS_write, 2, (long)parts[i], length);
+    raw_syscall4(SYS_write, 2, (long)parts[i], length, 0);
   }
-  raw(SYS_exit_group, 97, 0, 0);
+  raw_syscall4(SYS_exit_group, 97, 0, 0, 0);
 }
 
 /* What the agent's wrappers hand on is for the next definition: this one. */
@@ -82,7 +75,7 @@ __attribute__((used)) static void *everything_called(long number, uintptr_t retu
   find_agent();
   if (return_address - agent_low < agent_high - agent_low && !is_wrapped(number))
     fail(functions[number].name, ": called by the agent's code\n");
-  raw(SYS_prctl, PR_GET_NAME, (long)name, 0);
+  raw_syscall4(SYS_prctl, PR_GET_NAME, (long)name, 0, 0);
   if (contains(name, "pprofagent")) fail(functions[number].name, ": called on an agent thread\n");
   if (!next[number]) next[number] = find(functions[number].name, functions[number].version);
   return next[number];

@@ -7,29 +7,22 @@
 #include <stddef.h>
 #include <sys/syscall.h>
 
+#include "../../shim/raw_syscall.h"
+
 void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t), __libc_free(void *);
-
-static long raw(long number, long a, long b, long c) {
-  long result;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "0"(number), "D"(a), "S"(b), "d"(c)
-                   : "rcx", "r11", "memory");
-  return result;
-}
 
 static void check(const char *function) {
   static const char agent[] = "pprofagent", text[] = ": called on an agent thread\n";
   char name[16];
   size_t same = 0, length = 0;
-  raw(SYS_prctl, PR_GET_NAME, (long)name, 0);
+  raw_syscall4(SYS_prctl, PR_GET_NAME, (long)name, 0, 0);
   while (same < sizeof agent && name[same] == agent[same]) same++;
   if (same < sizeof agent) return;
   while (function[length]) length++;
-  raw(SYS_write, 2, (long)function, (long)length);
-  raw(SYS_write, 2, (long)text, sizeof text - 1);
-  raw(SYS_exit_group, 97, 0, 0);
+  raw_syscall4(SYS_write, 2, (long)function, (long)length, 0);
+  raw_syscall4(SYS_write, 2, (long)text, sizeof text - 1, 0);
+  raw_syscall4(SYS_exit_group, 97, 0, 0, 0);
 }
 
 void *malloc(size_t size) {
