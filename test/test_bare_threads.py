@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 
 import harness
+import test_tls
 
 FLAGS = ("-O1",)
 
@@ -113,5 +114,18 @@ def test_a_crowd_that_changes_its_group():
     assert host.ready() == ["done"]
     check_rights(host)
     served(host)  # and it is there still
+    host.go_on()
+    assert host.finish() == 0
+
+
+def test_a_crowd_beside_remote_admin():
+    """libc tells each thread that it knows, and waits: the front of remote admin is one of them."""
+    if os.getuid() != 0:
+        raise harness.Skip("needs root")
+    host = test_tls.start([harness.build("setuid_crowd.c", *FLAGS)])
+    host.ready()
+    test_tls.tls_port(host)
+    host.go_on()
+    assert host.ready() == ["done"]
     host.go_on()
     assert host.finish() == 0

@@ -403,23 +403,6 @@ def test_chroot_and_another_user():
     check_way("chroot_child " + directory, [look], program=confined(), lines=["uid 65534, /proc -1, back to root -1", "child exit 3"])
 
 
-def test_child_filters_its_system_calls():
-    """From then on it is on its own: the agent has left."""
-    check_way("filter_child", [served(0), served(1), served(0)], program=confined(),
-              lines=["filtered", "child exit 4"])
-
-
-def test_child_of_a_program_that_filters():
-    def not_served(family):
-        return lambda: harness.poll(lambda: not family.port.processes(), "nobody holds the port")
-    check_way("filtered_parent", [not_served], program=confined(), lines=["child exit 6"])
-
-
-def test_child_in_strict_mode():
-    """Its only thread ends by exit(2), as that mode demands; the process ends with that code, although there is an agent thread."""
-    check_way("strict_child", [], program=confined(), lines=["strict", "child exit 5"])
-
-
 def test_child_enters_a_user_namespace():
     if harness.run([confined(), "unshare_child"], plain=True, stdin=b"\n" * 9).stdout.count(b"unshare 0 0") != 2:
         raise harness.Skip("user namespaces are not permitted here")
