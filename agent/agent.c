@@ -45,14 +45,20 @@
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
-  START_DELAY_MILLISECONDS = 100, /* processes that end sooner (compilers, shell commands) pay for one sleeping thread and no more */
+  /* processes that end sooner (compilers, shell commands) pay for one sleeping thread and no more */
+  START_DELAY_MILLISECONDS = 100,
   PAUSE_MILLISECONDS = 1000,
-  CHECK_SECONDS = 5,             /* for the address, and whether a thread of the host's is left: one read in /proc */
-  END_SECONDS = 1, END_CHECK_MILLISECONDS = 5, /* the latter when the first thread ends by the system call */
+  /* for the address, and whether a thread of the host's is left: one read in /proc */
+  CHECK_SECONDS = 5,
+  /* when the first thread ends by the system call: so long, so often */
+  END_SECONDS = 1,
+  END_CHECK_MILLISECONDS = 5,
   SERVER_RETRY_MILLISECONDS = 1000,
   NAME_RETRY_MILLISECONDS = 500, /* for the tree's name, which somebody else has */
-  SERVER_IDLE_MILLISECONDS = 500, /* without a connection, after which only the admin thread is left */
-  /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not matter and no handler runs. */
+  /* without a connection, after which only the admin thread is left */
+  SERVER_IDLE_MILLISECONDS = 500,
+  /* Blocked in the admin thread and read through a signalfd, so the host's dispositions do not
+   * matter and no handler runs. */
   WAKE_SIGNAL = SIGURG
 };
 
@@ -77,8 +83,9 @@ static struct shared_text off_reason, address_text; /* read by HTTP workers */
 static const char *isolation_fault;
 static int listener; /* -1: another process holds the port, or none of ours */
 static bool server_runs;
-static const char alone_reason[] = "no thread can be created (RLIMIT_NPROC, the cgroup's pids.max): "
-                                   "requests are answered one at a time";
+static const char alone_reason[] =
+    "no thread can be created (RLIMIT_NPROC, the cgroup's pids.max): "
+    "requests are answered one at a time";
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static void futex_wake(_Atomic uint32_t *word) {
@@ -136,11 +143,12 @@ static void enter_tree(void) {
   if (address.port) log_event("listening on http://%s/debug/pprof/", where);
   else log_event("listening on %s", where);
   if (server_runs) http_server_listen(listener);
-  if (!atomic_load(&main_has_exited) && !tls_front_start(reason, sizeof(reason))) log_event("remote admin is off: %s", reason);
+  if (!atomic_load(&main_has_exited) && !tls_front_start(reason, sizeof(reason)))
+    log_event("remote admin is off: %s", reason);
 }
 
-/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever the
- * number of threads. exit_code: the main thread's. */
+/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever
+ * the number of threads. exit_code: the main thread's. */
 static bool only_agent_threads_left(int *exit_code) {
   char text[1024];
   int descriptor = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
@@ -258,9 +266,9 @@ static int sleep_milliseconds(int64_t now) {
   return process_tree_fault() ? NAME_RETRY_MILLISECONDS : CHECK_SECONDS * 1000;
 }
 
-/* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended by
- * syscall(SYS_exit), true: the process ends as soon as ours have ended too, and the kernel (5.17 and
- * newer) takes the last one's exit code for the process's. */
+/* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended
+ * by syscall(SYS_exit), true: the process ends as soon as ours have ended too, and the kernel (5.17
+ * and newer) takes the last one's exit code for the process's. */
 static bool serve(int *exit_code) {
   bool ended = false;
   int wake = -1;
@@ -286,7 +294,8 @@ static bool serve(int *exit_code) {
     if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* the holder is gone */
     if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
       start_server(wake);
-    } else if (server_runs && http_server_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
+    } else if (server_runs &&
+               http_server_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
       stop_server();
     }
     process_tree_retry(listener);
@@ -311,14 +320,14 @@ static const char *why_paused(void) {
                                      : "paused: the program changes its namespaces or capabilities";
 }
 
-/* The delay is from the first time on: a program may send this thread away again and again. A signal
- * ends the wait when credentials are to be followed. */
+/* The delay is from the first time on: a program may send this thread away again and again. A
+ * signal ends the wait when credentials are to be followed. */
 static void await_start(void) {
   static int64_t begun_ns;
   int64_t now = agent_monotonic_nanoseconds();
   if (!begun_ns) begun_ns = now;
-  for (int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS; now < end && !told_to_stop();
-       now = agent_monotonic_nanoseconds()) {
+  for (int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS;
+       now < end && !told_to_stop(); now = agent_monotonic_nanoseconds()) {
     const struct timespec left = {.tv_nsec = end - now};
     futex_wait(&command, ADMIN_RUN, &left);
   }
@@ -383,12 +392,13 @@ static void start_admin(void) {
     atomic_store(&admin_exists, 0);
     static const char reason[] = "the admin thread cannot be created";
     shared_text_write(&off_reason, reason);
-    log_single_event(config.log, "off: %s: %s", reason,
-                     error == EAGAIN || error == ENOMEM
-                         ? "no memory or no threads left (RLIMIT_NPROC, RLIMIT_AS, the cgroup's pids.max)"
-                     : error == EINVAL ? "the program's children get a pid or time namespace of "
-                                         "their own, and it no more threads"
-                                       : "not permitted");
+    log_single_event(
+        config.log, "off: %s: %s", reason,
+        error == EAGAIN || error == ENOMEM
+            ? "no memory or no threads left (RLIMIT_NPROC, RLIMIT_AS, the cgroup's pids.max)"
+        : error == EINVAL ? "the program's children get a pid or time namespace of "
+                            "their own, and it no more threads"
+                          : "not permitted");
   }
 }
 
@@ -457,7 +467,8 @@ void agent_leave_for_good(void) {
   wake_admin();
 }
 
-/* libc ends the process with its last thread, and knows none of ours but the front of remote admin. */
+/* libc ends the process with its last thread, and knows none of ours but the front of remote admin.
+ */
 void agent_main_thread_exits(void) {
   if (!agent_has_threads() || !*config.tls_address || atomic_exchange(&main_has_exited, 1)) return;
   wake_admin();

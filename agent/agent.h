@@ -39,24 +39,25 @@ bool agent_pause(void);
 void agent_resume(void);
 
 /* The calling thread has changed what it may do, and so does every agent thread; those that the
- * kernel does not let end for good. Costs nothing while there is none. Context: host thread, also in
- * signal handlers. */
+ * kernel does not let end for good. Costs nothing while there is none. Context: host thread, also
+ * in signal handlers. */
 void agent_follow_credentials(void);
 void agent_credentials_forget(void); /* new threads have their creator's */
 void agent_leave_for_good(void);     /* context: host thread; does not wait */
 /* In a forked child: its own. Context: host thread. */
 bool agent_has_threads(void);
 
-/* Called by a host's main thread that is about to end by pthread_exit: libc ends the process when no
- * thread that it knows is left. So the front of remote admin ends now. Context: the main thread. */
+/* Called by a host's main thread that is about to end by pthread_exit: libc ends the process when
+ * no thread that it knows is left. So the front of remote admin ends now. Context: the main thread.
+ */
 void agent_main_thread_exits(void);
 /* The calling thread is about to end by the system call. Where it is the program's last one the
  * process ends when our threads have: they look at once. Context: host thread. */
 void agent_thread_exits_by_call(void);
 bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
 
-/* After the program's mlockall: none of it is to count against the program's limit (agent_memory.c).
- * Context: host thread. */
+/* After the program's mlockall: none of it is to count against the program's limit
+ * (agent_memory.c). Context: host thread. */
 void agent_memory_unlock(void);
 
 /* For the index page and /debug/pprof/health, copied to out: they change. Context: agent threads.

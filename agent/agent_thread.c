@@ -169,7 +169,8 @@ static int create(struct agent_thread *thread, enum agent_thread_kind kind, size
 static void does_nothing(void *unused) { (void)unused; }
 
 void agent_thread_announce(void) {
-  if (__libc_single_threaded) create(NULL, AGENT_THREAD_OF_LIBC, AGENT_THREAD_STACK, does_nothing, NULL);
+  if (__libc_single_threaded)
+    create(NULL, AGENT_THREAD_OF_LIBC, AGENT_THREAD_STACK, does_nothing, NULL);
 }
 
 int agent_thread_create(struct agent_thread *thread, size_t stack_size, void (*start)(void *),
@@ -243,7 +244,8 @@ static bool await(unsigned (*count)(void), unsigned remaining, int64_t deadline_
 static unsigned count_libcs(void) {
   unsigned count = 0;
   for (size_t i = 0; i < AGENT_THREAD_MAX; i++)
-    count += slot_alive(&slots[i]) && atomic_load_explicit(&slots[i].is_libcs, memory_order_relaxed);
+    count +=
+        slot_alive(&slots[i]) && atomic_load_explicit(&slots[i].is_libcs, memory_order_relaxed);
   return count;
 }
 

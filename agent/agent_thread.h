@@ -19,7 +19,8 @@ struct agent_thread {
  * AGENT_THREAD_MAX threads exist. Context: host thread or agent thread. */
 int agent_thread_create(struct agent_thread *thread, size_t stack_size, void (*start)(void *),
                         void *argument);
-/* One that libc knows, which may enter the loader. Context: as above, after agent_thread_announce. */
+/* One that libc knows, which may enter the loader. Context: as above, after agent_thread_announce.
+ */
 int agent_thread_create_for_libc(struct agent_thread *thread, size_t stack_size,
                                  void (*start)(void *), void *argument);
 /* From here on libc takes the program for one of several threads, and its locks hold against ours.

@@ -21,7 +21,7 @@ static struct kernel_action libcs AGENT_INHERITED;
 
 enum { ASKED, DONE };
 static struct {
-  _Atomic int32_t tid;   /* 0: the end of the list. Written by the caller before the signal is sent */
+  _Atomic int32_t tid; /* 0: the end of the list. Written by the caller before the signal is sent */
   _Atomic uint32_t state; /* by the thread: DONE */
 } called[AGENT_THREAD_MAX + 1];
 static _Atomic uint32_t calls; /* made: for the caller to wait for */

@@ -116,7 +116,8 @@ static __attribute__((noreturn)) void make_calls(struct progress *progress) {
   for (;;) raw_syscall4(SYS_exit_group, 0, 0, 0, 0);
 }
 
-/* Neither this thread's stack nor its thread-local storage goes along to a child (bare_thread.c). */
+/* Neither this thread's stack nor its thread-local storage goes along to a child (bare_thread.c).
+ */
 static char child_stack[4096] __attribute__((aligned(16)));
 
 static long make_child(struct progress *progress) {

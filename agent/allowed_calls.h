@@ -1,8 +1,8 @@
 /* What a seccomp filter that the program was started under allows: service managers' lists, some of
- * which kill for what they name. Before the agent makes its first call of a kind that such lists are
- * about, a child that shares nothing with the program makes it, with arguments that do nothing; if
- * that kills the child, the agent goes without. Where there is no filter there is no child.
- * (A call that is refused with an error harms nobody: whoever makes it copes.) */
+ * which kill for what they name. Before the agent makes its first call of a kind that such lists
+ * are about, a child that shares nothing with the program makes it, with arguments that do nothing;
+ * if that kills the child, the agent goes without. Where there is no filter there is no child. (A
+ * call that is refused with an error harms nobody: whoever makes it copes.) */
 #ifndef AGENT_ALLOWED_CALLS_H
 #define AGENT_ALLOWED_CALLS_H
 

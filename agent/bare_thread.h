@@ -3,8 +3,9 @@
  * fork waits for nobody, its setuid has nobody to tell.
  *
  * In such a thread initial-exec TLS works, and libc's functions with it (errno, the C locale). It
- * may not enter what takes a lock of libc's or the loader's: in a single-threaded program libc takes
- * those without atomic instructions. So no pthread_*, stdio streams, malloc, dlopen, time zones.
+ * may not enter what takes a lock of libc's or the loader's: in a single-threaded program libc
+ * takes those without atomic instructions. So no pthread_*, stdio streams, malloc, dlopen, time
+ * zones.
  */
 #ifndef AGENT_BARE_THREAD_H
 #define AGENT_BARE_THREAD_H

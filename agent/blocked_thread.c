@@ -112,7 +112,8 @@ static enum thread_presence look_without_proc(struct blocked_thread *thread) {
   if (!task_is_alive(thread->tid)) return THREAD_ENDED;
   thread->hidden_because = proc_fault();
   if (!thread->hidden_because)
-    thread->hidden_because = "its files in /proc could not be opened, for lack of descriptors or memory";
+    thread->hidden_because =
+        "its files in /proc could not be opened, for lack of descriptors or memory";
   return THREAD_HIDDEN;
 }
 

@@ -28,7 +28,7 @@ struct blocked_thread {
   uint64_t arguments[6];
   uintptr_t pc, sp;
   const char *hidden_because;
-  char kernel_function[64];     /* THREAD_ASLEEP: in which it waits, as far as the kernel says; or "" */
+  char kernel_function[64]; /* THREAD_ASLEEP: in which it waits, as far as the kernel says; or "" */
 };
 
 /* After blocked_thread_open, blocked_thread_close. */

@@ -54,7 +54,8 @@ void civetweb_alone_end(void) {
   atomic_store_explicit(&alone, false, memory_order_relaxed);
 }
 
-/* Does not return: if libc then failed to go on with the linked context, it would end the process. */
+/* Does not return: if libc then failed to go on with the linked context, it would end the process.
+ */
 static void run(void) {
   current->main(current->argument);
   current->ended = true;

@@ -320,7 +320,8 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
   note_activity();
   const char *refusal = civetweb_has_workers() ? NULL : "the agent is out of memory";
   bool may_crowd = given.authenticated || civetweb_connection_count() < STRANGERS_MAX || client_access_check(descriptor, why_not);
-  bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX;
+  bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX ||
+                 civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX;
   if (!refusal && (!may_crowd || is_full)) refusal = "too many connections";
   if (refusal) return refuse_connection(descriptor, refusal), errno = EAGAIN, -1;
   atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);

@@ -47,7 +47,8 @@ int civetweb_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size) 
 
 struct mutex {
   struct agent_lock lock;
-  _Atomic int32_t owner; /* its tid, 0: nobody. Written by the owner; others compare it with theirs */
+  _Atomic int32_t
+      owner; /* its tid, 0: nobody. Written by the owner; others compare it with theirs */
   uint32_t depth;        /* the owner's */
 };
 _Static_assert(sizeof(struct mutex) <= sizeof(pthread_mutex_t), "one is kept in the other");

@@ -1,6 +1,6 @@
 /* civetweb's threads, mutexes and conditions: the Makefile redirects its pthread_* calls to
- * civetweb_pthread_*. libc's would take the program for one of a single thread, and do without atomic
- * instructions. Context: agent threads.
+ * civetweb_pthread_*. libc's would take the program for one of a single thread, and do without
+ * atomic instructions. Context: agent threads.
  */
 #ifndef AGENT_CIVETWEB_THREADS_H
 #define AGENT_CIVETWEB_THREADS_H

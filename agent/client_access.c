@@ -241,7 +241,8 @@ static enum owner owner_by_proc(const struct client_socket *client, uid_t *uid) 
 
 static bool refuse(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid) {
   if (uid == UNMAPPED_UID && is_listed_uid(uid)) {
-    snprintf(text, CLIENT_ACCESS_TEXT_MAX, "user %u may not connect: the kernel says so of every user "
+    snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+             "user %u may not connect: the kernel says so of every user "
              "that has no number in this user namespace; PPROFAGENT_ADDR=unix:PATH does without",
              (unsigned)uid);
     return false;

@@ -43,7 +43,8 @@ static bool same_identity(const struct credentials *a, const struct credentials 
 
 bool credentials_equal(const struct credentials *a, const struct credentials *b) {
   return same_identity(a, b) && a->bounding == b->bounding &&
-         a->no_new_privileges == b->no_new_privileges && memcmp(a->words, b->words, sizeof a->words) == 0;
+         a->no_new_privileges == b->no_new_privileges &&
+         memcmp(a->words, b->words, sizeof a->words) == 0;
 }
 
 /* No more than wanted: what the thread cannot get back does no harm. */

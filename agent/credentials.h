@@ -1,5 +1,5 @@
-/* What a thread may do: its user, groups and capabilities. In Linux they are each thread's own; libc
- * makes those of a program's threads the same, but does not know the agent's (bare_thread.h).
+/* What a thread may do: its user, groups and capabilities. In Linux they are each thread's own;
+ * libc makes those of a program's threads the same, but does not know the agent's (bare_thread.h).
  *
  * Context: any, signal handlers too; raw system calls, errno stays; locks: none. */
 #ifndef AGENT_CREDENTIALS_H

@@ -67,8 +67,10 @@ static const char *leave_program_table(unsigned first) {
   if (allowed_calls_lack(CALLS_UNSHARING))
     return "the agent shares the program's descriptor table: a sandbox kills for unshare";
   if (unshare_by_hand(first)) return NULL;
-  return errno == EPERM ? "the agent shares the program's descriptor table: the kernel or a sandbox refuses close_range and unshare"
-                        : "the agent shares the program's descriptor table: close_range and unshare failed";
+  return errno == EPERM
+             ? "the agent shares the program's descriptor table: the kernel or a sandbox refuses "
+               "close_range and unshare"
+             : "the agent shares the program's descriptor table: close_range and unshare failed";
 }
 
 const char *descriptor_table_isolate(bool keep_stderr) {

@@ -232,7 +232,8 @@ static bool write_frames(struct writer *writer, const struct dumped_thread *thre
   return true;
 }
 
-/* Both grammars want a function after the header. The function it was started with is known still. */
+/* Both grammars want a function after the header. The function it was started with is known still.
+ */
 static bool write_not_read(struct writer *writer, const struct dumped_thread *thread) {
   struct growing_text lines = {0};
   growing_text_text(&lines, "[");
@@ -244,7 +245,8 @@ static bool write_not_read(struct writer *writer, const struct dumped_thread *th
   if (ok) text_sink_bytes(writer->text, lines.bytes, lines.used);
   growing_text_release(&lines);
   if (!ok || !thread->start_function) return ok;
-  const struct rendered_frame *start = rendered_frame(writer, thread->start_function + 1, UINT32_MAX);
+  const struct rendered_frame *start =
+      rendered_frame(writer, thread->start_function + 1, UINT32_MAX);
   if (start) text_sink_bytes(writer->text, writer->rendered.bytes + start->start, start->size);
   return start != NULL;
 }

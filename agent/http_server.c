@@ -423,7 +423,8 @@ static int log_message(const struct mg_connection *connection, const char *text)
   return 1;
 }
 
-static bool start_civetweb(const struct http_server_address *address, struct civetweb_start *start) {
+static bool start_civetweb(const struct http_server_address *address,
+                           struct civetweb_start *start) {
   char workers[8], head_size[16];
   snprintf(workers, sizeof(workers), "%u", start->workers);
   snprintf(head_size, sizeof(head_size), "%d", HEAD_SIZE_MAX);

@@ -57,9 +57,9 @@ struct http_server_address {
   const char *origins; /* config.origins */
 };
 bool http_server_start(const struct http_server_address *address);
-/* Where no thread can be created: answers what waits on this thread, one connection after the other,
- * as long as others wait. stopped: whether to leave; meanwhile: called while a request waits, every
- * 250 ms at least. False: no memory or descriptors. */
+/* Where no thread can be created: answers what waits on this thread, one connection after the
+ * other, as long as others wait. stopped: whether to leave; meanwhile: called while a request
+ * waits, every 250 ms at least. False: no memory or descriptors. */
 bool http_server_answer_alone(const struct http_server_address *address, bool (*stopped)(void),
                               void (*meanwhile)(void));
 /* While it runs: this process holds the port from now on. */

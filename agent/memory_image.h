@@ -1,5 +1,6 @@
-/* Reads our own address space the way a debugger would: by own_memory.h, so that what is unmapped meanwhile (a concurrent
- * dlclose) costs an error, not the host. Context: agent threads; locks: none.
+/* Reads our own address space the way a debugger would: by own_memory.h, so that what is unmapped
+ * meanwhile (a concurrent dlclose) costs an error, not the host. Context: agent threads; locks:
+ * none.
  */
 #ifndef AGENT_MEMORY_IMAGE_H
 #define AGENT_MEMORY_IMAGE_H

@@ -1,6 +1,6 @@
-/* The process' own memory as another thread left it, by own_memory.h: what is unmapped meanwhile costs an error, not the host. Blocks
- * once read are kept until memory_reader_forget, so what one reader sees is as of their first reading.
- * Context: agent threads; locks: none (one owner).
+/* The process' own memory as another thread left it, by own_memory.h: what is unmapped meanwhile
+ * costs an error, not the host. Blocks once read are kept until memory_reader_forget, so what one
+ * reader sees is as of their first reading. Context: agent threads; locks: none (one owner).
  */
 #ifndef AGENT_MEMORY_READER_H
 #define AGENT_MEMORY_READER_H

@@ -86,7 +86,8 @@ bool proc_numbers_differ(void) {
   return number != 0 && number != getpid();
 }
 
-extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
+extern void
+    *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
 
 /* Where the kernel has put the arguments, one after the other; the environment follows. Written at
  * load, so that no thread reads it meanwhile; a forked child has them at the same place. */

@@ -41,7 +41,8 @@ void process_memory_read(struct process_memory *out);
  * A program that rewrote its command line (setproctitle) gives what it wrote. */
 char *process_command_line(size_t *size);
 
-/* The program's path as exec was given it, perhaps relative to another directory; "" if not known. */
+/* The program's path as exec was given it, perhaps relative to another directory; "" if not known.
+ */
 const char *process_program_path(void);
 
 /* A whole file of /proc, NUL-terminated, at most limit bytes, in agent_malloc'ed memory; NULL when it cannot be read. */

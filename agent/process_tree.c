@@ -325,10 +325,11 @@ static void take_connection(struct tree_message *message, int descriptor) {
   memcpy(given.prefix, message->connection.prefix, given.prefix_size);
   char why_not[CLIENT_ACCESS_TEXT_MAX];
   bool may_crowd = given.authenticated || !connection_inbox_is_crowded() || client_access_check(descriptor, why_not);
-  /* First: if this process ends or becomes another program now, its holder must not answer a request
-   * of which a worker here has read a part. */
+  /* First: if this process ends or becomes another program now, its holder must not answer a
+   * request of which a worker here has read a part. */
   tree_message_send(connection, TREE_TAKEN, message, -1);
-  if (!may_crowd || !connection_inbox_put(&given)) refuse_connection(descriptor, "too many connections");
+  if (!may_crowd || !connection_inbox_put(&given))
+    refuse_connection(descriptor, "too many connections");
 }
 
 bool process_tree_handle(void) {

@@ -59,7 +59,8 @@ int32_t task_number_here(int32_t in_proc) {
   char status[STATUS_MAX];
   int task = open_numbered(in_proc);
   if (task < 0) return 0;
-  const char *at = task_file_read(task, "status", status, sizeof status) > 0 ? strstr(status, name) : NULL;
+  const char *at =
+      task_file_read(task, "status", status, sizeof status) > 0 ? strstr(status, name) : NULL;
   close(task);
   if (!at) return 0;
   at += sizeof name - 1;

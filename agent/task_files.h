@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A descriptor of the thread's directory (0: of the calling thread's), or -1: the thread is gone, or
- * proc_fault (process_info.h) says why none can be had. */
+/* A descriptor of the thread's directory (0: of the calling thread's), or -1: the thread is gone,
+ * or proc_fault (process_info.h) says why none can be had. */
 int task_open(int32_t tid);
 
 /* Where /proc numbers threads otherwise (proc_numbers_differ): the number that one of /proc's has

@@ -107,7 +107,8 @@ static bool read_directory(struct thread_ids *ids) {
   return size == 0 && (!proc_numbers_differ() || translate(ids));
 }
 
-/* Where /proc does not tell (proc_fault): the threads that were seen to be created, and the first. */
+/* Where /proc does not tell (proc_fault): the threads that were seen to be created, and the first.
+ */
 static bool read_registry(struct thread_ids *ids) {
   size_t capacity = 0;
   if (!add_id(ids, &capacity, getpid())) return false;

@@ -1,5 +1,5 @@
-/* What a thread inherits from its creator and must not keep: a host's thread may be a real-time one,
- * bound to a processor, trap on inexact results, ...
+/* What a thread inherits from its creator and must not keep: a host's thread may be a real-time
+ * one, bound to a processor, trap on inexact results, ...
  *
  * Afterwards: SCHED_OTHER where it was SCHED_FIFO, SCHED_RR or SCHED_DEADLINE; no negative nice
  * value; the processors that the system's first process has; the kernel's own timer slack and I/O

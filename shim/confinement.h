@@ -1,7 +1,7 @@
 /* Whether the program has confined itself by a rule about its system calls: a seccomp filter,
  * seccomp's strict mode, a dispatch of its own (prctl(2), PR_SET_SYSCALL_USER_DISPATCH). From then
- * on any call that it does not expect may kill it, or end up in a handler of its own. So whatever of
- * this library makes a system call in the program's threads asks here first, and goes without.
+ * on any call that it does not expect may kill it, or end up in a handler of its own. So whatever
+ * of this library makes a system call in the program's threads asks here first, and goes without.
  *
  * It counts for the whole process, whichever thread it was: what that one creates is confined too.
  * The agent's threads have left before (agent_pause) and never come back: they would keep a right

@@ -119,9 +119,9 @@ static void follow(void) {
   errno = error;
 }
 
-/* They are the caller's own, and the program's are its first thread's. libc changes the user of every
- * thread that it knows, and aborts the program when one may and another may not: with remote admin
- * it knows one of the agent's, and that may not be left with the old ones. */
+/* They are the caller's own, and the program's are its first thread's. libc changes the user of
+ * every thread that it knows, and aborts the program when one may and another may not: with remote
+ * admin it knows one of the agent's, and that may not be left with the old ones. */
 static long credential_call(long number, long a, long b, long c) {
   if (*config.tls_address) return alone(call_by_number, number, a, b, c, 0);
   long result = call_by_number(number, a, b, c, 0);
@@ -165,7 +165,8 @@ static long confine(enum confinement to, bool gives_descriptor,
 
 /* Never part of syscall() itself, as a tail call: its last argument would be written where that
  * wrapper's own would be, and a caller that passed fewer has a variable there. */
-static __attribute__((noinline)) long call_seccomp(long operation, long flags, long arguments, long unused_1, long unused_2) {
+static __attribute__((noinline)) long call_seccomp(long operation, long flags, long arguments,
+                                                   long unused_1, long unused_2) {
   (void)unused_1, (void)unused_2;
   return real.syscall(SYS_seccomp, operation, flags, arguments, 0, 0, 0);
 }
@@ -212,8 +213,8 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
 
 /* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
 EXPORTED long syscall(long number, ...) {
-  /* Most callers give fewer. With named parameters the place of the last one on their stack would be
-   * ours to write to, and a tail call did. */
+  /* Most callers give fewer. With named parameters the place of the last one on their stack would
+   * be ours to write to, and a tail call did. */
   va_list list;
   va_start(list, number);
   long a = va_arg(list, long), b = va_arg(list, long), c = va_arg(list, long);

@@ -190,9 +190,9 @@ static void read_host_action(struct sigaction *out) {
 }
 
 /* A tick that is still pending is ignored then. The kernel is told first: once the signal is not
- * chosen, the host reads and writes there. A thread of the host's may be giving the signal a handler:
- * it writes its view and looks whether the signal is chosen, we do both the other way round, so that
- * one of us installs it. */
+ * chosen, the host reads and writes there. A thread of the host's may be giving the signal a
+ * handler: it writes its view and looks whether the signal is chosen, we do both the other way
+ * round, so that one of us installs it. */
 void sampling_signal_retire(void) {
   int number = sampling_signal();
   if (number != SIGURG || atomic_load(&some_let_in) || atomic_load(&host_handler)) return;

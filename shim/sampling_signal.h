@@ -1,10 +1,12 @@
 /* The one signal that the agent uses, and what the host sees of it: nothing.
  *
- * It is chosen when first needed, among those whose disposition is the default. SIGURG first, as in Go's runtime: its default is to be ignored,
- * so one that is still pending when the program resets its handlers or calls exec does nothing; debuggers pass it on. SIGPROF comes late:
- * profilers, PHP and V8 install handlers for it at any time. While the handler is there the host's sigaction and signal on that number
- * act on a copy: it reads back what it wrote, its handler gets what others send. The handler of SIGURG goes away when nobody asks any
- * more; another one stays, because a tick that is pending somewhere would end the process.
+ * It is chosen when first needed, among those whose disposition is the default. SIGURG first, as in
+ * Go's runtime: its default is to be ignored, so one that is still pending when the program resets
+ * its handlers or calls exec does nothing; debuggers pass it on. SIGPROF comes late: profilers, PHP
+ * and V8 install handlers for it at any time. While the handler is there the host's sigaction and
+ * signal on that number act on a copy: it reads back what it wrote, its handler gets what others
+ * send. The handler of SIGURG goes away when nobody asks any more; another one stays, because a
+ * tick that is pending somewhere would end the process.
  */
 #ifndef SHIM_SAMPLING_SIGNAL_H
 #define SHIM_SAMPLING_SIGNAL_H
@@ -20,8 +22,8 @@ int sampling_signal(void);
 /* NULL, or why there is none (a static sentence). Context: agent. */
 const char *sampling_signal_choose(void);
 
-/* Nobody asks for samples any more: the signal is the host's, as before. Context: agent, when there is
- * neither a timer nor a counter, and nobody chooses meanwhile. */
+/* Nobody asks for samples any more: the signal is the host's, as before. Context: agent, when there
+ * is neither a timer nor a counter, and nobody chooses meanwhile. */
 void sampling_signal_retire(void);
 
 /* Called for each of our timers' signals (value as given to timer_create) and for those of our counters (perf_event_open; descriptor of the

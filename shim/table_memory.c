@@ -73,9 +73,10 @@ static char *map_aligned(size_t size, size_t alignment) {
   return (char *)start;
 }
 
-/* start: 0 while the entry is free, TAKEN while its owner fills it, then the address; with UNLOCKING
- * while own_mappings_unlock works on it: its owner does not unmap it meanwhile, so nothing of the
- * program's comes to lie there. Taken by CAS; size is written before start is (release). */
+/* start: 0 while the entry is free, TAKEN while its owner fills it, then the address; with
+ * UNLOCKING while own_mappings_unlock works on it: its owner does not unmap it meanwhile, so
+ * nothing of the program's comes to lie there. Taken by CAS; size is written before start is
+ * (release). */
 enum { TAKEN = 1, UNLOCKING = 2, FLAGS = PAGE - 1 };
 
 /* One that finds no room is not entered: it stays locked if it was there before mlockall. */

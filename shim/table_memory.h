@@ -33,14 +33,15 @@ void *table_memory_at(const struct table_memory *memory, uint32_t position);
 
 uint64_t table_memory_mapped(const struct table_memory *memory);
 
-/* Anonymous zeroed memory straight from the kernel, or NULL (also where no system call may be made);
- * errno is left alone. Not locked, whatever mlockall(2) the program calls. */
+/* Anonymous zeroed memory straight from the kernel, or NULL (also where no system call may be
+ * made); errno is left alone. Not locked, whatever mlockall(2) the program calls. */
 void *table_memory_map(size_t size);
 void table_memory_unmap(void *address, size_t size);
 
 /* ---- what lies under it ---- */
 
-/* The mappings of one part of this library. Written by whoever maps, by the rules in the .c file. */
+/* The mappings of one part of this library. Written by whoever maps, by the rules in the .c file.
+ */
 enum { OWN_MAPPINGS_MAX = 256 };
 struct own_mappings {
   struct own_mapping {
@@ -58,7 +59,8 @@ void *own_mapping_resize(struct own_mappings *mappings, void *start, size_t size
 /* It is not one of these any more: its owner unmaps it. */
 void own_mapping_forget(struct own_mappings *mappings, void *start);
 
-/* Before the program's mlockall: from now on new mappings are made so that they cannot be locked. */
+/* Before the program's mlockall: from now on new mappings are made so that they cannot be locked.
+ */
 void own_mappings_stay_unlocked(void);
 /* After it: those that were there already. */
 void own_mappings_unlock(struct own_mappings *mappings);

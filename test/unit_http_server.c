@@ -1,8 +1,9 @@
 /* links: agent/paced_poll.c agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c */
 /* deps: civetweb */
-/* Random and mutated requests against the real server (civetweb included) under the address sanitizer, for some seconds: each answer is
- * empty or a whole one with the headers that every response has, and the server stops cleanly afterwards.
- * The same against the server that has no threads and answers on the one that calls it. */
+/* Random and mutated requests against the real server (civetweb included) under the address
+ * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
+ * response has, and the server stops cleanly afterwards. The same against the server that has no
+ * threads and answers on the one that calls it. */
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -238,7 +239,8 @@ int main(void) {
   if (listen_address_parse("127.0.0.1:0", &address, reason, sizeof(reason))) {
     listener = listen_address_open(&address, reason, sizeof(reason));
   }
-  struct http_server_address own = {.listener = listener, .address = "", .port = address.port, .origins = ""};
+  struct http_server_address own = {
+      .listener = listener, .address = "", .port = address.port, .origins = ""};
   if (listener < 0 || !http_server_start(&own)) {
     printf("cannot start: %s\n", reason);
     return 1;

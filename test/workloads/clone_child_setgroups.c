@@ -1,6 +1,7 @@
 /* clone_child_setgroups HOW WHAT: as container runtimes do, a child by clone(2) itself (HOW: call)
  * or by libc's clone (libc) that changes its user by libc's functions. WHAT: nothing, keepcaps or
- * unshare, before that. With a thread that libc had a half-made record of the child waited for ever. */
+ * unshare, before that. With a thread that libc had a half-made record of the child waited for
+ * ever. */
 #define _GNU_SOURCE
 #include <grp.h>
 #include <sched.h>

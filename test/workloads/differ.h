@@ -1,7 +1,7 @@
-/* Cases whose lines are compared with those of a run without the agent: PROGRAM CASE [forked|early].
- * `list` names the cases. A case runs once a line has come from stdin: in the process itself, or
- * `forked`, in a child of it; `early`: as soon as the process runs, while its agent starts. What
- * varies from run to run (pids, addresses) is not printed. */
+/* Cases whose lines are compared with those of a run without the agent: PROGRAM CASE
+ * [forked|early]. `list` names the cases. A case runs once a line has come from stdin: in the
+ * process itself, or `forked`, in a child of it; `early`: as soon as the process runs, while its
+ * agent starts. What varies from run to run (pids, addresses) is not printed. */
 #ifndef DIFFER_H
 #define DIFFER_H
 

@@ -1,5 +1,6 @@
-/* fork_while_retiring: an atfork handler waits until the sampling signal has no handler any more, so
- * that it goes away in the middle of a fork. The masks of parent and child are then what they were. */
+/* fork_while_retiring: an atfork handler waits until the sampling signal has no handler any more,
+ * so that it goes away in the middle of a fork. The masks of parent and child are then what they
+ * were. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>

@@ -46,7 +46,8 @@ int main(void) {
   CHECK(setrlimit(RLIMIT_NPROC, &one) == 0);
   CHECK(pthread_create(&refused, NULL, nothing, NULL) == EAGAIN);
   if (ready()) {
-    unshare(CLONE_NEWUSER); /* refused, since there are two threads; the agent's must not be a third */
+    unshare(
+        CLONE_NEWUSER); /* refused, since there are two threads; the agent's must not be a third */
     say("threads %d\n", count_threads());
     wait_for_line();
   }

@@ -1,4 +1,5 @@
-/* libc_threads: what libc makes of this program's number of threads, before and after each `ready`. */
+/* libc_threads: what libc makes of this program's number of threads, before and after each `ready`.
+ */
 #include <sys/single_threaded.h>
 
 #include "workload.h"

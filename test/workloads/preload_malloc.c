@@ -1,5 +1,6 @@
 /* A preloaded allocator wrapper, as so many libraries have: it ends the process with 97, and says
- * so, when one of its functions is called on a thread of the agent's, by whatever libc does there. */
+ * so, when one of its functions is called on a thread of the agent's, by whatever libc does there.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

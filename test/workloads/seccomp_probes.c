@@ -1,6 +1,6 @@
-/* seccomp_probes MODE: calls of seccomp that do not succeed, as programs make them to learn what the
- * kernel can do (qemu, firefox, runc, libseccomp). harmless: from the arguments alone it is clear.
- * refused: it is not. child: a child is forked after one. */
+/* seccomp_probes MODE: calls of seccomp that do not succeed, as programs make them to learn what
+ * the kernel can do (qemu, firefox, runc, libseccomp). harmless: from the arguments alone it is
+ * clear. refused: it is not. child: a child is forked after one. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,5 +1,5 @@
-/* syscall_frame: syscall() has as many arguments as it is given. What lies above its return address,
- * where a seventh would be, is its caller's. */
+/* syscall_frame: syscall() has as many arguments as it is given. What lies above its return
+ * address, where a seventh would be, is its caller's. */
 #define _GNU_SOURCE
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
