@@ -63,5 +63,8 @@ def test_nobody_profiles_and_no_mask_is_changed():
 
 
 def test_who_waits_for_the_signal_gets_it():
-    expected, _ = check_same([manners(), "urgent_wait"], expect_samples=20)
+    """Sampling keeps away from the signal once somebody waits for it: what that costs is stated."""
+    expected, profiling = check_same([manners(), "urgent_wait"], expect_samples=0)
     assert "got 20" in expected[1], expected
+    lost = [line for profile in profiling.profiles for line in profile.comments]
+    assert any(line.startswith("CPU time not sampled: ") for line in lost), lost
