@@ -149,6 +149,12 @@ def poll(condition, what, seconds=None):
         pause = min(pause * 1.5, 0.1)
 
 
+def thread_states(pid):
+    """The states that the threads of a process are in, as letters."""
+    stats = [proc_text("/proc/%d/task/%d/stat" % (pid, tid)) for tid in tasks(pid)]
+    return {stat.rsplit(") ", 1)[1][0] for stat in stats if stat}
+
+
 def tasks(pid):
     """The thread ids of a process."""
     return [int(name) for name in os.listdir("/proc/%d/task" % pid)]

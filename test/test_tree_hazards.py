@@ -171,7 +171,9 @@ def test_a_holder_known_by_its_key_alone_cannot_vouch_for_a_client():
         port.await_processes([parent.pid, worker], others=False)
         key = key_shown(port, None)  # to root
         assert any(key)
-        os.kill(worker, signal.SIGSTOP)  # does not take over now
+        os.kill(worker, signal.SIGSTOP)
+        # all of its threads: it does not take over now
+        harness.poll(lambda: harness.thread_states(worker) == {"T"}, "the worker stands still")
         parent.kill()
         holder = harness.Host([harness.need("python3"), "-c", HOLDER, "pprofagent/" + port.address, key.hex()], plain=True, preexec_fn=become, cwd="/")
         assert holder.line() == "bound", holder.describe()
