@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../shim/config.h"
 #include "../shim/counters.h"
 #include "../shim/cpu_sampling.h"
 #include "../shim/host_handlers.h"
@@ -16,10 +17,12 @@
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "allowed_calls.h"
+#include "bare_thread.h"
 #include "cpu_counters.h"
 #include "cpu_coverage.h"
 #include "cpu_sample_table.h"
 #include "profile_builder.h"
+#include "ring_sampling.h"
 #include "sandbox.h"
 #include "thread_list.h"
 #include "thread_records.h"
@@ -58,9 +61,18 @@ static struct left_out { /* by record: a thread that has no timer, and its CPU t
 static uint32_t left_out_capacity;
 static uint32_t most_blocked, most_without_timer; /* at once, since the sampler was started */
 
-static const char *_Atomic off_reason;
+static bool by_rings;       /* samples come from the kernel's rings, else by timers' signals */
+static uint32_t generation; /* of the thread that reads the rings: an older one ends */
+
+static const char *_Atomic off_reason, *_Atomic perf_off_reason, *_Atomic source;
 
 const char *cpu_profile_off_reason(void) { return atomic_load_explicit(&off_reason, memory_order_relaxed); }
+
+const char *cpu_profile_source(void) { return atomic_load_explicit(&source, memory_order_relaxed); }
+
+const char *cpu_profile_perf_off_reason(void) {
+  return atomic_load_explicit(&perf_off_reason, memory_order_relaxed);
+}
 
 uint32_t cpu_profile_running(void) {
   return atomic_load_explicit(&clients_running, memory_order_relaxed);
@@ -103,9 +115,7 @@ static bool is_missed(uint32_t record, uint64_t life, int32_t tid) {
 /* Arms the threads that have no timer; anew: all of them, the period being another one. */
 static void arm_threads(bool anew) {
   struct thread_ids ids;
-  int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
   bool sandboxed = false;
-  blocked = without_timer = armed = refused = 0;
   host_handlers_adopt_all();
   cpu_counters_sweep();
   if (thread_list_read(&ids)) {
@@ -134,6 +144,37 @@ static void arm_threads(bool anew) {
     thread_list_release(&ids);
   }
   cpu_sampling_let_threads_arm_themselves(!sandboxed); /* they inherit their creator's filters */
+}
+
+static void hand_out(const struct stack_sample *sample) {
+  for (uint32_t i = 0; i < client_count; i++)
+    cpu_sample_table_add(&clients[i]->samples, sample);
+}
+
+static void look_at_rings(void) {
+  struct ring_sampling_threads found = ring_sampling_look(hand_out);
+  armed = found.with_ring;
+  refused = without_timer = found.without_ring;
+}
+
+/* Every thread gets a record, and a ring. */
+static void open_rings(void) {
+  struct thread_ids ids;
+  if (thread_list_read(&ids)) {
+    uint32_t *records = agent_malloc((ids.count + 1) * sizeof *records);
+    if (records) thread_records_match(&ids, records);
+    agent_free(records);
+    thread_list_release(&ids);
+  }
+  look_at_rings();
+}
+
+/* anew: the period is another one. */
+static void look_for_threads(bool anew) {
+  int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  blocked = without_timer = armed = refused = 0;
+  if (by_rings) open_rings();
+  else arm_threads(anew);
   count_new(&shim_counters.cpu_threads_signal_blocked, blocked, &most_blocked);
   count_new(&shim_counters.cpu_threads_no_timer, without_timer, &most_without_timer);
   for (uint32_t i = 0; i < client_count; i++) cpu_coverage_threads(&clients[i]->coverage, blocked, without_timer);
@@ -145,8 +186,12 @@ static void arm_threads(bool anew) {
 
 static void drain(void) {
   const struct stack_sample *sample;
+  if (by_rings) {
+    ring_sampling_drain(hand_out);
+    return;
+  }
   while ((sample = sample_buffer_next(&cpu_samples))) {
-    for (uint32_t i = 0; i < client_count; i++) cpu_sample_table_add(&clients[i]->samples, sample);
+    hand_out(sample);
     if (period) cpu_counters_saw(sample->record, sample->tid, period);
   }
   uint64_t dropped = atomic_load_explicit(&cpu_samples.dropped, memory_order_relaxed);
@@ -159,21 +204,64 @@ static void drain(void) {
 /* NULL, or why not. */
 static const char *set_period(uint64_t wanted) {
   if (wanted == period) return NULL;
-  const char *reason = cpu_sampling_set_period(wanted);
-  if (reason) return reason;
-  cpu_counters_close(); /* before the threads get timers again */
+  if (by_rings) {
+    drain();
+    ring_sampling_set_period(wanted);
+  } else {
+    const char *reason = cpu_sampling_set_period(wanted);
+    if (reason) return reason;
+    cpu_counters_close(); /* before the threads get timers again */
+  }
   period = wanted;
   for (uint32_t i = 0; i < client_count; i++)
     if (wanted < clients[i]->period) clients[i]->period = wanted;
-  arm_threads(true);
-  return armed == 0 && refused > 0 ? "the kernel gives no timer for any of the program's threads (RLIMIT_SIGPENDING, a sandbox)" : NULL;
+  look_for_threads(true);
+  if (armed > 0 || refused == 0) return NULL;
+  return by_rings ? "the kernel gives no ring for any of the program's threads (RLIMIT_NOFILE, "
+                    "RLIMIT_MEMLOCK)"
+                  : "the kernel gives no timer for any of the program's threads "
+                    "(RLIMIT_SIGPENDING, a sandbox)";
+}
+
+/* The rings' reader: so that a thread that starts has its ring soon, and no ring is ever full. */
+static void read_rings(void *own) {
+  bare_thread_enter_libc();
+  for (;;) {
+    ring_sampling_wait();
+    agent_lock_take(&lock);
+    bool ends = !by_rings || generation != (uint32_t)(uintptr_t)own;
+    if (!ends && agent_monotonic_nanoseconds() >= next_scan) look_for_threads(false);
+    else if (!ends) look_at_rings();
+    agent_lock_release(&lock);
+    if (ends) return;
+  }
+}
+
+/* NULL: by_rings; or why not. */
+static const char *start_rings(void) {
+  const char *reason = ring_sampling_refusal();
+  if (reason) return reason;
+  if (!ring_sampling_start()) return "there is no memory for it";
+  by_rings = true;
+  if (agent_thread_create(NULL, AGENT_THREAD_STACK, read_rings, (void *)(uintptr_t)++generation)) {
+    by_rings = false;
+    ring_sampling_stop();
+    return "no thread can be made for it";
+  }
+  atomic_store_explicit(&source, "perf", memory_order_relaxed);
+  return NULL;
 }
 
 static enum cpu_profile_result start(const char **reason) {
   *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect"
                                   : allowed_calls_lack(CALLS_SAMPLING);
-  if (!*reason) *reason = cpu_sampling_prepare();
   if (*reason) return CPU_PROFILE_REFUSED;
+  const char *perf_reason = config.cpu == CPU_TIMER ? NULL : start_rings();
+  atomic_store_explicit(&perf_off_reason, perf_reason, memory_order_relaxed);
+  if (by_rings) return CPU_PROFILE_DONE;
+  *reason = config.cpu == CPU_PERF ? perf_reason : cpu_sampling_prepare();
+  if (*reason) return CPU_PROFILE_REFUSED;
+  atomic_store_explicit(&source, "timer", memory_order_relaxed);
   host_handlers_settle();
   if (!sample_buffer_open(&cpu_samples, BUFFER_BYTES)) return CPU_PROFILE_NO_MEMORY;
   dropped_seen = atomic_load_explicit(&cpu_samples.dropped, memory_order_relaxed);
@@ -182,9 +270,16 @@ static enum cpu_profile_result start(const char **reason) {
 }
 
 static void stop(void) {
+  period = 0;
+  if (by_rings) {
+    drain();
+    by_rings = false;
+    ring_sampling_stop();
+    ring_sampling_wake(); /* its reader ends */
+    return;
+  }
   cpu_counters_close();
   cpu_sampling_set_period(0);
-  period = 0;
   drain();
   sample_buffer_close(&cpu_samples);
   agent_free(left_out);
@@ -258,7 +353,7 @@ static bool collect(struct http_response *response, int64_t deadline) {
     if (!http_wait(response, wake)) return false;
     agent_lock_take(&lock);
     drain();
-    if (agent_monotonic_nanoseconds() >= next_scan) arm_threads(false);
+    if (agent_monotonic_nanoseconds() >= next_scan) look_for_threads(false);
     agent_lock_release(&lock);
   }
   return true;

@@ -22,6 +22,7 @@
 #include "agent_thread.h"
 #include "cpu_counters.h"
 #include "cpu_profile.h"
+#include "ring_sampling.h"
 #include "heap_profile.h"
 #include "process_info.h"
 #include "process_tree.h"
@@ -201,6 +202,10 @@ static void write_sampling(struct json *json) {
   char name[32];
   snprintf(name, sizeof name, "SIG%s", known ? known : "");
   open_object(json, "cpu_sampling");
+  string(json, "source", cpu_profile_source()); /* null: nobody has asked for a profile yet */
+  string(json, "perf_off_reason", cpu_profile_perf_off_reason());
+  number(json, "rings", ring_sampling_count());
+  number(json, "samples_merged", ring_sampling_merged());
   number(json, "signal", (uint64_t)signal); /* 0: nobody has asked for a profile yet */
   string(json, "signal_name", known ? name : NULL);
   number(json, "profiles_running", cpu_profile_running());
@@ -220,7 +225,7 @@ static void write_waits(struct json *json) {
 
 static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() +
-                    contention_table_bytes() + lock_waiters_bytes() + cpu_profile_buffer_bytes(),
+                    contention_table_bytes() + lock_waiters_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes(),
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
@@ -238,6 +243,7 @@ static void write_agent(struct json *json) {
   number(json, "contention_table", contention_table_bytes());
   number(json, "lock_waiters", lock_waiters_bytes());
   number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
+  number(json, "cpu_rings", ring_sampling_bytes());
   number(json, "allocator", allocator);
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
   number(json, "total", tables + allocator);

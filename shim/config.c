@@ -216,6 +216,11 @@ void config_read(char *const *environment, struct config *out) {
   read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000, &out->blockprofile_rate, out);
   read_number(environment, "PPROFAGENT_MUTEXPROFILEFRACTION", 0, (uint64_t)1 << 40, 10, &out->mutexprofile_fraction, out);
   read_number(environment, "PPROFAGENT_CPUPROFILERATE", 1, 1000, 100, &out->cpuprofile_rate, out);
+  const char *cpu = find(environment, "PPROFAGENT_CPU");
+  if (!cpu || !*cpu || strcmp(cpu, "auto") == 0) out->cpu = CPU_AUTO;
+  else if (strcmp(cpu, "perf") == 0) out->cpu = CPU_PERF;
+  else if (strcmp(cpu, "timer") == 0) out->cpu = CPU_TIMER;
+  else add_fault(out, "PPROFAGENT_CPU: \"%.60s\" is not auto, perf or timer; using auto", cpu);
   const char *children = find(environment, "PPROFAGENT_CHILDREN");
   if (!children || !*children || strcmp(children, "all") == 0) out->children = CHILDREN_ALL;
   else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;

@@ -7,6 +7,7 @@
 
 enum { CONFIG_ADDRESS_MAX = 256, CONFIG_FAULTS_MAX = 12, CONFIG_FAULT_LENGTH = 200, CONFIG_PATH_MAX = 512, CONFIG_UIDS_MAX = 64 };
 
+enum config_cpu { CPU_AUTO, CPU_PERF, CPU_TIMER };
 enum config_children { CHILDREN_ALL, CHILDREN_FORK, CHILDREN_NONE };
 
 struct config {
@@ -15,6 +16,7 @@ struct config {
   uint64_t blockprofile_rate;       /* nanoseconds */
   uint64_t mutexprofile_fraction;
   uint64_t cpuprofile_rate;         /* hz, 1 .. 1000 */
+  enum config_cpu cpu;              /* where CPU samples come from */
   enum config_children children;
   char log[CONFIG_PATH_MAX];        /* "", "stderr" or a file's path */
   char origins[CONFIG_PATH_MAX];    /* as given */

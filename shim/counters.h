@@ -29,7 +29,7 @@
     "CPU samples dropped: too many threads took one at once (they may have seen EINTR)") \
   X(cpu_lost_no_memory, "CPU samples dropped: there was no memory for more distinct stacks")        \
   X(cpu_threads_signal_blocked, "threads left out of CPU profiles: they block the signal that sampling uses") \
-  X(cpu_threads_no_timer, "threads left out of CPU profiles: the kernel had no timer for them (RLIMIT_SIGPENDING)") \
+  X(cpu_threads_no_timer, "threads left out of CPU profiles: the kernel had no timer or ring for them (RLIMIT_SIGPENDING, RLIMIT_NOFILE)") \
   X(cpu_calls_interrupted, "system calls that a sample interrupted and that could not be made to go on: the program may have seen EINTR") \
   X(contention_lost_table_full, "waits and releases dropped from block and mutex: the table of their stacks is full")   \
   X(contention_lost_no_memory, "waits and releases dropped from block and mutex: no memory for their stacks")         \

@@ -1,6 +1,7 @@
 #include "cpu_sampling.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -27,6 +28,8 @@ static _Atomic int32_t sampled_pid; /* the process whose agent set it: a child h
 static _Atomic uint32_t timers;     /* how many exist */
 static _Atomic uint64_t random_state;
 static _Atomic bool must_not_arm;   /* threads that start */
+static _Atomic bool announce;       /* these tell the agent */
+_Atomic uint32_t cpu_sampling_births;
 
 static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
 
@@ -237,6 +240,7 @@ AT_FORK void cpu_sampling_forget(void) {
   /* siblings' draws are not the same */
   if (atomic_load(&random_state)) atomic_store(&random_state, 0);
   if (atomic_load(&must_not_arm)) atomic_store(&must_not_arm, false);
+  if (atomic_load(&announce)) atomic_store(&announce, false);
   if (!cpu_sampling_is_on()) return;
   atomic_store(&period, 0);
   memset((void *)counter_values, 0, sizeof counter_values);
@@ -248,7 +252,19 @@ AT_FORK void cpu_sampling_forget(void) {
 
 void cpu_sampling_let_threads_arm_themselves(bool yes) { atomic_store_explicit(&must_not_arm, !yes, memory_order_relaxed); }
 
+void cpu_sampling_announce_births(bool yes) {
+  atomic_store_explicit(&announce, yes, memory_order_relaxed);
+}
+
+static void announce_birth(void) {
+  atomic_fetch_add_explicit(&cpu_sampling_births, 1, memory_order_release);
+  raw_syscall4(SYS_futex, (long)&cpu_sampling_births, FUTEX_WAKE_PRIVATE, 1, 0);
+}
+
 void cpu_sampling_thread_starts(uint32_t number) {
+  if (atomic_load_explicit(&announce, memory_order_relaxed) &&
+      !confinement_forbids_calls())
+    announce_birth();
   if (!cpu_sampling_is_on() || confinement_forbids_calls() ||
       atomic_load_explicit(&must_not_arm, memory_order_relaxed))
     return;

@@ -66,6 +66,8 @@ enum {
 struct stack_range {
   uintptr_t low, high; /* readable for sure */
   struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
+  uintptr_t shift;     /* from an address to where it is read: 0, or to the copy of a stack */
+  bool is_copy;        /* nothing else can be read */
 };
 
 static bool page_is_readable(uintptr_t address) {
@@ -78,21 +80,21 @@ static bool page_is_readable(uintptr_t address) {
  * once and then remembered, because a thread's own stack stays as long as the thread. On any other stack (coroutines, alternate signal
  * stacks) nothing is known and every page is asked for. */
 static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
-  struct stack_range nothing = {sp, sp, thread};
+  struct stack_range nothing = {.low = sp, .high = sp, .thread = thread};
   if (UNLIKELY(!thread)) return nothing;
-  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){sp, thread->stack_high, thread};
+  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){.low = sp, .high = thread->stack_high, .thread = thread};
   uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
   bool is_main = pointer == main_thread_pointer;
   uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
   uintptr_t known = thread->stack_high ? thread->stack_low : high;
   if (confinement_forbids_calls())
-    return is_main && high - sp < MAIN_STACK_MIN ? (struct stack_range){sp, high, thread} : nothing;
+    return is_main && high - sp < MAIN_STACK_MIN ? (struct stack_range){.low = sp, .high = high, .thread = thread} : nothing;
   if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
   for (uintptr_t page = low; page < known; page += PROBE_PAGE)
     if (!page_is_readable(page)) return nothing;
   thread->stack_low = low;
   thread->stack_high = high;
-  return (struct stack_range){sp, high, thread};
+  return (struct stack_range){.low = sp, .high = high, .thread = thread};
 }
 
 /* ---- room on the stack in use ---- */
@@ -140,7 +142,7 @@ void stack_capture_thread_starts(uint8_t size_class) {
 
 /* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */
 static __attribute__((noinline)) bool learn_page(struct stack_range *range, uintptr_t address) {
-  if (!page_is_readable(address)) return false;
+  if (range->is_copy || !page_is_readable(address)) return false;
   range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
   range->high = range->low + PROBE_PAGE;
   return true;
@@ -149,7 +151,7 @@ static __attribute__((noinline)) bool learn_page(struct stack_range *range, uint
 static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
   if (UNLIKELY(address < range->low || address >= range->high) && !learn_page(range, address)) return false;
-  *value = *(const uintptr_t *)address;
+  *value = *(const uintptr_t *)(address + range->shift);
   return true;
 }
 
@@ -219,7 +221,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
   if (!rule->signal_frame && sp <= frame->sp) return STEP_NO_MEMORY;
-  if (rule->signal_frame) *range = own_stack(range->thread, sp);
+  if (rule->signal_frame && !range->is_copy) *range = own_stack(range->thread, sp);
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
 }
@@ -275,9 +277,10 @@ static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
 
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
-static inline __attribute__((always_inline)) void capture(struct frame_state frame, struct thread_state *thread, bool hide_wrappers,
+static inline __attribute__((always_inline)) void capture(struct frame_state frame,
+                                                          struct stack_range range,
+                                                          bool hide_wrappers,
                                                           struct captured_stack *out) {
-  struct stack_range range = own_stack(thread, frame.sp);
   uint32_t count = 0;
   enum stack_marker marker = 0;
   out->crosses_signal = false;
@@ -316,9 +319,24 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
 }
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
-  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp}, &thread_state, true, out);
+  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp},
+          own_stack(&thread_state, caller->sp), true, out);
+}
+
+static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
+  return (struct frame_state){
+      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true};
 }
 
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
-  capture((struct frame_state){.pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true}, thread, false, out);
+  capture(interrupted_frame(registers), own_stack(thread, registers->sp), false, out);
+}
+
+void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
+                          struct captured_stack *out) {
+  struct stack_range range = {.low = registers->sp,
+                              .high = registers->sp + size,
+                              .shift = (uintptr_t)copy - registers->sp,
+                              .is_copy = true};
+  capture(interrupted_frame(registers), range, false, out);
 }

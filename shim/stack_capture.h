@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "stack_table.h"
@@ -43,6 +44,12 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
  * Frames of this library are shown: what it costs is not hidden. Context: signal handler. */
 struct thread_state;
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
+
+/* The stack of a thread that was interrupted elsewhere, from a copy of the `size` bytes at its sp,
+ * a multiple of 8. What is deeper than the copy is cut off (STACK_TRUNCATED_MEMORY). Context: agent,
+ * while it borrows the unwind tables (unwind_rule.h). */
+void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
+                          struct captured_stack *out);
 
 /* Whether there is certainly room for what stack_capture and the tables take below sp, which lies
  * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's

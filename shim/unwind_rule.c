@@ -35,26 +35,26 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
 /* ---- agent against dlclose ----
  *
  * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. */
-static _Atomic bool borrowed;
+static _Atomic uint32_t borrowers;  /* agent threads that read unwind tables */
 static _Atomic uint32_t unloading; /* calls of dlclose that are under way */
 
 enum { LENDER_NAPS_MAX = 20000, BORROWER_NAPS_MAX = 4000 };
 
 bool unwind_rule_borrow_begin(void) {
   for (uint32_t naps = 0; naps < BORROWER_NAPS_MAX; naps++) {
-    atomic_store(&borrowed, true);
+    atomic_fetch_add(&borrowers, 1);
     if (atomic_load(&unloading) == 0) return true;
-    atomic_store(&borrowed, false);
+    atomic_fetch_sub(&borrowers, 1);
     raw_nap();
   }
   return false;
 }
 
-void unwind_rule_borrow_end(void) { atomic_store(&borrowed, false); }
+void unwind_rule_borrow_end(void) { atomic_fetch_sub(&borrowers, 1); }
 
 void unwind_rule_unload_begin(void) {
   atomic_fetch_add(&unloading, 1);
-  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowed); naps++) {
+  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowers); naps++) {
     if (confinement_forbids_calls()) return; /* there is no agent */
     raw_nap();
   }
@@ -63,6 +63,6 @@ void unwind_rule_unload_begin(void) {
 void unwind_rule_unload_end(void) { atomic_fetch_sub(&unloading, 1); }
 
 AT_FORK void unwind_rule_forget_borrower(void) {
-  if (atomic_load(&borrowed)) atomic_store(&borrowed, false);
+  if (atomic_load(&borrowers)) atomic_store(&borrowers, 0);
   if (atomic_load(&unloading)) atomic_store(&unloading, 0);
 }

@@ -113,6 +113,13 @@ def agent_environment(rate=None, address="127.0.0.1:0", preload_before=(), prelo
     return environment
 
 
+def by_timers(options=None):
+    """Options of a Host whose CPU samples come by timers' signals, also where the kernel has rings."""
+    options = dict(options or {})
+    options["extra"] = dict(options.get("extra") or {}, PPROFAGENT_CPU="timer")
+    return options
+
+
 def run(argv, stdin=b"", timeout=None, cwd=None, preexec_fn=None, **environment_options):
     """Runs a command to its end; returns CompletedProcess with bytes stdout and stderr. plain=True: without the agent."""
     return subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout or DEADLINE * 3, cwd=cwd, preexec_fn=preexec_fn,

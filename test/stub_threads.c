@@ -1,11 +1,14 @@
 #include "stub_threads.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "../agent/agent_thread.h"
+#include "../agent/bare_thread.h"
 #include "../agent/cpu_counters.h"
+#include "../agent/ring_sampling.h"
 #include "../agent/sandbox.h"
 #include "../agent/thread_list.h"
 #include "../agent/thread_records.h"
@@ -90,6 +93,28 @@ bool stub_threads_sample(int32_t tid, const char *name, uint32_t ticks, const ui
                                 .frame_count = frame_count};
   strncpy(sample.name, name, SAMPLE_NAME_SIZE - 1);
   return sample_buffer_write(&cpu_samples, &sample, frames);
+}
+
+/* agent/ring_sampling.h, agent/bare_thread.h */
+const char *ring_sampling_refusal(void) { return "no rings here"; }
+bool ring_sampling_start(void) { return false; }
+void ring_sampling_set_period(uint64_t nanoseconds) { (void)nanoseconds; }
+void ring_sampling_stop(void) {}
+struct ring_sampling_threads ring_sampling_look(ring_sampling_sink *sink) {
+  (void)sink;
+  return (struct ring_sampling_threads){0, 0};
+}
+void ring_sampling_drain(ring_sampling_sink *sink) { (void)sink; }
+void ring_sampling_wait(void) {}
+void ring_sampling_wake(void) {}
+uint32_t ring_sampling_count(void) { return 0; }
+uint64_t ring_sampling_bytes(void) { return 0; }
+uint64_t ring_sampling_merged(void) { return 0; }
+void bare_thread_enter_libc(void) {}
+int agent_thread_create(struct agent_thread *thread, size_t stack_size, void (*start)(void *),
+                        void *argument) {
+  (void)thread, (void)stack_size, (void)start, (void)argument;
+  return EAGAIN;
 }
 
 /* agent/cpu_counters.h */

@@ -57,8 +57,9 @@ class Profiling:
             self.profiles.append(Profile(body))
 
     def armed(self):
-        """Waits until the host's threads have timers, or an answer has come without."""
-        harness.poll(lambda: has_timers(self.host.pid) or self.answers or self.host.process.poll() is not None, "timers are armed")
+        """Waits until the host's threads have timers or rings, or an answer has come without."""
+        harness.poll(lambda: has_timers(self.host.pid) or has_rings(self.host.pid) or self.answers or
+                     self.host.process.poll() is not None, "the program is sampled")
         return self
 
     def stop(self):
@@ -81,6 +82,10 @@ class Profiling:
         return sums
 
 
+def has_rings(pid):
+    return "[perf_event]" in harness.proc_text("/proc/%d/maps" % pid)
+
+
 def has_timers(pid):
     try:
         with open("/proc/%d/timers" % pid) as file:
@@ -98,9 +103,9 @@ def plain_outcome(argv, **options):
     return done.returncode, compared(done.stdout.decode().splitlines()), done.stderr
 
 
-def outcome_under_profile(argv, expect_samples=20, seconds=None, **options):
+def outcome_under_profile(argv, expect_samples=20, seconds=None, by_timers=True, **options):
     """(exit code, lines) of a host that is profiled from its first `ready` to its last, and the Profiling."""
-    host = harness.Host(argv, **options)
+    host = harness.Host(argv, **(harness.by_timers(options) if by_timers else options))
     lines = host.ready() + ["ready"]
     profiling = Profiling(host).armed()
     try:
@@ -167,7 +172,7 @@ def test_every_signal_is_taken():
     """No signal is left for the profiler: it says so, and the host keeps its handlers."""
     argv = [hazards(), "taken_signals", "all"]
     expected = plain_outcome(argv)
-    host = harness.Host(argv)
+    host = harness.Host(argv, **harness.by_timers())
     lines = host.ready() + ["ready"]
     status, _, body = host.get("profile?seconds=1")
     assert status in (500, 501, 503) and b"signal" in body, (status, body)
@@ -217,7 +222,7 @@ def test_raw_clone_of_a_large_process():
 def test_exec_during_a_profile():
     """The new program must not die of a tick that was under way, again and again."""
     count = 25
-    host = harness.Host([hazards(), "exec_chain", str(count)])
+    host = harness.Host([hazards(), "exec_chain", str(count)], **harness.by_timers())
     profilings = []
     for left in range(count, -1, -1):
         assert host.ready() == ([] if left else [])
@@ -250,7 +255,7 @@ def test_exceptions_dlopen_malloc_and_every_way_to_end():
         core = harness.limit(resource.RLIMIT_CORE, 0)
         expected = harness.run([program, plugin, how], stdin=b"\n", plain=True, preexec_fn=core)
         for _ in range(3):
-            host = harness.Host([program, plugin, how], preexec_fn=core)
+            host = harness.Host([program, plugin, how], preexec_fn=core, **harness.by_timers())
             lines = host.ready() + ["ready"]
             profiling = Profiling(host).armed()
             host.go_on()
@@ -289,7 +294,7 @@ def test_sandboxes_that_kill():
 def check_refusal(argv, words, **options):
     """No profile can be had: the agent says why, or gives an empty one that says it; the host goes on."""
     expected = plain_outcome(argv, **options)
-    host = harness.Host(argv, **options)
+    host = harness.Host(argv, **harness.by_timers(options))
     lines = host.ready() + ["ready"]
     status, _, body = host.get("profile?seconds=1&hz=1000")
     said = Profile(body).comments if status == 200 else [body.decode(errors="replace")]
@@ -336,7 +341,7 @@ def leafs(mode):
     library = harness.build("cpu_leafs_library.c", "-O1", shared=True)
     program = harness.build("cpu_leafs.c", "-O1", "-fno-optimize-sibling-calls", "-Wl,--no-as-needed", library, "-Wl,-z,lazy",
                             "-Wl,-rpath," + os.path.dirname(library))
-    host = harness.Host([program, mode])
+    host = harness.Host([program, mode], **harness.by_timers())
     host.ready()
     stacks = collections.Counter()
 
@@ -390,7 +395,7 @@ def test_stress_ng():
     for stressor in ("context", "bad-altstack", "itimer", "fork", "dynlib", "pthread", "sigsuspend", "sigq", "timer", "vfork"):
         argv += ["--" + stressor, "1"]
     expected = harness.run(argv, plain=True)
-    host = harness.Host(argv, stdin=subprocess.DEVNULL)
+    host = harness.Host(argv, stdin=subprocess.DEVNULL, **harness.by_timers())
     profiling = Profiling(host)
     host.process.stdout.read()
     code = host.process.wait(harness.DEADLINE)

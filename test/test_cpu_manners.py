@@ -32,7 +32,7 @@ def test_a_thread_that_ends_under_a_filter_of_its_own():
 
 def test_threads_born_with_all_signals_blocked_are_sampled():
     """While a profile runs; before, they keep the mask that they were born with."""
-    host = harness.Host([manners(), "blocked_pool"])
+    host = harness.Host([manners(), "blocked_pool"], **harness.by_timers())
     host.ready()
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         running = executor.submit(host.profile, "profile?seconds=8")  # they need one, or two with as many busy processes beside them
@@ -55,7 +55,7 @@ def test_threads_born_with_all_signals_blocked_keep_their_masks():
 def test_nobody_profiles_and_no_mask_is_changed():
     argv = [manners(), "status_of_pool"]
     plain = harness.run(argv, stdin=b"\n\n", plain=True)
-    host = harness.Host(argv)
+    host = harness.Host(argv, **harness.by_timers())
     host.ready()
     host.address
     host.go_on()

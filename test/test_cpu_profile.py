@@ -100,7 +100,9 @@ def check_shares(host, query="", period=PERIOD, may_miss=False):
     assert abs(profile.time_nanos / 1e9 + profile.duration_nanos / 1e9 - time.time()) < 60
     found = {name: values[1] for name, values in profile.by_function().items() if name in spent}
     assert set(found) == set(spent), found
-    assert harness.losses(host.health()) == {}, host.health()["losses"]
+    losses = harness.losses(host.health())
+    # A thread's first instruction, behind clone's system call, is a return to nowhere.
+    assert losses.pop("stacks_truncated_no_unwind", 0) < 0.01 * profile.total()[0] and losses == {}, losses
     total, flat = sum(spent.values()), sum(found.values())
     # The functions' caller looks at its clock after each call: a busy kernel likes to change threads there, and what that costs is in the truth.
     sampled = nanoseconds_of(profile, lambda sample: any(frame.function == "burn_for" for frame in sample.frames))
@@ -116,7 +118,15 @@ def check_shares(host, query="", period=PERIOD, may_miss=False):
 
 
 def test_shares_and_sums():
-    host, _ = start("cpu_shares.c", "amounts")
+    check_shares_and_sums()
+
+
+def test_shares_and_sums_by_timers():
+    check_shares_and_sums(**harness.by_timers())
+
+
+def check_shares_and_sums(**options):
+    host, _ = start("cpu_shares.c", "amounts", **options)
     profile, spent, threads, sampled = check_shares(host)
     assert all(sample.values[1] == sample.values[0] * PERIOD for sample in profile.samples)
     assert abs(sampled - sum(spent.values())) < 0.02 * sum(spent.values()), (sampled, spent)
@@ -131,12 +141,20 @@ def test_shares_and_sums():
 
 
 def test_shares_of_threads_that_live_for_50_ms():
+    check_short_lives()
+
+
+def test_shares_of_threads_that_live_for_50_ms_by_timers():
+    check_short_lives(**harness.by_timers())
+
+
+def check_short_lives(**options):
     """A machine that is short of CPU changes threads at the burners' looks at their clocks rather than in ticks, which then miss them: three tries."""
     lives = 120
     # A life is 5 periods long; its last one is lost or counted whole, at random: less than half a period's standard error a life.
     bound = 4.5 * 0.5 * PERIOD * math.sqrt(lives)
     for _ in range(3):
-        host, _ = start("cpu_shares.c", "short")
+        host, _ = start("cpu_shares.c", "short", **options)
         profile, spent, _, sampled = check_shares(host, may_miss=True)
         missed = sum(spent.values()) - sampled
         if profile.comments:  # what it misses it says, to a tenth of all
@@ -152,7 +170,15 @@ def test_shares_of_threads_that_live_for_50_ms():
 
 
 def test_thousand_hertz():
-    host, _ = start("cpu_shares.c", "amounts")
+    check_thousand_hertz()
+
+
+def test_thousand_hertz_by_timers():
+    check_thousand_hertz(**harness.by_timers())
+
+
+def check_thousand_hertz(**options):
+    host, _ = start("cpu_shares.c", "amounts", **options)
     profile, spent, threads, sampled = check_shares(host, "&hz=1000", 1_000_000)
     assert abs(sampled - sum(spent.values())) < 0.02 * sum(spent.values()), (sampled, spent)
     for name, nanoseconds in threads.items():
@@ -218,11 +244,19 @@ def two_windows(host, seconds):
 
 
 def test_two_clients_have_their_own_windows():
+    check_two_clients()
+
+
+def test_two_clients_have_their_own_windows_by_timers():
+    check_two_clients(**harness.by_timers())
+
+
+def check_two_clients(**options):
     found, seconds = None, 3
     while not found:
         seconds *= 2  # a slow machine
         assert seconds < 100, "the work is never done in time"
-        host, _ = start("cpu_shares.c", "phases")
+        host, _ = start("cpu_shares.c", "phases", **options)
         found = two_windows(host, seconds)
     inside, outer, spent, wall = found
     phases = [{name for name in profile.by_function() if name.startswith("phase_")} for profile in (inside, outer)]
@@ -243,6 +277,18 @@ def ask_and_hang_up(host, path, meanwhile):
 
 def test_client_that_goes_away_stops_the_sampler():
     host, _ = start("cpu_shares.c", "endless")
+    rings = lambda: host.health()["cpu_sampling"]["rings"]
+    if host.health()["cpu_sampling"]["source"] is None:
+        host.profile("profile?seconds=1")
+    if host.health()["cpu_sampling"]["source"] != "perf":
+        raise harness.Skip(host.health()["cpu_sampling"]["perf_off_reason"])
+    ask_and_hang_up(host, "profile?seconds=600", lambda: harness.poll(lambda: rings() == 5, "a ring for each of the five threads"))
+    harness.poll(lambda: rings() == 0 and running_profiles(host) == 0, "the sampler to stop")
+    assert "perf_event" not in harness.proc_text("/proc/%d/maps" % host.pid)
+
+
+def test_client_that_goes_away_stops_the_timers():
+    host, _ = start("cpu_shares.c", "endless", **harness.by_timers())
     assert timers(host.pid) == 0
     ask_and_hang_up(host, "profile?seconds=600", lambda: harness.poll(lambda: timers(host.pid) == 5, "a timer for each of the five threads"))
     harness.poll(lambda: timers(host.pid) == 0 and running_profiles(host) == 0, "the sampler to stop")
@@ -286,7 +332,7 @@ def test_nothing_is_armed_when_nobody_asks():
     assert sampling["signal"] == 0 and sampling["profiles_running"] == 0, sampling
     host.profile("profile?seconds=1")
     after = host.health()["cpu_sampling"]
-    assert timers(host.pid) == 0 and after["signal"] > 0 and after["profiles_running"] == 0, after
+    assert timers(host.pid) == 0 and after["rings"] == 0 and after["profiles_running"] == 0, after
 
 
 # ---- pprof ---------------------------------------------------------------------------------------------------------------------

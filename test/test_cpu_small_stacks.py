@@ -7,7 +7,7 @@ from test_cpu_hazards import compared, Profiling
 
 def profiled_and_dumped(argv):
     """What the host prints with a profile running and thread dumps one after another."""
-    host = harness.Host(argv)
+    host = harness.Host(argv, **harness.by_timers())
     host.ready()
     profiling = Profiling(host).armed()
     dumps, ended = [], threading.Event()

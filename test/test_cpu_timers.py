@@ -17,7 +17,7 @@ def profiles_running(host):
 
 def test_profiles_start_and_stop_while_threads_are_born():
     """(unit_cpu_sampling.c has the moments in between one by one.)"""
-    host = harness.Host([harness.build("birth_storm.c", *FLAGS)])
+    host = harness.Host([harness.build("birth_storm.c", *FLAGS)], **harness.by_timers())
     host.ready()
     for _ in range(60):
         host.go_on()

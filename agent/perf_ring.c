@@ -1,0 +1,150 @@
+#include "perf_ring.h"
+
+#include <errno.h>
+#include <linux/perf_event.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <asm/perf_regs.h>
+/* The 64-bit registers but flags and segments, in the order of their bits. */
+enum { REGISTER_COUNT = 17, AT_BP = 6, AT_SP = 7, AT_PC = 8 };
+static const uint64_t register_mask = 0xff01ff;
+_Static_assert(PERF_REG_X86_BP == 6 && PERF_REG_X86_SP == 7 && PERF_REG_X86_IP == 8,
+               "the mask's first nine are in this order");
+#else
+#error "perf_ring.c is not written for this architecture yet"
+#endif
+
+enum { PAGE = 4096 };
+
+static struct perf_event_attr attributes_of(uint64_t first, uint32_t stack_bytes) {
+  struct perf_event_attr attributes;
+  memset(&attributes, 0, sizeof attributes);
+  attributes.size = sizeof attributes;
+  attributes.type = PERF_TYPE_SOFTWARE;
+  attributes.config = PERF_COUNT_SW_TASK_CLOCK;
+  attributes.sample_period = first;
+  attributes.sample_type = PERF_SAMPLE_READ | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
+  attributes.sample_regs_user = register_mask;
+  attributes.sample_stack_user = stack_bytes;
+  attributes.disabled = 1;
+  attributes.comm = 1;
+  return attributes;
+}
+
+int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
+                   uint32_t pages) {
+  struct perf_event_attr attributes = attributes_of(first, stack_bytes);
+  *ring = (struct perf_ring){.descriptor = -1};
+  int descriptor =
+      (int)syscall(SYS_perf_event_open, &attributes, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+  if (descriptor < 0) return errno;
+  size_t bytes = (size_t)(pages + 1) * PAGE;
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  int fault = memory == MAP_FAILED ? errno : 0;
+  if (!fault && ioctl(descriptor, PERF_EVENT_IOC_ENABLE, 0) != 0) {
+    fault = errno;
+    munmap(memory, bytes);
+  }
+  if (fault) close(descriptor);
+  else *ring = (struct perf_ring){.descriptor = descriptor, .memory = memory, .bytes = bytes};
+  return fault;
+}
+
+void perf_ring_give_up_descriptor(struct perf_ring *ring) {
+  if (ring->descriptor >= 0) close(ring->descriptor);
+  ring->descriptor = -1;
+}
+
+void perf_ring_close(struct perf_ring *ring) {
+  perf_ring_give_up_descriptor(ring);
+  if (ring->memory) munmap(ring->memory, ring->bytes);
+  ring->memory = NULL;
+}
+
+bool perf_ring_set_period(struct perf_ring *ring, uint64_t period) {
+  return ring->descriptor >= 0 && ioctl(ring->descriptor, PERF_EVENT_IOC_PERIOD, &period) == 0;
+}
+
+/* ---- records ---- */
+
+static bool read_word(const char **at, const char *end, uint64_t *word) {
+  if ((size_t)(end - *at) < sizeof *word) return false;
+  memcpy(word, *at, sizeof *word);
+  *at += sizeof *word;
+  return true;
+}
+
+static bool read_sample(const char *at, const char *end, struct perf_ring_record *out) {
+  uint64_t abi, size, valid, registers[REGISTER_COUNT];
+  if (!read_word(&at, end, &out->nanoseconds) || !read_word(&at, end, &abi)) return false;
+  if (abi != PERF_SAMPLE_REGS_ABI_64) return false; /* the thread has no user mode any more */
+  for (int i = 0; i < REGISTER_COUNT; i++)
+    if (!read_word(&at, end, &registers[i])) return false;
+  if (!read_word(&at, end, &size)) return false;
+  out->stack = at;
+  valid = 0;
+  if (size > (size_t)(end - at)) return false;
+  at += size;
+  if (size && (!read_word(&at, end, &valid) || valid > size)) return false;
+  out->stack_size = valid & ~(uint64_t)7;
+  out->stack_is_cut = valid == size;
+  out->registers =
+      (struct unwind_registers){.pc = registers[AT_PC], .sp = registers[AT_SP], .fp = registers[AT_BP]};
+  out->kind = PERF_RING_SAMPLE;
+  return true;
+}
+
+/* False: one that says nothing here. */
+static bool read_record(const struct perf_event_header *header, struct perf_ring_record *out) {
+  const char *at = (const char *)(header + 1), *end = (const char *)header + header->size;
+  switch (header->type) {
+    case PERF_RECORD_SAMPLE: return read_sample(at, end, out);
+    case PERF_RECORD_LOST: out->kind = PERF_RING_LOST; return true;
+    case PERF_RECORD_COMM:
+      out->kind = PERF_RING_NAME; /* behind pid and tid, NUL-terminated */
+      out->name = at + sizeof(uint64_t);
+      return end > out->name && memchr(out->name, 0, (size_t)(end - out->name));
+    default: return false;
+  }
+}
+
+/* A record may go round the end of the ring: then it is put together in scratch. */
+static const struct perf_event_header *whole_record(const char *data, size_t size, uint64_t tail,
+                                                    char *scratch) {
+  const struct perf_event_header *header = (const void *)(data + tail % size); /* 8-byte units */
+  size_t room = size - tail % size;
+  if (header->size <= room) return header;
+  if (header->size > size) return NULL;
+  memcpy(scratch, header, room);
+  memcpy(scratch + room, data, header->size - room);
+  return (const void *)scratch;
+}
+
+bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_record *out) {
+  struct perf_event_mmap_page *page = ring->memory;
+  const char *data = (const char *)page + PAGE;
+  if (!page) return false;
+  /* The kernel writes data_head after the records before it (acquire), and reuses what lies before
+   * data_tail, which only this function writes (release): so a record that was handed out is given
+   * back at the next call. */
+  for (;;) {
+    ring->tail += ring->unread;
+    ring->unread = 0;
+    atomic_store_explicit((_Atomic __u64 *)&page->data_tail, ring->tail, memory_order_release);
+    uint64_t left =
+        atomic_load_explicit((_Atomic __u64 *)&page->data_head, memory_order_acquire) - ring->tail;
+    if (left < sizeof(struct perf_event_header)) return false;
+    const struct perf_event_header *header =
+        whole_record(data, ring->bytes - PAGE, ring->tail, scratch);
+    if (!header || header->size < sizeof *header || header->size % 8 || header->size > left)
+      return false;
+    ring->unread = header->size;
+    if (read_record(header, out)) return true;
+  }
+}

@@ -1,0 +1,123 @@
+/* links: agent/perf_ring.c */
+/* The ring's memory is the program's too, which may write anything there: whatever a record says, nothing outside of the ring is read.
+ * Then one of the kernel's own, where it gives this user any. */
+#include "../agent/perf_ring.h"
+
+#include <linux/perf_event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+
+enum { PAGE = 4096, PAGES = 16, SIZE = PAGE * PAGES, REGISTERS = 17 };
+
+static char scratch[PERF_RING_RECORD_MAX];
+static uint64_t state = 88172645463325252u;
+
+static uint64_t draw(void) { /* xorshift64 (Marsaglia 2003) */
+  state ^= state << 13;
+  state ^= state >> 7;
+  return state ^= state << 17;
+}
+
+static struct perf_ring empty_ring(void) {
+  struct perf_ring ring = {.descriptor = -1, .bytes = SIZE + PAGE};
+  ring.memory = aligned_alloc(PAGE, ring.bytes); /* just as large as it says: one byte more is a fault */
+  memset(ring.memory, 0, ring.bytes);
+  return ring;
+}
+
+static void put(struct perf_ring *ring, uint64_t *head, const void *bytes, size_t size) {
+  char *data = (char *)ring->memory + PAGE;
+  for (size_t i = 0; i < size; i++) data[(*head)++ % SIZE] = ((const char *)bytes)[i];
+}
+
+static void put_word(struct perf_ring *ring, uint64_t *head, uint64_t word) {
+  put(ring, head, &word, sizeof word);
+}
+
+static void put_sample(struct perf_ring *ring, uint64_t *head, uint64_t cpu, uint64_t stack, uint64_t valid) {
+  size_t size = sizeof(struct perf_event_header) + (2 + REGISTERS + 1) * 8 + stack + 8;
+  struct perf_event_header header = {.type = PERF_RECORD_SAMPLE, .size = (uint16_t)size};
+  put(ring, head, &header, sizeof header);
+  put_word(ring, head, cpu);
+  put_word(ring, head, PERF_SAMPLE_REGS_ABI_64);
+  for (uint64_t i = 0; i < REGISTERS; i++) put_word(ring, head, 1000 + i);
+  put_word(ring, head, stack);
+  for (uint64_t i = 0; i < stack; i += 8) put_word(ring, head, i);
+  put_word(ring, head, valid);
+  ((struct perf_event_mmap_page *)ring->memory)->data_head = *head;
+}
+
+static void test_records_that_go_round_the_end(void) {
+  struct perf_ring ring = empty_ring();
+  struct perf_ring_record record;
+  uint64_t head = 0;
+  for (uint64_t i = 0; i < 100; i++) {
+    bool cut = i % 2;
+    put_sample(&ring, &head, i, 8192, cut ? 8192 : 4096);
+    CHECK(perf_ring_next(&ring, scratch, &record) && record.kind == PERF_RING_SAMPLE);
+    CHECK(record.nanoseconds == i && record.stack_is_cut == cut);
+    CHECK(record.stack_size == (cut ? 8192 : 4096));
+    CHECK(record.registers.fp == 1006 && record.registers.sp == 1007 && record.registers.pc == 1008);
+    for (uint64_t at = 0, word; at < record.stack_size; at += 8) {
+      memcpy(&word, record.stack + at, 8);
+      CHECK(word == at);
+    }
+    CHECK(!perf_ring_next(&ring, scratch, &record));
+    CHECK(((struct perf_event_mmap_page *)ring.memory)->data_tail == head); /* given back */
+  }
+  free(ring.memory);
+}
+
+static void test_anything(void) {
+  struct perf_ring_record record;
+  for (int round = 0; round < 20000; round++) {
+    struct perf_ring ring = empty_ring();
+    uint64_t head = draw() % SIZE & ~(uint64_t)7;
+    ring.tail = head;
+    for (int i = 0; i < 4; i++) put_sample(&ring, &head, draw(), 64 * (draw() % 64), draw() % 5000);
+    char *bytes = ring.memory;
+    for (uint64_t i = draw() % 64; i > 0; i--) bytes[draw() % (i % 2 ? ring.bytes : 256)] = (char)draw();
+    uint64_t at = (uint64_t)PAGE + (ring.tail % SIZE);
+    if (draw() % 2) bytes[at + draw() % 8] = (char)draw(); /* the first header */
+    static volatile long sum; /* what is handed out can be read */
+    for (int i = 0; i < 100000 && perf_ring_next(&ring, scratch, &record); i++) {
+      if (record.kind == PERF_RING_SAMPLE)
+        for (size_t k = 0; k < record.stack_size; k++) sum += record.stack[k];
+      if (record.kind == PERF_RING_NAME) sum += (long)strlen(record.name);
+    }
+    free(ring.memory);
+  }
+}
+
+static void test_the_kernels(void) {
+  struct perf_ring ring;
+  struct perf_ring_record record;
+  if (perf_ring_open(&ring, 0, 1000000, PERF_RING_STACK, PAGES) != 0) return;
+  struct timespec now;
+  uint64_t last = 0, seen = 0, start;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  start = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+  while (seen < 20) {
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    CHECK((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec < start + 60000000000);
+    if (!perf_ring_next(&ring, scratch, &record) || record.kind != PERF_RING_SAMPLE) continue;
+    seen++;
+    CHECK(record.nanoseconds > last && record.stack_size > 0);
+    uintptr_t here = (uintptr_t)&record; /* the stack's top is near */
+    CHECK(record.registers.sp - 65536 < here && here < record.registers.sp + 65536);
+    last = record.nanoseconds;
+  }
+  perf_ring_close(&ring);
+  CHECK(!perf_ring_next(&ring, scratch, &record));
+}
+
+int main(void) {
+  test_records_that_go_round_the_end();
+  test_anything();
+  test_the_kernels();
+  return failures > 0;
+}
