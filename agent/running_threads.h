@@ -1,4 +1,4 @@
-/* Stacks of threads that are running, for the dump: each is asked to write down its own at its next tick (shim/cpu_sampling.h). Meanwhile the
+/* Stacks that only the thread itself can tell, for the dump: one that is running is asked to write down its own at its next tick (shim/cpu_sampling.h). Meanwhile the
  * dump keeps looking whether it has blocked. Context: agent threads; locks: none (one dump at a time). */
 #ifndef AGENT_RUNNING_THREADS_H
 #define AGENT_RUNNING_THREADS_H
@@ -18,6 +18,10 @@ void running_threads_end(struct running_threads *threads);
 
 /* record: of the thread, or 0. NULL when it was asked; else why it cannot be: one sentence, static. index: the caller's name for it. */
 const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record, size_t index);
+/* The same for one that is blocked, by a signal: its handler lets the thread's call go on. Only for
+ * calls that go on as if nothing had been (thread_dump.c). */
+const char *running_threads_ask_blocked(struct running_threads *threads, int32_t tid,
+                                        uint32_t record, size_t index);
 /* No longer wanted. */
 void running_threads_forget(struct running_threads *threads, size_t index);
 

@@ -28,7 +28,7 @@ struct dump_work {
   uint32_t *records;
   struct dumped_thread *threads; /* of the dump */
   struct wait_reason *reasons;
-  bool *gone, *hidden;
+  bool *gone, *hidden, *asleep;  /* asleep: it may be asked by a signal */
   size_t *running;               /* indexes */
   struct mappings *code;         /* before the dump */
   struct blocked_stack_reader *stacks;
@@ -96,6 +96,8 @@ static enum outcome read_asleep(struct dump_work *work, size_t i, struct blocked
   thread->state = work->reasons[i].state;
   thread->blocked_nanoseconds = time;
   thread->not_read = state->hidden_because;
+  work->asleep[i] = !blocked_thread_is_stopped(state) &&
+                    wait_reason_is_harmless_to_interrupt(state->kernel_function);
   return OUTCOME_READ;
 }
 
@@ -229,6 +231,45 @@ static void read_running(struct dump_work *work, size_t *running, size_t count) 
   running_threads_end(asked);
 }
 
+/* ---- those whose place may not be read ---- */
+
+static size_t take_answers(struct dump_work *work, struct running_threads *asked) {
+  const struct stack_sample *sample;
+  size_t i, count = 0;
+  for (; (sample = running_threads_next(asked, &i)); count++) {
+    keep_frames(&work->threads[i], sample->frames, sample->frame_count, sample->epoch);
+    wait_reason_was_asked(&work->reasons[i]);
+  }
+  return count;
+}
+
+/* It was a moment ago; is it still? */
+static bool still_asleep(struct dump_work *work, size_t i) {
+  struct blocked_thread state;
+  blocked_thread_open(&state, work->threads[i].tid);
+  bool still = blocked_thread_look(&state) == THREAD_ASLEEP &&
+               wait_reason_is_harmless_to_interrupt(state.kernel_function);
+  blocked_thread_close(&state);
+  return still;
+}
+
+/* By a signal each, which they answer at once. */
+static void ask_asleep(struct dump_work *work, size_t count) {
+  enum { DEADLINE_NANOSECONDS = 500 * 1000 * 1000, NAP_NANOSECONDS = 1000 * 1000 };
+  struct running_threads *asked = running_threads_begin(count);
+  if (!asked) return;
+  size_t left = 0;
+  for (size_t i = 0; i < work->ids.count; i++)
+    if (work->asleep[i] && still_asleep(work, i))
+      left += !running_threads_ask_blocked(asked, work->threads[i].tid, work->records[i], i);
+  int64_t deadline = agent_monotonic_nanoseconds() + DEADLINE_NANOSECONDS;
+  while ((left -= take_answers(work, asked)) > 0 && agent_monotonic_nanoseconds() < deadline) {
+    struct timespec nap = {.tv_nsec = NAP_NANOSECONDS};
+    nanosleep(&nap, NULL);
+  }
+  running_threads_end(asked);
+}
+
 /* ---- the whole ---- */
 
 static bool begin_work(struct dump_work *work, struct thread_dump *dump) {
@@ -240,8 +281,11 @@ static bool begin_work(struct dump_work *work, struct thread_dump *dump) {
   work->running = agent_calloc(count, sizeof *work->running);
   work->gone = agent_calloc(count, sizeof *work->gone);
   work->hidden = agent_calloc(count, sizeof *work->hidden);
+  work->asleep = agent_calloc(count, sizeof *work->asleep);
   work->threads = dump->threads = agent_calloc(count, sizeof *work->threads);
-  if (!work->records || !work->reasons || !work->running || !work->gone || !work->hidden || !work->threads) return false;
+  if (!work->records || !work->reasons || !work->running || !work->gone || !work->hidden ||
+      !work->asleep || !work->threads)
+    return false;
   work->code = mappings_collect();
   work->stacks = work->code ? blocked_stack_reader_new(work->code, (uintptr_t)__ehdr_start, (uintptr_t)_etext) : NULL;
   if (!work->stacks) return false;
@@ -255,6 +299,7 @@ static void end_work(struct dump_work *work) {
   blocked_stack_reader_release(work->stacks);
   mappings_release(work->code);
   agent_free(work->hidden);
+  agent_free(work->asleep);
   agent_free(work->gone);
   agent_free(work->running);
   agent_free(work->reasons);
@@ -272,6 +317,9 @@ static void read_threads(struct dump_work *work) {
     else if (outcome == OUTCOME_ENDED) mark_ended(work, i);
   }
   if (running > 0) read_running(work, work->running, running);
+  size_t asleep = 0;
+  for (size_t i = 0; i < work->ids.count; i++) asleep += work->asleep[i];
+  if (asleep > 0) ask_asleep(work, asleep);
   blocked_times_end();
 }
 

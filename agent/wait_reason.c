@@ -215,6 +215,23 @@ void wait_reason_guess(const char *kernel_function, bool stopped, struct wait_re
     }
 }
 
+bool wait_reason_is_harmless_to_interrupt(const char *kernel_function) {
+  static const char *const parts[] = {"futex",  "epoll",     "ep_poll",      "do_poll",
+                                      "schedule_timeout",    "select",       "nanosleep",
+                                      "do_wait",             "wait4",        "csk_accept",
+                                      "sigtimedwait",        "sigsuspend",   "sys_pause",
+                                      "pipe_read",           "msgrcv",       "semtimedop"};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    if (strstr(kernel_function, parts[i])) return true;
+  return false;
+}
+
+void wait_reason_was_asked(struct wait_reason *reason) {
+  size_t length = strlen(reason->text);
+  snprintf(reason->text + length, sizeof reason->text - length, "%sasked by a signal",
+           length ? ", " : "");
+}
+
 /* ---- what a futex is ---- */
 
 enum lock_kind { LOCK_MUTEX, LOCK_PTHREAD_MUTEX, LOCK_PTHREAD_READ, LOCK_READ, LOCK_WRITE, LOCK_CONDITION, LOCK_SEMAPHORE, LOCK_THREAD, LOCK_OTHER };

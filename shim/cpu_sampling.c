@@ -313,6 +313,17 @@ int cpu_sampling_request_stack(uint32_t number) {
 
 void cpu_sampling_withdraw_request(int token) { timer_remove(token); }
 
+bool cpu_sampling_signal_for_stack(uint32_t number) {
+  struct thread_view thread;
+  if (cpu_sampling_prepare() || !thread_registry_read(number, &thread)) return false;
+  siginfo_t info;
+  memset(&info, 0, sizeof info);
+  info.si_signo = sampling_signal();
+  info.si_code = SI_TIMER;
+  info.si_value.sival_ptr = (void *)(uintptr_t)value_of(KIND_DUMP, number, thread.life);
+  return raw_syscall4(SYS_rt_tgsigqueueinfo, own_pid(), thread.tid, info.si_signo, (long)&info) == 0;
+}
+
 /* ---- the handler: on the host's thread, all signals blocked; nothing here touches errno or takes a lock ---- */
 
 static struct unwind_registers registers_of(const ucontext_t *context) {

@@ -68,6 +68,10 @@ int cpu_sampling_request_stack(uint32_t record);
 /* Every token must be given back; afterwards nothing comes of it any more. */
 void cpu_sampling_withdraw_request(int token);
 
+/* Asks a thread that is blocked: at once, by the signal that its timer would send. False: it cannot
+ * be asked. What comes later than the dump is dropped. */
+bool cpu_sampling_signal_for_stack(uint32_t record);
+
 /* How many timers there are now, the dump's included. Context: any. */
 uint32_t cpu_sampling_timers(void);
 /* The signal in use, 0: none chosen yet. For reading SigBlk, and for the health page. */
