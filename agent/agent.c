@@ -42,6 +42,7 @@
 #include "tls_context.h"
 #include "thread_manners.h"
 #include "tls_front.h"
+#include "trusted_path.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
@@ -476,11 +477,10 @@ void agent_main_thread_exits(void) {
 }
 
 __attribute__((destructor)) static void remove_socket_file(void) {
-  struct stat status;
   if (!atomic_load(&socket_inode) || confinement_forbids_calls() || owner_pid != getpid()) return;
-  const char *path = address.socket.local.sun_path;
-  bool is_ours = lstat(path, &status) == 0 && status.st_ino == atomic_load(&socket_inode) && status.st_dev == atomic_load(&socket_device);
-  if (is_ours && process_tree_is_last()) unlink(path);
+  if (process_tree_is_last())
+    trusted_path_remove_socket(address.socket.local.sun_path, atomic_load(&socket_device),
+                               atomic_load(&socket_inode));
 }
 
 /* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */

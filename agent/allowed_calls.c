@@ -92,6 +92,8 @@ static const struct tried_call calls[] = {
     CALL(sched_setaffinity, CALLS_SCHEDULING, -1, 0, 0),
     CALL(ioprio_get, CALLS_SCHEDULING, -1, 0, 0),
     CALL(ioprio_set, CALLS_SCHEDULING, -1, 0, 0),
+    CALL(readlinkat, CALLS_PATHS, -1, 0, 0),
+    CALL(unlinkat, CALLS_PATHS, -1, 0, 0),
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
@@ -190,12 +192,19 @@ void allowed_calls_look(void) {
   }
   if (!looks) keep_lacking(CALLS_SERVING, "calls that cannot be found out");
   if (!looks) keep_lacking(CALLS_CREDENTIALS, "calls that cannot be found out");
+  if (!looks) keep_lacking(CALLS_PATHS, "calls that cannot be found out");
   atomic_store(&has_looked, true);
   if (progress != MAP_FAILED) munmap(progress, sizeof *progress);
 }
 
 bool allowed_calls_of_credentials(void) {
   return atomic_load(&has_looked) ? !*lacking[CALLS_CREDENTIALS] : !is_filtered();
+}
+
+bool allowed_calls_of_serving(void) { return atomic_load(&has_looked) && !*lacking[CALLS_SERVING]; }
+
+bool allowed_calls_of_paths(void) {
+  return atomic_load(&has_looked) ? !*lacking[CALLS_PATHS] : !is_filtered();
 }
 
 const char *allowed_calls_lack(enum call_use use) { return *lacking[use] ? lacking[use] : NULL; }

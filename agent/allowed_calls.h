@@ -16,6 +16,7 @@ enum call_use {
   CALLS_UNSHARING,
   CALLS_CREDENTIALS, /* by which threads follow the program's */
   CALLS_SCHEDULING, /* thread_manners.c */
+  CALLS_PATHS,      /* trusted_path.h: links are not followed, nothing is removed */
   CALL_USES
 };
 
@@ -27,5 +28,9 @@ const char *allowed_calls_lack(enum call_use use);
 
 /* Whether a host's thread and the agent's may make CALLS_CREDENTIALS. Context: host thread. */
 bool allowed_calls_of_credentials(void);
+
+/* Whether any thread may make CALLS_SERVING (not before the agent has looked), and CALLS_PATHS. */
+bool allowed_calls_of_serving(void);
+bool allowed_calls_of_paths(void);
 
 #endif

@@ -490,10 +490,9 @@ bool civetweb_system_create_thread(struct agent_thread *thread, void *(*main)(vo
   return !worker_failed;
 }
 
-/* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls it. */
+/* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls
+ * it. The arguments are mostly what a client sent. */
 void civetweb_log(const char *format, va_list arguments) {
-  char text[512];
-  if (start.quiet) return;
-  vsnprintf(text, sizeof(text), format, arguments);
-  log_event("http: %s", text);
+  (void)arguments;
+  if (!start.quiet) log_words_of(format);
 }

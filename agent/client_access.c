@@ -19,9 +19,9 @@
 
 #include "../shim/config.h"
 #include "sandbox.h"
+#include "unmapped_user.h"
 
 enum {
-  UNMAPPED_UID = 65534,    /* what the kernel says for a user that has no number in this user namespace */
   LOOPBACK_INTERFACE = 1,  /* in every network namespace; finds sockets that are bound to it as well as those bound to none */
   PORT_ID_TRIES = 4,
   ANSWER_MAX = 1024,
@@ -51,21 +51,7 @@ static bool is_listed_uid(uid_t uid) {
   return false;
 }
 
-/* Every user has a number of its own here, so UNMAPPED_UID is a user as any other. */
-static bool all_users_are_mapped(void) {
-  char map[256];
-  int file = open("/proc/thread-self/uid_map", O_RDONLY | O_CLOEXEC);
-  ssize_t size = file < 0 ? -1 : read(file, map, sizeof map - 1);
-  if (file >= 0) close(file);
-  if (size <= 0) return false;
-  map[size] = 0;
-  char *at = map;
-  unsigned long numbers[3];
-  for (int i = 0; i < 3; i++) numbers[i] = strtoul(at, &at, 10);
-  return numbers[0] == 0 && numbers[1] == 0 && numbers[2] == UINT32_MAX;
-}
-
-bool client_access_uid(uid_t uid) { return is_listed_uid(uid) && (uid != UNMAPPED_UID || all_users_are_mapped()); }
+bool client_access_uid(uid_t uid) { return is_listed_uid(uid) && uid != unmapped_user(); }
 
 /* ---- who owns the client's end of a TCP connection ---- */
 
@@ -240,7 +226,7 @@ static enum owner owner_by_proc(const struct client_socket *client, uid_t *uid) 
 /* ---- */
 
 static bool refuse(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid) {
-  if (uid == UNMAPPED_UID && is_listed_uid(uid)) {
+  if (is_listed_uid(uid)) { /* who is listed is refused as this only */
     snprintf(text, CLIENT_ACCESS_TEXT_MAX,
              "user %u may not connect: the kernel says so of every user "
              "that has no number in this user namespace; PPROFAGENT_ADDR=unix:PATH does without",

@@ -7,13 +7,15 @@
 #include <zlib.h>
 
 #include "agent_memory.h"
+#include "trusted_path.h"
 
 #define DEBUG_ROOT "/usr/lib/debug"
 
 enum { PATH_SIZE = 4096, READ_STEP = 1 << 16 };
 
-static bool open_path(struct elf_file *file, struct region *region, const char *path) {
-  int descriptor = elf_file_open_path(path);
+/* also: who may own it beside root and this user: the owner of the file that names it. */
+static bool open_path(struct elf_file *file, struct region *region, const char *path, uid_t also) {
+  int descriptor = trusted_path_open_contents(path, also);
   return descriptor >= 0 && elf_file_from_descriptor(file, region, descriptor);
 }
 
@@ -26,7 +28,7 @@ bool debug_file_open_by_build_id(struct elf_file *debug, struct region *region, 
   char path[sizeof DEBUG_ROOT + 32 + BUILD_ID_HEX_MAX];
   if (strlen(build_id) < 6) return false;
   snprintf(path, sizeof path, DEBUG_ROOT "/.build-id/%.2s/%s.debug", build_id, build_id + 2);
-  if (!open_path(debug, region, path)) return false;
+  if (!open_path(debug, region, path, (uid_t)-1)) return false;
   if (has_build_id(debug, build_id)) return true;
   elf_file_close(debug);
   return false;
@@ -78,7 +80,7 @@ static bool open_by_debuglink(struct elf_file *debug, struct elf_file *object, c
     int length = snprintf(candidate, sizeof candidate, "%s%.*s%s%s", places[i].root, directory - (int)skip, path + skip,
                           places[i].below, name);
     if (length < 0 || length >= (int)sizeof candidate || strcmp(candidate, path) == 0) continue;
-    if (!open_path(debug, object->region, candidate)) continue;
+    if (!open_path(debug, object->region, candidate, object->owner)) continue;
     char found[BUILD_ID_HEX_MAX];
     bool right =
         build_id[0] != '\0' && elf_file_build_id(debug, found) ? strcmp(found, build_id) == 0 : has_checksum(debug, checksum);
@@ -92,8 +94,9 @@ bool debug_file_open(struct elf_file *debug, struct elf_file *object, const char
   return debug_file_open_by_build_id(debug, object->region, build_id) || open_by_debuglink(debug, object, path, build_id);
 }
 
-bool debug_file_open_split(struct elf_file *split, struct region *region, const char *path) {
-  return open_path(split, region, path);
+bool debug_file_open_split(struct elf_file *split, struct region *region, const char *path,
+                           uid_t also) {
+  return open_path(split, region, path, also);
 }
 
 void debug_file_path(const struct elf_file *file, char *path, size_t size) {
@@ -125,7 +128,7 @@ bool debug_file_open_alternate(struct elf_file *alternate, struct elf_file *file
   }
   if (directory + length < sizeof path && (name[0] == '/' || directory > 0)) {
     memcpy(path + directory, name, length + 1);
-    if (open_path(alternate, file->region, path)) {
+    if (open_path(alternate, file->region, path, file->owner)) {
       if (has_build_id(alternate, build_id)) return true;
       elf_file_close(alternate);
     }

@@ -72,7 +72,7 @@ static struct dwarf_names *create(struct elf_file *file, const char *object) {
   if (names == NULL) return NULL;
   debug_file_path(file, path, sizeof path);
   names->region = file->region;
-  names->split = split_dwarf_create(file->region, object, path);
+  names->split = split_dwarf_create(file->region, object, path, file->owner);
   return names->split == NULL ? NULL : names;
 }
 

@@ -107,6 +107,7 @@ bool elf_file_from_descriptor(struct elf_file *file, struct region *region, int 
   struct stat status;
   if (fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
     file->size = (uint64_t)status.st_size;
+    file->owner = status.st_uid;
     if (read_headers(file)) return true;
   }
   elf_file_close(file);
@@ -117,6 +118,7 @@ bool elf_file_from_memory(struct elf_file *file, struct region *region, const ui
   memset(file, 0, sizeof *file);
   file->region = region;
   file->descriptor = -1;
+  file->owner = (uid_t)-1;
   file->memory = memory;
   file->size = size;
   return read_headers(file);

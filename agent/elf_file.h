@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "libbacktrace_region.h"
 
@@ -22,6 +23,7 @@ struct elf_file {
   int descriptor;        /* -1: in memory */
   const uint8_t *memory; /* the whole file, when descriptor is -1 */
   uint64_t size;
+  uid_t owner;           /* (uid_t)-1: in memory */
   Elf64_Ehdr header;
   const Elf64_Shdr *sections; /* section_count of them; none when the file has no section headers */
   uint32_t section_count;

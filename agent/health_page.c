@@ -24,6 +24,7 @@
 #include "cpu_profile.h"
 #include "ring_sampling.h"
 #include "heap_profile.h"
+#include "log.h"
 #include "process_info.h"
 #include "process_tree.h"
 #include "routes.h"
@@ -119,6 +120,7 @@ static void write_profiles(struct json *json) {
 
 static void write_config(struct json *json) {
   static const char *const children[] = {[CHILDREN_ALL] = "all", [CHILDREN_FORK] = "fork", [CHILDREN_NONE] = "none"};
+  char shared[SHARED_TEXT_MAX];
   open_object(json, "config");
   string(json, "address", config.address);
   number(json, "memprofilerate", config.memprofile_rate);
@@ -127,6 +129,8 @@ static void write_config(struct json *json) {
   number(json, "cpuprofilerate", config.cpuprofile_rate);
   string(json, "children", children[config.children]);
   string(json, "log", config.log);
+  string(json, "log_fault", log_fault(shared));
+  number(json, "log_lines_left_out", log_lines_left_out());
   key(json, "allow_uids");
   text_sink_text(json->text, "[");
   for (uint32_t i = 0; i < config.allowed_uid_count; i++)

@@ -417,12 +417,6 @@ static void connection_close(const struct mg_connection *connection) {
   http_respond_error(&response, 400, "malformed request target");
 }
 
-static int log_message(const struct mg_connection *connection, const char *text) {
-  (void)connection;
-  log_event("http: %s", text);
-  return 1;
-}
-
 static bool start_civetweb(const struct http_server_address *address,
                            struct civetweb_start *start) {
   char workers[8], head_size[16];
@@ -433,7 +427,7 @@ static bool start_civetweb(const struct http_server_address *address,
                            "enable_auth_domain_check", "no", /* host_check.c does it */
                            "request_timeout_ms", "3600000", /* the deadlines are civetweb_system.c's */
                            NULL};
-  struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error, .log_message = log_message,
+  struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error,
                                    .connection_close = connection_close};
   rules = (struct host_check_rules){.address = address->address, .port = address->port, .origins = address->origins};
   start->listener = address->listener;

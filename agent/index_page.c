@@ -17,6 +17,7 @@
 #include "agent_memory.h"
 #include "heap_profile.h"
 #include "html_page.h"
+#include "log.h"
 #include "process_info.h"
 #include "process_tree.h"
 #include "routes.h"
@@ -78,6 +79,7 @@ static void write_notices(struct text_sink *text) {
   notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);
   notice(&notices, "", agent_descriptor_isolation());
+  notice(&notices, "", log_fault(reason));
   notice(&notices, "", agent_is_alone());
   notice(&notices, "What only /proc tells is not known: ", proc_fault());
   for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);

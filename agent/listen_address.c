@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "trusted_path.h"
 
 enum { LISTEN_BACKLOG = 511 };
 
@@ -105,8 +106,6 @@ static int give_up(int descriptor, const struct listen_address *address, const c
 
 /* True when nothing listens at the path any more: a file that a killed process left. */
 static bool is_stale_socket(const struct listen_address *address) {
-  struct stat status;
-  if (lstat(address->socket.local.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
   int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (probe < 0) return false;
   bool stale = connect(probe, &address->socket.generic, address->size) != 0 && errno == ECONNREFUSED;
@@ -114,8 +113,20 @@ static bool is_stale_socket(const struct listen_address *address) {
   return stale;
 }
 
+/* bind goes by name: nobody else may be able to have the name mean another directory meanwhile. */
+static bool path_is_safe(const struct listen_address *address, char *reason, size_t reason_size) {
+  struct trusted_path_fault fault;
+  const char *path = address->socket.local.sun_path, *name;
+  int directory = trusted_path_directory(path, &name, &fault);
+  if (directory >= 0) close(directory);
+  else if (*fault.text) snprintf(reason, reason_size, "cannot bind unix:%s: it %s", path, fault.text);
+  else give_up(-1, address, "bind", reason, reason_size);
+  return directory >= 0;
+}
+
 int listen_address_open(struct listen_address *address, char *reason, size_t reason_size) {
   int family = address->socket.generic.sa_family, on = 1;
+  if (family == AF_UNIX && !path_is_safe(address, reason, reason_size)) return -1;
   int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) return give_up(-1, address, "open a socket for", reason, reason_size);
   if (family == AF_UNIX) {
@@ -125,9 +136,11 @@ int listen_address_open(struct listen_address *address, char *reason, size_t rea
     if (family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
   }
   int bound = bind(descriptor, &address->socket.generic, address->size);
-  if (bound != 0 && errno == EADDRINUSE && family == AF_UNIX && is_stale_socket(address)) {
-    unlink(address->socket.local.sun_path);
-    bound = bind(descriptor, &address->socket.generic, address->size);
+  if (bound != 0 && errno == EADDRINUSE && family == AF_UNIX) {
+    bool removed = is_stale_socket(address) &&
+                   trusted_path_remove_socket(address->socket.local.sun_path, 0, 0);
+    if (removed) bound = bind(descriptor, &address->socket.generic, address->size);
+    else errno = EADDRINUSE;
   }
   if (bound != 0) return give_up(descriptor, address, "bind", reason, reason_size);
   if (family != AF_UNIX) {

@@ -1,32 +1,77 @@
 #include "log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "agent_thread.h"
 #include "foreign_text.h"
+#include "shared_text.h"
+#include "trusted_path.h"
+
+static const int64_t LINE_NANOSECONDS = 1000000000; /* a line earns its place back in a second */
 
 static _Atomic int log_number; /* the log's descriptor + 1, 0: none; written by the admin thread only */
+static struct shared_text fault; /* written by the admin thread */
 
-static int open_destination(const char *destination) {
+/* Written by any agent thread. */
+static _Atomic int64_t all_earned_ns; /* when all places will be free again, if no line comes */
+static _Atomic uint64_t left_out, left_out_told;
+
+static int open_destination(const char *destination, struct trusted_path_fault *why) {
   if (strcmp(destination, "stderr") == 0) return STDERR_FILENO;
-  return *destination ? open(destination, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600) : -1;
+  return *destination ? trusted_path_append(destination, why) : -1;
+}
+
+static const char *open_error(int error) {
+  switch (error) { /* strerror may translate, and then allocates */
+    case ENOENT: return "cannot be opened: no such directory";
+    case ENOTDIR: return "cannot be opened: a part of the path is no directory";
+    case EACCES: return "cannot be opened: permission denied";
+    case EROFS: return "cannot be opened: the file system is read-only";
+    case EMFILE: case ENFILE: return "cannot be opened: out of descriptors";
+    case EISDIR: return "is a directory";
+    default: return "cannot be opened";
+  }
 }
 
 void log_open(const char *destination) {
-  atomic_store_explicit(&log_number, open_destination(destination) + 1, memory_order_release);
+  struct trusted_path_fault why = {""};
+  char text[SHARED_TEXT_MAX] = "";
+  int descriptor = open_destination(destination, &why);
+  if (*destination && descriptor < 0)
+    snprintf(text, sizeof text, "PPROFAGENT_LOG: %.80s %s", destination,
+             *why.text ? why.text : open_error(errno));
+  shared_text_write(&fault, text);
+  atomic_store_explicit(&log_number, descriptor + 1, memory_order_release);
 }
 
 void log_close(void) {
   int descriptor = atomic_exchange_explicit(&log_number, 0, memory_order_acq_rel) - 1;
   if (descriptor > STDERR_FILENO) close(descriptor);
+}
+
+const char *log_fault(char *text) { return *shared_text_read(&fault, text) ? text : NULL; }
+
+uint64_t log_lines_left_out(void) { return atomic_load_explicit(&left_out, memory_order_relaxed); }
+
+/* Takes one of LOG_LINES_AT_ONCE places. */
+static bool takes_place(void) {
+  int64_t now = agent_monotonic_nanoseconds(), next;
+  int64_t until = atomic_load_explicit(&all_earned_ns, memory_order_relaxed);
+  do {
+    next = (until > now ? until : now) + LINE_NANOSECONDS;
+    if (next - now > LOG_LINES_AT_ONCE * LINE_NANOSECONDS) return false;
+  } while (!atomic_compare_exchange_weak_explicit(&all_earned_ns, &until, next,
+                                                  memory_order_relaxed, memory_order_relaxed));
+  return true;
 }
 
 static void write_line(int descriptor, const char *format, va_list arguments) {
@@ -44,13 +89,44 @@ static void write_line(int descriptor, const char *format, va_list arguments) {
   (void)ignored;
 }
 
-void log_event(const char *format, ...) {
-  int descriptor = atomic_load_explicit(&log_number, memory_order_acquire) - 1;
-  if (descriptor < 0) return;
+__attribute__((format(printf, 2, 3))) static void write_words(int descriptor, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   write_line(descriptor, format, arguments);
   va_end(arguments);
+}
+
+void log_event(const char *format, ...) {
+  int descriptor = atomic_load_explicit(&log_number, memory_order_acquire) - 1;
+  if (descriptor < 0) return;
+  if (!takes_place()) {
+    atomic_fetch_add_explicit(&left_out, 1, memory_order_relaxed);
+    return;
+  }
+  uint64_t all = log_lines_left_out();
+  uint64_t told = atomic_exchange_explicit(&left_out_told, all, memory_order_relaxed);
+  if (all > told) write_words(descriptor, "%llu lines left out here", (unsigned long long)(all - told));
+  va_list arguments;
+  va_start(arguments, format);
+  write_line(descriptor, format, arguments);
+  va_end(arguments);
+}
+
+void log_words_of(const char *format) {
+  char words[256];
+  size_t used = 0;
+  for (const char *at = format; *at && used + 4 < sizeof words;) {
+    if (*at != '%') {
+      words[used++] = *at++;
+      continue;
+    }
+    at += 1 + strcspn(at + 1, "diouxXcsfgpn%"); /* to the conversion's letter */
+    if (*at) at++;
+    memcpy(words + used, "...", 3);
+    used += 3;
+  }
+  words[used] = 0;
+  log_event("http: %s", words);
 }
 
 /* Takes a signal that the write below has raised for this thread. */
@@ -63,7 +139,8 @@ static void take_signal(int number, const sigset_t *before) {
 }
 
 void log_single_event(const char *destination, const char *format, ...) {
-  int error = errno, descriptor = open_destination(destination);
+  struct trusted_path_fault why;
+  int error = errno, descriptor = open_destination(destination, &why);
   struct pollfd room = {.fd = descriptor, .events = POLLOUT};
   if (descriptor >= 0 && poll(&room, 1, 0) == 1 && room.revents == POLLOUT) { /* a full pipe must not hold the host up */
     sigset_t all, mask, before;

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../shim/module_identity.h"
 #include "../shim/module_registry.h"
 #include "agent_memory.h"
 #include "loaded_code.h"
+#include "mapped_file.h"
 #include "memory_image.h"
 #include "process_info.h"
 
@@ -60,7 +62,9 @@ static char *read_maps(void) {
 }
 
 struct maps_line {
-  uint64_t start, limit, offset, device, inode;
+  uint64_t start, limit, offset;
+  dev_t device;
+  ino_t inode;
   bool executable;
   char *path; /* "" for none */
 };
@@ -87,8 +91,8 @@ static bool parse_line(char *at, struct maps_line *line) {
   line->executable = at[2] == 'x';
   at += 5;
   if (!read_hex(&at, ' ', &line->offset) || !read_hex(&at, ':', &major) || !read_hex(&at, ' ', &minor)) return false;
-  line->device = major << 32 | minor;
-  for (line->inode = 0; *at >= '0' && *at <= '9'; at++) line->inode = line->inode * 10 + (uint64_t)(*at - '0');
+  line->device = makedev((unsigned)major, (unsigned)minor);
+  for (line->inode = 0; *at >= '0' && *at <= '9'; at++) line->inode = line->inode * 10 + (ino_t)(*at - '0');
   while (*at == ' ') at++;
   line->path = at;
   return line->limit > line->start;
@@ -115,7 +119,7 @@ static bool is_no_file(const char *path) {
 static bool identify_by_file(struct mapping *map) {
   Elf64_Ehdr header;
   bool found = false;
-  int descriptor = map->deleted ? -1 : elf_file_open_path(map->path);
+  int descriptor = map->deleted ? -1 : mapped_file_open(map);
   if (descriptor < 0) return false;
   if (pread(descriptor, &header, sizeof header, 0) == (ssize_t)sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0) {
     for (unsigned i = 0; i < header.e_phnum && !found; i++) {
@@ -139,6 +143,8 @@ static void describe(struct mapping *map, const struct maps_line *line, uint64_t
   map->start = line->start;
   map->limit = line->limit;
   map->offset = line->offset;
+  map->device = line->device;
+  map->inode = line->inode;
   map->bias = line->start - line->offset;
   map->deleted = strip_deleted(line->path);
   map->path = line->path;
@@ -174,7 +180,8 @@ struct current_object {
   struct loaded_object loaded; /* limit 0: none */
   const char *path;            /* of the file it was mapped from; NULL: no line has told */
   bool deleted;
-  uint64_t device, inode;
+  dev_t device;
+  ino_t inode;
 };
 
 static bool is_in(const struct current_object *object, uint64_t address) {
@@ -286,6 +293,8 @@ static bool add_pieces(struct collected *collected, struct current_object *objec
     *map = (struct mapping){.start = at,
                             .limit = end,
                             .offset = segment->offset + (at - segment->start),
+                            .device = object->device,
+                            .inode = object->inode,
                             .bias = object->loaded.bias,
                             .kind = MAPPING_FILE,
                             .deleted = object->deleted,

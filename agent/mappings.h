@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum mapping_kind {
   MAPPING_FILE, /* an ELF file (or one that was, when deleted is set) */
@@ -15,6 +16,8 @@ enum mapping_kind {
 
 struct mapping {
   uint64_t start, limit, offset; /* as in /proc/self/maps: runtime range and file offset of the executable segment */
+  dev_t device;                  /* of the file, and its inode; 0: not known */
+  ino_t inode;
   uint64_t bias;                 /* runtime address - address in the file's program headers (ELF files and vdso) */
   enum mapping_kind kind;
   bool deleted;                  /* the file was unlinked or replaced: its name must not be trusted, its build-id may be */

@@ -7,6 +7,7 @@
 
 #include "agent_memory.h"
 #include "debug_files.h"
+#include "mapped_file.h"
 #include "memory_headroom.h"
 #include "memory_image.h"
 #include "plt_symbols.h"
@@ -33,10 +34,9 @@ struct object_symbols {
   unsigned losses;
 };
 
-/* Opens what is on disk if it is the object that was mapped: same build-id, or none known and the file neither unlinked nor
- * unloaded. */
-static bool open_if_same(struct elf_file *file, struct region *region, const char *path, const char *build_id, bool trusted) {
-  int descriptor = elf_file_open_path(path);
+/* Takes the descriptor: a file if it is the object that was mapped: same build-id, or none known
+ * and the file neither unlinked nor unloaded. */
+static bool open_if_same(struct elf_file *file, struct region *region, int descriptor, const char *build_id, bool trusted) {
   if (descriptor < 0 || !elf_file_from_descriptor(file, region, descriptor)) return false;
   if (build_id[0] == '\0') {
     if (trusted) return true;
@@ -50,12 +50,13 @@ static bool open_if_same(struct elf_file *file, struct region *region, const cha
 
 static bool open_object(struct elf_file *file, struct region *region, const struct mapping *map, bool main_program) {
   bool in_place = !map->deleted && !map->unloaded;
-  if (open_if_same(file, region, map->path, map->build_id, in_place)) return true;
+  if (open_if_same(file, region, mapped_file_open(map), map->build_id, in_place)) return true;
   if (map->unloaded) return false;
-  if (main_program && open_if_same(file, region, "/proc/thread-self/exe", map->build_id, true)) return true;
+  int program = main_program ? elf_file_open_path("/proc/thread-self/exe") : -1;
+  if (open_if_same(file, region, program, map->build_id, true)) return true;
   char path[80]; /* needs CAP_CHECKPOINT_RESTORE */
   snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (unsigned long)map->start, (unsigned long)map->limit);
-  return open_if_same(file, region, path, map->build_id, true);
+  return open_if_same(file, region, elf_file_open_path(path), map->build_id, true);
 }
 
 static bool add_symbols(struct object_symbols *object, struct elf_file *file, uint32_t type) {

@@ -1,6 +1,7 @@
 #include "perf_map.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include <unistd.h>
 
 #include "agent_memory.h"
-#include "elf_file.h"
+#include "trusted_path.h"
 
 /* from libbacktrace: glibc's qsort may use the host's malloc */
 #include "backtrace.h"
@@ -288,15 +289,20 @@ static size_t piece_limit(uint64_t memory) {
   return affordable < PERF_MAP_PIECES_MAX ? (size_t)affordable : PERF_MAP_PIECES_MAX;
 }
 
+/* A link in /tmp may be anybody's: it is not followed. */
+static int open_map(const char *path) {
+  return open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+}
+
 struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t memory,
                                unsigned *losses) {
-  int descriptor = elf_file_open_path(path);
+  int descriptor = open_map(path);
   struct stat status;
   struct reader reader = {.limit = piece_limit(memory)};
   struct perf_map *map = NULL;
   *losses = 0;
   if (descriptor < 0) return NULL;
-  if (fstat(descriptor, &status) == 0 && (status.st_uid == geteuid() || status.st_uid == 0)) {
+  if (fstat(descriptor, &status) == 0 && trusted_path_is_own(&status)) {
     if (is_stale(&status, started_nanos)) {
       *losses = PERF_MAP_STALE;
     } else {

@@ -32,6 +32,7 @@ struct package {
 
 struct split_dwarf {
   struct region *region;
+  uid_t owner; /* of the file that names the others */
   const char *paths[OBJECT_PATHS]; /* "" for none; not absolute ones are not used */
   struct package packages[OBJECT_PATHS];
 };
@@ -56,11 +57,12 @@ static const char *copy_text(struct region *region, const char *text) {
 }
 
 struct split_dwarf *split_dwarf_create(struct region *region, const char *object,
-                                       const char *debug_file) {
+                                       const char *debug_file, uid_t owner) {
   struct split_dwarf *split = region_alloc(region, sizeof *split);
   if (split == NULL) return NULL;
   memset(split, 0, sizeof *split);
   split->region = region;
+  split->owner = owner;
   split->paths[0] = copy_text(region, object);
   split->paths[1] = strcmp(object, debug_file) == 0 ? "" : copy_text(region, debug_file);
   return split->paths[0] != NULL && split->paths[1] != NULL ? split : NULL;
@@ -80,7 +82,7 @@ static bool open_package(struct split_dwarf *split, int number) {
   char path[PATH_SIZE];
   int length = snprintf(path, sizeof path, "%s.dwp", split->paths[number]);
   if (split->paths[number][0] != '/' || length >= (int)sizeof path) return false;
-  if (!debug_file_open_split(&package->file, split->region, path)) return false;
+  if (!debug_file_open_split(&package->file, split->region, path, split->owner)) return false;
   const Elf64_Shdr *index = elf_section_find(&package->file, ".debug_cu_index");
   package->open = index != NULL && elf_section_read(&package->file, index, &package->index);
   if (!package->open) elf_file_close(&package->file);
@@ -212,7 +214,7 @@ static bool read_joined(struct elf_file *file, const char *name, struct elf_byte
 static void read_from_file(struct split_dwarf *split, const char *path,
                            struct dwarf_sections *sections) {
   struct elf_file file;
-  if (!debug_file_open_split(&file, split->region, path)) return;
+  if (!debug_file_open_split(&file, split->region, path, split->owner)) return;
   for (int i = 0; i < SPLIT_SECTIONS; i++) {
     struct elf_bytes bytes;
     if (!read_joined(&file, split_sections[i].name, &bytes)) continue;

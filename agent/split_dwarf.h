@@ -18,9 +18,9 @@ struct split_unit {
 };
 
 /* All memory is the region's. object, debug_file: paths of the object and of the file that the
- * skeletons were read from, "" when unknown. NULL: the region is exhausted. */
+ * skeletons were read from, "" when unknown; owner: the latter's. NULL: the region is exhausted. */
 struct split_dwarf *split_dwarf_create(struct region *region, const char *object,
-                                       const char *debug_file);
+                                       const char *debug_file, uid_t owner);
 void split_dwarf_close(struct split_dwarf *split);
 
 /* Sets the sections of the unit to what is in the place of that number, if anything; the places are

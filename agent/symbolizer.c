@@ -19,6 +19,7 @@
 #include "plt_symbols.h"
 #include "process_info.h"
 #include "symbol_cache.h"
+#include "trusted_path.h"
 
 static const uint64_t CACHE_TRIM_BYTES = 64ULL << 20, CACHE_BYTE_LIMIT = 1ULL << 30, JIT_CACHE_BYTE_LIMIT = 256ULL << 20;
 /* Objects' tables kept open in one session beyond the one in use; the others are read again when they are asked for. */
@@ -329,6 +330,7 @@ void symbolizer_read_counters(struct symbolizer_counters *out) {
 #define X(identifier, text) out->identifier = atomic_load_explicit(&counters.identifier, memory_order_relaxed);
   SYMBOLIZER_LOSS_COUNTERS(X)
 #undef X
+  out->symbols_files_not_trusted = trusted_path_refused();
 }
 
 uint64_t symbolizer_cache_bytes(void) {

@@ -1,7 +1,6 @@
 #include "tls_context.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "../shim/config.h"
 #include "agent_memory.h"
 #include "tls_library.h"
+#include "trusted_path.h"
 
 enum { FILE_MAX = 1 << 20 }; /* a bundle of all the public authorities is a quarter of it */
 
@@ -45,11 +45,12 @@ static bool read_file(struct pem_file *file, struct fault fault) {
     snprintf(fault.text, fault.size, "PPROFAGENT_TLS_ADDR is set, but %s is not", file->variable);
     return false;
   }
-  int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a fifo must not make it wait */
-  if (descriptor < 0) return fail(file, fault, open_error(errno));
+  struct trusted_path_fault why;
+  int descriptor = trusted_path_open(file->path, &why);
+  if (descriptor < 0) return fail(file, fault, *why.text ? why.text : open_error(errno));
   struct stat status;
   const char *what = NULL;
-  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) what = "is not a regular file";
+  if (fstat(descriptor, &status) != 0) what = "cannot be read";
   else if (status.st_size > FILE_MAX) what = "is longer than 1 MiB";
   else if (!(file->bytes = agent_malloc((size_t)status.st_size + 1))) what = "cannot be read: out of memory";
   while (!what && file->size < (size_t)status.st_size) {

@@ -39,3 +39,7 @@ int http_path_process(const char *path, const char **rest) {
   *rest = *end ? end : "/";
   return (int)pid;
 }
+
+/* log.h */
+const char *log_fault(char *text) { return text ? NULL : text; }
+uint64_t log_lines_left_out(void) { return 0; }

@@ -192,7 +192,7 @@ def test_a_unix_socket_is_private_from_its_first_moment():
     process_tree.run_as_root()
     for _ in range(5):
         directory = harness.scratch()
-        os.chmod(directory, 0o777)
+        os.chmod(directory, 0o1777)
         path = os.path.join(directory, "agent.sock")
         started = []
 

@@ -29,7 +29,7 @@ def run_host(way, asked=False, preexec_fn=limited, **options):
     """(what mlockall returned and was locked, what was refused) and what the answers were."""
     program = harness.build("locked_memory.c", "-O1")
     directory = harness.scratch()
-    os.chmod(directory, 0o777)  # the log is another user's
+    os.chmod(directory, 0o1777)  # the log is another user's
     log = os.path.join(directory, "log")
     host = harness.Host([program, str(TAKEN_MEGABYTES), way], preexec_fn=preexec_fn,
                         extra={"PPROFAGENT_LOG": log}, **options)

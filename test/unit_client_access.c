@@ -1,4 +1,4 @@
-/* links: agent/client_access.c agent/sandbox.c agent/task_files.c agent/process_info.c test/agent_memory_libc.c shim/config.c shim/confinement.c agent/own_memory.c agent/allowed_calls.c */
+/* links: agent/client_access.c agent/sandbox.c agent/task_files.c agent/process_info.c test/agent_memory_libc.c shim/config.c shim/confinement.c agent/own_memory.c agent/allowed_calls.c agent/unmapped_user.c */
 /* client_access.h on real connections: each kind of client, alive and closed in each way that leaves an end behind which the kernel
  * calls root's. All of it by sock_diag, and again where that is refused, by /proc. */
 #include "client_access.h"

@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/process_tree.c agent/tree_members.c agent/tree_message.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/listen_address.c agent/log.c agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c */
+/* links: agent/paced_poll.c agent/process_tree.c agent/tree_members.c agent/tree_message.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/listen_address.c agent/log.c agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>

@@ -1,5 +1,5 @@
 /* mappings_find over epochs, the name cache, sessions after a fork, and the region's limit, without any object file. */
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c shim/module_identity.c agent/allowed_calls.c */
+/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c shim/module_identity.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/mapped_file.c */
 /* deps: libbacktrace libiberty */
 #include <pthread.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/tls_front.c agent/tls_connection.c agent/tls_context.c agent/tls_library.c agent/connection_inbox.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c */
+/* links: agent/paced_poll.c agent/tls_front.c agent/tls_connection.c agent/tls_context.c agent/tls_library.c agent/connection_inbox.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c */
 /* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole answers to openssl s_client, mutated
  * handshakes and resets, starting and stopping again and again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
 #include <arpa/inet.h>
