@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -339,6 +340,23 @@ static int in_user_namespace(void) {
   return failures;
 }
 
+/* Which number they all have is the administrator's choice. (The real one is everybody's.) */
+static int with_another_overflow_uid(void) {
+  char file[] = "/tmp/unit_client_access.XXXXXX";
+  int descriptor = mkstemp(file);
+  CHECK(descriptor >= 0 && dprintf(descriptor, "%d\n", OTHER) > 0);
+  bool done = unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+              mount(file, "/proc/sys/kernel/overflowuid", NULL, MS_BIND, NULL) == 0;
+  unlink(file);
+  config.allowed_uids[0] = OTHER;
+  config.allowed_uids[1] = 65534;
+  config.allowed_uid_count = 2;
+  CHECK(client_access_uid(OTHER) && client_access_uid(65534));
+  if (!done || unshare(CLONE_NEWUSER) != 0) return failures; /* not allowed here */
+  CHECK(!client_access_uid(OTHER) && client_access_uid(65534));
+  return failures;
+}
+
 static void in_child(int (*check)(void)) {
   int status = 0;
   fflush(stdout);
@@ -359,6 +377,7 @@ int main(void) {
   in_child(without_netlink_and_files);
   in_child(without_descriptors);
   in_child(in_user_namespace);
+  in_child(with_another_overflow_uid);
   CHECK(client_access_uid(getuid()) && client_access_uid(0) && !client_access_uid(OTHER) && !client_access_uid((uid_t)-1));
   config.allowed_uids[0] = 65534;
   config.allowed_uid_count = 1;
