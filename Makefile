@@ -111,6 +111,10 @@ $(GEN)/profile.pb-c.h: proto/profile.proto | $(GEN)
 	  { cat $(GEN)/protoc.log >&2; exit 1; }
 $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 
+$(GEN)/linked_versions.h: scripts/linked_versions $(FETCHED) $(DEP_ARCHIVES) | $(GEN)
+	@scripts/linked_versions $(SRC) "$(CC)" >$@
+$(OBJ)/agent/health_page.o: $(GEN)/linked_versions.h
+
 # ---- the library ------------------------------------------------------------------------------------------------------------
 
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
@@ -175,7 +179,7 @@ $(GEN)/unit_assertion.c: | $(GEN)
 	@echo 'void agent_failed_assertion(const char *a, const char *f, unsigned l, const char *n) { __assert_fail(a, f, l, n); }' >>$@
 define unit_test
 $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
-    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(wildcard shim/*.h agent/*.h test/*.h)
+    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(GEN)/linked_versions.h $(wildcard shim/*.h agent/*.h test/*.h)
 	@mkdir -p $(BUILD)/test
 	$$(call say,CC,$$@)
 	$(Q)$(CC) $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer -fsanitize=$(or $(call \

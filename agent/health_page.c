@@ -24,6 +24,7 @@
 #include "cpu_profile.h"
 #include "ring_sampling.h"
 #include "heap_profile.h"
+#include "linked_versions.h"
 #include "log.h"
 #include "process_info.h"
 #include "process_tree.h"
@@ -144,6 +145,19 @@ static void write_config(struct json *json) {
     text_sink_json(json->text, config.faults[i]);
   }
   text_sink_text(json->text, "]");
+  close_object(json);
+}
+
+/* What is linked in. */
+static void write_parts(struct json *json) {
+  open_object(json, "parts");
+#define X(name, part_version, hash)      \
+  open_object(json, name);               \
+  string(json, "version", part_version); \
+  string(json, "sha256", hash);          \
+  close_object(json);
+  LINKED_VERSIONS(X)
+#undef X
   close_object(json);
 }
 
@@ -279,6 +293,7 @@ bool health_page_write(struct text_sink *text) {
   struct json json = {text, true};
   text_sink_text(text, "{");
   string(&json, "version", PPROFAGENT_VERSION);
+  write_parts(&json);
   write_process(&json);
   write_profiles(&json);
   write_losses(&json);

@@ -1,14 +1,43 @@
 # Source packages of a pinned Debian release: fetched through the mirrors that this machine's own package sources name, verified, cached.
 # To be sourced (sh). The system's configuration and package lists are not touched; downloads stay in
-# ${XDG_CACHE_HOME:-~/.cache}/pprofagent. $without tells in messages how to do without a download.
+# ${XDG_CACHE_HOME:-~/.cache}/pprofagent, or where that is not this user's own, beside $target.
+# What is unpacked is a copy that nobody else can change, verified itself.
+# $without tells in messages how to do without a download.
 
 PINNED_RELEASE=bookworm
 ATTEMPTS=4
 fetcher=$(basename "$0")
-cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pprofagent
 
-verified() { # FILE SHA256
-  [ -f "$cache/$1" ] && [ "$(sha256sum <"$cache/$1" | cut -d' ' -f1)" = "$2" ]
+is_private() { # DIRECTORY that is there, or is yet to be made
+  nearest=$1
+  while [ ! -e "$nearest" ] && [ ! -h "$nearest" ]; do nearest=$(dirname "$nearest"); done
+  [ -d "$nearest" ] && [ -O "$nearest" ] && [ -z "$(find "$nearest/" -maxdepth 0 -perm -002)" ]
+}
+cache=
+[ ! -d "${HOME:-}" ] || cache=$HOME/.cache
+case ${XDG_CACHE_HOME:-} in
+  /*) cache=$XDG_CACHE_HOME ;;
+esac
+case $cache in
+  /*) is_private "$cache" && is_private "$cache/pprofagent" && cache=$cache/pprofagent || cache= ;;
+  *) cache= ;;
+esac
+[ -n "$cache" ] || cache=${target:+$target.downloads}
+
+# Of its own: the copies that are unpacked.
+copies=
+make_copies() {
+  [ -z "$copies" ] || return 0
+  mkdir -p "$(dirname "$target")"
+  copies=$(mktemp -d "$target.work.XXXXXX")
+  trap 'rm -rf "$copies"' EXIT
+  trap 'exit 130' INT TERM
+}
+take() { # PATH FILE SHA256: a copy, if that is the file
+  [ -f "$1" ] && cp "$1" "$copies/$2" &&
+    [ "$(sha256sum <"$copies/$2" | cut -d' ' -f1)" = "$3" ] && return 0
+  rm -f "$copies/$2"
+  return 1
 }
 
 # A line URI|Signed-By|Trusted for each Debian mirror of this machine.
@@ -61,14 +90,13 @@ write_sources() { # deb|deb-src RELEASE
 }
 
 download() { # PACKAGE=VERSION FILE SHA256 [RELEASE]
-  verified "$2" "$3" && return 0
+  make_copies
+  ! take "$cache/$2" "$2" "$3" || return 0
   command -v apt-get >/dev/null || {
     echo "$fetcher: no apt-get here: $without" >&2
     exit 1
   }
-  mkdir -p "$cache"
-  work=$(mktemp -d "$cache/work.XXXXXX")
-  trap 'rm -rf "$work"' EXIT INT TERM
+  work=$copies/apt
   mkdir -p "$work/lists/partial" "$work/archives/partial"
   write_sources deb-src "${4:-$PINNED_RELEASE}" >"$work/mirror.sources"
   [ -s "$work/mirror.sources" ] || {
@@ -85,10 +113,8 @@ download() { # PACKAGE=VERSION FILE SHA256 [RELEASE]
       (cd "$work" && apt-get $private source --download-only --tar-only --only-source "$1") \
         >>"$work/log" 2>&1 &&
       [ -f "$work/$2" ]; then
-      mv "$work/$2" "$cache/$2"
-      verified "$2" "$3" && break
+      take "$work/$2" "$2" "$3" && break
       echo "$fetcher: $2 is not the file that was pinned" >&2
-      rm -f "$cache/$2"
     fi
     [ "$attempt" -lt "$ATTEMPTS" ] || {
       cat "$work/log" >&2
@@ -99,11 +125,13 @@ download() { # PACKAGE=VERSION FILE SHA256 [RELEASE]
     attempt=$((attempt + 1))
   done
   rm -rf "$work"
-  trap - EXIT INT TERM
+  mkdir -p "$cache"
+  cp "$copies/$2" "$cache/$2.$$"
+  mv "$cache/$2.$$" "$cache/$2"
 }
 
 unpack() { # FILE DIRECTORY PATTERN...
-  archive=$cache/$1
+  archive=$copies/$1
   mkdir -p "$2"
   out=$2
   shift 2
