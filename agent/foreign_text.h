@@ -61,6 +61,22 @@ static inline void foreign_text_clean(char *text) {
   while (to < text) *to++ = 0;
 }
 
+/* text[0 .. size), which may hold NULs: what may not be shown becomes '?', but for NULs, tabs and line
+ * ends. In place; returns the new size. text[size] is NUL, and text[that size] as well. */
+static inline size_t foreign_bytes_clean(char *text, size_t size) {
+  size_t used = 0;
+  for (size_t at = 0, length; at < size; at += length) {
+    bool kept = text[at] == 0 || text[at] == '\t' || text[at] == '\n';
+    length = 1;
+    if (!kept) kept = foreign_character(text + at, &length, NULL) == FOREIGN_PLAIN;
+    if (!kept) text[used++] = '?';
+    else memmove(text + used, text + at, length);
+    if (kept) used += length;
+  }
+  text[used] = 0;
+  return used;
+}
+
 /* text[0 .. size), which may hold NULs: what is no UTF-8 becomes '?', all else stays as it is.
  * text[size] is NUL. */
 static inline void foreign_bytes_to_utf8(char *text, size_t size) {

@@ -35,9 +35,7 @@ static void handle_cmdline(const struct http_request *request, const struct rout
   (void)route;
   size_t size;
   char *text = process_command_line(&size);
-  if (text)
-    foreign_bytes_to_utf8(text,
-                          size); /* the rest is as the program was given it, line ends and all */
+  if (text) size = foreign_bytes_clean(text, size); /* the rest is as the program was given it */
   if (text) respond_whole(request, 200, TEXT_PLAIN, NULL, text, size);
   else http_respond_error(request->response, 500, "the command line cannot be read: no memory, descriptors or /proc");
   agent_free(text);

@@ -140,10 +140,15 @@ static void check_all(const char *bytes, size_t size) {
   memcpy(copy, bytes, size);
   copy[size] = 0;
   foreign_bytes_to_utf8(copy, size);
-  check_clean("command line", copy, size, true);
+  check_clean("UTF-8", copy, size, true);
   for (size_t i = 0; i < size; i++)
     if (copy[i] != bytes[i] && copy[i] != '?')
-      failures++, printf("command line: byte %zu was changed\n", i);
+      failures++, printf("UTF-8: byte %zu was changed\n", i);
+  memcpy(copy, bytes, size);
+  size_t shown = foreign_bytes_clean(copy, size);
+  for (size_t i = 0; i < shown; i++)
+    if (copy[i] == 0 || copy[i] == '\n' || copy[i] == '\t') copy[i] = ' ';
+  check_clean("command line", copy, shown, false);
   check_names(text);
   free(text);
   free(copy);
