@@ -28,10 +28,13 @@
 #include "allowed_calls.h"
 #include "bare_thread.h"
 #include "civetweb_alone.h"
+#include "connection_gate.h"
 #include "connection_inbox.h"
 #include "descriptor_table.h"
+#include "host_end.h"
 #include "http_server.h"
 #include "listen_address.h"
+#include "localhost_twin.h"
 #include "log.h"
 #include "paced_poll.h"
 #include "process_info.h"
@@ -144,31 +147,12 @@ static void enter_tree(void) {
   if (address.port) log_event("listening on http://%s/debug/pprof/", where);
   else log_event("listening on %s", where);
   if (server_runs) http_server_listen(listener);
+  localhost_twin_look(&address);
   if (!atomic_load(&main_has_exited) && !tls_front_start(reason, sizeof(reason)))
     log_event("remote admin is off: %s", reason);
 }
 
-/* True when the main thread is a zombie and no thread but the agent's is left. One read, whatever
- * the number of threads. exit_code: the main thread's. */
-static bool only_agent_threads_left(int *exit_code) {
-  char text[1024];
-  int descriptor = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  ssize_t size = read(descriptor, text, sizeof(text) - 1);
-  close(descriptor);
-  if (size <= 0) return false;
-  text[size] = 0;
-  const char *at = strrchr(text, ')');
-  if (!at || at[1] != ' ' || at[2] != 'Z') return false;
-  at += 2;
-  for (int field = 3; field < 20 && at; field++) at = strchr(at + 1, ' '); /* proc(5): 3 is the state, 20 num_threads, 52 exit_code */
-  if (!at || strtoul(at, NULL, 10) > agent_thread_count() + 1) return false;
-  for (int field = 20; field < 52 && at; field++) at = strchr(at + 1, ' ');
-  *exit_code = at ? (int)(strtoul(at, NULL, 10) >> 8 & 0xff) : 0;
-  return true;
-}
-
-enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENTS };
+enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENT_GATE, EVENTS };
 
 /* Waits for a connection, a command, the other processes or the timeout. */
 static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_ms) {
@@ -180,9 +164,11 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
   bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
   waits[EVENT_INBOX] = (struct pollfd){.fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
   waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
+  waits[EVENT_GATE] = (struct pollfd){.fd = connection_gate_event(), .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
   wake_is_noisy = false;
-  int ready = paced_poll(waits, EVENTS, timeout_ms);
+  /* no more than there are: the kernel compares the number with RLIMIT_NOFILE */
+  int ready = paced_poll(waits, waits[EVENT_GATE].fd < 0 ? EVENT_GATE : EVENTS, timeout_ms);
   if (ready < 0 && errno != EINTR && !told_cannot_wait) {
     told_cannot_wait = true;
     log_event("no connection can be waited for: %s", errno == EINVAL
@@ -202,6 +188,7 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
 static void hear_other_processes(void) {
   struct pollfd tree = {.fd = process_tree_event(), .events = POLLIN};
   if (poll(&tree, 1, 0) > 0) process_tree_handle(); /* serve() sees what becomes of it */
+  connection_gate_handle();
 }
 
 /* Starts the server for the connection that waits, or answers it here if no thread can be had, or
@@ -263,8 +250,11 @@ static bool host_may_end(int64_t now) {
 
 static int sleep_milliseconds(int64_t now) {
   if (host_may_end(now)) return END_CHECK_MILLISECONDS;
-  if (server_runs) return SERVER_IDLE_MILLISECONDS / 2;
-  return process_tree_fault() ? NAME_RETRY_MILLISECONDS : CHECK_SECONDS * 1000;
+  int longest = server_runs            ? SERVER_IDLE_MILLISECONDS / 2
+                : process_tree_fault() ? NAME_RETRY_MILLISECONDS
+                                       : CHECK_SECONDS * 1000;
+  int gate = connection_gate_milliseconds();
+  return gate < 0 || gate > longest ? longest : gate;
 }
 
 /* Returns when told to stop, or the address cannot be had. Where the host's last thread has ended
@@ -291,15 +281,19 @@ static bool serve(int *exit_code) {
       ended = only_agent_threads_left(exit_code);
       next_check_ns = now + (CHECK_SECONDS * 1000 - 1) * MILLISECONDS;
       if (ended) break;
+      if (listener >= 0) localhost_twin_look(&address);
     }
     if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* the holder is gone */
-    if (!server_runs && (events[EVENT_LISTENER].revents || events[EVENT_INBOX].revents)) {
+    connection_gate_handle();
+    bool cannot_accept = events[EVENT_LISTENER].revents && !connection_gate_accept(listener);
+    if (!server_runs && (cannot_accept || connection_inbox_waits())) {
       start_server(wake);
     } else if (server_runs &&
                http_server_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
       stop_server();
     }
     process_tree_retry(listener);
+    process_tree_look();
   }
   if (wake >= 0) close(wake);
   return ended;
@@ -309,6 +303,8 @@ static void leave(void) {
   tls_front_stop();
   if (server_runs) stop_server();
   process_tree_leave();
+  connection_gate_close();
+  localhost_twin_forget();
   connection_inbox_close();
   if (listener >= 0) close(listener);
   listener = -1;

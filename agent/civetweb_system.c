@@ -22,7 +22,7 @@
 #include "bare_thread.h"
 #include "civetweb_alone.h"
 #include "civetweb_threads.h"
-#include "client_access.h"
+#include "connection_gate.h"
 #include "connection_inbox.h"
 #include "log.h"
 #include "paced_poll.h"
@@ -35,7 +35,7 @@ enum {
   CROWDED_HEAD_SECONDS = 1,   /* while more connections are open than there are workers */
   CROWDED_BODY_SECONDS = 2,
   CROWD_CHECK_MILLISECONDS = 250,
-  STRANGERS_MAX = 8,          /* connections that may be open before it is asked whose the next one is: a worker is left for who may come in */
+  GUESTS_MAX = 8,             /* connections that may be open when a guest comes: a worker is left for the others */
   WRITE_GRACE_SECONDS = 20,
   SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
   LINGER_MILLISECONDS = 300,
@@ -148,8 +148,7 @@ void civetweb_system_finish(void) {
 }
 
 bool civetweb_system_interrupted(void) {
-  return (civetweb_is_alone() && start.stopped()) ||
-         atomic_load_explicit(&interrupted, memory_order_acquire);
+  return (civetweb_is_alone() && start.stopped()) || atomic_load_explicit(&interrupted, memory_order_acquire);
 }
 /* Before each wait of a request's. */
 static bool interrupted_meanwhile(void) {
@@ -165,6 +164,7 @@ static struct connection *connection_of(int descriptor) {
 
 static void set_deadlines(struct connection *connection, int64_t seconds, int64_t crowded_seconds) {
   int64_t now = agent_monotonic_nanoseconds();
+  if (!connection) return;
   connection->deadline_ns = now + seconds * SECONDS;
   connection->crowded_deadline_ns = now + crowded_seconds * SECONDS;
 }
@@ -193,8 +193,7 @@ static int to_milliseconds(int64_t nanoseconds) {
 }
 
 void civetweb_connection_reads_body(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  if (connection) set_deadlines(connection, BODY_SECONDS, CROWDED_BODY_SECONDS);
+  set_deadlines(connection_of(descriptor), BODY_SECONDS, CROWDED_BODY_SECONDS);
 }
 
 void civetweb_connection_responding(int descriptor) {
@@ -219,8 +218,7 @@ bool civetweb_connection_responded(int descriptor) {
 }
 
 size_t civetweb_connection_received(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  return connection ? connection->received : 0;
+  return connection_of(descriptor) ? connections[descriptor].received : 0;
 }
 
 bool civetweb_connection_authenticated(int descriptor) {
@@ -234,8 +232,7 @@ enum civetweb_route civetweb_connection_route(int descriptor) {
 }
 
 bool civetweb_connection_late(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  return connection && connection->late;
+  return connection_of(descriptor) && connections[descriptor].late;
 }
 
 bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
@@ -251,8 +248,7 @@ bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
 }
 
 void civetweb_connection_cut_short(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  if (connection) connection->cut_short = true;
+  if (connection_of(descriptor)) connections[descriptor].cut_short = true;
 }
 
 /* ---- what civetweb calls -------------------------------------------------------------------------------------------------- */
@@ -280,6 +276,10 @@ int civetweb_getsockname(int descriptor, struct sockaddr *address, socklen_t *si
   return 0;
 }
 
+static void note_activity(void) {
+  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+}
+
 /* Out of descriptors or memory, a connection stays in the queue and poll() says so at once: neither spin nor let the client wait for ever. */
 static void refuse_the_queue(int from) {
   struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
@@ -287,10 +287,6 @@ static void refuse_the_queue(int from) {
   for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(from, text) && !civetweb_system_interrupted(); i++) {
   }
   if (errno != EAGAIN) poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
-}
-
-static void note_activity(void) {
-  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
 }
 
 static bool is_shortage(int error) { return error != EAGAIN && error != ECONNABORTED && error != EINTR; }
@@ -309,20 +305,24 @@ static int accept_from(int from) {
   return descriptor;
 }
 
+/* -1: there is nobody who may come in. */
+static int next_connection(struct inbox_connection *given) {
+  if (connection_inbox_take(given)) return given->descriptor;
+  int from = atomic_load_explicit(&listener, memory_order_acquire);
+  int descriptor = from >= 0 ? accept_from(from) : -1;
+  return descriptor >= 0 && connection_gate_admits(descriptor) ? descriptor : -1;
+}
+
 int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
   struct inbox_connection given = {.descriptor = -1};
-  int from = atomic_load_explicit(&listener, memory_order_acquire);
-  char why_not[CLIENT_ACCESS_TEXT_MAX];
   (void)adopted;
-  bool was_given = connection_inbox_take(&given);
-  int descriptor = was_given ? given.descriptor : from >= 0 ? accept_from(from) : -1;
+  int descriptor = next_connection(&given);
   if (descriptor < 0) return errno = EAGAIN, -1;
   note_activity();
   const char *refusal = civetweb_has_workers() ? NULL : "the agent is out of memory";
-  bool may_crowd = given.authenticated || civetweb_connection_count() < STRANGERS_MAX || client_access_check(descriptor, why_not);
-  bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX ||
-                 civetweb_connection_count() >= CIVETWEB_CONNECTION_MAX;
-  if (!refusal && (!may_crowd || is_full)) refusal = "too many connections";
+  unsigned most = given.is_guest ? GUESTS_MAX : CIVETWEB_CONNECTION_MAX;
+  bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= most;
+  if (!refusal && is_full) refusal = "too many connections";
   if (refusal) return refuse_connection(descriptor, refusal), errno = EAGAIN, -1;
   atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
   struct connection *connection = &connections[descriptor];

@@ -23,7 +23,8 @@ enum civetweb_route {
   CIVETWEB_UNDECIDED, /* more bytes are needed */
   CIVETWEB_ELSEWHERE, /* somebody else has it now */
   CIVETWEB_NOBODY,    /* who should take it cannot now: said here */
-  CIVETWEB_SILENT     /* who should take it does not answer: said here */
+  CIVETWEB_SILENT,    /* who should take it does not answer: said here */
+  CIVETWEB_REFUSED    /* who should take it would not answer that client: said here */
 };
 
 /* Before each start of civetweb: the listening socket (-1: only connection_inbox.h), the port that absolute request targets must name, the number of

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../shim/config.h"
+#include "process_owner.h"
 #include "sandbox.h"
 #include "unmapped_user.h"
 
@@ -39,19 +40,23 @@ enum owner { OWNER_FOUND, OWNER_GONE /* the client has closed its socket */, OWN
 
 /* ---- users ---- */
 
-static bool is_own_uid(uid_t uid) {
-  /* not by libc: fakeroot would answer */
-  return uid == (uid_t)syscall(SYS_geteuid) || uid == (uid_t)syscall(SYS_getuid);
-}
-
-static bool is_listed_uid(uid_t uid) {
-  if (uid == 0 || is_own_uid(uid)) return true;
+static bool is_listed(uid_t uid) {
   for (uint32_t i = 0; i < config.allowed_uid_count; i++)
     if (config.allowed_uids[i] == uid) return true;
   return false;
 }
 
-bool client_access_uid(uid_t uid) { return is_listed_uid(uid) && uid != unmapped_user(); }
+static bool may_look(uid_t uid) {
+  return uid == 0 || process_owner_may_look(uid) || is_listed(uid);
+}
+
+static bool is_somebody(uid_t uid) { return uid != unmapped_user(); }
+
+bool client_access_uid(uid_t uid) { return may_look(uid) && is_somebody(uid); }
+
+bool client_access_shares(uid_t uid) {
+  return (may_look(uid) || process_owner_is(uid)) && is_somebody(uid);
+}
 
 /* ---- who owns the client's end of a TCP connection ---- */
 
@@ -225,55 +230,110 @@ static enum owner owner_by_proc(const struct client_socket *client, uid_t *uid) 
 
 /* ---- */
 
-static bool refuse(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid) {
-  if (is_listed_uid(uid)) { /* who is listed is refused as this only */
-    snprintf(text, CLIENT_ACCESS_TEXT_MAX,
-             "user %u may not connect: the kernel says so of every user "
-             "that has no number in this user namespace; PPROFAGENT_ADDR=unix:PATH does without",
-             (unsigned)uid);
-    return false;
-  }
+static bool refuse(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid, uid_t owner) {
   snprintf(text, CLIENT_ACCESS_TEXT_MAX, "user %u may not connect: this process belongs to user %u; PPROFAGENT_ALLOW_UIDS names "
-           "further users", (unsigned)uid, (unsigned)syscall(SYS_geteuid));
+           "further users", (unsigned)uid, (unsigned)owner);
   return false;
 }
 
-static bool check_unix(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) {
+static bool refuse_unmapped(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid) {
+  snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+           "user %u may not connect: the kernel says so of every user "
+           "that has no number in this user namespace; PPROFAGENT_ADDR=unix:PATH does without",
+           (unsigned)uid);
+  return false;
+}
+
+/* One of its users, who may not look all the same. */
+static bool refuse_own(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid) {
+  struct process_users users = process_owner_users();
+  if (process_owner_is(uid))
+    snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+             "user %u may not connect: this process is not dumpable (prctl(2)), so only root may; "
+             "PPROFAGENT_ALLOW_UIDS names further users",
+             (unsigned)uid);
+  else
+    snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+             "user %u may not connect: this process is not only that user's (real %u, effective "
+             "%u, saved %u); PPROFAGENT_ALLOW_UIDS names further users",
+             (unsigned)uid, (unsigned)users.real, (unsigned)users.effective, (unsigned)users.saved);
+  return false;
+}
+
+bool client_access_judge(const struct client *client, char text[CLIENT_ACCESS_TEXT_MAX]) {
+  struct process_users users = process_owner_users();
+  uid_t uid = client->uid;
+  if (may_look(uid)) {
+    if (client->is_unix || is_somebody(uid)) return true;
+    return refuse_unmapped(text, uid);
+  }
+  bool is_one_of_its = uid == users.real || uid == users.effective || uid == users.saved;
+  return is_one_of_its ? refuse_own(text, uid) : refuse(text, uid, users.real);
+}
+
+void client_access_audience(struct process_audience *out) {
+  struct process_users users = process_owner_users();
+  *out = (struct process_audience){.owner = users.real, .unmapped = unmapped_user()};
+  if (process_owner_may_look(users.real)) out->uids[out->count++] = users.real;
+  for (uint32_t i = 0; i < config.allowed_uid_count; i++)
+    out->uids[out->count++] = config.allowed_uids[i];
+}
+
+bool client_access_judge_for(const struct process_audience *audience, const struct client *client,
+                             char text[CLIENT_ACCESS_TEXT_MAX]) {
+  uid_t uid = client->uid;
+  bool listed = uid == 0;
+  for (uint32_t i = 0; i < audience->count && i <= CONFIG_UIDS_MAX; i++)
+    listed = listed || audience->uids[i] == uid;
+  if (!listed) return refuse(text, uid, audience->owner);
+  bool known = client->is_unix || uid != audience->unmapped;
+  return known || refuse_unmapped(text, uid);
+}
+
+static enum client_found find_unix(int descriptor, struct client *out,
+                                   char text[CLIENT_ACCESS_TEXT_MAX]) {
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
     snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the kernel does not tell who connects");
-    return false;
+    return CLIENT_UNKNOWN;
   }
-  /* An unmapped uid too: the file's mode has decided. */
-  return is_listed_uid(peer.uid) || refuse(text, peer.uid);
+  *out = (struct client){.uid = peer.uid, .is_unix = true};
+  return CLIENT_FOUND;
 }
 
-bool client_access_check(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) {
+enum client_found client_access_find(int descriptor, struct client *out,
+                                     char text[CLIENT_ACCESS_TEXT_MAX]) {
   int domain = 0;
   socklen_t size = sizeof domain;
-  struct client_socket client;
-  uid_t uid = (uid_t)-1;
+  struct client_socket socket;
+  *out = (struct client){.uid = (uid_t)-1};
   text[0] = 0;
   getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &size);
-  if (domain == AF_UNIX) return check_unix(descriptor, text);
+  if (domain == AF_UNIX) return find_unix(descriptor, out, text);
   enum owner owner = OWNER_GONE;
-  if (find_client_socket(descriptor, &client)) {
-    owner = owner_by_netlink(&client, &uid);
-    if (owner == OWNER_UNKNOWN) owner = owner_by_proc(&client, &uid);
+  if (find_client_socket(descriptor, &socket)) {
+    owner = owner_by_netlink(&socket, &out->uid);
+    if (owner == OWNER_UNKNOWN) owner = owner_by_proc(&socket, &out->uid);
   }
   switch (owner) {
     case OWNER_FOUND:
-      return client_access_uid(uid) || refuse(text, uid);
+      return CLIENT_FOUND;
     case OWNER_GONE:
       snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the kernel knows no owner of the other end of this connection");
-      return false;
+      return CLIENT_UNKNOWN;
     case OWNER_NO_DESCRIPTOR:
       snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the agent is out of descriptors, so it cannot ask who connects");
-      return false;
+      return CLIENT_NO_DESCRIPTOR;
     default:
       snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the kernel does not tell who connects here (no sock_diag, no /proc/net/tcp); "
                "PPROFAGENT_ADDR=unix:PATH does without");
-      return false;
+      return CLIENT_UNKNOWN;
   }
+}
+
+bool client_access_check(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) {
+  struct client client;
+  return client_access_find(descriptor, &client, text) == CLIENT_FOUND &&
+         client_access_judge(&client, text);
 }

@@ -40,6 +40,13 @@ bool connection_inbox_is_crowded(void) {
   return crowded;
 }
 
+bool connection_inbox_waits(void) {
+  agent_lock_take(&lock);
+  bool any = count > 0;
+  agent_lock_release(&lock);
+  return any;
+}
+
 bool connection_inbox_take(struct inbox_connection *out) {
   uint64_t ignored;
   agent_lock_take(&lock);

@@ -25,6 +25,7 @@
 #include "ring_sampling.h"
 #include "heap_profile.h"
 #include "linked_versions.h"
+#include "localhost_twin.h"
 #include "log.h"
 #include "process_info.h"
 #include "process_tree.h"
@@ -249,6 +250,7 @@ static void write_agent(struct json *json) {
   open_object(json, "agent");
   string(json, "listen_address", agent_listen_address(shared));
   string(json, "off_reason", agent_off_reason(shared));
+  string(json, "localhost_fault", localhost_twin_fault());
   string(json, "descriptor_isolation", agent_descriptor_isolation());
   string(json, "answers_alone", agent_is_alone());
   number(json, "threads", agent_thread_count());

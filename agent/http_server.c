@@ -16,6 +16,7 @@
 #include "host_check.h"
 #include "log.h"
 #include "process_tree.h"
+#include "request_process.h"
 
 enum {
   HEAD_SIZE_MAX = 8 * 1024, /* request line and headers */
@@ -180,42 +181,34 @@ static void response_init(struct http_response *response, struct mg_connection *
   response->head_only = info->request_method && strcmp(info->request_method, "HEAD") == 0;
 }
 
-int http_path_process(const char *path, const char **rest) {
-  enum { PID_MAX_LIMIT = 4 * 1024 * 1024 };
-  static const char start[] = "/pid/";
-  int pid = 0;
-  if (strncmp(path, start, sizeof(start) - 1) != 0) return 0;
-  const char *at = path + sizeof(start) - 1;
-  if (*at == '0') return 0;
-  for (; *at >= '0' && *at <= '9'; at++)
-    if ((pid = pid * 10 + (*at - '0')) > PID_MAX_LIMIT) return 0;
-  if (*at && *at != '/') return 0;
-  *rest = *at ? at : "/";
-  return pid;
-}
-
-/* The request's first bytes: "METHOD /pid/N/..." of a process that shares the port goes there as it is. */
+/* A request of a process that shares the port goes there as it is. */
 static enum civetweb_route route_request(int descriptor, bool authenticated, const char *prefix, size_t size) {
-  char target[INBOX_PREFIX_MAX + 1];
-  const char *end = memchr(prefix, ' ', size), *rest;
+  char ignored[CLIENT_ACCESS_TEXT_MAX];
+  struct client client;
+  int pid;
   if (process_tree_role() != TREE_HOLDER) return CIVETWEB_HERE;
-  if (!end) return memchr(prefix, '\n', size) ? CIVETWEB_HERE : CIVETWEB_UNDECIDED;
-  size_t length = size - (size_t)(++end - prefix), used;
-  memcpy(target, end, length);
-  target[length] = 0;
-  used = strcspn(target, " ?\r\n");
-  if (strncmp(target, "/pid/", used < 5 ? used : 5) != 0) return CIVETWEB_HERE;
-  if (used == length && (used < 5 || !strchr(target + 5, '/'))) return CIVETWEB_UNDECIDED;
-  target[used] = 0;
-  int pid = http_path_process(target, &rest);
+  if (!request_process_find(prefix, size, &pid)) return CIVETWEB_UNDECIDED;
   if (!pid || pid == getpid()) return CIVETWEB_HERE;
-  switch (process_tree_hand_over(pid, descriptor, authenticated, prefix, size,
+  if (!authenticated && client_access_find(descriptor, &client, ignored) != CLIENT_FOUND)
+    return CIVETWEB_HERE; /* and is told so here */
+  switch (process_tree_hand_over(pid, descriptor, authenticated ? NULL : &client, prefix, size,
                                  civetweb_system_interrupted)) {
     case TREE_HANDED_OVER: return CIVETWEB_ELSEWHERE;
     case TREE_BUSY: return CIVETWEB_NOBODY;
     case TREE_SILENT: return CIVETWEB_SILENT;
+    case TREE_REFUSES: return CIVETWEB_REFUSED;
     default: return CIVETWEB_HERE; /* routes.c says that there is none */
   }
+}
+
+/* What that process would say itself. */
+static void respond_for(struct http_response *response, const char *path) {
+  char text[CLIENT_ACCESS_TEXT_MAX] = "that process does not answer this user";
+  const char *rest;
+  struct client client;
+  if (client_access_find(response->descriptor, &client, text) == CLIENT_FOUND)
+    process_tree_would_answer(http_path_process(path, &rest), &client, text);
+  http_respond_error(response, 403, text);
 }
 
 static bool may_post(const char *path) {
@@ -353,7 +346,9 @@ static int begin_request(struct mg_connection *connection) {
       .method = info->request_method, .target = info->request_uri, .headers = headers, .header_count = header_count};
   char refusal[CLIENT_ACCESS_TEXT_MAX];
   bool authenticated = civetweb_connection_authenticated(response.descriptor);
-  if (!authenticated && !client_access_check(response.descriptor, refusal)) {
+  enum civetweb_route route = civetweb_connection_route(response.descriptor);
+  bool is_ours = route == CIVETWEB_HERE; /* else: another process lets it in, or not */
+  if (is_ours && !authenticated && !client_access_check(response.descriptor, refusal)) {
     http_respond_error(&response, 403, refusal);
     return 1;
   }
@@ -367,9 +362,11 @@ static int begin_request(struct mg_connection *connection) {
     http_respond_error(&response, 414, "the URL is too long");
   } else if (verdict.status) {
     http_respond_error(&response, verdict.status, verdict.text);
-  } else if (civetweb_connection_route(response.descriptor) == CIVETWEB_NOBODY) {
+  } else if (route == CIVETWEB_NOBODY) {
     http_respond_error(&response, 503, "that process takes no request now");
-  } else if (civetweb_connection_route(response.descriptor) == CIVETWEB_SILENT) {
+  } else if (route == CIVETWEB_REFUSED) {
+    respond_for(&response, info->local_uri);
+  } else if (route == CIVETWEB_SILENT) {
     http_respond_error(&response, 503, "that process does not answer: it is stopped, or very busy");
   } else {
     dispatch(&response, info);

@@ -42,9 +42,6 @@ bool http_wait(struct http_response *response, int64_t deadline_ns);
 /* Implemented in routes.c. Returns after a whole response, or after a respond call returned false. */
 void routes_handle(const struct http_request *request);
 
-/* What stands in front of a path and names a process, and the rest: "/pid/12/debug/pprof/" gives 12. 0: none. */
-int http_path_process(const char *path, const char **rest);
-
 /* The server proper has threads (civetweb's acceptor and HTTP_WORKERS workers) only while somebody asks: the admin thread starts it
  * when a first connection waits on the listener, and stops it when nobody has come for a while.
  * It takes connections from the listener and from connection_inbox.h.

@@ -17,6 +17,7 @@
 #include "agent_memory.h"
 #include "heap_profile.h"
 #include "html_page.h"
+#include "localhost_twin.h"
 #include "log.h"
 #include "process_info.h"
 #include "process_tree.h"
@@ -75,6 +76,7 @@ static void write_notices(struct text_sink *text) {
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
   notice(&notices, "The agent does not serve: ", agent_off_reason(reason));
+  notice(&notices, "", localhost_twin_fault());
   notice(&notices, "Remote admin is off: ", tls_front_off_reason(reason));
   notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);

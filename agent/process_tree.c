@@ -14,7 +14,9 @@
 
 #include "agent_inherited.h"
 #include "client_access.h"
+#include "connection_gate.h"
 #include "log.h"
+#include "process_owner.h"
 #include "refused_connection.h"
 #include "tree_members.h"
 
@@ -31,8 +33,6 @@ enum {
 /* The first: this process's own, made before its first fork or inherited by one. The second: the tree's, once the holder has told it. */
 static struct tree_key keys[2] AGENT_INHERITED;
 
-static uid_t first_uid AGENT_INHERITED; /* the effective one, before any fork */
-
 enum { KEY_NONE, KEY_BEING_MADE, KEY_MADE };
 static _Atomic int key_state AGENT_INHERITED; /* a thread that forks, or the admin thread, moves it on */
 
@@ -44,7 +44,8 @@ static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
 static bool was_inside;        /* ever; or has met one who holds the port */
-static bool holder_is_trusted; /* for its user, not for a key */
+static uid_t holder_uid;
+static bool holder_has_key;    /* one that only the process's own parents could leave it */
 static bool has_spare;
 static int spare_listener;     /* a member's, for when it is the holder; see keep_spare */
 static struct stat spare_file; /* st_ino 0: its path is out of sight here */
@@ -65,7 +66,6 @@ void process_tree_make_key(void) {
   if (atomic_compare_exchange_strong_explicit(&key_state, &before, KEY_BEING_MADE, memory_order_acquire, memory_order_acquire)) {
     /* By number: libc's wrapper is a cancellation point. */
     if (syscall(SYS_getrandom, &keys[0], sizeof keys[0], GRND_NONBLOCK) != sizeof keys[0]) memset(&keys[0], 0, sizeof keys[0]);
-    first_uid = (uid_t)syscall(SYS_geteuid);
     atomic_store_explicit(&key_state, KEY_MADE, memory_order_release);
   }
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
@@ -77,8 +77,11 @@ void process_tree_let_parent_go_first(void) { parent_goes_first = true; }
 
 /* Whoever now shares the user that this process has taken on could ask for the key, and be root's holder with it. */
 bool process_tree_may_show_key(uid_t user) {
-  uid_t own = (uid_t)syscall(SYS_geteuid);
-  return user == 0 || (user == own && own == first_uid);
+  return user == 0 || (user == process_owner_first() && process_owner_may_look(user));
+}
+
+bool process_tree_may_give_listener(uid_t user) {
+  return user == 0 || user == process_owner_first();
 }
 
 /* "\0pprofagent/127.0.0.1:6060". 0: it would be too long. */
@@ -140,7 +143,7 @@ static int take_spare(void) {
 
 /* Introduces this process to the holder. 0, or -1 with a reason; *ended: the holder was about to end. */
 static int introduce(int socket, const struct ucred *holder, bool *ended, char *reason, size_t reason_size) {
-  bool trusted = client_access_uid(holder->uid);
+  bool trusted = client_access_shares(holder->uid);
   struct tree_message message = {.hello = {.pid = getpid()}};
   struct pollfd wait = {.fd = socket, .events = POLLIN};
   int descriptor;
@@ -168,7 +171,8 @@ static int introduce(int socket, const struct ucred *holder, bool *ended, char *
   }
   keep_spare(descriptor);
   if (known || holder->uid == 0) keys[1] = message.hello.key;
-  holder_is_trusted = trusted;
+  holder_uid = holder->uid;
+  holder_has_key = known;
   return 0;
 }
 
@@ -256,7 +260,7 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   }
   socklen_t size = tree_name(address, &name);
   if (!size) return hold_without_name(address, "its name is too long", listener, reason, reason_size);
-  int yields = parent_goes_first ? NAPS_FOR_PARENT : (uid_t)syscall(SYS_geteuid) != first_uid ? NAPS_FOR_ROOT : 0;
+  int yields = parent_goes_first ? NAPS_FOR_PARENT : !process_owner_is(process_owner_first()) ? NAPS_FOR_ROOT : 0;
   for (int tries = TRIES; tries > 0; tries--) {
     int socket = tree_socket();
     if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
@@ -318,18 +322,37 @@ const char *process_tree_fault(void) {
 int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
 
 static void take_connection(struct tree_message *message, int descriptor) {
-  struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated && holder_is_trusted,
+  bool is_believed = client_access_uid(holder_uid);
+  struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated && is_believed,
                                    .prefix_size = message->connection.prefix_size};
   if (descriptor < 0) return;
   if (given.prefix_size > sizeof given.prefix) given.prefix_size = 0;
   memcpy(given.prefix, message->connection.prefix, given.prefix_size);
-  char why_not[CLIENT_ACCESS_TEXT_MAX];
-  bool may_crowd = given.authenticated || !connection_inbox_is_crowded() || client_access_check(descriptor, why_not);
   /* First: if this process ends or becomes another program now, its holder must not answer a
    * request of which a worker here has read a part. */
   tree_message_send(connection, TREE_TAKEN, message, -1);
-  if (!may_crowd || !connection_inbox_put(&given))
-    refuse_connection(descriptor, "too many connections");
+  connection_gate_take(&given);
+}
+
+/* What the holder may know of this process. */
+static void answer_entry(struct tree_message *message) {
+  process_entry_read(&message->entry);
+  client_access_audience(&message->audience);
+  if (!client_access_uid(holder_uid)) message->entry.heap_bytes = -1;
+  if (!client_access_shares(holder_uid)) message->entry.command[0] = 0;
+  tree_message_send(connection, TREE_ENTRY, message, -1);
+}
+
+static bool holder_may_hold(void) { return holder_has_key || client_access_shares(holder_uid); }
+
+static bool lose_holder(void) {
+  close(connection);
+  atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
+  return false;
+}
+
+void process_tree_look(void) {
+  if (has_spare && !process_owner_is(0) && !process_owner_is(process_owner_first())) forget_spare();
 }
 
 bool process_tree_handle(void) {
@@ -341,18 +364,17 @@ bool process_tree_handle(void) {
     struct tree_message message;
     int descriptor, received = tree_message_receive(connection, &message, &descriptor);
     if (received == 0) return true;
-    if (received < 0) {
-      close(connection);
-      atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
-      return false;
+    if (received < 0) return lose_holder();
+    if (!holder_may_hold()) {
+      if (descriptor >= 0) close(descriptor);
+      return lose_holder();
     }
     if (message.kind == TREE_CONNECTION) {
       take_connection(&message, descriptor);
     } else {
       if (descriptor >= 0) close(descriptor);
       if (message.kind != TREE_ENTRY_WANTED) continue;
-      process_entry_read(&message.entry);
-      tree_message_send(connection, TREE_ENTRY, &message, -1);
+      answer_entry(&message);
     }
   }
 }

@@ -5,8 +5,8 @@
  *  - a request for /pid/N is handed over to process N as the accepted connection itself (SCM_RIGHTS), so that it outlives the holder.
  * No file, no lock, nothing that a chroot, another uid or another mount namespace changes.
  *
- * Trusted without more: the own user, root, PPROFAGENT_ALLOW_UIDS. Others (workers that gave up root) show the key that fork has left in their
- * memory; it is shown to those only who are trusted themselves.
+ * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers that gave up root) show the key that fork has
+ * left in their memory; it is shown to those only who are trusted themselves. Judged anew at each use, by what this process is then.
  * Context: the admin thread, unless it says otherwise; locks: its own.
  */
 #ifndef AGENT_PROCESS_TREE_H
@@ -32,6 +32,9 @@ enum tree_role {
 void process_tree_make_key(void);
 /* Whether a process of that user, if it is trusted, may be shown this one's key. */
 bool process_tree_may_show_key(uid_t user);
+/* Whether it may be given the listening socket of a unix address, by which it would hear those who
+ * mean this one: root's, and the user's that this program was started by. */
+bool process_tree_may_give_listener(uid_t user);
 
 /* This process was forked before its parent had entered: for a tenth of a second it leaves the port, whose pages users take for the service's, to
  * that one. Context: the only thread, before the admin thread starts. */
@@ -45,21 +48,31 @@ int process_tree_event(void);
 /* False: the holder is gone, and this process outside; enter again. */
 bool process_tree_handle(void);
 void process_tree_leave(void);
+/* Now and then, and when this process has changed its user: gives back what it may not keep. */
+void process_tree_look(void);
 /* Now and then: a holder that could not have the name of the tree tries again. */
 void process_tree_retry(int listener);
 enum tree_role process_tree_role(void); /* context: any agent thread */
 /* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a descriptor of the host's table for a moment. */
 bool process_tree_is_last(void);
 
+struct client;
 /* The request on this connection, of which `prefix` has been read, is for process pid: hands it
  * over; the caller then closes its own descriptor without shutdown. TREE_BUSY: too many wait there;
  * TREE_SILENT: it has not answered within 1.7 s (stopped). TREE_NO_SUCH_PROCESS: also one that
- * ended, or became another program, just now. Waits no longer once give_up. Context: HTTP workers
- * of the holder. */
-enum tree_handover { TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT };
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated,
+ * ended, or became another program, just now. TREE_REFUSES: it would not answer that client (NULL:
+ * one with a certificate). Waits no longer once give_up. Context: HTTP workers of the holder. */
+enum tree_handover {
+  TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT, TREE_REFUSES
+};
+enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
                                           const char *prefix, size_t prefix_size,
                                           bool (*give_up)(void));
+/* Whether process pid would answer that client, by what it has just said of itself. Waits for
+ * nothing. TREE_ASKED: to be asked again when the tree's event says that something has come.
+ * TREE_WOULD_NOT: text is for the body of a 403. Context: any agent thread. */
+enum tree_answer { TREE_WOULD_ANSWER, TREE_WOULD_NOT, TREE_ASKED, TREE_NOBODY };
+enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text);
 
 /* What `/` shows. */
 struct process_entry {

@@ -11,6 +11,7 @@
 #include "html_page.h"
 #include "process_info.h"
 #include "profile_routes.h"
+#include "request_process.h"
 #include "response.h"
 #include "symbol_lookup.h"
 

@@ -27,6 +27,7 @@ enum {
   STRANGER_MILLISECONDS = 1000,
   LIST_MILLISECONDS = 250,
   HAND_OVER_MILLISECONDS = 1700, /* the client has an answer within two seconds */
+  FRESH_MILLISECONDS = 250,      /* what a member has said of itself, for a stranger's sake */
   SILENT_MILLISECONDS = 100,     /* what one that has not answered before is given */
   LOOK_MILLISECONDS = 50,        /* whether the caller gives up */
   KEYS_MAX = 2
@@ -38,13 +39,16 @@ struct member {
   int32_t pid; /* as the kernel says, like uid */
   uint32_t uid;
   bool joined;
+  bool has_key;          /* it may share the port whatever its user is */
   uint32_t round;        /* of its newest entry */
   /* connections: the number of the newest, and of the newest that it has acknowledged */
   uint32_t given, taken;
   bool silent;           /* it let a request wait in vain, and has not answered since */
   int64_t connected_ns;
+  int64_t asked_ns, heard_ns; /* for a stranger's sake; when its newest entry came. 0: never */
   struct tree_key key;
   struct process_entry entry;
+  struct process_audience audience;
 };
 
 static struct agent_lock lock;
@@ -139,7 +143,7 @@ static void accept_one(void) {
   struct member *member = NULL;
   if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
     if (member_count == PROCESS_TREE_MAX) refuse(peer.pid, peer.uid, "there are too many");
-    else if (client_access_uid(peer.uid) || has_room_for_stranger(peer.uid)) member = agent_calloc(1, sizeof *member);
+    else if (client_access_shares(peer.uid) || has_room_for_stranger(peer.uid)) member = agent_calloc(1, sizeof *member);
   }
   if (!member) {
     const struct timespec pause = {.tv_nsec = 1000 * 1000}; /* whoever comes again and again shall not have a whole processor */
@@ -163,7 +167,8 @@ static void accept_one(void) {
 static bool join(struct member *member, const struct tree_message *hello) {
   const char *why = NULL;
   if (member->joined) return false;
-  if (!client_access_uid(member->uid) && !knows_key(&hello->hello.key))
+  bool has_key = knows_key(&hello->hello.key);
+  if (!client_access_shares(member->uid) && !has_key)
     why = "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name that one";
   else if (hello->hello.pid != member->pid) why = "it is in another pid namespace";
   struct tree_message answer = {.hello = {.pid = member->pid}};
@@ -172,20 +177,30 @@ static bool join(struct member *member, const struct tree_message *hello) {
     tree_message_send(member->descriptor, TREE_REFUSED, &answer, -1);
     return false;
   }
-  if (own_key_count && (process_tree_may_show_key(member->uid) || knows_key(&hello->hello.key))) answer.hello.key = own_keys[0];
+  if (own_key_count && (process_tree_may_show_key(member->uid) || has_key)) answer.hello.key = own_keys[0];
   for (unsigned i = member_count; i-- > 0;) /* what the process was before exec */
     if (members[i]->joined && members[i]->pid == member->pid) drop(i);
   agent_lock_take(&lock);
   member->joined = true;
+  member->has_key = has_key;
   member->key = hello->hello.key;
   agent_lock_release(&lock);
   atomic_fetch_add(&joined_count, 1);
-  return tree_message_send(member->descriptor, TREE_WELCOME, &answer, shared_descriptor);
+  int given = process_tree_may_give_listener(member->uid) ? shared_descriptor : -1;
+  return tree_message_send(member->descriptor, TREE_WELCOME, &answer, given);
 }
 
 static void wake_those_who_wait(void) {
   atomic_fetch_add(&answers_received, 1);
   syscall(SYS_futex, &answers_received, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* Under the lock. */
+static void hear_entry(struct member *member, const struct tree_message *message) {
+  member->entry = message->entry;
+  member->audience = message->audience;
+  member->round = message->round;
+  member->heard_ns = agent_monotonic_nanoseconds();
 }
 
 static void hear(struct member *member) {
@@ -205,7 +220,7 @@ static void hear(struct member *member) {
   message.entry.name[PROCESS_NAME_MAX - 1] = message.entry.command[PROCESS_COMMAND_MAX - 1] = 0;
   agent_lock_take(&lock);
   if (taken) member->taken = message.round;
-  else member->entry = message.entry, member->round = message.round;
+  else hear_entry(member, &message);
   member->silent = false;
   agent_lock_release(&lock);
   wake_those_who_wait();
@@ -284,15 +299,21 @@ struct handover {
   bool (*give_up)(void);
 };
 
-/* Under the lock. NULL: it is gone. */
-static struct member *member_of(const struct handover *handover) {
+/* Under the lock. NULL: there is none that may share the port now. */
+static struct member *find_member(int pid) {
   for (unsigned i = 0; i < member_count; i++) {
     struct member *member = members[i];
-    if (member->pid == handover->pid && member->joined &&
-        (!handover->connected_ns || member->connected_ns == handover->connected_ns))
-      return member;
+    if (member->pid == pid && member->joined)
+      return member->has_key || client_access_shares(member->uid) ? member : NULL;
   }
   return NULL;
+}
+
+/* Under the lock. NULL: it is gone. */
+static struct member *member_of(const struct handover *handover) {
+  struct member *member = find_member(handover->pid);
+  bool is_it = member && (!handover->connected_ns || member->connected_ns == handover->connected_ns);
+  return is_it ? member : NULL;
 }
 
 /* Waits until the member has answered the question of that round or, once there is a number, has
@@ -334,10 +355,16 @@ static enum tree_handover ask_first(struct handover *handover) {
   return result;
 }
 
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated,
+/* By what it has said of itself just now. */
+static bool would_answer(const struct member *member, const struct client *client) {
+  char ignored[CLIENT_ACCESS_TEXT_MAX];
+  return !client || client_access_judge_for(&member->audience, client, ignored);
+}
+
+enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
                                           const char *prefix, size_t prefix_size,
                                           bool (*give_up)(void)) {
-  struct tree_message message = {.connection = {.authenticated = authenticated, .prefix_size = (uint8_t)prefix_size}};
+  struct tree_message message = {.connection = {.authenticated = !client, .prefix_size = (uint8_t)prefix_size}};
   struct handover handover = {.pid = pid, .give_up = give_up};
   if (prefix_size > sizeof message.connection.prefix) return TREE_BUSY;
   memcpy(message.connection.prefix, prefix, prefix_size);
@@ -346,7 +373,9 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenti
   agent_lock_take(&lock);
   struct member *member = member_of(&handover);
   result = TREE_NO_SUCH_PROCESS;
-  if (member) {
+  if (member && !would_answer(member, client)) {
+    result = TREE_REFUSES;
+  } else if (member) {
     message.round = handover.number = ++member->given;
     if (tree_message_send(member->descriptor, TREE_CONNECTION, &message, descriptor))
       result = TREE_HANDED_OVER;
@@ -354,6 +383,28 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenti
   }
   agent_lock_release(&lock);
   return result == TREE_HANDED_OVER ? await_answer(&handover) : result;
+}
+
+/* Under the lock. Strangers may ask as often as they like: the member hears of it now and then. */
+static enum tree_answer look_at(struct member *member, const struct client *client, char *text) {
+  const int64_t fresh = FRESH_MILLISECONDS * INT64_C(1000000);
+  int64_t now = agent_monotonic_nanoseconds();
+  if (member->heard_ns && now - member->heard_ns < fresh)
+    return client_access_judge_for(&member->audience, client, text) ? TREE_WOULD_ANSWER
+                                                                    : TREE_WOULD_NOT;
+  if (member->asked_ns && now - member->asked_ns < fresh) return TREE_ASKED;
+  struct tree_message question = {.round = atomic_fetch_add(&rounds, 1) + 1};
+  member->asked_ns = now;
+  tree_message_send(member->descriptor, TREE_ENTRY_WANTED, &question, -1);
+  return TREE_ASKED;
+}
+
+enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text) {
+  agent_lock_take(&lock);
+  struct member *member = find_member(pid);
+  enum tree_answer answer = member ? look_at(member, client, text) : TREE_NOBODY;
+  agent_lock_release(&lock);
+  return answer;
 }
 
 static bool all_have_answered(uint32_t round) {

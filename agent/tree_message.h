@@ -7,10 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "client_access.h"
 #include "connection_inbox.h"
 #include "process_tree.h"
 
-enum { TREE_PROTOCOL = 3, TREE_KEY_SIZE = 16 };
+enum { TREE_PROTOCOL = 4, TREE_KEY_SIZE = 16 };
 
 enum tree_message_kind {
   TREE_HELLO = 1,      /* member: pid, and the key if it trusts the holder */
@@ -37,7 +38,10 @@ struct tree_message {
       int32_t pid; /* as the member sees itself */
       struct tree_key key;
     } hello; /* and welcome */
-    struct process_entry entry;
+    struct {
+      struct process_entry entry;
+      struct process_audience audience;
+    };
     struct {
       uint8_t authenticated, prefix_size;
       char prefix[INBOX_PREFIX_MAX];

@@ -13,6 +13,7 @@
 #include "../agent/agent.h"
 #include "config.h"
 #include "confinement.h"
+#include "dumpable.h"
 #include "futex_calls.h"
 #include "heap_sampling.h"
 #include "interposed.h"
@@ -197,6 +198,8 @@ static enum confinement confinement_by_prctl(int option, unsigned long mode,
              : CONFINEMENT_NONE;
 }
 
+_Atomic bool dumpable_refused;
+
 static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned long c,
                        unsigned long d) {
   const long all[] = {option, (long)a, (long)b, (long)c, (long)d};
@@ -207,6 +210,8 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
   if (of_a_thread && *config.tls_address)
     return (int)alone(call_prctl, all[0], all[1], all[2], all[3], all[4]);
   int result = real.prctl(option, a, b, c, d);
+  if (option == PR_SET_DUMPABLE && result == 0)
+    atomic_store_explicit(&dumpable_refused, a != 1, memory_order_relaxed);
   if ((option == PR_CAPBSET_DROP || option == PR_SET_NO_NEW_PRIVS) && result == 0) follow();
   return result;
 }

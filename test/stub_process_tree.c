@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../agent/http_server.h"
+#include "../agent/localhost_twin.h"
+#include "../agent/request_process.h"
 #include "../agent/tls_front.h"
 
 struct stub_process_tree stub_process_tree = {.role = TREE_HOLDER, .tls_address = ""};
@@ -30,7 +31,9 @@ const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) {
   return (void)out, stub_process_tree.tls_off_reason;
 }
 
-/* agent/http_server.h */
+const char *localhost_twin_fault(void) { return NULL; }
+
+/* agent/request_process.h */
 int http_path_process(const char *path, const char **rest) {
   if (strncmp(path, "/pid/", 5) != 0 || path[5] < '1' || path[5] > '9') return 0;
   char *end;

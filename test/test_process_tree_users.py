@@ -58,35 +58,68 @@ def test_worker_of_another_user_takes_over():
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_unix_socket_in_a_directory_that_workers_cannot_write():
-    """Who takes over has given up root, or sees another root directory: the path stays what it was, and so does its mode."""
+WORKER = 61234  # not 65534: where /proc is out of sight that might be any user of another namespace
+
+
+def listening_inodes(path):
+    """Of the sockets that listen at that path."""
+    with open("/proc/net/unix") as file:
+        rows = [line.split() for line in file]
+    return {row[6] for row in rows if row[7:8] == [path] and row[3] == "00010000"}
+
+
+def holds(pid, inodes):
+    """Whether a thread of the process has one of these sockets."""
+    found = set()
+    for tid in harness.tasks(pid):
+        found |= set(harness.proc_links("/proc/%d/task/%d/fd" % (pid, tid)))
+    return bool(found & {"socket:[%s]" % inode for inode in inodes})
+
+
+def test_unix_socket_is_handed_on_to_root_s_only():
+    """Who takes over sees another root directory: the path stays what it was, and so does its mode.
+    Workers that gave up root have no part in it: whoever got it would hear what is meant for root's."""
     process_tree.run_as_root()
     empty = harness.scratch()
     os.chmod(empty, 0o755)
-    worker = 61234  # not 65534: where /proc is out of sight that might be any user of another namespace
-    for words in ("uid:%d" % worker, "chroot:%s uid:%d" % (empty, worker)):
-        port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
-        parent = Process(port)
-        port.await_processes([parent.pid])
-        before = os.lstat(port.address[5:])
-        workers = [parent.do("fork detach %s close alloc:50007" % words) for _ in range(3)]
-        try:
-            port.await_processes([parent.pid, *workers], others=False)
-            parent.kill()
-            left = list(workers)
-            while left:  # each in turn
-                port.await_processes(left, others=False)
-                after = os.lstat(port.address[5:])
-                assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, 0), after
-                for pid in left:
-                    check_exact(port, pid, "child_block", 50007, named="chroot" not in words)
-                holder = port.holder()
-                os.kill(holder, signal.SIGKILL)
-                left.remove(holder)
-        finally:
-            for pid in workers:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+    port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
+    path = port.address[5:]
+    parent = Process(port)
+    port.await_processes([parent.pid])
+    before = os.lstat(path)
+    heir = parent.do("fork detach chroot:%s close alloc:50007" % empty)
+    workers = [parent.do("fork detach uid:%d close alloc:50007" % WORKER) for _ in range(2)]
+    try:
+        port.await_processes([parent.pid, heir, *workers], others=False)
+        inodes = listening_inodes(path)
+        assert inodes and holds(heir, inodes) and not any(holds(pid, inodes) for pid in workers)
+        parent.kill()
+        port.await_processes([heir, *workers], others=False)
+        after = os.lstat(path)
+        assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, 0), after
+        assert port.holder() == heir
+        for pid in [heir, *workers]:
+            check_exact(port, pid, "child_block", 50007, named=pid != heir)
+        os.kill(heir, signal.SIGKILL)
+        harness.poll(lambda: not listening_inodes(path), "nobody listens any more")
         again = Process(port)  # the file that nobody listens to any more is replaced, and removed at the end
-        port.await_processes([again.pid], others=False)
-        assert again.finish() == 0 and not os.path.exists(port.address[5:])
+        port.await_processes([again.pid])
+        assert again.finish() == 0 and not os.path.exists(path)
+    finally:
+        for pid in [heir, *workers]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_unix_socket_is_given_back_with_root():
+    process_tree.run_as_root()
+    port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
+    first = Process(port)
+    port.await_processes([first.pid])
+    second = Process(port)
+    port.await_processes([first.pid, second.pid], others=False)
+    inodes = listening_inodes(port.address[5:])
+    assert inodes and holds(second.pid, inodes)
+    second.do("uid:%d" % WORKER)
+    harness.poll(lambda: not holds(second.pid, inodes), "it has the socket no more")
+    assert first.finish() == 0

@@ -1,4 +1,4 @@
-/* links: agent/client_access.c agent/sandbox.c agent/task_files.c agent/process_info.c test/agent_memory_libc.c shim/config.c shim/confinement.c agent/own_memory.c agent/allowed_calls.c agent/unmapped_user.c */
+/* links: agent/client_access.c agent/sandbox.c agent/task_files.c agent/process_info.c test/agent_memory_libc.c shim/config.c shim/confinement.c agent/own_memory.c agent/allowed_calls.c agent/unmapped_user.c agent/process_owner.c */
 /* client_access.h on real connections: each kind of client, alive and closed in each way that leaves an end behind which the kernel
  * calls root's. All of it by sock_diag, and again where that is refused, by /proc. */
 #include "client_access.h"
@@ -33,6 +33,7 @@
 enum { OTHER = 61234 }; /* a user that is nobody in particular */
 static bool is_root;
 static char text[CLIENT_ACCESS_TEXT_MAX];
+_Atomic bool dumpable_refused; /* shim/dumpable.h */
 
 struct connection {
   int client, own;
@@ -143,8 +144,9 @@ static void check_users(int listener) {
   config.allowed_uid_count = 1;
   CHECK(refuses_user(other, OTHER));
   config.allowed_uid_count = 0;
-  CHECK(seteuid(OTHER) == 0);
-  CHECK(lets_in(other));
+  CHECK(seteuid(OTHER) == 0); /* for a moment */
+  CHECK(refuses_user(other, OTHER) && strstr(text, "(real 0, effective 61234, saved 0)"));
+  CHECK(client_access_uid(0) && !client_access_shares(OTHER));
   CHECK(seteuid(0) == 0);
   CHECK(refuses_user(other, OTHER));
   hang_up(other);
@@ -357,6 +359,23 @@ static int with_another_overflow_uid(void) {
   return failures;
 }
 
+/* Root's that became another user's for good: his; until it asks not to be looked into. */
+static int given_up_root(void) {
+  if (!is_root) return 0;
+  int listener = listen_at(AF_INET, "127.0.0.1", 0);
+  struct connection other = connect_as(OTHER, listener, AF_INET, "127.0.0.1");
+  struct connection root_s = connect_as(0, listener, AF_INET, "127.0.0.1");
+  CHECK(refuses_user(other, OTHER) && lets_in(root_s));
+  CHECK(setresuid(OTHER, OTHER, 0) == 0 && refuses_user(other, OTHER) && lets_in(root_s));
+  CHECK(setresuid(OTHER, OTHER, OTHER) == 0 && prctl(PR_GET_DUMPABLE) == 0);
+  CHECK(lets_in(other) && lets_in(root_s));
+  dumpable_refused = true;
+  CHECK(refuses_user(other, OTHER) && strstr(text, "not dumpable") && lets_in(root_s));
+  CHECK(client_access_shares(OTHER) && !client_access_uid(OTHER));
+  CHECK(prctl(PR_SET_DUMPABLE, 1) == 0 && lets_in(other));
+  return failures;
+}
+
 static void in_child(int (*check)(void)) {
   int status = 0;
   fflush(stdout);
@@ -378,6 +397,7 @@ int main(void) {
   in_child(without_descriptors);
   in_child(in_user_namespace);
   in_child(with_another_overflow_uid);
+  in_child(given_up_root);
   CHECK(client_access_uid(getuid()) && client_access_uid(0) && !client_access_uid(OTHER) && !client_access_uid((uid_t)-1));
   config.allowed_uids[0] = 65534;
   config.allowed_uid_count = 1;

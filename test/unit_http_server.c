@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c */
+/* links: agent/paced_poll.c agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/request_process.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
@@ -16,6 +16,7 @@
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "client_access.h"
+#include "connection_gate.h"
 #include "connection_inbox.h"
 #include "http_server.h"
 #include "listen_address.h"
@@ -42,14 +43,23 @@ bool client_access_check(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) {
   return __atomic_add_fetch(&asked, 1, __ATOMIC_RELAXED) % 16 != 0;
 }
 
+enum client_found client_access_find(int descriptor, struct client *out,
+                                     char text[CLIENT_ACCESS_TEXT_MAX]) {
+  (void)descriptor, (void)text;
+  *out = (struct client){.uid = 0};
+  return CLIENT_FOUND;
+}
+bool connection_gate_admits(int descriptor) { return descriptor >= 0; }
+
 /* One more process shares the port. It takes what is handed to it, and answers or not. */
 enum tree_role process_tree_role(void) { return TREE_HOLDER; }
-enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenticated,
+enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
                                           const char *prefix, size_t size, bool (*give_up)(void)) {
   if (give_up()) return TREE_BUSY;
   static const char answer[] = "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
-  if (pid != OTHER_PROCESS) return pid % 2 ? TREE_BUSY : TREE_NO_SUCH_PROCESS;
-  struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = authenticated, .prefix_size = (unsigned char)size};
+  static const enum tree_handover others[] = {TREE_BUSY, TREE_NO_SUCH_PROCESS, TREE_REFUSES};
+  if (pid != OTHER_PROCESS) return others[pid % 3];
+  struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = !client, .prefix_size = (unsigned char)size};
   memcpy(back.prefix, prefix, size);
   unsigned what = __atomic_add_fetch(&handed_over, 1, __ATOMIC_RELAXED) % 3;
   if (what == 0) send(back.descriptor, answer, sizeof(answer) - 1, MSG_NOSIGNAL);
@@ -60,6 +70,11 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, bool authenti
   }
   close(back.descriptor);
   return TREE_HANDED_OVER;
+}
+
+enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text) {
+  (void)pid, (void)client;
+  return strcpy(text, "not you") ? TREE_WOULD_NOT : TREE_NOBODY;
 }
 
 /* Stands in for routes.c: uses everything that a route may use. */

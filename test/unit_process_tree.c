@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/process_tree.c agent/tree_members.c agent/tree_message.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/listen_address.c agent/log.c agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c */
+/* links: agent/paced_poll.c agent/process_tree.c agent/process_owner.c agent/tree_members.c agent/tree_message.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/listen_address.c agent/log.c agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
@@ -14,6 +14,7 @@
 
 #include "agent_thread.h"
 #include "client_access.h"
+#include "connection_gate.h"
 #include "process_tree.h"
 #include "tree_members.h"
 #include "tree_message.h"
@@ -26,8 +27,22 @@ static int failures;
 static _Atomic bool own_user_is_trusted = true, stop;
 static uint64_t random_state = 88172645463325252u;
 
+_Atomic bool dumpable_refused; /* shim/dumpable.h */
 bool client_access_uid(uid_t uid) { return uid == getuid() && own_user_is_trusted; }
-bool client_access_check(int descriptor, char text[CLIENT_ACCESS_TEXT_MAX]) { return descriptor >= 0 && text && own_user_is_trusted; }
+bool client_access_shares(uid_t uid) { return client_access_uid(uid); }
+/* A member answers FRIEND, and nobody else. */
+enum { FRIEND = 4711, FOE };
+void client_access_audience(struct process_audience *out) {
+  *out = (struct process_audience){.count = 1, .uids = {FRIEND}};
+}
+bool client_access_judge_for(const struct process_audience *audience, const struct client *client,
+                             char text[CLIENT_ACCESS_TEXT_MAX]) {
+  *text = 0;
+  return audience->count == 1 && audience->uids[0] == client->uid;
+}
+void connection_gate_take(const struct inbox_connection *given) {
+  if (!connection_inbox_put(given)) close(given->descriptor);
+}
 void process_entry_read(struct process_entry *out) { *out = (struct process_entry){.pid = getpid(), .answered = true, .threads = 7}; }
 
 #define CHECK(condition)                                        \
@@ -165,9 +180,11 @@ static void check_holder(struct listen_address *address, const struct listen_add
   CHECK(process_tree_size() == 2);
   int pair[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-  CHECK(process_tree_hand_over(getpid() + 100000, pair[0], false, "GET ", 4, never) ==
+  const struct client friend = {.uid = FRIEND}, foe = {.uid = FOE};
+  CHECK(process_tree_hand_over(getpid() + 100000, pair[0], &friend, "GET ", 4, never) ==
         TREE_NO_SUCH_PROCESS);
-  CHECK(process_tree_hand_over(member, pair[0], false, "GET ", 4, never) == TREE_HANDED_OVER);
+  CHECK(process_tree_hand_over(member, pair[0], &foe, "GET ", 4, never) == TREE_REFUSES);
+  CHECK(process_tree_hand_over(member, pair[0], &friend, "GET ", 4, never) == TREE_HANDED_OVER);
   close(pair[0]);
   CHECK(write(pair[1], "/pid", 4) == 4);
   CHECK(reads(report[0], "GET /pid"));

@@ -1,0 +1,326 @@
+"""Who is not let in: strangers cost no threads, and a user that a process takes on for a moment, or that may not look into it by the kernel's
+rules, is a stranger."""
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+
+import harness
+import process_tree
+from process_tree import Port, Process
+from test_access import OTHER, OWNER, THIRD, Guest, as_user, curl, readable_by_all, refusal
+from test_server import check_error, parse, read_all
+from test_silent_members import stop
+from test_tree_hazards import HOLDER
+
+IDLE = 2  # the workload's thread and the agent's
+
+
+def tree(count):
+    """Processes of root's that share a port, the first holding it; none of them has a server left."""
+    process_tree.run_as_root()
+    port = Port()
+    members = [Process(port)]
+    port.await_processes([members[0].pid])
+    members += [Process(port) for _ in range(count - 1)]
+    port.await_processes([each.pid for each in members], others=False)
+    harness.poll(lambda: threads(members) == [IDLE] * count, "the servers' end")
+    return port, members
+
+
+def threads(members):
+    return [len(harness.tasks(each.pid)) for each in members]
+
+
+# ---- what a stranger costs ------------------------------------------------------------------------------------------------------
+
+def test_a_stranger_s_requests_start_no_server():
+    port, members = tree(4)
+    for each in members * 3:
+        for path in ("/pid/%d/debug/pprof/heap" % each.pid, "/", "/pid/4000000/"):
+            check_error(curl(OTHER, "http://%s%s" % (port.address, path)), 403, refusal(OTHER, 0))
+            assert threads(members) == [IDLE] * len(members), (path, threads(members))
+    status, _, body = curl(OTHER, "http://%s/pid/%d/debug/pprof/heap" % (port.address, members[1].pid), "-I")
+    assert (status, body) == (403, b"")
+    assert port.ok("cmdline", members[1].pid)
+
+
+CROWD = """
+import socket, sys
+request, held = sys.argv[2].encode(), []
+for i in range(int(sys.argv[3])):
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    held[-1].sendall(request)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_crowd_of_strangers_starts_no_server():
+    """Silent, in the midst of a request, or asking for a process that does not answer: the owner is served beside them."""
+    port, members = tree(3)
+    stop(members[2].pid)
+    try:
+        for request in ("", "GET /pi", "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n" % members[1].pid,
+                        "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n\r\n" % members[2].pid):
+            harness.poll(lambda: threads(members) == [IDLE] * 3, "the servers' end")
+            crowd = subprocess.Popen([harness.need("python3"), "-c", CROWD, str(port.number), request, "300"], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, preexec_fn=as_user(OTHER), cwd="/")
+            try:
+                assert crowd.stdout.readline() == b"ready\n"
+                assert threads(members) == [IDLE] * 3, (request, threads(members))
+                harness.in_time(lambda _: port.ok("cmdline", members[1].pid), 2, "an answer beside the crowd")
+            finally:
+                crowd.kill()
+                crowd.communicate()
+    finally:
+        os.kill(members[2].pid, signal.SIGCONT)
+
+
+def test_strangers_do_not_keep_a_server_alive():
+    """Half a second after the owner's request it ends, whoever connects meanwhile."""
+    port, members = tree(1)
+    assert port.ok("/debug/pprof/cmdline") and threads(members)[0] > IDLE
+
+    def ends():
+        check_error(curl(OTHER, "http://%s/" % port.address), 403, refusal(OTHER, 0))
+        return threads(members) == [IDLE]
+    harness.poll(ends, "the server's end among a stranger's requests")
+
+
+def test_a_stranger_to_the_holder_may_be_the_owner_of_another():
+    """A worker's user comes by root's port to his own process, and to no other."""
+    port, (first, second) = tree(2)
+    worker = first.do("fork uid:%d alloc:50007" % OWNER)
+    port.await_processes([first.pid, second.pid, worker], others=False)
+    url = "http://%s%%s" % port.address
+    own = "/pid/%d/debug/pprof/%%s" % worker
+    harness.poll(lambda: threads([first]) == [IDLE], "the holder's server has ended")
+    for _ in range(2):  # without a server, and with one
+        status, _, body = curl(OWNER, url % (own % "cmdline"))
+        assert (status, body) == (200, process_tree.build().encode()), (status, body)
+    for path in ("/", "/debug/pprof/", "/pid/%d/debug/pprof/heap" % first.pid, "/pid/%d/debug/pprof/heap" % second.pid):
+        check_error(curl(OWNER, url % path), 403, refusal(OWNER, 0))
+    check_error(curl(OTHER, url % (own % "cmdline")), 403, refusal(OTHER, OWNER))
+
+
+def test_the_holder_refuses_for_a_process_that_would_not_answer():
+    """Whom only the holder's PPROFAGENT_ALLOW_UIDS names: he gets no thread of the others'."""
+    process_tree.run_as_root()
+    port = Port()
+    first = Process(port, extra={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
+    port.await_processes([first.pid])
+    second = Process(port)
+    port.await_processes([first.pid, second.pid], others=False)
+    harness.poll(lambda: threads([second]) == [IDLE], "the server's end")
+    url = "http://%s/pid/%%d/debug/pprof/cmdline" % port.address
+    assert curl(OTHER, url % first.pid)[0] == 200
+    for _ in range(3):
+        check_error(curl(OTHER, url % second.pid), 403, refusal(OTHER, 0))
+        assert threads([second]) == [IDLE]
+
+
+# ---- whose a process is ---------------------------------------------------------------------------------------------------------
+
+ACTS = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+print("there", flush=True)
+for line in sys.stdin:
+    word, *numbers = line.split()
+    numbers = [int(number) for number in numbers]
+    if word == "seteuid": os.seteuid(*numbers)
+    elif word == "setresuid": os.setresuid(*numbers)
+    elif word == "dumpable": assert libc.prctl(4, numbers[0], 0, 0, 0) == 0
+    print("done", flush=True)
+"""
+
+
+class Actor(Guest):
+    """Does what it is told to its own users; and is asked who may see it."""
+
+    def __init__(self, uid=0, **extra):
+        super().__init__(uid, argv=[harness.need("python3"), "-c", ACTS], **extra)
+        assert self.process.line() == "there"
+
+    def do(self, words):
+        self.process.process.stdin.write(words.encode() + b"\n")
+        self.process.process.stdin.flush()
+        assert self.process.line() == "done", self.process.describe()
+
+
+def not_only(uid, real, effective, saved):
+    return ("user %d may not connect: this process is not only that user's (real %d, effective %d, saved %d); PPROFAGENT_ALLOW_UIDS names "
+            "further users" % (uid, real, effective, saved))
+
+
+def test_a_user_taken_on_for_a_moment():
+    actor = Actor()
+    for words, users in (("seteuid %d" % OWNER, (0, OWNER, 0)), ("seteuid 0", None), ("setresuid %d 0 0" % OWNER, (OWNER, 0, 0)),
+                         ("setresuid %d %d 0" % (OWNER, OWNER), (OWNER, OWNER, 0))):
+        actor.do(words)
+        check_error(curl(OWNER, actor.url()), 403, not_only(OWNER, *users) if users else refusal(OWNER, 0))
+        assert actor.status(0) == 200
+        assert actor.status(OTHER) == 403
+    actor.do("setresuid %d %d %d" % (OWNER, OWNER, OWNER))  # for good
+    assert actor.status(OWNER) == actor.status(0) == 200 and actor.status(OTHER) == 403
+
+
+def test_a_user_taken_on_again_and_again():
+    """20 ms of each 200, as sshd, samba and cron do."""
+    process_tree.run_as_root()
+    source = os.path.join(harness.ROOT, "test", "workloads", "takes_on_a_user.c")
+    directory = readable_by_all(harness.build(source))
+    guest = Guest(argv=[os.path.join(directory, os.listdir(directory)[0]), str(OWNER), "20000", "180000"])
+    assert {guest.status(OWNER) for _ in range(60)} == {403}
+    assert guest.status(0) == 200
+
+
+def test_a_process_that_is_not_dumpable():
+    actor = Actor(OWNER, PPROFAGENT_ALLOW_UIDS=str(THIRD))
+    assert actor.status(OWNER) == 200
+    actor.do("dumpable 0")
+    check_error(curl(OWNER, actor.url()), 403, "user %d may not connect: this process is not dumpable (prctl(2)), so only root may; "
+                "PPROFAGENT_ALLOW_UIDS names further users" % OWNER)
+    assert actor.status(0) == actor.status(THIRD) == 200
+    actor.do("dumpable 1")
+    assert actor.status(OWNER) == 200
+
+
+def test_a_worker_that_asks_not_to_be_looked_into():
+    """Who gave up root under the agent is its new user's, until it says that it is not."""
+    actor = Actor()
+    actor.do("setresuid %d %d %d" % (OWNER, OWNER, OWNER))
+    assert actor.status(OWNER) == 200
+    actor.do("dumpable 0")
+    assert actor.status(OWNER) == 403 and actor.status(0) == 200
+
+
+def test_a_holder_of_the_user_taken_on_is_not_believed():
+    """He listens at the name of the port, and sends a connection for whose client he vouches."""
+    process_tree.run_as_root()
+    port = Port()
+    holder = harness.Host([harness.need("python3"), "-c", HOLDER, "pprofagent/" + port.address, "00" * 16], plain=True,
+                          preexec_fn=as_user(OWNER), cwd="/")
+    assert holder.line() == "bound"
+    program = "import os, sys; os.seteuid(%d); print('there', flush=True); sys.stdin.read()" % OWNER
+    host = harness.Host([harness.need("python3"), "-c", program], address=port.address)
+    assert host.line() == "there"
+    harness.poll(lambda: holder.process.poll() is not None or holder._buffer or "off: " in host.log() or "listening" in host.log(),
+                 "the two have met")
+    harness.poll(lambda: holder.process.poll() is not None, "the member has left")
+    assert b"200 OK" not in holder.process.stdout.read(), "root's pages"
+    assert "sharing the port" not in host.log(), host.log()
+
+
+# ---- what a server's own user sees ----------------------------------------------------------------------------------------------
+
+def may_read(uid, path):
+    """Whether that user may read a first byte."""
+    program = "import sys; open(sys.argv[1], 'rb').read(1)"
+    return subprocess.run([harness.need("python3"), "-c", program, path], capture_output=True, preexec_fn=as_user(uid), cwd="/").returncode == 0
+
+
+def test_nginx_shows_no_more_than_proc():
+    """Its workers' user may see their profiles, and the kernel lets him read their maps, arguments and descriptors; of root's master neither."""
+    process_tree.run_as_root()
+    nginx, port, directory = harness.need("nginx"), Port(), harness.scratch()
+    os.chmod(directory, 0o755)
+    with open(directory + "/nginx.conf", "w") as file:
+        file.write("user nobody nogroup;\nworker_processes 1;\ndaemon off;\npid %s/pid;\nerror_log %s/error;\nevents {}\n"
+                   "http { access_log off; server { listen 127.0.0.1:%d; } }\n" % (directory, directory, harness.free_port()))
+    master = harness.Host([nginx, "-p", directory, "-c", directory + "/nginx.conf"], address=port.address)
+    nobody = 65534
+    two = lambda: {pid: entry["uid"] for pid, entry in port.processes().items()}
+    harness.poll(lambda: two().get(master.pid) == 0 and nobody in two().values(), "master and worker")
+    worker = next(pid for pid, uid in two().items() if uid == nobody)
+    for pid, may in ((worker, True), (master.pid, False)):
+        status = curl(nobody, "http://%s/pid/%d/debug/pprof/heap" % (port.address, pid))[0]
+        assert status == (200 if may else 403), (pid, status)
+        assert may_read(nobody, "/proc/%d/maps" % pid) == may_read(nobody, "/proc/%d/environ" % pid) == may
+    for path in ("/", "/debug/pprof/"):
+        assert curl(nobody, "http://%s%s" % (port.address, path))[0] == 403
+    assert curl(OTHER, "http://%s/pid/%d/debug/pprof/heap" % (port.address, worker))[0] == 403
+    assert not may_read(OTHER, "/proc/%d/maps" % worker)
+    os.kill(master.pid, signal.SIGQUIT)
+    assert master.process.wait(harness.DEADLINE) == 0
+
+
+def test_what_a_worker_that_holds_the_port_learns_of_root_s():
+    """No sizes and no arguments."""
+    process_tree.run_as_root()
+    port = Port()
+    parent = Process(port)
+    port.await_processes([parent.pid])
+    worker, other = parent.do("fork detach uid:%d close" % OWNER), parent.do("fork detach close")
+    try:
+        port.await_processes([parent.pid, worker, other], others=False)
+        stop(other)
+        parent.kill()
+        harness.poll(lambda: port.holder() == worker, "the worker holds the port")
+        os.kill(other, signal.SIGCONT)
+        found = port.await_processes([worker, other], others=False)
+        assert found[other]["command"] == "" and found[other]["heap_inuse_bytes"] is None, found[other]
+        assert found[worker]["command"] and found[worker]["heap_inuse_bytes"] is not None, found[worker]
+    finally:
+        for pid in (worker, other):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+# ---- localhost is two addresses -------------------------------------------------------------------------------------------------
+
+def need_version_six():
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            raise harness.Skip("no IPv6 loopback here") from None
+
+
+def test_both_addresses_of_localhost_are_one_user_s():
+    need_version_six()
+    process_tree.run_as_root()
+    for address, other in (("127.0.0.1:%d", "[::1]"), ("[::1]:%d", "127.0.0.1")):
+        guest = Guest(OWNER, address=address)
+        url = "http://%s:%d/debug/pprof/cmdline" % (other, guest.port)
+        squatter = socket.socket(socket.AF_INET6 if other[0] == "[" else socket.AF_INET)
+        with squatter, contextlib.suppress(OSError):
+            squatter.bind((other.strip("[]"), guest.port))
+            raise AssertionError("a stranger can have %s:%d" % (other, guest.port))
+        assert curl(OWNER, url)[0] == curl(0, url)[0] == curl(0, url.replace(other, "localhost"))[0] == 200
+        check_error(curl(OTHER, url), 403, refusal(OTHER, OWNER))
+        assert json.loads(curl(0, guest.url("/debug/pprof/health"))[2])["agent"]["localhost_fault"] is None
+
+
+def test_a_stranger_who_has_the_other_address_is_named():
+    need_version_six()
+    with socket.socket(socket.AF_INET6) as stranger:
+        stranger.bind(("::1", 0))
+        stranger.listen()
+        number = stranger.getsockname()[1]
+        host = harness.Host(["/bin/sleep", "300"], address="127.0.0.1:%d" % number, stdin=None)
+        assert "127.0.0.1 and ::1 are two" in host.health()["agent"]["localhost_fault"]
+        assert "127.0.0.1 and ::1 are two" in host.text("") and "127.0.0.1 and ::1 are two" in host.log()
+    harness.poll(lambda: host.health()["agent"]["localhost_fault"] is None, "the agent has both")
+    with socket.create_connection(("::1", number)) as connection:
+        connection.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % number)
+        assert parse(read_all(connection))[0] == 200
+
+
+def test_another_process_takes_over_both():
+    need_version_six()
+    port = Port()
+    first = Process(port)
+    port.await_processes([first.pid])
+    second = Process(port)
+    port.await_processes([first.pid, second.pid], others=False)
+    first.kill()
+    port.await_processes([second.pid], others=False)
+
+    def has_both():
+        with socket.socket(socket.AF_INET6) as probe:
+            return probe.connect_ex(("::1", port.number)) == 0
+    harness.poll(has_both, "the second address")
