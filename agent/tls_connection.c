@@ -33,6 +33,7 @@ struct tls_connection {
   struct ssl_st *ssl;
   int64_t since_ns; /* of the state; in OPEN: when the client last took a byte, or what waits for it came */
   short read_waits, write_waits; /* poll events without which TLS cannot go on reading, writing */
+  bool authenticated;
   bool client_ended;    /* it has said so; the server has been told */
   bool server_listens;  /* false: it takes no more bytes */
   struct buffer to_server, to_client;
@@ -95,6 +96,10 @@ static bool end(struct tls_connection *connection, int64_t now_ns) {
   return true;
 }
 
+bool tls_connection_is_authenticated(const struct tls_connection *connection) {
+  return connection->authenticated;
+}
+
 /* ---- handshake -------------------------------------------------------------------------------------------------------------- */
 
 static bool is_authenticated(struct tls_connection *connection) {
@@ -113,18 +118,29 @@ static bool give_to_server(struct tls_connection *connection) {
   return false;
 }
 
+/* The 1st, 2nd, 4th, ... time: who comes again and again must not fill the log. */
+static void log_refusal(long fault) {
+  enum { FAULTS = 128 }; /* more than X.509 has */
+  static unsigned counts[FAULTS];
+  unsigned count = ++counts[fault > 0 && fault < FAULTS ? fault : 0];
+  if ((count & (count - 1)) != 0) return;
+  log_event("remote admin: a client certificate is refused: %s (%u so far)",
+            tls_library.X509_verify_cert_error_string(fault), count);
+}
+
 static bool shake_hands(struct tls_connection *connection, int64_t now_ns) {
   int result = tls_library.SSL_accept(connection->ssl);
   if (result == 1) {
     if (!is_authenticated(connection) || !give_to_server(connection)) return linger(connection, now_ns);
     connection->state = OPEN;
+    connection->authenticated = true;
     connection->since_ns = now_ns;
     return true;
   }
   connection->read_waits = waits_of(connection, result);
   if (connection->read_waits) return true;
   long fault = tls_library.SSL_get_verify_result(connection->ssl);
-  if (fault != X509_V_OK) log_event("remote admin: a client certificate is refused: %s", tls_library.X509_verify_cert_error_string(fault));
+  if (fault != X509_V_OK) log_refusal(fault);
   return linger(connection, now_ns); /* TLS has sent its alert */
 }
 

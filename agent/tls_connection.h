@@ -19,6 +19,9 @@ struct tls_connection *tls_connection_new(struct ssl_ctx_st *context, int descri
 /* Closes whatever is open. */
 void tls_connection_free(struct tls_connection *connection);
 
+/* Its client has shown a certificate that holds. */
+bool tls_connection_is_authenticated(const struct tls_connection *connection);
+
 /* What it waits for: poll(2)'s entries for the client and for the pair, and its deadline (INT64_MAX: none). `crowded`: others want the place. */
 void tls_connection_wait(const struct tls_connection *connection, bool crowded, struct pollfd *client, struct pollfd *server, int64_t *deadline_ns);
 /* Goes on as far as it can. False: it has ended, and is to be freed. */

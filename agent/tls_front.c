@@ -19,12 +19,17 @@
 #include "tls_connection.h"
 #include "tls_context.h"
 #include "tls_library.h"
+#include "tls_lobby.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
   CONNECTIONS = 16,
   /* A handshake costs a signature, before the other side has shown anything: strangers get no more than some per cent of a processor. */
-  ACCEPTS_AT_ONCE = 32, ACCEPT_EVERY_MILLISECONDS = 20,
+  HANDSHAKES_AT_ONCE = 16, HANDSHAKE_EVERY_MILLISECONDS = 62,
+  HANDSHAKING_MAX = 8,            /* of the connections; who waits is in tls_lobby.h */
+  HANDSHAKE_LEAST_MILLISECONDS = 250, /* before others may have the place */
+  ACCEPTS_IN_TURN = 16, ACCEPT_EVERY_MILLISECONDS = 16,
+  QUEUE_MAX = 128, /* the kernel's: more are accepted at once, before it turns clients away */
   RETRY_MILLISECONDS = 200, /* when there are no descriptors */
   BIND_RETRY_MILLISECONDS = 50, BIND_RETRY_MAX_MILLISECONDS = 5000,
   STACK_SIZE = 512 * 1024, /* the loader's and OpenSSL's big numbers */
@@ -43,10 +48,15 @@ static struct agent_thread thread;
 static int stop_event; /* readable: the TLS thread is to end */
 
 /* The TLS thread's. */
-static struct tls_connection *connections[CONNECTIONS];
+static struct {
+  struct tls_connection *connection;
+  struct tls_source source;
+  int64_t since_ns;
+} places[CONNECTIONS];
 static unsigned connection_count;
-static int64_t accepts_whole_ns; /* when all of ACCEPTS_AT_ONCE may come again */
-static int64_t accept_pause_ns;  /* no accepting before */
+static int64_t handshakes_whole_ns; /* when all of HANDSHAKES_AT_ONCE may come again */
+static int64_t handshake_pause_ns;  /* no handshake begins before */
+static int64_t accept_pause_ns;     /* no accepting before */
 
 const char *tls_front_address(void) { return atomic_load_explicit(&state, memory_order_acquire) == LISTENING ? address_text : ""; }
 
@@ -68,64 +78,135 @@ static void keep_reason(const char *reason) {
 /* ---- connections ------------------------------------------------------------------------------------------------------------ */
 
 static void drop(unsigned index) {
-  tls_connection_free(connections[index]);
-  connections[index] = connections[--connection_count];
+  tls_connection_free(places[index].connection);
+  places[index] = places[--connection_count];
 }
 
-/* At most one connection a call, so that a crowd at the door does not keep those inside waiting. */
-static void accept_one(int listener, struct ssl_ctx_st *context, int64_t now_ns) {
-  int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), on = 1;
-  if (descriptor < 0) {
-    bool short_of_something = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-    if (short_of_something) accept_pause_ns = now_ns + RETRY_MILLISECONDS * MILLISECONDS;
+static bool is_queue_long(int listener) {
+  struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
+  socklen_t size = sizeof info;
+  return getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_unacked > QUEUE_MAX;
+}
+
+/* Who waits in the kernel's queue has time to begin to speak, and costs nothing. */
+static void accept_some(int listener, int64_t now_ns) {
+  for (int i = 0; i < ACCEPTS_IN_TURN; i++) {
+    int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), on = 1;
+    if (descriptor < 0) {
+      bool short_of_something = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+      if (short_of_something) accept_pause_ns = now_ns + RETRY_MILLISECONDS * MILLISECONDS;
+      return;
+    }
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    tls_lobby_put(descriptor, now_ns);
+  }
+  if (!is_queue_long(listener)) accept_pause_ns = now_ns + ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
+}
+
+static unsigned handshaking_of(const struct tls_source *source) {
+  unsigned count = 0;
+  for (unsigned i = 0; i < connection_count; i++)
+    count += !tls_connection_is_authenticated(places[i].connection) &&
+             (!source || tls_source_equal(&places[i].source, source));
+  return count;
+}
+
+/* For who waits: drops the oldest unauthenticated one of the source that has most. False: each of
+ * them has hardly begun. */
+static bool make_room(int64_t now_ns) {
+  unsigned found = CONNECTIONS, most = 0;
+  for (unsigned i = 0; i < connection_count; i++) {
+    if (tls_connection_is_authenticated(places[i].connection)) continue;
+    if (now_ns - places[i].since_ns < HANDSHAKE_LEAST_MILLISECONDS * MILLISECONDS) continue;
+    unsigned its = handshaking_of(&places[i].source);
+    if (its < most || (its == most && places[i].since_ns >= places[found].since_ns)) continue;
+    found = i;
+    most = its;
+  }
+  if (found != CONNECTIONS) drop(found);
+  return found != CONNECTIONS;
+}
+
+static void begin(struct ssl_ctx_st *context, int64_t now_ns) {
+  int64_t every = HANDSHAKE_EVERY_MILLISECONDS * MILLISECONDS;
+  if (handshakes_whole_ns < now_ns) handshakes_whole_ns = now_ns;
+  handshakes_whole_ns += every;
+  handshake_pause_ns = handshakes_whole_ns - HANDSHAKES_AT_ONCE * every;
+  struct tls_source source;
+  int descriptor = tls_lobby_take(&source);
+  struct tls_connection *connection = tls_connection_new(context, descriptor, now_ns);
+  if (!connection) {
+    close(descriptor);
     return;
   }
-  if (accepts_whole_ns < now_ns) accepts_whole_ns = now_ns;
-  accepts_whole_ns += ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
-  accept_pause_ns = accepts_whole_ns - ACCEPTS_AT_ONCE * ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
-  setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  struct tls_connection *connection = connection_count < CONNECTIONS ? tls_connection_new(context, descriptor, now_ns) : NULL;
-  if (connection) connections[connection_count++] = connection;
-  else close(descriptor);
+  places[connection_count].connection = connection;
+  places[connection_count].source = source;
+  places[connection_count++].since_ns = now_ns;
 }
 
-enum { STOP, LISTENER, FIRST_CONNECTION };
+/* When the next of the lobby may begin; INT64_MAX: nobody waits, or for an event. */
+static int64_t begin_some(struct ssl_ctx_st *context, int64_t now_ns) {
+  while (tls_lobby_is_ready()) {
+    if (now_ns < handshake_pause_ns) return handshake_pause_ns;
+    bool is_full = connection_count == CONNECTIONS || handshaking_of(NULL) >= HANDSHAKING_MAX;
+    if (is_full && handshaking_of(NULL) == 0) return INT64_MAX;
+    if (is_full && !make_room(now_ns)) return now_ns + HANDSHAKE_LEAST_MILLISECONDS * MILLISECONDS / 4;
+    begin(context, now_ns);
+  }
+  return INT64_MAX;
+}
+
+enum { STOP, LISTENER, FIRST_VISITOR, WAITS = FIRST_VISITOR + TLS_LOBBY_MAX + 2 * CONNECTIONS };
 
 static int milliseconds_until(int64_t deadline_ns, int64_t now_ns) {
   if (deadline_ns == INT64_MAX) return -1;
   return deadline_ns <= now_ns ? 0 : (int)((deadline_ns - now_ns + MILLISECONDS - 1) / MILLISECONDS);
 }
 
+static void run_connections(const struct pollfd *waits, unsigned count, const int64_t *deadlines,
+                            int64_t now) {
+  for (unsigned i = count; i-- > 0;) { /* drop moves the last one, which has had its turn */
+    const struct pollfd *own = waits + 2 * i;
+    bool goes_on = now < deadlines[i];
+    if (goes_on && (own[0].revents || own[1].revents))
+      goes_on = tls_connection_run(places[i].connection, own[0].revents, now);
+    if (!goes_on) drop(i);
+  }
+}
+
+/* RLIMIT_NOFILE below the number of entries, or no memory. */
+static void cannot_wait(struct pollfd *stop, int64_t now) {
+  accept_pause_ns = now + RETRY_MILLISECONDS * MILLISECONDS;
+  poll(stop, 1, RETRY_MILLISECONDS);
+  while (connection_count) drop(connection_count - 1);
+  tls_lobby_clear();
+}
+
 static void serve(int listener, struct ssl_ctx_st *context) {
   while (true) {
-    struct pollfd waits[FIRST_CONNECTION + 2 * CONNECTIONS];
-    int64_t deadlines[CONNECTIONS], now = agent_monotonic_nanoseconds(), next = INT64_MAX;
-    bool may_accept = now >= accept_pause_ns, crowded = connection_count == CONNECTIONS;
-    unsigned count = connection_count;
+    struct pollfd waits[WAITS];
+    int64_t deadlines[CONNECTIONS], now = agent_monotonic_nanoseconds();
+    int64_t next = begin_some(context, now);
+    bool may_accept = now >= accept_pause_ns, crowded = tls_lobby_is_ready();
     waits[STOP] = (struct pollfd){.fd = stop_event, .events = POLLIN};
     waits[LISTENER] = (struct pollfd){.fd = may_accept ? listener : -1, .events = POLLIN};
-    if (!may_accept) next = accept_pause_ns;
+    if (!may_accept && accept_pause_ns < next) next = accept_pause_ns;
+    unsigned visitors = tls_lobby_wait(waits + FIRST_VISITOR, &next), count = connection_count;
+    struct pollfd *of_connections = waits + FIRST_VISITOR + visitors;
     for (unsigned i = 0; i < count; i++) {
-      struct pollfd *own = waits + FIRST_CONNECTION + 2 * i;
-      tls_connection_wait(connections[i], crowded, own, own + 1, &deadlines[i]);
+      struct pollfd *own = of_connections + 2 * i;
+      tls_connection_wait(places[i].connection, crowded, own, own + 1, &deadlines[i]);
       if (deadlines[i] < next) next = deadlines[i];
     }
-    if (poll(waits, FIRST_CONNECTION + 2 * count, milliseconds_until(next, now)) < 0) {
-      if (errno == EINTR) continue; /* setuid makes libc interrupt every thread */
-      accept_pause_ns = now + RETRY_MILLISECONDS * MILLISECONDS; /* RLIMIT_NOFILE below the number of entries, or no memory */
-      poll(waits, 1, RETRY_MILLISECONDS);
-      for (unsigned i = count; i-- > 0;) drop(i);
+    if (poll(waits, FIRST_VISITOR + visitors + 2 * count, milliseconds_until(next, now)) < 0) {
+      if (errno != EINTR) cannot_wait(waits, now); /* EINTR: setuid makes libc interrupt every thread */
       continue;
     }
     if (waits[STOP].revents) return;
     now = agent_monotonic_nanoseconds();
-    for (unsigned i = count; i-- > 0;) { /* drop moves the last one, which has had its turn */
-      const struct pollfd *own = waits + FIRST_CONNECTION + 2 * i;
-      bool goes_on = now < deadlines[i];
-      if (goes_on && (own[0].revents || own[1].revents)) goes_on = tls_connection_run(connections[i], own[0].revents, now);
-      if (!goes_on) drop(i);
-    }
-    if (waits[LISTENER].revents) accept_one(listener, context, now);
+    run_connections(of_connections, count, deadlines, now);
+    tls_lobby_hear(waits + FIRST_VISITOR, visitors, now);
+    if (waits[LISTENER].revents) accept_some(listener, now);
   }
 }
 
@@ -163,6 +244,7 @@ static void front_main(void *argument) {
       log_event("remote admin on https://%s/debug/pprof/", address_text);
       serve(listener, context);
       while (connection_count) drop(connection_count - 1);
+      tls_lobby_clear();
       tls_library.SSL_CTX_free(context);
     }
     close(listener);

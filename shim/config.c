@@ -209,6 +209,12 @@ static void read_tls(char *const *environment, struct config *out) {
   if (complete) snprintf(out->tls_address, sizeof out->tls_address, "%s%s", host_length ? "" : "0.0.0.0", text);
 }
 
+void config_switch_off(struct config *out) {
+  out->is_off = true;
+  strcpy(out->address, "off");
+  out->memprofile_rate = out->blockprofile_rate = out->mutexprofile_fraction = 0;
+}
+
 void config_read(char *const *environment, struct config *out) {
   memset(out, 0, offsetof(struct config, faults)); /* of those, fault_count are valid; what follows is zero already */
   read_address(environment, out);

@@ -12,6 +12,7 @@ enum config_children { CHILDREN_ALL, CHILDREN_FORK, CHILDREN_NONE };
 
 struct config {
   char address[CONFIG_ADDRESS_MAX]; /* "127.0.0.1:6060", "[::1]:6060", "unix:/path" or "off"; ":PORT" already completed */
+  bool is_off;                      /* all of it: no profile, no thread, nobody served, nor in children */
   uint64_t memprofile_rate;         /* bytes; 0 off, 1 every allocation */
   uint64_t blockprofile_rate;       /* nanoseconds */
   uint64_t mutexprofile_fraction;
@@ -35,5 +36,8 @@ extern struct config config;
 
 /* environment: NULL-terminated "NAME=value" strings. Context: constructor; no malloc. */
 void config_read(char *const *environment, struct config *out);
+
+/* For a program that has more rights than who started it (AT_SECURE: setuid, file capabilities). */
+void config_switch_off(struct config *out);
 
 #endif

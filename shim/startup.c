@@ -42,7 +42,9 @@ bool startup_ensure(void) {
   atomic_store_explicit(&starter, (uintptr_t)__builtin_thread_pointer(), memory_order_relaxed);
   next_functions_resolve();
   static char *const no_environment[] = {NULL};
-  config_read(getauxval(AT_SECURE) ? no_environment : environment, &config);
+  bool is_secure = getauxval(AT_SECURE);
+  config_read(is_secure ? no_environment : environment, &config);
+  if (is_secure) config_switch_off(&config);
   if (config.children != CHILDREN_ALL) preload_variable_remove((char **)environment, preload_variable_own_path());
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;

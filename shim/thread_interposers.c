@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../agent/agent.h"
+#include "config.h"
 #include "confinement.h"
 #include "counters.h"
 #include "cpu_sampling.h"
@@ -108,7 +109,7 @@ static void keep_creators_stack(void *argument) {
 /* 0: the thread is created as if we were not there. */
 static uint32_t creation_begins(const struct unwind_registers *caller,
                                 const pthread_attr_t *attributes, void *start, void *argument) {
-  if (!startup_is_over() || next_allocator.valgrind) return 0; /* also an agent thread's */
+  if (!startup_is_over() || next_allocator.valgrind || config.is_off) return 0; /* also an agent thread's */
   if (confinement_forbids_calls()) { /* not even gettid */
     COUNT_LOSS(threads_lost);
     return 0;

@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/tls_front.c agent/tls_connection.c agent/tls_context.c agent/tls_library.c agent/connection_inbox.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c */
+/* links: agent/paced_poll.c agent/tls_front.c agent/tls_connection.c agent/tls_context.c agent/tls_library.c agent/connection_inbox.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c agent/tls_lobby.c */
 /* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole answers to openssl s_client, mutated
  * handshakes and resets, starting and stopping again and again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
 #include <arpa/inet.h>
@@ -16,6 +16,7 @@
 #include "../shim/config.h"
 #include "../shim/thread_state.h"
 #include "agent_thread.h"
+#include "client_access.h"
 #include "connection_inbox.h"
 #include "tls_front.h"
 
@@ -28,6 +29,11 @@ size_t __sanitizer_get_current_allocated_bytes(void);
 _Thread_local struct thread_state thread_state;
 bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/thread_registry.h */
 struct config config;
+enum client_found client_access_find(int descriptor, struct client *out, char text[CLIENT_ACCESS_TEXT_MAX]) {
+  (void)descriptor, (void)text;
+  *out = (struct client){.uid = getuid()};
+  return CLIENT_FOUND;
+}
 static int failures;
 static char directory[] = "/tmp/pprofagent-test-XXXXXX";
 static _Atomic int served, foreign_values;
