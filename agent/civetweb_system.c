@@ -310,7 +310,7 @@ static int next_connection(struct inbox_connection *given) {
   if (connection_inbox_take(given)) return given->descriptor;
   int from = atomic_load_explicit(&listener, memory_order_acquire);
   int descriptor = from >= 0 ? accept_from(from) : -1;
-  return descriptor >= 0 && connection_gate_admits(descriptor) ? descriptor : -1;
+  return descriptor >= 0 && connection_gate_admits(descriptor, from) ? descriptor : -1;
 }
 
 int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {

@@ -1,9 +1,12 @@
 #include "connection_gate.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent_lock.h"
@@ -18,7 +21,8 @@
 #define MILLISECONDS INT64_C(1000000)
 enum {
   STRANGERS_MAX = 32,
-  ACCEPTS_AT_ONCE = 16,
+  ACCEPTS_AT_ONCE = 4,
+  QUEUE_MAX = 128, /* the kernel's: before it turns clients away nobody is waited for */
   READ_MILLISECONDS = 2000,   /* for a request's first bytes */
   ASK_MILLISECONDS = 1700,    /* for another process to say whether it would answer */
   ASK_AGAIN_MILLISECONDS = 50,
@@ -203,23 +207,39 @@ static bool admits(int descriptor, const char *prefix, size_t prefix_size) {
   return false;
 }
 
-bool connection_gate_admits(int descriptor) { return admits(descriptor, "", 0); }
+static bool is_queue_long(int listener) {
+  struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
+  socklen_t size = sizeof info;
+  return getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_unacked > QUEUE_MAX;
+}
 
-void connection_gate_take(const struct inbox_connection *connection) {
-  if (!connection->authenticated &&
-      !admits(connection->descriptor, connection->prefix, connection->prefix_size))
-    return;
+bool connection_gate_admits(int descriptor, int listener) {
+  const struct timespec pause = {.tv_nsec = 1000 * 1000};
+  if (admits(descriptor, "", 0)) return true;
+  /* who comes again and again shall not have a whole processor */
+  if (!is_queue_long(listener)) nanosleep(&pause, NULL);
+  return false;
+}
+
+static void put(const struct inbox_connection *connection) {
   if (connection_inbox_put(connection)) return;
   refuse_connection(connection->descriptor, connection_inbox_is_crowded()
                                                 ? "too many connections"
                                                 : "the agent is out of descriptors");
 }
 
+void connection_gate_take(const struct inbox_connection *connection) {
+  if (connection->authenticated ||
+      admits(connection->descriptor, connection->prefix, connection->prefix_size))
+    put(connection);
+}
+
 bool connection_gate_accept(int listener) {
   for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
     int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (descriptor < 0) return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
-    connection_gate_take(&(struct inbox_connection){.descriptor = descriptor});
+    if (connection_gate_admits(descriptor, listener))
+      put(&(struct inbox_connection){.descriptor = descriptor});
   }
   return true;
 }

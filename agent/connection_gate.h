@@ -13,9 +13,10 @@
 
 struct inbox_connection;
 
-/* Takes an accepted, non-blocking connection. False: it is a stranger's, and the gate's from now on.
- * True also where there is no descriptor to ask with: it is asked again when it is answered. */
-bool connection_gate_admits(int descriptor);
+/* Takes an accepted, non-blocking connection. False: it is a stranger's, and the gate's from now on;
+ * the next is to be accepted a millisecond later, unless many wait. True also where there is no
+ * descriptor to ask with: it is asked again when it is answered. */
+bool connection_gate_admits(int descriptor, int listener);
 /* The same for one that came with what has been read of it; let in, it is put into the inbox. */
 void connection_gate_take(const struct inbox_connection *connection);
 

@@ -13,7 +13,7 @@ from process_tree import Port, Process
 from test_access import OTHER, OWNER, THIRD, Guest, as_user, curl, readable_by_all, refusal
 from test_server import check_error, parse, read_all
 from test_silent_members import stop
-from test_tree_hazards import HOLDER
+from test_tree_hazards import HOLDER, hello_message
 
 IDLE = 2  # the workload's thread and the agent's
 
@@ -213,6 +213,31 @@ def test_a_holder_of_the_user_taken_on_is_not_believed():
     harness.poll(lambda: holder.process.poll() is not None, "the member has left")
     assert b"200 OK" not in holder.process.stdout.read(), "root's pages"
     assert "sharing the port" not in host.log(), host.log()
+
+
+JOIN = r"""
+import os, socket, struct, sys
+hello = bytes.fromhex(sys.argv[2])
+peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+peer.connect("\0" + sys.argv[1])
+peer.send(hello[:16] + struct.pack("=i", os.getpid()) + hello[20:])
+answer, descriptors, _, _ = socket.recv_fds(peer, 65536, 4)
+print(struct.unpack_from("=I", answer, 8)[0], len(descriptors))
+"""
+WELCOME = 2
+
+
+def test_a_listener_is_given_to_root_and_the_first_user_only():
+    """Who may join is not yet who may hear what is meant for the others: PPROFAGENT_ALLOW_UIDS."""
+    process_tree.run_as_root()
+    port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
+    holder = Process(port, extra={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
+    port.await_processes([holder.pid])
+    hello = hello_message()
+    for uid, given in ((0, 1), (OTHER, 0)):
+        done = subprocess.run([harness.need("python3"), "-c", JOIN, "pprofagent/" + port.address, hello], stdout=subprocess.PIPE, text=True,
+                              preexec_fn=as_user(uid), cwd="/", check=True)
+        assert done.stdout.split() == [str(WELCOME), str(given)], (uid, done.stdout)
 
 
 # ---- what a server's own user sees ----------------------------------------------------------------------------------------------

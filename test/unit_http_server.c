@@ -49,7 +49,9 @@ enum client_found client_access_find(int descriptor, struct client *out,
   *out = (struct client){.uid = 0};
   return CLIENT_FOUND;
 }
-bool connection_gate_admits(int descriptor) { return descriptor >= 0; }
+bool connection_gate_admits(int descriptor, int listener) {
+  return descriptor >= 0 && listener >= 0;
+}
 
 /* One more process shares the port. It takes what is handed to it, and answers or not. */
 enum tree_role process_tree_role(void) { return TREE_HOLDER; }
