@@ -40,8 +40,11 @@
 #include "process_info.h"
 #include "process_tree.h"
 #include "refused_connection.h"
+#include "request_watch.h"
 #include "sandbox.h"
 #include "shared_text.h"
+#include "symbol_memory.h"
+#include "symbolizer.h"
 #include "tls_context.h"
 #include "thread_manners.h"
 #include "tls_front.h"
@@ -351,6 +354,8 @@ static void admin_life(void) {
     process_start_nanos(); /* by the clock as it is now */
   }
   log_open(config.log);
+  symbol_memory_set_budget(config.symbol_memory);
+  symbolizer_watch(request_is_wanted);
   if (!started_before) {
     for (uint32_t i = 0; i < config.fault_count; i++) log_event("%s", config.faults[i]);
     if (isolation_fault) log_event("%s", isolation_fault);

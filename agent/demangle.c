@@ -48,7 +48,6 @@ typedef int demangler(const char *mangled, int options, demangle_callbackref cal
 
 static bool try_demangler(demangler *demangler, const char *name, bool *too_costly) {
   current.length = 0;
-  current.steps_left = DEMANGLE_STEPS_MAX;
   if (setjmp(current.give_up) != 0) {
     *too_costly = true;
     return false;
@@ -57,19 +56,23 @@ static bool try_demangler(demangler *demangler, const char *name, bool *too_cost
   return demangler(name, options, append, NULL) != 0 && current.length > 0;
 }
 
-size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], bool *too_costly) {
+size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], size_t *steps, bool *too_costly) {
+  const size_t allowed = *steps;
   *too_costly = false;
+  *steps = 0;
   if (name[0] != '_' || (name[1] != 'Z' && name[1] != 'R')) return 0;
   if (strnlen(name, DEMANGLE_INPUT_MAX + 1) > DEMANGLE_INPUT_MAX) {
     *too_costly = true;
     return 0;
   }
   current.text = out;
+  current.steps_left = allowed;
   current.lowest_stack = (uintptr_t)__builtin_frame_address(0) - DEMANGLE_STACK_BYTES;
   /* Rust first: a legacy Rust name is a valid C++ name too, told apart by its hash, which Rust's demangler leaves out. */
   bool done = try_demangler(rust_demangle_callback, name, too_costly);
   if (!done && !*too_costly && name[1] == 'Z')
     done = try_demangler(cplus_demangle_v3_callback, name, too_costly);
+  *steps = allowed - current.steps_left;
   if (!done) return 0;
   out[current.length] = '\0';
   return current.length;

@@ -15,11 +15,14 @@ enum {
   DEMANGLE_INPUT_MAX = 64 << 10,
   DEMANGLE_OUTPUT_MAX = 128 << 10, /* a few bytes of C++ can say megabytes */
   /* 1 to 10 ms; a name of 30,000 bytes that nests 3,000 deep takes a tenth of them */
-  DEMANGLE_STEPS_MAX = 1 << 20
+  DEMANGLE_STEPS_MAX = 1 << 20,
+  /* enough for all but the strangest names of real programs */
+  DEMANGLE_STEPS_PLAIN = 1 << 14
 };
 
 /* Writes the readable name, NUL-terminated, and returns its length; 0 when name is not mangled,
- * cannot be read, or (too_costly set) goes beyond those bounds. */
-size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], bool *too_costly);
+ * cannot be read, or (too_costly set) goes beyond those bounds. steps: how many it may take, at most
+ * DEMANGLE_STEPS_MAX; then, how many it took. */
+size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], size_t *steps, bool *too_costly);
 
 #endif

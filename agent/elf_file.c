@@ -12,6 +12,7 @@ enum {
   MAX_SECTIONS = 1 << 20,          /* more are taken for nonsense */
   MAX_SEGMENTS = 4096,
   MAX_NOTES = 1 << 16,             /* bytes of notes searched for a build-id */
+  MAX_NOTE_SECTIONS = 64,
   MAX_ZLIB_RATIO = 1100,           /* zlib cannot do better than 1032 : 1 */
   MAX_ZSTD_RATIO = 1 << 15,        /* a block, at least 4 bytes, holds at most 128 KiB */
   COMPRESSED_BY_ZSTD = 2,          /* ELFCOMPRESS_ZSTD: Debian 12's elf.h does not have it */
@@ -267,16 +268,17 @@ static bool notes_at(struct elf_file *file, uint64_t offset, uint64_t size, char
 
 bool elf_file_build_id(struct elf_file *file, char hex[BUILD_ID_HEX_MAX]) {
   hex[0] = '\0';
-  for (uint32_t i = 1; i < file->section_count; i++) /* sections first: in debug files the segments' contents are gone */
-    if (file->sections[i].sh_type == SHT_NOTE && notes_at(file, file->sections[i].sh_offset, file->sections[i].sh_size, hex))
+  unsigned tries = 0;
+  for (uint32_t i = 1; i < file->section_count && tries < MAX_NOTE_SECTIONS; i++) /* sections first: in debug files the segments' contents are gone */
+    if (file->sections[i].sh_type == SHT_NOTE && ++tries > 0 && notes_at(file, file->sections[i].sh_offset, file->sections[i].sh_size, hex))
       return true;
   const Elf64_Ehdr *header = &file->header;
   if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum > MAX_SEGMENTS) return false;
-  for (uint32_t i = 0; i < header->e_phnum; i++) {
+  for (uint32_t i = 0; i < header->e_phnum && tries < 2 * MAX_NOTE_SECTIONS; i++) {
     Elf64_Phdr segment;
     if (header->e_phoff > file->size || !read_exactly(file, header->e_phoff + i * sizeof segment, sizeof segment, &segment))
       break;
-    if (segment.p_type == PT_NOTE && notes_at(file, segment.p_offset, segment.p_filesz, hex)) return true;
+    if (segment.p_type == PT_NOTE && ++tries > 0 && notes_at(file, segment.p_offset, segment.p_filesz, hex)) return true;
   }
   return false;
 }

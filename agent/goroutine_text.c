@@ -112,6 +112,7 @@ static void render_location(struct writer *writer, struct rendered_frame *entry)
     uint64_t address = entry->frame - 1;
     const struct mapping *map = mappings_find(writer->dump->mappings, address, entry->epoch);
     const struct symbol_location *symbol = symbolizer_resolve(writer->dump->symbols, map, address);
+    out->failed |= symbolizer_given_up(writer->dump->symbols);
     uint32_t count = symbol->frame_count ? symbol->frame_count : 1;
     if (symbol->frame_count) entry->function = symbol->frames[0].system_name;
     for (uint32_t i = 0; i < count; i++) {
@@ -138,7 +139,7 @@ static bool frame_equal(const void *context, uint32_t position) {
   return entry->frame == wanted->frame && entry->epoch == wanted->epoch;
 }
 
-/* NULL: out of memory. */
+/* NULL: out of memory, or nobody wants it any more. */
 static const struct rendered_frame *rendered_frame(struct writer *writer, uint64_t frame, uint32_t epoch) {
   if (!make_room(&writer->frames, writer->frame_count, &writer->frame_capacity, sizeof *writer->frames)) return NULL;
   struct rendered_frame *entry = &writer->frames[writer->frame_count]; /* the next free one holds what is looked for */

@@ -30,6 +30,7 @@
 #include "process_info.h"
 #include "process_tree.h"
 #include "routes.h"
+#include "symbol_memory.h"
 #include "symbolizer.h"
 #include "tls_front.h"
 #include "version.h"
@@ -129,6 +130,7 @@ static void write_config(struct json *json) {
   number(json, "blockprofilerate", config.blockprofile_rate);
   number(json, "mutexprofilefraction", config.mutexprofile_fraction);
   number(json, "cpuprofilerate", config.cpuprofile_rate);
+  number(json, "symbol_memory", config.symbol_memory);
   string(json, "children", children[config.children]);
   string(json, "log", config.log);
   string(json, "log_fault", log_fault(shared));
@@ -242,6 +244,18 @@ static void write_waits(struct json *json) {
   close_object(json);
 }
 
+/* What symbolizing may take, takes and took at most; files that did not fit into it. */
+static void write_symbol_memory(struct json *json) {
+  struct symbolizer_counters symbols;
+  symbolizer_read_counters(&symbols);
+  open_object(json, "symbol_memory");
+  number(json, "budget", symbol_memory_budget());
+  number(json, "used", symbol_memory_used());
+  number(json, "peak", symbol_memory_peak());
+  number(json, "left_out", symbols.symbols_memory_limit);
+  close_object(json);
+}
+
 static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() +
                     contention_table_bytes() + lock_waiters_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes(),
@@ -268,6 +282,7 @@ static void write_agent(struct json *json) {
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
   number(json, "total", tables + allocator);
   close_object(json);
+  write_symbol_memory(json);
   close_object(json);
 }
 

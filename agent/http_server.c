@@ -17,6 +17,7 @@
 #include "log.h"
 #include "process_tree.h"
 #include "request_process.h"
+#include "request_watch.h"
 
 enum {
   HEAD_SIZE_MAX = 8 * 1024, /* request line and headers */
@@ -369,7 +370,10 @@ static int begin_request(struct mg_connection *connection) {
   } else if (route == CIVETWEB_SILENT) {
     http_respond_error(&response, 503, "that process does not answer: it is stopped, or very busy");
   } else {
+    struct request_watch watch;
+    request_watch_begin(&watch, response.descriptor);
     dispatch(&response, info);
+    request_watch_end();
   }
   if (!response.begun && !response.failed && !civetweb_system_interrupted()) http_respond_error(&response, 500, "no response");
   if (!response.ended) civetweb_connection_done(response.descriptor);

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "agent_memory.h"
+#include "symbol_memory.h"
 
 static const size_t STACK_SIZE = 8 << 20, GUARD_SIZE = 64 << 10;
 
@@ -28,19 +29,24 @@ static void call_on(char *stack_end, void (*function)(void *), void *argument) {
 
 bool large_stack_call(struct large_stack *stack, void (*function)(void *), void *argument) {
   if (stack->memory == NULL) {
-    void *memory = agent_pages_map(STACK_SIZE);
-    if (memory == NULL) return false;
-    if (mprotect(memory, GUARD_SIZE, PROT_NONE) != 0) {
-      agent_pages_unmap(memory, STACK_SIZE);
+    if (!symbol_memory_take(STACK_SIZE)) return false;
+    stack->memory = agent_pages_map(STACK_SIZE);
+    if (stack->memory == NULL) {
+      symbol_memory_give(STACK_SIZE);
       return false;
     }
-    stack->memory = memory;
+    if (mprotect(stack->memory, GUARD_SIZE, PROT_NONE) != 0) {
+      large_stack_release(stack);
+      return false;
+    }
   }
   call_on((char *)stack->memory + STACK_SIZE, function, argument);
   return true;
 }
 
 void large_stack_release(struct large_stack *stack) {
-  if (stack->memory != NULL) agent_pages_unmap(stack->memory, STACK_SIZE);
+  if (stack->memory == NULL) return;
+  agent_pages_unmap(stack->memory, STACK_SIZE);
+  symbol_memory_give(STACK_SIZE);
   stack->memory = NULL;
 }

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "agent_memory.h"
+#include "symbol_memory.h"
 
 /* from libbacktrace */
 #include "backtrace.h"
@@ -15,7 +16,8 @@ enum {
   REGION_CHUNK = 1 << 20,       /* small blocks are cut from chunks of this size */
   REGION_FIRST_CHUNK = 1 << 14, /* most files need little: the first chunk is small, each next one larger */
   REGION_LARGE = 1 << 17,       /* larger blocks get a chunk of their own, which region_free can return */
-  REGION_ALIGNMENT = 16
+  REGION_ALIGNMENT = 16,
+  DETAILS_BETWEEN_UNITS = 1 << 20
 };
 
 struct region_chunk {
@@ -31,6 +33,7 @@ struct region {
   size_t next_chunk;
   uint64_t bytes, limit;
   bool exhausted;
+  struct region *details; /* for what may be read again; NULL: this one */
 };
 
 static struct region *region_of(struct backtrace_state *state) { return (struct region *)(void *)state; }
@@ -43,25 +46,51 @@ struct region *region_create(uint64_t byte_limit) {
   return region;
 }
 
+static void free_chunk(struct region_chunk *chunk) {
+  symbol_memory_give(sizeof *chunk + chunk->size);
+  agent_free(chunk);
+}
+
 static void free_chunks(struct region_chunk *chunk) {
   while (chunk != NULL) {
     struct region_chunk *next = chunk->next;
-    agent_free(chunk);
+    free_chunk(chunk);
     chunk = next;
   }
 }
 
-void region_destroy(struct region *region) {
-  if (region == NULL) return;
+void region_empty(struct region *region) {
   free_chunks(region->small);
   free_chunks(region->large);
+  region->small = region->large = NULL;
+  region->next_chunk = REGION_FIRST_CHUNK;
+  region->bytes = 0;
+  region->exhausted = false;
+}
+
+void region_rewind(struct region *region) {
+  struct region_chunk *chunk = region->small;
+  if (region->large != NULL || region->exhausted || (chunk != NULL && chunk->next != NULL))
+    region_empty(region);
+  else if (chunk != NULL) chunk->used = 0;
+}
+
+void region_destroy(struct region *region) {
+  if (region == NULL) return;
+  region_empty(region);
   agent_free(region);
+}
+
+void region_set_details(struct region *region, struct region *details) {
+  region->details = details;
 }
 
 static struct region_chunk *add_chunk(struct region *region, struct region_chunk **list, size_t size) {
   struct region_chunk *chunk = NULL;
-  if (size <= region->limit - region->bytes) chunk = agent_malloc(sizeof *chunk + size);
+  bool taken = size <= region->limit - region->bytes && symbol_memory_take(sizeof *chunk + size);
+  if (taken) chunk = agent_malloc(sizeof *chunk + size);
   if (chunk == NULL) {
+    if (taken) symbol_memory_give(sizeof *chunk + size);
     region->exhausted = true;
     return NULL;
   }
@@ -131,7 +160,7 @@ void region_free(struct region *region, void *block, size_t size) {
     else
       region->large = chunk->next;
     region->bytes -= size;
-    agent_free(chunk);
+    free_chunk(chunk);
     return;
   }
   struct region_chunk *chunk = region->small;
@@ -141,6 +170,20 @@ void region_free(struct region *region, void *block, size_t size) {
 bool region_exhausted(const struct region *region) { return region->exhausted; }
 uint64_t region_bytes(const struct region *region) { return region->bytes; }
 struct backtrace_state *region_backtrace_state(struct region *region) { return &region->state; }
+
+/* Called by libbacktrace. */
+struct backtrace_state *backtrace_details(struct backtrace_state *state) {
+  struct region *details = region_of(state)->details;
+  return details == NULL ? state : &details->state;
+}
+
+/* Called by libbacktrace. */
+int backtrace_details_forget(struct backtrace_state *state) {
+  struct region *details = region_of(state)->details;
+  if (details == NULL || details->bytes < DETAILS_BETWEEN_UNITS) return 0;
+  region_empty(details);
+  return 1;
+}
 
 void *backtrace_alloc(struct backtrace_state *state, size_t size, backtrace_error_callback error_callback, void *data) {
   void *block = region_alloc(region_of(state), size);

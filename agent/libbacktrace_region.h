@@ -1,5 +1,6 @@
 /* A region: memory that is taken piece by piece, bounded, and given back whole. Everything that is read from one object file (its
- * symbols, its debug information, libbacktrace's tables) lies in one, so a huge or malformed file ends at its own limit.
+ * symbols, its debug information, libbacktrace's tables) lies in one or two, so a huge or malformed file ends at its own limit,
+ * or at that of all (symbol_memory.h).
  * Context: agent threads; locks: none (one thread at a time, under the symbolizer's lock).
  */
 #ifndef AGENT_LIBBACKTRACE_REGION_H
@@ -14,6 +15,11 @@ struct backtrace_state;
 
 struct region *region_create(uint64_t byte_limit);
 void region_destroy(struct region *region);
+void region_empty(struct region *region);
+/* The same, but one block may stay for what comes next. */
+void region_rewind(struct region *region);
+/* Where libbacktrace puts what may be read again. */
+void region_set_details(struct region *region, struct region *details);
 
 /* Aligned to 16 bytes; small blocks are zeroed. NULL when the limit is reached or memory is out; region_exhausted tells so
  * later. */

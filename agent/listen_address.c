@@ -8,14 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-<<<<<<< HEAD
 #include "trusted_path.h"
 
-enum { LISTEN_BACKLOG = 511 };
-=======
 /* So many must a stranger hold open before the kernel turns others away; its own limit may be lower. */
 enum { LISTEN_BACKLOG = 4096 };
->>>>>>> e7e6014 (A flood of strangers costs a tenth of a processor; SECURITY.md)
 
 static bool fail(char *reason, size_t reason_size, const char *text, const char *detail) {
   snprintf(reason, reason_size, "%s%s", text, detail);

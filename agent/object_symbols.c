@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "object_symbols.h"
 
 #include <stdio.h>
@@ -17,17 +18,12 @@
 #include "backtrace.h"
 #include "internal.h"
 
-enum { MIN_XZ_SIZE = 64, MAX_MINI_DEBUG_INFO = 128 << 20 };
-static const uint64_t SYMBOL_BYTE_LIMIT = 256ULL << 20, DEBUG_BYTE_LIMIT = 512ULL << 20;
-
-/* The limit, or a part of what the host can spare: it must never be killed for what we read. */
-static uint64_t spare_bytes(uint64_t limit, unsigned divisor) {
-  uint64_t share = memory_headroom() / divisor;
-  return share < limit ? share : limit;
-}
+enum { MIN_XZ_SIZE = 64, MAX_MINI_DEBUG_INFO = 128 << 20, QUALIFYING_TRIES = 64 };
 
 struct object_symbols {
   struct region *symbol_region, *debug_region; /* apart: debug information that is too large leaves the symbol table */
+  struct region *found;                        /* names that the latest lookup made */
+  struct section_windows *windows;             /* on debug sections; NULL as debug_region is */
   struct symbol_table table;
   struct plt_symbols plt;
   struct dwarf_names *names; /* in debug_region; NULL when there are none */
@@ -87,19 +83,29 @@ static void add_mini_debug_info(struct object_symbols *object, struct elf_file *
 static void open_debug_information(struct object_symbols *object, struct elf_file *file,
                                    const struct mapping *map) {
   struct elf_file alternate;
-  bool has_alternate = debug_file_open_alternate(&alternate, file), malformed;
-  object->names = dwarf_names_open(file, has_alternate ? &alternate : NULL, map->path, &malformed);
+  bool has_alternate = debug_file_open_alternate(&alternate, file);
+  unsigned losses;
+  object->names = dwarf_names_open(file, has_alternate ? &alternate : NULL, object->windows,
+                                   map->path, &losses);
   if (has_alternate) elf_file_close(&alternate);
-  if (object->names == NULL && malformed && !region_exhausted(object->debug_region)) object->losses |= OBJECT_MALFORMED;
+  if ((losses & DWARF_MALFORMED) != 0) object->losses |= OBJECT_MALFORMED;
+  if ((losses & DWARF_MEMORY) != 0) object->losses |= OBJECT_MEMORY_LIMIT;
+  if ((losses & DWARF_TOO_COSTLY) != 0) object->losses |= OBJECT_TOO_COSTLY;
+}
+
+static void drop_debug_information(struct object_symbols *object) {
+  dwarf_names_close(object->names);
+  object->names = NULL;
+  section_windows_destroy(object->windows);
+  object->windows = NULL;
+  region_destroy(object->debug_region);
+  object->debug_region = NULL;
 }
 
 static void drop_debug_information_if_exhausted(struct object_symbols *object) {
   if (object->debug_region == NULL || !region_exhausted(object->debug_region)) return;
   object->losses |= OBJECT_MEMORY_LIMIT;
-  dwarf_names_close(object->names);
-  object->names = NULL;
-  region_destroy(object->debug_region);
-  object->debug_region = NULL;
+  drop_debug_information(object);
 }
 
 static uint64_t symtab_size(const struct elf_file *file) {
@@ -134,9 +140,12 @@ static void read_file(struct object_symbols *object, struct elf_file *file,
 struct object_symbols *object_symbols_open(const struct mapping *map, bool main_program) {
   struct object_symbols *object = agent_calloc(1, sizeof *object);
   if (object == NULL) return NULL;
-  object->symbol_region = region_create(spare_bytes(SYMBOL_BYTE_LIMIT, 4));
-  object->debug_region = region_create(spare_bytes(DEBUG_BYTE_LIMIT, 2));
-  if (object->symbol_region == NULL || object->debug_region == NULL) {
+  object->symbol_region = region_create(UINT64_MAX);
+  object->debug_region = region_create(UINT64_MAX);
+  object->found = region_create(UINT64_MAX);
+  object->windows = section_windows_create();
+  if (object->symbol_region == NULL || object->debug_region == NULL || object->found == NULL ||
+      object->windows == NULL) {
     object_symbols_close(object);
     return NULL;
   }
@@ -158,21 +167,39 @@ struct object_symbols *object_symbols_open(const struct mapping *map, bool main_
   }
   if (region_exhausted(object->symbol_region)) object->losses |= OBJECT_MEMORY_LIMIT;
   drop_debug_information_if_exhausted(object);
+  if (object->names == NULL) drop_debug_information(object); /* what was read in vain */
   return object;
 }
 
 void object_symbols_close(struct object_symbols *object) {
   if (object == NULL) return;
-  dwarf_names_close(object->names);
+  drop_debug_information(object);
   region_destroy(object->symbol_region);
-  region_destroy(object->debug_region);
+  region_destroy(object->found);
   agent_free(object);
+}
+
+void object_symbols_forget(struct object_symbols *object) {
+  if (object->names != NULL) dwarf_names_forget(object->names);
+  region_empty(object->found);
+}
+
+bool object_symbols_close_files(struct object_symbols *object) {
+  section_windows_close_files(object->windows);
+  return object->names == NULL || !dwarf_names_has_package(object->names);
+}
+
+bool object_symbols_open_files(struct object_symbols *object) {
+  return section_windows_open_files(object->windows);
 }
 
 unsigned object_symbols_losses(const struct object_symbols *object) { return object->losses; }
 
 uint64_t object_symbols_bytes(const struct object_symbols *object) {
-  return region_bytes(object->symbol_region) + (object->debug_region == NULL ? 0 : region_bytes(object->debug_region));
+  uint64_t bytes = region_bytes(object->symbol_region) + region_bytes(object->found);
+  if (object->debug_region != NULL) bytes += region_bytes(object->debug_region);
+  if (object->names != NULL) bytes += dwarf_names_bytes(object->names);
+  return bytes + section_windows_bytes(object->windows);
 }
 
 static bool is_mangled(const char *name) { return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R'); }
@@ -195,9 +222,7 @@ static bool denotes(const char *mangled, const char *plain) {
   if (strncmp(plain, "operator", 8) == 0) return true;
   if (plain[0] == '~') plain++;
   size_t length = strcspn(plain, "<");
-  for (const char *at = mangled; length > 0 && (at = strchr(at, plain[0])) != NULL; at++)
-    if (strncmp(at, plain, length) == 0) return true;
-  return false;
+  return length > 0 && memmem(mangled, strlen(mangled), plain, length) != NULL;
 }
 
 static bool is_word(char c) {
@@ -209,9 +234,12 @@ static bool is_word(char c) {
  * plain "baz" in its DWARF. */
 static bool qualifies(const char *symbol, const char *plain) {
   size_t length = strlen(plain);
-  for (const char *at = symbol; length > 0 && (at = strstr(at, plain)) != NULL; at++)
+  const char *at = symbol;
+  for (int tries = 0; length > 0 && tries < QUALIFYING_TRIES; tries++, at++) {
+    if ((at = strstr(at, plain)) == NULL) return false;
     if (at > symbol && !is_word(at[-1]) && (!is_word(at[length]) || !is_word(plain[length - 1])))
       return true;
+  }
   return false;
 }
 
@@ -233,14 +261,17 @@ static void note_losses(struct object_symbols *object) {
   unsigned losses = dwarf_names_losses(object->names);
   if ((losses & DWARF_INLINED_CUT) != 0) object->losses |= OBJECT_INLINED_CUT;
   if ((losses & DWARF_SPLIT_MISSING) != 0) object->losses |= OBJECT_SPLIT_MISSING;
+  if ((losses & DWARF_MEMORY) != 0) object->losses |= OBJECT_MEMORY_LIMIT;
+  if ((losses & DWARF_TOO_COSTLY) != 0) object->losses |= OBJECT_TOO_COSTLY;
 }
 
 size_t object_symbols_find(struct object_symbols *object, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES],
                            uint64_t *symbol_start) {
+  region_rewind(object->found);
   const struct plt_stub *stub = plt_symbols_find(&object->plt, address);
   if (stub != NULL) {
     *symbol_start = stub->start;
-    frames[0] = (struct dwarf_frame){.name = plt_symbols_name(stub, &object->table, object->symbol_region)};
+    frames[0] = (struct dwarf_frame){.name = plt_symbols_name(stub, &object->table, object->found)};
     return frames[0].name != NULL;
   }
   const struct symbol *symbol = symbol_table_find(&object->table, address);
@@ -250,6 +281,8 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
     count = dwarf_names_find(object->names, address, frames);
     note_losses(object);
     drop_debug_information_if_exhausted(object);
+    if (object->names != NULL && (object->losses & OBJECT_TOO_COSTLY) != 0)
+      drop_debug_information(object);
     if (object->names == NULL) count = 0; /* its strings went with the region */
   }
   if (symbol == NULL) return count;
@@ -258,7 +291,7 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
   if (function->name == NULL)
     function->name = symbol->name;
   else if (!is_mangled(function->name) && is_mangled(symbol->name) && denotes(symbol->name, function->name))
-    function->name = without_clone_suffix(object->symbol_region, symbol->name);
+    function->name = without_clone_suffix(object->found, symbol->name);
   else if (qualifies(symbol->name, function->name))
     function->name = symbol->name;
   return count;

@@ -15,7 +15,8 @@ enum object_loss { /* bits, each set at most once per object */
   OBJECT_MALFORMED = 2,
   OBJECT_MEMORY_LIMIT = 4,
   OBJECT_INLINED_CUT = 8,
-  OBJECT_SPLIT_MISSING = 16
+  OBJECT_SPLIT_MISSING = 16,
+  OBJECT_TOO_COSTLY = 32
 };
 
 /* NULL when out of memory. main_program: /proc/self/exe is this object. */
@@ -24,8 +25,14 @@ void object_symbols_close(struct object_symbols *object);
 unsigned object_symbols_losses(const struct object_symbols *object);
 uint64_t object_symbols_bytes(const struct object_symbols *object);
 
+/* Gives up what can be read again. */
+void object_symbols_forget(struct object_symbols *object);
+/* Between two requests no file is kept open. False: it cannot go on. */
+bool object_symbols_close_files(struct object_symbols *object);
+bool object_symbols_open_files(struct object_symbols *object);
+
 /* The frames at address (of the program headers), innermost first, and where the function's symbol starts (0: unknown). The
- * strings live until object_symbols_close. */
+ * strings live until the next call. */
 size_t object_symbols_find(struct object_symbols *object, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES],
                            uint64_t *symbol_start);
 

@@ -324,6 +324,10 @@ struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t
   return map;
 }
 
+uint64_t perf_map_bytes(const struct perf_map *map) {
+  return map == NULL ? 0 : sizeof *map + map->count * sizeof *map->pieces;
+}
+
 void perf_map_release(struct perf_map *map) {
   if (map == NULL) return;
   close(map->descriptor);

@@ -23,6 +23,7 @@ enum {
 struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t memory,
                                unsigned *losses);
 void perf_map_release(struct perf_map *map);
+uint64_t perf_map_bytes(const struct perf_map *map);
 
 /* The function that holds address, or NULL; *start is where it begins. The name is valid until the
  * next call. */

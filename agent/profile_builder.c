@@ -103,7 +103,7 @@ static bool location_equal(const void *context, uint32_t position) {
   return location->address == key->address && location->map == key->map && location->marker == key->marker;
 }
 
-/* INDEX_TABLE_NONE: out of memory. */
+/* INDEX_TABLE_NONE: out of memory, or nobody wants the profile any more. */
 static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uint32_t epoch) {
   struct location_key key = {.builder = builder};
   if (frame < STACK_MARKER_LIMIT) {
@@ -123,7 +123,7 @@ static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uin
   location->map = key.map;
   location->marker = key.marker;
   if (!key.marker) location->symbol = symbolizer_resolve(builder->profile->symbols, key.map, key.address);
-  return position;
+  return symbolizer_given_up(builder->profile->symbols) ? INDEX_TABLE_NONE : position;
 }
 
 struct frame_key {

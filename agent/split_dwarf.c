@@ -31,7 +31,7 @@ struct package {
 };
 
 struct split_dwarf {
-  struct region *region;
+  struct region *region, *details;
   uid_t owner; /* of the file that names the others */
   const char *paths[OBJECT_PATHS]; /* "" for none; not absolute ones are not used */
   struct package packages[OBJECT_PATHS];
@@ -56,13 +56,14 @@ static const char *copy_text(struct region *region, const char *text) {
   return copy == NULL ? NULL : memcpy(copy, text, size);
 }
 
-struct split_dwarf *split_dwarf_create(struct region *region, const char *object,
-                                       const char *debug_file, uid_t owner) {
+struct split_dwarf *split_dwarf_create(struct region *region, struct region *details,
+                                       const char *object, const char *debug_file, uid_t owner) {
   struct split_dwarf *split = region_alloc(region, sizeof *split);
   if (split == NULL) return NULL;
   memset(split, 0, sizeof *split);
   split->region = region;
   split->owner = owner;
+  split->details = details;
   split->paths[0] = copy_text(region, object);
   split->paths[1] = strcmp(object, debug_file) == 0 ? "" : copy_text(region, debug_file);
   return split->paths[0] != NULL && split->paths[1] != NULL ? split : NULL;
@@ -71,6 +72,10 @@ struct split_dwarf *split_dwarf_create(struct region *region, const char *object
 void split_dwarf_close(struct split_dwarf *split) {
   for (int i = 0; i < OBJECT_PATHS; i++)
     if (split->packages[i].open) elf_file_close(&split->packages[i].file);
+}
+
+bool split_dwarf_has_package(const struct split_dwarf *split) {
+  return split->packages[0].open || split->packages[1].open;
 }
 
 /* ---- packages -------------------------------------------------------------------------------- */
@@ -148,14 +153,16 @@ static bool find_contribution(const struct index *index, int64_t row, uint32_t n
 }
 
 /* part: NULL for the whole section. */
-static bool read_part(struct package *package, enum dwarf_section section, const char *name,
-                      const struct contribution *part, struct elf_bytes *out) {
+static bool read_part(struct package *package, struct region *details, enum dwarf_section section,
+                      const char *name, const struct contribution *part, struct elf_bytes *out) {
   const Elf64_Shdr *header = elf_section_find(&package->file, name);
   if (header == NULL) return false;
   if (part != NULL && (header->sh_flags & SHF_COMPRESSED) == 0) {
     if (part->size > header->sh_size || part->offset > header->sh_size - part->size) return false;
     if (header->sh_offset > package->file.size) return false; /* the sum below cannot overflow */
-    return elf_file_read(&package->file, header->sh_offset + part->offset, part->size, out);
+    struct elf_file in_details = package->file;
+    in_details.region = details;
+    return elf_file_read(&in_details, header->sh_offset + part->offset, part->size, out);
   }
   struct elf_bytes *whole = &package->whole[section];
   if (whole->data == NULL && !elf_section_read(&package->file, header, whole)) return false;
@@ -167,7 +174,7 @@ static bool read_part(struct package *package, enum dwarf_section section, const
   return true;
 }
 
-static void read_from_package(struct package *package, uint64_t id,
+static void read_from_package(struct package *package, struct region *details, uint64_t id,
                               struct dwarf_sections *sections) {
   struct index index;
   int64_t row = read_index(&package->index, &index) ? find_row(&index, id) : -1;
@@ -178,7 +185,8 @@ static void read_from_package(struct package *package, uint64_t id,
     struct contribution part;
     struct elf_bytes bytes;
     if (column != 0 && !find_contribution(&index, row, column, &part)) continue;
-    if (!read_part(package, section, split_sections[i].name, column != 0 ? &part : NULL, &bytes))
+    if (!read_part(package, details, section, split_sections[i].name, column != 0 ? &part : NULL,
+                   &bytes))
       continue;
     sections->data[section] = bytes.data;
     sections->size[section] = bytes.size;
@@ -214,7 +222,7 @@ static bool read_joined(struct elf_file *file, const char *name, struct elf_byte
 static void read_from_file(struct split_dwarf *split, const char *path,
                            struct dwarf_sections *sections) {
   struct elf_file file;
-  if (!debug_file_open_split(&file, split->region, path, split->owner)) return;
+  if (!debug_file_open_split(&file, split->details, path, split->owner)) return;
   for (int i = 0; i < SPLIT_SECTIONS; i++) {
     struct elf_bytes bytes;
     if (!read_joined(&file, split_sections[i].name, &bytes)) continue;
@@ -257,7 +265,8 @@ bool split_dwarf_sections(struct split_dwarf *split, const struct split_unit *un
   enum { FILES = 1 + OBJECT_PATHS * PLACES_OF_OBJECT };
   char path[PATH_SIZE];
   if (place < OBJECT_PATHS) {
-    if (open_package(split, place)) read_from_package(&split->packages[place], unit->id, sections);
+    if (open_package(split, place))
+      read_from_package(&split->packages[place], split->details, unit->id, sections);
     return true;
   }
   if (place - OBJECT_PATHS >= FILES) return false;

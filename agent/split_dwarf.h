@@ -17,11 +17,13 @@ struct split_unit {
   uint64_t id;
 };
 
-/* All memory is the region's. object, debug_file: paths of the object and of the file that the
- * skeletons were read from, "" when unknown; owner: the latter's. NULL: the region is exhausted. */
-struct split_dwarf *split_dwarf_create(struct region *region, const char *object,
-                                       const char *debug_file, uid_t owner);
+/* What belongs to one unit is read into details, the rest into region. object, debug_file: paths of
+ * the object and of the file that the skeletons were read from, "" when unknown; owner: the
+ * latter's. NULL: the region is exhausted. */
+struct split_dwarf *split_dwarf_create(struct region *region, struct region *details,
+                                       const char *object, const char *debug_file, uid_t owner);
 void split_dwarf_close(struct split_dwarf *split);
+bool split_dwarf_has_package(const struct split_dwarf *split); /* open */
 
 /* Sets the sections of the unit to what is in the place of that number, if anything; the places are
  * counted from 0. False: there are no more. */

@@ -1,13 +1,16 @@
 #include "symbol_cache.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "agent_memory.h"
 #include "libbacktrace_region.h"
+#include "symbol_memory.h"
 
 enum { FIRST_SLOTS = 1024 };
 
 struct cached_string {
+  const char *readable;
   uint32_t hash;
   char text[];
 };
@@ -40,9 +43,14 @@ struct symbol_cache *symbol_cache_create(uint64_t byte_limit) {
   return cache;
 }
 
+static uint64_t slot_bytes(const struct symbol_cache *cache) {
+  return (cache->strings.capacity + cache->locations.capacity) * sizeof(void *);
+}
+
 void symbol_cache_destroy(struct symbol_cache *cache) {
   if (cache == NULL) return;
   region_destroy(cache->region);
+  symbol_memory_give(slot_bytes(cache));
   agent_free(cache->strings.slots);
   agent_free(cache->locations.slots);
   agent_free(cache);
@@ -50,7 +58,7 @@ void symbol_cache_destroy(struct symbol_cache *cache) {
 
 uint64_t symbol_cache_bytes(const struct symbol_cache *cache) {
   if (cache == NULL) return 0;
-  return region_bytes(cache->region) + (cache->strings.capacity + cache->locations.capacity) * sizeof(void *);
+  return region_bytes(cache->region) + slot_bytes(cache);
 }
 
 static uint64_t mix(uint64_t value) {
@@ -77,8 +85,11 @@ static uint64_t rehash_location(const void *entry) {
 
 static bool make_room(struct table *table, uint64_t (*rehash)(const void *)) {
   if (4 * (table->count + 1) <= 3 * table->capacity) return true;
+  void **slots;
   size_t capacity = table->capacity == 0 ? FIRST_SLOTS : 2 * table->capacity;
-  void **slots = agent_calloc(capacity, sizeof *slots);
+  if (!symbol_memory_take(capacity * sizeof *slots)) return false;
+  slots = agent_calloc(capacity, sizeof *slots);
+  symbol_memory_give((slots == NULL ? capacity : table->capacity) * sizeof *slots);
   if (slots == NULL) return false;
   for (size_t i = 0; i < table->capacity; i++) {
     if (table->slots[i] == NULL) continue;
@@ -103,11 +114,22 @@ const char *symbol_cache_intern(struct symbol_cache *cache, const char *text) {
   }
   struct cached_string *string = region_alloc(cache->region, sizeof *string + length + 1);
   if (string == NULL) return NULL;
+  string->readable = NULL;
   string->hash = hash;
   memcpy(string->text, text, length + 1);
   cache->strings.slots[at] = string;
   cache->strings.count++;
   return string->text;
+}
+
+static struct cached_string *string_of(const char *name) {
+  return (struct cached_string *)(uintptr_t)(name - offsetof(struct cached_string, text));
+}
+
+const char *symbol_cache_readable(const char *name) { return string_of(name)->readable; }
+
+void symbol_cache_set_readable(const char *name, const char *readable) {
+  string_of(name)->readable = readable;
 }
 
 const struct symbol_location *symbol_cache_find(const struct symbol_cache *cache, const char *owner, uint64_t address) {

@@ -19,6 +19,10 @@ uint64_t symbol_cache_bytes(const struct symbol_cache *cache);
 /* The one copy of that text, or NULL when memory is out. */
 const char *symbol_cache_intern(struct symbol_cache *cache, const char *text);
 
+/* What an interned name reads as, itself interned; NULL: that has not been said yet. */
+const char *symbol_cache_readable(const char *name);
+void symbol_cache_set_readable(const char *name, const char *readable);
+
 /* owner: an interned string that says whose address it is. */
 const struct symbol_location *symbol_cache_find(const struct symbol_cache *cache, const char *owner, uint64_t address);
 /* Keeps a copy of the frames, whose strings must be interned here. NULL: memory is out. */

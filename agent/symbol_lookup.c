@@ -36,6 +36,8 @@ bool symbol_lookup(const char *addresses, size_t size, struct byte_sink *sink) {
           if (!ok) break;
         }
         answer(text, mappings, session, address);
+        ok = !symbolizer_given_up(session);
+        if (!ok) break;
       }
       at += length + 1;
     }

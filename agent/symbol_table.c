@@ -9,7 +9,13 @@
 #include "backtrace.h"
 #include "internal.h"
 
-enum { FIRST_CAPACITY = 256 };
+enum {
+  FIRST_CAPACITY = 256,
+  /* Linkers merge names that end alike, so that all of them are longer than their section. */
+  NAME_BYTES_A_BYTE = 16,
+  NAME_BYTES_FREE = 1 << 20,
+  ALIASES_TRIED = 1024 /* of IFUNCs at one address */
+};
 
 void symbol_table_init(struct symbol_table *table, struct region *region) {
   memset(table, 0, sizeof *table);
@@ -19,6 +25,15 @@ void symbol_table_init(struct symbol_table *table, struct region *region) {
 
 void symbol_table_add_versions(struct symbol_table *table, struct elf_file *file) {
   symbol_versions_add_file(&table->versions, file);
+}
+
+/* Its length; false: too much has been read already. */
+static bool measure(struct symbol_table *table, const char *name, uint32_t *length) {
+  uint64_t limit = table->name_bytes < UINT32_MAX ? table->name_bytes : UINT32_MAX;
+  uint64_t got = strnlen(name, limit);
+  table->name_bytes -= got;
+  *length = (uint32_t)got;
+  return got < limit;
 }
 
 static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name,
@@ -32,12 +47,15 @@ static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char 
     table->symbols = grown;
     table->capacity = capacity;
   }
+  uint32_t length;
+  if (!measure(table, name, &length)) return false;
   bool sized = symbol->st_size != 0;
   uint64_t end = sized ? symbol->st_value + symbol->st_size : sizeless_end;
   if (end < symbol->st_value || (sized && end == symbol->st_value)) return true; /* it wraps */
   table->symbols[table->count++] = (struct symbol){.start = symbol->st_value,
                                                    .end = end,
                                                    .name = name,
+                                                   .name_length = length,
                                                    .binding = ELF64_ST_BIND(symbol->st_info),
                                                    .type = ELF64_ST_TYPE(symbol->st_info),
                                                    .sized = sized};
@@ -82,6 +100,7 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
   if (!elf_section_read(file, &file->sections[section->sh_link], &strings)) return false;
   size_t count = symbols.size / sizeof(Elf64_Sym);
   const Elf64_Sym *symbol = (const Elf64_Sym *)(const void *)symbols.data;
+  table->name_bytes += NAME_BYTES_A_BYTE * strings.size + NAME_BYTES_FREE;
   bool complete = true, is_symtab = section->sh_type == SHT_SYMTAB;
   if (is_symtab) symbol_versions_add_symbols(&table->versions, symbol, count, &strings);
   struct elf_bytes indices = symbol_versions_indices(&table->versions, file, section);
@@ -109,6 +128,7 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
 
 bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbols, size_t count, const char *strings,
                               size_t strings_size) {
+  table->name_bytes += NAME_BYTES_A_BYTE * strings_size + NAME_BYTES_FREE;
   for (size_t i = 0; i < count; i++) {
     const Elf64_Sym *symbol = &symbols[i];
     if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE || symbol->st_name >= strings_size) continue;
@@ -134,7 +154,8 @@ static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   unsigned a_under = leading_underscores(a->name), b_under = leading_underscores(b->name);
   if (a_under != b_under) return a_under < b_under ? -1 : 1;
   if (a->binding != b->binding) return a->binding == STB_GLOBAL ? -1 : b->binding == STB_GLOBAL ? 1 : 0;
-  size_t a_length = strlen(a->name), b_length = strlen(b->name);
+  if (a->name == b->name) return 0;
+  size_t a_length = a->name_length, b_length = b->name_length;
   /* gold cuts names at an @ in .symtab too */
   if (b_length > a_length && b->name[a_length] == '@' && strncmp(a->name, b->name, a_length) == 0)
     return 1;
@@ -174,17 +195,26 @@ static void bound_sizeless_symbols(struct symbol_table *table, const struct fde_
   }
 }
 
+/* Of the tree from low up to high; its depth is the logarithm of their number. */
+static uint64_t note_max_end(struct symbol *symbols, size_t low, size_t high) {
+  if (low >= high) return 0;
+  size_t middle = low + (high - low) / 2;
+  struct symbol *root = &symbols[middle];
+  uint64_t below = note_max_end(symbols, low, middle);
+  uint64_t above = note_max_end(symbols, middle + 1, high);
+  root->max_end = root->sized ? root->end : 0;
+  if (below > root->max_end) root->max_end = below;
+  if (above > root->max_end) root->max_end = above;
+  return root->max_end;
+}
+
 void symbol_table_finish(struct symbol_table *table, struct elf_file *file) {
   struct fde_ranges ranges = {0};
   if (file != NULL) fde_ranges_read(&ranges, file);
   backtrace_qsort(table->symbols, table->count, sizeof *table->symbols, compare_symbols);
   bound_sizeless_symbols(table, &ranges);
   if (file != NULL) fde_ranges_release(&ranges, file->region);
-  for (size_t i = 0; i < table->count; i++) {
-    struct symbol *symbol = &table->symbols[i];
-    symbol->max_end = symbol->end;
-    if (i > 0 && symbol[-1].max_end > symbol->max_end) symbol->max_end = symbol[-1].max_end;
-  }
+  note_max_end(table->symbols, 0, table->count);
 }
 
 /* The last symbol that starts at or below address: index + 1, or 0. */
@@ -200,19 +230,51 @@ static size_t last_at_or_below(const struct symbol_table *table, uint64_t addres
   return low;
 }
 
-const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t address) {
-  const struct symbol *sizeless = NULL; /* a label inside a function with a size does not hide that function */
-  for (size_t i = last_at_or_below(table, address); i > 0 && table->symbols[i - 1].max_end > address; i--) {
-    const struct symbol *symbol = &table->symbols[i - 1];
-    if (symbol->end <= address) continue;
-    if (symbol->sized) return symbol;
-    if (sizeless == NULL) sizeless = symbol;
+/* The last one with a size that holds address, of those from low up to high: the innermost. Where
+ * every start is below address, the ends alone tell whether there is one. */
+static const struct symbol *find_sized(const struct symbol *symbols, size_t low, size_t high,
+                                       uint64_t address) {
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    const struct symbol *root = &symbols[middle];
+    if (root->max_end <= address) return NULL;
+    if (root->start <= address) {
+      const struct symbol *later = find_sized(symbols, middle + 1, high, address);
+      if (later != NULL) return later;
+      if (root->sized && root->end > address) return root;
+    }
+    high = middle;
   }
-  return sizeless;
+  return NULL;
+}
+
+/* One without a size reaches to the next start at most, so it is among those that start last. They
+ * come first there, and their ends fall. */
+static const struct symbol *find_sizeless(const struct symbol_table *table, uint64_t address) {
+  size_t end = last_at_or_below(table, address);
+  if (end == 0) return NULL;
+  uint64_t start = table->symbols[end - 1].start;
+  size_t first = start == 0 ? 0 : last_at_or_below(table, start - 1), low = first;
+  while (low < end) {
+    size_t middle = low + (end - low) / 2;
+    const struct symbol *symbol = &table->symbols[middle];
+    if (!symbol->sized && symbol->end > address)
+      low = middle + 1;
+    else
+      end = middle;
+  }
+  return low == first ? NULL : &table->symbols[low - 1];
+}
+
+const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t address) {
+  /* a label inside a function with a size does not hide that function */
+  const struct symbol *sized = find_sized(table->symbols, 0, table->count, address);
+  return sized != NULL ? sized : find_sizeless(table, address);
 }
 
 const struct symbol *symbol_table_find_ifunc(const struct symbol_table *table, uint64_t address) {
-  for (size_t i = last_at_or_below(table, address); i > 0 && table->symbols[i - 1].start == address; i--)
+  size_t tries = ALIASES_TRIED;
+  for (size_t i = last_at_or_below(table, address); i > 0 && tries-- > 0 && table->symbols[i - 1].start == address; i--)
     if (table->symbols[i - 1].type == STT_GNU_IFUNC) return &table->symbols[i - 1];
   return NULL;
 }

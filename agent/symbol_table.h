@@ -15,16 +15,19 @@
 
 struct symbol {
   uint64_t start, end; /* addresses as in the file's program headers */
-  uint64_t max_end;    /* largest end of this symbol and those before it */
+  uint64_t max_end;    /* largest end of those with a size in the tree below it, and its own */
   const char *name;    /* raw, as in the string table, but without @VERSION */
+  uint32_t name_length;
   uint8_t binding, type;
   bool sized;
 };
 
 struct symbol_table {
   struct region *region;
-  struct symbol *symbols; /* sorted by start once finished */
+  /* Sorted by start once finished, and a tree then: the root is in the middle. */
+  struct symbol *symbols;
   size_t count, capacity;
+  uint64_t name_bytes; /* that may still be read: names of malformed files overlap each other */
   struct symbol_versions versions;
 };
 

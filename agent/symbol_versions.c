@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { INDEX_MASK = 0x7fff, INDICES = 0x8000 }; /* the highest bit: not the default version */
+enum { INDEX_MASK = 0x7fff, INDICES = 0x8000, VERSION_MAX = 256 }; /* the highest bit: not the default version */
 
 void symbol_versions_init(struct symbol_versions *versions, struct region *region) {
   versions->region = region;
@@ -12,6 +12,7 @@ void symbol_versions_init(struct symbol_versions *versions, struct region *regio
 
 /* GLIBC_2.2.5, CXXABI_1.3, libfoo.so.1, 1.2-rc3+x */
 static bool looks_real(const char *name) {
+  if (strnlen(name, VERSION_MAX) == VERSION_MAX) return false;
   for (const char *at = name; *at != '\0'; at++) {
     bool letter = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z');
     bool digit = *at >= '0' && *at <= '9';

@@ -10,20 +10,26 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "agent_lock.h"
 #include "agent_memory.h"
 #include "demangle.h"
 #include "large_stack.h"
-#include "memory_headroom.h"
-#include "object_symbols.h"
 #include "perf_map.h"
 #include "plt_symbols.h"
 #include "process_info.h"
+#include "section_windows.h"
+#include "shared_objects.h"
 #include "symbol_cache.h"
+#include "symbol_memory.h"
 #include "trusted_path.h"
 
-static const uint64_t CACHE_TRIM_BYTES = 64ULL << 20, CACHE_BYTE_LIMIT = 1ULL << 30, JIT_CACHE_BYTE_LIMIT = 256ULL << 20;
-/* Objects' tables kept open in one session beyond the one in use; the others are read again when they are asked for. */
-static const uint64_t OPEN_OBJECT_BYTES = 512ULL << 20;
+/* Of the budget: for names that any request may use, how much of them is kept when nobody asks, for
+ * names of JIT code in one request. */
+enum { CACHE_SHARE = 2, CACHE_IDLE_SHARE = 4, JIT_CACHE_SHARE = 4 };
+/* A request may close other objects for one that needs room so often. */
+enum { CLOSINGS_MAX = 64 };
+/* All names of a request together, beyond what each may take: about a second. */
+static const uint64_t DEMANGLE_STEPS_REQUEST = 1 << 27;
 
 /* One object as this session sees it. */
 struct session_object {
@@ -32,9 +38,16 @@ struct session_object {
   bool unloaded;
   const char *path, *build_id; /* interned; with bias and unloaded, what tells objects apart */
   const char *owner;           /* key in the cache, interned */
-  struct object_symbols *symbols; /* NULL until an address is not in the cache */
+  struct shared_object *shared; /* NULL until an address is not in the cache */
+  uint64_t generation;          /* of shared_objects.h, when that was found */
   unsigned counted_losses;
-  uint64_t last_use;
+};
+
+/* Where one address is worked on. */
+struct workplace {
+  struct symbol_frame frames[DWARF_MAX_FRAMES];
+  char plain[DEMANGLE_INPUT_MAX + 1];
+  char readable[DEMANGLE_OUTPUT_MAX + sizeof PLT_NAME_SUFFIX];
 };
 
 struct symbolizer_session {
@@ -42,7 +55,10 @@ struct symbolizer_session {
   struct perf_map *perf_map; /* read when first asked for */
   bool perf_map_read;
   struct symbol_cache *jit; /* names of JIT code change: they live for one session */
-  uint64_t clock;
+  struct workplace *work;
+  uint64_t demangle_steps; /* left */
+  unsigned closings;
+  bool given_up;
 };
 
 static const struct symbol_location unknown_location;
@@ -54,8 +70,16 @@ static struct {
   unsigned open_sessions;
   pid_t process; /* whose sessions these are: a forked child starts anew */
   struct symbol_cache *cache;
-  struct large_stack stack;
 } state;
+
+/* Names are read, and objects, on one stack. Whoever holds the lock above may take this one, not the
+ * reverse: names are read without it. */
+static struct {
+  struct agent_lock lock;
+  struct large_stack stack;
+} large;
+
+static bool (*_Atomic still_wanted)(void);
 
 /* Of the cache; written under the lock, read without it: a lookup may hold the lock for seconds. */
 static _Atomic uint64_t cache_bytes;
@@ -86,7 +110,10 @@ static void lock(void) {
         continue;
       }
       state.cache = NULL; /* lost with whatever the thread was doing: a fork's copy is not worth a repair */
-      state.stack.memory = NULL;
+      large.stack.memory = NULL;
+      atomic_store_explicit(&large.lock.state, 0, memory_order_relaxed);
+      shared_objects_forget();
+      symbol_memory_forget();
       state.open_sessions = 0;
       state.process = (pid_t)self;
       return;
@@ -110,13 +137,45 @@ static void unlock(void) {
   if ((was & WAITERS) != 0) syscall(SYS_futex, &state.lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+void symbolizer_watch(bool (*wanted)(void)) {
+  atomic_store_explicit(&still_wanted, wanted, memory_order_relaxed);
+}
+
+static bool is_unwanted(void) {
+  bool (*wanted)(void) = atomic_load_explicit(&still_wanted, memory_order_relaxed);
+  return wanted != NULL && !wanted();
+}
+
+bool symbolizer_given_up(struct symbolizer_session *session) {
+  if (session != NULL && !session->given_up) session->given_up = is_unwanted();
+  return session != NULL && session->given_up;
+}
+
 struct symbolizer_session *symbolizer_open(void) {
   struct symbolizer_session *session = agent_calloc(1, sizeof *session);
   if (session == NULL) return NULL;
+  session->demangle_steps = DEMANGLE_STEPS_REQUEST;
+  symbol_memory_look();
   lock();
   state.open_sessions++;
+  section_windows_ask(is_unwanted);
   unlock();
   return session;
+}
+
+static void release_stack(void) {
+  agent_lock_take(&large.lock);
+  large_stack_release(&large.stack);
+  agent_lock_release(&large.lock);
+}
+
+static void close_last(void) {
+  release_stack();
+  shared_objects_idle();
+  if (symbol_cache_bytes(state.cache) > symbol_memory_budget() / CACHE_IDLE_SHARE) {
+    symbol_cache_destroy(state.cache);
+    state.cache = NULL;
+  }
 }
 
 void symbolizer_close(struct symbolizer_session *session) {
@@ -124,20 +183,16 @@ void symbolizer_close(struct symbolizer_session *session) {
   while (session->objects != NULL) {
     struct session_object *object = session->objects;
     session->objects = object->next;
-    object_symbols_close(object->symbols);
     agent_free(object);
   }
+  symbol_memory_give(perf_map_bytes(session->perf_map));
   perf_map_release(session->perf_map);
   symbol_cache_destroy(session->jit);
+  if (session->work != NULL) symbol_memory_give(sizeof *session->work);
+  agent_free(session->work);
   agent_free(session);
   lock();
-  if (state.open_sessions > 0 && --state.open_sessions == 0) {
-    large_stack_release(&state.stack);
-    if (symbol_cache_bytes(state.cache) > CACHE_TRIM_BYTES) {
-      symbol_cache_destroy(state.cache);
-      state.cache = NULL;
-    }
-  }
+  if (state.open_sessions > 0 && --state.open_sessions == 0) close_last();
   unlock();
 }
 
@@ -180,32 +235,15 @@ static struct session_object *find_object(struct symbolizer_session *session, co
   return session->latest = object;
 }
 
-/* Closes those that were not used for longest until the rest is within bounds. */
-static void close_old_objects(struct symbolizer_session *session, const struct session_object *keep) {
-  uint64_t spare = memory_headroom() / 2,
-           limit = spare < OPEN_OBJECT_BYTES ? spare : OPEN_OBJECT_BYTES;
-  for (;;) {
-    uint64_t bytes = 0;
-    struct session_object *oldest = NULL;
-    for (struct session_object *object = session->objects; object != NULL; object = object->next) {
-      if (object->symbols == NULL || object == keep) continue;
-      bytes += object_symbols_bytes(object->symbols);
-      if (oldest == NULL || object->last_use < oldest->last_use) oldest = object;
-    }
-    if (bytes <= limit || oldest == NULL) return;
-    object_symbols_close(oldest->symbols);
-    oldest->symbols = NULL;
-  }
-}
-
 static void count_losses(struct session_object *object) {
-  unsigned losses = object_symbols_losses(object->symbols) & ~object->counted_losses;
+  unsigned losses = object_symbols_losses(object->shared->symbols) & ~object->counted_losses;
   object->counted_losses |= losses;
   if ((losses & OBJECT_FILE_MISSING) != 0) COUNT(symbols_files_missing);
   if ((losses & OBJECT_MALFORMED) != 0) COUNT(symbols_files_malformed);
   if ((losses & OBJECT_MEMORY_LIMIT) != 0) COUNT(symbols_memory_limit);
   if ((losses & OBJECT_INLINED_CUT) != 0) COUNT(symbols_inlined_cut);
   if ((losses & OBJECT_SPLIT_MISSING) != 0) COUNT(symbols_split_missing);
+  if ((losses & OBJECT_TOO_COSTLY) != 0) COUNT(symbols_too_costly);
 }
 
 /* How much of the end of name says that it is a stub of the linkage table. */
@@ -214,116 +252,231 @@ static size_t stub_suffix(const char *name, size_t length) {
   return length > suffix && strcmp(name + length - suffix, PLT_NAME_SUFFIX) == 0 ? suffix : 0;
 }
 
-/* Fills the names of frame from a raw one, which is taken as it is: other languages and JITs write
- * any byte into theirs. A stub bears the name of its function, readable, and what it is. */
-static void name_frame(struct symbol_cache *cache, struct symbol_frame *frame, const char *raw) {
-  char plain[DEMANGLE_INPUT_MAX + 1], readable[DEMANGLE_OUTPUT_MAX + sizeof PLT_NAME_SUFFIX];
+/* ---- one name: without the symbolizer's lock ---- */
+
+struct reading {
+  struct symbolizer_session *session;
+  const char *mangled;
+  size_t length; /* of the readable name; 0: there is none */
+};
+
+/* Context: the large stack. */
+static void read_name(void *argument) {
+  struct reading *reading = argument;
+  struct symbolizer_session *session = reading->session;
+  size_t steps = DEMANGLE_STEPS_PLAIN + (size_t)session->demangle_steps;
+  if (steps > DEMANGLE_STEPS_MAX) steps = DEMANGLE_STEPS_MAX;
   bool too_costly;
-  frame->system_name = raw == NULL || raw[0] == '\0' ? NULL : symbol_cache_intern(cache, raw);
-  frame->function = frame->system_name;
-  if (frame->system_name == NULL) return;
-  size_t length = strlen(raw), suffix = stub_suffix(raw, length);
-  const char *mangled = raw;
-  if (suffix > 0 && length - suffix < sizeof plain) {
-    memcpy(plain, raw, length - suffix);
-    plain[length - suffix] = '\0';
-    mangled = plain;
-  }
-  size_t readable_length = demangle(mangled, readable, &too_costly);
+  reading->length = demangle(reading->mangled, session->work->readable, &steps, &too_costly);
+  uint64_t beyond = steps > DEMANGLE_STEPS_PLAIN ? steps - DEMANGLE_STEPS_PLAIN : 0;
+  session->demangle_steps -= beyond < session->demangle_steps ? beyond : session->demangle_steps;
   if (too_costly) COUNT(symbols_not_demangled);
-  if (readable_length == 0) return;
-  memcpy(readable + readable_length, raw + length - suffix, suffix + 1);
-  const char *function = symbol_cache_intern(cache, readable);
-  if (function != NULL) frame->function = function;
 }
 
-/* Whether /proc/self/exe is that file. Of an unlinked program the link says "PATH (deleted)", where map->path is PATH. */
-static bool is_main_program(const struct mapping *map) {
-  static const char mark[] = " (deleted)";
-  char program[4096];
-  ssize_t length = readlink("/proc/thread-self/exe", program, sizeof program);
-  size_t path_length = strlen(map->path);
-  if (length < 0 || (size_t)length < path_length || memcmp(program, map->path, path_length) != 0) return false;
-  size_t rest = (size_t)length - path_length;
-  return rest == 0 || (map->deleted && rest == sizeof mark - 1 && memcmp(program + path_length, mark, rest) == 0);
+/* What a raw name, which is taken as it is, reads as: other languages and JITs write any byte into
+ * theirs. A stub bears the name of its function, readable, and what it is. In work->readable; NULL:
+ * the raw name itself. */
+static const char *readable_name(struct symbolizer_session *session, const char *raw) {
+  struct workplace *work = session->work;
+  size_t length = strlen(raw), suffix = stub_suffix(raw, length);
+  struct reading reading = {.session = session, .mangled = raw};
+  if (raw[0] != '_') return NULL;
+  if (suffix > 0 && length - suffix < sizeof work->plain) {
+    memcpy(work->plain, raw, length - suffix);
+    work->plain[length - suffix] = '\0';
+    reading.mangled = work->plain;
+  }
+  agent_lock_take(&large.lock);
+  large_stack_call(&large.stack, read_name, &reading);
+  agent_lock_release(&large.lock);
+  if (reading.length == 0) return NULL;
+  memcpy(work->readable + reading.length, raw + length - suffix, suffix + 1);
+  return work->readable;
 }
+
+/* Fills the names of a frame that has its raw one. is_shared: the cache is everybody's. */
+static void name_frame(struct symbolizer_session *session, struct symbol_cache *cache,
+                       bool is_shared, struct symbol_frame *frame) {
+  if (frame->system_name == NULL) return;
+  if (is_shared) lock();
+  const char *known = symbol_cache_readable(frame->system_name);
+  if (is_shared) unlock();
+  if (known == NULL) {
+    const char *readable = readable_name(session, frame->system_name);
+    if (is_shared) lock();
+    known = readable == NULL ? NULL : symbol_cache_intern(cache, readable);
+    if (known == NULL) known = frame->system_name;
+    symbol_cache_set_readable(frame->system_name, known);
+    if (is_shared) unlock();
+  }
+  frame->function = known;
+}
+
+/* ---- one address ---- */
 
 struct lookup {
   struct symbolizer_session *session;
   const struct mapping *map;
   struct session_object *object;
-  uint64_t address;
-  const struct symbol_location *location;
+  uint64_t address, symbol_start;
+  size_t count; /* of work->frames, which have their raw names */
+  bool ran;
 };
 
-/* Context: the large stack. */
+static const char *intern(struct symbol_cache *cache, const char *text) {
+  return text == NULL || text[0] == '\0' ? NULL : symbol_cache_intern(cache, text);
+}
+
+/* False: no memory. */
+static bool find_shared(struct lookup *lookup, bool *opened) {
+  struct session_object *object = lookup->object;
+  *opened = false;
+  if (object->shared != NULL && object->generation == shared_objects_generation()) return true;
+  object->shared = shared_objects_get(object->owner, lookup->map, opened);
+  object->generation = shared_objects_generation();
+  return object->shared != NULL;
+}
+
+/* Again, alone: others are closed where memory was short. */
+static bool make_room(struct lookup *lookup, unsigned losses_before) {
+  struct session_object *object = lookup->object;
+  unsigned losses = object_symbols_losses(object->shared->symbols);
+  if ((losses & ~losses_before & OBJECT_MEMORY_LIMIT) == 0) return false;
+  if (lookup->session->closings >= CLOSINGS_MAX) return false;
+  lookup->session->closings++;
+  if (!shared_objects_drop_others(object->shared)) return false;
+  shared_objects_drop(object->shared);
+  bool opened;
+  object->shared = NULL;
+  return find_shared(lookup, &opened);
+}
+
+/* Context: the large stack, the lock is held. */
 static void look_up_in_object(void *argument) {
   struct lookup *lookup = argument;
   struct session_object *object = lookup->object;
   const struct mapping *map = lookup->map;
-  if (object->symbols == NULL) {
-    close_old_objects(lookup->session, object);
-    object->symbols = object_symbols_open(map, is_main_program(map));
-    if (object->symbols == NULL) return;
-  }
-  object->last_use = ++lookup->session->clock;
+  struct symbol_frame *frames = lookup->session->work->frames;
   struct dwarf_frame found[DWARF_MAX_FRAMES];
-  uint64_t symbol_start;
-  size_t count = object_symbols_find(object->symbols, lookup->address - map->bias, found, &symbol_start);
-  count_losses(object);
-  struct symbol_frame frames[DWARF_MAX_FRAMES];
-  for (size_t i = 0; i < count; i++) {
-    name_frame(state.cache, &frames[i], found[i].name);
-    frames[i].filename = found[i].filename == NULL ? NULL : symbol_cache_intern(state.cache, found[i].filename);
-    frames[i].line = found[i].line;
+  bool opened;
+  if (!find_shared(lookup, &opened)) return;
+  unsigned losses = opened ? 0 : object_symbols_losses(object->shared->symbols);
+  do
+    lookup->count = object_symbols_find(object->shared->symbols, lookup->address - map->bias, found,
+                                        &lookup->symbol_start);
+  while (make_room(lookup, losses));
+  if (object->shared == NULL) return;
+  if (symbolizer_given_up(lookup->session)) { /* perhaps in the middle of it */
+    shared_objects_drop(object->shared);
+    object->shared = NULL;
+    return;
   }
-  if (count == 0 || frames[count - 1].function == NULL) COUNT(symbols_unnamed);
-  if (symbol_start != 0) symbol_start += map->bias;
-  lookup->location = symbol_cache_add(state.cache, object->owner, lookup->address, symbol_start, frames, (uint32_t)count);
+  count_losses(object);
+  for (size_t i = 0; i < lookup->count; i++) {
+    frames[i] = (struct symbol_frame){.system_name = intern(state.cache, found[i].name),
+                                      .filename = intern(state.cache, found[i].filename),
+                                      .line = found[i].line};
+    frames[i].function = frames[i].system_name;
+  }
+  if (lookup->symbol_start != 0) lookup->symbol_start += map->bias;
+  lookup->ran = true;
 }
 
-/* Context: the large stack. */
-static void look_up_jit_code(void *argument) {
-  struct lookup *lookup = argument;
+/* False: no memory. */
+static bool prepare(struct symbolizer_session *session) {
+  if (session->work != NULL) return true;
+  if (!symbol_memory_take(sizeof *session->work)) return false;
+  session->work = agent_malloc(sizeof *session->work);
+  if (session->work == NULL) symbol_memory_give(sizeof *session->work);
+  return session->work != NULL;
+}
+
+/* What is known of the address, or NULL and, where it could be looked up, its raw names. */
+static const struct symbol_location *look_up(struct lookup *lookup) {
   struct symbolizer_session *session = lookup->session;
-  if (!session->perf_map_read) {
-    char path[PERF_MAP_PATH_SIZE];
-    unsigned losses;
-    perf_map_default_path(path);
-    session->perf_map = perf_map_read(path, process_start_nanos(), memory_headroom() / 2, &losses);
-    session->perf_map_read = true;
-    if ((losses & PERF_MAP_STALE) != 0) COUNT(symbols_perf_map_stale);
-    if ((losses & PERF_MAP_LIMIT) != 0) COUNT(symbols_perf_map_limit);
+  const struct symbol_location *known = NULL;
+  lock();
+  if (state.cache == NULL)
+    state.cache = symbol_cache_create(symbol_memory_budget() / CACHE_SHARE);
+  if (state.cache != NULL && (lookup->object = find_object(session, lookup->map)) != NULL) {
+    known = symbol_cache_find(state.cache, lookup->object->owner, lookup->address);
+    if (known == NULL && prepare(session)) {
+      agent_lock_take(&large.lock);
+      large_stack_call(&large.stack, look_up_in_object, lookup);
+      agent_lock_release(&large.lock);
+    }
   }
+  unlock();
+  return known;
+}
+
+static const struct symbol_location *resolve_in_object(struct lookup *lookup) {
+  const struct symbol_location *location = look_up(lookup);
+  if (location != NULL) return location;
+  if (!lookup->ran) {
+    if (!lookup->session->given_up) COUNT(symbols_unnamed);
+    return NULL;
+  }
+  struct symbol_frame *frames = lookup->session->work->frames;
+  for (size_t i = 0; i < lookup->count; i++)
+    name_frame(lookup->session, state.cache, true, &frames[i]);
+  lock();
+  location = symbol_cache_find(state.cache, lookup->object->owner, lookup->address);
+  if (location == NULL) /* another request may have been as fast */
+    location = symbol_cache_add(state.cache, lookup->object->owner, lookup->address,
+                                lookup->symbol_start, frames, (uint32_t)lookup->count);
+  unlock();
+  if (location == NULL || lookup->count == 0 || frames[lookup->count - 1].function == NULL)
+    COUNT(symbols_unnamed);
+  return location;
+}
+
+/* ---- JIT code: the map and its names are the session's ---- */
+
+static void read_perf_map(struct symbolizer_session *session) {
+  char path[PERF_MAP_PATH_SIZE];
+  unsigned losses;
+  session->perf_map_read = true;
+  perf_map_default_path(path);
+  lock();
+  uint64_t before = symbol_memory_left();
+  if (before < symbol_memory_budget() / 2) shared_objects_drop_others(NULL);
+  uint64_t room = symbol_memory_left() / 4 * 3;
+  if (!symbol_memory_take(room)) room = 0;
+  unlock();
+  session->perf_map = perf_map_read(path, process_start_nanos(), room, &losses);
+  uint64_t taken = perf_map_bytes(session->perf_map);
+  symbol_memory_give(room - (taken < room ? taken : room));
+  if ((losses & PERF_MAP_STALE) != 0) COUNT(symbols_perf_map_stale);
+  if ((losses & PERF_MAP_LIMIT) != 0) COUNT(symbols_perf_map_limit);
+}
+
+static const struct symbol_location *resolve_jit_code(struct symbolizer_session *session,
+                                                      uint64_t address) {
+  if (session->jit == NULL)
+    session->jit = symbol_cache_create(symbol_memory_budget() / JIT_CACHE_SHARE);
+  if (session->jit == NULL || !prepare(session)) return NULL;
+  const struct symbol_location *known = symbol_cache_find(session->jit, JIT_OWNER, address);
+  if (known != NULL) return known;
+  if (!session->perf_map_read) read_perf_map(session);
   struct symbol_frame frame = {0};
   uint64_t start = 0;
-  const char *name = session->perf_map == NULL ? NULL : perf_map_find(session->perf_map, lookup->address, &start);
-  if (name != NULL) {
-    name_frame(session->jit, &frame, name);
-  } else {
-    COUNT(symbols_unnamed);
-  }
-  lookup->location = symbol_cache_add(session->jit, JIT_OWNER, lookup->address, start, &frame, frame.function != NULL);
+  const char *name = session->perf_map == NULL ? NULL : perf_map_find(session->perf_map, address, &start);
+  frame.system_name = intern(session->jit, name);
+  name_frame(session, session->jit, false, &frame);
+  if (name == NULL) COUNT(symbols_unnamed);
+  return symbol_cache_add(session->jit, JIT_OWNER, address, start, &frame, frame.function != NULL);
 }
 
 const struct symbol_location *symbolizer_resolve(struct symbolizer_session *session, const struct mapping *map,
                                                  uint64_t address) {
-  if (session == NULL) return &unknown_location;
+  if (session == NULL || symbolizer_given_up(session)) return &unknown_location;
   struct lookup lookup = {.session = session, .map = map, .address = address};
-  lock();
-  if (state.cache == NULL) state.cache = symbol_cache_create(CACHE_BYTE_LIMIT);
-  if (map == NULL || map->kind == MAPPING_ANONYMOUS || map->no_object) {
-    if (session->jit == NULL) session->jit = symbol_cache_create(JIT_CACHE_BYTE_LIMIT);
-    if (session->jit != NULL) {
-      lookup.location = symbol_cache_find(session->jit, JIT_OWNER, address);
-      if (lookup.location == NULL) large_stack_call(&state.stack, look_up_jit_code, &lookup);
-    }
-  } else if (state.cache != NULL && (lookup.object = find_object(session, map)) != NULL) {
-    lookup.location = symbol_cache_find(state.cache, lookup.object->owner, address);
-    if (lookup.location == NULL) large_stack_call(&state.stack, look_up_in_object, &lookup);
-  }
-  unlock();
-  return lookup.location != NULL ? lookup.location : &unknown_location;
+  const struct symbol_location *location =
+      map == NULL || map->kind == MAPPING_ANONYMOUS || map->no_object
+          ? resolve_jit_code(session, address)
+          : resolve_in_object(&lookup);
+  return location != NULL ? location : &unknown_location;
 }
 
 void symbolizer_read_counters(struct symbolizer_counters *out) {

@@ -7,6 +7,7 @@
 #ifndef AGENT_SYMBOLIZER_H
 #define AGENT_SYMBOLIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,11 +35,19 @@ void symbolizer_close(struct symbolizer_session *session);
  * Never NULL: an unknown address gives a location with frame_count 0. */
 const struct symbol_location *symbolizer_resolve(struct symbolizer_session *session, const struct mapping *map, uint64_t address);
 
+/* wanted: asked now and then while a request symbolizes, on its thread; false: the client has gone,
+ * or the thread is to end. NULL: always wanted. */
+void symbolizer_watch(bool (*wanted)(void));
+/* Whether that was so: addresses resolved since then have no names, and the answer must not be taken
+ * for a whole one. */
+bool symbolizer_given_up(struct symbolizer_session *session);
+
 /* X(identifier, text for the index page), for /debug/pprof/health. */
 #define SYMBOLIZER_FILE_COUNTERS(X)                                                                          \
   X(symbols_files_missing, "object files that are gone or were replaced: their functions may have no name") \
   X(symbols_files_malformed, "object files whose symbols or debug information cannot be read")              \
-  X(symbols_memory_limit, "object files whose debug information takes over 512 MB or half of the memory left: no lines") \
+  X(symbols_memory_limit, "object files that need more than PPROFAGENT_SYMBOL_MEMORY (64 MB where it is not set), or half of the memory that the program has left: functions without lines, or without names") \
+  X(symbols_too_costly, "object files whose debug information takes too long to read for its size: no lines") \
   X(symbols_inlined_cut, "object files with more than 1,024 inlined calls at one address: those between the ends were left out") \
   X(symbols_split_missing, "object files whose .dwo or .dwp files are missing or of another build: inlined calls may have no names") \
   X(symbols_files_not_trusted, "readings of files refused that may have names: another user has written them, or may") \

@@ -361,6 +361,7 @@ static bool take(struct thread_dump *dump) {
   if (done) {
     name_reasons(&work, dump);
     leave_out_ended(&work, dump);
+    done = !symbolizer_given_up(dump->symbols);
   }
   end_work(&work);
   return done;

@@ -18,6 +18,7 @@ struct config {
   uint64_t mutexprofile_fraction;
   uint64_t cpuprofile_rate;         /* hz, 1 .. 1000 */
   enum config_cpu cpu;              /* where CPU samples come from */
+  uint64_t symbol_memory;           /* bytes that symbolizing may take at once */
   enum config_children children;
   char log[CONFIG_PATH_MAX];        /* "", "stderr" or a file's path */
   char origins[CONFIG_PATH_MAX];    /* as given */

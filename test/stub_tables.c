@@ -139,6 +139,10 @@ const struct symbol_location *symbolizer_resolve(struct symbolizer_session *sess
 
 void symbolizer_read_counters(struct symbolizer_counters *out) { memset(out, 0, sizeof *out); }
 uint64_t symbolizer_cache_bytes(void) { return 0; }
+bool symbolizer_given_up(struct symbolizer_session *session) { return session == NULL; }
+uint64_t symbol_memory_budget(void) { return 0; }
+uint64_t symbol_memory_used(void) { return 0; }
+uint64_t symbol_memory_peak(void) { return 0; }
 
 /* byte sinks */
 static bool memory_sink_write(struct byte_sink *base, const void *bytes, size_t size) {

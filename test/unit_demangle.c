@@ -1,5 +1,5 @@
 /* Names that gdb shows for mangled ones, and names made to hurt. */
-/* links: agent/demangle.c agent/large_stack.c test/agent_memory_libc.c */
+/* links: agent/demangle.c agent/large_stack.c test/agent_memory_libc.c agent/symbol_memory.c agent/memory_headroom.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
 /* deps: libiberty */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@ static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"; /* of <subs
 
 static void expect(const char *name, const char *readable) {
   bool too_costly;
-  size_t length = demangle(name, out, &too_costly);
+  size_t steps = DEMANGLE_STEPS_MAX;
+  size_t length = demangle(name, out, &steps, &too_costly);
   const char *got = length == 0 ? NULL : out;
   bool same = got == NULL ? readable == NULL : readable != NULL && strcmp(got, readable) == 0;
   if (same && !too_costly) return;
@@ -35,7 +36,8 @@ static char *repeated(const char *head, const char *piece, size_t times, const c
 /* Must come back, in time, with nothing or something: it is the stack, the output and the clock that are tested. */
 static void survive(char *name) {
   bool too_costly;
-  size_t length = demangle(name, out, &too_costly);
+  size_t steps = DEMANGLE_STEPS_MAX;
+  size_t length = demangle(name, out, &steps, &too_costly);
   if ((too_costly && length > 0) || length >= DEMANGLE_OUTPUT_MAX ||
       (length > 0 && strlen(out) != length)) {
     printf("%.80s...: length %zu\n", name, length);
@@ -47,7 +49,8 @@ static void survive(char *name) {
 /* A name that a caller must be told of. */
 static void expect_too_costly(char *name) {
   bool too_costly;
-  size_t length = demangle(name, out, &too_costly);
+  size_t steps = DEMANGLE_STEPS_MAX;
+  size_t length = demangle(name, out, &steps, &too_costly);
   if (length != 0 || !too_costly) {
     printf("%.80s...: read, or not said to be too costly\n", name);
     failures++;
@@ -208,7 +211,8 @@ static void random_bytes(void) {
     memcpy(name, round % 2 == 0 ? "_Z" : "_R", 2);
     name[length] = '\0';
     bool too_costly;
-    size_t got = demangle(name, out, &too_costly);
+  size_t steps = DEMANGLE_STEPS_MAX;
+    size_t got = demangle(name, out, &steps, &too_costly);
     if (got > 0 && strlen(out) != got) failures++;
   }
 }

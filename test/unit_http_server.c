@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/request_process.c */
+/* links: agent/paced_poll.c agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/request_process.c agent/request_watch.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every

@@ -1,4 +1,4 @@
-/* links: agent/perf_map.c agent/elf_file.c agent/libbacktrace_region.c agent/dwarf_names.c agent/split_dwarf.c agent/debug_files.c test/agent_memory_libc.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c */
+/* links: agent/perf_map.c agent/elf_file.c agent/libbacktrace_region.c agent/dwarf_names.c agent/split_dwarf.c agent/debug_files.c test/agent_memory_libc.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c agent/symbol_memory.c agent/section_windows.c agent/memory_headroom.c agent/process_info.c agent/own_memory.c */
 /* deps: libbacktrace */
 /* flags: -DPERF_MAP_PIECES_MAX=600 */
 /* Maps of JIT code against a model that looks at every line for every address; windows, limits,
