@@ -29,7 +29,7 @@ enum {
   LINE_SIZE = 16 << 10,  /* a name that is longer is cut */
   FIRST_PIECES = 4096,
   LEAST_PIECES = 64,
-  PIECE_COST = 4 * 24,   /* bytes, while overlaps are resolved: each may leave two */
+  FIRST_OPEN = 64,
   MAX_HEX_DIGITS = 16
 };
 
@@ -49,6 +49,7 @@ struct perf_map {
 struct reader {
   struct piece *pieces;
   size_t count, capacity, limit;
+  uint64_t memory; /* that may be taken */
   unsigned losses;
   bool failed;
   uint64_t line_at; /* of the line that is being read */
@@ -97,27 +98,36 @@ static int compare_pieces(const void *left, const void *right) {
   return a->line_at < b->line_at ? -1 : a->line_at > b->line_at;
 }
 
-/* The pieces that reach over the place where resolve is, the latest line first: a binary heap of
- * indexes. */
+/* The pieces that reach over the place where cut is, the latest line first: a binary heap. */
 struct open_pieces {
-  const struct piece *pieces;
-  uint32_t *heap;
-  size_t count;
+  struct piece *heap;
+  size_t count, capacity;
+  bool failed;
 };
 
 static bool is_later(const struct open_pieces *open, size_t a, size_t b) {
-  return open->pieces[open->heap[a]].line_at > open->pieces[open->heap[b]].line_at;
+  return open->heap[a].line_at > open->heap[b].line_at;
 }
 
 static void swap(struct open_pieces *open, size_t a, size_t b) {
-  uint32_t kept = open->heap[a];
+  struct piece kept = open->heap[a];
   open->heap[a] = open->heap[b];
   open->heap[b] = kept;
 }
 
-static void push(struct open_pieces *open, uint32_t index) {
+static void push(struct open_pieces *open, const struct piece *piece) {
+  if (open->count == open->capacity) {
+    size_t capacity = open->capacity == 0 ? FIRST_OPEN : 2 * open->capacity;
+    struct piece *grown = agent_realloc(open->heap, capacity * sizeof *grown);
+    if (grown == NULL) {
+      open->failed = true;
+      return;
+    }
+    open->heap = grown;
+    open->capacity = capacity;
+  }
   size_t at = open->count++;
-  open->heap[at] = index;
+  open->heap[at] = *piece;
   for (; at > 0 && is_later(open, at, (at - 1) / 2); at = (at - 1) / 2)
     swap(open, at, (at - 1) / 2);
 }
@@ -134,27 +144,36 @@ static void pop(struct open_pieces *open) {
   }
 }
 
+struct cutting {
+  struct open_pieces open;
+  size_t made;
+  size_t ahead; /* the most that were made beyond those that had been read */
+};
+
 /* Cuts pieces, which are in order, so that none overlaps another and the latest line has each
- * address. Returns how many come of it; out: where they go, or NULL to count. */
-static size_t cut(const struct piece *pieces, size_t count, uint32_t *heap, struct piece *out) {
-  struct open_pieces open = {pieces, heap, 0};
+ * address. out: where they go, or NULL to count; it may be the same memory, if it begins as far
+ * below pieces as they get ahead. */
+static void cut(struct cutting *cutting, const struct piece *pieces, size_t count,
+                struct piece *out) {
+  struct open_pieces *open = &cutting->open;
   struct piece last = {0};
-  size_t made = 0;
   uint64_t at = 0;
-  for (size_t next = 0; next < count || open.count > 0;) {
-    if (open.count == 0) at = pieces[next].start;
-    while (next < count && pieces[next].start <= at) push(&open, (uint32_t)next++);
-    while (open.count > 0 && pieces[open.heap[0]].end <= at) pop(&open);
-    if (open.count == 0) continue;
-    const struct piece *top = &pieces[open.heap[0]];
+  cutting->made = cutting->ahead = 0;
+  for (size_t next = 0; (next < count || open->count > 0) && !open->failed;) {
+    if (open->count == 0) at = pieces[next].start;
+    while (next < count && pieces[next].start <= at && !open->failed) push(open, &pieces[next++]);
+    while (open->count > 0 && open->heap[0].end <= at) pop(open);
+    if (open->count == 0) continue;
+    const struct piece *top = &open->heap[0];
     uint64_t end = next < count && pieces[next].start < top->end ? pieces[next].start : top->end;
-    bool goes_on = made > 0 && last.end == at && last.line_at == top->line_at;
-    if (!goes_on) made++;
+    bool goes_on = cutting->made > 0 && last.end == at && last.line_at == top->line_at;
+    if (!goes_on) cutting->made++;
+    if (cutting->made > next && cutting->made - next > cutting->ahead)
+      cutting->ahead = cutting->made - next;
     last = (struct piece){goes_on ? last.start : at, end, top->line_at};
-    if (out != NULL) out[made - 1] = last;
+    if (out != NULL) out[cutting->made - 1] = last;
     at = end;
   }
-  return made;
 }
 
 /* Puts the pieces in order. A line replaces an earlier one that began at the same place: that
@@ -167,24 +186,6 @@ static void order(struct reader *reader) {
       reader->pieces[kept++] = reader->pieces[i];
   reader->count = kept;
 }
-
-/* False: no memory. */
-static bool resolve(struct reader *reader) {
-  order(reader);
-  uint32_t *heap = agent_malloc((reader->count + 1) * sizeof *heap);
-  size_t count = heap == NULL ? 0 : cut(reader->pieces, reader->count, heap, NULL);
-  struct piece *pieces = heap == NULL ? NULL : agent_malloc((count + 1) * sizeof *pieces);
-  if (pieces != NULL) {
-    cut(reader->pieces, reader->count, heap, pieces);
-    agent_free(reader->pieces);
-    reader->pieces = pieces;
-    reader->count = count;
-  }
-  agent_free(heap);
-  return pieces != NULL;
-}
-
-/* ---- the file ---- */
 
 /* Drops the older half of the file's lines, and again, until there is room for many more. */
 static void drop_oldest(struct reader *reader) {
@@ -200,6 +201,35 @@ static void drop_oldest(struct reader *reader) {
     reader->losses |= PERF_MAP_LIMIT;
   }
 }
+
+/* False: no memory. */
+static bool resolve(struct reader *reader) {
+  struct cutting cutting = {0};
+  order(reader);
+  for (;;) {
+    cut(&cutting, reader->pieces, reader->count, NULL);
+    size_t needed = reader->count + cutting.ahead + cutting.open.capacity;
+    if (cutting.open.failed || needed * sizeof *reader->pieces <= reader->memory ||
+        reader->count < LEAST_PIECES)
+      break;
+    reader->limit = reader->count;
+    drop_oldest(reader);
+  }
+  size_t ahead = cutting.ahead, count = reader->count;
+  struct piece *grown = cutting.open.failed
+                            ? NULL
+                            : agent_realloc(reader->pieces, (count + ahead + 1) * sizeof *grown);
+  if (grown != NULL) {
+    memmove(grown + ahead, grown, count * sizeof *grown);
+    cut(&cutting, grown + ahead, count, grown);
+    reader->pieces = grown;
+    reader->count = cutting.made;
+  }
+  agent_free(cutting.open.heap);
+  return grown != NULL && !cutting.open.failed;
+}
+
+/* ---- the file ---- */
 
 static bool make_room(struct reader *reader) {
   if (reader->count < reader->capacity) return true;
@@ -284,7 +314,7 @@ static bool is_stale(const struct stat *status, int64_t started_nanos) {
 }
 
 static size_t piece_limit(uint64_t memory) {
-  uint64_t affordable = memory / PIECE_COST;
+  uint64_t affordable = memory / sizeof(struct piece);
   if (affordable < LEAST_PIECES) return LEAST_PIECES;
   return affordable < PERF_MAP_PIECES_MAX ? (size_t)affordable : PERF_MAP_PIECES_MAX;
 }
@@ -298,7 +328,7 @@ struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t
                                unsigned *losses) {
   int descriptor = open_map(path);
   struct stat status;
-  struct reader reader = {.limit = piece_limit(memory)};
+  struct reader reader = {.limit = piece_limit(memory), .memory = memory};
   struct perf_map *map = NULL;
   *losses = 0;
   if (descriptor < 0) return NULL;

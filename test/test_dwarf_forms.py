@@ -327,13 +327,8 @@ def grow_section(program, name, size):
         file.write(end.to_bytes(8, "little") + size.to_bytes(8, "little"))
 
 
-def test_debug_information_over_512_mb_is_left_out_and_counted():
+def test_sections_of_any_size_are_read():
     program = compile_chain(harness.scratch(), "g++", "-g")
-    grow_section(program, ".debug_str", 16 << 20)
-    assert difference(*stack_of(program, 100001)) is None
-    grow_section(program, ".debug_str", 513 << 20)
-    frames, losses = stack_of(program, 100001)
-    names = [last_name(function) for function, _, _ in frames[:4]]
-    assert names == ["fill", "entry", "caller", "main"], frames
-    assert {frame[1:] for frame in frames[:4]} == {("", 0)}, frames
-    assert losses == {"symbols_memory_limit": 1}, losses
+    for size in (16 << 20, 513 << 20):
+        grow_section(program, ".debug_str", size)
+        assert difference(*stack_of(program, 100001)) is None

@@ -1,4 +1,4 @@
-"""A host that has little memory left is not killed for what the agent reads: huge debug information is left out, and said so."""
+"""A host that has little memory left is not killed for what the agent reads."""
 import contextlib
 import os
 import subprocess
@@ -60,9 +60,9 @@ def test_a_host_in_a_small_memory_group_lives():
         for _ in range(2):
             profile = host.profile("heap")
             sample = next(s for s in profile.samples if s.values[2:] == [1, 1001])
-            assert sample.frames[0].function == "hold", sample.frames[0]
+            assert sample.frames[0].function == "hold" and sample.frames[0].line > 0, sample.frames[0]
         assert host.process.poll() is None
-        assert host.health()["losses"]["symbols_memory_limit"] == 1
+        assert host.health()["losses"]["symbols_memory_limit"] == 0  # windows of it are read
         assert host.finish() == 0
     finally:
         harness.stop_everything()
