@@ -33,6 +33,7 @@ struct dwarf_names {
   fileline find;
   struct split_dwarf *split;
   unsigned losses;
+  uint64_t first_unit; /* bytes of the first that was read into details: it may be large */
   /* the lookup that is under way */
   struct dwarf_frame *frames;
   size_t count;
@@ -214,9 +215,12 @@ static void find(struct dwarf_names *names, uint64_t address) {
 
 size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]) {
   names->frames = frames;
-  if (region_bytes(names->details) > symbol_memory_budget() / DETAILS_SHARE) forget(names, false);
+  uint64_t bytes = region_bytes(names->details);
+  if (bytes > symbol_memory_budget() / DETAILS_SHARE && bytes > 2 * names->first_unit)
+    forget(names, false);
   bool fresh = region_bytes(names->details) == 0;
   find(names, address);
+  if (fresh) names->first_unit = region_bytes(names->details);
   if (region_exhausted(names->details) && !fresh) {
     forget(names, false);
     section_windows_empty(names->windows);

@@ -234,9 +234,10 @@ static bool is_word(char c) {
  * plain "baz" in its DWARF. */
 static bool qualifies(const char *symbol, const char *plain) {
   size_t length = strlen(plain);
-  const char *at = symbol;
+  const char *at = symbol, *end = symbol + strlen(symbol);
   for (int tries = 0; length > 0 && tries < QUALIFYING_TRIES; tries++, at++) {
-    if ((at = strstr(at, plain)) == NULL) return false;
+    at = memmem(at, (size_t)(end - at), plain, length); /* strstr of glibc takes n * m steps */
+    if (at == NULL) return false;
     if (at > symbol && !is_word(at[-1]) && (!is_word(at[length]) || !is_word(plain[length - 1])))
       return true;
   }
@@ -286,7 +287,10 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
     if (object->names == NULL) count = 0; /* its strings went with the region */
   }
   if (symbol == NULL) return count;
-  if (count == 0) frames[count++] = (struct dwarf_frame){.name = symbol->name};
+  if (count == 0) {
+    frames[0] = (struct dwarf_frame){.name = symbol->name};
+    return 1;
+  }
   struct dwarf_frame *function = &frames[count - 1];
   if (function->name == NULL)
     function->name = symbol->name;

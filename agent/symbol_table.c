@@ -37,7 +37,7 @@ static bool measure(struct symbol_table *table, const char *name, uint32_t *leng
 }
 
 static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name,
-                uint64_t sizeless_end) {
+                uint32_t length, uint64_t sizeless_end) {
   if (table->count == table->capacity) {
     size_t capacity = table->capacity == 0 ? FIRST_CAPACITY : 2 * table->capacity;
     struct symbol *grown = region_alloc(table->region, capacity * sizeof *grown);
@@ -47,8 +47,6 @@ static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char 
     table->symbols = grown;
     table->capacity = capacity;
   }
-  uint32_t length;
-  if (!measure(table, name, &length)) return false;
   bool sized = symbol->st_size != 0;
   uint64_t end = sized ? symbol->st_value + symbol->st_size : sizeless_end;
   if (end < symbol->st_value || (sized && end == symbol->st_value)) return true; /* it wraps */
@@ -118,9 +116,13 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
     } else if (ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE) {
       continue; /* absolute */
     }
-    name = is_symtab ? symbol_versions_without(&table->versions, name)
-                     : symbol_versions_restored(&table->versions, &indices, i, name);
-    complete = add(table, symbol, name, sizeless_end);
+    uint32_t length;
+    complete = measure(table, name, &length);
+    if (!complete) break;
+    const char *without = is_symtab ? symbol_versions_without(&table->versions, name)
+                                    : symbol_versions_restored(&table->versions, &indices, i, name);
+    if (without != name) length = (uint32_t)strlen(without);
+    complete = add(table, symbol, without, length, sizeless_end);
   }
   region_free(file->region, (void *)(uintptr_t)symbols.data, symbols.size + 8);
   return complete;
@@ -133,7 +135,10 @@ bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbo
     const Elf64_Sym *symbol = &symbols[i];
     if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE || symbol->st_name >= strings_size) continue;
     const char *name = strings + symbol->st_name;
-    if (name[0] != '\0' && !add(table, symbol, name, symbol->st_value)) return false;
+    uint32_t length;
+    if (name[0] == '\0') continue;
+    if (!measure(table, name, &length)) return false;
+    if (!add(table, symbol, name, length, symbol->st_value)) return false;
   }
   return true;
 }
