@@ -16,13 +16,17 @@
 #include "backtrace.h"
 #include "internal.h"
 
+#ifndef SECTION_WINDOW /* for tests */
+#define SECTION_WINDOW (16 << 10)
+#define SMALL_SECTION (64 << 10) /* read whole */
+#endif
+
 enum {
-  WINDOW = 16 << 10,
+  WINDOW = SECTION_WINDOW,
   PAGE = 4096,
   PATH_SIZE = 4096,
   SECTIONS_MAX = 32,
   FILES_MAX = 4, /* the object, its debug file, what dwz moved out */
-  SMALL_SECTION = 64 << 10,
   SHARE = 8, /* of the budget, for windows */
   /* Reading is counted in bytes that are looked at. An honest file is looked at two or three times,
    * and each address may need one more look at its unit. */
@@ -212,6 +216,11 @@ bool section_windows_open(struct section_windows *windows, struct elf_file *file
 
 /* ---- bringing in ----------------------------------------------------------------------------- */
 
+static bool is_stopped(struct section_windows *windows) {
+  if (!windows->stopped) windows->stopped = is_unwanted != NULL && is_unwanted();
+  return windows->stopped;
+}
+
 static bool charge(struct section_windows *windows, uint64_t steps) {
   if (windows->steps < steps) {
     windows->overdrawn = true;
@@ -224,8 +233,7 @@ static bool charge(struct section_windows *windows, uint64_t steps) {
 
 /* libbacktrace takes its steps from a small purse, which is filled here. */
 static bool fill_purse(struct section_windows *windows) {
-  if (is_unwanted != NULL && is_unwanted()) windows->stopped = true;
-  if (windows->stopped || !charge(windows, STEPS_AT_ONCE)) {
+  if (is_stopped(windows) || !charge(windows, STEPS_AT_ONCE)) {
     backtrace_window.steps = 0;
     return false;
   }
@@ -271,8 +279,7 @@ static bool is_filled(const struct section *section, uint64_t window) {
 static bool fill(struct section_windows *windows, struct section *section, uint64_t window) {
   if (is_filled(section, window)) return true;
   if (windows->files[section->file].descriptor < 0) return false;
-  if (is_unwanted != NULL && is_unwanted()) windows->stopped = true;
-  if (windows->stopped || !charge(windows, STEPS_A_WINDOW)) return false;
+  if (is_stopped(windows) || !charge(windows, STEPS_A_WINDOW)) return false;
   if (windows->bytes + WINDOW > symbol_memory_budget() / SHARE || !symbol_memory_take(WINDOW)) {
     section_windows_empty(windows);
     if (!symbol_memory_take(WINDOW)) return false;

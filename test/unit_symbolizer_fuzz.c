@@ -1,7 +1,7 @@
 /* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined behaviour, no hang, and all
  * memory given back. Usage: unit_symbolizer_fuzz [SECONDS [SEED [FILE ...]]]; without files it compiles some. */
 /* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c shim/module_identity.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/mapped_file.c agent/symbol_memory.c agent/section_windows.c agent/shared_objects.c */
-/* flags: -w -fno-sanitize=shift --param asan-stack=0 -DREGION_SEPARATE_BLOCKS -DHAVE_CONFIG_H -idirafter build/deps/src/gdb/include build/deps/src/gdb/libbacktrace/dwarf.c build/deps/src/gdb/libbacktrace/elf.c build/deps/src/gdb/libbacktrace/sort.c */
+/* flags: -w -fno-sanitize=shift --param asan-stack=0 -DREGION_SEPARATE_BLOCKS -DSECTION_WINDOW=4096 -DSMALL_SECTION=0 -DHAVE_CONFIG_H -idirafter build/deps/src/gdb/include build/deps/src/gdb/libbacktrace/dwarf.c build/deps/src/gdb/libbacktrace/elf.c build/deps/src/gdb/libbacktrace/sort.c */
 /* deps: libiberty */
 #include <elf.h>
 #include <fcntl.h>
