@@ -32,7 +32,8 @@ PIC     += -fcf-protection=full
 endif
 OPTIMIZE ?= -O2 -g
 WARN    := -Wall -Wextra -Werror
-INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace -Iscripts/libbacktrace_config
+INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace -Iscripts/libbacktrace_config \
+  -I$(SRC)
 # The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
 CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
 # The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stack_capture.h) reads the frame pointer of
@@ -61,10 +62,19 @@ GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config \
   -I$(SRC)/gdb/libbacktrace -I$(SRC)/gdb/include
 IBERTY_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config \
   -I$(SRC)/libiberty/include -I$(SRC)/libiberty/libiberty
+UNWIND_FLAGS := -DHAVE_CONFIG_H -DUNW_REMOTE_ONLY -Iscripts/libunwind_config \
+  -I$(SRC)/libunwind/include -I$(SRC)/libunwind/include/tdep-x86_64 -I$(SRC)/libunwind/src
 
 LIBBACKTRACE := dwarf elf sort
 LIBIBERTY    := cp-demangle rust-demangle
-DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
+# The remote interface for x86-64, without what reads other processes, files and this one.
+LIBUNWIND    := $(addprefix dwarf/,Gexpr Gfde Gparser Gpe global) \
+  $(addprefix mi/,Gdestroy_addr_space Gfind_dynamic_proc_info \
+  Gget_accessors Gget_reg Gput_dynamic_unwind_info Gset_reg flush_cache init) \
+  $(addprefix x86_64/,Gcreate_addr_space Gglobal Ginit Ginit_remote Gos-linux Gregs Gstash_frame \
+  Gstep is_fpreg)
+DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(LIBIBERTY:%=$(DEPS)/libiberty_%.o) \
+  $(foreach file,$(LIBUNWIND),$(DEPS)/libunwind_$(notdir $(file)).o)
 DEP_ARCHIVES := $(DEPS)/libprotobuf-c.a $(DEPS)/libz.a $(DEPS)/libzstd.a
 FETCHED      := $(SRC)/.fetched
 
@@ -98,6 +108,13 @@ $(DEPS)/libiberty_%.o: $(FETCHED) scripts/libbacktrace_config/config.h Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) $(IBERTY_FLAGS) -c $(SRC)/libiberty/libiberty/$*.c -o $@.tmp
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
+define libunwind_object
+$(DEPS)/libunwind_$(notdir $(1)).o: $(FETCHED) scripts/libunwind_config/config.h Makefile
+	$$(call say,CC,$$@)
+	$(Q)$(CC) $(CFLAGS_DEPS) $(UNWIND_FLAGS) -c $(SRC)/libunwind/src/$(1).c -o $$@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $$@.tmp $$@ && rm $$@.tmp
+endef
+$(foreach file,$(LIBUNWIND),$(eval $(call libunwind_object,$(file))))
 
 # The distribution's static archives (PIC).
 $(DEPS)/lib%.a: Makefile | $(DEPS)

@@ -1,35 +1,23 @@
 #include "blocked_stack.h"
 
 #include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "../shim/module_registry.h"
 #include "../shim/unwind_rule.h"
 #include "agent_memory.h"
+#include "first_stack.h"
 #include "frame_pointer_search.h"
 #include "memory_reader.h"
-#include "process_info.h"
+#include "remote_unwind.h"
 
 enum { REFUSALS_MAX = 3 };
 
 struct blocked_stack_reader {
   struct frame_pointer_search search;
+  struct remote_unwinder *unwinder; /* NULL: no memory for it; then the built-in interpreter does */
   uintptr_t hidden_start, hidden_end;
   int refusals_left; /* each takes time: a dlclose that takes for ever is not to hold up every thread's stack */
 };
-
-/* Where the kernel put the arguments of the first program: field 28 of proc(5)'s stat. 0: not known. */
-static uintptr_t first_stack_start(void) {
-  enum { STAT_MAX = 4096, FIELD = 28 };
-  size_t size;
-  char *stat = process_read_file("/proc/thread-self/stat", STAT_MAX, &size), *at = stat ? strrchr(stat, ')') : NULL;
-  for (int field = 2; at && field < FIELD; field++)
-    if ((at = strchr(at, ' '))) at++;
-  uintptr_t start = at ? strtoull(at, NULL, 10) : 0;
-  agent_free(stat);
-  return start;
-}
 
 struct blocked_stack_reader *blocked_stack_reader_new(const struct mappings *mappings, uintptr_t hidden_start, uintptr_t hidden_end) {
   struct blocked_stack_reader *reader = agent_calloc(1, sizeof *reader);
@@ -44,17 +32,20 @@ struct blocked_stack_reader *blocked_stack_reader_new(const struct mappings *map
   reader->hidden_start = hidden_start;
   reader->hidden_end = hidden_end;
   reader->refusals_left = REFUSALS_MAX;
+  reader->unwinder = remote_unwinder_new();
   return reader;
 }
 
 void blocked_stack_reader_release(struct blocked_stack_reader *reader) {
-  if (reader) memory_reader_release(reader->search.code.memory);
+  if (!reader) return;
+  memory_reader_release(reader->search.code.memory);
+  remote_unwinder_release(reader->unwinder);
   agent_free(reader);
 }
 
 struct memory_reader *blocked_stack_memory(struct blocked_stack_reader *reader) { return reader->search.code.memory; }
 
-static enum frame_step step_to_caller(struct frame_pointer_search *search, struct blocked_frame *frame) {
+static enum frame_step step_by_interpreter(struct frame_pointer_search *search, struct blocked_frame *frame) {
   struct cfi_rule rule;
   if (!frame_rule(frame, &rule)) return frame_without_rule(frame, search->initial_sp);
   enum frame_step step = frame_step(frame, &rule, search->code.memory, NULL);
@@ -64,10 +55,54 @@ static enum frame_step step_to_caller(struct frame_pointer_search *search, struc
   return step;
 }
 
+/* Finds the register that the frame is based on and that the kernel does not tell. */
+static bool find_base(struct blocked_stack_reader *reader, struct blocked_frame frame, int number) {
+  struct cfi_rule rule;
+  uintptr_t base;
+  frame.fp_known = remote_unwind_register(reader->unwinder, REMOTE_RBP, &frame.fp);
+  if (!frame_rule(&frame, &rule) || (rule.base != CFI_BASE_OTHER && number != REMOTE_RBP) ||
+      !frame_pointer_search(&reader->search, &frame, &rule, &base))
+    return false;
+  remote_unwind_set_register(reader->unwinder, number, base);
+  return true;
+}
+
+static enum frame_step step_by_libunwind(struct blocked_stack_reader *reader,
+                                         struct blocked_frame *frame) {
+  enum remote_step step = remote_unwind_step(reader->unwinder);
+  const struct remote_frame *now = remote_unwind_frame(reader->unwinder);
+  if (step == REMOTE_NEEDS_REGISTER) {
+    if (!find_base(reader, *frame, now->missing)) return FRAME_NEEDS_BASE;
+    step = remote_unwind_step(reader->unwinder);
+  }
+  *frame = (struct blocked_frame){.pc = now->pc, .sp = now->sp, .exact = now->exact};
+  switch (step) {
+    case REMOTE_CALLER: return FRAME_CALLER;
+    case REMOTE_OUTERMOST: return FRAME_OUTERMOST;
+    case REMOTE_NO_UNWIND: return FRAME_NO_UNWIND;
+    case REMOTE_NEEDS_REGISTER: return FRAME_NEEDS_BASE;
+    default: return FRAME_NO_MEMORY;
+  }
+}
+
+static void begin(struct blocked_stack_reader *reader, const struct blocked_frame *frame) {
+  struct remote_registers registers = {.known = 1u << REMOTE_PC | 1u << REMOTE_RSP,
+                                       .exact = frame->exact};
+  registers.value[REMOTE_PC] = frame->pc;
+  registers.value[REMOTE_RSP] = frame->sp;
+  if (reader->unwinder) remote_unwind_begin(reader->unwinder, &registers, NULL);
+}
+
+static enum frame_step step_to_caller(struct blocked_stack_reader *reader, struct blocked_frame *frame) {
+  return reader->unwinder ? step_by_libunwind(reader, frame)
+                          : step_by_interpreter(&reader->search, frame);
+}
+
 static void follow_frames(struct blocked_stack_reader *reader, struct blocked_frame frame, struct captured_stack *out) {
   enum { HIDDEN_MAX = 64 };
   uint32_t count = 0, hidden = 0;
   enum stack_marker marker = 0;
+  begin(reader, &frame);
   for (;;) {
     bool hide = frame.pc - reader->hidden_start < reader->hidden_end - reader->hidden_start && hidden++ < HIDDEN_MAX;
     if (!hide && count == STACK_MAX_FRAMES) {
@@ -76,7 +111,7 @@ static void follow_frames(struct blocked_stack_reader *reader, struct blocked_fr
     }
     if (!hide) out->frames[count++] = frame.exact ? frame.pc + 1 : frame.pc;
     uintptr_t pc = frame.pc;
-    enum frame_step step = step_to_caller(&reader->search, &frame);
+    enum frame_step step = step_to_caller(reader, &frame);
     /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
     if (step == FRAME_CALLER && frame.exact && !hide) out->frames[count - 1] = pc + 1;
     if (step == FRAME_CALLER && code_is_executable(&reader->search.code, frame.pc)) continue;

@@ -37,6 +37,13 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
  * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. */
 static _Atomic uint32_t borrowers;  /* agent threads that read unwind tables */
 static _Atomic uint32_t unloading; /* calls of dlclose that are under way */
+/* Written by those that unmap modules, before and after. A reader that sees the number after may
+ * read; one that read meanwhile is told by it afterwards. */
+static _Atomic uint64_t generation;
+
+uint64_t unwind_rule_generation(void) {
+  return atomic_load_explicit(&generation, memory_order_acquire);
+}
 
 enum { LENDER_NAPS_MAX = 20000, BORROWER_NAPS_MAX = 4000 };
 
@@ -54,13 +61,17 @@ void unwind_rule_borrow_end(void) { atomic_fetch_sub(&borrowers, 1); }
 
 void unwind_rule_unload_begin(void) {
   atomic_fetch_add(&unloading, 1);
+  atomic_fetch_add_explicit(&generation, 1, memory_order_release);
   for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowers); naps++) {
     if (confinement_forbids_calls()) return; /* there is no agent */
     raw_nap();
   }
 }
 
-void unwind_rule_unload_end(void) { atomic_fetch_sub(&unloading, 1); }
+void unwind_rule_unload_end(void) {
+  atomic_fetch_add_explicit(&generation, 1, memory_order_release);
+  atomic_fetch_sub(&unloading, 1);
+}
 
 AT_FORK void unwind_rule_forget_borrower(void) {
   if (atomic_load(&borrowers)) atomic_store(&borrowers, 0);

@@ -18,6 +18,10 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
 bool unwind_rule_borrow_begin(void) __attribute__((warn_unused_result));
 void unwind_rule_borrow_end(void);
 
+/* It changes whenever modules may have been unmapped: what was read of unwind tables before means
+ * nothing then. Context: any; locks: none. */
+uint64_t unwind_rule_generation(void);
+
 /* Round a call that may unmap modules. Context: host thread. */
 void unwind_rule_unload_begin(void);
 void unwind_rule_unload_end(void);

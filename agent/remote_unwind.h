@@ -1,0 +1,75 @@
+/* Stacks of threads that are somewhere else: blocked, or as they were when the kernel took a
+ * sample. libunwind's remote interface does it, over an address space that is this process seen
+ * from outside: all registers are followed, DWARF expressions, signal frames; nothing is guessed.
+ * Its memory (rows of tables that it remembers, blocks of memory that it has read) is bounded,
+ * below 700 KB, and goes with the unwinder.
+ * Context: agent threads; locks: none (one owner an unwinder).
+ */
+#ifndef AGENT_REMOTE_UNWIND_H
+#define AGENT_REMOTE_UNWIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* As DWARF numbers them; 16 is the pc. */
+enum {
+  REMOTE_RAX, REMOTE_RDX, REMOTE_RCX, REMOTE_RBX, REMOTE_RSI, REMOTE_RDI, REMOTE_RBP, REMOTE_RSP,
+  REMOTE_R8, REMOTE_R9, REMOTE_R10, REMOTE_R11, REMOTE_R12, REMOTE_R13, REMOTE_R14, REMOTE_R15,
+  REMOTE_PC, REMOTE_REGISTERS
+};
+enum { REMOTE_ALL_KNOWN = (1 << REMOTE_REGISTERS) - 1 };
+
+struct remote_registers {
+  uint64_t value[REMOTE_REGISTERS];
+  uint32_t known; /* bit n: of value[n]; those of REMOTE_RSP and REMOTE_PC must be set */
+  bool exact;     /* the pc is of an instruction that is to be executed, not a return address */
+};
+
+/* A piece of the stack as it was, from sp or below it upwards. */
+struct stack_copy {
+  uintptr_t start;
+  const void *bytes;
+  size_t size;
+  bool rest_is_as_it_was; /* what lies above is the same still and may be read: the thread waits */
+};
+
+enum remote_step {
+  REMOTE_CALLER,         /* the frame is now its caller's */
+  REMOTE_OUTERMOST,      /* it has no caller */
+  REMOTE_NO_UNWIND,      /* code without unwind information, or such as is not understood */
+  REMOTE_NO_MEMORY,      /* the stack cannot be read there, or does not go up */
+  REMOTE_PAST_COPY,      /* the caller's frame lies above what was copied */
+  REMOTE_NEEDS_REGISTER, /* frame.missing is not known; set it and step again */
+  REMOTE_DEPTH           /* no room for more frames (remote_unwind) */
+};
+
+struct remote_frame {
+  uintptr_t pc, sp;
+  bool exact;
+  int missing;
+};
+
+struct remote_unwinder;
+
+struct remote_unwinder *remote_unwinder_new(void); /* NULL: out of memory */
+void remote_unwinder_release(struct remote_unwinder *unwinder); /* NULL is fine */
+
+/* The whole stack into frames, as they are in stack_table.h but without a marker: return
+ * addresses, and pc + 1 where a frame was interrupted. copy may be NULL: all is read as it is now.
+ * *end: how it ended (REMOTE_OUTERMOST: it is whole). The number of frames, 1 at least. */
+size_t remote_unwind(struct remote_unwinder *unwinder, const struct remote_registers *registers,
+                     const struct stack_copy *copy, uint64_t *frames, size_t capacity,
+                     enum remote_step *end);
+
+/* The same step by step, for those who know more about a frame than the tables say. */
+void remote_unwind_begin(struct remote_unwinder *unwinder, const struct remote_registers *registers,
+                         const struct stack_copy *copy);
+/* On anything but REMOTE_CALLER the frame is as it was. */
+enum remote_step remote_unwind_step(struct remote_unwinder *unwinder);
+const struct remote_frame *remote_unwind_frame(const struct remote_unwinder *unwinder);
+/* A register in the current frame. False: not known there. */
+bool remote_unwind_register(struct remote_unwinder *unwinder, int number, uintptr_t *value);
+void remote_unwind_set_register(struct remote_unwinder *unwinder, int number, uintptr_t value);
+
+#endif
