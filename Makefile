@@ -113,6 +113,11 @@ $(DEPS)/libunwind_$(notdir $(1)).o: $(FETCHED) scripts/libunwind_config/config.h
 	$$(call say,CC,$$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) $(UNWIND_FLAGS) -c $(SRC)/libunwind/src/$(1).c -o $$@.tmp
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $$@.tmp $$@ && rm $$@.tmp
+$(DEPS)/sanitized_libunwind_$(notdir $(1)).o: $(DEPS)/libunwind_$(notdir $(1)).o
+	$$(call say,CC,$$@)
+	$(Q)$(CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=address,undefined \
+	  -fno-sanitize-recover=all $(UNWIND_FLAGS) -c $(SRC)/libunwind/src/$(1).c -o $$@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $$@.tmp $$@ && rm $$@.tmp
 endef
 $(foreach file,$(LIBUNWIND),$(eval $(call libunwind_object,$(file))))
 
@@ -185,10 +190,11 @@ $(GEN) $(DEPS):
 UNIT_SOURCES := $(wildcard test/unit_*.c)
 comment = $(shell sed -n '1,12s,^/\* $(1): *\(.*[^ ]\) *\*/.*,\1,p' $(2))
 comma := ,
-# Third-party objects that a unit test names in a line /* deps: libbacktrace libiberty protobuf civetweb */.
+# Third-party objects that a unit test names in a line /* deps: libbacktrace libiberty libunwind protobuf civetweb */.
 dep_objects_libbacktrace := $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o)
 dep_objects_libiberty    := $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
 dep_objects_protobuf     := $(OBJ)/profile.pb-c.o
+dep_objects_libunwind    := $(foreach file,$(LIBUNWIND),$(DEPS)/sanitized_libunwind_$(notdir $(file)).o)
 dep_objects_civetweb     := $(DEPS)/sanitized_civetweb.o
 unit_deps = $(foreach dep,$(call comment,deps,$(1)),$(dep_objects_$(dep)))
 $(GEN)/unit_assertion.c: | $(GEN)
@@ -214,10 +220,19 @@ PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fr
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
 
+# The library and, in it, what compares its two engines (test_unwind_oracle.py).
+ORACLE := $(BUILD)/test/unwind_oracle.so
+$(ORACLE): test/workloads/unwind_oracle.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_OURS) -c $< -o $(OBJ)/unwind_oracle.o
+	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) @$(GEN)/libc_wrap -o $@ \
+	  $(BINDING) $(LINKED) $(OBJ)/unwind_oracle.o
+
 test: packages-test
 	@$(MAKE) --no-print-directory all units
 	$(PYTHON) test/run.py $(TESTS)
-units: $(UNIT_TESTS)
+units: $(UNIT_TESTS) $(ORACLE)
 .PHONY: units
 
 check quick: all units
