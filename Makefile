@@ -70,7 +70,7 @@ LIBIBERTY    := cp-demangle rust-demangle
 # The remote interface for x86-64, without what reads other processes, files and this one.
 LIBUNWIND    := $(addprefix dwarf/,Gexpr Gfde Gparser Gpe global) \
   $(addprefix mi/,Gdestroy_addr_space Gfind_dynamic_proc_info \
-  Gget_accessors Gget_reg Gput_dynamic_unwind_info Gset_reg flush_cache init) \
+  Gget_accessors Gget_reg Gput_dynamic_unwind_info Gset_caching_policy Gset_reg flush_cache init) \
   $(addprefix x86_64/,Gcreate_addr_space Gglobal Ginit Ginit_remote Gos-linux Gregs Gstash_frame \
   Gstep is_fpreg)
 DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(LIBIBERTY:%=$(DEPS)/libiberty_%.o) \
@@ -220,14 +220,17 @@ PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fr
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
 
-# The library and, in it, what compares its two engines (test_unwind_oracle.py).
+# The library and, in it, what compares its two engines (test_unwind_oracle.py, make bench).
 ORACLE := $(BUILD)/test/unwind_oracle.so
-$(ORACLE): test/workloads/unwind_oracle.c $(LIB)
+ORACLE_SOURCES := test/workloads/unwind_oracle.c test/bench/unwind_engines.c
+$(ORACLE): $(ORACLE_SOURCES) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS_OURS) -c $< -o $(OBJ)/unwind_oracle.o
+	$(Q)for source in $(ORACLE_SOURCES); do \
+	  $(CC) $(CFLAGS_OURS) -c $$source -o $(OBJ)/$$(basename $$source .c).o || exit 1; \
+	done
 	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) @$(GEN)/libc_wrap -o $@ \
-	  $(BINDING) $(LINKED) $(OBJ)/unwind_oracle.o
+	  $(BINDING) $(LINKED) $(foreach source,$(ORACLE_SOURCES),$(OBJ)/$(notdir $(source:.c=.o)))
 
 test: packages-test
 	@$(MAKE) --no-print-directory all units
@@ -239,7 +242,7 @@ check quick: all units
 	$(PYTHON) test/run.py $(or $(TESTS),unit_ tsan_ test_elf test_server test_guest test_heap_exact)
 
 bench: packages-bench
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all $(ORACLE)
 	$(PYTHON) test/bench/run.py $(BENCH)
 
 soak: packages-soak

@@ -152,7 +152,7 @@ struct remote_unwinder *remote_unwinder_new(void) {
   if (!unwinder) return NULL;
   agent_lock_take(&first_call);
   unwinder->space = unw_create_addr_space(&accessors, 0);
-  if (unwinder->space) unw_get_accessors(unwinder->space);
+  if (unwinder->space) unw_set_caching_policy(unwinder->space, UNW_CACHE_GLOBAL);
   agent_lock_release(&first_call);
   unwinder->stack = memory_reader_new();
   unwinder->tables = memory_reader_new();
@@ -252,8 +252,9 @@ static enum remote_step step_that_failed(struct remote_unwinder *unwinder, int e
 
 enum remote_step remote_unwind_step(struct remote_unwinder *unwinder) {
   struct remote_frame *frame = &unwinder->frame;
-  unw_cursor_t before;
-  memcpy(&before, &unwinder->cursor, sizeof before);
+  unw_cursor_t before; /* for a step that is to be made again */
+  bool all_known = unwinder->registers.known == REMOTE_ALL_KNOWN;
+  if (!all_known) memcpy(&before, &unwinder->cursor, sizeof before);
   unwinder->reads_left = READS_PER_STEP;
   unwinder->unreadable = unwinder->past_copy = false;
   frame->missing = -1;
@@ -276,7 +277,7 @@ enum remote_step remote_unwind_step(struct remote_unwinder *unwinder) {
     }
     failure = REMOTE_NO_MEMORY;
   }
-  memcpy(&unwinder->cursor, &before, sizeof before);
+  if (!all_known) memcpy(&unwinder->cursor, &before, sizeof before);
   return failure;
 }
 

@@ -65,7 +65,8 @@ size_t remote_unwind(struct remote_unwinder *unwinder, const struct remote_regis
 /* The same step by step, for those who know more about a frame than the tables say. */
 void remote_unwind_begin(struct remote_unwinder *unwinder, const struct remote_registers *registers,
                          const struct stack_copy *copy);
-/* On anything but REMOTE_CALLER the frame is as it was. */
+/* On anything but REMOTE_CALLER the frame is as it was; its registers too, but on REMOTE_NO_MEMORY
+ * and REMOTE_PAST_COPY. */
 enum remote_step remote_unwind_step(struct remote_unwinder *unwinder);
 const struct remote_frame *remote_unwind_frame(const struct remote_unwinder *unwinder);
 /* A register in the current frame. False: not known there. */

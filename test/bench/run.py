@@ -126,6 +126,18 @@ def bench_sample_cost():
         row("for comparison, 20 frames: " + line.split()[0].replace("_", " ")[:30], line.split()[1])
 
 
+def bench_unwind_engines():
+    """What a stack costs by each of the two unwinders (ARCHITECTURE.md, "Two unwinders")."""
+    if not wanted("unwind engines"):
+        return
+    heading("a stack of 20 frames", "ns; memory in KB")
+    oracle = os.path.join(harness.BUILD, "test", "unwind_oracle.so")
+    done = subprocess.run(["/bin/true"], stdout=subprocess.PIPE, check=True, text=True, env=dict(
+        os.environ, LD_PRELOAD=oracle, UNWIND_ENGINES="1", PPROFAGENT_ADDR="off"))
+    for line in done.stdout.splitlines():
+        row("unwind engines: " + line.split()[0].replace("_", " "), line.split()[1])
+
+
 def bench_redis():
     names = [name for name in ("set", "get", "lpush") if wanted("redis " + name)]
     if not names:
@@ -156,6 +168,7 @@ def main():
     print("%d rounds of adjacent pairs (peers: %d); ratio: median (quartiles); below 1 is faster" % (ROUNDS, PEER_ROUNDS))
     bench_micro()
     bench_sample_cost()
+    bench_unwind_engines()
     idle.bench()
     processes.bench()
     bench_redis()
