@@ -90,6 +90,11 @@ __asm__(
     " call *%rdi\n"
     " addq $24, %rsp\n .cfi_def_cfa_offset 8\n ret\n .cfi_endproc\nvectors_end:\n"
 
+    /* the address that its call returns to is the first of the next function */
+    "last_call:\n .cfi_startproc\n"
+    " subq $24, %rsp\n .cfi_def_cfa_offset 32\n call *%rdi\n .cfi_endproc\nlast_call_end:\n"
+    "behind:\n .cfi_startproc\n addq $24, %rsp\n ret\n .cfi_endproc\nbehind_end:\n"
+
     /* an expression that leads round in a circle */
     "circle:\n .cfi_startproc\n"
     " subq $8, %rsp\n .cfi_escape 0xf,3,0x2f,0xfd,0xff\n"
@@ -98,7 +103,7 @@ __asm__(
 
 #define FRAME(name) extern const char name[], name##_end[];
 FRAME(needs_rbp) FRAME(plain) FRAME(by_rbx) FRAME(by_r12) FRAME(by_expression)
-FRAME(value_of_offset) FRAME(moved) FRAME(vectors) FRAME(circle)
+FRAME(value_of_offset) FRAME(moved) FRAME(vectors) FRAME(circle) FRAME(last_call) FRAME(behind)
 
 struct frame_case {
   const char *name, *start, *end;
@@ -108,7 +113,7 @@ struct frame_case {
 static const struct frame_case cases[] = {
     CASE(plain, true),  CASE(by_rbx, true),          CASE(by_r12, true),
     CASE(moved, true),  CASE(value_of_offset, true), CASE(by_expression, true),
-    CASE(vectors, true), CASE(circle, false)};
+    CASE(vectors, true), CASE(last_call, true), CASE(circle, false)};
 enum { CASES = sizeof cases / sizeof *cases, FRAMES_MAX = 100 };
 
 static struct remote_unwinder *unwinder;
@@ -175,7 +180,21 @@ static __attribute__((noinline)) void look(void) {
   if (failures) printf("%s: %zu frames, %zu %zu %zu, end %d\n", now->name, count, callee, caller, outer, end);
 }
 
+/* Interrupted at its first instruction: not the row of the call that returns there, which is
+ * asked for next. */
+static void test_interrupted_behind(void) {
+  uint64_t stack[8] = {(uintptr_t)plain + 5}, frames[2];
+  struct stack_copy piece = {(uintptr_t)stack, stack, sizeof stack, false};
+  struct remote_registers registers = {.known = REMOTE_ALL_KNOWN, .exact = true};
+  registers.value[REMOTE_PC] = (uintptr_t)behind;
+  registers.value[REMOTE_RSP] = (uintptr_t)stack;
+  enum remote_step end;
+  CHECK(remote_unwind(unwinder, &registers, &piece, frames, 2, &end) == 2);
+  CHECK(frames[0] == (uintptr_t)behind + 1 && frames[1] == stack[0]);
+}
+
 static void test_frames(void) {
+  test_interrupted_behind();
   for (now = cases; now < cases + CASES; now++)
     ((void (*)(void (*)(void), const void *))(uintptr_t)needs_rbp)(look, now->start);
 }
@@ -290,9 +309,9 @@ static void test_no_memory(void) {
 }
 
 int main(int argc, char **argv) {
-  struct dl_find_object found;
-  main_start = (uintptr_t)main, main_end = main_start + 600;
-  CHECK(_dl_find_object((void *)main_start, &found) == 0);
+  struct cfi_rule rule;
+  CHECK(unwind_rule_find((uintptr_t)main, &rule));
+  main_start = rule.start, main_end = rule.end;
   unwinder = remote_unwinder_new();
   CHECK(unwinder != NULL);
   test_frames();
