@@ -5,6 +5,7 @@
 #include "../shim/unwind_rule.h"
 #include "agent_lock.h"
 #include "agent_memory.h"
+#include "debug_frames.h"
 #include "first_stack.h"
 #include "libunwind/include/libunwind.h"
 #include "memory_reader.h"
@@ -36,6 +37,7 @@ struct remote_unwinder {
   const struct stack_copy *copy;
   struct memory_reader *stack;  /* as of this stack */
   struct memory_reader *tables; /* of objects: the same for many stacks */
+  struct debug_frames *debug_frames;
   uint64_t generation;          /* of the objects, unwind_rule_generation */
   uintptr_t initial_sp;         /* where the first thread's stack began; 0: not known */
   uint32_t reads_left;
@@ -99,6 +101,18 @@ static int access_reg(unw_addr_space_t space, unw_regnum_t number, unw_word_t *v
   return 0;
 }
 
+/* An entry that libunwind made of the wrong function. */
+static void put_away(unw_proc_info_t *info) {
+  agent_free(info->unwind_info); /* as its mempool_free: scripts/patches/libunwind-alone.patch */
+  memset(info, 0, sizeof *info);
+}
+
+static void add_image(struct remote_unwinder *unwinder, uintptr_t start, uintptr_t end) {
+  unwinder->images[unwinder->images_next].start = start;
+  unwinder->images[unwinder->images_next].end = end;
+  unwinder->images_next = (unwinder->images_next + 1) % IMAGES;
+}
+
 /* Beyond the object's range where the loader does not know all of it: of a program with gaps
  * between its segments. */
 static void note_image(struct remote_unwinder *unwinder, const struct unwind_entry *entry) {
@@ -109,24 +123,43 @@ static void note_image(struct remote_unwinder *unwinder, const struct unwind_ent
     start = entry->header < start ? entry->header : start;
     end = entry->header + TABLES_MAX > end ? entry->header + TABLES_MAX : end;
   }
-  unwinder->images[unwinder->images_next].start = start;
-  unwinder->images[unwinder->images_next].end = end;
-  unwinder->images_next = (unwinder->images_next + 1) % IMAGES;
+  add_image(unwinder, start, end);
+}
+
+/* Takes the entry apart and looks whether it covers pc. A common entry has no row. */
+static int extract(struct remote_unwinder *unwinder, uintptr_t pc, uintptr_t fde,
+                   uintptr_t debug_frame, uint64_t bias, unw_proc_info_t *info) {
+  unw_word_t at = fde;
+  int result = _Ux86_64_dwarf_extract_proc_info_from_fde(
+      unwinder->space, unw_get_accessors(unwinder->space), &at, info, debug_frame, 1,
+      debug_frame != 0, unwinder);
+  if (result < 0) return result;
+  info->start_ip += bias;
+  info->end_ip += bias;
+  return info->unwind_info && pc >= info->start_ip && pc < info->end_ip ? 0 : -UNW_ENOINFO;
+}
+
+static int find_debug_frame(struct remote_unwinder *unwinder, uintptr_t pc, unw_proc_info_t *info) {
+  struct debug_frame_entry entry;
+  if (!debug_frames_find(unwinder->debug_frames, pc, &entry)) return -UNW_ENOINFO;
+  uintptr_t section = (uintptr_t)entry.section;
+  if (!is_in_image(unwinder, section)) add_image(unwinder, section, section + entry.size);
+  return extract(unwinder, pc, section + entry.offset, section, entry.bias, info);
 }
 
 static int find_proc_info(unw_addr_space_t space, unw_word_t pc, unw_proc_info_t *info,
                           int need_unwind_info, void *argument) {
+  (void)space, (void)need_unwind_info; /* it is always needed */
   struct remote_unwinder *unwinder = argument;
   struct unwind_entry entry;
-  if (!unwind_tables_find(unwinder->tables, pc, &entry)) return -UNW_ENOINFO;
-  note_image(unwinder, &entry);
-  unw_word_t fde = entry.fde;
-  info->gp = entry.header; /* what addresses "relative to data" are relative to */
-  int result = _Ux86_64_dwarf_extract_proc_info_from_fde(space, unw_get_accessors(space), &fde,
-                                                         info, 0, need_unwind_info, 0, argument);
-  if (result < 0) return result;
-  if (pc < info->start_ip || pc >= info->end_ip) return -UNW_ENOINFO;
-  return info->unwind_info ? 0 : -UNW_ENOINFO; /* a common entry, of which no row is made */
+  if (unwind_tables_find(unwinder->tables, pc, &entry)) {
+    note_image(unwinder, &entry);
+    info->gp = entry.header; /* what addresses "relative to data" are relative to */
+    int result = extract(unwinder, pc, entry.fde, 0, 0, info);
+    if (result != -UNW_ENOINFO) return result;
+    put_away(info);
+  }
+  return find_debug_frame(unwinder, pc, info);
 }
 
 /* libunwind gives back by itself what find_proc_info allocated. */
@@ -156,9 +189,11 @@ struct remote_unwinder *remote_unwinder_new(void) {
   agent_lock_release(&first_call);
   unwinder->stack = memory_reader_new();
   unwinder->tables = memory_reader_new();
+  unwinder->debug_frames = debug_frames_new();
   unwinder->initial_sp = first_stack_start();
   unwinder->generation = unwind_rule_generation();
-  if (unwinder->space && unwinder->stack && unwinder->tables) return unwinder;
+  if (unwinder->space && unwinder->stack && unwinder->tables && unwinder->debug_frames)
+    return unwinder;
   remote_unwinder_release(unwinder);
   return NULL;
 }
@@ -168,12 +203,14 @@ void remote_unwinder_release(struct remote_unwinder *unwinder) {
   if (unwinder->space) unw_destroy_addr_space(unwinder->space);
   memory_reader_release(unwinder->stack);
   memory_reader_release(unwinder->tables);
+  debug_frames_release(unwinder->debug_frames);
   agent_free(unwinder);
 }
 
 static void forget_objects(struct remote_unwinder *unwinder) {
   unw_flush_cache(unwinder->space, 0, 0);
   memory_reader_forget(unwinder->tables);
+  debug_frames_forget(unwinder->debug_frames);
   memset(unwinder->images, 0, sizeof unwinder->images);
 }
 

@@ -2,7 +2,8 @@
  * sample. libunwind's remote interface does it, over an address space that is this process seen
  * from outside: all registers are followed, DWARF expressions, signal frames; nothing is guessed.
  * Its memory (rows of tables that it remembers, blocks of memory that it has read) is bounded,
- * below 700 KB, and goes with the unwinder.
+ * below 700 KB, with what it must read of files (debug_frames.h) 32 MB more, and goes with the
+ * unwinder.
  * Context: agent threads; locks: none (one owner an unwinder).
  */
 #ifndef AGENT_REMOTE_UNWIND_H
