@@ -218,7 +218,8 @@ static void forget_objects(struct remote_unwinder *unwinder) {
  * be exact, so it is told that one. */
 static void init_cursor(struct remote_unwinder *unwinder) {
   if (!unwinder->frame.exact) unwinder->registers.value[REMOTE_PC]--;
-  unw_init_remote(&unwinder->cursor, unwinder->space, unwinder); /* both that it asks for are known */
+  /* cannot fail: both registers that it asks for are known */
+  unw_init_remote(&unwinder->cursor, unwinder->space, unwinder);
 }
 
 void remote_unwind_begin(struct remote_unwinder *unwinder, const struct remote_registers *registers,

@@ -177,7 +177,8 @@ static __attribute__((noinline)) void look(void) {
   } else {
     CHECK(count == 2 && end != REMOTE_OUTERMOST);
   }
-  if (failures) printf("%s: %zu frames, %zu %zu %zu, end %d\n", now->name, count, callee, caller, outer, end);
+  if (failures)
+    printf("%s: %zu frames, %zu %zu %zu, end %d\n", now->name, count, callee, caller, outer, end);
 }
 
 /* Interrupted at its first instruction: not the row of the call that returns there, which is
@@ -268,7 +269,10 @@ static void test_damage(long rounds) {
   copied = (struct dl_find_object){.dlfo_map_start = (void *)(code - 100000),
                                    .dlfo_map_end = copy + size,
                                    .dlfo_eh_frame = copy};
-  if ((uintptr_t)copy < code - 100000) copied.dlfo_map_start = copy, copied.dlfo_map_end = (void *)(code + 100000);
+  if ((uintptr_t)copy < code - 100000) {
+    copied.dlfo_map_start = copy;
+    copied.dlfo_map_end = (void *)(code + 100000);
+  }
   long further = 0;
   for (long round = 0; round < rounds; round++) {
     if (round % 16 == 0) memcpy(copy, (const void *)tables, size);
@@ -294,7 +298,8 @@ static void test_damage(long rounds) {
   }
   free(copy);
   copied = (struct dl_find_object){0};
-  if (further < rounds / 50) printf("only %ld of %ld damaged stacks had a second frame\n", further, rounds);
+  if (further < rounds / 50)
+    printf("only %ld of %ld damaged stacks had a second frame\n", further, rounds);
   CHECK(further >= rounds / 50);
 }
 

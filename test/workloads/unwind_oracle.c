@@ -2,7 +2,7 @@
  * time the interrupted thread's stack is taken by both engines, and what they say is compared frame
  * by frame. UNWIND_ORACLE names the file that the answers are added to, UNWIND_ORACLE_COMM the
  * program, UNWIND_ORACLE_STACKS how many stacks are enough. A line a stack:
- *   same FRAMES | further FRAMES MORE | differs, then a line for each frame of both
+ *   same FRAMES | further FRAMES MORE | differs, then a line for each frame
  * ("further": the built-in interpreter ended at a frame that it cannot leave, libunwind went on).
  */
 #include <dlfcn.h>
@@ -83,7 +83,7 @@ static void say_frames(const char *engine, const struct stack *stack) {
     struct dl_find_object found;
     uint64_t frame = stack->frames[i];
     if (_dl_find_object((void *)(frame - 1), &found) == 0)
-      say("  %s %s+0x%lx\n", engine, *found.dlfo_link_map->l_name ? found.dlfo_link_map->l_name : "program",
+      say("  %s %s+0x%lx\n", engine, found.dlfo_link_map->l_name,
           frame - found.dlfo_link_map->l_addr);
     else say("  %s ?0x%lx\n", engine, frame);
   }
@@ -98,6 +98,7 @@ static void compare(const struct stack *ours, const struct stack *theirs) {
     say("same %zu\n", same);
   } else if (same == ours->count && theirs->count > same && ours->end == REMOTE_NO_UNWIND) {
     say("further %zu %zu\n", same, theirs->count - same);
+    say_frames("libunwind", theirs);
   } else {
     say("differs\n");
     say_frames("interpreter", ours);
