@@ -70,7 +70,7 @@ def test_what_is_linked_in_is_told():
     host = harness.Host([harness.build("guest.c", "-O1"), "wait"])
     host.ready()
     parts = host.health()["parts"]
-    assert sorted(parts) == ["civetweb", "libbacktrace", "libiberty", "protobuf-c", "zlib", "zstd"], parts
+    assert sorted(parts) == ["civetweb", "libbacktrace", "libiberty", "libunwind", "protobuf-c", "zlib", "zstd"], parts
     for name, library in (("zlib", "libz.a"), ("zstd", "libzstd.a"), ("protobuf-c", "libprotobuf-c.a")):
         path = subprocess.run(["gcc", "-print-file-name=" + library], capture_output=True, text=True).stdout.strip()
         with open(path, "rb") as file:
@@ -78,5 +78,5 @@ def test_what_is_linked_in_is_told():
         assert parts[name]["version"][0].isdigit(), parts
     with open(os.path.join(harness.ROOT, "scripts", "fetch_deps")) as file:
         pinned = file.read()
-    for name in ("civetweb", "libbacktrace", "libiberty"):
+    for name in ("civetweb", "libbacktrace", "libiberty", "libunwind"):
         assert parts[name]["version"] == "unknown" or parts[name]["sha256"] in pinned, parts[name]
