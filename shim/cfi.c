@@ -1,86 +1,28 @@
 #include "cfi.h"
 
-#include <string.h>
+#include "cfi_cursor.h"
 
-#if defined(__x86_64__)
-enum { REGISTER_FP = 6, REGISTER_SP = 7, REGISTER_RA = 16 };
-#elif defined(__aarch64__)
-enum { REGISTER_FP = 29, REGISTER_SP = 31, REGISTER_RA = 30 };
-#endif
+/* ---- pointers ---- */
 
-/* ---- reading ---- */
-
-/* A position in an unwind section; reading past its end makes it bad instead of faulting. */
-struct cursor {
-  const uint8_t *at, *end;
-  bool bad;
-};
-
-static bool take(struct cursor *cursor, void *out, size_t size) {
-  if (cursor->bad || (size_t)(cursor->end - cursor->at) < size) {
-    cursor->bad = true;
-    memset(out, 0, size);
-    return false;
-  }
-  memcpy(out, cursor->at, size);
-  cursor->at += size;
-  return true;
-}
-
-#define TAKE(name, type)                        \
-  static type name(struct cursor *cursor) {     \
-    type value;                                 \
-    take(cursor, &value, sizeof value);         \
-    return value;                               \
-  }
-TAKE(take_u8, uint8_t)
-TAKE(take_s8, int8_t)
-TAKE(take_u16, uint16_t)
-TAKE(take_s16, int16_t)
-TAKE(take_u32, uint32_t)
-TAKE(take_s32, int32_t)
-TAKE(take_u64, uint64_t)
-#undef TAKE
-
-static uint64_t take_uleb(struct cursor *cursor) {
-  uint64_t value = 0;
-  for (unsigned shift = 0;; shift += 7) {
-    uint8_t byte = take_u8(cursor);
-    if (shift < 64) value |= (uint64_t)(byte & 0x7f) << shift;
-    if (!(byte & 0x80) || cursor->bad) return value;
-  }
-}
-
-static int64_t take_sleb(struct cursor *cursor) {
-  int64_t value = 0;
-  for (unsigned shift = 0;;) {
-    uint8_t byte = take_u8(cursor);
-    if (shift < 64) value |= (int64_t)((uint64_t)(byte & 0x7f) << shift);
-    shift += 7;
-    if ((byte & 0x80) && !cursor->bad) continue;
-    if ((byte & 0x40) && shift < 64) value |= (int64_t)(~(uint64_t)0 << shift);
-    return value;
-  }
-}
-
-enum { /* pointer encodings, LSB 10.5.1 */
+enum { /* encodings, LSB 10.5.1 */
   ENCODING_OMIT = 0xff, ENCODING_FORMAT = 0x0f, ENCODING_RELATIVE = 0x70, ENCODING_INDIRECT = 0x80,
-  FORMAT_ABSOLUTE = 0x00, FORMAT_ULEB = 0x01, FORMAT_U16 = 0x02, FORMAT_U32 = 0x03, FORMAT_U64 = 0x04,
-  FORMAT_SLEB = 0x09, FORMAT_S16 = 0x0a, FORMAT_S32 = 0x0b, FORMAT_S64 = 0x0c,
+  FORMAT_ABSOLUTE = 0x00, FORMAT_ULEB = 0x01, FORMAT_U16 = 0x02, FORMAT_U32 = 0x03,
+  FORMAT_U64 = 0x04, FORMAT_SLEB = 0x09, FORMAT_S16 = 0x0a, FORMAT_S32 = 0x0b, FORMAT_S64 = 0x0c,
   RELATIVE_NONE = 0x00, RELATIVE_PC = 0x10, RELATIVE_DATA = 0x30
 };
 
-static uintptr_t take_encoded(struct cursor *cursor, uint8_t encoding, uintptr_t data_base) {
+/* Bad, where it would have to be followed: only a personality routine's may be indirect. */
+static uintptr_t take_encoded(struct cfi_cursor *cursor, uint8_t encoding, uintptr_t data_base) {
   if (encoding == ENCODING_OMIT) return 0;
   uintptr_t here = (uintptr_t)cursor->at, value = 0;
   switch (encoding & ENCODING_FORMAT) {
-    case FORMAT_ABSOLUTE: case FORMAT_U64: case FORMAT_S64: value = take_u64(cursor); break;
-    case FORMAT_ULEB: value = take_uleb(cursor); break;
-    case FORMAT_SLEB: value = (uintptr_t)take_sleb(cursor); break;
-    case FORMAT_U16: value = take_u16(cursor); break;
-    case FORMAT_S16: value = (uintptr_t)(intptr_t)take_s16(cursor); break;
-    case FORMAT_U32: value = take_u32(cursor); break;
-    case FORMAT_S32: value = (uintptr_t)(intptr_t)take_s32(cursor); break;
+    case FORMAT_ABSOLUTE: case FORMAT_U64: case FORMAT_S64: value = cfi_take_u64(cursor); break;
+    case FORMAT_ULEB: value = cfi_take_uleb(cursor); break;
+    case FORMAT_SLEB: value = (uintptr_t)cfi_take_sleb(cursor); break;
+    case FORMAT_U16: value = cfi_take_u16(cursor); break;
+    case FORMAT_S16: value = (uintptr_t)(intptr_t)cfi_take_s16(cursor); break;
+    case FORMAT_U32: value = cfi_take_u32(cursor); break;
+    case FORMAT_S32: value = (uintptr_t)(intptr_t)cfi_take_s32(cursor); break;
     default: cursor->bad = true;
   }
   switch (encoding & ENCODING_RELATIVE) {
@@ -89,13 +31,14 @@ static uintptr_t take_encoded(struct cursor *cursor, uint8_t encoding, uintptr_t
     case RELATIVE_DATA: value += data_base; break;
     default: cursor->bad = true;
   }
-  return value; /* ENCODING_INDIRECT is for personality routines, which nobody here follows */
+  if (encoding & ENCODING_INDIRECT) cursor->bad = true;
+  return value;
 }
 
 /* ---- CIE and FDE ---- */
 
 struct cie {
-  struct cursor instructions;
+  struct cfi_cursor instructions;
   uint64_t code_align;
   uint64_t data_align; /* a signed factor, multiplied modulo 2^64 */
   uint64_t return_register;
@@ -103,357 +46,342 @@ struct cie {
   bool has_augmentation, signal_frame;
 };
 
+/* What unwind sections are in. */
+struct range {
+  uintptr_t start, end;
+};
+
 /* Positions the cursor after a length field and bounds it by that length. */
-static struct cursor take_entry(uintptr_t at, uintptr_t map_start, uintptr_t map_end, bool *wide) {
-  struct cursor entry = {(const uint8_t *)at, (const uint8_t *)map_end, at < map_start || at >= map_end};
-  uint64_t length = take_u32(&entry);
+static struct cfi_cursor take_entry(uintptr_t at, const struct range *map, bool *wide) {
+  struct cfi_cursor entry = {.at = (const uint8_t *)at, .end = (const uint8_t *)map->end};
+  entry.bad = at < map->start || at >= map->end;
+  uint64_t length = cfi_take_u32(&entry);
   *wide = length == 0xffffffff;
-  if (*wide) length = take_u64(&entry);
-  if (entry.bad || length == 0 || length > (uint64_t)(entry.end - entry.at)) entry.bad = true;
-  else entry.end = entry.at + length;
+  if (*wide) length = cfi_take_u64(&entry);
+  if (length == 0 || length > cfi_left(&entry)) entry.bad = true;
+  if (!entry.bad) entry.end = entry.at + length;
   return entry;
 }
 
-static bool parse_cie(uintptr_t at, uintptr_t map_start, uintptr_t map_end, struct cie *cie) {
+enum { AUGMENTATION_MAX = 8 }; /* letters; there are seven in all */
+
+static bool take_augmentation(struct cfi_cursor *entry, char text[AUGMENTATION_MAX + 1]) {
+  for (unsigned i = 0; i <= AUGMENTATION_MAX; i++)
+    if ((text[i] = (char)cfi_take_u8(entry)) == 0) return !entry->bad;
+  return false;
+}
+
+/* letters: after the z. */
+static bool parse_augmentation(struct cfi_cursor *entry, const char *letters, struct cie *cie) {
+  uint64_t size = cfi_take_uleb(entry);
+  struct cfi_cursor data = *entry;
+  cfi_skip(entry, size);
+  if (entry->bad) return false;
+  data.end = entry->at;
+  cie->has_augmentation = true;
+  for (const char *c = letters; *c; c++) {
+    if (*c == 'R') cie->pointer_encoding = cfi_take_u8(&data);
+    else if (*c == 'L') cfi_take_u8(&data);
+    else if (*c == 'S') cie->signal_frame = true;
+    else if (*c == 'P') {
+      uint8_t encoding = cfi_take_u8(&data);
+      take_encoded(&data, encoding == ENCODING_OMIT ? encoding : encoding & ~ENCODING_INDIRECT, 0);
+    } else if (*c != 'B' && *c != 'G') return false;
+  }
+  return !data.bad;
+}
+
+static bool parse_cie(uintptr_t at, const struct range *map, struct cie *cie) {
   bool wide;
-  struct cursor entry = take_entry(at, map_start, map_end, &wide);
-  uint64_t id = wide ? take_u64(&entry) : take_u32(&entry);
-  uint8_t version = take_u8(&entry);
+  struct cfi_cursor entry = take_entry(at, map, &wide);
+  uint64_t id = wide ? cfi_take_u64(&entry) : cfi_take_u32(&entry);
+  uint8_t version = cfi_take_u8(&entry);
+  char augmentation[AUGMENTATION_MAX + 1];
   if (entry.bad || id != 0 || (version != 1 && version != 3 && version != 4)) return false;
-  const char *augmentation = (const char *)entry.at;
-  while (take_u8(&entry) != 0)
-    if (entry.bad) return false;
-  if (augmentation[0] == 'e' && augmentation[1] == 'h') return false; /* GCC 2 */
+  if (!take_augmentation(&entry, augmentation)) return false;
   if (version == 4) {
-    take_u8(&entry); /* address size */
-    take_u8(&entry); /* segment size */
+    uint8_t address_size = cfi_take_u8(&entry), segment_size = cfi_take_u8(&entry);
+    if (address_size != sizeof(uintptr_t) || segment_size != 0) return false;
   }
   *cie = (struct cie){.pointer_encoding = FORMAT_ABSOLUTE};
-  cie->code_align = take_uleb(&entry);
-  cie->data_align = (uint64_t)take_sleb(&entry);
-  cie->return_register = version == 1 ? take_u8(&entry) : take_uleb(&entry);
-  if (augmentation[0] == 'z') {
-    cie->has_augmentation = true;
-    uint64_t size = take_uleb(&entry);
-    if (entry.bad || size > (uint64_t)(entry.end - entry.at)) return false;
-    struct cursor data = {entry.at, entry.at + size, false};
-    entry.at += size;
-    for (const char *c = augmentation + 1; *c; c++) {
-      if (*c == 'R') cie->pointer_encoding = take_u8(&data);
-      else if (*c == 'L') take_u8(&data);
-      else if (*c == 'S') cie->signal_frame = true;
-      else if (*c == 'P') {
-        uint8_t encoding = take_u8(&data);
-        take_encoded(&data, encoding & ~ENCODING_INDIRECT, 0);
-      } else if (*c != 'B' && *c != 'G') return false;
-    }
-    if (data.bad) return false;
-  } else if (augmentation[0]) {
-    return false;
-  }
+  cie->code_align = cfi_take_uleb(&entry);
+  cie->data_align = (uint64_t)cfi_take_sleb(&entry);
+  cie->return_register = version == 1 ? cfi_take_u8(&entry) : cfi_take_uleb(&entry);
+  if (augmentation[0] && augmentation[0] != 'z') return false; /* GCC 2's eh, say */
+  if (augmentation[0] && !parse_augmentation(&entry, augmentation + 1, cie)) return false;
   cie->instructions = entry;
-  return !entry.bad && cie->return_register == REGISTER_RA;
+  return !entry.bad && cie->return_register == CFI_RA && cie->pointer_encoding != ENCODING_OMIT;
 }
 
 /* ---- the machine ---- */
 
 struct rules {
   enum cfi_base base;
-  union {
-    int64_t cfa_offset;
-    const uint8_t *cfa_block;
-  };
+  uint32_t cfa_block_size;
+  int64_t cfa_offset;
+  const uint8_t *cfa_block;
   struct cfi_register_rule fp, sp, ra;
 };
 
 static struct cfi_register_rule *rule_for(struct rules *rules, uint64_t number) {
   switch (number) {
-    case REGISTER_FP: return &rules->fp;
-    case REGISTER_SP: return &rules->sp;
-    case REGISTER_RA: return &rules->ra;
+    case CFI_FP: return &rules->fp;
+    case CFI_SP: return &rules->sp;
+    case CFI_RA: return &rules->ra;
     default: return NULL;
   }
 }
 
-static void set_rule(struct rules *rules, uint64_t number, enum cfi_place place, int64_t offset) {
-  struct cfi_register_rule *rule = rule_for(rules, number);
-  if (rule) *rule = (struct cfi_register_rule){.place = place, .offset = offset};
-}
+/* The instructions of one entry, and what they act on. */
+struct run {
+  struct cfi_cursor code;
+  const struct cie *cie;
+  const struct rules *initial; /* what DW_CFA_restore goes back to; NULL: the CIE's own are run */
+  struct rules *rules;
+};
 
-static void set_base(struct rules *rules, uint64_t number) {
-  rules->base = number == REGISTER_SP ? CFI_BASE_SP : number == REGISTER_FP ? CFI_BASE_FP : CFI_BASE_OTHER;
-}
+enum { BLOCK_MAX = 4096 }; /* bytes of one expression, all of which is checked */
 
-/* Steps over a block after checking that it ends within the code. */
-static bool take_block(struct cursor *code, const uint8_t **block) {
+/* Steps over a block after checking that it ends within the code and can be read. */
+static bool take_block(struct cfi_cursor *code, const uint8_t **block, uint32_t *size) {
+  uint64_t bytes = cfi_take_uleb(code);
+  if (bytes > BLOCK_MAX || !cfi_reach(code, bytes)) return !(code->bad = true);
   *block = code->at;
-  uint64_t size = take_uleb(code);
-  if (code->bad || size > (uint64_t)(code->end - code->at)) return false;
-  code->at += size;
+  *size = (uint32_t)bytes;
+  cfi_skip(code, bytes);
   return true;
 }
 
-enum { REMEMBERED_MAX = 6 }; /* on the host's stack; compilers nest one or two */
+static int64_t take_factored(struct run *run) {
+  return (int64_t)(cfi_take_uleb(&run->code) * run->cie->data_align);
+}
 
-/* Runs instructions until they would advance past pc. initial: what DW_CFA_restore goes back to, NULL while the CIE's own run. */
-static bool run(struct cursor code, const struct cie *cie, uintptr_t location, uintptr_t pc, const struct rules *initial,
-                struct rules *rules) {
+static int64_t take_signed_factored(struct run *run) {
+  return (int64_t)((uint64_t)cfi_take_sleb(&run->code) * run->cie->data_align);
+}
+
+static void set_rule(struct run *run, uint64_t number, enum cfi_place place, int64_t offset) {
+  struct cfi_register_rule *rule = rule_for(run->rules, number);
+  if (rule) *rule = (struct cfi_register_rule){.place = place, .offset = offset};
+}
+
+static void restore_rule(struct run *run, uint64_t number) {
+  struct cfi_register_rule *rule = rule_for(run->rules, number);
+  struct rules *initial = (struct rules *)(uintptr_t)run->initial; /* only read */
+  if (rule && initial) *rule = *rule_for(initial, number);
+}
+
+static void set_base(struct run *run, uint64_t number) {
+  run->rules->base = number == CFI_SP   ? CFI_BASE_SP
+                     : number == CFI_FP ? CFI_BASE_FP
+                                        : CFI_BASE_OTHER;
+}
+
+/* DW_CFA_def_cfa_register and _offset change one half of a register and an offset: there must be
+ * one. (The assembler writes them after an expression too, if it is told to.) */
+static bool has_base(const struct run *run) {
+  return run->rules->base != CFI_BASE_EXPRESSION;
+}
+
+static bool change_cfa(struct run *run, uint8_t op) {
+  struct rules *rules = run->rules;
+  switch (op) {
+    case 0x0c: /* def_cfa */
+      set_base(run, cfi_take_uleb(&run->code));
+      rules->cfa_offset = (int64_t)cfi_take_uleb(&run->code);
+      return true;
+    case 0x12: /* def_cfa_sf */
+      set_base(run, cfi_take_uleb(&run->code));
+      rules->cfa_offset = take_signed_factored(run);
+      return true;
+    case 0x0d: /* def_cfa_register */
+      if (!has_base(run)) return false;
+      set_base(run, cfi_take_uleb(&run->code));
+      return true;
+    case 0x0e: /* def_cfa_offset */
+      rules->cfa_offset = (int64_t)cfi_take_uleb(&run->code);
+      return has_base(run);
+    case 0x13: /* def_cfa_offset_sf */
+      rules->cfa_offset = take_signed_factored(run);
+      return has_base(run);
+    default: /* 0x0f, def_cfa_expression */
+      rules->base = CFI_BASE_EXPRESSION;
+      return take_block(&run->code, &rules->cfa_block, &rules->cfa_block_size);
+  }
+}
+
+/* An instruction that begins with a register's number. */
+static bool change_register(struct run *run, uint8_t op) {
+  uint64_t number = cfi_take_uleb(&run->code);
+  switch (op) {
+    case 0x05: set_rule(run, number, CFI_AT_CFA, take_factored(run)); return true;
+    case 0x06: restore_rule(run, number); return true;
+    case 0x07: set_rule(run, number, CFI_UNDEFINED, 0); return true;
+    case 0x08: set_rule(run, number, CFI_UNCHANGED, 0); return true;
+    case 0x09: /* register */
+      cfi_take_uleb(&run->code);
+      set_rule(run, number, CFI_ELSEWHERE, 0);
+      return true;
+    case 0x10: case 0x16: { /* expression, val_expression */
+      struct cfi_register_rule rule = {.place = op == 0x10 ? CFI_EXPRESSION : CFI_VALUE_EXPRESSION};
+      if (!take_block(&run->code, &rule.block, &rule.block_size)) return false;
+      struct cfi_register_rule *target = rule_for(run->rules, number);
+      if (target) *target = rule;
+      return true;
+    }
+    case 0x11: set_rule(run, number, CFI_AT_CFA, take_signed_factored(run)); return true;
+    case 0x14: set_rule(run, number, CFI_CFA_PLUS, take_factored(run)); return true;
+    case 0x15: set_rule(run, number, CFI_CFA_PLUS, take_signed_factored(run)); return true;
+    case 0x2f: { /* GNU_negative_offset_extended */
+      uint64_t offset = (uint64_t)take_factored(run);
+      set_rule(run, number, CFI_AT_CFA, (int64_t)-offset);
+      return true;
+    }
+    default: return false;
+  }
+}
+
+/* An instruction that is neither for other addresses than the last one nor about states. */
+static bool change_rules(struct run *run, uint8_t op) {
+  switch (op) {
+    case 0x00: return true; /* nop */
+    case 0x2e: cfi_take_uleb(&run->code); return true; /* GNU_args_size */
+    case 0x0c: case 0x0d: case 0x0e: case 0x0f: case 0x12: case 0x13: return change_cfa(run, op);
+    default: return change_register(run, op);
+  }
+}
+
+/* How far an instruction moves the address; 0: none of that kind. */
+static bool is_advance(struct run *run, uint8_t op, uint64_t *distance) {
+  uint64_t align = run->cie->code_align;
+  if ((op & 0xc0) == 0x40) *distance = (op & 0x3f) * align;
+  else if (op == 0x02) *distance = cfi_take_u8(&run->code) * align;
+  else if (op == 0x03) *distance = cfi_take_u16(&run->code) * align;
+  else if (op == 0x04) *distance = cfi_take_u32(&run->code) * align;
+  else return false;
+  return true;
+}
+
+enum {
+  REMEMBERED_MAX = 6, /* on the host's stack; compilers nest one or two */
+  /* Of one entry: some 0.3 ms. The longest in Debian's libraries and programs are a tenth of it. */
+  INSTRUCTIONS_MAX = 1 << 16
+};
+
+/* Runs instructions until they would advance past pc. */
+static bool run_until(struct run *run, uintptr_t location, uintptr_t pc) {
   struct rules remembered[REMEMBERED_MAX];
   unsigned depth = 0;
-  while (code.at < code.end && !code.bad) {
-    uint8_t op = take_u8(&code);
-    uint64_t number, advance = 0;
-    switch (op & 0xc0) {
-      case 0x40: advance = (op & 0x3f) * cie->code_align; break;                                                /* advance_loc */
-      case 0x80: set_rule(rules, op & 0x3f, CFI_AT_CFA, (int64_t)(take_uleb(&code) * cie->data_align)); continue; /* offset */
-      case 0xc0: { /* restore */
-        struct cfi_register_rule *rule = rule_for(rules, op & 0x3f);
-        if (rule && initial) *rule = *rule_for((struct rules *)initial, op & 0x3f);
-        continue;
-      }
-      default:
-        switch (op) {
-          case 0x00: continue; /* nop */
-          case 0x01: {         /* set_loc */
-            uintptr_t target = take_encoded(&code, cie->pointer_encoding, 0);
-            if (target > pc) return !code.bad;
-            location = target;
-            continue;
-          }
-          case 0x02: advance = take_u8(&code) * cie->code_align; break;  /* advance_loc1 */
-          case 0x03: advance = take_u16(&code) * cie->code_align; break; /* advance_loc2 */
-          case 0x04: advance = take_u32(&code) * cie->code_align; break; /* advance_loc4 */
-          case 0x05: /* offset_extended */
-            number = take_uleb(&code);
-            set_rule(rules, number, CFI_AT_CFA, (int64_t)(take_uleb(&code) * cie->data_align));
-            continue;
-          case 0x06: { /* restore_extended */
-            number = take_uleb(&code);
-            struct cfi_register_rule *rule = rule_for(rules, number);
-            if (rule && initial) *rule = *rule_for((struct rules *)initial, number);
-            continue;
-          }
-          case 0x07: set_rule(rules, take_uleb(&code), CFI_UNDEFINED, 0); continue;
-          case 0x08: set_rule(rules, take_uleb(&code), CFI_UNCHANGED, 0); continue;
-          case 0x09: /* register */
-            number = take_uleb(&code);
-            take_uleb(&code);
-            set_rule(rules, number, CFI_ELSEWHERE, 0);
-            continue;
-          case 0x0a: /* remember_state */
-            if (depth == REMEMBERED_MAX) return false;
-            remembered[depth++] = *rules;
-            continue;
-          case 0x0b: /* restore_state */
-            if (depth == 0) return false;
-            *rules = remembered[--depth];
-            continue;
-          case 0x0c: /* def_cfa */
-            set_base(rules, take_uleb(&code));
-            rules->cfa_offset = (int64_t)take_uleb(&code);
-            continue;
-          case 0x0d: set_base(rules, take_uleb(&code)); continue;              /* def_cfa_register */
-          case 0x0e: rules->cfa_offset = (int64_t)take_uleb(&code); continue;  /* def_cfa_offset */
-          case 0x0f: /* def_cfa_expression */
-            rules->base = CFI_BASE_EXPRESSION;
-            if (!take_block(&code, &rules->cfa_block)) return false;
-            continue;
-          case 0x10: case 0x16: { /* expression, val_expression */
-            number = take_uleb(&code);
-            struct cfi_register_rule rule = {.place = op == 0x10 ? CFI_EXPRESSION : CFI_VALUE_EXPRESSION};
-            if (!take_block(&code, &rule.block)) return false;
-            struct cfi_register_rule *target = rule_for(rules, number);
-            if (target) *target = rule;
-            continue;
-          }
-          case 0x11: /* offset_extended_sf */
-            number = take_uleb(&code);
-            set_rule(rules, number, CFI_AT_CFA, (int64_t)((uint64_t)take_sleb(&code) * cie->data_align));
-            continue;
-          case 0x12: /* def_cfa_sf */
-            set_base(rules, take_uleb(&code));
-            rules->cfa_offset = (int64_t)((uint64_t)take_sleb(&code) * cie->data_align);
-            continue;
-          case 0x13: rules->cfa_offset = (int64_t)((uint64_t)take_sleb(&code) * cie->data_align); continue; /* def_cfa_offset_sf */
-          case 0x14: /* val_offset */
-            number = take_uleb(&code);
-            set_rule(rules, number, CFI_CFA_PLUS, (int64_t)(take_uleb(&code) * cie->data_align));
-            continue;
-          case 0x15: /* val_offset_sf */
-            number = take_uleb(&code);
-            set_rule(rules, number, CFI_CFA_PLUS, (int64_t)((uint64_t)take_sleb(&code) * cie->data_align));
-            continue;
-          case 0x2e: take_uleb(&code); continue; /* GNU_args_size */
-          case 0x2f: /* GNU_negative_offset_extended */
-            number = take_uleb(&code);
-            set_rule(rules, number, CFI_AT_CFA, (int64_t)-(take_uleb(&code) * cie->data_align));
-            continue;
-          default: return false;
-        }
+  for (uint32_t left = INSTRUCTIONS_MAX; cfi_left(&run->code) > 0; left--) {
+    uint8_t op = cfi_take_u8(&run->code);
+    uint64_t distance;
+    if (left == 0) return false;
+    if (is_advance(run, op, &distance)) {
+      if (distance > pc - location) break;
+      location += distance;
+    } else if ((op & 0xc0) == 0x80) { /* offset */
+      set_rule(run, op & 0x3f, CFI_AT_CFA, take_factored(run));
+    } else if ((op & 0xc0) == 0xc0) {
+      restore_rule(run, op & 0x3f);
+    } else if (op == 0x01) { /* set_loc */
+      uintptr_t target = take_encoded(&run->code, run->cie->pointer_encoding, 0);
+      if (target > pc) break;
+      location = target;
+    } else if (op == 0x0a) { /* remember_state */
+      if (depth == REMEMBERED_MAX) return false;
+      remembered[depth++] = *run->rules;
+    } else if (op == 0x0b) { /* restore_state */
+      if (depth == 0) return false;
+      *run->rules = remembered[--depth];
+    } else if (!change_rules(run, op)) {
+      return false;
     }
-    if (location + advance > pc) return !code.bad;
-    location += advance;
   }
-  return !code.bad;
+  return !run->code.bad;
 }
 
 /* ---- lookup ---- */
 
-static uintptr_t find_fde(uintptr_t pc, const uint8_t *hdr, uintptr_t map_end) {
-  struct cursor cursor = {hdr, (const uint8_t *)map_end, false};
-  uint8_t version = take_u8(&cursor), frame_encoding = take_u8(&cursor), count_encoding = take_u8(&cursor),
-          table_encoding = take_u8(&cursor);
-  /* The form that every linker writes: a sorted table of pairs of 32-bit offsets from the header. */
-  if (version != 1 || count_encoding == ENCODING_OMIT || table_encoding != (RELATIVE_DATA | FORMAT_S32)) return 0;
-  take_encoded(&cursor, frame_encoding, (uintptr_t)hdr);
-  uint64_t count = take_encoded(&cursor, count_encoding, (uintptr_t)hdr);
-  if (cursor.bad || count == 0 || count > (uint64_t)(cursor.end - cursor.at) / 8) return 0;
-  const uint8_t *table = cursor.at;
-  int64_t wanted = (int64_t)(pc - (uintptr_t)hdr);
-  uint64_t low = 0, high = count;
-  while (high - low > 1) {
-    uint64_t middle = low + (high - low) / 2;
-    int32_t start;
-    memcpy(&start, table + middle * 8, sizeof start);
-    if (start <= wanted) low = middle;
-    else high = middle;
-  }
-  int32_t pair[2];
-  memcpy(pair, table + low * 8, sizeof pair);
-  return pair[0] <= wanted ? (uintptr_t)hdr + (uintptr_t)(intptr_t)pair[1] : 0;
+struct pair {
+  int32_t start, fde; /* offsets from the header */
+};
+
+/* The last steps of a search are on one page: *page is the last one that was asked for. */
+static bool read_pair(const uint8_t *table, uint64_t index, uintptr_t *page, struct pair *out) {
+  const uint8_t *at = table + index * sizeof *out;
+  uintptr_t first = (uintptr_t)at / READABLE_PAGE;
+  uintptr_t last = ((uintptr_t)at + sizeof *out - 1) / READABLE_PAGE;
+  if ((first != *page || last != first) && !readable_pages_cover((uintptr_t)at, sizeof *out))
+    return false;
+  *page = last;
+  memcpy(out, at, sizeof *out);
+  return true;
 }
 
-bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end, struct cfi_rule *out) {
+static uintptr_t find_fde(uintptr_t pc, const uint8_t *hdr, uintptr_t map_end) {
+  struct cfi_cursor cursor = {.at = hdr, .end = (const uint8_t *)map_end};
+  uint8_t version = cfi_take_u8(&cursor), frame_encoding = cfi_take_u8(&cursor),
+          count_encoding = cfi_take_u8(&cursor), table_encoding = cfi_take_u8(&cursor);
+  /* The form that every linker writes: a sorted table of pairs of 32-bit offsets. */
+  if (version != 1 || count_encoding == ENCODING_OMIT ||
+      table_encoding != (RELATIVE_DATA | FORMAT_S32))
+    return 0;
+  take_encoded(&cursor, frame_encoding, (uintptr_t)hdr);
+  uint64_t low = 0, high = take_encoded(&cursor, count_encoding, (uintptr_t)hdr);
+  uintptr_t page = 0;
+  struct pair pair;
+  if (high == 0 || high > cfi_left(&cursor) / sizeof pair) return 0;
+  int64_t wanted = (int64_t)(pc - (uintptr_t)hdr);
+  while (high - low > 1) {
+    uint64_t middle = low + (high - low) / 2;
+    if (!read_pair(cursor.at, middle, &page, &pair)) return 0;
+    if (pair.start <= wanted) low = middle;
+    else high = middle;
+  }
+  if (!read_pair(cursor.at, low, &page, &pair) || pair.start > wanted) return 0;
+  return (uintptr_t)hdr + (uintptr_t)(intptr_t)pair.fde;
+}
+
+/* The code that an FDE is for. The cursor is left at its instructions. */
+static bool take_range(struct cfi_cursor *fde, const struct cie *cie, struct range *range) {
+  range->start = take_encoded(fde, cie->pointer_encoding, 0);
+  uintptr_t length = take_encoded(fde, cie->pointer_encoding & ENCODING_FORMAT, 0);
+  range->end = range->start + length;
+  if (cie->has_augmentation) {
+    uint64_t size = cfi_take_uleb(fde);
+    cfi_skip(fde, size);
+  }
+  return !fde->bad; /* where the end wraps it is below the start, and no pc is between */
+}
+
+bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end,
+                   struct cfi_rule *out) {
+  struct range map = {map_start, map_end}, code;
+  if ((uintptr_t)eh_frame_hdr < map_start || (uintptr_t)eh_frame_hdr >= map_end) return false;
   uintptr_t fde_at = find_fde(pc, eh_frame_hdr, map_end);
   if (!fde_at) return false;
   bool wide;
-  struct cursor fde = take_entry(fde_at, map_start, map_end, &wide);
+  struct cfi_cursor fde = take_entry(fde_at, &map, &wide);
   uintptr_t id_at = (uintptr_t)fde.at;
-  uint64_t cie_distance = wide ? take_u64(&fde) : take_u32(&fde);
+  uint64_t cie_distance = wide ? cfi_take_u64(&fde) : cfi_take_u32(&fde);
   struct cie cie;
-  if (fde.bad || cie_distance == 0 || !parse_cie(id_at - cie_distance, map_start, map_end, &cie)) return false;
-  uintptr_t start = take_encoded(&fde, cie.pointer_encoding, 0);
-  uintptr_t length = take_encoded(&fde, cie.pointer_encoding & ENCODING_FORMAT, 0);
-  if (fde.bad || pc < start || pc - start >= length) return false;
-  if (cie.has_augmentation) {
-    uint64_t size = take_uleb(&fde);
-    if (fde.bad || size > (uint64_t)(fde.end - fde.at)) return false;
-    fde.at += size;
-  }
+  if (fde.bad || cie_distance == 0 || !parse_cie(id_at - cie_distance, &map, &cie)) return false;
+  if (!take_range(&fde, &cie, &code) || pc < code.start || pc >= code.end) return false;
   struct rules initial = {.base = CFI_BASE_OTHER};
-  if (!run(cie.instructions, &cie, 0, UINTPTR_MAX, NULL, &initial)) return false;
+  struct run start = {.code = cie.instructions, .cie = &cie, .rules = &initial};
+  if (!run_until(&start, 0, UINTPTR_MAX)) return false;
   struct rules rules = initial;
-  if (!run(fde, &cie, start, pc, &initial, &rules)) return false;
+  struct run body = {.code = fde, .cie = &cie, .initial = &initial, .rules = &rules};
+  if (!run_until(&body, code.start, pc)) return false;
   *out = (struct cfi_rule){.base = rules.base,
-                           .cfa_offset = rules.cfa_offset, /* or the block: the same bytes */
+                           .cfa_block_size = rules.cfa_block_size,
+                           .cfa_offset = rules.cfa_offset,
+                           .cfa_block = rules.cfa_block,
                            .fp = rules.fp,
                            .sp = rules.sp,
                            .return_address = rules.ra,
                            .signal_frame = cie.signal_frame,
-                           .start = start,
-                           .end = start + length};
+                           .start = code.start,
+                           .end = code.end};
   return true;
-}
-
-/* ---- expressions ---- */
-
-enum { STACK_DEPTH = 16 };
-
-static bool read_register(const struct cfi_context *context, uint64_t number, uintptr_t *value) {
-  switch (number) {
-    case REGISTER_FP: *value = context->fp; return true;
-    case REGISTER_SP: *value = context->sp; return true;
-    case REGISTER_RA: *value = context->pc; return true;
-    default: return false;
-  }
-}
-
-bool cfi_evaluate(const uint8_t *block, const struct cfi_context *context, const uintptr_t *cfa, uintptr_t *value) {
-  enum { SIZE_BYTES_MAX = 10 };
-  struct cursor code = {block, block + SIZE_BYTES_MAX, false};
-  uint64_t size = take_uleb(&code);
-  code.end = code.at + size; /* checked by take_block */
-  uintptr_t stack[STACK_DEPTH];
-  unsigned depth = 0;
-  if (cfa) stack[depth++] = *cfa;
-  while (code.at < code.end) {
-    uint8_t op = take_u8(&code);
-    uintptr_t push;
-    bool is_push = true;
-    if (op >= 0x70 && op <= 0x8f) { /* breg0 .. breg31 */
-      if (!read_register(context, op - 0x70, &push)) return false;
-      push += (uintptr_t)take_sleb(&code);
-    } else if (op == 0x92) { /* bregx */
-      uint64_t number = take_uleb(&code);
-      if (!read_register(context, number, &push)) return false;
-      push += (uintptr_t)take_sleb(&code);
-    } else if (op >= 0x30 && op <= 0x4f) { /* lit0 .. lit31 */
-      push = op - 0x30;
-    } else {
-      switch (op) {
-        case 0x03: case 0x0e: case 0x0f: push = take_u64(&code); break; /* addr, const8u, const8s */
-        case 0x08: push = take_u8(&code); break;
-        case 0x09: push = (uintptr_t)(intptr_t)take_s8(&code); break;
-        case 0x0a: push = take_u16(&code); break;
-        case 0x0b: push = (uintptr_t)(intptr_t)take_s16(&code); break;
-        case 0x0c: push = take_u32(&code); break;
-        case 0x0d: push = (uintptr_t)(intptr_t)take_s32(&code); break;
-        case 0x10: push = take_uleb(&code); break;
-        case 0x11: push = (uintptr_t)take_sleb(&code); break;
-        case 0x12: /* dup */
-          if (depth == 0) return false;
-          push = stack[depth - 1];
-          break;
-        default: is_push = false;
-      }
-    }
-    if (code.bad) return false;
-    if (is_push) {
-      if (depth == STACK_DEPTH) return false;
-      stack[depth++] = push;
-      continue;
-    }
-    if (op == 0x13) { /* drop */
-      if (depth-- == 0) return false;
-      continue;
-    }
-    if (op == 0x06 || op == 0x23) { /* deref, plus_uconst */
-      if (depth == 0) return false;
-      if (op == 0x23) stack[depth - 1] += take_uleb(&code);
-      else if (!context->read(context->reader, stack[depth - 1], &stack[depth - 1])) return false;
-      continue;
-    }
-    if (depth < 2) return false;
-    uintptr_t right = stack[--depth], *left = &stack[depth - 1];
-    switch (op) {
-      case 0x1a: *left &= right; break;
-      case 0x1c: *left -= right; break;
-      case 0x21: *left |= right; break;
-      case 0x22: *left += right; break;
-      case 0x24: *left = right < 64 ? *left << right : 0; break;
-      case 0x25: *left = right < 64 ? *left >> right : 0; break;
-      case 0x27: *left ^= right; break;
-      case 0x29: *left = *left == right; break;
-      case 0x2a: *left = (intptr_t)*left >= (intptr_t)right; break;
-      case 0x2b: *left = (intptr_t)*left > (intptr_t)right; break;
-      case 0x2c: *left = (intptr_t)*left <= (intptr_t)right; break;
-      case 0x2d: *left = (intptr_t)*left < (intptr_t)right; break;
-      case 0x2e: *left = *left != right; break;
-      default: return false;
-    }
-  }
-  if (depth == 0) return false;
-  *value = stack[depth - 1];
-  return true;
-}
-
-bool cfi_recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t unchanged, const struct cfi_context *context, uintptr_t *value) {
-  switch (rule->place) {
-    case CFI_UNCHANGED: *value = unchanged; return true;
-    case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
-    case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
-    case CFI_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value) && context->read(context->reader, *value, value);
-    case CFI_VALUE_EXPRESSION: return cfi_evaluate(rule->block, context, &cfa, value);
-    default: return false;
-  }
 }

@@ -10,6 +10,7 @@
 #include "call_number.h"
 #include "host_handlers.h"
 #include "raw_syscall.h"
+#include "readable_pages.h"
 #include "unwind_rule.h"
 
 _Atomic uint64_t interrupted_calls_restarted;
@@ -62,6 +63,11 @@ static bool is_relative_to(const struct cfi_rule *rule, uint32_t which) {
   return rule->base == (which == RSP ? CFI_BASE_SP : CFI_BASE_FP);
 }
 
+/* The rule at an address whose function can be read as well. */
+static bool find_function(uintptr_t at, struct cfi_rule *rule) {
+  return unwind_rule_find(at, rule) && readable_pages_cover(rule->start, rule->end - rule->start);
+}
+
 /* Where the caller has loaded the number from, if that is an argument of its own, on the stack:
  * nobody has written there since then. The CFA is the same in a whole function. */
 static bool find_argument(const struct interrupted_thread *thread,
@@ -89,7 +95,7 @@ static bool find_number_of_caller(const struct interrupted_thread *thread,
   size_t load;
   if (!thread->read(thread->reader, thread->sp, &back)) return false;
   uintptr_t call = back - CALL_SIZE;
-  if (!unwind_rule_find(call, &caller) ||
+  if (!find_function(call, &caller) ||
       !call_argument_find((const uint8_t *)caller.start, caller.end - caller.start,
                           call - caller.start, function->start - caller.start, entry->value,
                           &argument, &load))
@@ -105,7 +111,7 @@ bool interrupted_call_number(const struct interrupted_thread *thread, uint32_t *
   struct cfi_rule rule;
   struct call_number call;
   uintptr_t at = thread->pc - SYSCALL_SIZE, value;
-  if (!unwind_rule_find(at, &rule) ||
+  if (!find_function(at, &rule) ||
       !call_number_find((const uint8_t *)rule.start, rule.end - rule.start, at - rule.start, &call))
     return false;
   bool known = true;

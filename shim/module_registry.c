@@ -12,6 +12,7 @@
 #include "counters.h"
 #include "module_identity.h"
 #include "raw_syscall.h"
+#include "readable_pages.h"
 #include "stack_capture.h"
 #include "table_memory.h"
 #include "thread_state.h"
@@ -115,25 +116,47 @@ struct note {
   uint32_t size;
 };
 
-/* The object is executing, so its headers are mapped. */
+/* In one PT_NOTE segment. What is returned can be read. */
+static struct note find_build_id_note(uintptr_t at, uintptr_t limit) {
+  enum { NOTES_MAX = 64, NAME = 4 };
+  for (int i = 0; i < NOTES_MAX && limit - at >= sizeof(ElfW(Nhdr)) + NAME; i++) {
+    const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+    if (!readable_pages_cover(at, sizeof *note + NAME)) break;
+    uintptr_t name = at + sizeof *note;
+    uintptr_t description = name + (((uintptr_t)note->n_namesz + 3) & ~(uintptr_t)3);
+    uintptr_t next = description + (((uintptr_t)note->n_descsz + 3) & ~(uintptr_t)3);
+    if (description > limit || note->n_descsz > limit - description) break;
+    if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == NAME &&
+        memcmp((const char *)name, "GNU", NAME) == 0) {
+      uint32_t size = note->n_descsz < BUILD_ID_MAX ? note->n_descsz : BUILD_ID_MAX;
+      if (!readable_pages_cover(description, size)) break;
+      return (struct note){(const uint8_t *)description, size};
+    }
+    if (next > limit) break;
+    at = next;
+  }
+  return (struct note){NULL, 0};
+}
+
+/* The object is executing, but its headers may lie, and need not be mapped any more. */
 static struct note find_build_id(uintptr_t start, uintptr_t end, uintptr_t bias) {
   const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)start;
-  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > end - start)
-    return (struct note){NULL, 0};
+  struct note none = {NULL, 0};
+  if (end - start < sizeof *header || !readable_pages_cover(start, sizeof *header) ||
+      memcmp(header->e_ident, ELFMAG, SELFMAG) != 0)
+    return none;
+  size_t size = header->e_phnum * sizeof(ElfW(Phdr));
+  if (header->e_phoff > end - start || size > end - start - header->e_phoff ||
+      !readable_pages_cover(start + header->e_phoff, size))
+    return none;
   const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)(start + header->e_phoff);
   for (int i = 0; i < header->e_phnum; i++) {
     uintptr_t at = bias + phdr[i].p_vaddr, limit = at + phdr[i].p_memsz;
-    if (phdr[i].p_type != PT_NOTE || at < start || limit > end) continue;
-    while (at + sizeof(ElfW(Nhdr)) <= limit) {
-      const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
-      uintptr_t name = at + sizeof *note, description = name + ((note->n_namesz + 3) & ~(uintptr_t)3);
-      if (description + note->n_descsz > limit || description < name) break;
-      if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp((const char *)name, "GNU", 4) == 0)
-        return (struct note){(const uint8_t *)description, note->n_descsz < BUILD_ID_MAX ? note->n_descsz : BUILD_ID_MAX};
-      at = description + ((note->n_descsz + 3) & ~(uintptr_t)3);
-    }
+    if (phdr[i].p_type != PT_NOTE || at < start || limit > end || limit < at || at % 4) continue;
+    struct note found = find_build_id_note(at, limit);
+    if (found.size > 0) return found;
   }
-  return (struct note){NULL, 0};
+  return none;
 }
 
 static void *copy_text(const void *bytes, size_t size) {

@@ -2,12 +2,14 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "confinement.h"
 #include "counters.h"
 #include "host_handlers.h"
 #include "interposed.h"
 #include "raw_syscall.h"
+#include "readable_pages.h"
 #include "thread_state.h"
 #include "unwind_rule.h"
 
@@ -25,7 +27,7 @@ enum rule_kind {
   RULE_ORDINARY = 1, /* CFA = sp or fp + cfa_words * 8; return address just below the CFA; fp unchanged or fp_words below the CFA */
   RULE_OUTERMOST,    /* no caller */
   RULE_UNUSUAL,      /* interpret the call frame information again */
-  RULE_NONE = 0      /* never stored */
+  RULE_NONE = 0      /* stored as no_rule, where a loaded object has none for its code */
 };
 enum { CFA_WORD_BITS = 15, FP_WORD_BITS = 14 };
 struct packed_rule {
@@ -60,14 +62,15 @@ enum {
   MAIN_STACK_MIN = 100 << 20,
   /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind information in glibc 2.36. */
   ENTRY_FRAME_SIZE = 64,
-  OWN_STACK_MAX_PROBES = 4096 /* pages at once: a thread that is 16 MB deeper than when last seen is read page by page */
+  OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen is read page by page */
+  GAP_MAX = 1 << 20, /* bytes of one frame on a stack of which nothing is known */
+  RED_ZONE = 128     /* below sp, where a leaf function may have saved something (psABI) */
 };
 
 struct stack_range {
   uintptr_t low, high; /* readable for sure */
   struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
-  uintptr_t shift;     /* from an address to where it is read: 0, or to the copy of a stack */
-  bool is_copy;        /* nothing else can be read */
+  bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
 };
 
 static bool page_is_readable(uintptr_t address) {
@@ -82,19 +85,21 @@ static bool page_is_readable(uintptr_t address) {
 static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
   struct stack_range nothing = {.low = sp, .high = sp, .thread = thread};
   if (UNLIKELY(!thread)) return nothing;
-  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return (struct stack_range){.low = sp, .high = thread->stack_high, .thread = thread};
+  struct stack_range own = {.low = sp, .high = thread->stack_high, .thread = thread, .is_own = true};
+  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return own;
   uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
   bool is_main = pointer == main_thread_pointer;
   uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
   uintptr_t known = thread->stack_high ? thread->stack_low : high;
+  own.high = high;
   if (confinement_forbids_calls())
-    return is_main && high - sp < MAIN_STACK_MIN ? (struct stack_range){.low = sp, .high = high, .thread = thread} : nothing;
+    return is_main && high - sp < MAIN_STACK_MIN ? own : nothing;
   if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
   for (uintptr_t page = low; page < known; page += PROBE_PAGE)
     if (!page_is_readable(page)) return nothing;
   thread->stack_low = low;
   thread->stack_high = high;
-  return (struct stack_range){.low = sp, .high = high, .thread = thread};
+  return own;
 }
 
 /* ---- room on the stack in use ---- */
@@ -140,9 +145,33 @@ void stack_capture_thread_starts(uint8_t size_class) {
   thread_state.stack_floor = (uintptr_t)__builtin_thread_pointer() - room;
 }
 
-/* Makes the page of address what is known: the next frames are likely on it too; what was known before lies below and is done with. */
-static __attribute__((noinline)) bool learn_page(struct stack_range *range, uintptr_t address) {
-  if (range->is_copy || !page_is_readable(address)) return false;
+/* Makes address part of what is known, where that may be: unwind tables and registers can say
+ * anything, and reading what is no stack is not harmless everywhere (devices, pages that another
+ * thread provides). The thread's own stack is not left again. On one of which nothing is known
+ * every page from there on must be readable. */
+static __attribute__((noinline)) bool learn_pages(struct stack_range *range, uintptr_t address) {
+  const struct thread_state *thread = range->thread;
+  if (range->is_own)
+    return address < range->low && range->low - address <= RED_ZONE && page_is_readable(address);
+  if (thread && address >= thread->stack_low && address < thread->stack_high) {
+    *range = own_stack(range->thread, address);
+    return true;
+  }
+  uintptr_t page = address & ~(uintptr_t)(PROBE_PAGE - 1), end = page + PROBE_PAGE;
+  if (address < range->low ? range->low - address > GAP_MAX : address - range->high > GAP_MAX)
+    return false;
+  if (range->low == range->high) range->low = range->high &= ~(uintptr_t)(PROBE_PAGE - 1);
+  for (; range->high < end; range->high += PROBE_PAGE)
+    if (!page_is_readable(range->high)) return false;
+  for (; range->low > page; range->low -= PROBE_PAGE)
+    if (!page_is_readable(range->low - PROBE_PAGE)) return false;
+  return true;
+}
+
+/* A frame pointer may lead from a piece of stack to another: split stacks, and functions that run
+ * others on a stack that they have made. */
+static __attribute__((noinline)) bool leave_for(struct stack_range *range, uintptr_t address) {
+  if (range->is_own || !page_is_readable(address)) return false;
   range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
   range->high = range->low + PROBE_PAGE;
   return true;
@@ -150,8 +179,8 @@ static __attribute__((noinline)) bool learn_page(struct stack_range *range, uint
 
 static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
-  if (UNLIKELY(address < range->low || address >= range->high) && !learn_page(range, address)) return false;
-  *value = *(const uintptr_t *)(address + range->shift);
+  if (UNLIKELY(address < range->low || address >= range->high) && !learn_pages(range, address)) return false;
+  *value = *(const uintptr_t *)address;
   return true;
 }
 
@@ -189,9 +218,13 @@ union rule_bits {
   uint32_t bits;
 };
 
+static const union rule_bits no_rule = {.rule = {.kind = RULE_NONE, .cfa_words = 1}};
+
 static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, struct cfi_rule *unusual) {
-  if (pc >> PC_BITS || !unwind_rule_find(pc, unusual)) return (struct packed_rule){.kind = RULE_NONE};
-  union rule_bits packed = {.rule = pack_rule(unusual)};
+  if (pc >> PC_BITS) return no_rule.rule;
+  union rule_bits packed = no_rule;
+  if (unwind_rule_find(pc, unusual)) packed.rule = pack_rule(unusual);
+  else if (!unwind_rule_is_settled(pc)) return no_rule.rule;
   uint64_t scrambled = scramble(pc), tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1);
   atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
   return packed.rule;
@@ -200,10 +233,28 @@ static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, s
 static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
   uint64_t scrambled = scramble(pc), word = atomic_load_explicit(&rule_cache[scrambled >> TAG_BITS], memory_order_relaxed);
   union rule_bits packed = {.bits = (uint32_t)(word >> TAG_BITS)};
-  if (LIKELY(!((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && packed.rule.kind != RULE_NONE &&
-             packed.rule.kind != RULE_UNUSUAL && !(pc >> PC_BITS)))
+  bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
+  if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
     return packed.rule;
+  if (known && packed.bits == no_rule.bits) return packed.rule;
   return compute_rule(pc, unusual);
+}
+
+/* Whether a function is what the kernel lets a signal handler return to: tables may call anything
+ * a signal frame. libc's table begins a byte before the function. */
+static bool returns_from_signal(const struct cfi_rule *rule) {
+  static const uint8_t libc[] = {0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}; /* mov $15,%rax */
+  static const uint8_t other[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05};            /* mov $15,%eax */
+  const uint8_t *code = (const uint8_t *)rule->start;
+  if ((uintptr_t)__restore_rt - rule->start < rule->end - rule->start) return true;
+  if (rule->end - rule->start < sizeof libc ||
+      !readable_pages_cover(rule->start, sizeof libc + 1))
+    return false;
+  for (int before = 0; before <= 1; before++)
+    if (memcmp(code + before, libc, sizeof libc) == 0 ||
+        memcmp(code + before, other, sizeof other) == 0)
+      return true;
+  return false;
 }
 
 static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
@@ -213,15 +264,16 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
     case CFI_BASE_SP: cfa = frame->sp + (uintptr_t)rule->cfa_offset; break;
     case CFI_BASE_FP: cfa = frame->fp + (uintptr_t)rule->cfa_offset; break;
     case CFI_BASE_EXPRESSION:
-      if (!cfi_evaluate(rule->cfa_block, &context, NULL, &cfa)) return STEP_NO_MEMORY;
+      if (!cfi_evaluate(rule->cfa_block, rule->cfa_block_size, &context, NULL, &cfa))
+        return STEP_NO_MEMORY;
       break;
     default: return STEP_NO_UNWIND;
   }
   if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
-  if (!rule->signal_frame && sp <= frame->sp) return STEP_NO_MEMORY;
-  if (rule->signal_frame && !range->is_copy) *range = own_stack(range->thread, sp);
+  if (rule->signal_frame && returns_from_signal(rule)) *range = own_stack(range->thread, sp);
+  else if (sp <= frame->sp) return STEP_NO_MEMORY;
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
 }
@@ -239,7 +291,9 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
   }
   uintptr_t cfa = (rule.cfa_is_fp ? frame->fp : frame->sp) + rule.cfa_words * 8u, pc;
   if (UNLIKELY(cfa <= frame->sp)) return STEP_NO_MEMORY;
-  if (UNLIKELY(!read_stack(range, cfa - 8, &pc))) return STEP_NO_MEMORY;
+  if (UNLIKELY(!read_stack(range, cfa - 8, &pc)) &&
+      !(rule.cfa_is_fp && leave_for(range, cfa - 8) && read_stack(range, cfa - 8, &pc)))
+    return STEP_NO_MEMORY;
   if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
   frame->pc = pc;
   frame->sp = cfa;
@@ -277,10 +331,9 @@ static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
 
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
-static inline __attribute__((always_inline)) void capture(struct frame_state frame,
-                                                          struct stack_range range,
-                                                          bool hide_wrappers,
+static inline __attribute__((always_inline)) void capture(struct frame_state frame, struct thread_state *thread, bool hide_wrappers,
                                                           struct captured_stack *out) {
+  struct stack_range range = own_stack(thread, frame.sp);
   uint32_t count = 0;
   enum stack_marker marker = 0;
   out->crosses_signal = false;
@@ -319,24 +372,9 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
 }
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
-  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp},
-          own_stack(&thread_state, caller->sp), true, out);
-}
-
-static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
-  return (struct frame_state){
-      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true};
+  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp}, &thread_state, true, out);
 }
 
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
-  capture(interrupted_frame(registers), own_stack(thread, registers->sp), false, out);
-}
-
-void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
-                          struct captured_stack *out) {
-  struct stack_range range = {.low = registers->sp,
-                              .high = registers->sp + size,
-                              .shift = (uintptr_t)copy - registers->sp,
-                              .is_copy = true};
-  capture(interrupted_frame(registers), range, false, out);
+  capture((struct frame_state){.pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true}, thread, false, out);
 }

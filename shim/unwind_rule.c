@@ -9,16 +9,20 @@
 #include "confinement.h"
 #include "module_registry.h"
 #include "raw_syscall.h"
+#include "readable_pages.h"
 
-/* Of a program whose segments have gaps between them (-z max-page-size, lld's and Rust's layouts) the loader knows only the one with the
- * code; the unwind tables are then in another. */
-static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *start, uintptr_t *end) {
+/* Of a program whose segments have gaps between them (-z max-page-size, lld's and Rust's layouts)
+ * the loader knows only the one with the code; the unwind tables are then in another. */
+static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *start,
+                                 uintptr_t *end) {
   const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)getauxval(AT_PHDR);
-  for (unsigned long left = phdr ? getauxval(AT_PHNUM) : 0; left > 0; left--, phdr++) {
+  unsigned long left = phdr ? getauxval(AT_PHNUM) : 0;
+  if (!readable_pages_cover((uintptr_t)phdr, left * sizeof *phdr)) return false;
+  for (; left > 0; left--, phdr++) {
     if (phdr->p_type != PT_LOAD || address - (bias + phdr->p_vaddr) >= phdr->p_memsz) continue;
     *start = bias + phdr->p_vaddr;
     *end = *start + phdr->p_memsz;
-    return true;
+    return *end > *start;
   }
   return false;
 }
@@ -27,9 +31,20 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
   struct dl_find_object found;
   if (_dl_find_object((void *)pc, &found) != 0) return false;
   module_registry_note(&found);
-  uintptr_t tables = (uintptr_t)found.dlfo_eh_frame, start = (uintptr_t)found.dlfo_map_start, end = (uintptr_t)found.dlfo_map_end;
-  if (!tables || (tables - start >= end - start && !find_program_segment(tables, found.dlfo_link_map->l_addr, &start, &end))) return false;
-  return cfi_find_rule(pc, found.dlfo_eh_frame, start, end, rule);
+  uintptr_t tables = (uintptr_t)found.dlfo_eh_frame;
+  uintptr_t code_start = (uintptr_t)found.dlfo_map_start, start = code_start;
+  uintptr_t code_end = (uintptr_t)found.dlfo_map_end, end = code_end;
+  if (!tables || (tables - start >= end - start &&
+                  !find_program_segment(tables, found.dlfo_link_map->l_addr, &start, &end)))
+    return false;
+  /* Of code elsewhere it has nothing to say; those who read the code rely on it. */
+  return cfi_find_rule(pc, found.dlfo_eh_frame, start, end, rule) && rule->start >= code_start &&
+         rule->end <= code_end;
+}
+
+bool unwind_rule_is_settled(uintptr_t pc) {
+  struct dl_find_object found;
+  return !confinement_forbids_calls() && _dl_find_object((void *)pc, &found) == 0;
 }
 
 /* ---- agent against dlclose ----

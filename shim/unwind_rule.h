@@ -13,6 +13,10 @@
  * Context: malloc hook, signal, agent; locks: none. */
 bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
 
+/* Where there is none: whether there will be none until something is unloaded. False in code that no
+ * loaded object has, and where its tables may not be looked at any more. Context: as above. */
+bool unwind_rule_is_settled(uintptr_t pc);
+
 /* While the agent is between these, dlclose waits before it unmaps anything (in naps, bounded by a second). Keep it short: one thread's
  * stack. Not nested. False: a dlclose takes its time (destructors): do not read unwind tables now. Context: agent threads. */
 bool unwind_rule_borrow_begin(void) __attribute__((warn_unused_result));

@@ -1,4 +1,4 @@
-/* links: agent/blocked_stack.c agent/blocked_frame.c agent/frame_pointer_search.c agent/call_site.c agent/prologue.c shim/instruction.c agent/memory_reader.c agent/own_memory.c shim/unwind_rule.c shim/confinement.c shim/cfi.c test/agent_memory_libc.c agent/allowed_calls.c agent/remote_unwind.c agent/unwind_tables.c agent/first_stack.c agent/libunwind_stubs.c test/stub_debug_frames.c */
+/* links: agent/blocked_stack.c agent/blocked_frame.c agent/frame_pointer_search.c agent/call_site.c agent/prologue.c shim/instruction.c agent/memory_reader.c agent/own_memory.c shim/unwind_rule.c shim/confinement.c shim/cfi.c test/agent_memory_libc.c agent/allowed_calls.c agent/remote_unwind.c agent/unwind_tables.c agent/first_stack.c agent/libunwind_stubs.c test/stub_debug_frames.c shim/cfi_expression.c shim/readable_pages.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
 /* Stacks of other threads: prologues in the forms that compilers write, a thread that is really blocked, and stacks of rubbish, of which

@@ -1,4 +1,4 @@
-/* links: shim/interrupted_call.c shim/call_number.c shim/instruction.c shim/unwind_rule.c shim/confinement.c shim/cfi.c */
+/* links: shim/interrupted_call.c shim/call_number.c shim/instruction.c shim/unwind_rule.c shim/confinement.c shim/cfi.c shim/cfi_expression.c shim/readable_pages.c */
 /* flags: -Wno-unused-parameter */
 /* System calls that a signal interrupts, from code as glibc 2.41 and compilers have it, and from
  * such that looks like it: a call that can be told goes on, any other keeps its EINTR. */
