@@ -96,35 +96,18 @@ static enum call_evidence evidence_of_target(const struct code_view *code, uintp
 
 /* ---- the call ---- */
 
-/* Whether the bytes that end here are a call through a register or memory: ff /2 in its lengths from 2 to 7. */
-static bool ends_with_indirect_call(const uint8_t *end) {
-  for (int length = 2; length <= 7; length++) {
-    if (end[-length] != 0xff) continue;
-    uint8_t modrm = end[1 - length], mode = modrm >> 6, base = modrm & 7;
-    if ((modrm & 0x38) != 0x10) continue;
-    int expected = 2;
-    if (mode != 3 && base == 4) expected++; /* SIB */
-    if (mode == 1) expected += 1;
-    if (mode == 2 || (mode == 0 && base == 5)) expected += 4;
-    if (mode == 0 && base == 4 && length >= 3 && (end[2 - length] & 7) == 5) expected += 4;
-    if (expected == length) return true;
-  }
-  return false;
-}
-
 enum call_evidence call_site_evidence(const struct code_view *code, uintptr_t return_address, uintptr_t start, uintptr_t end) {
-  enum { LONGEST_CALL = 7 };
   uint8_t bytes[LONGEST_CALL];
   if (!code_is_executable(code, return_address - 1) ||
       !memory_reader_read(code->memory, return_address - LONGEST_CALL, bytes, LONGEST_CALL))
     return CALL_NONE;
   const uint8_t *after = bytes + LONGEST_CALL;
   enum call_evidence evidence = CALL_NONE;
-  if (after[-5] == 0xe8) {
+  if (direct_call_ends_at(after)) {
     uintptr_t target = return_address + (uintptr_t)(intptr_t)signed_at(after - 4);
     if (code_is_executable(code, target)) evidence = evidence_of_target(code, target, start, end);
   }
-  if (evidence < CALL_INDIRECT && ends_with_indirect_call(after)) {
+  if (evidence < CALL_INDIRECT && indirect_call_ends_at(after)) {
     /* The bytes could be either: a direct call that contradicts is believed less than an indirect one that does not. */
     evidence = CALL_INDIRECT;
     uintptr_t function;

@@ -87,6 +87,7 @@ static void render_name(struct growing_text *out, const struct symbol_location *
 }
 
 static const char *marker_name(uint64_t marker) {
+  if (stack_marker_is_guess(marker)) return "[frames were guessed by frame pointer]";
   switch (marker) {
     case STACK_TRUNCATED_NO_UNWIND: return "[truncated: no unwind information]";
     case STACK_TRUNCATED_MEMORY: return "[truncated: stack memory cannot be read]";
@@ -128,7 +129,9 @@ static void render_location(struct writer *writer, struct rendered_frame *entry)
 
 /* What an address meant when it was a frame. As in profile_builder.c, one without unwind information was in no module then. */
 static uint32_t epoch_of_frame(const struct writer *writer, const uint64_t *frames, uint32_t count, uint32_t epoch, uint32_t i) {
-  if (i + 1 >= count || frames[i + 1] != STACK_TRUNCATED_NO_UNWIND) return epoch;
+  if (!stack_marker_is_guess(frames[count - 1]) &&
+      (i + 1 >= count || frames[i + 1] != STACK_TRUNCATED_NO_UNWIND))
+    return epoch;
   const struct mapping *now = mappings_find(writer->dump->mappings, frames[i] - 1, UINT32_MAX);
   return now && now->kind == MAPPING_ANONYMOUS ? UINT32_MAX : epoch;
 }

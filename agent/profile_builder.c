@@ -13,7 +13,7 @@ struct frame_entry { /* one frame as it stands in the stack table, and the locat
 };
 
 struct stack_entry { /* one list of locations; stacks that differ in their epoch alone share it */
-  uint32_t count;
+  uint32_t count, guessed; /* of its frames */
   uint32_t *locations;
 };
 
@@ -153,13 +153,14 @@ static uint32_t cached_location_of(struct profile_builder *builder, uint64_t fra
 struct stack_key {
   const struct stack_entry *items;
   const uint32_t *locations;
-  uint32_t count;
+  uint32_t count, guessed;
 };
 
 static bool stack_equal(const void *context, uint32_t position) {
   const struct stack_key *key = context;
   const struct stack_entry *entry = &key->items[position];
-  return entry->count == key->count && memcmp(entry->locations, key->locations, key->count * sizeof *key->locations) == 0;
+  return entry->count == key->count && entry->guessed == key->guessed &&
+         memcmp(entry->locations, key->locations, key->count * sizeof *key->locations) == 0;
 }
 
 struct id_key {
@@ -172,28 +173,53 @@ static bool id_equal(const void *context, uint32_t position) {
   return key->items[position].id == key->id;
 }
 
-/* A frame at which the unwinder found nothing was in no known module then: JIT code, perhaps where a module had been before. */
-static uint32_t epoch_of_frame(const struct profile_builder *builder, const struct stack_view *stack, uint32_t i) {
-  if (i + 1 >= stack->frame_count || stack->frames[i + 1] != STACK_TRUNCATED_NO_UNWIND) return stack->epoch;
-  const struct mapping *now = mappings_find(builder->profile->mappings, stack->frames[i] - 1, UINT32_MAX);
+/* How many frames were found without unwind information. */
+static uint32_t guessed_frames(const struct stack_view *stack) {
+  uint64_t last = stack->frames[stack->frame_count - 1];
+  return stack_marker_is_guess(last) ? (uint32_t)(last - STACK_GUESSED) : 0;
+}
+
+/* A frame at which the unwinder found nothing was in no known module then: JIT code, perhaps where a
+ * module had been before. Which frames of a guessed stack are of that kind it does not say. */
+static uint32_t epoch_of_frame(const struct profile_builder *builder,
+                               const struct stack_view *stack, uint32_t i) {
+  bool last = i + 1 >= stack->frame_count;
+  if (!guessed_frames(stack) && (last || stack->frames[i + 1] != STACK_TRUNCATED_NO_UNWIND))
+    return stack->epoch;
+  const struct mapping *now =
+      mappings_find(builder->profile->mappings, stack->frames[i] - 1, UINT32_MAX);
   return now && now->kind == MAPPING_ANONYMOUS ? UINT32_MAX : stack->epoch;
+}
+
+/* Whether a frame of a guessed stack is in nothing that is executed: what was guessed was wrong, or
+ * the code is gone. */
+static bool is_no_code(const struct profile_builder *builder, uint32_t location) {
+  const struct profile_location *found =
+      (const struct profile_location *)builder->locations.items + location;
+  return !found->marker && !found->map;
 }
 
 /* The stack_entry of these frames; INDEX_TABLE_NONE: out of memory. */
 static uint32_t stack_of_frames(struct profile_builder *builder, const struct stack_view *view) {
-  uint32_t locations[STACK_MAX_FRAMES + 1];
-  for (uint32_t i = 0; i < view->frame_count; i++) {
-    locations[i] = cached_location_of(builder, view->frames[i], epoch_of_frame(builder, view, i));
-    if (locations[i] == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
+  uint32_t locations[STACK_MAX_FRAMES + 1], guessed = guessed_frames(view), count = 0;
+  for (bool cut = false; count < view->frame_count - (guessed > 0) && !cut; count++) {
+    locations[count] = cached_location_of(builder, view->frames[count],
+                                          epoch_of_frame(builder, view, count));
+    if (locations[count] == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
+    cut = guessed && count > 0 && is_no_code(builder, locations[count]);
+    if (cut) locations[count] = cached_location_of(builder, STACK_TRUNCATED_NO_UNWIND, 0);
+    if (locations[count] == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
   }
-  struct stack_key key = {builder->stacks.items, locations, view->frame_count};
-  size_t size = view->frame_count * sizeof *locations;
-  uint64_t hash = hash_bytes(locations, size);
-  uint32_t found = index_table_find(&builder->stack_index, hash, stack_equal, &key), position = builder->stacks.count;
+  struct stack_key key = {builder->stacks.items, locations, count, guessed};
+  size_t size = count * sizeof *locations;
+  uint64_t hash = hash_mix(hash_bytes(locations, size), guessed);
+  uint32_t found = index_table_find(&builder->stack_index, hash, stack_equal, &key);
   if (found != INDEX_TABLE_NONE) return found;
+  uint32_t position = builder->stacks.count;
   struct stack_entry *entry = append(&builder->stacks, sizeof *entry);
   if (!entry || !(entry->locations = profile_alloc(builder->profile, size))) return INDEX_TABLE_NONE;
-  entry->count = view->frame_count;
+  entry->count = count;
+  entry->guessed = guessed;
   memcpy(entry->locations, locations, size);
   return index_table_add(&builder->stack_index, hash, position) ? position : INDEX_TABLE_NONE;
 }
@@ -280,13 +306,24 @@ static struct sample_entry *sample_of(struct profile_builder *builder, uint32_t 
   return sample;
 }
 
+/* With one more for a stack that was guessed in part. INDEX_TABLE_NONE: out of memory. */
+static uint32_t label_set_of_stack(struct profile_builder *builder, uint32_t stack,
+                                   const struct profile_label *labels, uint32_t count) {
+  uint32_t guessed = ((const struct stack_entry *)builder->stacks.items)[stack].guessed;
+  if (!guessed || count >= PROFILE_MAX_LABELS) return label_set_of(builder, labels, count);
+  struct profile_label more[PROFILE_MAX_LABELS];
+  for (uint32_t i = 0; i < count; i++) more[i] = labels[i];
+  more[count] = (struct profile_label){.key = "guessed_frames", .number = guessed, .unit = "frames"};
+  return label_set_of(builder, more, count + 1);
+}
+
 bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack, const struct profile_label *labels,
                          uint32_t label_count, const double *values) {
   uint32_t stack_index = INDEX_TABLE_NONE, label_set = INDEX_TABLE_NONE;
   struct sample_entry *sample = NULL;
   if (!builder->failed && stack_of(builder, stack, &stack_index)) {
     if (stack_index == INDEX_TABLE_NONE) return true;
-    label_set = label_set_of(builder, labels, label_count);
+    label_set = label_set_of_stack(builder, stack_index, labels, label_count);
     if (label_set != INDEX_TABLE_NONE) sample = sample_of(builder, stack_index, label_set);
   }
   if (!sample) {

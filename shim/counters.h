@@ -20,6 +20,7 @@
   X(heap_stale_records, "live records replaced: the block had been freed without the agent seeing it") \
   X(stacks_truncated_depth, "stacks cut at 128 frames")                                             \
   X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
+  X(stacks_guessed, "stacks with frames found by frame pointer, in code without unwind information: labelled guessed_frames") \
   X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \
   X(stacks_truncated_small, "stacks of waits and releases cut at their first frame: there was no room on them for following them") \
   X(threads_lost, "threads without a record (the table is full, or the program has put itself under a seccomp filter): not in threadcreate") \

@@ -201,3 +201,22 @@ bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *o
   out->length = (uint8_t)(cursor.at - bytes);
   return !cursor.bad;
 }
+
+/* ---- calls ---- */
+
+bool direct_call_ends_at(const uint8_t *end) { return end[-DIRECT_CALL] == 0xe8; }
+
+bool indirect_call_ends_at(const uint8_t *end) {
+  for (int length = 2; length <= LONGEST_CALL; length++) {
+    if (end[-length] != 0xff) continue;
+    uint8_t modrm = end[1 - length], mode = modrm >> 6, base = modrm & 7;
+    if ((modrm & 0x38) != 0x10) continue;
+    int expected = 2;
+    if (mode != 3 && base == 4) expected++; /* SIB */
+    if (mode == 1) expected += 1;
+    if (mode == 2 || (mode == 0 && base == 5)) expected += 4;
+    if (mode == 0 && base == 4 && length >= 3 && (end[2 - length] & 7) == 5) expected += 4;
+    if (expected == length) return true;
+  }
+  return false;
+}

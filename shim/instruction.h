@@ -28,4 +28,11 @@ struct instruction {
 /* False: not an instruction that programs have, or it does not end before `size`. */
 bool instruction_decode(const uint8_t *bytes, size_t size, struct instruction *out);
 
+/* Whether the LONGEST_CALL bytes before `end` end with a call: one by a distance (e8), or through a
+ * register or memory (ff /2, in its lengths from 2 to 7). The same bytes may be both, or part of
+ * something else. */
+enum { LONGEST_CALL = 7, DIRECT_CALL = 5 };
+bool direct_call_ends_at(const uint8_t *end);
+bool indirect_call_ends_at(const uint8_t *end);
+
 #endif

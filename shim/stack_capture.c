@@ -6,7 +6,9 @@
 
 #include "confinement.h"
 #include "counters.h"
+#include "epilogue.h"
 #include "host_handlers.h"
+#include "instruction.h"
 #include "interposed.h"
 #include "raw_syscall.h"
 #include "readable_pages.h"
@@ -27,7 +29,7 @@ enum rule_kind {
   RULE_ORDINARY = 1, /* CFA = sp or fp + cfa_words * 8; return address just below the CFA; fp unchanged or fp_words below the CFA */
   RULE_OUTERMOST,    /* no caller */
   RULE_UNUSUAL,      /* interpret the call frame information again */
-  RULE_NONE = 0      /* stored as no_rule, where a loaded object has none for its code */
+  RULE_NONE = 0      /* stored as one of enum without_rule */
 };
 enum { CFA_WORD_BITS = 15, FP_WORD_BITS = 14 };
 struct packed_rule {
@@ -194,9 +196,10 @@ static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
 struct frame_state {
   uintptr_t pc, sp, fp;
   bool exact; /* pc is where the frame was interrupted, not a return address */
+  bool guessed; /* found without unwind information (STEP_GUESSED) */
 };
 
-enum step { STEP_CALLER, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
+enum step { STEP_CALLER, STEP_GUESSED, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
 
 static struct packed_rule pack_rule(const struct cfi_rule *rule) {
   if (rule->return_address.place == CFI_UNDEFINED) return (struct packed_rule){.kind = RULE_OUTERMOST};
@@ -218,16 +221,27 @@ union rule_bits {
   uint32_t bits;
 };
 
-static const union rule_bits no_rule = {.rule = {.kind = RULE_NONE, .cfa_words = 1}};
+/* What is kept of a pc without a rule, in the place of cfa_words. */
+enum without_rule {
+  WITHOUT_RULE = 1,    /* in a loaded object */
+  CALLED_IN_OBJECT,    /* the same, and a call's return address: frames may be guessed from there */
+  CALLED_OUTSIDE       /* a call's return address in no object: until one is loaded there */
+};
+static const struct packed_rule no_rule = {.kind = RULE_NONE, .cfa_words = WITHOUT_RULE};
 
-static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, struct cfi_rule *unusual) {
-  if (pc >> PC_BITS) return no_rule.rule;
-  union rule_bits packed = no_rule;
-  if (unwind_rule_find(pc, unusual)) packed.rule = pack_rule(unusual);
-  else if (!unwind_rule_is_settled(pc)) return no_rule.rule;
+static void remember_rule(uintptr_t pc, struct packed_rule rule) {
+  union rule_bits packed = {.rule = rule};
   uint64_t scrambled = scramble(pc), tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1);
   atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
-  return packed.rule;
+}
+
+static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, struct cfi_rule *unusual) {
+  if (pc >> PC_BITS) return no_rule;
+  struct packed_rule packed = no_rule;
+  if (unwind_rule_find(pc, unusual)) packed = pack_rule(unusual);
+  else if (!unwind_rule_is_settled(pc)) return no_rule;
+  remember_rule(pc, packed);
+  return packed;
 }
 
 static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
@@ -236,7 +250,9 @@ static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_
   bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
   if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
     return packed.rule;
-  if (known && packed.bits == no_rule.bits) return packed.rule;
+  if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words &&
+      (packed.rule.cfa_words != CALLED_OUTSIDE || !unwind_rule_is_settled(pc)))
+    return packed.rule;
   return compute_rule(pc, unusual);
 }
 
@@ -278,14 +294,92 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   return pc ? STEP_CALLER : STEP_OUTERMOST;
 }
 
+/* ---- frames without rules ----
+ *
+ * Code made at run time and assembly have none, but may keep frame pointers. A step is only taken on
+ * the thread's own stack, upwards, to a return address: it follows a call, it can be code, and where
+ * its caller has no rule either the next frame pointer leads further up. As soon as there is a rule
+ * it is used. */
+
+/* The address is the one that a call has pushed. In code of loaded objects nothing else is asked for
+ * a second time. */
+static bool follows_call(uintptr_t pc) {
+  if (pc < PROBE_PAGE || pc >> PC_BITS || !readable_pages_cover(pc - LONGEST_CALL, LONGEST_CALL))
+    return false;
+  const uint8_t *end = (const uint8_t *)pc;
+  if (indirect_call_ends_at(end)) return true;
+  if (!direct_call_ends_at(end)) return false;
+  int32_t distance;
+  memcpy(&distance, end - sizeof distance, sizeof distance);
+  return readable_pages_cover(pc + (uintptr_t)(intptr_t)distance, 1);
+}
+
+enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
+
+static enum ground ground_of(uintptr_t pc) {
+  struct cfi_rule unusual;
+  struct packed_rule rule = rule_at(pc - 1, &unusual);
+  if (rule.kind == RULE_NONE && rule.cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
+  if (!follows_call(pc)) return GROUND_NONE;
+  if (rule.kind != RULE_NONE) return GROUND_WITH_RULE;
+  if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
+  bool in_object = unwind_rule_is_settled(pc - 1);
+  rule.cfa_words = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE;
+  remember_rule(pc - 1, rule);
+  return GROUND_WITHOUT_RULE;
+}
+
+static bool is_above(const struct stack_range *range, uintptr_t sp, uintptr_t at) {
+  return at >= sp && !(at & (sizeof at - 1)) && at < range->high && range->high - at >= 2 * sizeof at;
+}
+
+/* The caller whose return address is at the slot, with its frame pointer. */
+static bool guess_caller(struct frame_state *frame, struct stack_range *range, uintptr_t slot,
+                         uintptr_t fp) {
+  uintptr_t pc, sp = slot + sizeof pc;
+  if (!read_stack(range, slot, &pc)) return false;
+  enum ground ground = ground_of(pc);
+  if (ground == GROUND_NONE || (ground == GROUND_WITHOUT_RULE && !is_above(range, sp, fp)))
+    return false;
+  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .guessed = true};
+  return true;
+}
+
+/* A leaf that was interrupted may have no frame, or not yet, or no more: its code tells. */
+static bool guess_from_code(struct frame_state *frame, struct stack_range *range) {
+  enum { INSTRUCTIONS_MAX = 2000 }; /* some 40 us */
+  struct epilogue epilogue;
+  if (!epilogue_find(frame->pc, INSTRUCTIONS_MAX, &epilogue)) return false;
+  uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp, fp = frame->fp;
+  uintptr_t slot = base + (uintptr_t)epilogue.return_slot;
+  uintptr_t fp_slot = base + (uintptr_t)epilogue.fp_slot;
+  if (!is_above(range, frame->sp, slot)) return false;
+  if (epilogue.fp_saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
+                            !read_stack(range, fp_slot, &fp)))
+    return false;
+  return guess_caller(frame, range, slot, fp);
+}
+
+static enum step step_without_rule(struct frame_state *frame, struct stack_range *range) {
+  struct cfi_rule unusual;
+  uintptr_t fp;
+  /* A function that is only ever returned into (glibc's __start_context) has its rule from its first
+   * byte on, not one before. */
+  if (!frame->guessed && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST) return STEP_OUTERMOST;
+  if (!range->is_own) return STEP_NO_UNWIND;
+  if (frame->exact && guess_from_code(frame, range)) return STEP_GUESSED;
+  if (!is_above(range, frame->sp, frame->fp) || !read_stack(range, frame->fp, &fp) ||
+      !guess_caller(frame, range, frame->fp + sizeof fp, fp))
+    return STEP_NO_UNWIND;
+  return STEP_GUESSED;
+}
+
 static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {
   struct cfi_rule unusual;
   struct packed_rule rule = rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
   switch ((enum rule_kind)rule.kind) {
     case RULE_OUTERMOST: return STEP_OUTERMOST;
-    case RULE_NONE:
-      /* A function that is only ever returned into (glibc's __start_context) has its rule from its first byte on, not one before. */
-      return compute_rule(frame->pc, &unusual).kind == RULE_OUTERMOST ? STEP_OUTERMOST : STEP_NO_UNWIND;
+    case RULE_NONE: return step_without_rule(frame, range);
     case RULE_UNUSUAL: return step_unusual(frame, &unusual, range);
     case RULE_ORDINARY: break;
   }
@@ -297,7 +391,7 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
   if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
   frame->pc = pc;
   frame->sp = cfa;
-  frame->exact = false;
+  frame->exact = frame->guessed = false;
   return pc ? STEP_CALLER : STEP_OUTERMOST;
 }
 
@@ -334,7 +428,7 @@ enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between mall
 static inline __attribute__((always_inline)) void capture(struct frame_state frame, struct thread_state *thread, bool hide_wrappers,
                                                           struct captured_stack *out) {
   struct stack_range range = own_stack(thread, frame.sp);
-  uint32_t count = 0;
+  uint32_t count = 0, guessed = 0;
   enum stack_marker marker = 0;
   out->crosses_signal = false;
   for (;;) {
@@ -349,7 +443,8 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     }
     uintptr_t pc = frame.pc;
     enum step step = step_to_caller(&frame, &range);
-    if (LIKELY(step == STEP_CALLER)) {
+    guessed += step == STEP_GUESSED;
+    if (LIKELY(step <= STEP_GUESSED)) {
       /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
       if (LIKELY(!frame.exact)) continue;
       out->crosses_signal = true;
@@ -367,7 +462,12 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     break;
   }
   count = without_trampoline(out->frames, count);
+  if (UNLIKELY(guessed)) {
+    COUNT_LOSS(stacks_guessed);
+    if (marker && count == STACK_MAX_FRAMES) count--; /* there is room for one marker */
+  }
   if (marker) out->frames[count++] = marker;
+  if (UNLIKELY(guessed)) out->frames[count++] = STACK_GUESSED + guessed;
   out->frame_count = count;
 }
 

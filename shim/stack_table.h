@@ -2,7 +2,8 @@
  *
  * A frame is a *return address* (the pc after the call), leaf first; readers subtract 1 to get the call's own address. Frames that
  * were interrupted by a signal are stored as pc + 1, so that the same rule gives their exact pc. A stack that could not be followed
- * to the thread's entry ends with one value below STACK_MARKER_LIMIT, which says why.
+ * to the thread's entry ends with one value below STACK_MARKER_LIMIT, which says why; one that was followed without unwind
+ * information ends with another, behind that.
  */
 #ifndef SHIM_STACK_TABLE_H
 #define SHIM_STACK_TABLE_H
@@ -23,8 +24,15 @@ enum stack_marker {
   STACK_NOT_KEPT = 5,            /* threadcreate: the table of stacks is full */
   /* At the end of a stack again. */
   STACK_TRUNCATED_SMALL = 6,     /* there was no room on it for following it */
-  STACK_MARKER_LIMIT = 16        /* every value below this is a marker, never an address */
+  /* Behind everything else: plus how many frames were found without unwind information, by frame
+   * pointers or by reading code (stack_capture.h). */
+  STACK_GUESSED = 1024,
+  STACK_MARKER_LIMIT = 4096      /* every value below this is a marker, never an address */
 };
+
+static inline bool stack_marker_is_guess(uint64_t frame) {
+  return frame > STACK_GUESSED && frame < STACK_MARKER_LIMIT;
+}
 
 struct stack_view {
   uint32_t frame_count;   /* 1 .. STACK_MAX_FRAMES + 1, marker included */

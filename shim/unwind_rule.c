@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 #include "at_fork.h"
@@ -45,6 +46,25 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
 bool unwind_rule_is_settled(uintptr_t pc) {
   struct dl_find_object found;
   return !confinement_forbids_calls() && _dl_find_object((void *)pc, &found) == 0;
+}
+
+bool unwind_rule_may_be_code(uintptr_t pc) {
+  struct dl_find_object found;
+  if (_dl_find_object((void *)pc, &found) != 0) return true;
+  uintptr_t start = (uintptr_t)found.dlfo_map_start, bias = found.dlfo_link_map->l_addr;
+  uintptr_t size = (uintptr_t)found.dlfo_map_end - start;
+  const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)start;
+  /* Where there is none at the start, that is the segment with the code (find_program_segment). */
+  if (size < sizeof *header || !readable_pages_cover(start, sizeof *header)) return false;
+  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return true;
+  if (header->e_phoff > size ||
+      !readable_pages_cover(start + header->e_phoff, header->e_phnum * sizeof(ElfW(Phdr))))
+    return false;
+  const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)(start + header->e_phoff);
+  for (int i = 0; i < header->e_phnum; i++)
+    if (phdr[i].p_type == PT_LOAD && pc - (bias + phdr[i].p_vaddr) < phdr[i].p_memsz)
+      return phdr[i].p_flags & PF_X;
+  return false;
 }
 
 /* ---- agent against dlclose ----

@@ -17,6 +17,10 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
  * loaded object has, and where its tables may not be looked at any more. Context: as above. */
 bool unwind_rule_is_settled(uintptr_t pc);
 
+/* Whether the address can be code, as far as the loader knows: in an object it is in a segment that
+ * is executed; of what no object has, nothing is known: true. Context: as above. */
+bool unwind_rule_may_be_code(uintptr_t pc);
+
 /* While the agent is between these, dlclose waits before it unmaps anything (in naps, bounded by a second). Keep it short: one thread's
  * stack. Not nested. False: a dlclose takes its time (destructors): do not read unwind tables now. Context: agent threads. */
 bool unwind_rule_borrow_begin(void) __attribute__((warn_unused_result));

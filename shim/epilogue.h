@@ -1,0 +1,26 @@
+/* Where the return address of a function without unwind rules is, read from its code: from the
+ * instruction that is next, on to a `ret`, counting what moves the stack pointer on the way. All
+ * ways through a function agree on that, so one is enough: no conditional jump is taken unless the
+ * way without it leads nowhere. x86-64.
+ *
+ * What follows a call that never returns is not this function's code: so what comes out is a
+ * proposal, to be checked by what lies there. Context: signal; locks: none; asks for each page of
+ * code before reading it (readable_pages.h); bounded work.
+ */
+#ifndef SHIM_EPILOGUE_H
+#define SHIM_EPILOGUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct epilogue {
+  int64_t return_slot; /* from sp, or from the address in rbp */
+  int64_t fp_slot;     /* of the caller's rbp, from where return_slot is */
+  bool from_fp;        /* the function ends with rsp set from rbp */
+  bool fp_saved;       /* else rbp is the caller's still, or lost */
+};
+
+/* False: no `ret` within so many instructions, or code that is not understood. */
+bool epilogue_find(uintptr_t pc, uint32_t instructions, struct epilogue *out);
+
+#endif
