@@ -119,9 +119,9 @@ static bool is_conditional(const struct instruction *i) {
          (i->map == MAP_ONE_BYTE && !i->vector && (i->opcode & 0xf0) == 0x70);
 }
 
-/* ud2, endbr64 (another function begins), syscall's return. */
-static bool ends_code(const struct instruction *i) {
-  bool landing = i->opcode == 0x1e && i->mode == REGISTER_MODE && (i->reg & 7) == 7;
+/* ud2, sysret, endbr64 (another function begins, unless it is the first). */
+static bool ends_code(const struct instruction *i, bool first) {
+  bool landing = !first && i->opcode == 0x1e && i->mode == REGISTER_MODE && (i->reg & 7) == 7;
   return i->map == MAP_0F && !i->vector && (i->opcode == 0x0b || i->opcode == 0x07 || landing);
 }
 
@@ -139,27 +139,27 @@ static enum outcome take_instruction(struct place *place, bool first, uintptr_t 
                                      struct instruction *i) {
   size_t size = readable_at(place->pc, checked);
   if (size == 0 || !instruction_decode((const uint8_t *)place->pc, size, i)) return LEADS_NOWHERE;
-  if (!first && ends_code(i)) return LEADS_NOWHERE;
+  if (ends_code(i, first)) return LEADS_NOWHERE;
   place->pc += i->length;
   return i->map == MAP_ONE_BYTE && !i->vector ? follow_one_byte(place, i) : GO_ON;
 }
 
 bool epilogue_find(uintptr_t pc, uint32_t instructions, struct epilogue *out) {
-  enum { LOOPS_MAX = 4 };
-  struct place place = {.pc = pc}, other = place; /* other: where a conditional jump leads */
-  bool has_other = false;
+  enum { LOOPS_MAX = 4, OTHERS_MAX = 8 };
+  struct place place = {.pc = pc}, others[OTHERS_MAX]; /* where jumps not taken lead */
+  uint32_t other_count = 0;
   uintptr_t checked = 0;
   for (uint32_t left = instructions, loops = 0; left > 0; left--) {
     struct instruction i = {0};
     uintptr_t from = place.pc;
     enum outcome outcome = take_instruction(&place, left == instructions, &checked, &i);
     /* The way out of a loop is in its body, perhaps in what has not been passed yet. */
-    if (outcome == GO_ON && place.pc < from && (has_other || loops++ == LOOPS_MAX))
+    if (outcome == GO_ON && place.pc < from && (other_count || loops++ == LOOPS_MAX))
       outcome = LEADS_NOWHERE;
     if (outcome == GO_ON && is_conditional(&i) && i.immediate > 0) {
-      other = place;
-      other.pc += (uintptr_t)(intptr_t)i.immediate;
-      has_other = true;
+      struct place *other = &others[other_count++ % OTHERS_MAX];
+      *other = place;
+      other->pc += (uintptr_t)(intptr_t)i.immediate;
     }
     if (outcome == RETURNS) {
       *out = (struct epilogue){.return_slot = place.at, .fp_slot = place.fp_slot,
@@ -167,9 +167,8 @@ bool epilogue_find(uintptr_t pc, uint32_t instructions, struct epilogue *out) {
       return true;
     }
     if (outcome == GO_ON) continue;
-    if (!has_other) return false;
-    place = other;
-    has_other = false;
+    if (other_count == 0) return false;
+    place = others[--other_count % OTHERS_MAX];
   }
   return false;
 }

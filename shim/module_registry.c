@@ -254,6 +254,7 @@ void module_registry_note(const struct dl_find_object *found) {
                                              .first_epoch = overlaps ? atomic_fetch_add_explicit(&highest_epoch, 1, memory_order_acq_rel) + 1 : 1};
   atomic_store_explicit(&modules[index].current, true, memory_order_relaxed);
   atomic_store_explicit(&modules[index].ready, true, memory_order_release);
+  stack_capture_object_appears();
 }
 
 void module_registry_check_unloaded(void) {

@@ -2,16 +2,14 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <string.h>
 
 #include "confinement.h"
 #include "counters.h"
 #include "epilogue.h"
 #include "host_handlers.h"
-#include "instruction.h"
 #include "interposed.h"
 #include "raw_syscall.h"
-#include "readable_pages.h"
+#include "return_address.h"
 #include "thread_state.h"
 #include "unwind_rule.h"
 
@@ -39,6 +37,13 @@ _Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what t
 
 static uint64_t scramble(uintptr_t pc) {
   return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
+}
+
+/* Set by whoever stores the first CALLED_OUTSIDE; never cleared. */
+static _Atomic bool any_called_outside;
+
+void stack_capture_object_appears(void) {
+  if (atomic_load_explicit(&any_called_outside, memory_order_relaxed)) stack_capture_forget_rules();
 }
 
 void stack_capture_forget_rules(void) {
@@ -197,6 +202,7 @@ struct frame_state {
   uintptr_t pc, sp, fp;
   bool exact; /* pc is where the frame was interrupted, not a return address */
   bool guessed; /* found without unwind information (STEP_GUESSED) */
+  struct packed_rule known; /* then what is kept of the pc, if that has no rule; else nothing */
 };
 
 enum step { STEP_CALLER, STEP_GUESSED, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
@@ -221,11 +227,12 @@ union rule_bits {
   uint32_t bits;
 };
 
-/* What is kept of a pc without a rule, in the place of cfa_words. */
+/* What is kept of a pc without a rule, in the place of cfa_words; with cfa_is_fp where its caller is
+ * to be found by the frame pointer and nothing else. */
 enum without_rule {
   WITHOUT_RULE = 1,    /* in a loaded object */
   CALLED_IN_OBJECT,    /* the same, and a call's return address: frames may be guessed from there */
-  CALLED_OUTSIDE       /* a call's return address in no object: until one is loaded there */
+  CALLED_OUTSIDE       /* a call's return address in no object: until one is seen there */
 };
 static const struct packed_rule no_rule = {.kind = RULE_NONE, .cfa_words = WITHOUT_RULE};
 
@@ -250,27 +257,8 @@ static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_
   bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
   if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
     return packed.rule;
-  if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words &&
-      (packed.rule.cfa_words != CALLED_OUTSIDE || !unwind_rule_is_settled(pc)))
-    return packed.rule;
+  if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words) return packed.rule;
   return compute_rule(pc, unusual);
-}
-
-/* Whether a function is what the kernel lets a signal handler return to: tables may call anything
- * a signal frame. libc's table begins a byte before the function. */
-static bool returns_from_signal(const struct cfi_rule *rule) {
-  static const uint8_t libc[] = {0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}; /* mov $15,%rax */
-  static const uint8_t other[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05};            /* mov $15,%eax */
-  const uint8_t *code = (const uint8_t *)rule->start;
-  if ((uintptr_t)__restore_rt - rule->start < rule->end - rule->start) return true;
-  if (rule->end - rule->start < sizeof libc ||
-      !readable_pages_cover(rule->start, sizeof libc + 1))
-    return false;
-  for (int before = 0; before <= 1; before++)
-    if (memcmp(code + before, libc, sizeof libc) == 0 ||
-        memcmp(code + before, other, sizeof other) == 0)
-      return true;
-  return false;
 }
 
 static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
@@ -288,7 +276,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
-  if (rule->signal_frame && returns_from_signal(rule)) *range = own_stack(range->thread, sp);
+  if (rule->signal_frame && return_ends_handler(rule)) *range = own_stack(range->thread, sp);
   else if (sp <= frame->sp) return STEP_NO_MEMORY;
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
@@ -301,31 +289,27 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
  * its caller has no rule either the next frame pointer leads further up. As soon as there is a rule
  * it is used. */
 
-/* The address is the one that a call has pushed. In code of loaded objects nothing else is asked for
- * a second time. */
-static bool follows_call(uintptr_t pc) {
-  if (pc < PROBE_PAGE || pc >> PC_BITS || !readable_pages_cover(pc - LONGEST_CALL, LONGEST_CALL))
-    return false;
-  const uint8_t *end = (const uint8_t *)pc;
-  if (indirect_call_ends_at(end)) return true;
-  if (!direct_call_ends_at(end)) return false;
-  int32_t distance;
-  memcpy(&distance, end - sizeof distance, sizeof distance);
-  return readable_pages_cover(pc + (uintptr_t)(intptr_t)distance, 1);
-}
-
 enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
 
-static enum ground ground_of(uintptr_t pc) {
-  struct cfi_rule unusual;
-  struct packed_rule rule = rule_at(pc - 1, &unusual);
-  if (rule.kind == RULE_NONE && rule.cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
-  if (!follows_call(pc)) return GROUND_NONE;
-  if (rule.kind != RULE_NONE) return GROUND_WITH_RULE;
-  if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
+static struct packed_rule remember_called(uintptr_t pc, bool by_fp) {
   bool in_object = unwind_rule_is_settled(pc - 1);
-  rule.cfa_words = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE;
+  struct packed_rule rule = {.kind = RULE_NONE,
+                             .cfa_words = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE,
+                             .cfa_is_fp = by_fp};
+  if (!in_object && !atomic_load_explicit(&any_called_outside, memory_order_relaxed))
+    atomic_store_explicit(&any_called_outside, true, memory_order_relaxed);
   remember_rule(pc - 1, rule);
+  return rule;
+}
+
+static enum ground ground_of(uintptr_t pc, struct packed_rule *known) {
+  struct cfi_rule unusual;
+  *known = rule_at(pc - 1, &unusual);
+  if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
+  if (!return_follows_call(pc)) return GROUND_NONE;
+  if (known->kind != RULE_NONE) return GROUND_WITH_RULE;
+  if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
+  *known = remember_called(pc, false);
   return GROUND_WITHOUT_RULE;
 }
 
@@ -338,48 +322,71 @@ static bool guess_caller(struct frame_state *frame, struct stack_range *range, u
                          uintptr_t fp) {
   uintptr_t pc, sp = slot + sizeof pc;
   if (!read_stack(range, slot, &pc)) return false;
-  enum ground ground = ground_of(pc);
+  struct packed_rule known;
+  enum ground ground = ground_of(pc, &known);
   if (ground == GROUND_NONE || (ground == GROUND_WITHOUT_RULE && !is_above(range, sp, fp)))
     return false;
-  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .guessed = true};
+  if (ground == GROUND_WITH_RULE) known = (struct packed_rule){0};
+  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .guessed = true, .known = known};
   return true;
 }
 
-/* A leaf that was interrupted may have no frame, or not yet, or no more: its code tells. */
-static bool guess_from_code(struct frame_state *frame, struct stack_range *range) {
-  enum { INSTRUCTIONS_MAX = 2000 }; /* some 40 us */
-  struct epilogue epilogue;
-  if (!epilogue_find(frame->pc, INSTRUCTIONS_MAX, &epilogue)) return false;
-  uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp, fp = frame->fp;
-  uintptr_t slot = base + (uintptr_t)epilogue.return_slot;
-  uintptr_t fp_slot = base + (uintptr_t)epilogue.fp_slot;
+static bool guess_by_frame_pointer(struct frame_state *frame, struct stack_range *range) {
+  uintptr_t fp;
+  return is_above(range, frame->sp, frame->fp) && read_stack(range, frame->fp, &fp) &&
+         guess_caller(frame, range, frame->fp + sizeof fp, fp);
+}
+
+static bool guess_from_code(struct frame_state *frame, struct stack_range *range,
+                            const struct epilogue *epilogue) {
+  uintptr_t base = epilogue->from_fp ? frame->fp : frame->sp, fp = frame->fp;
+  uintptr_t slot = base + (uintptr_t)epilogue->return_slot;
+  uintptr_t fp_slot = base + (uintptr_t)epilogue->fp_slot;
   if (!is_above(range, frame->sp, slot)) return false;
-  if (epilogue.fp_saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
-                            !read_stack(range, fp_slot, &fp)))
+  if (epilogue->fp_saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
+                             !read_stack(range, fp_slot, &fp)))
     return false;
   return guess_caller(frame, range, slot, fp);
 }
 
-static enum step step_without_rule(struct frame_state *frame, struct stack_range *range) {
+/* A leaf that was interrupted may have no frame, or not yet, or no more, and code may use rbp for
+ * something else: then its own code tells. It is read once a return address where it says that it
+ * keeps a frame pointer, or does not tell. */
+static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
+  enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
+  struct epilogue epilogue;
+  if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range);
+  if (!epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, &epilogue)) {
+    if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
+    return guess_by_frame_pointer(frame, range);
+  }
+  /* At this pc it is so each time: where sp is in a frame, code does not let change. */
+  uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp;
+  bool by_fp = epilogue.fp_saved && base + (uintptr_t)epilogue.fp_slot == frame->fp &&
+               epilogue.return_slot == epilogue.fp_slot + (int64_t)sizeof base;
+  if (by_fp && !frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
+  return guess_from_code(frame, range, &epilogue);
+}
+
+static enum step step_without_rule(struct frame_state *frame, struct stack_range *range,
+                                   struct packed_rule known) {
   struct cfi_rule unusual;
-  uintptr_t fp;
   /* A function that is only ever returned into (glibc's __start_context) has its rule from its first
    * byte on, not one before. */
-  if (!frame->guessed && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST) return STEP_OUTERMOST;
-  if (!range->is_own) return STEP_NO_UNWIND;
-  if (frame->exact && guess_from_code(frame, range)) return STEP_GUESSED;
-  if (!is_above(range, frame->sp, frame->fp) || !read_stack(range, frame->fp, &fp) ||
-      !guess_caller(frame, range, frame->fp + sizeof fp, fp))
-    return STEP_NO_UNWIND;
-  return STEP_GUESSED;
+  if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST)
+    return STEP_OUTERMOST;
+  if (known.cfa_words == WITHOUT_RULE && !frame->exact) ground_of(frame->pc, &known);
+  return range->is_own && guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
 }
 
 static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {
   struct cfi_rule unusual;
-  struct packed_rule rule = rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
+  struct packed_rule rule = UNLIKELY(frame->guessed && frame->known.cfa_words)
+                                ? frame->known
+                                : rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
   switch ((enum rule_kind)rule.kind) {
     case RULE_OUTERMOST: return STEP_OUTERMOST;
-    case RULE_NONE: return step_without_rule(frame, range);
+    case RULE_NONE: return step_without_rule(frame, range, rule);
     case RULE_UNUSUAL: return step_unusual(frame, &unusual, range);
     case RULE_ORDINARY: break;
   }

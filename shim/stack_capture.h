@@ -71,5 +71,8 @@ void stack_capture_start(uintptr_t main_stack_high);
 
 /* Forgets all cached rules: code may have been unmapped. */
 void stack_capture_forget_rules(void);
+/* The same, where it matters that an object is seen for the first time: code that was in none may
+ * have been there. */
+void stack_capture_object_appears(void);
 
 #endif

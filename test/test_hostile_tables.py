@@ -8,8 +8,8 @@ from pprof_reader import bare
 
 
 def run(*arguments):
-    """The function names of each stack with an allocation or a sample in it, under a CPU profile and
-    thread dumps."""
+    """The function names of each stack with an allocation or a sample in it, under a CPU profile
+    and thread dumps."""
     program = harness.build("hostile_tables.c", "-O1", "-fno-optimize-sibling-calls")
     host = harness.Host([program] + list(arguments), rate=1)
     host.ready()
@@ -44,9 +44,9 @@ def having(stacks, name):
 
 def test_an_offset_after_an_expression():
     stacks, lost = run("offset")
-    for stack in having(stacks, "hostile_offset"):
-        assert stack.index("hostile_offset") == len(stack) - 2, stack  # and the marker
-    assert lost["stacks_truncated_no_unwind"] > 0, lost
+    for stack in having(stacks, "hostile_offset"):  # there is no rule: the code tells
+        assert stack[stack.index("hostile_offset") + 1:][:2] == ["work", "main"], stack
+    assert lost["stacks_guessed"] > 0, lost
 
 
 def test_a_cfa_on_no_stack():

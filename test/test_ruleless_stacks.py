@@ -1,9 +1,7 @@
-"""Stacks through code without unwind information: followed by frame pointers and by what the code of
-a leaf says, never by a guess that is not supported; such stacks say so."""
+"""Stacks through code without unwind information: followed by frame pointers and by what the code
+itself says, never by a guess that is not supported; such stacks say so."""
 import harness
 from pprof_reader import bare
-
-END = ["main", "__libc_start_call_main", "__libc_start_main_impl", "_start"]
 
 
 def stacks_of(how, *flags, path="profile?seconds=2&hz=250"):
@@ -49,21 +47,26 @@ def test_leaves_in_assembly():
     assert total > 50 and whole >= 0.99 * total, (whole, total, cpu)
 
 
+def called_back(how):
+    (cpu, heap), _ = stacks_of(how)
+    stacks = [entry for entry in cpu + heap if "called_back" in entry[0]]
+    assert len(stacks) > 1, (cpu, heap)
+    for names, guessed, _ in stacks:
+        assert "never_called" not in names, names
+        yield names[names.index("called_back") + 1:], guessed
+
+
 def test_code_without_frame_pointers():
-    """rbp is a number there."""
-    (cpu, heap), _ = stacks_of("lost")
-    called = [names for names, _, _ in cpu + heap if "called_back" in names]
-    assert called
-    for names in called:
-        after = names[names.index("called_back") + 1:]
-        assert len(after) == 2 and after[1].startswith("[truncated: no unwind"), names
+    for after, guessed in called_back("number"):
+        assert after[1:4] == ["through_made", "run", "main"] and guessed == 1, after
 
 
 def test_a_frame_pointer_that_leads_elsewhere():
-    (cpu, heap), _ = stacks_of("data")
-    called = [names for names, _, _ in cpu + heap if "called_back" in names]
-    assert called
-    for names in called:
-        assert "never_called" not in names, names
-        after = names[names.index("called_back") + 1:]
-        assert len(after) == 2 and after[1].startswith("[truncated: no unwind"), names
+    for after, guessed in called_back("bait"):
+        assert after[1:5] == ["through_made", "with_bait", "run", "main"] and guessed == 1, after
+
+
+def test_nothing_is_taken_that_follows_no_call():
+    for after, guessed in called_back("hidden"):
+        assert len(after) == 2 and after[1].startswith("[truncated: no unwind"), after
+        assert guessed == 0

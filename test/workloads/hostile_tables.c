@@ -3,8 +3,8 @@
  *
  *   hostile_tables offset        an offset after an expression: not valid, and once taken for the
  *                                expression's address
- *   hostile_tables elsewhere     a thread's function whose CFA is on no stack, where return addresses
- *                                wait that lead into never_called
+ *   hostile_tables elsewhere     a thread's function whose CFA is on no stack, where return
+ *                                addresses wait that lead into never_called
  *   hostile_tables HOW LIBRARY   HOW: header, frames, start (pages that are protected: of
  *                                .eh_frame_hdr, of what lies behind it, of the ELF header), beyond
  *                                (the page of .eh_frame_hdr is behind the end of its file)

@@ -4,9 +4,10 @@
  *   ruleless_stacks jit        a made function with a frame pointer calls back
  *   ruleless_stacks assembly   leaves without CFI: in their prologue, body and epilogue most of the
  *                              time, with pushes and room on the stack
- *   ruleless_stacks lost       a made function that keeps no frame pointer: rbp is a number
- *   ruleless_stacks data       its frame pointer leads to words that look like frames, but their
- *                              return addresses follow no call
+ *   ruleless_stacks number     a made function that keeps no frame pointer: rbp is a number
+ *   ruleless_stacks bait       its rbp leads to words that look like frames, but their return
+ *                              addresses follow no call; the code says where the right one is
+ *   ruleless_stacks hidden     the same, and the code does not say it: it returns by a jump
  *
  * Allocates and computes until a line comes. */
 #define _GNU_SOURCE
@@ -47,12 +48,16 @@ static made_function *make(const uint8_t *code, size_t size) {
 /* push rbp; mov rbp,rsp; push rbx; sub rsp,24; call rdi; add rsp,24; pop rbx; pop rbp; ret */
 static const uint8_t framed[] = {0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x83, 0xec, 24, 0xff, 0xd7,
                                  0x48, 0x83, 0xc4, 24, 0x5b, 0x5d, 0xc3};
-/* push rbp; mov ebp,1234567; sub rsp,24; call rdi; add rsp,24; pop rbp; ret: misaligned no more */
+/* push rbp; mov ebp,1234567; sub rsp,16; call rdi; add rsp,16; pop rbp; ret */
 static const uint8_t frameless[] = {0x55, 0xbd, 0x87, 0xd6, 0x12, 0x00, 0x48, 0x83, 0xec, 16, 0xff,
                                     0xd7, 0x48, 0x83, 0xc4, 16, 0x5d, 0xc3};
 /* push rbp; mov rbp,rsi; sub rsp,16; call rdi; add rsp,16; pop rbp; ret */
 static const uint8_t misled[] = {0x55, 0x48, 0x89, 0xf5, 0x48, 0x83, 0xec, 16, 0xff, 0xd7,
                                  0x48, 0x83, 0xc4, 16, 0x5d, 0xc3};
+
+/* push rbp; mov rbp,rsi; sub rsp,16; call rdi; add rsp,16; pop rbp; pop rcx; jmp rcx */
+static const uint8_t jumping[] = {0x55, 0x48, 0x89, 0xf5, 0x48, 0x83, 0xec, 16, 0xff, 0xd7,
+                                  0x48, 0x83, 0xc4, 16, 0x5d, 0x59, 0xff, 0xe1};
 
 static FRAME void through_made(made_function *made, void *frame) {
   made(called_back, frame);
@@ -104,12 +109,13 @@ static FRAME void call_leaves(void) {
 }
 
 static FRAME void run(const char *how) {
-  made_function *made = strcmp(how, "jit") == 0    ? make(framed, sizeof framed)
-                        : strcmp(how, "lost") == 0 ? make(frameless, sizeof frameless)
-                                                   : make(misled, sizeof misled);
+  made_function *made = strcmp(how, "jit") == 0      ? make(framed, sizeof framed)
+                        : strcmp(how, "number") == 0 ? make(frameless, sizeof frameless)
+                        : strcmp(how, "bait") == 0   ? make(misled, sizeof misled)
+                                                     : make(jumping, sizeof jumping);
   while (!line_waits()) {
     if (strcmp(how, "assembly") == 0) call_leaves();
-    else if (strcmp(how, "data") == 0) with_bait(made);
+    else if (strcmp(how, "bait") == 0 || strcmp(how, "hidden") == 0) with_bait(made);
     else through_made(made, NULL);
   }
   __asm__ volatile("");

@@ -24,6 +24,8 @@ FRAME void *spoilt_spin(void) {
 
 /* Entries enough for some pages of .eh_frame. */
 #define ONE(n) void *spoilt_##n(size_t size) { return (char *)spoilt_allocate(size + n) + 1; }
-#define TEN(n) ONE(n##0) ONE(n##1) ONE(n##2) ONE(n##3) ONE(n##4) ONE(n##5) ONE(n##6) ONE(n##7) ONE(n##8) ONE(n##9)
-#define HUNDRED(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3) TEN(n##4) TEN(n##5) TEN(n##6) TEN(n##7) TEN(n##8) TEN(n##9)
+#define FOUR(n) ONE(n##0) ONE(n##1) ONE(n##2) ONE(n##3)
+#define TEN(n) FOUR(n) ONE(n##4) ONE(n##5) ONE(n##6) ONE(n##7) ONE(n##8) ONE(n##9)
+#define FORTY(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3)
+#define HUNDRED(n) FORTY(n) TEN(n##4) TEN(n##5) TEN(n##6) TEN(n##7) TEN(n##8) TEN(n##9)
 HUNDRED(1) HUNDRED(2) HUNDRED(3) HUNDRED(4) HUNDRED(5) HUNDRED(6) HUNDRED(7) HUNDRED(8)
