@@ -36,6 +36,7 @@
 #include "listen_address.h"
 #include "localhost_twin.h"
 #include "log.h"
+#include "own_frames.h"
 #include "paced_poll.h"
 #include "process_info.h"
 #include "process_tree.h"
@@ -333,7 +334,11 @@ static void await_start(void) {
   }
 }
 
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _etext[] __attribute__((visibility("hidden")));
+
 static void admin_life(void) {
+  own_frames_are((uintptr_t)__ehdr_start, (uintptr_t)_etext);
   if (!started_before) await_start();
   if (told_to_stop()) return;
   bare_thread_enter_libc();

@@ -14,6 +14,9 @@ enum mapping_kind {
   MAPPING_ANONYMOUS /* executable memory without a file: JIT code */
 };
 
+/* In profiles; as perf has it: pprof does not look for a file, and shows [anon]. */
+#define MAPPING_ANONYMOUS_NAME "//anon"
+
 struct mapping {
   uint64_t start, limit, offset; /* as in /proc/self/maps: runtime range and file offset of the executable segment */
   dev_t device;                  /* of the file, and its inode; 0: not known */

@@ -5,6 +5,7 @@
 #include "../shim/stack_table.h"
 #include "agent_memory.h"
 #include "index_table.h"
+#include "own_frames.h"
 #include "sampling_scale.h"
 
 struct frame_entry { /* one frame as it stands in the stack table, and the location that it became */
@@ -103,6 +104,22 @@ static bool location_equal(const void *context, uint32_t position) {
   return location->address == key->address && location->map == key->map && location->marker == key->marker;
 }
 
+/* Of an own frame the function that the program has called: of those inlined there the outermost.
+ * NULL: out of memory. */
+static const struct symbol_location *own_symbol(struct profile_builder *builder,
+                                                const struct symbol_location *found) {
+  if (found->frame_count == 0) return found;
+  struct symbol_location *own =
+      profile_alloc(builder->profile, sizeof *own + sizeof *own->frames);
+  if (!own) return NULL;
+  own->symbol_start = found->symbol_start;
+  own->frame_count = 1;
+  own->frames[0] = found->frames[found->frame_count - 1];
+  const char *name = own_frame_public_name(own->frames[0].system_name);
+  if (name) own->frames[0].function = own->frames[0].system_name = name;
+  return own;
+}
+
 /* INDEX_TABLE_NONE: out of memory, or nobody wants the profile any more. */
 static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uint32_t epoch) {
   struct location_key key = {.builder = builder};
@@ -122,8 +139,12 @@ static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uin
   location->address = key.address;
   location->map = key.map;
   location->marker = key.marker;
-  if (!key.marker) location->symbol = symbolizer_resolve(builder->profile->symbols, key.map, key.address);
-  return symbolizer_given_up(builder->profile->symbols) ? INDEX_TABLE_NONE : position;
+  if (key.marker) return position;
+  location->symbol = symbolizer_resolve(builder->profile->symbols, key.map, key.address);
+  if (symbolizer_given_up(builder->profile->symbols)) return INDEX_TABLE_NONE;
+  if (own_frame_is(key.address, location->symbol))
+    location->symbol = own_symbol(builder, location->symbol);
+  return location->symbol ? position : INDEX_TABLE_NONE;
 }
 
 struct frame_key {
@@ -199,6 +220,22 @@ static bool is_no_code(const struct profile_builder *builder, uint32_t location)
   return !found->marker && !found->map;
 }
 
+/* Of own frames that called one another only the outermost stays. */
+static uint32_t without_inner_own(const struct profile_builder *builder, uint32_t *locations,
+                                  uint32_t count) {
+  const struct profile_location *items = builder->locations.items;
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct profile_location *here = &items[locations[i]], *next = NULL;
+    if (i + 1 < count) next = &items[locations[i + 1]];
+    bool inner = next && !here->marker && !next->marker &&
+                 own_frame_is(here->address, here->symbol) &&
+                 own_frame_is(next->address, next->symbol);
+    if (!inner) locations[kept++] = locations[i];
+  }
+  return kept;
+}
+
 /* The stack_entry of these frames; INDEX_TABLE_NONE: out of memory. */
 static uint32_t stack_of_frames(struct profile_builder *builder, const struct stack_view *view) {
   uint32_t locations[STACK_MAX_FRAMES + 1], guessed = guessed_frames(view), count = 0;
@@ -210,6 +247,7 @@ static uint32_t stack_of_frames(struct profile_builder *builder, const struct st
     if (cut) locations[count] = cached_location_of(builder, STACK_TRUNCATED_NO_UNWIND, 0);
     if (locations[count] == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
   }
+  count = without_inner_own(builder, locations, count);
   struct stack_key key = {builder->stacks.items, locations, count, guessed};
   size_t size = count * sizeof *locations;
   uint64_t hash = hash_mix(hash_bytes(locations, size), guessed);

@@ -231,7 +231,8 @@ static bool emit_mapping(struct encoder *encoder, size_t index) {
   out.memory_limit = map->limit;
   out.file_offset = map->offset;
   /* A name in brackets is one that pprof looks for in no file, and so does not warn about. */
-  out.filename = string_table_number(&encoder->strings, map->kind == MAPPING_ANONYMOUS ? "[anon]" : map->path);
+  const char *path = map->kind == MAPPING_ANONYMOUS ? MAPPING_ANONYMOUS_NAME : map->path;
+  out.filename = string_table_number(&encoder->strings, path);
   out.build_id = string_table_number(&encoder->strings, map->build_id);
   out.has_functions = use->locations > 0 && use->without_function == 0;
   out.has_filenames = use->with_filename > 0;

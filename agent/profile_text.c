@@ -216,7 +216,8 @@ static void write_memory_map(struct text_sink *text, const struct profile *profi
     for (size_t i = 0; i < mappings->count; i++) {
       const struct mapping *map = &mappings->items[i];
       if (map->unloaded != unloaded) continue;
-      write_mapping(text, map->start, map->limit, map->offset, map->kind == MAPPING_ANONYMOUS ? "[anon]" : map->path, map->deleted);
+      const char *path = map->kind == MAPPING_ANONYMOUS ? MAPPING_ANONYMOUS_NAME : map->path;
+      write_mapping(text, map->start, map->limit, map->offset, path, map->deleted);
     }
   bool markers = false, unmapped = false;
   for (size_t i = 0; i < profile->location_count; i++) {

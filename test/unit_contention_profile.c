@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/contention_profile.c agent/profile_losses.c agent/profile_builder.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/contention_profile.c agent/profile_losses.c agent/profile_builder.c agent/own_frames.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c */
 /* The block and mutex profiles of a hand-made table: which entries they take, how values are rounded and merged, what was lost, deltas. */
 #include "../agent/contention_profile.h"
 

@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c agent/profile_builder.c agent/profile.c agent/index_table.c agent/sampling_scale.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c shim/confinement.c agent/allowed_calls.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c agent/profile_builder.c agent/own_frames.c agent/profile.c agent/index_table.c agent/sampling_scale.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c shim/confinement.c agent/allowed_calls.c */
 /* Clients that share the sampler: windows, rates, bounds, what stops it, and what the comments say of losses. The host is played: http_wait
  * calls what a test lets happen meanwhile. */
 #include "../agent/cpu_profile.h"

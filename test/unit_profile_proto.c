@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/own_frames.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
 /* deps: protobuf */
 /* flags: -lm */
 /* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.
@@ -98,7 +98,7 @@ static void test_small(uint64_t rate) {
   CHECK(strcmp(p->string_table[0], "") == 0);
   CHECK(p->n_mapping == 6 && p->mapping[0]->has_functions && p->mapping[0]->has_line_numbers && p->mapping[0]->has_inline_frames);
   CHECK(!p->mapping[1]->has_functions && !p->mapping[1]->has_filenames); /* one of its two addresses has no name */
-  CHECK(strcmp(p->string_table[p->mapping[4]->filename], "[anon]") == 0 && p->mapping[4]->has_functions);
+  CHECK(strcmp(p->string_table[p->mapping[4]->filename], "//anon") == 0 && p->mapping[4]->has_functions);
   CHECK(!p->mapping[5]->has_functions); /* nothing was looked up there */
   for (size_t i = 0; i < p->n_location; i++) CHECK(p->location[i]->id == i + 1 && p->location[i]->mapping_id <= p->n_mapping);
   for (size_t i = 0; i < p->n_function; i++) CHECK(p->function[i]->id == i + 1);

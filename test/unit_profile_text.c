@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/own_frames.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
 /* deps: protobuf */
 /* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
 #include <stdio.h>
@@ -85,7 +85,7 @@ static const char map[] =
     "00401000-00500000 r-xp 00001000 00:00 0                                  /nonexistent/demo\n"
     "7f0000001000-7f0000100000 r-xp 00001000 00:00 0                          /nonexistent/[deleted]libfoo.so.1\n"
     "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libnew.so\n"
-    "7f2000001000-7f2000002000 r-xp 00000000 00:00 0                          [anon]\n"
+    "7f2000001000-7f2000002000 r-xp 00000000 00:00 0                          //anon\n"
     "7ffe00001000-7ffe00002000 r-xp 00000000 00:00 0                          [vdso]\n"
     "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libold.so\n"
     "00000000-00001000 r-xp 00000000 00:00 0                                  [truncated]\n"

@@ -1,4 +1,4 @@
-/* links: agent/thread_profile.c agent/profile_builder.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c test/stub_tables.c test/agent_memory_libc.c */
+/* links: agent/thread_profile.c agent/profile_builder.c agent/own_frames.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c test/stub_tables.c test/agent_memory_libc.c */
 /* The goroutine profile of a hand-made dump and the threadcreate profile of a hand-made table: what is grouped, labelled, lost. */
 #include <stdio.h>
 #include <stdlib.h>
