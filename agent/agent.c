@@ -22,6 +22,7 @@
 #include "../shim/next_functions.h"
 #include "../shim/raw_syscall.h"
 #include "../shim/sampling_signal.h"
+#include "../shim/stack_capture.h"
 #include "../shim/thread_state.h"
 #include "agent_inherited.h"
 #include "agent_thread.h"
@@ -334,11 +335,10 @@ static void await_start(void) {
   }
 }
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char _etext[] __attribute__((visibility("hidden")));
-
 static void admin_life(void) {
-  own_frames_are((uintptr_t)__ehdr_start, (uintptr_t)_etext);
+  uintptr_t own_start, own_end;
+  stack_capture_own_code(&own_start, &own_end);
+  own_frames_are(own_start, own_end);
   if (!started_before) await_start();
   if (told_to_stop()) return;
   bare_thread_enter_libc();

@@ -405,6 +405,11 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _etext[] __attribute__((visibility("hidden")));
 
+void stack_capture_own_code(uintptr_t *start, uintptr_t *end) {
+  *start = (uintptr_t)__ehdr_start;
+  *end = (uintptr_t)_etext;
+}
+
 /* But for what the program's signal handlers return to. */
 static bool is_own_code(uintptr_t pc) {
   return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start &&

@@ -69,6 +69,9 @@ bool stack_capture_is_first_thread(void);
 /* Highest address of the first thread's stack; before the first capture. */
 void stack_capture_start(uintptr_t main_stack_high);
 
+/* Where this library's code is. */
+void stack_capture_own_code(uintptr_t *start, uintptr_t *end);
+
 /* Forgets all cached rules: code may have been unmapped. */
 void stack_capture_forget_rules(void);
 /* The same, where it matters that an object is seen for the first time: code that was in none may
