@@ -221,6 +221,12 @@ static void unwind(const struct perf_ring_record *record) {
   memcpy(sample->frames, stack.frames, stack.frame_count * sizeof *stack.frames);
 }
 
+static bool is_cut_at_memory(const struct stack_sample *taken) {
+  uint32_t last = taken->frame_count; /* a marker of guessed frames may follow */
+  return taken->frames[last - 1] == STACK_TRUNCATED_MEMORY ||
+         (last > 1 && taken->frames[last - 2] == STACK_TRUNCATED_MEMORY);
+}
+
 static void take(struct sampled_thread *thread, const struct perf_ring_record *record,
                  ring_sampling_sink *sink) {
   uint64_t now = thread->last = thread->before + record->nanoseconds;
@@ -239,8 +245,7 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   sample->nanoseconds = ticks * period;
   memcpy(sample->name, thread->name, sizeof sample->name);
   unwind(record);
-  bool is_cut = sample->frames[sample->frame_count - 1] == STACK_TRUNCATED_MEMORY;
-  if (is_cut && record->stack_is_cut && !thread->is_deep) {
+  if (record->stack_is_cut && !thread->is_deep && is_cut_at_memory(sample)) {
     thread->is_deep = thread->reopen = true;
     if (thread->pages < DEEP_PAGES) thread->pages = DEEP_PAGES;
   }

@@ -78,6 +78,8 @@ struct stack_range {
   uintptr_t low, high; /* readable for sure */
   struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
   bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
+  bool is_copy; /* of a stack: nothing else can be read */
+  uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
 };
 
 static bool page_is_readable(uintptr_t address) {
@@ -158,6 +160,7 @@ void stack_capture_thread_starts(uint8_t size_class) {
  * every page from there on must be readable. */
 static __attribute__((noinline)) bool learn_pages(struct stack_range *range, uintptr_t address) {
   const struct thread_state *thread = range->thread;
+  if (range->is_copy) return false;
   if (range->is_own)
     return address < range->low && range->low - address <= RED_ZONE && page_is_readable(address);
   if (thread && address >= thread->stack_low && address < thread->stack_high) {
@@ -187,7 +190,7 @@ static __attribute__((noinline)) bool leave_for(struct stack_range *range, uintp
 static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
   if (UNLIKELY(address < range->low || address >= range->high) && !learn_pages(range, address)) return false;
-  *value = *(const uintptr_t *)address;
+  *value = *(const uintptr_t *)(address + range->shift);
   return true;
 }
 
@@ -276,7 +279,8 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
-  if (rule->signal_frame && return_ends_handler(rule)) *range = own_stack(range->thread, sp);
+  if (rule->signal_frame && !range->is_copy && return_ends_handler(rule))
+    *range = own_stack(range->thread, sp);
   else if (sp <= frame->sp) return STEP_NO_MEMORY;
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
@@ -437,9 +441,10 @@ static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
 
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
-static inline __attribute__((always_inline)) void capture(struct frame_state frame, struct thread_state *thread, bool hide_wrappers,
+static inline __attribute__((always_inline)) void capture(struct frame_state frame,
+                                                          struct stack_range range,
+                                                          bool hide_wrappers,
                                                           struct captured_stack *out) {
-  struct stack_range range = own_stack(thread, frame.sp);
   uint32_t count = 0, guessed = 0;
   enum stack_marker marker = 0;
   out->crosses_signal = false;
@@ -484,9 +489,25 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
 }
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
-  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp}, &thread_state, true, out);
+  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp},
+          own_stack(&thread_state, caller->sp), true, out);
+}
+
+static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
+  return (struct frame_state){
+      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true};
 }
 
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
-  capture((struct frame_state){.pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true}, thread, false, out);
+  capture(interrupted_frame(registers), own_stack(thread, registers->sp), false, out);
+}
+
+void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
+                          struct captured_stack *out) {
+  struct stack_range range = {.low = registers->sp,
+                              .high = registers->sp + size,
+                              .is_own = true,
+                              .is_copy = true,
+                              .shift = (uintptr_t)copy - registers->sp};
+  capture(interrupted_frame(registers), range, false, out);
 }
