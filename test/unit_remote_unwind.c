@@ -1,4 +1,4 @@
-/* links: agent/remote_unwind.c agent/unwind_tables.c agent/first_stack.c agent/libunwind_stubs.c agent/memory_reader.c agent/own_memory.c agent/allowed_calls.c shim/unwind_rule.c shim/confinement.c shim/cfi.c test/agent_memory_libc.c test/stub_debug_frames.c */
+/* links: agent/remote_unwind.c agent/unwind_tables.c agent/first_stack.c agent/libunwind_stubs.c agent/memory_reader.c agent/own_memory.c agent/allowed_calls.c shim/unwind_rule.c shim/confinement.c shim/cfi.c test/agent_memory_libc.c test/stub_debug_frames.c shim/readable_pages.c shim/cfi_expression.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
 /* libunwind over this process: frames based on any register, rules of every kind, a stack that was
