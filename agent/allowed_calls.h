@@ -16,7 +16,7 @@ enum call_use {
   CALLS_UNSHARING,
   CALLS_CREDENTIALS, /* by which threads follow the program's */
   CALLS_SCHEDULING, /* thread_manners.c */
-  CALLS_PATHS,      /* trusted_path.h: links are not followed, nothing is removed */
+  CALLS_PATHS, /* without: links are not followed, no file is removed, descriptors are not named */
   CALL_USES
 };
 

@@ -188,7 +188,7 @@ static enum owner owner_in_file(const char *path, const char *wanted, uid_t *uid
   char text[READ_SIZE + 1];
   size_t size = 0;
   enum owner owner = OWNER_GONE;
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (file < 0) return errno == EMFILE || errno == ENFILE ? OWNER_NO_DESCRIPTOR : OWNER_UNKNOWN;
   while (owner == OWNER_GONE) {
     ssize_t got = read(file, text + size, READ_SIZE - size);

@@ -19,8 +19,8 @@ bool debug_file_open_alternate(struct elf_file *alternate, struct elf_file *file
 /* Opens what /usr/lib/debug holds for that build-id alone, when the object is gone. */
 bool debug_file_open_by_build_id(struct elf_file *debug, struct region *region, const char *build_id);
 
-/* Opens a file of split debug information (.dwo, .dwp). Its units tell whether it is right. also: the
- * owner of the file that names it. */
+/* Opens a file of split debug information (.dwo, .dwp). Its units tell whether it is right. also:
+ * the owner of the file that names it. */
 bool debug_file_open_split(struct elf_file *split, struct region *region, const char *path,
                            uid_t also);
 

@@ -61,8 +61,8 @@ static inline void foreign_text_clean(char *text) {
   while (to < text) *to++ = 0;
 }
 
-/* text[0 .. size), which may hold NULs: what may not be shown becomes '?', but for NULs, tabs and line
- * ends. In place; returns the new size. text[size] is NUL, and text[that size] as well. */
+/* text[0 .. size), which may hold NULs: what may not be shown becomes '?', but for NULs, tabs and
+ * line ends. In place; returns the new size. text[size] is NUL, and text[that size] as well. */
 static inline size_t foreign_bytes_clean(char *text, size_t size) {
   size_t used = 0;
   for (size_t at = 0, length; at < size; at += length) {

@@ -120,7 +120,8 @@ static bool path_is_safe(const struct listen_address *address, char *reason, siz
   const char *path = address->socket.local.sun_path, *name;
   int directory = trusted_path_directory(path, &name, &fault);
   if (directory >= 0) close(directory);
-  else if (*fault.text) snprintf(reason, reason_size, "cannot bind unix:%s: it %s", path, fault.text);
+  else if (*fault.text)
+    snprintf(reason, reason_size, "cannot bind unix:%s: it %s", path, fault.text);
   else give_up(-1, address, "bind", reason, reason_size);
   return directory >= 0;
 }

@@ -1,6 +1,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,13 +9,16 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "agent_inherited.h"
 #include "agent_thread.h"
 #include "foreign_text.h"
 #include "shared_text.h"
 #include "trusted_path.h"
+#include "unmapped_user.h"
 
 static const int64_t LINE_NANOSECONDS = 1000000000; /* a line earns its place back in a second */
 
@@ -25,9 +29,27 @@ static struct shared_text fault; /* written by the admin thread */
 static _Atomic int64_t all_earned_ns; /* when all places will be free again, if no line comes */
 static _Atomic uint64_t left_out, left_out_told;
 
+/* The file as it was accepted, also by who has forked this process. Written by the admin thread. */
+static dev_t accepted_device AGENT_INHERITED;
+static ino_t accepted_inode AGENT_INHERITED;
+
+/* In a user namespace that the program has made, nobody can tell any more whose file it is. */
+static int open_again(const char *path) {
+  struct stat status;
+  if (!accepted_inode || unmapped_user() == (uid_t)-1) return -1;
+  int file = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+      status.st_ino == accepted_inode && status.st_dev == accepted_device)
+    return file;
+  if (file >= 0) close(file);
+  errno = EPERM;
+  return -1;
+}
+
 static int open_destination(const char *destination, struct trusted_path_fault *why) {
   if (strcmp(destination, "stderr") == 0) return STDERR_FILENO;
-  return *destination ? trusted_path_append(destination, why) : -1;
+  int file = *destination ? trusted_path_append(destination, why) : -1;
+  return file < 0 && *why->text ? open_again(destination) : file;
 }
 
 static const char *open_error(int error) {
@@ -49,6 +71,11 @@ void log_open(const char *destination) {
   if (*destination && descriptor < 0)
     snprintf(text, sizeof text, "PPROFAGENT_LOG: %.80s %s", destination,
              *why.text ? why.text : open_error(errno));
+  struct stat status;
+  if (descriptor > STDERR_FILENO && fstat(descriptor, &status) == 0) {
+    accepted_device = status.st_dev;
+    accepted_inode = status.st_ino;
+  }
   shared_text_write(&fault, text);
   atomic_store_explicit(&log_number, descriptor + 1, memory_order_release);
 }
@@ -89,7 +116,8 @@ static void write_line(int descriptor, const char *format, va_list arguments) {
   (void)ignored;
 }
 
-__attribute__((format(printf, 2, 3))) static void write_words(int descriptor, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void write_words(int descriptor,
+                                                              const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   write_line(descriptor, format, arguments);
@@ -105,7 +133,8 @@ void log_event(const char *format, ...) {
   }
   uint64_t all = log_lines_left_out();
   uint64_t told = atomic_exchange_explicit(&left_out_told, all, memory_order_relaxed);
-  if (all > told) write_words(descriptor, "%llu lines left out here", (unsigned long long)(all - told));
+  if (all > told)
+    write_words(descriptor, "%llu lines left out here", (unsigned long long)(all - told));
   va_list arguments;
   va_start(arguments, format);
   write_line(descriptor, format, arguments);
@@ -139,7 +168,7 @@ static void take_signal(int number, const sigset_t *before) {
 }
 
 void log_single_event(const char *destination, const char *format, ...) {
-  struct trusted_path_fault why;
+  struct trusted_path_fault why = {""};
   int error = errno, descriptor = open_destination(destination, &why);
   struct pollfd room = {.fd = descriptor, .events = POLLOUT};
   if (descriptor >= 0 && poll(&room, 1, 0) == 1 && room.revents == POLLOUT) { /* a full pipe must not hold the host up */

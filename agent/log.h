@@ -1,6 +1,6 @@
-/* The agent's log: nothing unless PPROFAGENT_LOG asks for it; one line an event, one write() a line,
- * no more than LOG_LINES_AT_ONCE together and one a second in the long run. What a client sent never
- * goes into it.
+/* The agent's log: nothing unless PPROFAGENT_LOG asks for it; one line an event, one write() a
+ * line, no more than LOG_LINES_AT_ONCE together and one a second in the long run. What a client
+ * sent never goes into it.
  * Context: agent threads, unless it says otherwise; locks: none. */
 #ifndef AGENT_LOG_H
 #define AGENT_LOG_H

@@ -32,7 +32,7 @@ struct collected {
 
 /* The whole of /proc/self/maps, NUL-terminated, or NULL. Read in large steps: each is consistent in itself. */
 static char *read_maps(void) {
-  int descriptor = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+  int descriptor = open("/proc/thread-self/maps", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (descriptor < 0) return NULL;
   size_t capacity = MAPS_STEP, length = 0;
   char *text = agent_malloc(capacity + 1);
@@ -92,7 +92,8 @@ static bool parse_line(char *at, struct maps_line *line) {
   at += 5;
   if (!read_hex(&at, ' ', &line->offset) || !read_hex(&at, ':', &major) || !read_hex(&at, ' ', &minor)) return false;
   line->device = makedev((unsigned)major, (unsigned)minor);
-  for (line->inode = 0; *at >= '0' && *at <= '9'; at++) line->inode = line->inode * 10 + (ino_t)(*at - '0');
+  for (line->inode = 0; *at >= '0' && *at <= '9'; at++)
+    line->inode = line->inode * 10 + (ino_t)(*at - '0');
   while (*at == ' ') at++;
   line->path = at;
   return line->limit > line->start;

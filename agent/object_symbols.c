@@ -32,7 +32,8 @@ struct object_symbols {
 
 /* Takes the descriptor: a file if it is the object that was mapped: same build-id, or none known
  * and the file neither unlinked nor unloaded. */
-static bool open_if_same(struct elf_file *file, struct region *region, int descriptor, const char *build_id, bool trusted) {
+static bool open_if_same(struct elf_file *file, struct region *region, int descriptor,
+                         const char *build_id, bool trusted) {
   if (descriptor < 0 || !elf_file_from_descriptor(file, region, descriptor)) return false;
   if (build_id[0] == '\0') {
     if (trusted) return true;

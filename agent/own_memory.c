@@ -9,7 +9,7 @@
 enum { PAGE = 4096, PIECES = 16 };
 
 static ssize_t read_by_file(uint64_t address, void *out, size_t size) {
-  int memory = open("/proc/thread-self/mem", O_RDONLY | O_CLOEXEC);
+  int memory = open("/proc/thread-self/mem", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (memory < 0) return -1;
   ssize_t got = pread(memory, out, size, (off_t)address);
   close(memory);

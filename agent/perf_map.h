@@ -18,8 +18,8 @@ enum {
 
 /* Reads the file at path. It must be a regular file that belongs to this process's user or root and
  * has no second name (anybody may write into /tmp), and have been written since the process started
- * (started_nanos, wall clock; 0: not known). Lines that make no sense are skipped. NULL: there is none. memory: how many
- * bytes it may take, at its peak. *losses: of the above. */
+ * (started_nanos, wall clock; 0: not known). Lines that make no sense are skipped. NULL: there is
+ * none. memory: how many bytes it may take, at its peak. *losses: of the above. */
 struct perf_map *perf_map_read(const char *path, int64_t started_nanos, uint64_t memory,
                                unsigned *losses);
 void perf_map_release(struct perf_map *map);

@@ -17,7 +17,8 @@
 enum { COMMAND_LINE_LIMIT = 4 * 1024 * 1024, STAT_LIMIT = 8192 };
 
 char *process_read_file(const char *path, size_t limit, size_t *size) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  /* After a chroot anybody may have made what is at that path: a fifo must not make it wait. */
+  int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return NULL;
   size_t capacity = 4096, used = 0;
   char *text = agent_malloc(capacity + 1);
@@ -75,7 +76,7 @@ static long number_in_proc(void) {
 
 const char *proc_fault(void) {
   if (!number_in_proc()) return "/proc cannot be read here, as after a chroot without one";
-  int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  int file = open("/proc/self/stat", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (file < 0) return "/proc cannot be opened: no descriptors or no memory left, or not permitted";
   close(file);
   return NULL;

@@ -50,7 +50,8 @@ bool symbolizer_given_up(struct symbolizer_session *session);
   X(symbols_too_costly, "object files whose debug information takes too long to read for its size: no lines") \
   X(symbols_inlined_cut, "object files with more than 1,024 inlined calls at one address: those between the ends were left out") \
   X(symbols_split_missing, "object files whose .dwo or .dwp files are missing or of another build: inlined calls may have no names") \
-  X(symbols_files_not_trusted, "readings of files refused that may have names: another user has written them, or may") \
+  X(symbols_files_not_trusted,                                                                   \
+    "readings of files with names refused: another user has written them, or may")              \
   X(symbols_perf_map_stale, "readings of a /tmp/perf-PID.map refused: it is older than this process") \
   X(symbols_perf_map_limit, "readings of a /tmp/perf-PID.map without its oldest lines: there are too many") \
   X(symbols_not_demangled, "addresses whose mangled name is too long or too costly to read")

@@ -81,7 +81,9 @@ int task_open(int32_t tid) {
   return -1;
 }
 
-int task_file_open(int task, const char *name) { return openat(task, name, O_RDONLY | O_CLOEXEC); }
+int task_file_open(int task, const char *name) {
+  return openat(task, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
 
 ssize_t task_file_read_again(int fd, char *text, size_t size) {
   ssize_t got;

@@ -11,7 +11,7 @@ enum { DEFAULT_OVERFLOW = 65534, TEXT_MAX = 256 };
 
 /* The first of a small file's bytes, NUL-terminated. */
 static bool read_text(const char *path, char text[TEXT_MAX]) {
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   ssize_t size = file < 0 ? -1 : read(file, text, TEXT_MAX - 1);
   if (file >= 0) close(file);
   text[size > 0 ? size : 0] = 0;

@@ -1,4 +1,4 @@
-"""What the build fetches: kept where nobody else writes, and what is unpacked is what was verified."""
+"""What the build fetches: kept where nobody else writes; what is unpacked is what was verified."""
 import hashlib
 import os
 import subprocess
@@ -11,8 +11,8 @@ SOURCED = 'set -eu; target=$1; without=nothing; . "$2/scripts/debian_source.sh";
 
 
 def sh(script, target, *arguments, **environment):
-    done = subprocess.run(["/bin/sh", "-c", SOURCED + script, "fetch_test", target, harness.ROOT, *arguments],
-                          capture_output=True, text=True, timeout=harness.DEADLINE,
+    done = subprocess.run(["/bin/sh", "-c", SOURCED + script, "fetch_test", target, harness.ROOT,
+                           *arguments], capture_output=True, text=True, timeout=harness.DEADLINE,
                           env=dict({"PATH": os.environ["PATH"]}, **environment))
     assert done.returncode == 0, done
     return done.stdout.strip()
@@ -28,7 +28,8 @@ def test_where_downloads_are_kept():
     beside = "/build/deps/src.downloads"
     assert cache(HOME=home) == home + "/.cache/pprofagent"
     assert cache(HOME=home, XDG_CACHE_HOME=home + "/new/cache") == home + "/new/cache/pprofagent"
-    for environment in ({}, {"HOME": ""}, {"HOME": "/tmp"}, {"HOME": "tmp"}, {"XDG_CACHE_HOME": "/tmp"},
+    for environment in ({}, {"HOME": ""}, {"HOME": "/tmp"}, {"HOME": "tmp"},
+                        {"XDG_CACHE_HOME": "/tmp"},
                         {"XDG_CACHE_HOME": "/tmp/of/nobody"}, {"HOME": "/nonexistent"}):
         assert cache(**environment) == beside, environment
     planted = readable_by_all()
@@ -70,9 +71,12 @@ def test_what_is_linked_in_is_told():
     host = harness.Host([harness.build("guest.c", "-O1"), "wait"])
     host.ready()
     parts = host.health()["parts"]
-    assert sorted(parts) == ["civetweb", "libbacktrace", "libiberty", "libunwind", "protobuf-c", "zlib", "zstd"], parts
-    for name, library in (("zlib", "libz.a"), ("zstd", "libzstd.a"), ("protobuf-c", "libprotobuf-c.a")):
-        path = subprocess.run(["gcc", "-print-file-name=" + library], capture_output=True, text=True).stdout.strip()
+    assert sorted(parts) == ["civetweb", "libbacktrace", "libiberty", "libunwind",
+                             "protobuf-c", "zlib", "zstd"], parts
+    for name, library in (("zlib", "libz.a"), ("zstd", "libzstd.a"),
+                          ("protobuf-c", "libprotobuf-c.a")):
+        path = subprocess.run(["gcc", "-print-file-name=" + library], capture_output=True,
+                              text=True).stdout.strip()
         with open(path, "rb") as file:
             assert parts[name]["sha256"] == hashlib.sha256(file.read()).hexdigest(), name
         assert parts[name]["version"][0].isdigit(), parts

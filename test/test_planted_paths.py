@@ -75,7 +75,7 @@ def test_a_log_in_a_directory_of_a_strangers():
     directory, precious = strangers_directory(), roots_file()
     link = os.path.join(directory, "agent.log")
     by_stranger("symlink", precious, link)
-    check_refused(link, 'the directory "of_stranger" on its way belongs to user %d' % OTHER, precious)
+    check_refused(link, 'directory "of_stranger" on its way belongs to user %d' % OTHER, precious)
     missing = os.path.join(directory, "new.log")
     check_refused(missing, "of_stranger")
     assert sorted(os.listdir(directory)) == ["agent.log"]
@@ -88,7 +88,7 @@ def test_a_log_where_everybody_may_write():
     by_stranger("symlink", precious, path("link.log"))
     check_refused(path("link.log"), "is a link", precious)
     by_stranger("symlink", os.path.dirname(precious), path("way"))
-    check_refused(path("way/precious"), 'the link "way" on its way belongs to user %d' % OTHER, precious)
+    check_refused(path("way/precious"), 'the link "way" on its way belongs to user', precious)
     by_stranger("mkdir", path("their"))
     check_refused(path("their/agent.log"), 'the directory "their"')
     with open(path("hard.log"), "w") as file:
@@ -116,8 +116,9 @@ def test_a_log_behind_a_link_of_root_s():
 def test_a_log_has_no_text_of_clients_and_no_more_lines_than_it_may():
     host = guest()
     for _ in range(400):
-        for request in ("GET / HTTP/" + "evil_text" * 20, "GET /evil_text HTTP/7.7\r\nHost: evil_text",
-                        "evil_text / HTTP/1.1", "GET /%00evil_text HTTP/1.1\r\nevil_text: " + "x" * 9000):
+        for request in ("GET / HTTP/" + "evil_text" * 20,
+                        "GET /evil_text HTTP/7.7\r\nHost: evil_text", "evil_text / HTTP/1.1",
+                        "GET /%00evil_text HTTP/1.1\r\nevil_text: " + "x" * 9000):
             try:
                 raw(host, request + "\r\n\r\n")
             except (OSError, AssertionError, ValueError, IndexError):
@@ -149,8 +150,9 @@ def test_a_unix_socket_in_a_directory_that_is_swapped():
         assert attacker.stdout.readline() == b"ready\n"
         for _ in range(10):
             host = guest(address="unix:%s/run/agent.sock" % race)
-            harness.poll(lambda: "off: " in host.log() or "listening" in host.log(), "its agent")  # noqa: B023
-            assert re.search(r'off: cannot bind unix:\S+: it is not safe: the directory "race"', host.log()), host.log()
+            harness.poll(lambda: "off: " in host.log() or "listening" in host.log(), "its agent")
+            why = r'off: cannot bind unix:\S+: it is not safe: the directory "race"'
+            assert re.search(why, host.log()), host.log()
             assert host.finish() == 0
     finally:
         attacker.kill()

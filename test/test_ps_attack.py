@@ -43,8 +43,8 @@ def shown(host):
     tool = os.path.join(harness.ROOT, "scripts", "pprofagent")
     output = subprocess.run([tool, "ps"], capture_output=True, check=True).stdout
     assert not re.search(rb"[^\x20-\x7e\n]", output) and b"evil" not in output, output
-    line = next(line for line in output.decode().splitlines() if line.split()[:1] == [str(host.pid)])
-    return line.split(None, 2)[2]
+    lines = [line.split(None, 2) for line in output.decode().splitlines()]
+    return next(address for pid, _, address in lines if pid == str(host.pid))
 
 
 def agent_sockets(host):
@@ -67,7 +67,8 @@ def test_lines_that_a_stranger_makes():
     assert len(inodes) >= 2, inodes  # the port, the tree's name
     for number, inode in enumerate(sorted(inodes)):
         for name in ("@pprofagent/\\e[32mevil.example:80\\e[0m", "@pprofagent/evil.example:80",
-                     "@pprofagent/127.0.0.1:1", "@pprofagent/127.0.0.1:1/%d" % host.pid, "/evil.sock", "",
+                     "@pprofagent/127.0.0.1:1", "@pprofagent/127.0.0.1:1/%d" % host.pid,
+                     "/evil.sock", "",
                      "@pprofagent/127.0.0.1:80/\\e]0;evil\\e")[number::len(inodes)]:
             with Stranger(LINE % (inode, inode, name)):
                 assert shown(host) == "not sure", (inode, name)
@@ -78,7 +79,8 @@ def test_lines_that_a_stranger_makes():
 
 def test_the_path_of_a_unix_socket():
     process_tree.run_as_root()
-    for name, address in (("agent_1.sock", None), ("an agent's.sock", "not sure"), ("\x1b[31m", "not sure")):
+    for name, address in (("agent_1.sock", None), ("an agent's.sock", "not sure"),
+                          ("\x1b[31m", "not sure")):
         path = os.path.join(harness.scratch(), name)
         host = harness.Host([harness.build("guest.c", "-O1"), "wait"], address="unix:" + path)
         host.ready()

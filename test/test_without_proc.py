@@ -13,12 +13,12 @@ def program():
     return harness.build("without_proc.c", "-O1", "-fno-optimize-sibling-calls", "-rdynamic")  # names in memory, not in the file alone
 
 
-def start(*words, ready=1):
+def start(*words, ready=1, directory=None):
     """The host, and its command line as it was given."""
     if os.getuid() != 0:
         raise harness.Skip("it needs to be root")
     port = process_tree.Port()
-    argv = [program(), harness.scratch(), *words, "", "two words", ""]
+    argv = [program(), directory or harness.scratch(), *words, "", "two words", ""]
     host = harness.Host(argv, rate=1, address=port.address)
     host._address = ("127.0.0.1", port.number)  # its log may be out of reach
     for i in range(ready):
@@ -68,6 +68,27 @@ def test_chroot_at_once():
     host, port, argv = start("root")
     check_chroot(host, port, argv, age_is_known=False)
     check_threads(host, "waiting")
+
+
+def test_chroot_where_a_stranger_has_made_a_proc():
+    """Of fifos, each of which would make a reader wait for ever."""
+    directory = harness.scratch()
+    names = ("auxv", "cmdline", "comm", "exe", "limits", "maps", "mem", "net/tcp", "net/tcp6", "schedstat",
+             "stat", "statm", "status", "syscall", "uid_map", "wchan")
+    for place in ("self", "thread-self", "self/task/1"):
+        os.makedirs(os.path.join(directory, "proc", place, "net"))
+        for name in names:
+            os.mkfifo(os.path.join(directory, "proc", place, name))
+    for name in ("meminfo", "sys/kernel/overflowuid", "sys/kernel/perf_event_paranoid"):
+        os.makedirs(os.path.dirname(os.path.join(directory, "proc", name)), exist_ok=True)
+        os.mkfifo(os.path.join(directory, "proc", name))
+    host, port, _ = start("root", directory=directory)
+    port.await_processes([host.pid])
+    for path in ("", "health", "heap", "heap?debug=1", "goroutine?debug=2", "profile?seconds=1", "cmdline",
+                 "threadcreate?debug=1"):
+        status, _, body = host.get(path)
+        assert status == 200 and (body or path == "cmdline"), (path, status, body)
+    host.kill()
 
 
 def test_chroot_later():

@@ -347,7 +347,8 @@ static int with_another_overflow_uid(void) {
   char file[] = "/tmp/unit_client_access.XXXXXX";
   int descriptor = mkstemp(file);
   CHECK(descriptor >= 0 && dprintf(descriptor, "%d\n", OTHER) > 0);
-  bool done = unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+  bool done = unshare(CLONE_NEWNS) == 0 &&
+              mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
               mount(file, "/proc/sys/kernel/overflowuid", NULL, MS_BIND, NULL) == 0;
   unlink(file);
   config.allowed_uids[0] = OTHER;
