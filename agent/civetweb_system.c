@@ -35,7 +35,7 @@ enum {
   CROWDED_HEAD_SECONDS = 1,   /* while more connections are open than there are workers */
   CROWDED_BODY_SECONDS = 2,
   CROWD_CHECK_MILLISECONDS = 250,
-  GUESTS_MAX = 8,             /* connections that may be open when a guest comes: a worker is left for the others */
+  GUESTS_MAX = 8, /* connections that may be open when a guest comes: workers are left for others */
   WRITE_GRACE_SECONDS = 20,
   SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
   LINGER_MILLISECONDS = 300,
@@ -148,7 +148,8 @@ void civetweb_system_finish(void) {
 }
 
 bool civetweb_system_interrupted(void) {
-  return (civetweb_is_alone() && start.stopped()) || atomic_load_explicit(&interrupted, memory_order_acquire);
+  bool told = atomic_load_explicit(&interrupted, memory_order_acquire);
+  return told || (civetweb_is_alone() && start.stopped());
 }
 /* Before each wait of a request's. */
 static bool interrupted_meanwhile(void) {

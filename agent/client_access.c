@@ -231,8 +231,10 @@ static enum owner owner_by_proc(const struct client_socket *client, uid_t *uid) 
 /* ---- */
 
 static bool refuse(char text[CLIENT_ACCESS_TEXT_MAX], uid_t uid, uid_t owner) {
-  snprintf(text, CLIENT_ACCESS_TEXT_MAX, "user %u may not connect: this process belongs to user %u; PPROFAGENT_ALLOW_UIDS names "
-           "further users", (unsigned)uid, (unsigned)owner);
+  snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+           "user %u may not connect: this process belongs to user %u; "
+           "PPROFAGENT_ALLOW_UIDS names further users",
+           (unsigned)uid, (unsigned)owner);
   return false;
 }
 

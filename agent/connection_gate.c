@@ -108,7 +108,8 @@ static void ask(struct stranger *stranger) {
 
 static void read_request(struct stranger *stranger) {
   size_t room = sizeof stranger->prefix - stranger->prefix_size;
-  ssize_t size = recv(stranger->descriptor, stranger->prefix + stranger->prefix_size, room, MSG_DONTWAIT);
+  char *to = stranger->prefix + stranger->prefix_size;
+  ssize_t size = recv(stranger->descriptor, to, room, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return watch(stranger);
   if (size <= 0) return drop(stranger);
   stranger->prefix_size = (unsigned char)(stranger->prefix_size + size);
@@ -210,7 +211,8 @@ static bool admits(int descriptor, const char *prefix, size_t prefix_size) {
 static bool is_queue_long(int listener) {
   struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
   socklen_t size = sizeof info;
-  return getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_unacked > QUEUE_MAX;
+  bool is_known = getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+  return is_known && info.tcpi_unacked > QUEUE_MAX;
 }
 
 bool connection_gate_admits(int descriptor, int listener) {

@@ -1,5 +1,6 @@
-/* Connections that were accepted elsewhere and wait for this process's HTTP server: let in by the gate (connection_gate.h), handed over by the
- * process that holds the port (process_tree.h), or the plain end of a TLS connection (tls_front.h).
+/* Connections that were accepted elsewhere and wait for this process's HTTP server: let in by the
+ * gate (connection_gate.h), handed over by the process that holds the port (process_tree.h), or the
+ * plain end of a TLS connection (tls_front.h).
  * Context: agent threads; locks: its own.
  */
 #ifndef AGENT_CONNECTION_INBOX_H
@@ -13,7 +14,7 @@ enum { INBOX_CAPACITY = 40, INBOX_PREFIX_MAX = 64 };
 struct inbox_connection {
   int descriptor;               /* non-blocking, close-on-exec; the inbox's until it is taken */
   bool authenticated;           /* by a client certificate: its owner is not asked for, and its Host header may be anything */
-  bool is_guest;                /* let in for the sake of another process, to which it will be handed over */
+  bool is_guest;                /* let in for another process's sake, which will be given it */
   unsigned char prefix_size;
   char prefix[INBOX_PREFIX_MAX]; /* of the request, what was read already */
 };

@@ -18,7 +18,8 @@ bool only_agent_threads_left(int *exit_code) {
   const char *at = strrchr(text, ')');
   if (!at || at[1] != ' ' || at[2] != 'Z') return false;
   at += 2;
-  for (int field = 3; field < 20 && at; field++) at = strchr(at + 1, ' '); /* proc(5): 3 is the state, 20 num_threads, 52 exit_code */
+  /* proc(5): 3 is the state, 20 num_threads, 52 exit_code */
+  for (int field = 3; field < 20 && at; field++) at = strchr(at + 1, ' ');
   if (!at || strtoul(at, NULL, 10) > agent_thread_count() + 1) return false;
   for (int field = 20; field < 52 && at; field++) at = strchr(at + 1, ' ');
   *exit_code = at ? (int)(strtoul(at, NULL, 10) >> 8 & 0xff) : 0;

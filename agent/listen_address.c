@@ -10,7 +10,7 @@
 
 #include "trusted_path.h"
 
-/* So many must a stranger hold open before the kernel turns others away; its own limit may be lower. */
+/* So many must a stranger hold open before the kernel turns others away; it may allow fewer. */
 enum { LISTEN_BACKLOG = 4096 };
 
 static bool fail(char *reason, size_t reason_size, const char *text, const char *detail) {

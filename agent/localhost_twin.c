@@ -11,8 +11,9 @@
 #include "log.h"
 #include "sandbox.h"
 
-static const char fault[] = "another process has this port of the other address of localhost (127.0.0.1 and "
-                            "::1 are two): a client that is told localhost may get there";
+static const char fault[] =
+    "another process has this port of the other address of localhost (127.0.0.1 and ::1 are two): "
+    "a client that is told localhost may get there";
 static bool is_settled;           /* open, or there is no such address */
 static _Atomic bool is_another_s; /* read for a page: a mere flag */
 
@@ -31,7 +32,7 @@ static bool twin_of(const struct listen_address *address, struct listen_address 
   struct sockaddr_in6 *twin = (struct sockaddr_in6 *)&out->socket;
   twin->sin6_family = AF_INET6;
   twin->sin6_port = htons((uint16_t)address->port);
-  twin->sin6_addr = in6addr_loopback;
+  twin->sin6_addr.s6_addr[15] = 1;
   out->size = sizeof *twin;
   return address->socket.generic.sa_family == AF_INET &&
          four->sin_addr.s_addr == htonl(INADDR_LOOPBACK);

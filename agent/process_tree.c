@@ -44,7 +44,7 @@ static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
 static bool was_inside;        /* ever; or has met one who holds the port */
-static uid_t holder_uid;
+static uid_t holder_uid;       /* when it last said something */
 static bool holder_has_key;    /* one that only the process's own parents could leave it */
 static bool has_spare;
 static int spare_listener;     /* a member's, for when it is the holder; see keep_spare */
@@ -192,8 +192,10 @@ static enum tree_role join_tree(int socket, bool *ended, char *reason, size_t re
   socklen_t size = sizeof holder;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0) holder = (struct ucred){.uid = (uid_t)-1};
   if (introduce(socket, &holder, ended, reason, reason_size) != 0) return TREE_OUTSIDE;
+  const int on = 1;
   connection = socket;
-  name_membership(socket);
+  name_membership(socket); /* before the next, with which the kernel would choose a name */
+  setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
   log_event("sharing the port that process %d holds", (int)holder.pid);
   return TREE_MEMBER;
 }
@@ -260,7 +262,8 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   }
   socklen_t size = tree_name(address, &name);
   if (!size) return hold_without_name(address, "its name is too long", listener, reason, reason_size);
-  int yields = parent_goes_first ? NAPS_FOR_PARENT : !process_owner_is(process_owner_first()) ? NAPS_FOR_ROOT : 0;
+  bool has_first_user = process_owner_is(process_owner_first());
+  int yields = parent_goes_first ? NAPS_FOR_PARENT : !has_first_user ? NAPS_FOR_ROOT : 0;
   for (int tries = TRIES; tries > 0; tries--) {
     int socket = tree_socket();
     if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
@@ -322,8 +325,8 @@ const char *process_tree_fault(void) {
 int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
 
 static void take_connection(struct tree_message *message, int descriptor) {
-  bool is_believed = client_access_uid(holder_uid);
-  struct inbox_connection given = {.descriptor = descriptor, .authenticated = message->connection.authenticated && is_believed,
+  bool is_vouched_for = message->connection.authenticated && client_access_uid(holder_uid);
+  struct inbox_connection given = {.descriptor = descriptor, .authenticated = is_vouched_for,
                                    .prefix_size = message->connection.prefix_size};
   if (descriptor < 0) return;
   if (given.prefix_size > sizeof given.prefix) given.prefix_size = 0;
@@ -334,12 +337,11 @@ static void take_connection(struct tree_message *message, int descriptor) {
   connection_gate_take(&given);
 }
 
-/* What the holder may know of this process. */
+/* No more than /proc tells everybody where the holder may not see the pages. */
 static void answer_entry(struct tree_message *message) {
   process_entry_read(&message->entry);
   client_access_audience(&message->audience);
   if (!client_access_uid(holder_uid)) message->entry.heap_bytes = -1;
-  if (!client_access_shares(holder_uid)) message->entry.command[0] = 0;
   tree_message_send(connection, TREE_ENTRY, message, -1);
 }
 
@@ -352,6 +354,7 @@ static bool lose_holder(void) {
 }
 
 void process_tree_look(void) {
+  tree_members_look();
   if (has_spare && !process_owner_is(0) && !process_owner_is(process_owner_first())) forget_spare();
 }
 
@@ -362,7 +365,8 @@ bool process_tree_handle(void) {
   }
   for (;;) {
     struct tree_message message;
-    int descriptor, received = tree_message_receive(connection, &message, &descriptor);
+    int descriptor, received =
+                        tree_message_receive_from(connection, &message, &descriptor, &holder_uid);
     if (received == 0) return true;
     if (received < 0) return lose_holder();
     if (!holder_may_hold()) {

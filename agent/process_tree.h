@@ -5,8 +5,9 @@
  *  - a request for /pid/N is handed over to process N as the accepted connection itself (SCM_RIGHTS), so that it outlives the holder.
  * No file, no lock, nothing that a chroot, another uid or another mount namespace changes.
  *
- * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers that gave up root) show the key that fork has
- * left in their memory; it is shown to those only who are trusted themselves. Judged anew at each use, by what this process is then.
+ * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers
+ * that gave up root) show the key that fork has left in their memory; it is shown to those only who
+ * are trusted themselves. Judged anew at each use, by what both processes are then.
  * Context: the admin thread, unless it says otherwise; locks: its own.
  */
 #ifndef AGENT_PROCESS_TREE_H
@@ -48,7 +49,8 @@ int process_tree_event(void);
 /* False: the holder is gone, and this process outside; enter again. */
 bool process_tree_handle(void);
 void process_tree_leave(void);
-/* Now and then, and when this process has changed its user: gives back what it may not keep. */
+/* Now and then, and when this process has changed its user: gives back what it may not keep, and is
+ * the new user to those who join. */
 void process_tree_look(void);
 /* Now and then: a holder that could not have the name of the tree tries again. */
 void process_tree_retry(int listener);

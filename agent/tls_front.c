@@ -28,6 +28,7 @@ enum {
   HANDSHAKES_AT_ONCE = 16, HANDSHAKE_EVERY_MILLISECONDS = 62,
   HANDSHAKING_MAX = 8,            /* of the connections; who waits is in tls_lobby.h */
   HANDSHAKE_LEAST_MILLISECONDS = 250, /* before others may have the place */
+  ROOM_RETRY_MILLISECONDS = 60,
   ACCEPTS_IN_TURN = 16, ACCEPT_EVERY_MILLISECONDS = 16,
   QUEUE_MAX = 128, /* the kernel's: more are accepted at once, before it turns clients away */
   RETRY_MILLISECONDS = 200, /* when there are no descriptors */
@@ -85,7 +86,8 @@ static void drop(unsigned index) {
 static bool is_queue_long(int listener) {
   struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
   socklen_t size = sizeof info;
-  return getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_unacked > QUEUE_MAX;
+  bool is_known = getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+  return is_known && info.tcpi_unacked > QUEUE_MAX;
 }
 
 /* Who waits in the kernel's queue has time to begin to speak, and costs nothing. */
@@ -93,8 +95,8 @@ static void accept_some(int listener, int64_t now_ns) {
   for (int i = 0; i < ACCEPTS_IN_TURN; i++) {
     int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), on = 1;
     if (descriptor < 0) {
-      bool short_of_something = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-      if (short_of_something) accept_pause_ns = now_ns + RETRY_MILLISECONDS * MILLISECONDS;
+      bool is_short = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+      if (is_short) accept_pause_ns = now_ns + RETRY_MILLISECONDS * MILLISECONDS;
       return;
     }
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -150,7 +152,7 @@ static int64_t begin_some(struct ssl_ctx_st *context, int64_t now_ns) {
     if (now_ns < handshake_pause_ns) return handshake_pause_ns;
     bool is_full = connection_count == CONNECTIONS || handshaking_of(NULL) >= HANDSHAKING_MAX;
     if (is_full && handshaking_of(NULL) == 0) return INT64_MAX;
-    if (is_full && !make_room(now_ns)) return now_ns + HANDSHAKE_LEAST_MILLISECONDS * MILLISECONDS / 4;
+    if (is_full && !make_room(now_ns)) return now_ns + ROOM_RETRY_MILLISECONDS * MILLISECONDS;
     begin(context, now_ns);
   }
   return INT64_MAX;
@@ -199,7 +201,7 @@ static void serve(int listener, struct ssl_ctx_st *context) {
       if (deadlines[i] < next) next = deadlines[i];
     }
     if (poll(waits, FIRST_VISITOR + visitors + 2 * count, milliseconds_until(next, now)) < 0) {
-      if (errno != EINTR) cannot_wait(waits, now); /* EINTR: setuid makes libc interrupt every thread */
+      if (errno != EINTR) cannot_wait(waits, now); /* setuid makes libc interrupt every thread */
       continue;
     }
     if (waits[STOP].revents) return;

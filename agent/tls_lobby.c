@@ -36,11 +36,13 @@ static bool find_source(int descriptor, struct tls_source *out) {
   if (getpeername(descriptor, (struct sockaddr *)&address, &size) != 0) return false;
   const struct sockaddr_in *four = (const struct sockaddr_in *)&address;
   const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&address;
-  bool is_six = address.ss_family == AF_INET6, is_mapped = is_six && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
+  bool is_six = address.ss_family == AF_INET6;
+  bool is_mapped = is_six && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
   if (is_six) memcpy(out->words, &six->sin6_addr, 8);
   uint32_t number = is_mapped ? six->sin6_addr.s6_addr32[3] : four->sin_addr.s_addr;
   if (!is_six || is_mapped) out->words[2] = number;
-  bool is_loopback = is_six && !is_mapped ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr) : ntohl(number) >> 24 == 127;
+  bool is_loopback = is_six && !is_mapped ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
+                                          : ntohl(number) >> 24 == 127;
   if (is_loopback && client_access_find(descriptor, &client, ignored) == CLIENT_FOUND)
     *out = (struct tls_source){{0, 0, client.uid, USER}};
   return true;
@@ -58,7 +60,8 @@ static void drop(unsigned index) {
 
 static unsigned of_source(const struct tls_source *source) {
   unsigned count = 0;
-  for (unsigned i = 0; i < visitor_count; i++) count += tls_source_equal(&visitors[i].source, source);
+  for (unsigned i = 0; i < visitor_count; i++)
+    count += tls_source_equal(&visitors[i].source, source);
   return count;
 }
 

@@ -18,6 +18,7 @@
 #include "client_access.h"
 #include "log.h"
 #include "paced_poll.h"
+#include "process_owner.h"
 
 enum {
   BACKLOG = 128,
@@ -64,6 +65,7 @@ static _Atomic uint32_t rounds;
 static _Atomic int32_t hearing_thread; /* the admin thread, once somebody has joined */
 static bool is_open; /* this and the next: admin thread only */
 static int listening_socket, epoll, shared_descriptor;
+static uid_t listens_as; /* whom the kernel tells those who connect */
 static struct tree_key own_keys[KEYS_MAX];
 static unsigned own_key_count;
 static struct member *dropped; /* freed when no event can name them any more */
@@ -143,7 +145,8 @@ static void accept_one(void) {
   struct member *member = NULL;
   if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
     if (member_count == PROCESS_TREE_MAX) refuse(peer.pid, peer.uid, "there are too many");
-    else if (client_access_shares(peer.uid) || has_room_for_stranger(peer.uid)) member = agent_calloc(1, sizeof *member);
+    else if (client_access_shares(peer.uid) || has_room_for_stranger(peer.uid))
+      member = agent_calloc(1, sizeof *member);
   }
   if (!member) {
     const struct timespec pause = {.tv_nsec = 1000 * 1000}; /* whoever comes again and again shall not have a whole processor */
@@ -177,7 +180,8 @@ static bool join(struct member *member, const struct tree_message *hello) {
     tree_message_send(member->descriptor, TREE_REFUSED, &answer, -1);
     return false;
   }
-  if (own_key_count && (process_tree_may_show_key(member->uid) || has_key)) answer.hello.key = own_keys[0];
+  if (own_key_count && (process_tree_may_show_key(member->uid) || has_key))
+    answer.hello.key = own_keys[0];
   for (unsigned i = member_count; i-- > 0;) /* what the process was before exec */
     if (members[i]->joined && members[i]->pid == member->pid) drop(i);
   agent_lock_take(&lock);
@@ -235,6 +239,7 @@ bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_cou
     return false;
   }
   listening_socket = socket;
+  listens_as = process_owner_users().effective;
   shared_descriptor = shared;
   own_key_count = 0;
   for (unsigned i = 0; i < key_count && own_key_count < KEYS_MAX; i++)
@@ -255,6 +260,13 @@ void tree_members_handle(void) {
   for (int i = 0; i < count; i++)
     if (!events[i].data.ptr) accept_one();
   free_dropped();
+}
+
+void tree_members_look(void) {
+  uid_t now = process_owner_users().effective;
+  if (!is_open || now == listens_as) return;
+  listens_as = now;
+  listen(listening_socket, BACKLOG);
 }
 
 void tree_members_close(void) {
@@ -312,8 +324,8 @@ static struct member *find_member(int pid) {
 /* Under the lock. NULL: it is gone. */
 static struct member *member_of(const struct handover *handover) {
   struct member *member = find_member(handover->pid);
-  bool is_it = member && (!handover->connected_ns || member->connected_ns == handover->connected_ns);
-  return is_it ? member : NULL;
+  if (!member || !handover->connected_ns) return member;
+  return member->connected_ns == handover->connected_ns ? member : NULL;
 }
 
 /* Waits until the member has answered the question of that round or, once there is a number, has
@@ -364,7 +376,8 @@ static bool would_answer(const struct member *member, const struct client *clien
 enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
                                           const char *prefix, size_t prefix_size,
                                           bool (*give_up)(void)) {
-  struct tree_message message = {.connection = {.authenticated = !client, .prefix_size = (uint8_t)prefix_size}};
+  struct tree_message message = {
+      .connection = {.authenticated = !client, .prefix_size = (uint8_t)prefix_size}};
   struct handover handover = {.pid = pid, .give_up = give_up};
   if (prefix_size > sizeof message.connection.prefix) return TREE_BUSY;
   memcpy(message.connection.prefix, prefix, prefix_size);

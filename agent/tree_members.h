@@ -12,6 +12,7 @@
 bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count, int shared);
 int tree_members_event(void); /* -1: not open */
 void tree_members_handle(void);
+void tree_members_look(void); /* now and then, and when this process has changed its user */
 void tree_members_close(void); /* the socket too */
 
 #endif

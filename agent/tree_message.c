@@ -39,10 +39,25 @@ static int only_descriptor(struct msghdr *head) {
   return found;
 }
 
+static void find_sender(struct msghdr *head, uint32_t *uid) {
+  for (struct cmsghdr *part = CMSG_FIRSTHDR(head); part; part = CMSG_NXTHDR(head, part)) {
+    struct ucred sender;
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_CREDENTIALS) continue;
+    memcpy(&sender, CMSG_DATA(part), sizeof sender);
+    if (sender.pid != 0) *uid = sender.uid; /* else it was sent before SO_PASSCRED was on */
+  }
+}
+
 int tree_message_receive(int socket, struct tree_message *message, int *descriptor) {
+  uint32_t ignored;
+  return tree_message_receive_from(socket, message, descriptor, &ignored);
+}
+
+int tree_message_receive_from(int socket, struct tree_message *message, int *descriptor,
+                              uint32_t *uid) {
   union {
     struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int))];
+    char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
   } control;
   struct iovec bytes = {message, sizeof *message};
   struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
@@ -51,6 +66,7 @@ int tree_message_receive(int socket, struct tree_message *message, int *descript
   ssize_t size = recvmsg(socket, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
   if (size > 0) *descriptor = only_descriptor(&head);
+  if (size > 0) find_sender(&head, uid);
   bool is_ours = size >= (ssize_t)(offsetof(struct tree_message, connection) + sizeof message->connection) && message->protocol == TREE_PROTOCOL &&
                  message->size == sizeof *message && !(head.msg_flags & MSG_TRUNC) && (message->kind != TREE_ENTRY || size == sizeof *message);
   if (is_ours) return 1;

@@ -109,7 +109,8 @@ static void keep_creators_stack(void *argument) {
 /* 0: the thread is created as if we were not there. */
 static uint32_t creation_begins(const struct unwind_registers *caller,
                                 const pthread_attr_t *attributes, void *start, void *argument) {
-  if (!startup_is_over() || next_allocator.valgrind || config.is_off) return 0; /* also an agent thread's */
+  if (config.is_off || next_allocator.valgrind) return 0;
+  if (!startup_is_over()) return 0; /* also an agent thread's */
   if (confinement_forbids_calls()) { /* not even gettid */
     COUNT_LOSS(threads_lost);
     return 0;

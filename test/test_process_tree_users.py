@@ -78,7 +78,7 @@ def holds(pid, inodes):
 
 def test_unix_socket_is_handed_on_to_root_s_only():
     """Who takes over sees another root directory: the path stays what it was, and so does its mode.
-    Workers that gave up root have no part in it: whoever got it would hear what is meant for root's."""
+    Workers that gave up root have no part in it: whoever got it would hear what is meant for root."""
     process_tree.run_as_root()
     empty = harness.scratch()
     os.chmod(empty, 0o755)
@@ -96,13 +96,14 @@ def test_unix_socket_is_handed_on_to_root_s_only():
         parent.kill()
         port.await_processes([heir, *workers], others=False)
         after = os.lstat(path)
-        assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, 0), after
+        of = lambda found: (found.st_ino, found.st_mode, found.st_uid)
+        assert of(after) == of(before) and before.st_uid == 0, after
         assert port.holder() == heir
         for pid in [heir, *workers]:
             check_exact(port, pid, "child_block", 50007, named=pid != heir)
         os.kill(heir, signal.SIGKILL)
         harness.poll(lambda: not listening_inodes(path), "nobody listens any more")
-        again = Process(port)  # the file that nobody listens to any more is replaced, and removed at the end
+        again = Process(port)  # the file that nobody listens to is replaced, and removed at the end
         port.await_processes([again.pid])
         assert again.finish() == 0 and not os.path.exists(path)
     finally:

@@ -1,4 +1,5 @@
-"""Programs with more rights than who started them (AT_SECURE), where /etc/ld.so.preload brings the agent in: it is off altogether."""
+"""Programs with more rights than who started them (AT_SECURE), where /etc/ld.so.preload brings the
+agent in: it is off altogether."""
 import os
 import shutil
 import subprocess
@@ -10,11 +11,15 @@ from test_access import OTHER, readable_by_all
 IN_THAT_ROOT = 'mount --bind "$1" /etc && shift && exec "$@"'
 
 
+def copy_for_all(path):
+    return os.path.join(readable_by_all(path), os.path.basename(path))
+
+
 def preloading_etc():
     """A copy of /etc that names the agent for every program."""
     directory = harness.scratch()
     os.chmod(directory, 0o755)
-    etc, agent = os.path.join(directory, "etc"), os.path.join(readable_by_all(harness.agent()), os.path.basename(harness.agent()))
+    etc, agent = os.path.join(directory, "etc"), copy_for_all(harness.agent())
     shutil.copytree("/etc", etc, symlinks=True, ignore_dangling_symlinks=True)
     with open(os.path.join(etc, "ld.so.preload"), "w") as file:
         file.write(agent + "\n")
@@ -22,9 +27,13 @@ def preloading_etc():
     return etc
 
 
+def in_that_root(etc):
+    return [harness.need("unshare"), "-m", "/bin/sh", "-c", IN_THAT_ROOT, "sh", etc]
+
+
 def start(etc, program, address):
-    setpriv = [harness.need("setpriv"), "--reuid=%d" % OTHER, "--regid=%d" % OTHER, "--clear-groups"]
-    command = [harness.need("unshare"), "-m", "/bin/sh", "-c", IN_THAT_ROOT, "sh", etc, *setpriv, program]
+    user = ["--reuid=%d" % OTHER, "--regid=%d" % OTHER, "--clear-groups"]
+    command = [*in_that_root(etc), harness.need("setpriv"), *user, program]
     host = harness.Host(command, plain=True, address=address, cwd="/")
     assert host.line().startswith("done "), host.describe()
     return host
@@ -41,10 +50,10 @@ def do(host, words):
 def test_a_setuid_program_is_left_alone():
     process_tree.run_as_root()
     etc = preloading_etc()
-    program = os.path.join(readable_by_all(process_tree.build()), os.path.basename(process_tree.build()))
+    program = copy_for_all(process_tree.build())
     with_rights = shutil.copy(program, program + "_setuid")
     os.chmod(with_rights, 0o4755)
-    if subprocess.run([harness.need("unshare"), "-m", "/bin/sh", "-c", IN_THAT_ROOT, "sh", etc, "/bin/true"]).returncode:
+    if subprocess.run([*in_that_root(etc), "/bin/true"]).returncode:
         raise harness.Skip("no mount namespace can be had here")
     port = process_tree.Port()
     secure = start(etc, with_rights, port.address)
@@ -60,5 +69,6 @@ def test_a_setuid_program_is_left_alone():
     do(secure, "spin")
     assert len(harness.tasks(secure.pid)) == 2
     assert set(port.processes()) == {common.pid}
-    names = [line for line in open("/proc/net/unix") if "@pprofagent/" in line and line.rstrip().endswith("/%d" % secure.pid)]
-    assert not names, names
+    with open("/proc/net/unix") as file:
+        names = [line.rstrip() for line in file if "@pprofagent/" in line]
+    assert not [name for name in names if name.endswith("/%d" % secure.pid)], names

@@ -1,5 +1,5 @@
-"""Who is not let in: strangers cost no threads, and a user that a process takes on for a moment, or that may not look into it by the kernel's
-rules, is a stranger."""
+"""Who is not let in: strangers cost no threads, and a user that a process takes on for a moment, or
+that may not look into it by the kernel's rules, is a stranger."""
 import contextlib
 import json
 import os
@@ -19,7 +19,7 @@ IDLE = 2  # the workload's thread and the agent's
 
 
 def tree(count):
-    """Processes of root's that share a port, the first holding it; none of them has a server left."""
+    """Processes of root's that share a port, the first holding it; none has a server left."""
     process_tree.run_as_root()
     port = Port()
     members = [Process(port)]
@@ -34,7 +34,7 @@ def threads(members):
     return [len(harness.tasks(each.pid)) for each in members]
 
 
-# ---- what a stranger costs ------------------------------------------------------------------------------------------------------
+# ---- what a stranger costs -----------------------------------------------------------------------
 
 def test_a_stranger_s_requests_start_no_server():
     port, members = tree(4)
@@ -42,7 +42,8 @@ def test_a_stranger_s_requests_start_no_server():
         for path in ("/pid/%d/debug/pprof/heap" % each.pid, "/", "/pid/4000000/"):
             check_error(curl(OTHER, "http://%s%s" % (port.address, path)), 403, refusal(OTHER, 0))
             assert threads(members) == [IDLE] * len(members), (path, threads(members))
-    status, _, body = curl(OTHER, "http://%s/pid/%d/debug/pprof/heap" % (port.address, members[1].pid), "-I")
+    url = "http://%s/pid/%d/debug/pprof/heap" % (port.address, members[1].pid)
+    status, _, body = curl(OTHER, url, "-I")
     assert (status, body) == (403, b"")
     assert port.ok("cmdline", members[1].pid)
 
@@ -59,19 +60,22 @@ sys.stdin.read()
 
 
 def test_a_crowd_of_strangers_starts_no_server():
-    """Silent, in the midst of a request, or asking for a process that does not answer: the owner is served beside them."""
+    """Silent, in the midst of a request, or asking for a process that does not answer: the owner is
+    served beside them."""
     port, members = tree(3)
     stop(members[2].pid)
     try:
-        for request in ("", "GET /pi", "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n" % members[1].pid,
-                        "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n\r\n" % members[2].pid):
+        line = "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n"
+        for request in ("", "GET /pi", line % members[1].pid, line % members[2].pid + "\r\n"):
             harness.poll(lambda: threads(members) == [IDLE] * 3, "the servers' end")
-            crowd = subprocess.Popen([harness.need("python3"), "-c", CROWD, str(port.number), request, "300"], stdin=subprocess.PIPE,
-                                     stdout=subprocess.PIPE, preexec_fn=as_user(OTHER), cwd="/")
+            command = [harness.need("python3"), "-c", CROWD, str(port.number), request, "300"]
+            crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     preexec_fn=as_user(OTHER), cwd="/")
             try:
                 assert crowd.stdout.readline() == b"ready\n"
                 assert threads(members) == [IDLE] * 3, (request, threads(members))
-                harness.in_time(lambda _: port.ok("cmdline", members[1].pid), 2, "an answer beside the crowd")
+                harness.in_time(lambda _: port.ok("cmdline", members[1].pid), 2,
+                                "an answer beside the crowd")
             finally:
                 crowd.kill()
                 crowd.communicate()
@@ -101,7 +105,8 @@ def test_a_stranger_to_the_holder_may_be_the_owner_of_another():
     for _ in range(2):  # without a server, and with one
         status, _, body = curl(OWNER, url % (own % "cmdline"))
         assert (status, body) == (200, process_tree.build().encode()), (status, body)
-    for path in ("/", "/debug/pprof/", "/pid/%d/debug/pprof/heap" % first.pid, "/pid/%d/debug/pprof/heap" % second.pid):
+    others = ["/pid/%d/debug/pprof/heap" % each.pid for each in (first, second)]
+    for path in ("/", "/debug/pprof/", *others):
         check_error(curl(OWNER, url % path), 403, refusal(OWNER, 0))
     check_error(curl(OTHER, url % (own % "cmdline")), 403, refusal(OTHER, OWNER))
 
@@ -122,7 +127,7 @@ def test_the_holder_refuses_for_a_process_that_would_not_answer():
         assert threads([second]) == [IDLE]
 
 
-# ---- whose a process is ---------------------------------------------------------------------------------------------------------
+# ---- whose a process is --------------------------------------------------------------------------
 
 ACTS = r"""
 import ctypes, os, sys
@@ -152,16 +157,18 @@ class Actor(Guest):
 
 
 def not_only(uid, real, effective, saved):
-    return ("user %d may not connect: this process is not only that user's (real %d, effective %d, saved %d); PPROFAGENT_ALLOW_UIDS names "
-            "further users" % (uid, real, effective, saved))
+    return ("user %d may not connect: this process is not only that user's (real %d, effective %d, "
+            "saved %d); PPROFAGENT_ALLOW_UIDS names further users" % (uid, real, effective, saved))
 
 
 def test_a_user_taken_on_for_a_moment():
     actor = Actor()
-    for words, users in (("seteuid %d" % OWNER, (0, OWNER, 0)), ("seteuid 0", None), ("setresuid %d 0 0" % OWNER, (OWNER, 0, 0)),
+    for words, users in (("seteuid %d" % OWNER, (0, OWNER, 0)), ("seteuid 0", None),
+                         ("setresuid %d 0 0" % OWNER, (OWNER, 0, 0)),
                          ("setresuid %d %d 0" % (OWNER, OWNER), (OWNER, OWNER, 0))):
         actor.do(words)
-        check_error(curl(OWNER, actor.url()), 403, not_only(OWNER, *users) if users else refusal(OWNER, 0))
+        text = not_only(OWNER, *users) if users else refusal(OWNER, 0)
+        check_error(curl(OWNER, actor.url()), 403, text)
         assert actor.status(0) == 200
         assert actor.status(OTHER) == 403
     actor.do("setresuid %d %d %d" % (OWNER, OWNER, OWNER))  # for good
@@ -173,7 +180,8 @@ def test_a_user_taken_on_again_and_again():
     process_tree.run_as_root()
     source = os.path.join(harness.ROOT, "test", "workloads", "takes_on_a_user.c")
     directory = readable_by_all(harness.build(source))
-    guest = Guest(argv=[os.path.join(directory, os.listdir(directory)[0]), str(OWNER), "20000", "180000"])
+    program = os.path.join(directory, os.listdir(directory)[0])
+    guest = Guest(argv=[program, str(OWNER), "20000", "180000"])
     assert {guest.status(OWNER) for _ in range(60)} == {403}
     assert guest.status(0) == 200
 
@@ -182,8 +190,9 @@ def test_a_process_that_is_not_dumpable():
     actor = Actor(OWNER, PPROFAGENT_ALLOW_UIDS=str(THIRD))
     assert actor.status(OWNER) == 200
     actor.do("dumpable 0")
-    check_error(curl(OWNER, actor.url()), 403, "user %d may not connect: this process is not dumpable (prctl(2)), so only root may; "
-                "PPROFAGENT_ALLOW_UIDS names further users" % OWNER)
+    check_error(curl(OWNER, actor.url()), 403,
+                "user %d may not connect: this process is not dumpable (prctl(2)), so only root "
+                "may; PPROFAGENT_ALLOW_UIDS names further users" % OWNER)
     assert actor.status(0) == actor.status(THIRD) == 200
     actor.do("dumpable 1")
     assert actor.status(OWNER) == 200
@@ -202,17 +211,29 @@ def test_a_holder_of_the_user_taken_on_is_not_believed():
     """He listens at the name of the port, and sends a connection for whose client he vouches."""
     process_tree.run_as_root()
     port = Port()
-    holder = harness.Host([harness.need("python3"), "-c", HOLDER, "pprofagent/" + port.address, "00" * 16], plain=True,
-                          preexec_fn=as_user(OWNER), cwd="/")
+    python = harness.need("python3")
+    holder = harness.Host([python, "-c", HOLDER, "pprofagent/" + port.address, "00" * 16],
+                          plain=True, preexec_fn=as_user(OWNER), cwd="/")
     assert holder.line() == "bound"
-    program = "import os, sys; os.seteuid(%d); print('there', flush=True); sys.stdin.read()" % OWNER
-    host = harness.Host([harness.need("python3"), "-c", program], address=port.address)
+    program = "import os, sys; os.seteuid(%d); print('there', flush=True); sys.stdin.read()"
+    host = harness.Host([python, "-c", program % OWNER], address=port.address)
     assert host.line() == "there"
-    harness.poll(lambda: holder.process.poll() is not None or holder._buffer or "off: " in host.log() or "listening" in host.log(),
-                 "the two have met")
     harness.poll(lambda: holder.process.poll() is not None, "the member has left")
     assert b"200 OK" not in holder.process.stdout.read(), "root's pages"
     assert "sharing the port" not in host.log(), host.log()
+
+
+def test_a_holder_that_gave_up_root_is_believed_no_more():
+    """Its new user could look into it and speak for it."""
+    port, (first, second) = tree(2)
+    assert port.processes()[second.pid]["heap_inuse_bytes"] is not None
+    first.do("uid:%d" % OWNER)
+    # by the key that it was told before
+    found = port.await_processes([first.pid, second.pid], others=False)[second.pid]
+    assert found["heap_inuse_bytes"] is None, found
+    third = Process(port)
+    text = "another user's (%d)" % OWNER
+    harness.poll(lambda: text in third.log(), "the next is told whose it is")
 
 
 JOIN = r"""
@@ -228,43 +249,51 @@ WELCOME = 2
 
 
 def test_a_listener_is_given_to_root_and_the_first_user_only():
-    """Who may join is not yet who may hear what is meant for the others: PPROFAGENT_ALLOW_UIDS."""
+    """Who may join (PPROFAGENT_ALLOW_UIDS) is not yet who may hear what is meant for the others."""
     process_tree.run_as_root()
     port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
     holder = Process(port, extra={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
     port.await_processes([holder.pid])
     hello = hello_message()
     for uid, given in ((0, 1), (OTHER, 0)):
-        done = subprocess.run([harness.need("python3"), "-c", JOIN, "pprofagent/" + port.address, hello], stdout=subprocess.PIPE, text=True,
-                              preexec_fn=as_user(uid), cwd="/", check=True)
+        command = [harness.need("python3"), "-c", JOIN, "pprofagent/" + port.address, hello]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=as_user(uid),
+                              cwd="/", check=True)
         assert done.stdout.split() == [str(WELCOME), str(given)], (uid, done.stdout)
 
 
-# ---- what a server's own user sees ----------------------------------------------------------------------------------------------
+# ---- what a server's own user sees ---------------------------------------------------------------
 
 def may_read(uid, path):
     """Whether that user may read a first byte."""
     program = "import sys; open(sys.argv[1], 'rb').read(1)"
-    return subprocess.run([harness.need("python3"), "-c", program, path], capture_output=True, preexec_fn=as_user(uid), cwd="/").returncode == 0
+    done = subprocess.run([harness.need("python3"), "-c", program, path], capture_output=True,
+                          preexec_fn=as_user(uid), cwd="/")
+    return done.returncode == 0
 
 
 def test_nginx_shows_no_more_than_proc():
-    """Its workers' user may see their profiles, and the kernel lets him read their maps, arguments and descriptors; of root's master neither."""
+    """Its workers' user may see their profiles, and the kernel lets him read their maps, memory and
+    environment; of root's master neither."""
     process_tree.run_as_root()
     nginx, port, directory = harness.need("nginx"), Port(), harness.scratch()
     os.chmod(directory, 0o755)
     with open(directory + "/nginx.conf", "w") as file:
-        file.write("user nobody nogroup;\nworker_processes 1;\ndaemon off;\npid %s/pid;\nerror_log %s/error;\nevents {}\n"
-                   "http { access_log off; server { listen 127.0.0.1:%d; } }\n" % (directory, directory, harness.free_port()))
-    master = harness.Host([nginx, "-p", directory, "-c", directory + "/nginx.conf"], address=port.address)
+        file.write("user nobody nogroup;\nworker_processes 1;\ndaemon off;\npid %s/pid;\n"
+                   "error_log %s/error;\nevents {}\n"
+                   "http { access_log off; server { listen 127.0.0.1:%d; } }\n" %
+                   (directory, directory, harness.free_port()))
+    command = [nginx, "-p", directory, "-c", directory + "/nginx.conf"]
+    master = harness.Host(command, address=port.address)
     nobody = 65534
     two = lambda: {pid: entry["uid"] for pid, entry in port.processes().items()}
-    harness.poll(lambda: two().get(master.pid) == 0 and nobody in two().values(), "master and worker")
+    harness.poll(lambda: {0, nobody} == set(two().values()), "master and worker")
     worker = next(pid for pid, uid in two().items() if uid == nobody)
     for pid, may in ((worker, True), (master.pid, False)):
         status = curl(nobody, "http://%s/pid/%d/debug/pprof/heap" % (port.address, pid))[0]
         assert status == (200 if may else 403), (pid, status)
-        assert may_read(nobody, "/proc/%d/maps" % pid) == may_read(nobody, "/proc/%d/environ" % pid) == may
+        for name in ("maps", "environ"):
+            assert may_read(nobody, "/proc/%d/%s" % (pid, name)) == may, (pid, name)
     for path in ("/", "/debug/pprof/"):
         assert curl(nobody, "http://%s%s" % (port.address, path))[0] == 403
     assert curl(OTHER, "http://%s/pid/%d/debug/pprof/heap" % (port.address, worker))[0] == 403
@@ -274,7 +303,7 @@ def test_nginx_shows_no_more_than_proc():
 
 
 def test_what_a_worker_that_holds_the_port_learns_of_root_s():
-    """No sizes and no arguments."""
+    """No sizes: what /proc shows to all."""
     process_tree.run_as_root()
     port = Port()
     parent = Process(port)
@@ -287,15 +316,15 @@ def test_what_a_worker_that_holds_the_port_learns_of_root_s():
         harness.poll(lambda: port.holder() == worker, "the worker holds the port")
         os.kill(other, signal.SIGCONT)
         found = port.await_processes([worker, other], others=False)
-        assert found[other]["command"] == "" and found[other]["heap_inuse_bytes"] is None, found[other]
-        assert found[worker]["command"] and found[worker]["heap_inuse_bytes"] is not None, found[worker]
+        assert found[other]["heap_inuse_bytes"] is None, found[other]
+        assert found[worker]["heap_inuse_bytes"] is not None, found[worker]
     finally:
         for pid in (worker, other):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-# ---- localhost is two addresses -------------------------------------------------------------------------------------------------
+# ---- localhost is two addresses ------------------------------------------------------------------
 
 def need_version_six():
     with socket.socket(socket.AF_INET6) as probe:
@@ -315,9 +344,11 @@ def test_both_addresses_of_localhost_are_one_user_s():
         with squatter, contextlib.suppress(OSError):
             squatter.bind((other.strip("[]"), guest.port))
             raise AssertionError("a stranger can have %s:%d" % (other, guest.port))
-        assert curl(OWNER, url)[0] == curl(0, url)[0] == curl(0, url.replace(other, "localhost"))[0] == 200
+        asked = [(OWNER, url), (0, url), (0, url.replace(other, "localhost"))]
+        assert [curl(*each)[0] for each in asked] == [200] * 3
         check_error(curl(OTHER, url), 403, refusal(OTHER, OWNER))
-        assert json.loads(curl(0, guest.url("/debug/pprof/health"))[2])["agent"]["localhost_fault"] is None
+        health = json.loads(curl(0, guest.url("/debug/pprof/health"))[2])
+        assert health["agent"]["localhost_fault"] is None
 
 
 def test_a_stranger_who_has_the_other_address_is_named():
@@ -327,11 +358,12 @@ def test_a_stranger_who_has_the_other_address_is_named():
         stranger.listen()
         number = stranger.getsockname()[1]
         host = harness.Host(["/bin/sleep", "300"], address="127.0.0.1:%d" % number, stdin=None)
-        assert "127.0.0.1 and ::1 are two" in host.health()["agent"]["localhost_fault"]
-        assert "127.0.0.1 and ::1 are two" in host.text("") and "127.0.0.1 and ::1 are two" in host.log()
+        for text in (host.health()["agent"]["localhost_fault"], host.text(""), host.log()):
+            assert "127.0.0.1 and ::1 are two" in text, text
     harness.poll(lambda: host.health()["agent"]["localhost_fault"] is None, "the agent has both")
     with socket.create_connection(("::1", number)) as connection:
-        connection.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % number)
+        head = b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost:%d\r\n\r\n"
+        connection.sendall(head % number)
         assert parse(read_all(connection))[0] == 200
 
 

@@ -61,7 +61,8 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct 
   static const char answer[] = "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
   static const enum tree_handover others[] = {TREE_BUSY, TREE_NO_SUCH_PROCESS, TREE_REFUSES};
   if (pid != OTHER_PROCESS) return others[pid % 3];
-  struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = !client, .prefix_size = (unsigned char)size};
+  struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = !client,
+                                  .prefix_size = (unsigned char)size};
   memcpy(back.prefix, prefix, size);
   unsigned what = __atomic_add_fetch(&handed_over, 1, __ATOMIC_RELAXED) % 3;
   if (what == 0) send(back.descriptor, answer, sizeof(answer) - 1, MSG_NOSIGNAL);

@@ -29,7 +29,8 @@ size_t __sanitizer_get_current_allocated_bytes(void);
 _Thread_local struct thread_state thread_state;
 bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/thread_registry.h */
 struct config config;
-enum client_found client_access_find(int descriptor, struct client *out, char text[CLIENT_ACCESS_TEXT_MAX]) {
+enum client_found client_access_find(int descriptor, struct client *out,
+                                     char text[CLIENT_ACCESS_TEXT_MAX]) {
   (void)descriptor, (void)text;
   *out = (struct client){.uid = getuid()};
   return CLIENT_FOUND;
