@@ -28,6 +28,7 @@ static const struct tried_call calls[] = {
     CALL(getpid, CALLS_SERVING, 0, 0, 0),
     CALL(gettid, CALLS_SERVING, 0, 0, 0),
     CALL(geteuid, CALLS_SERVING, 0, 0, 0),
+    CALL(getresuid, CALLS_SERVING, 0, 0, 0),
     CALL(tgkill, CALLS_SERVING, -1, -1, 0),
     CALL(rt_sigprocmask, CALLS_SERVING, -1, 0, 0),
     CALL(signalfd4, CALLS_SERVING, -1, 0, 0),
@@ -74,7 +75,6 @@ static const struct tried_call calls[] = {
     CALL(process_vm_readv, CALLS_READING, 0, 0, 0),
     CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
     CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
-    CALL(getresuid, CALLS_CREDENTIALS, 0, 0, 0),
     CALL(getresgid, CALLS_CREDENTIALS, 0, 0, 0),
     CALL(getgroups, CALLS_CREDENTIALS, -1, 0, 0),
     CALL(setresuid, CALLS_CREDENTIALS, -1, -1, -1),
@@ -94,6 +94,7 @@ static const struct tried_call calls[] = {
     CALL(ioprio_set, CALLS_SCHEDULING, -1, 0, 0),
     CALL(readlinkat, CALLS_PATHS, -1, 0, 0),
     CALL(unlinkat, CALLS_PATHS, -1, 0, 0),
+    CALL(socket, CALLS_LOCALHOST, AF_INET6, SOCK_STREAM, 0),
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 

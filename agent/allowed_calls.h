@@ -17,6 +17,7 @@ enum call_use {
   CALLS_CREDENTIALS, /* by which threads follow the program's */
   CALLS_SCHEDULING, /* thread_manners.c */
   CALLS_PATHS, /* without: links are not followed, no file is removed, descriptors are not named */
+  CALLS_LOCALHOST,  /* localhost_twin.c */
   CALL_USES
 };
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "allowed_calls.h"
 #include "connection_gate.h"
 #include "listen_address.h"
 #include "log.h"
@@ -44,6 +45,7 @@ void localhost_twin_look(const struct listen_address *address) {
   if (is_settled) return;
   is_settled = true;
   if (!twin_of(address, &twin) || sandbox_is_tighter(0)) return;
+  if (allowed_calls_lack(CALLS_LOCALHOST)) return;
   int listener = listen_address_open(&twin, reason, sizeof reason);
   bool taken = listener < 0 && errno == EADDRINUSE;
   bool was_taken = atomic_exchange_explicit(&is_another_s, taken, memory_order_relaxed);

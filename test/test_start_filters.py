@@ -9,7 +9,8 @@ from system_calls import numbers, under_filter
 
 # What the agent makes and a program's start does not. Without the first it serves nobody, without the others it lacks a part.
 SERVING = ("signalfd4", "eventfd2", "epoll_create1", "epoll_ctl", "epoll_wait", "tgkill", "accept4", "bind", "listen", "getpeername",
-           "setsockopt", "fcntl", "getdents64", "ioctl", "geteuid", "clock_nanosleep")
+           "setsockopt", "fcntl", "getdents64", "ioctl", "geteuid", "getresuid",
+           "clock_nanosleep")
 SAMPLING = ("timer_create", "timer_settime", "timer_delete", "clock_getres", "rt_sigpending")
 HARMLESS = ("process_vm_readv", "close_range", "unshare", "perf_event_open", "readlinkat", "unlinkat")
 LISTS = {  # as systemd.exec(5) names them, with what is not the program's own

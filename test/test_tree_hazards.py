@@ -11,6 +11,7 @@ import harness
 import process_tree
 from process_tree import Port, Process
 from test_process_tree import NOBODY, as_nobody
+from test_silent_members import stop
 
 
 def hazards():
