@@ -357,10 +357,6 @@ bool section_windows_short(const struct section_windows *windows) {
   return windows != NULL && windows->is_short;
 }
 
-bool section_windows_stopped(const struct section_windows *windows) {
-  return windows != NULL && windows->stopped;
-}
-
 uint64_t section_windows_bytes(const struct section_windows *windows) {
   if (windows == NULL) return 0;
   uint64_t bytes = windows->bytes;

@@ -37,8 +37,6 @@ bool section_windows_open_files(struct section_windows *windows);
 bool section_windows_overdrawn(const struct section_windows *windows);
 /* A section could not be opened for lack of memory or address space. */
 bool section_windows_short(const struct section_windows *windows);
-/* The latest lookup was given up because nobody wants it. */
-bool section_windows_stopped(const struct section_windows *windows);
 uint64_t section_windows_bytes(const struct section_windows *windows);
 
 /* Asked now and then while something is read; true: stop, nobody wants it any more. NULL: never. */

@@ -36,17 +36,23 @@ static bool measure(struct symbol_table *table, const char *name, uint32_t *leng
   return got < limit;
 }
 
+/* For that many more. */
+static bool make_room(struct symbol_table *table, size_t more) {
+  if (table->capacity - table->count >= more) return true;
+  size_t capacity = table->capacity == 0 ? FIRST_CAPACITY : 2 * table->capacity;
+  if (more > 1) capacity = table->count + more;
+  struct symbol *grown = region_alloc(table->region, capacity * sizeof *grown);
+  if (grown == NULL) return false;
+  if (table->count > 0) memcpy(grown, table->symbols, table->count * sizeof *grown);
+  region_free(table->region, table->symbols, table->capacity * sizeof *grown);
+  table->symbols = grown;
+  table->capacity = capacity;
+  return true;
+}
+
 static bool add(struct symbol_table *table, const Elf64_Sym *symbol, const char *name,
                 uint32_t length, uint64_t sizeless_end) {
-  if (table->count == table->capacity) {
-    size_t capacity = table->capacity == 0 ? FIRST_CAPACITY : 2 * table->capacity;
-    struct symbol *grown = region_alloc(table->region, capacity * sizeof *grown);
-    if (grown == NULL) return false;
-    if (table->count > 0) memcpy(grown, table->symbols, table->count * sizeof *grown);
-    region_free(table->region, table->symbols, table->capacity * sizeof *grown);
-    table->symbols = grown;
-    table->capacity = capacity;
-  }
+  if (!make_room(table, 1)) return false;
   bool sized = symbol->st_size != 0;
   uint64_t end = sized ? symbol->st_value + symbol->st_size : sizeless_end;
   if (end < symbol->st_value || (sized && end == symbol->st_value)) return true; /* it wraps */
@@ -99,6 +105,9 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
   size_t count = symbols.size / sizeof(Elf64_Sym);
   const Elf64_Sym *symbol = (const Elf64_Sym *)(const void *)symbols.data;
   table->name_bytes += NAME_BYTES_A_BYTE * strings.size + NAME_BYTES_FREE;
+  size_t functions = 0;
+  for (size_t i = 0; i < count; i++) functions += is_function(&symbol[i]);
+  if (!make_room(table, functions)) return false;
   bool complete = true, is_symtab = section->sh_type == SHT_SYMTAB;
   if (is_symtab) symbol_versions_add_symbols(&table->versions, symbol, count, &strings);
   struct elf_bytes indices = symbol_versions_indices(&table->versions, file, section);
