@@ -87,6 +87,7 @@ static void render_name(struct growing_text *out, const struct symbol_location *
 }
 
 static const char *marker_name(uint64_t marker) {
+  if (stack_marker_is_missing(marker)) return "[frames left out]";
   if (stack_marker_is_guess(marker)) return "[frames were guessed by frame pointer]";
   switch (marker) {
     case STACK_TRUNCATED_NO_UNWIND: return "[truncated: no unwind information]";

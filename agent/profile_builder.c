@@ -1,5 +1,6 @@
 #include "profile_builder.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "../shim/stack_table.h"
@@ -71,6 +72,13 @@ static const char *marker_text(uint64_t frame) {
   }
 }
 
+static const char *missing_text(struct profile_builder *builder, uint64_t frame) {
+  enum { SIZE = 32 };
+  char *text = profile_alloc(builder->profile, SIZE);
+  if (text) snprintf(text, SIZE, "[%u frames left out]", (unsigned)(frame - STACK_MISSING));
+  return text ? text : marker_text(frame);
+}
+
 struct profile_builder *profile_builder_open(const char *name, uint32_t value_count) {
   struct profile_builder *builder = agent_calloc(1, sizeof *builder);
   if (!builder) return NULL;
@@ -101,7 +109,8 @@ struct location_key {
 static bool location_equal(const void *context, uint32_t position) {
   const struct location_key *key = context;
   const struct profile_location *location = (const struct profile_location *)key->builder->locations.items + position;
-  return location->address == key->address && location->map == key->map && location->marker == key->marker;
+  return location->address == key->address && location->map == key->map &&
+         !location->marker == !key->marker;
 }
 
 /* Of an own frame the function that the program has called: of those inlined there the outermost.
@@ -130,7 +139,7 @@ static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uin
     key.address = frame - 1;
     key.map = mappings_find(builder->profile->mappings, key.address, epoch);
   }
-  uint64_t hash = hash_mix(hash_mix(key.address, (uintptr_t)key.map), (uintptr_t)key.marker);
+  uint64_t hash = hash_mix(hash_mix(key.address, (uintptr_t)key.map), key.marker != NULL);
   uint32_t found = index_table_find(&builder->location_index, hash, location_equal, &key);
   if (found != INDEX_TABLE_NONE) return found;
   uint32_t position = builder->locations.count;
@@ -138,7 +147,7 @@ static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uin
   if (!location || !index_table_add(&builder->location_index, hash, position)) return INDEX_TABLE_NONE;
   location->address = key.address;
   location->map = key.map;
-  location->marker = key.marker;
+  location->marker = stack_marker_is_missing(frame) ? missing_text(builder, frame) : key.marker;
   if (key.marker) return position;
   location->symbol = symbolizer_resolve(builder->profile->symbols, key.map, key.address);
   if (symbolizer_given_up(builder->profile->symbols)) return INDEX_TABLE_NONE;

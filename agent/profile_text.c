@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../shim/stack_table.h"
 #include "agent_memory.h"
 #include "profile.h"
 #include "foreign_text.h"
@@ -224,7 +225,7 @@ static void write_memory_map(struct text_sink *text, const struct profile *profi
     markers = markers || profile->locations[i].marker;
     unmapped = unmapped || (!profile->locations[i].marker && !profile->locations[i].map);
   }
-  if (markers) write_mapping(text, 0, 0x1000, 0, "[truncated]", false);
+  if (markers) write_mapping(text, 0, STACK_MARKER_LIMIT, 0, "[truncated]", false);
   if (unmapped) write_mapping(text, 0, UINT64_MAX, 0, "[unmapped]", false);
 }
 

@@ -14,6 +14,7 @@
 #include "lock_status.h"
 #include "next_functions.h"
 #include "sampler.h"
+#include "stack_halves.h"
 #include "thread_state.h"
 
 /* ---- on or off ---- */
@@ -60,18 +61,13 @@ struct entry_wanted {
   uint32_t entry;
 };
 
-/* The caller's stack below a leaf of ours, which pushes the outermost frame off where there are too many. */
+/* The caller's stack below a leaf of ours. */
 static void find_entry(void *argument) {
   struct entry_wanted *wanted = argument;
   struct captured_stack stack;
   stack_capture(wanted->caller, &stack);
-  if (stack.frame_count > STACK_MAX_FRAMES || (stack.frame_count == STACK_MAX_FRAMES && stack.frames[STACK_MAX_FRAMES - 1] >= STACK_MARKER_LIMIT)) {
-    stack.frame_count = STACK_MAX_FRAMES;
-    stack.frames[STACK_MAX_FRAMES - 1] = STACK_TRUNCATED_DEPTH;
-  }
-  memmove(&stack.frames[1], &stack.frames[0], stack.frame_count * sizeof stack.frames[0]);
-  stack.frames[0] = wanted->function;
-  wanted->entry = contention_table_entry(wanted->kind, stack.frames, stack.frame_count + 1);
+  stack_push(stack.frames, &stack.frame_count, wanted->function);
+  wanted->entry = contention_table_entry(wanted->kind, stack.frames, stack.frame_count);
 }
 
 static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {

@@ -10,6 +10,7 @@
 #include "interposed.h"
 #include "raw_syscall.h"
 #include "return_address.h"
+#include "stack_halves.h"
 #include "thread_state.h"
 #include "unwind_rule.h"
 
@@ -39,8 +40,7 @@ static uint64_t scramble(uintptr_t pc) {
   return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
 }
 
-/* Set by whoever stores the first CALLED_OUTSIDE; never cleared. */
-static _Atomic bool any_called_outside;
+static _Atomic bool any_called_outside; /* set with the first one; never cleared */
 
 void stack_capture_object_appears(void) {
   if (atomic_load_explicit(&any_called_outside, memory_order_relaxed)) stack_capture_forget_rules();
@@ -278,7 +278,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   }
   if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
-  /* A signal frame may lead to another stack (sigaltstack), so only calls must go up. */
+  /* A signal frame may lead to another stack (sigaltstack): only calls must go up. */
   if (rule->signal_frame && !range->is_copy && return_ends_handler(rule))
     *range = own_stack(range->thread, sp);
   else if (sp <= frame->sp) return STEP_NO_MEMORY;
@@ -294,12 +294,10 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
  * it is used. */
 
 enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
-
 static struct packed_rule remember_called(uintptr_t pc, bool by_fp) {
   bool in_object = unwind_rule_is_settled(pc - 1);
-  struct packed_rule rule = {.kind = RULE_NONE,
-                             .cfa_words = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE,
-                             .cfa_is_fp = by_fp};
+  uint32_t where = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE;
+  struct packed_rule rule = {.kind = RULE_NONE, .cfa_words = where, .cfa_is_fp = by_fp};
   if (!in_object && !atomic_load_explicit(&any_called_outside, memory_order_relaxed))
     atomic_store_explicit(&any_called_outside, true, memory_order_relaxed);
   remember_rule(pc - 1, rule);
@@ -318,7 +316,7 @@ static enum ground ground_of(uintptr_t pc, struct packed_rule *known) {
 }
 
 static bool is_above(const struct stack_range *range, uintptr_t sp, uintptr_t at) {
-  return at >= sp && !(at & (sizeof at - 1)) && at < range->high && range->high - at >= 2 * sizeof at;
+  return at >= sp && at % sizeof at == 0 && at < range->high && range->high - at >= 2 * sizeof at;
 }
 
 /* The caller whose return address is at the slot, with its frame pointer. */
@@ -364,7 +362,7 @@ static bool guess(struct frame_state *frame, struct stack_range *range, struct p
     if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
     return guess_by_frame_pointer(frame, range);
   }
-  /* At this pc it is so each time: where sp is in a frame, code does not let change. */
+  /* At this pc it is so each time: sp is where it was in each frame. */
   uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp;
   bool by_fp = epilogue.fp_saved && base + (uintptr_t)epilogue.fp_slot == frame->fp &&
                epilogue.return_slot == epilogue.fp_slot + (int64_t)sizeof base;
@@ -439,6 +437,10 @@ static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
   return count;
 }
 
+/* Frames of one stack: some 150 us. */
+enum { WALKED_MAX = 16384 };
+_Static_assert(WALKED_MAX < (int)STACK_MISSING_MAX, "what is missing can be said");
+
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
 static inline __attribute__((always_inline)) void capture(struct frame_state frame,
@@ -451,12 +453,13 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
   for (;;) {
     /* Wrappers that did not end in a tail call are ours to hide. */
     if (!hide_wrappers || LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
-      if (count == STACK_MAX_FRAMES) {
+      if (UNLIKELY(count == WALKED_MAX)) {
+        count = STACK_LEAF_HALF; /* what follows is not the other end */
         marker = STACK_TRUNCATED_DEPTH;
         COUNT_LOSS(stacks_truncated_depth);
         break;
       }
-      out->frames[count++] = frame.exact ? frame.pc + 1 : frame.pc;
+      out->frames[stack_place(count++)] = frame.exact ? frame.pc + 1 : frame.pc;
     }
     uintptr_t pc = frame.pc;
     enum step step = step_to_caller(&frame, &range);
@@ -465,7 +468,8 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
       /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
       if (LIKELY(!frame.exact)) continue;
       out->crosses_signal = true;
-      if (count > 0 && out->frames[count - 1] == pc) out->frames[count - 1] = pc + 1;
+      uint64_t *last = &out->frames[stack_place(count - 1)];
+      if (count > 0 && *last == pc) *last = pc + 1;
       continue;
     }
     if (step == STEP_NO_UNWIND && main_stack_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
@@ -478,13 +482,17 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     }
     break;
   }
+  if (UNLIKELY(count > STACK_MAX_FRAMES)) {
+    count = stack_join(out->frames, count);
+    COUNT_LOSS(stacks_truncated_depth);
+  }
   count = without_trampoline(out->frames, count);
   if (UNLIKELY(guessed)) {
     COUNT_LOSS(stacks_guessed);
     if (marker && count == STACK_MAX_FRAMES) count--; /* there is room for one marker */
   }
   if (marker) out->frames[count++] = marker;
-  if (UNLIKELY(guessed)) out->frames[count++] = STACK_GUESSED + guessed;
+  if (UNLIKELY(guessed)) out->frames[count++] = stack_marker_of_guesses(guessed);
   out->frame_count = count;
 }
 

@@ -12,11 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STACK_MAX_FRAMES = 128 }; /* real frames; a marker may follow as the 129th */
+/* Real frames; with markers there may be one entry more. Of a deeper stack the STACK_LEAF_HALF
+ * innermost frames are kept, a marker that says how many are missing, and then the outermost. */
+enum { STACK_MAX_FRAMES = 128, STACK_LEAF_HALF = 64 };
 
 /* Why a stack ends early. 0 is not a marker. */
 enum stack_marker {
-  STACK_TRUNCATED_DEPTH = 1,     /* more than STACK_MAX_FRAMES frames */
+  STACK_TRUNCATED_DEPTH = 1,     /* more frames than are followed */
   STACK_TRUNCATED_NO_UNWIND = 2, /* a frame (JIT code, hand-written assembly) has no unwind information */
   STACK_TRUNCATED_MEMORY = 3,    /* the next frame's memory cannot be read, or the stack pointer did not rise */
   /* Instead of a stack, as its only frame. */
@@ -27,11 +29,22 @@ enum stack_marker {
   /* Behind everything else: plus how many frames were found without unwind information, by frame
    * pointers or by reading code (stack_capture.h). */
   STACK_GUESSED = 1024,
-  STACK_MARKER_LIMIT = 4096      /* every value below this is a marker, never an address */
+  STACK_GUESSED_MAX = 8191,      /* or more */
+  STACK_MISSING = 16384,         /* between two frames: plus how many there were */
+  STACK_MISSING_MAX = 32768,
+  STACK_MARKER_LIMIT = 65536     /* every value below this is a marker, never an address */
 };
 
 static inline bool stack_marker_is_guess(uint64_t frame) {
-  return frame > STACK_GUESSED && frame < STACK_MARKER_LIMIT;
+  return frame > STACK_GUESSED && frame <= STACK_GUESSED + STACK_GUESSED_MAX;
+}
+
+static inline uint64_t stack_marker_of_guesses(uint64_t count) {
+  return STACK_GUESSED + (count < STACK_GUESSED_MAX ? count : STACK_GUESSED_MAX);
+}
+
+static inline bool stack_marker_is_missing(uint64_t frame) {
+  return frame > STACK_MISSING && frame <= STACK_MISSING + STACK_MISSING_MAX;
 }
 
 struct stack_view {

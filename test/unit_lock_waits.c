@@ -178,7 +178,7 @@ static void test_off(void) {
   CHECK(found(CONTENTION_BLOCK, 0x40000).count == 0);
 }
 
-/* The leaf comes on top of a stack that is full already: the end says that it was cut. */
+/* The leaf comes on top of a stack that is full already: one more in the middle is left out. */
 static void test_deep_stacks(void) {
   config.blockprofile_rate = 1;
   for (uint32_t depth = STACK_MAX_FRAMES - 1; depth <= STACK_MAX_FRAMES + 1; depth++) {
@@ -189,8 +189,15 @@ static void test_deep_stacks(void) {
     struct stack_view stack;
     CHECK(contention_table_read(contention_table_count(), &view) && stack_table_read(view.stack, &stack));
     CHECK(stack.frame_count == (depth < STACK_MAX_FRAMES ? STACK_MAX_FRAMES : STACK_MAX_FRAMES + 1));
-    CHECK(stack.frames[0] == FUNCTION && stack.frames[1] == caller.pc && stack.frames[STACK_MAX_FRAMES - 1] == caller.pc + STACK_MAX_FRAMES - 2);
-    CHECK(depth < STACK_MAX_FRAMES || stack.frames[STACK_MAX_FRAMES] == STACK_TRUNCATED_DEPTH);
+    CHECK(stack.frames[0] == FUNCTION && stack.frames[1] == caller.pc);
+    uint64_t middle = stack.frames[STACK_LEAF_HALF + 1], last = stack.frames[STACK_MAX_FRAMES];
+    if (depth < STACK_MAX_FRAMES) {
+      CHECK(stack.frames[STACK_MAX_FRAMES - 1] == caller.pc + STACK_MAX_FRAMES - 2);
+    } else if (depth == STACK_MAX_FRAMES) {
+      CHECK(middle == STACK_MISSING + 1 && last == caller.pc + STACK_MAX_FRAMES - 1);
+    } else {
+      CHECK(middle == STACK_MISSING + 2 && last == STACK_TRUNCATED_DEPTH);
+    }
   }
 }
 

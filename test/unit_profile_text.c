@@ -88,7 +88,7 @@ static const char map[] =
     "7f2000001000-7f2000002000 r-xp 00000000 00:00 0                          //anon\n"
     "7ffe00001000-7ffe00002000 r-xp 00000000 00:00 0                          [vdso]\n"
     "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libold.so\n"
-    "00000000-00001000 r-xp 00000000 00:00 0                                  [truncated]\n"
+    "00000000-00010000 r-xp 00000000 00:00 0                                  [truncated]\n"
     "00000000-ffffffffffffffff r-xp 00000000 00:00 0                          [unmapped]\n";
 
 static void test_records(void) {
@@ -154,7 +154,7 @@ static void test_losses(void) {
 /* ---- counts ---- */
 
 static char *text_of_counts(bool empty) {
-  static const uint64_t making[] = {0x401210, 0x401110, 0x401010}, working[] = {0x7f0000001020, 0x401010}, not_read[] = {4}, low[] = {0x9000, 0x401010};
+  static const uint64_t making[] = {0x401210, 0x401110, 0x401010}, working[] = {0x7f0000001020, 0x401010}, not_read[] = {4}, low[] = {0x90000, 0x401010};
   static const struct {
     const uint64_t *frames;
     uint32_t frame_count;
@@ -203,8 +203,8 @@ static const char counts[] =
     "# labels: {\"thread_name\":\"a\"}\n" WORKING_LINES
     "1 @ 0x7f0000001020 0x401010\n"
     "# labels: {\"thread_name\":\"b\"}\n" WORKING_LINES
-    "1 @ 0x9000 0x401010\n"
-    "#\t0x8fff\n"
+    "1 @ 0x90000 0x401010\n"
+    "#\t0x8ffff\n"
     "#\t0x40100f\tmain+0xf\t/src/main.c:10\n\n"
     "\n";
 
