@@ -4,7 +4,7 @@
  * for so long; one more makes the user that has most of them lose its oldest. A stranger to this
  * process may be the owner of one that shares its port: whoever names that one is let in if it says
  * so.
- * Context: agent threads; connection_gate_handle and what follows: the admin thread; locks: its own.
+ * Context: agent threads; connection_gate_handle and on: the admin thread; locks: its own.
  */
 #ifndef AGENT_CONNECTION_GATE_H
 #define AGENT_CONNECTION_GATE_H
@@ -13,8 +13,8 @@
 
 struct inbox_connection;
 
-/* Takes an accepted, non-blocking connection. False: it is a stranger's, and the gate's from now on;
- * the next is to be accepted a millisecond later, unless many wait. True also where there is no
+/* Takes an accepted, non-blocking connection. False: it is a stranger's, and the gate's from now
+ * on; the next is to be accepted a millisecond later, unless many wait. True also where there is no
  * descriptor to ask with: it is asked again when it is answered. */
 bool connection_gate_admits(int descriptor, int listener);
 /* The same for one that came with what has been read of it; let in, it is put into the inbox. */

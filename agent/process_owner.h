@@ -20,9 +20,9 @@ bool process_owner_is(uid_t uid);
  * fork. */
 uid_t process_owner_first(void);
 
-/* Whether its owner may look into it. Not if it is not dumpable, but for one that is so only because
- * it, or the process that it was forked from, was started as root under the agent and has given
- * that up: a server's workers. */
+/* Whether its owner may look into it. Not if it is not dumpable, but for one that is so only
+ * because it, or the process that it was forked from, was started as root under the agent and has
+ * given that up: a server's workers. */
 bool process_owner_may_look(uid_t uid);
 
 #endif
