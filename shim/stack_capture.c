@@ -437,8 +437,9 @@ static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
   return count;
 }
 
-/* Frames of one stack: some 150 us. */
-enum { WALKED_MAX = 16384 };
+/* Frames of one stack: some 20 us. A recursion may be far deeper, each of its samples would take as
+ * long as the rest of its work. */
+enum { WALKED_MAX = 2048 };
 _Static_assert(WALKED_MAX < (int)STACK_MISSING_MAX, "what is missing can be said");
 
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
