@@ -29,7 +29,8 @@ copies=
 make_copies() {
   [ -z "$copies" ] || return 0
   mkdir -p "$(dirname "$target")"
-  copies=$(mktemp -d "$target.work.XXXXXX")
+  # absolute: apt takes a relative path for one below /etc/apt
+  copies=$(mktemp -d "$(cd "$(dirname "$target")" && pwd)/$(basename "$target").work.XXXXXX")
   trap 'rm -rf "$copies"' EXIT
   trap 'exit 130' INT TERM
 }
