@@ -43,6 +43,7 @@ void agent_resume(void);
  * in signal handlers. */
 void agent_follow_credentials(void);
 void agent_credentials_forget(void); /* new threads have their creator's */
+uint32_t agent_credentials_changes(void); /* how often they were followed. Context: any */
 void agent_leave_for_good(void);     /* context: host thread; does not wait */
 /* In a forked child: its own. Context: host thread. */
 bool agent_has_threads(void);

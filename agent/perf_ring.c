@@ -12,10 +12,12 @@
 #if defined(__x86_64__)
 #include <asm/perf_regs.h>
 /* The 64-bit registers but flags and segments, in the order of their bits. */
-enum { REGISTER_COUNT = 17, AT_BP = 6, AT_SP = 7, AT_PC = 8 };
 static const uint64_t register_mask = 0xff01ff;
-_Static_assert(PERF_REG_X86_BP == 6 && PERF_REG_X86_SP == 7 && PERF_REG_X86_IP == 8,
-               "the mask's first nine are in this order");
+static const uint8_t register_numbers[] = {
+    REMOTE_RAX, REMOTE_RBX, REMOTE_RCX, REMOTE_RDX, REMOTE_RSI, REMOTE_RDI, REMOTE_RBP, REMOTE_RSP, REMOTE_PC,
+    REMOTE_R8,  REMOTE_R9,  REMOTE_R10, REMOTE_R11, REMOTE_R12, REMOTE_R13, REMOTE_R14, REMOTE_R15};
+_Static_assert(sizeof register_numbers == REMOTE_REGISTERS, "each has its bit");
+_Static_assert(PERF_REG_X86_BX == 1 && PERF_REG_X86_SP == 7 && PERF_REG_X86_R8 == 16, "as listed");
 #else
 #error "perf_ring.c is not written for this architecture yet"
 #endif
@@ -81,11 +83,12 @@ static bool read_word(const char **at, const char *end, uint64_t *word) {
 }
 
 static bool read_sample(const char *at, const char *end, struct perf_ring_record *out) {
-  uint64_t abi, size, valid, registers[REGISTER_COUNT];
+  uint64_t abi, size, valid;
+  out->registers = (struct remote_registers){.known = REMOTE_ALL_KNOWN, .exact = true};
   if (!read_word(&at, end, &out->nanoseconds) || !read_word(&at, end, &abi)) return false;
   if (abi != PERF_SAMPLE_REGS_ABI_64) return false; /* the thread has no user mode any more */
-  for (int i = 0; i < REGISTER_COUNT; i++)
-    if (!read_word(&at, end, &registers[i])) return false;
+  for (size_t i = 0; i < sizeof register_numbers; i++)
+    if (!read_word(&at, end, &out->registers.value[register_numbers[i]])) return false;
   if (!read_word(&at, end, &size)) return false;
   out->stack = at;
   valid = 0;
@@ -94,8 +97,6 @@ static bool read_sample(const char *at, const char *end, struct perf_ring_record
   if (size && (!read_word(&at, end, &valid) || valid > size)) return false;
   out->stack_size = valid & ~(uint64_t)7;
   out->stack_is_cut = valid == size;
-  out->registers =
-      (struct unwind_registers){.pc = registers[AT_PC], .sp = registers[AT_SP], .fp = registers[AT_BP]};
   out->kind = PERF_RING_SAMPLE;
   return true;
 }

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../shim/stack_capture.h"
+#include "remote_unwind.h"
 
 struct perf_ring {
   int descriptor; /* of the agent's table, -1: given up; the mapping keeps the event */
@@ -35,8 +35,8 @@ enum perf_ring_kind { PERF_RING_SAMPLE, PERF_RING_NAME, PERF_RING_LOST /* sample
 struct perf_ring_record {
   enum perf_ring_kind kind;
   uint64_t nanoseconds;              /* sample: CPU time of the thread since the ring was opened */
-  struct unwind_registers registers; /* sample: in user mode */
-  const char *stack;                 /* sample: a copy of what is at registers.sp */
+  struct remote_registers registers; /* sample: in user mode */
+  const char *stack;                 /* sample: a copy of what is at its sp */
   size_t stack_size;
   bool stack_is_cut;                 /* there is more of it */
   const char *name;                  /* name: the thread's new one */

@@ -14,6 +14,7 @@
 #include "../shim/stack_capture.h"
 #include "../shim/thread_registry.h"
 #include "../shim/unwind_rule.h"
+#include "agent.h"
 #include "agent_memory.h"
 #include "agent_thread.h"
 #include "descriptor_table.h"
@@ -56,6 +57,8 @@ static uint64_t period;
 static bool looked; /* with this period */
 static char *scratch;
 static struct stack_sample *sample; /* room for the longest stack */
+static struct remote_unwinder *unwinder; /* NULL: not needed yet */
+static uint32_t credentials; /* agent_credentials_changes, when the rings were opened */
 static uint64_t random_state;
 
 /* For others: written under the lock (relaxed: numbers to show). */
@@ -205,26 +208,46 @@ static bool has_ring(uint32_t record, uint64_t life) {
 
 /* ---- samples ---- */
 
+static bool ends_at(const uint64_t *frames, uint32_t count, enum stack_marker marker) {
+  return frames[count - 1] == marker ||
+         (count > 1 && frames[count - 2] == marker); /* one of guessed frames may follow */
+}
+
+/* What the walker cannot follow, for want of registers (a frame that is based on rbx or r12) or of
+ * tables that are loaded: if libunwind gets to its end. */
+static void unwind_remotely(const struct perf_ring_record *record, struct captured_stack *stack) {
+  uint64_t frames[STACK_MAX_FRAMES];
+  enum remote_step end;
+  if (!unwinder) unwinder = remote_unwinder_new();
+  if (!unwinder) return;
+  const struct stack_copy copy = {.start = record->registers.value[REMOTE_RSP],
+                                  .bytes = record->stack,
+                                  .size = record->stack_size};
+  size_t found = remote_unwind(unwinder, &record->registers, &copy, frames, STACK_MAX_FRAMES, &end);
+  if (end != REMOTE_OUTERMOST) return;
+  memcpy(stack->frames, frames, found * sizeof *frames);
+  stack->frame_count = stack_capture_without_trampoline(stack->frames, (uint32_t)found);
+}
+
 static void unwind(const struct perf_ring_record *record) {
+  const uint64_t *value = record->registers.value;
+  struct unwind_registers registers = {value[REMOTE_PC], value[REMOTE_RSP], value[REMOTE_RBP]};
   struct captured_stack stack;
   stack.frame_count = 0;
+  sample->epoch = 0;
   if (unwind_rule_borrow_begin()) {
-    stack_capture_copied(&record->registers, record->stack, record->stack_size, &stack);
+    stack_capture_copied(&registers, record->stack, record->stack_size, &stack);
+    if (ends_at(stack.frames, stack.frame_count, STACK_TRUNCATED_NO_UNWIND) ||
+        (!record->stack_is_cut && ends_at(stack.frames, stack.frame_count, STACK_TRUNCATED_MEMORY)))
+      unwind_remotely(record, &stack);
     sample->epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
     unwind_rule_borrow_end();
   } else { /* a dlclose takes its time */
-    stack.frames[stack.frame_count++] = record->registers.pc + 1;
+    stack.frames[stack.frame_count++] = registers.pc + 1;
     stack.frames[stack.frame_count++] = STACK_TRUNCATED_MEMORY;
-    sample->epoch = 0;
   }
   sample->frame_count = stack.frame_count;
   memcpy(sample->frames, stack.frames, stack.frame_count * sizeof *stack.frames);
-}
-
-static bool is_cut_at_memory(const struct stack_sample *taken) {
-  uint32_t last = taken->frame_count; /* a marker of guessed frames may follow */
-  return taken->frames[last - 1] == STACK_TRUNCATED_MEMORY ||
-         (last > 1 && taken->frames[last - 2] == STACK_TRUNCATED_MEMORY);
 }
 
 static void take(struct sampled_thread *thread, const struct perf_ring_record *record,
@@ -245,7 +268,8 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   sample->nanoseconds = ticks * period;
   memcpy(sample->name, thread->name, sizeof sample->name);
   unwind(record);
-  if (record->stack_is_cut && !thread->is_deep && is_cut_at_memory(sample)) {
+  if (record->stack_is_cut && !thread->is_deep &&
+      ends_at(sample->frames, sample->frame_count, STACK_TRUNCATED_MEMORY)) {
     thread->is_deep = thread->reopen = true;
     if (thread->pages < DEEP_PAGES) thread->pages = DEEP_PAGES;
   }
@@ -316,6 +340,10 @@ void ring_sampling_drain(ring_sampling_sink *sink) {
 
 struct ring_sampling_threads ring_sampling_look(ring_sampling_sink *sink) {
   struct ring_sampling_threads found = {0, 0};
+  /* A ring goes on with what its opener was allowed. */
+  uint32_t changes = agent_credentials_changes();
+  for (uint32_t i = 0; i < count && changes != credentials; i++) threads[i].reopen = true;
+  credentials = changes;
   ring_sampling_drain(sink);
   for (uint32_t record = thread_registry_count(); record > 0; record--) {
     struct thread_view view;
@@ -353,6 +381,8 @@ void ring_sampling_set_period(uint64_t nanoseconds) {
 void ring_sampling_stop(void) {
   cpu_sampling_announce_births(false);
   while (count) remove_thread(count - 1);
+  remote_unwinder_release(unwinder);
+  unwinder = NULL;
   agent_free(threads);
   agent_free(place_of);
   agent_free(scratch);

@@ -427,7 +427,7 @@ static bool is_trampoline(uintptr_t pc) {
 }
 
 /* Takes the trampoline out of a whole stack: it lies below the thread library's last few frames. */
-static uint32_t without_trampoline(uint64_t *frames, uint32_t count) {
+uint32_t stack_capture_without_trampoline(uint64_t *frames, uint32_t count) {
   enum { THREAD_LIBRARY_DEPTH = 5 };
   for (uint32_t i = count; i > 0 && count - i < THREAD_LIBRARY_DEPTH && count > 1; i--) {
     if (LIKELY(!is_trampoline(frames[i - 1] - 1))) continue;
@@ -487,7 +487,7 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     count = stack_join(out->frames, count);
     COUNT_LOSS(stacks_truncated_depth);
   }
-  count = without_trampoline(out->frames, count);
+  count = stack_capture_without_trampoline(out->frames, count);
   if (UNLIKELY(guessed)) {
     COUNT_LOSS(stacks_guessed);
     if (marker && count == STACK_MAX_FRAMES) count--; /* there is room for one marker */

@@ -51,6 +51,9 @@ void stack_capture_interrupted(const struct unwind_registers *registers, struct 
 void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
                           struct captured_stack *out);
 
+/* Takes the functions out on which threads start; the number of frames that are left. */
+uint32_t stack_capture_without_trampoline(uint64_t *frames, uint32_t count);
+
 /* Whether there is certainly room for what stack_capture and the tables take below sp, which lies
  * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's
  * and on a signal handler's alternate one. That memory is mapped says nothing: it may be the

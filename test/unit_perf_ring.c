@@ -61,7 +61,9 @@ static void test_records_that_go_round_the_end(void) {
     CHECK(perf_ring_next(&ring, scratch, &record) && record.kind == PERF_RING_SAMPLE);
     CHECK(record.nanoseconds == i && record.stack_is_cut == cut);
     CHECK(record.stack_size == (cut ? 8192 : 4096));
-    CHECK(record.registers.fp == 1006 && record.registers.sp == 1007 && record.registers.pc == 1008);
+    const uint64_t *value = record.registers.value;
+    CHECK(value[REMOTE_RBX] == 1001 && value[REMOTE_RDX] == 1003 && value[REMOTE_RBP] == 1006);
+    CHECK(value[REMOTE_RSP] == 1007 && value[REMOTE_PC] == 1008 && value[REMOTE_R15] == 1016);
     for (uint64_t at = 0, word; at < record.stack_size; at += 8) {
       memcpy(&word, record.stack + at, 8);
       CHECK(word == at);
@@ -108,7 +110,8 @@ static void test_the_kernels(void) {
     seen++;
     CHECK(record.nanoseconds > last && record.stack_size > 0);
     uintptr_t here = (uintptr_t)&record; /* the stack's top is near */
-    CHECK(record.registers.sp - 65536 < here && here < record.registers.sp + 65536);
+    uintptr_t sp = record.registers.value[REMOTE_RSP];
+    CHECK(sp - 65536 < here && here < sp + 65536);
     last = record.nanoseconds;
   }
   perf_ring_close(&ring);
