@@ -63,7 +63,7 @@ struct section_windows {
 /* Under the symbolizer's lock. */
 static struct section_windows *current;
 static bool (*is_unwanted)(void);
-struct backtrace_window backtrace_window = {NULL, (const unsigned char *)UINTPTR_MAX, SIZE_MAX - 1};
+struct backtrace_window backtrace_window;
 
 void section_windows_ask(bool (*unwanted)(void)) { is_unwanted = unwanted; }
 
