@@ -378,7 +378,10 @@ static enum step step_without_rule(struct frame_state *frame, struct stack_range
   if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST)
     return STEP_OUTERMOST;
   if (known.cfa_words == WITHOUT_RULE && !frame->exact) ground_of(frame->pc, &known);
-  return range->is_own && guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
+  if (!range->is_own || !unwind_rule_guess_begin()) return STEP_NO_UNWIND;
+  bool found = guess(frame, range, known);
+  unwind_rule_guess_end();
+  return found ? STEP_GUESSED : STEP_NO_UNWIND;
 }
 
 static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {

@@ -94,10 +94,22 @@ bool unwind_rule_borrow_begin(void) {
 
 void unwind_rule_borrow_end(void) { atomic_fetch_sub(&borrowers, 1); }
 
+static _Atomic uint32_t guessing; /* host threads that are at it */
+
+bool unwind_rule_guess_begin(void) {
+  atomic_fetch_add(&guessing, 1);
+  if (atomic_load(&unloading) == 0) return true;
+  atomic_fetch_sub(&guessing, 1);
+  return false;
+}
+
+void unwind_rule_guess_end(void) { atomic_fetch_sub(&guessing, 1); }
+
 void unwind_rule_unload_begin(void) {
   atomic_fetch_add(&unloading, 1);
   atomic_fetch_add_explicit(&generation, 1, memory_order_release);
-  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowers); naps++) {
+  for (uint32_t naps = 0;
+       naps < LENDER_NAPS_MAX && (atomic_load(&borrowers) || atomic_load(&guessing)); naps++) {
     if (confinement_forbids_calls()) return; /* there is no agent */
     raw_nap();
   }
@@ -111,4 +123,5 @@ void unwind_rule_unload_end(void) {
 AT_FORK void unwind_rule_forget_borrower(void) {
   if (atomic_load(&borrowers)) atomic_store(&borrowers, 0);
   if (atomic_load(&unloading)) atomic_store(&unloading, 0);
+  if (atomic_load(&guessing)) atomic_store(&guessing, 0);
 }

@@ -30,6 +30,12 @@ void unwind_rule_borrow_end(void);
  * nothing then. Context: any; locks: none. */
 uint64_t unwind_rule_generation(void);
 
+/* Around looking at an address that may be no frame: nothing on the stack keeps its object loaded.
+ * Many may do so at once; dlclose waits for them as well. False: one is under way. Context: signal,
+ * malloc hook; locks: none. */
+bool unwind_rule_guess_begin(void) __attribute__((warn_unused_result));
+void unwind_rule_guess_end(void);
+
 /* Round a call that may unmap modules. Context: host thread. */
 void unwind_rule_unload_begin(void);
 void unwind_rule_unload_end(void);

@@ -169,9 +169,10 @@ def check_node_stacks(profile, named):
         calls = [i for i, name in enumerate(names) if re.search(r"[*~^+]fibonacci ", name)]
         if not named or not calls or names[-1].startswith("[truncated"):
             continue
-        # from the innermost fibonacci on there are only others, its first caller, and what calls that
-        assert calls == list(range(calls[0], calls[0] + len(calls))) and len(calls) <= 25, names
-        assert re.search(r"[*~^+]step ", names[calls[-1] + 1]), names
+        # from the innermost fibonacci on there are only others, or calls that are interpreted
+        between = [names[i] for i in range(calls[0], calls[-1]) if i not in calls]
+        assert all(name.startswith("Builtins_Interpreter") for name in between), names
+        assert len(calls) + len(between) <= 26, names
         assert sample.labels["guessed_frames"] > 0
         assert names[-4] == "main" or "node::Start" in names[-4], names
         chains += sample.values[0]
@@ -252,7 +253,7 @@ def test_java():
         for sample in profile.samples:
             names[sample.labels["thread_name"]] += sample.values[0]
         assert names["burner-0"] > 50 and names["burner-1"] > 50, names
-        compiled = [sample for sample in profile.samples if not (sample.frames[0].mapping and sample.frames[0].mapping.filename.startswith(("/", "[vdso]")))]
+        compiled = [sample for sample in profile.samples if not (sample.frames[0].mapping and sample.frames[0].mapping.filename.startswith(("/usr", "/lib", "[vdso]")))]
         assert len(compiled) > 20, len(compiled)
         for sample in compiled:  # to a thread's start, or cut visibly: nothing in between
             last = sample.frames[-1].function
