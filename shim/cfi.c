@@ -328,7 +328,7 @@ static uintptr_t find_fde(uintptr_t pc, const uint8_t *hdr, uintptr_t map_end) {
     return 0;
   take_encoded(&cursor, frame_encoding, (uintptr_t)hdr);
   uint64_t low = 0, high = take_encoded(&cursor, count_encoding, (uintptr_t)hdr);
-  uintptr_t page = 0;
+  uintptr_t page = UINTPTR_MAX; /* none */
   struct pair pair;
   if (high == 0 || high > cfi_left(&cursor) / sizeof pair) return 0;
   int64_t wanted = (int64_t)(pc - (uintptr_t)hdr);

@@ -148,7 +148,7 @@ bool epilogue_find(uintptr_t pc, uint32_t instructions, struct epilogue *out) {
   enum { LOOPS_MAX = 4, OTHERS_MAX = 8 };
   struct place place = {.pc = pc}, others[OTHERS_MAX]; /* where jumps not taken lead */
   uint32_t other_count = 0;
-  uintptr_t checked = 0;
+  uintptr_t checked = UINTPTR_MAX; /* no page */
   for (uint32_t left = instructions, loops = 0; left > 0; left--) {
     struct instruction i = {0};
     uintptr_t from = place.pc;

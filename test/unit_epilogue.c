@@ -96,6 +96,9 @@ int main(void) {
   pages = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) return 1;
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) check(&functions[i]);
+  struct epilogue found;
+  if (epilogue_find(0x1e, 100, &found) || epilogue_find((uintptr_t)pages + PAGE, 100, &found))
+    printf("found where nothing is\n"), failures++;
   by_chance(100000);
   return failures != 0;
 }
