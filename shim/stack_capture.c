@@ -287,7 +287,6 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
 }
 
 /* ---- frames without rules ----
- *
  * Code made at run time and assembly have none, but may keep frame pointers. A step is only taken on
  * the thread's own stack, upwards, to a return address: it follows a call, it can be code, and where
  * its caller has no rule either the next frame pointer leads further up. As soon as there is a rule
@@ -351,9 +350,8 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   return guess_caller(frame, range, slot, fp);
 }
 
-/* A leaf that was interrupted may have no frame, or not yet, or no more, and code may use rbp for
- * something else: then its own code tells. It is read once a return address where it says that it
- * keeps a frame pointer, or does not tell. */
+/* A leaf may have no frame, or not yet, or no more, and code may use rbp for something else: then it
+ * tells. It is read once a return address where it keeps a frame pointer, or does not tell. */
 static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
   enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
   struct epilogue epilogue;
@@ -379,9 +377,9 @@ static enum step step_without_rule(struct frame_state *frame, struct stack_range
     return STEP_OUTERMOST;
   if (known.cfa_words == WITHOUT_RULE && !frame->exact) ground_of(frame->pc, &known);
   if (!range->is_own || !unwind_rule_guess_begin()) return STEP_NO_UNWIND;
-  bool found = guess(frame, range, known);
+  enum step step = guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
   unwind_rule_guess_end();
-  return found ? STEP_GUESSED : STEP_NO_UNWIND;
+  return step;
 }
 
 static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {
