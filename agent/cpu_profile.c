@@ -252,20 +252,13 @@ static const char *start_rings(void) {
   return NULL;
 }
 
-static enum cpu_profile_result start(const char **reason) {
-  *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect"
-                                  : allowed_calls_lack(CALLS_SAMPLING);
-  if (*reason) return CPU_PROFILE_REFUSED;
-  const char *perf_reason = config.cpu == CPU_TIMER ? NULL : start_rings();
-  atomic_store_explicit(&perf_off_reason, perf_reason, memory_order_relaxed);
-  if (by_rings) return CPU_PROFILE_DONE;
-  *reason = config.cpu == CPU_PERF ? perf_reason : cpu_sampling_prepare();
+static enum cpu_profile_result start_timers(const char **reason) {
+  *reason = cpu_sampling_prepare();
   if (*reason) return CPU_PROFILE_REFUSED;
   atomic_store_explicit(&source, "timer", memory_order_relaxed);
   host_handlers_settle();
   if (!sample_buffer_open(&cpu_samples, BUFFER_BYTES)) return CPU_PROFILE_NO_MEMORY;
   dropped_seen = atomic_load_explicit(&cpu_samples.dropped, memory_order_relaxed);
-  most_blocked = most_without_timer = 0;
   return CPU_PROFILE_DONE;
 }
 
@@ -293,13 +286,41 @@ static uint32_t fastest_rate(uint32_t hz) {
   return hz;
 }
 
+/* NULL: by rings, one for each thread (or for some, where PPROFAGENT_CPU wants them). Or why not. */
+static const char *try_rings(uint64_t wanted) {
+  const char *reason = start_rings();
+  if (reason) return reason;
+  reason = set_period(wanted);
+  if (!reason && refused > 0 && config.cpu == CPU_AUTO)
+    reason = "the kernel does not give a ring for each thread (RLIMIT_NOFILE, RLIMIT_MEMLOCK)";
+  if (reason) stop();
+  return reason;
+}
+
+static enum cpu_profile_result start(uint64_t wanted, const char **reason) {
+  most_blocked = most_without_timer = 0;
+  *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect"
+                                  : allowed_calls_lack(CALLS_SAMPLING);
+  if (*reason) return CPU_PROFILE_REFUSED;
+  const char *perf_reason = config.cpu == CPU_TIMER ? NULL : try_rings(wanted);
+  atomic_store_explicit(&perf_off_reason, perf_reason, memory_order_relaxed);
+  if (by_rings) return CPU_PROFILE_DONE;
+  if (config.cpu == CPU_PERF) {
+    *reason = perf_reason;
+    return CPU_PROFILE_REFUSED;
+  }
+  enum cpu_profile_result result = start_timers(reason);
+  if (result != CPU_PROFILE_DONE || !(*reason = set_period(wanted))) return result;
+  stop();
+  return CPU_PROFILE_REFUSED;
+}
+
 static enum cpu_profile_result join(struct client *client, const char **reason) {
   if (client_count == CPU_PROFILE_MAX_CLIENTS) return CPU_PROFILE_TOO_MANY;
-  enum cpu_profile_result result = client_count == 0 ? start(reason) : CPU_PROFILE_DONE;
-  if (result == CPU_PROFILE_DONE && (*reason = set_period(SECOND / fastest_rate(client->hz)))) {
-    result = CPU_PROFILE_REFUSED;
-    if (client_count == 0) stop();
-  }
+  uint64_t wanted = SECOND / fastest_rate(client->hz);
+  enum cpu_profile_result result = CPU_PROFILE_DONE;
+  if (client_count == 0) result = start(wanted, reason);
+  else if ((*reason = set_period(wanted))) result = CPU_PROFILE_REFUSED;
   atomic_store_explicit(&off_reason, *reason, memory_order_relaxed);
   if (result != CPU_PROFILE_DONE) return result;
   /* The window begins once every thread has its timer; what was sampled before is the others' alone. */

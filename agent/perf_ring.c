@@ -14,8 +14,9 @@
 /* The 64-bit registers but flags and segments, in the order of their bits. */
 static const uint64_t register_mask = 0xff01ff;
 static const uint8_t register_numbers[] = {
-    REMOTE_RAX, REMOTE_RBX, REMOTE_RCX, REMOTE_RDX, REMOTE_RSI, REMOTE_RDI, REMOTE_RBP, REMOTE_RSP, REMOTE_PC,
-    REMOTE_R8,  REMOTE_R9,  REMOTE_R10, REMOTE_R11, REMOTE_R12, REMOTE_R13, REMOTE_R14, REMOTE_R15};
+    REMOTE_RAX, REMOTE_RBX, REMOTE_RCX, REMOTE_RDX, REMOTE_RSI, REMOTE_RDI,
+    REMOTE_RBP, REMOTE_RSP, REMOTE_PC,  REMOTE_R8,  REMOTE_R9,  REMOTE_R10,
+    REMOTE_R11, REMOTE_R12, REMOTE_R13, REMOTE_R14, REMOTE_R15};
 _Static_assert(sizeof register_numbers == REMOTE_REGISTERS, "each has its bit");
 _Static_assert(PERF_REG_X86_BX == 1 && PERF_REG_X86_SP == 7 && PERF_REG_X86_R8 == 16, "as listed");
 #else

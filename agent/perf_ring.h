@@ -31,7 +31,11 @@ void perf_ring_close(struct perf_ring *ring);
 bool perf_ring_set_period(struct perf_ring *ring, uint64_t period);
 void perf_ring_give_up_descriptor(struct perf_ring *ring);
 
-enum perf_ring_kind { PERF_RING_SAMPLE, PERF_RING_NAME, PERF_RING_LOST /* samples found no room */ };
+enum perf_ring_kind {
+  PERF_RING_SAMPLE,
+  PERF_RING_NAME,
+  PERF_RING_LOST /* samples found no room */
+};
 struct perf_ring_record {
   enum perf_ring_kind kind;
   uint64_t nanoseconds;              /* sample: CPU time of the thread since the ring was opened */

@@ -40,7 +40,7 @@ struct sampled_thread {
   uint64_t before; /* CPU time when the ring was opened; less what the ring's clock is ahead */
   uint64_t last;   /* CPU time at the last sample, by the ring's clock; 0: none since last time */
   uint64_t due;    /* CPU time at which its next sample is due */
-  int64_t first_expected; /* CLOCK_MONOTONIC: the first sample, if the thread runs; 0: it has come */
+  int64_t first_expected; /* CLOCK_MONOTONIC: its first sample, if it runs; 0: that has come */
   uint32_t pages;  /* of its ring */
   bool is_deep;    /* its stack is larger than what was copied */
   bool reopen;

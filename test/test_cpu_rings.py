@@ -2,6 +2,7 @@
 import concurrent.futures
 import os
 import re
+import resource
 import subprocess
 
 import harness
@@ -145,3 +146,14 @@ def test_a_source_that_there_is_not():
     host, _ = start("cpu_shares.c", "endless", extra={"PPROFAGENT_CPU": "magic"})
     faults = host.health()["config"]["faults"]
     assert faults == ['PPROFAGENT_CPU: "magic" is not auto, perf or timer; using auto'], faults
+
+
+def test_where_there_is_no_ring_for_each_thread():
+    """As many descriptors as the agent needs to serve, and a few more: then all threads are sampled by timers."""
+    need_rings()
+    host = harness.Host([harness.build("blocked_many.c", "-O0"), "200", "sleep"],
+                        preexec_fn=harness.limit(resource.RLIMIT_NOFILE, 60))
+    host.ready()
+    assert host.get("profile?seconds=1")[0] == 200
+    sampling = host.health()["cpu_sampling"]
+    assert sampling["source"] == "timer" and "a ring for each thread" in sampling["perf_off_reason"], sampling
