@@ -129,8 +129,8 @@ def check_cpu(fork_under_profile):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         if fork_under_profile:
             parents = [pool.submit(port.profile, "profile?seconds=3&hz=500", host.pid)]
-            harness.poll(lambda: port.health(host.pid)["cpu_sampling"]["profiles_running"] and open("/proc/%d/timers" % host.pid).read(),
-                         "the parent's timer")
+            sampling = lambda: port.health(host.pid)["cpu_sampling"]
+            harness.poll(lambda: sampling()["timers"] or sampling()["rings"], "the parent is sampled")
         host.go_on()
         child = int(host.line().split()[1])
         host.ready()

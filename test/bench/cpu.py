@@ -45,14 +45,26 @@ def finish(host, go=True):
     return host.line(seconds=SECONDS * 20 + 60)
 
 
-def run_agent(life, hz=100):
-    host = harness.Host([tool("cpu_shares"), str(SECONDS), str(THREADS), str(life), str(DEPTH), "0"])
+def await_sampling(host):
+    def sampled():
+        with open("/proc/%d/timers" % host.pid) as timers:
+            return "ID:" in timers.read() or host.health()["cpu_sampling"]["rings"] > 0
+
+    harness.poll(sampled, "the program is sampled")
+
+
+def run_agent_by_timers(life):
+    return run_agent(life, **harness.by_timers())
+
+
+def run_agent(life, hz=100, **options):
+    host = harness.Host([tool("cpu_shares"), str(SECONDS), str(THREADS), str(life), str(DEPTH), "0"], **options)
     host.ready()
     profiles = []
     client = threading.Thread(target=lambda: profiles.append(host.profile(
         "profile?seconds=%d&hz=%d" % (SECONDS + 2, hz), timeout=SECONDS * 10 + 60)))
     client.start()
-    harness.poll(lambda: "ID:" in open("/proc/%d/timers" % host.pid).read(), "timers are armed")
+    await_sampling(host)
     run = Run(finish(host))
     client.join()
     host.go_on()
@@ -103,7 +115,7 @@ def run_libprofiler(life, hz=100):
 
 
 def profilers():
-    found = [("agent, 100 Hz", run_agent)]
+    found = [("agent, 100 Hz", run_agent), ("agent by timers, 100 Hz", run_agent_by_timers)]
     if subprocess.run(["perf", "record", "-q", "-e", "cpu-clock:u", "-o", "/dev/null", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
         found.append(("perf record, 99 Hz", run_perf))
     if os.path.exists(LIBPROFILER):
@@ -145,7 +157,7 @@ class Session:
         if hz:
             self.connection = harness.http.client.HTTPConnection(*self.host.address, timeout=600)
             self.connection.request("GET", "/debug/pprof/profile?seconds=600&hz=%d" % hz)
-            harness.poll(lambda: "ID:" in open("/proc/%d/timers" % self.host.pid).read(), "timers are armed")
+            await_sampling(self.host)
 
     def result(self):
         fields = finish(self.host).split()
@@ -166,7 +178,8 @@ def bench_overhead():
         return
     heading("cpu overhead, equal work, 20 frames deep", "plain, s", "ratio")
     cases = [("agent idle / plain, whole process", dict(plain=True), {}, 0, 5), ("100 Hz profile / agent idle, its threads", {}, {}, 100, 4),
-             ("100 Hz profile / agent idle, whole process", {}, {}, 100, 5), ("1000 Hz profile / agent idle, whole process", {}, {}, 1000, 5)]
+             ("100 Hz profile / agent idle, whole process", {}, {}, 100, 5), ("1000 Hz profile / agent idle, whole process", {}, {}, 1000, 5),
+             ("1000 Hz by timers / agent idle, whole process", {}, harness.by_timers(), 1000, 5)]
     for name, options, other, hz, column in cases:
         ratios = compare(ROUNDS, lambda: work_seconds(column, **options), lambda: work_seconds(column, hz=hz, **other))
         row(name, "%.2f" % statistics.median(ratios.first), quartiles(ratios.all, "%.3f"))
@@ -188,6 +201,7 @@ def bench_tick():
     with tempfile.TemporaryDirectory() as directory:
         data = {"CPUPROFILE": os.path.join(directory, "data"), "CPUPROFILE_FREQUENCY": "1000"}
         for name, words, hz, options in (("an empty handler of the program's own", ["empty"], 0, dict(plain=True)), ("agent, at every tick", [], 1000, {}),
+                                         ("agent by timers, at every tick", [], 1000, harness.by_timers()),
                                          ("libprofiler, at every tick", [], 0, dict(plain=True, preload_before=[LIBPROFILER], extra=data))):
             if "libprofiler" in name and not os.path.exists(LIBPROFILER):
                 continue
