@@ -91,6 +91,8 @@ class Way:
         self.clients = None
 
     def environment(self, extra=None):
+        if self.name == "fetched":  # by the source of CPU samples that disturbs more
+            extra = dict(extra or {}, PPROFAGENT_CPU="timer")
         options = {"address": "127.0.0.1:%d" % self.port, "extra": extra}
         if self.name == "preload":
             return harness.agent_environment(plain=True, preload_after=[empty_preload()], **options)

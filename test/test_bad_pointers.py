@@ -55,7 +55,7 @@ def test_bad_pointers_while_a_profile_runs():
 
 
 def test_alternate_stacks_that_are_refused():
-    host = harness.Host([harness.build("refused_altstacks.c", "-O1")])
+    host = harness.Host([harness.build("refused_altstacks.c", "-O1")], **harness.by_timers())
     host.ready()
     assert host.profile("profile?seconds=1")  # installs the handler
     host.go_on()

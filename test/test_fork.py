@@ -348,8 +348,9 @@ def repeatedly(path):
 def test_fork_while_requests_run():
     """The agent's own locks and buffers are in any state then; a child starts with none of it."""
     paths = ("profile?seconds=1&hz=400", "goroutine?debug=2", "heap", "mutex?debug=1", "heap?seconds=1", "health")
-    for rate in (1, None):
-        counts = check_storm(200, 12, [repeatedly(path) for path in paths], rate=rate, extra=EVERYTHING)
+    for rate, source in ((1, "timer"), (None, "auto")):
+        counts = check_storm(200, 12, [repeatedly(path) for path in paths], rate=rate,
+                             extra=dict(EVERYTHING, PPROFAGENT_CPU=source))
         assert min(counts) > 0, dict(zip(paths, counts))
 
 

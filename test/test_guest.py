@@ -163,7 +163,7 @@ def caught(pid):
 
 def test_what_clients_need_leaves_with_them():
     """Threads, timers and the handler of the sampling signal; and they come again."""
-    host = guest()
+    host = guest(**harness.by_timers())
     before = caught(host.pid)
     for _ in range(2):
         assert request(host, "/debug/pprof/profile?seconds=1")[0] == 200
@@ -174,7 +174,7 @@ def test_what_clients_need_leaves_with_them():
 
 def test_the_signal_retires_in_the_middle_of_a_fork():
     """A fork lets in again what it has blocked, whatever is chosen then."""
-    host = harness.Host([harness.build("fork_while_retiring.c", "-O1")])
+    host = harness.Host([harness.build("fork_while_retiring.c", "-O1")], **harness.by_timers())
     host.ready()
     assert request(host, "/debug/pprof/profile?seconds=1")[0] == 200
     host.go_on()

@@ -11,7 +11,7 @@ def run(*arguments):
     """The function names of each stack with an allocation or a sample in it, under a CPU profile
     and thread dumps."""
     program = harness.build("hostile_tables.c", "-O1", "-fno-optimize-sibling-calls")
-    host = harness.Host([program] + list(arguments), rate=1)
+    host = harness.Host([program] + list(arguments), rate=1, **harness.by_timers())
     host.ready()
     host.go_on()
     cpu = host.profile("profile?seconds=1")
