@@ -223,19 +223,7 @@ static const char *set_period(uint64_t wanted) {
                     "(RLIMIT_SIGPENDING, a sandbox)";
 }
 
-/* The rings' reader: so that a thread that starts has its ring soon, and no ring is ever full. */
-static void read_rings(void *own) {
-  bare_thread_enter_libc();
-  for (;;) {
-    ring_sampling_wait();
-    agent_lock_take(&lock);
-    bool ends = !by_rings || generation != (uint32_t)(uintptr_t)own;
-    if (!ends && agent_monotonic_nanoseconds() >= next_scan) look_for_threads(false);
-    else if (!ends) look_at_rings();
-    agent_lock_release(&lock);
-    if (ends) return;
-  }
-}
+static void read_rings(void *own);
 
 /* NULL: by_rings; or why not. */
 static const char *start_rings(void) {
@@ -278,6 +266,44 @@ static void stop(void) {
   agent_free(left_out);
   left_out = NULL;
   left_out_capacity = 0;
+}
+
+/* Looks again while clients wait. A program that has given up the right to rings in the middle of a
+ * profile is sampled by timers from then on. */
+static void look_again(void) {
+  look_for_threads(false);
+  if (!by_rings || armed > 0 || refused == 0 || config.cpu != CPU_AUTO) return;
+  uint64_t wanted = period;
+  const char *reason;
+  stop();
+  atomic_store_explicit(&perf_off_reason, "the kernel gives no rings any more: the program has "
+                        "given up a right", memory_order_relaxed);
+  if (start_timers(&reason) == CPU_PROFILE_DONE && set_period(wanted)) stop();
+}
+
+/* A look must not take more than its share of a processor, however many threads are born. */
+static void rest_after(int64_t cost) {
+  enum { FREE_NANOSECONDS = 50000, SHARE = 4, LONGEST_NANOSECONDS = 5000000 };
+  if (cost < FREE_NANOSECONDS) return;
+  int64_t rest = cost * SHARE < LONGEST_NANOSECONDS ? cost * SHARE : LONGEST_NANOSECONDS;
+  struct timespec pause = {.tv_nsec = (long)rest};
+  nanosleep(&pause, NULL);
+}
+
+/* The rings' reader: so that a thread that starts has its ring soon, and no ring is ever full. */
+static void read_rings(void *own) {
+  bare_thread_enter_libc();
+  for (;;) {
+    ring_sampling_wait();
+    int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+    agent_lock_take(&lock);
+    bool ends = !by_rings || generation != (uint32_t)(uintptr_t)own;
+    if (!ends && agent_monotonic_nanoseconds() >= next_scan) look_again();
+    else if (!ends) look_at_rings();
+    agent_lock_release(&lock);
+    if (ends) return;
+    rest_after(clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
+  }
 }
 
 static uint32_t fastest_rate(uint32_t hz) {
@@ -374,7 +400,7 @@ static bool collect(struct http_response *response, int64_t deadline) {
     if (!http_wait(response, wake)) return false;
     agent_lock_take(&lock);
     drain();
-    if (agent_monotonic_nanoseconds() >= next_scan) look_for_threads(false);
+    if (agent_monotonic_nanoseconds() >= next_scan) look_again();
     agent_lock_release(&lock);
   }
   return true;

@@ -74,6 +74,11 @@ bool perf_ring_set_period(struct perf_ring *ring, uint64_t period) {
   return ring->descriptor >= 0 && ioctl(ring->descriptor, PERF_EVENT_IOC_PERIOD, &period) == 0;
 }
 
+bool perf_ring_total(const struct perf_ring *ring, uint64_t *nanoseconds) {
+  return ring->descriptor >= 0 &&
+         read(ring->descriptor, nanoseconds, sizeof *nanoseconds) == sizeof *nanoseconds;
+}
+
 /* ---- records ---- */
 
 static bool read_word(const char **at, const char *end, uint64_t *word) {
@@ -102,12 +107,12 @@ static bool read_sample(const char *at, const char *end, struct perf_ring_record
   return true;
 }
 
-/* False: one that says nothing here. */
-static bool read_record(const struct perf_event_header *header, struct perf_ring_record *out) {
-  const char *at = (const char *)(header + 1), *end = (const char *)header + header->size;
+/* length: of the record; its header may change under our eyes. False: one that says nothing here. */
+static bool read_record(const struct perf_event_header *header, uint16_t length,
+                        struct perf_ring_record *out) {
+  const char *at = (const char *)(header + 1), *end = (const char *)header + length;
   switch (header->type) {
     case PERF_RECORD_SAMPLE: return read_sample(at, end, out);
-    case PERF_RECORD_LOST: out->kind = PERF_RING_LOST; return true;
     case PERF_RECORD_COMM:
       out->kind = PERF_RING_NAME; /* behind pid and tid, NUL-terminated */
       out->name = at + sizeof(uint64_t);
@@ -118,14 +123,19 @@ static bool read_record(const struct perf_event_header *header, struct perf_ring
 
 /* A record may go round the end of the ring: then it is put together in scratch. */
 static const struct perf_event_header *whole_record(const char *data, size_t size, uint64_t tail,
-                                                    char *scratch) {
-  const struct perf_event_header *header = (const void *)(data + tail % size); /* 8-byte units */
+                                                    uint16_t length, char *scratch) {
   size_t room = size - tail % size;
-  if (header->size <= room) return header;
-  if (header->size > size) return NULL;
-  memcpy(scratch, header, room);
-  memcpy(scratch + room, data, header->size - room);
+  if (length <= room) return (const void *)(data + tail % size); /* 8-byte units */
+  memcpy(scratch, data + tail % size, room);
+  memcpy(scratch + room, data, length - room);
   return (const void *)scratch;
+}
+
+bool perf_ring_is_full(const struct perf_ring *ring) {
+  const struct perf_event_mmap_page *page = ring->memory;
+  if (!page) return false;
+  uint64_t used = page->data_head - ring->tail, room = ring->bytes - PAGE;
+  return used > room - room / 4;
 }
 
 bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_record *out) {
@@ -142,11 +152,13 @@ bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_reco
     uint64_t left =
         atomic_load_explicit((_Atomic __u64 *)&page->data_head, memory_order_acquire) - ring->tail;
     if (left < sizeof(struct perf_event_header)) return false;
-    const struct perf_event_header *header =
-        whole_record(data, ring->bytes - PAGE, ring->tail, scratch);
-    if (!header || header->size < sizeof *header || header->size % 8 || header->size > left)
-      return false;
-    ring->unread = header->size;
-    if (read_record(header, out)) return true;
+    size_t size = ring->bytes - PAGE;
+    uint16_t length = ((const struct perf_event_header *)(data + ring->tail % size))->size;
+    if (length < sizeof(struct perf_event_header) || length % 8 || length > left || left > size) {
+      ring->tail += left; /* the program has written into it: what is there means nothing */
+      continue;
+    }
+    ring->unread = length;
+    if (read_record(whole_record(data, size, ring->tail, length, scratch), length, out)) return true;
   }
 }

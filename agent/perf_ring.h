@@ -29,13 +29,12 @@ int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t
 void perf_ring_close(struct perf_ring *ring);
 /* From now on a sample each `period`. False: there is no descriptor any more. */
 bool perf_ring_set_period(struct perf_ring *ring, uint64_t period);
+/* CPU time of the thread since the ring was opened, also of one that has ended. False: there is no
+ * descriptor any more. */
+bool perf_ring_total(const struct perf_ring *ring, uint64_t *nanoseconds);
 void perf_ring_give_up_descriptor(struct perf_ring *ring);
 
-enum perf_ring_kind {
-  PERF_RING_SAMPLE,
-  PERF_RING_NAME,
-  PERF_RING_LOST /* samples found no room */
-};
+enum perf_ring_kind { PERF_RING_SAMPLE, PERF_RING_NAME };
 struct perf_ring_record {
   enum perf_ring_kind kind;
   uint64_t nanoseconds;              /* sample: CPU time of the thread since the ring was opened */
@@ -45,6 +44,8 @@ struct perf_ring_record {
   bool stack_is_cut;                 /* there is more of it */
   const char *name;                  /* name: the thread's new one */
 };
+/* Hardly any room is left: samples may have found none. */
+bool perf_ring_is_full(const struct perf_ring *ring);
 /* The next record, valid until the next call with the same scratch; false: there is none.
  * scratch: PERF_RING_RECORD_MAX bytes. */
 enum { PERF_RING_RECORD_MAX = 65536 };

@@ -29,6 +29,9 @@ enum {
   SAMPLES_BETWEEN_READS = 3,
   READ_MIN_NANOSECONDS = 1000000,
   READ_MAX_NANOSECONDS = 50000000,
+  BYTES_MAX = 64 << 20,     /* of all rings */
+  REFUSED_NANOSECONDS = 100000000,
+  SAMPLE_BYTES = sizeof(struct stack_sample) + sizeof((struct captured_stack *)0)->frames,
   FIRST_PARTS = 64          /* the first sample comes after a 64th of the period at least */
 };
 
@@ -43,8 +46,10 @@ struct sampled_thread {
   int64_t first_expected; /* CLOCK_MONOTONIC: its first sample, if it runs; 0: that has come */
   uint32_t pages;  /* of its ring */
   bool is_deep;    /* its stack is larger than what was copied */
+  bool may_not_grow;
+  uint32_t opened_by; /* credentials, then */
   bool reopen;
-  bool was_full;   /* samples before the next one found no room */
+  struct stack_sample *seen_last; /* its last sample, or NULL */
   char name[SAMPLE_NAME_SIZE];
 };
 
@@ -55,6 +60,8 @@ static uint32_t *place_of; /* by record: its thread's place + 1 */
 static uint32_t place_capacity;
 static uint64_t period;
 static bool looked; /* with this period */
+static bool refused_to_lend; /* unwind tables, since the last drain began */
+static int64_t no_ring_before; /* CLOCK_MONOTONIC: the kernel has refused one a moment ago */
 static char *scratch;
 static struct stack_sample *sample; /* room for the longest stack */
 static struct remote_unwinder *unwinder; /* NULL: not needed yet */
@@ -146,14 +153,19 @@ static void give_up_descriptors(void) {
 /* due: as it is to be. False: the kernel gives none. */
 static bool open_ring(struct sampled_thread *thread) {
   uint32_t stack = thread->is_deep ? PERF_RING_DEEP_STACK : PERF_RING_STACK;
+  if (ring_sampling_bytes() + thread->pages * 4096 > BYTES_MAX) return false;
   for (int attempt = 0;; attempt++) {
     uint64_t now = cpu_of(thread->tid), least = period / FIRST_PARTS;
     uint64_t first = thread->due > now + least ? thread->due - now : least;
     int fault = perf_ring_open(&thread->ring, thread->tid, first, stack, thread->pages);
     thread->before = now;
+    thread->opened_by = credentials;
     thread->first_expected = agent_monotonic_nanoseconds() + (int64_t)first;
     if (!fault) break;
-    if (attempt > 0 || (fault != EMFILE && fault != ENFILE)) return false;
+    if (attempt > 0 || (fault != EMFILE && fault != ENFILE)) {
+      if (fault != ESRCH) no_ring_before = agent_monotonic_nanoseconds() + REFUSED_NANOSECONDS;
+      return false;
+    }
     give_up_descriptors();
   }
   count_open(1, thread->ring.bytes);
@@ -180,7 +192,7 @@ static bool reserve_place(uint32_t record) {
 }
 
 static bool add_thread(uint32_t record, const struct thread_view *view) {
-  if (!reserve_place(record)) return false;
+  if (agent_monotonic_nanoseconds() < no_ring_before || !reserve_place(record)) return false;
   struct sampled_thread thread = {
       .life = view->life, .record = record, .tid = view->tid, .pages = PAGES};
   uint64_t now = cpu_of(view->tid);
@@ -196,7 +208,9 @@ static bool add_thread(uint32_t record, const struct thread_view *view) {
 
 static void remove_thread(uint32_t place) {
   close_ring(&threads[place]);
-  place_of[threads[place].record] = 0;
+  agent_free(threads[place].seen_last);
+  uint32_t *owner = &place_of[threads[place].record];
+  if (*owner == place + 1) *owner = 0; /* else it is a new thread's record by now */
   threads[place] = threads[--count];
   if (place < count) place_of[threads[place].record] = place + 1;
 }
@@ -235,14 +249,15 @@ static void unwind(const struct perf_ring_record *record) {
   struct captured_stack stack;
   stack.frame_count = 0;
   sample->epoch = 0;
-  if (unwind_rule_borrow_begin()) {
+  if (!refused_to_lend && unwind_rule_borrow_begin()) {
     stack_capture_copied(&registers, record->stack, record->stack_size, &stack);
     if (ends_at(stack.frames, stack.frame_count, STACK_TRUNCATED_NO_UNWIND) ||
         (!record->stack_is_cut && ends_at(stack.frames, stack.frame_count, STACK_TRUNCATED_MEMORY)))
       unwind_remotely(record, &stack);
     sample->epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
     unwind_rule_borrow_end();
-  } else { /* a dlclose takes its time */
+  } else { /* a dlclose takes its time: not that of each sample */
+    refused_to_lend = true;
     stack.frames[stack.frame_count++] = registers.pc + 1;
     stack.frames[stack.frame_count++] = STACK_TRUNCATED_MEMORY;
   }
@@ -250,17 +265,34 @@ static void unwind(const struct perf_ring_record *record) {
   memcpy(sample->frames, stack.frames, stack.frame_count * sizeof *stack.frames);
 }
 
+static void remember(struct sampled_thread *thread) {
+  if (!thread->seen_last) thread->seen_last = agent_malloc(SAMPLE_BYTES);
+  if (thread->seen_last)
+    memcpy(thread->seen_last, sample,
+           sizeof *sample + sample->frame_count * sizeof *sample->frames);
+}
+
+/* Where the thread has ended, or its ring is full: what has become due since its last sample, which
+ * stands for it. The next sample would, but may be long in coming, or never come. */
+static void take_rest(struct sampled_thread *thread, ring_sampling_sink *sink) {
+  uint64_t total;
+  if (!thread->seen_last || !perf_ring_total(&thread->ring, &total)) return;
+  uint64_t end = thread->before + total;
+  if (end < thread->due) return;
+  uint64_t ticks = 1 + (end - thread->due) / period;
+  atomic_fetch_add_explicit(&merged, ticks, memory_order_relaxed);
+  thread->due += ticks * period;
+  thread->seen_last->ticks = (uint32_t)ticks;
+  thread->seen_last->nanoseconds = ticks * period;
+  sink(thread->seen_last);
+}
+
 static void take(struct sampled_thread *thread, const struct perf_ring_record *record,
                  ring_sampling_sink *sink) {
   uint64_t now = thread->last = thread->before + record->nanoseconds;
   if (now < thread->due) return;
   uint64_t ticks = 1 + (now - thread->due) / period;
-  if (thread->was_full && ticks > 1) {
-    atomic_fetch_add_explicit(&merged, ticks - 1, memory_order_relaxed);
-    thread->reopen = thread->pages < MOST_PAGES;
-    if (thread->reopen) thread->pages *= 2;
-  }
-  thread->was_full = false;
+  atomic_fetch_add_explicit(&merged, ticks - 1, memory_order_relaxed);
   thread->due += ticks * period;
   sample->tid = thread->tid;
   sample->record = thread->record;
@@ -268,7 +300,8 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   sample->nanoseconds = ticks * period;
   memcpy(sample->name, thread->name, sizeof sample->name);
   unwind(record);
-  if (record->stack_is_cut && !thread->is_deep &&
+  remember(thread);
+  if (record->stack_is_cut && !thread->is_deep && !thread->may_not_grow && !refused_to_lend &&
       ends_at(sample->frames, sample->frame_count, STACK_TRUNCATED_MEMORY)) {
     thread->is_deep = thread->reopen = true;
     if (thread->pages < DEEP_PAGES) thread->pages = DEEP_PAGES;
@@ -276,23 +309,31 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   sink(sample);
 }
 
+static void grow(struct sampled_thread *thread) {
+  if (thread->pages >= MOST_PAGES || thread->may_not_grow) return;
+  thread->pages *= 2;
+  thread->reopen = true;
+}
+
 static void read_ring(struct sampled_thread *thread, ring_sampling_sink *sink) {
   struct perf_ring_record record;
+  bool full = perf_ring_is_full(&thread->ring);
   while (perf_ring_next(&thread->ring, scratch, &record)) {
     switch (record.kind) {
       case PERF_RING_SAMPLE:
-        if (thread->first_expected && perf_ring_set_period(&thread->ring, period))
-          thread->first_expected = 0;
+        if (thread->first_expected && !perf_ring_set_period(&thread->ring, period))
+          thread->reopen = true;
+        thread->first_expected = 0;
         take(thread, &record, sink);
         break;
       case PERF_RING_NAME:
         strncpy(thread->name, record.name, sizeof thread->name - 1);
         break;
-      case PERF_RING_LOST:
-        thread->was_full = true;
-        break;
     }
   }
+  if (!full) return;
+  take_rest(thread, sink);
+  grow(thread);
 }
 
 /* The ring's clock also runs while the thread is interrupted, or its processor is stolen: never let
@@ -306,6 +347,24 @@ static void correct_clock(struct sampled_thread *thread) {
 static bool life_is(const struct sampled_thread *thread) {
   return atomic_load_explicit(&thread_registry_at(thread->record)->life, memory_order_acquire) ==
          thread->life;
+}
+
+/* With its new size, or by new rights. Where the kernel gives no larger one the old one does, but not
+ * one that was opened by rights that are given up. */
+static void reopen(uint32_t place) {
+  struct sampled_thread *thread = &threads[place], before = *thread;
+  thread->reopen = false;
+  if (open_ring(thread)) {
+    count_open(-1, before.ring.bytes);
+    perf_ring_close(&before.ring);
+  } else if (before.opened_by == credentials) {
+    *thread = before;
+    thread->reopen = thread->is_deep = false;
+    thread->may_not_grow = true;
+  } else {
+    thread->ring = before.ring;
+    remove_thread(place);
+  }
 }
 
 static void plan_wake(void) {
@@ -322,17 +381,17 @@ static void plan_wake(void) {
 }
 
 void ring_sampling_drain(ring_sampling_sink *sink) {
+  refused_to_lend = false;
   for (uint32_t i = count; i > 0; i--) {
     struct sampled_thread *thread = &threads[i - 1];
     bool ended = !life_is(thread);
     read_ring(thread, sink);
     if (!ended) correct_clock(thread);
     if (ended) {
+      take_rest(thread, sink);
       remove_thread(i - 1);
     } else if (thread->reopen) {
-      thread->reopen = false;
-      close_ring(thread);
-      if (!open_ring(thread)) remove_thread(i - 1);
+      reopen(i - 1);
     }
   }
   plan_wake();
@@ -361,7 +420,7 @@ struct ring_sampling_threads ring_sampling_look(ring_sampling_sink *sink) {
 
 bool ring_sampling_start(void) {
   scratch = agent_malloc(PERF_RING_RECORD_MAX);
-  sample = agent_calloc(1, sizeof *sample + sizeof((struct captured_stack *)0)->frames);
+  sample = agent_calloc(1, SAMPLE_BYTES);
   if (!scratch || !sample) {
     ring_sampling_stop();
     return false;

@@ -44,6 +44,6 @@ void ring_sampling_wake(void);
 /* For the health page. Context: any agent thread. */
 uint32_t ring_sampling_count(void);
 uint64_t ring_sampling_bytes(void);
-uint64_t ring_sampling_merged(void); /* samples that found a ring full: the next stood for them */
+uint64_t ring_sampling_merged(void); /* samples that another one of the thread stands for */
 
 #endif

@@ -66,7 +66,7 @@ static const char *why_not(const struct running_threads *threads, int32_t tid, u
 const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record, size_t index) {
   const char *reason = why_not(threads, tid, record);
   if (reason) return reason;
-  int token = cpu_sampling_request_stack(record);
+  int token = cpu_sampling_request_stack(record, false);
   if (token < 0) return "it runs, and there is no timer left by which it could be asked";
   threads->asked[threads->count++] = (struct asked_thread){tid, true, token, index};
   return NULL;
@@ -76,11 +76,10 @@ const char *running_threads_ask_blocked(struct running_threads *threads, int32_t
                                         uint32_t record, size_t index) {
   const char *reason = why_not(threads, tid, record);
   if (reason) return reason;
-  /* before it is asked: it may answer at once */
-  threads->asked[threads->count++] = (struct asked_thread){tid, true, -1, index};
-  if (cpu_sampling_signal_for_stack(record)) return NULL;
-  threads->count--;
-  return "it is blocked, and could not be asked";
+  int token = cpu_sampling_request_stack(record, true);
+  if (token < 0) return "it is blocked, and there is no timer left by which it could be asked";
+  threads->asked[threads->count++] = (struct asked_thread){tid, true, token, index};
+  return NULL;
 }
 
 static void finish(struct asked_thread *asked) {

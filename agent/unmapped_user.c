@@ -27,13 +27,15 @@ static bool all_users_are_mapped(void) {
 }
 
 uid_t unmapped_user(void) {
-  /* As it was last seen, for when /proc is gone. Any thread writes it: each writes what is true. */
-  static _Atomic uid_t last = DEFAULT_OVERFLOW;
+  /* As it was last seen, for when /proc is gone, plus 1; 0: never (a forked child forgets it). Any
+   * thread writes it: each writes what is true. */
+  static _Atomic uint64_t last;
   char text[TEXT_MAX], *end;
   if (all_users_are_mapped()) return (uid_t)-1;
   if (read_text("/proc/sys/kernel/overflowuid", text)) {
     unsigned long number = strtoul(text, &end, 10);
-    if (end != text) atomic_store_explicit(&last, (uid_t)number, memory_order_relaxed);
+    if (end != text) atomic_store_explicit(&last, number + 1, memory_order_relaxed);
   }
-  return atomic_load_explicit(&last, memory_order_relaxed);
+  uint64_t seen = atomic_load_explicit(&last, memory_order_relaxed);
+  return seen ? (uid_t)(seen - 1) : DEFAULT_OVERFLOW;
 }

@@ -216,11 +216,8 @@ void wait_reason_guess(const char *kernel_function, bool stopped, struct wait_re
 }
 
 bool wait_reason_is_harmless_to_interrupt(const char *kernel_function) {
-  static const char *const parts[] = {"futex",  "epoll",     "ep_poll",      "do_poll",
-                                      "schedule_timeout",    "select",       "nanosleep",
-                                      "do_wait",             "wait4",        "csk_accept",
-                                      "sigtimedwait",        "sigsuspend",   "sys_pause",
-                                      "pipe_read",           "msgrcv",       "semtimedop"};
+  static const char *const parts[] = {"futex",     "do_wait",   "wait4", "sigsuspend",
+                                      "sys_pause", "pipe_read", "msgrcv"};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
     if (strstr(kernel_function, parts[i])) return true;
   return false;

@@ -56,7 +56,7 @@ static uint64_t cpu_nanoseconds(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static int timer_make(int32_t tid, uint64_t value) {
+static int timer_make(clockid_t clock, int32_t tid, uint64_t value) {
   struct sigevent event;
   memset(&event, 0, sizeof event);
   event.sigev_value.sival_ptr = (void *)(uintptr_t)value;
@@ -64,7 +64,7 @@ static int timer_make(int32_t tid, uint64_t value) {
   event.sigev_notify = SIGEV_THREAD_ID;
   event._sigev_un._tid = tid;
   int timer = -1;
-  long result = raw_syscall4(SYS_timer_create, thread_cpu_clock(tid), (long)&event, (long)&timer, 0);
+  long result = raw_syscall4(SYS_timer_create, clock, (long)&event, (long)&timer, 0);
   if (result != 0) return (int)result;
   atomic_fetch_add_explicit(&timers, 1, memory_order_relaxed);
   return timer;
@@ -190,7 +190,7 @@ static enum cpu_arming arm(uint32_t number, uint64_t life, int32_t tid) {
   if (timer + 1 == TIMER_IS_COUNTER) return CPU_ARMED;
   if (made) {
     if (!timers_left()) return CPU_NOT_ARMED_LIMIT;
-    timer = timer_make(tid, value_of(KIND_TICK, number, life));
+    timer = timer_make(thread_cpu_clock(tid), tid, value_of(KIND_TICK, number, life));
     if (timer == -EAGAIN || timer == -ENOMEM) return CPU_NOT_ARMED_LIMIT;
     if (timer < 0) return timer == -EINVAL ? CPU_NOT_ARMED_GONE : CPU_NOT_ARMED_REFUSED;
     int none = TIMER_NONE;
@@ -302,27 +302,17 @@ const char *cpu_sampling_set_period(uint64_t nanoseconds) {
   return NULL;
 }
 
-int cpu_sampling_request_stack(uint32_t number) {
+int cpu_sampling_request_stack(uint32_t number, bool is_blocked) {
   struct thread_view thread;
   if (cpu_sampling_prepare() || !thread_registry_read(number, &thread) || !timers_left()) return -1;
-  int timer = timer_make(thread.tid, value_of(KIND_DUMP, number, thread.life));
+  clockid_t clock = is_blocked ? CLOCK_MONOTONIC : thread_cpu_clock(thread.tid);
+  int timer = timer_make(clock, thread.tid, value_of(KIND_DUMP, number, thread.life));
   if (timer < 0) return -1;
   timer_set(timer, 1, 0);
   return timer;
 }
 
 void cpu_sampling_withdraw_request(int token) { timer_remove(token); }
-
-bool cpu_sampling_signal_for_stack(uint32_t number) {
-  struct thread_view thread;
-  if (cpu_sampling_prepare() || !thread_registry_read(number, &thread)) return false;
-  siginfo_t info;
-  memset(&info, 0, sizeof info);
-  info.si_signo = sampling_signal();
-  info.si_code = SI_TIMER;
-  info.si_value.sival_ptr = (void *)(uintptr_t)value_of(KIND_DUMP, number, thread.life);
-  return raw_syscall4(SYS_rt_tgsigqueueinfo, own_pid(), thread.tid, info.si_signo, (long)&info) == 0;
-}
 
 /* ---- the handler: on the host's thread, all signals blocked; nothing here touches errno or takes a lock ---- */
 

@@ -63,14 +63,10 @@ void cpu_sampling_forget(void);
 
 /* Where these go; opened, read and closed by the dump. */
 extern struct sample_buffer dump_samples;
-/* Asks for one stack at the thread's next tick; it comes only if the thread runs. Returns a token >= 0, or -1 (see arming). */
-int cpu_sampling_request_stack(uint32_t record);
+/* Asks for one stack: of one that is blocked, at once; else at its next tick, if it runs. Returns a token >= 0, or -1 (see arming). */
+int cpu_sampling_request_stack(uint32_t record, bool is_blocked);
 /* Every token must be given back; afterwards nothing comes of it any more. */
 void cpu_sampling_withdraw_request(int token);
-
-/* Asks a thread that is blocked: at once, by the signal that its timer would send. False: it cannot
- * be asked. What comes later than the dump is dropped. */
-bool cpu_sampling_signal_for_stack(uint32_t record);
 
 /* How many timers there are now, the dump's included. Context: any. */
 uint32_t cpu_sampling_timers(void);

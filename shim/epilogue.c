@@ -125,34 +125,62 @@ static bool ends_code(const struct instruction *i, bool first) {
   return i->map == MAP_0F && !i->vector && (i->opcode == 0x0b || i->opcode == 0x07 || landing);
 }
 
+/* What is known of the code that is read. */
+struct code_reader {
+  uintptr_t checked;    /* the page that was asked for last */
+  bool elsewhere;       /* it is read through a window, filled by the kernel */
+  uintptr_t start;      /* of the window */
+  size_t size;
+  uint8_t window[128];
+};
+
 /* The bytes at pc that can be read, up to an instruction's; asks once a page. */
-static size_t readable_at(uintptr_t pc, uintptr_t *checked) {
+static size_t readable_at(uintptr_t pc, struct code_reader *reader) {
   uintptr_t page = pc / READABLE_PAGE;
-  if (page != *checked && !readable_pages_cover(pc, 1)) return 0;
-  *checked = page;
+  if (page != reader->checked && !readable_pages_cover(pc, 1)) return 0;
+  reader->checked = page;
   if ((pc + LONGEST) / READABLE_PAGE == page || readable_pages_cover(pc, LONGEST)) return LONGEST;
   return READABLE_PAGE - pc % READABLE_PAGE;
 }
 
+/* Where the bytes at pc can be read. */
+static const uint8_t *code_at(uintptr_t pc, struct code_reader *reader, size_t *size) {
+  if (!reader->elsewhere) {
+    *size = readable_at(pc, reader);
+    return (const uint8_t *)pc;
+  }
+  if (pc - reader->start >= reader->size || reader->size - (pc - reader->start) < LONGEST) {
+    reader->start = pc;
+    reader->size = readable_pages_copy(pc, reader->window, sizeof reader->window);
+  }
+  size_t at = pc - reader->start, left = reader->size > at ? reader->size - at : 0;
+  *size = left < LONGEST ? left : LONGEST;
+  return reader->window + at;
+}
+
 /* Takes the instruction at place.pc. */
-static enum outcome take_instruction(struct place *place, bool first, uintptr_t *checked,
+static enum outcome take_instruction(struct place *place, bool first, struct code_reader *reader,
                                      struct instruction *i) {
-  size_t size = readable_at(place->pc, checked);
-  if (size == 0 || !instruction_decode((const uint8_t *)place->pc, size, i)) return LEADS_NOWHERE;
+  size_t size;
+  const uint8_t *code = code_at(place->pc, reader, &size);
+  if (size == 0 || !instruction_decode(code, size, i)) return LEADS_NOWHERE;
   if (ends_code(i, first)) return LEADS_NOWHERE;
   place->pc += i->length;
   return i->map == MAP_ONE_BYTE && !i->vector ? follow_one_byte(place, i) : GO_ON;
 }
 
-bool epilogue_find(uintptr_t pc, uint32_t instructions, struct epilogue *out) {
+bool epilogue_find(uintptr_t pc, uint32_t instructions, bool elsewhere, struct epilogue *out) {
   enum { LOOPS_MAX = 4, OTHERS_MAX = 8 };
   struct place place = {.pc = pc}, others[OTHERS_MAX]; /* where jumps not taken lead */
   uint32_t other_count = 0;
-  uintptr_t checked = UINTPTR_MAX; /* no page */
+  struct code_reader reader;
+  reader.checked = UINTPTR_MAX; /* no page */
+  reader.elsewhere = elsewhere;
+  reader.start = reader.size = 0;
   for (uint32_t left = instructions, loops = 0; left > 0; left--) {
     struct instruction i = {0};
     uintptr_t from = place.pc;
-    enum outcome outcome = take_instruction(&place, left == instructions, &checked, &i);
+    enum outcome outcome = take_instruction(&place, left == instructions, &reader, &i);
     /* The way out of a loop is in its body, perhaps in what has not been passed yet. */
     if (outcome == GO_ON && place.pc < from && (other_count || loops++ == LOOPS_MAX))
       outcome = LEADS_NOWHERE;

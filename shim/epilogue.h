@@ -20,7 +20,8 @@ struct epilogue {
   bool fp_saved;       /* else rbp is the caller's still, or lost */
 };
 
-/* False: no `ret` within so many instructions, or code that is not understood. */
-bool epilogue_find(uintptr_t pc, uint32_t instructions, struct epilogue *out);
+/* False: no `ret` within so many instructions, or code that is not understood. elsewhere: another
+ * thread's code, which may be unmapped meanwhile (agent only). */
+bool epilogue_find(uintptr_t pc, uint32_t instructions, bool elsewhere, struct epilogue *out);
 
 #endif

@@ -15,4 +15,8 @@ enum { READABLE_PAGE = 4096 };
  * made (confinement.h). */
 bool readable_pages_cover(uintptr_t start, size_t size);
 
+/* For what another thread may unmap between the question and the reading: copies by the kernel's
+ * hand. The number of bytes that could be read. Context: agent. */
+size_t readable_pages_copy(uintptr_t start, void *out, size_t size);
+
 #endif

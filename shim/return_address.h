@@ -12,6 +12,8 @@
 /* A call is before it (to what can be read, where it says so), or an interpreter's code begins
  * there that pushes such addresses itself. */
 bool return_follows_call(uintptr_t pc);
+/* The same for code that may be unmapped meanwhile: another thread's. Context: agent. */
+bool return_follows_call_elsewhere(uintptr_t pc);
 
 /* Whether the function is what the kernel lets a signal handler return to: tables may call anything
  * a signal frame. */

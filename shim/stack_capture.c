@@ -78,7 +78,7 @@ struct stack_range {
   uintptr_t low, high; /* readable for sure */
   struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
   bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
-  bool is_copy; /* of a stack: nothing else can be read */
+  bool is_copy; /* of a stack from sp on: nothing else can be read */
   uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
 };
 
@@ -303,11 +303,13 @@ static struct packed_rule remember_called(uintptr_t pc, bool by_fp) {
   return rule;
 }
 
-static enum ground ground_of(uintptr_t pc, struct packed_rule *known) {
+static enum ground ground_of(uintptr_t pc, const struct stack_range *range,
+                             struct packed_rule *known) {
   struct cfi_rule unusual;
   *known = rule_at(pc - 1, &unusual);
   if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
-  if (!return_follows_call(pc)) return GROUND_NONE;
+  if (!(range->is_copy ? return_follows_call_elsewhere(pc) : return_follows_call(pc)))
+    return GROUND_NONE;
   if (known->kind != RULE_NONE) return GROUND_WITH_RULE;
   if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
   *known = remember_called(pc, false);
@@ -324,7 +326,7 @@ static bool guess_caller(struct frame_state *frame, struct stack_range *range, u
   uintptr_t pc, sp = slot + sizeof pc;
   if (!read_stack(range, slot, &pc)) return false;
   struct packed_rule known;
-  enum ground ground = ground_of(pc, &known);
+  enum ground ground = ground_of(pc, range, &known);
   if (ground == GROUND_NONE || (ground == GROUND_WITHOUT_RULE && !is_above(range, sp, fp)))
     return false;
   if (ground == GROUND_WITH_RULE) known = (struct packed_rule){0};
@@ -344,7 +346,9 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   uintptr_t slot = base + (uintptr_t)epilogue->return_slot;
   uintptr_t fp_slot = base + (uintptr_t)epilogue->fp_slot;
   if (!is_above(range, frame->sp, slot)) return false;
-  if (epilogue->fp_saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
+  /* Below sp, which is not copied: as a rule rbp has not been saved yet. */
+  bool saved = epilogue->fp_saved && !(range->is_copy && fp_slot < frame->sp);
+  if (saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
                              !read_stack(range, fp_slot, &fp)))
     return false;
   return guess_caller(frame, range, slot, fp);
@@ -356,7 +360,7 @@ static bool guess(struct frame_state *frame, struct stack_range *range, struct p
   enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
   struct epilogue epilogue;
   if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range);
-  if (!epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, &epilogue)) {
+  if (!epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, range->is_copy, &epilogue)) {
     if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
     return guess_by_frame_pointer(frame, range);
   }
@@ -375,7 +379,7 @@ static enum step step_without_rule(struct frame_state *frame, struct stack_range
    * byte on, not one before. */
   if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST)
     return STEP_OUTERMOST;
-  if (known.cfa_words == WITHOUT_RULE && !frame->exact) ground_of(frame->pc, &known);
+  if (known.cfa_words == WITHOUT_RULE && !frame->exact) ground_of(frame->pc, range, &known);
   if (!range->is_own || !unwind_rule_guess_begin()) return STEP_NO_UNWIND;
   enum step step = guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
   unwind_rule_guess_end();

@@ -167,7 +167,7 @@ def test_a_forked_child_clears_all_of_the_agents_variables():
             outside.add(name)
     outside -= {"watched"}  # thread-local: a child begins in a thread of the host, where it is 0
     outside -= {"x.0"}  # libzstd's (1.5.7): the address of an empty buffer, never written
-    assert outside == {"address", "arguments", "allowance_whole_ns", "filters_at_start", "has_begun", "has_looked",
+    assert outside == {"accepted_device", "accepted_inode", "address", "arguments", "allowance_whole_ns", "filters_at_start", "has_begun", "has_looked",
                        "lacking", "libcs", "keys", "key_state"}, outside
 
 

@@ -14,7 +14,7 @@ def exported():
 
 def test_wrappers_stand_for_what_they_do():
     program = harness.build("own_calls.c", "-O1", "-fno-optimize-sibling-calls")
-    host = harness.Host([program], rate=1)
+    host = harness.Host([program], rate=1, **harness.by_timers())
     host.ready()
     host.go_on()
     profile = host.profile("profile?seconds=3&hz=500")

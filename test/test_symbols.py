@@ -12,7 +12,7 @@ AGENT_FILES = ("symbolizer symbol_cache symbol_table object_symbols plt_symbols 
                "debug_files elf_file memory_image perf_map demangle large_stack "
                "libbacktrace_region mappings agent_memory memory_headroom process_info "
                "split_dwarf fde_ranges symbol_versions loaded_code ../shim/module_identity "
-               "own_memory allowed_calls mapped_file trusted_path unmapped_user "
+               "mapped_file trusted_path unmapped_user "
                "own_memory allowed_calls section_windows shared_objects symbol_memory "
                "../shim/table_memory ../shim/confinement").split()
 THIRD_PARTY = "libbacktrace_dwarf libbacktrace_elf libbacktrace_sort libiberty_cp-demangle libiberty_rust-demangle".split()
