@@ -157,3 +157,9 @@ def test_where_there_is_no_ring_for_each_thread():
     assert host.get("profile?seconds=1")[0] == 200
     sampling = host.health()["cpu_sampling"]
     assert sampling["source"] == "timer" and "a ring for each thread" in sampling["perf_off_reason"], sampling
+
+
+def test_code_that_is_gone_when_its_samples_are_read():
+    need_rings()
+    _, profiling = check([harness.build("unmapped_code.c", "-O1")], expect_samples=100)
+    assert not any(status != 200 for status, _ in profiling.answers), profiling.answers

@@ -309,6 +309,27 @@ def test_no_call_is_interrupted_where_threads_are_asked_by_a_signal():
     check_calls("count_as_nobody")
 
 
+def text_once_served(host):
+    try:
+        return host.text("goroutine?debug=2")
+    except ConnectionError:
+        return None
+
+
+def test_a_signal_that_could_not_say_whose_it_is_is_not_sent():
+    if os.getuid() != 0:
+        raise harness.Skip("it needs to be root, to give that up")
+    host = harness.Host([harness.build("no_pending_signals.c", "-O1")])
+    host.ready()
+    assert host.address
+    host.go_on()
+    host.ready()
+    # the agent's threads, which cannot be called either, are replaced after the change of user
+    text = harness.poll(lambda: text_once_served(host), "the agent to answer again")
+    assert "may not read its own" in text and "asked by a signal" not in text, text
+    assert host.finish() == 0, host.describe()
+
+
 def check_calls(mode):
     host = harness.Host([harness.build("cpu_interrupted_calls.c", "-O1"), mode, "1000000"])
     host.ready()

@@ -1,0 +1,28 @@
+/* flags: -O1 */
+/* Code made at run time, called for a moment and unmapped, again and again: a profiler that looks at
+ * a sample later finds nothing there. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+#include <time.h>
+
+#include "workload.h"
+
+enum { SIZE = 4096, CALLS = 60 };
+
+int main(void) {
+  unsigned char code[SIZE];
+  memset(code, 0x90, sizeof code);
+  for (int i = 0; i < SIZE - 64; i += 2) code[i] = 0x89, code[i + 1] = 0xc0; /* mov %eax,%eax */
+  code[SIZE - 64] = 0xc3;                                                   /* ret */
+  void *at = (void *)0x200000000000;
+  if (!ready()) return 1;
+  for (time_t end = time(NULL) + 3; time(NULL) < end;) {
+    void *made = mmap(at, SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    memcpy(made, code, SIZE);
+    for (int i = 0; i < CALLS; i++) ((void (*)(void))made)();
+    munmap(made, SIZE);
+  }
+  ready();
+  return 0;
+}
