@@ -119,7 +119,7 @@ def test_process_that_gave_up_root():
     assert waiting == "waiting" and "created by main" in stack, stack
     tid = next(tid for tid, (_, record) in found.items() if record == stack)
     # by the kernel's own word, as this process, which may, reads it
-    assert "# %d waits for the kernel's %s\n" % (tid, harness.proc_text("/proc/%d/task/%d/wchan" % (host.pid, tid))) in preamble + "\n", preamble
+    assert "# %d waits for the kernel's %s, asked by a signal\n" % (tid, harness.proc_text("/proc/%d/task/%d/wchan" % (host.pid, tid))) in preamble + "\n", preamble
 
 
 def test_proc_of_another_pid_namespace():
