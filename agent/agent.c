@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -97,20 +96,11 @@ static const char alone_reason[] =
     "requests are answered one at a time";
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
-static void futex_wake(_Atomic uint32_t *word) {
-  raw_syscall4(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT32_MAX, 0);
-}
-
-/* A short program pays for this call, and for no page of libc's. */
-static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout) {
-  raw_syscall4(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, value, (long)timeout);
-}
-
 static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
 
 /* Host thread: makes the admin thread look at its words again. */
 static void wake_admin(void) {
-  futex_wake(&command);
+  raw_futex_wake(&command, INT32_MAX);
   int32_t tid = atomic_load(&admin_tid);
   atomic_fetch_add(&wakes_sent, 1);
   if (tid) syscall(SYS_tgkill, owner_pid, tid, WAKE_SIGNAL);
@@ -331,7 +321,7 @@ static void await_start(void) {
   for (int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS;
        now < end && !told_to_stop(); now = agent_monotonic_nanoseconds()) {
     const struct timespec left = {.tv_nsec = end - now};
-    futex_wait(&command, ADMIN_RUN, &left);
+    raw_futex_wait(&command, ADMIN_RUN, &left); /* a short program pays for no page of libc's */
   }
 }
 

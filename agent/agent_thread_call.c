@@ -1,6 +1,5 @@
 #include "agent_thread_call.h"
 
-#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -41,7 +40,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     to_call();
     atomic_store_explicit(&called[i].state, DONE, memory_order_release);
     atomic_fetch_add_explicit(&calls, 1, memory_order_release);
-    raw_syscall4(SYS_futex, (long)&calls, FUTEX_WAKE_PRIVATE, 1, 0);
+    raw_futex_wake(&calls, 1);
     return;
   }
   pass_on(number, info, context); /* a thread of the host's, which libc has sent it */
@@ -79,7 +78,7 @@ static bool call_all(void) {
   for (int waits = 0; waits < WAITS_MAX; waits++) {
     uint32_t seen = atomic_load_explicit(&calls, memory_order_acquire);
     if (ask_all()) return true;
-    raw_syscall4(SYS_futex, (long)&calls, FUTEX_WAIT_PRIVATE, seen, (long)&one);
+    raw_futex_wait(&calls, seen, &one);
   }
   return false;
 }

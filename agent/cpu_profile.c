@@ -399,8 +399,10 @@ static bool collect(struct http_response *response, int64_t deadline) {
     if (wake > deadline) wake = deadline;
     if (!http_wait(response, wake)) return false;
     agent_lock_take(&lock);
-    drain();
-    if (agent_monotonic_nanoseconds() >= next_scan) look_again();
+    if (!by_rings) { /* their reader does that for all clients */
+      drain();
+      if (agent_monotonic_nanoseconds() >= next_scan) look_again();
+    }
     agent_lock_release(&lock);
   }
   return true;

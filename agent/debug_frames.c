@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent_memory.h"
+#include "byte_reader.h"
 #include "debug_files.h"
 #include "elf_file.h"
 #include "libbacktrace_region.h"
@@ -56,30 +57,14 @@ void debug_frames_release(struct debug_frames *frames) {
 
 /* ---- the section ---- */
 
-struct reader {
-  const uint8_t *at, *end;
-  bool failed;
-};
-
-static uint64_t take(struct reader *reader, size_t size) {
-  uint64_t value = 0;
-  if ((size_t)(reader->end - reader->at) < size) {
-    reader->failed = true;
-    return 0;
-  }
-  memcpy(&value, reader->at, size);
-  reader->at += size;
-  return value;
-}
-
 /* An entry's length, and the reader within it. */
-static struct reader take_entry(struct reader *reader, bool *wide) {
-  uint64_t length = take(reader, 4);
+static struct byte_reader take_entry(struct byte_reader *reader, bool *wide) {
+  uint64_t length = byte_reader_take(reader, 4);
   *wide = length == EXTENDED;
-  if (*wide) length = take(reader, 8);
+  if (*wide) length = byte_reader_take(reader, 8);
   if (length > (uint64_t)(reader->end - reader->at)) reader->failed = true;
-  if (reader->failed) return (struct reader){NULL, NULL, true};
-  struct reader entry = {reader->at, reader->at + length, false};
+  if (reader->failed) return (struct byte_reader){NULL, NULL, true};
+  struct byte_reader entry = {reader->at, reader->at + length, false};
   reader->at += length;
   return entry;
 }
@@ -90,25 +75,25 @@ static bool is_common(uint64_t id, bool wide) { return id == (wide ? UINT64_MAX 
  * writes in this section. */
 static bool has_plain_addresses(const struct object *object, uint64_t offset) {
   if (offset >= object->section.size) return false;
-  struct reader reader = {object->section.data + offset,
+  struct byte_reader reader = {object->section.data + offset,
                           object->section.data + object->section.size, false};
   bool wide;
-  struct reader entry = take_entry(&reader, &wide);
-  uint64_t id = take(&entry, wide ? 8 : 4);
-  take(&entry, 1); /* version */
-  return is_common(id, wide) && take(&entry, 1) == 0 && !entry.failed;
+  struct byte_reader entry = take_entry(&reader, &wide);
+  uint64_t id = byte_reader_take(&entry, wide ? 8 : 4);
+  byte_reader_take(&entry, 1); /* version */
+  return is_common(id, wide) && byte_reader_take(&entry, 1) == 0 && !entry.failed;
 }
 
 /* Counts the entries, and writes them where ranges is not NULL. */
 static size_t read_entries(const struct object *object, struct range *ranges) {
-  struct reader reader = {object->section.data, object->section.data + object->section.size, false};
+  struct byte_reader reader = {object->section.data, object->section.data + object->section.size, false};
   size_t count = 0;
   uint64_t plain = UINT64_MAX; /* the last common entry that was found to be so */
   while (reader.at < reader.end) {
     size_t offset = (size_t)(reader.at - object->section.data);
     bool wide;
-    struct reader entry = take_entry(&reader, &wide);
-    uint64_t common = take(&entry, wide ? 8 : 4), start = take(&entry, 8), size = take(&entry, 8);
+    struct byte_reader entry = take_entry(&reader, &wide);
+    uint64_t common = byte_reader_take(&entry, wide ? 8 : 4), start = byte_reader_take(&entry, 8), size = byte_reader_take(&entry, 8);
     if (reader.failed) break;
     if (is_common(common, wide) || entry.failed || size == 0 || start + size < start) continue;
     if (common != plain && !has_plain_addresses(object, common)) continue;

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "byte_reader.h"
+
 /* from libbacktrace: glibc's qsort may use the host's malloc */
 #include "backtrace.h"
 #include "internal.h"
@@ -25,24 +27,8 @@ enum {
 
 enum { EXTENDED_LENGTH = 0xffffffff, FIRST_CAPACITY = 1024 };
 
-struct reader {
-  const uint8_t *at, *end;
-  bool failed;
-};
-
-static uint64_t take(struct reader *reader, size_t size) {
-  uint64_t value = 0;
-  if ((size_t)(reader->end - reader->at) < size) {
-    reader->failed = true;
-    return 0;
-  }
-  for (size_t i = 0; i < size; i++) value |= (uint64_t)reader->at[i] << (8 * i);
-  reader->at += size;
-  return value;
-}
-
-static void skip_leb128(struct reader *reader) {
-  while (!reader->failed && (take(reader, 1) & 0x80) != 0) {
+static void skip_leb128(struct byte_reader *reader) {
+  while (!reader->failed && (byte_reader_take(reader, 1) & 0x80) != 0) {
   }
 }
 
@@ -68,16 +54,16 @@ static uint64_t sign_extended(uint64_t value, uint8_t encoding) {
 }
 
 /* How a CIE says that addresses are stored in its FDEs. */
-static uint8_t pointer_encoding(struct reader cie) {
-  uint64_t version = take(&cie, 1);
+static uint8_t pointer_encoding(struct byte_reader cie) {
+  uint64_t version = byte_reader_take(&cie, 1);
   const char *augmentation = (const char *)cie.at;
-  while (!cie.failed && take(&cie, 1) != 0) {
+  while (!cie.failed && byte_reader_take(&cie, 1) != 0) {
   }
   if (cie.failed || version > 4) return UNKNOWN;
-  if (version == 4) take(&cie, 2); /* sizes of addresses and of segment selectors */
+  if (version == 4) byte_reader_take(&cie, 2); /* sizes of addresses and of segment selectors */
   skip_leb128(&cie);               /* code alignment */
   skip_leb128(&cie);               /* data alignment */
-  if (version == 1) take(&cie, 1);
+  if (version == 1) byte_reader_take(&cie, 1);
   else skip_leb128(&cie); /* the return address's register */
   if (*augmentation == '\0') return ADDRESS;
   if (*augmentation++ != 'z') return UNKNOWN;
@@ -85,12 +71,12 @@ static uint8_t pointer_encoding(struct reader cie) {
   for (; *augmentation != '\0' && !cie.failed; augmentation++) {
     uint8_t encoding;
     switch (*augmentation) {
-      case 'R': encoding = (uint8_t)take(&cie, 1); return cie.failed ? UNKNOWN : encoding;
-      case 'L': take(&cie, 1); break;
+      case 'R': encoding = (uint8_t)byte_reader_take(&cie, 1); return cie.failed ? UNKNOWN : encoding;
+      case 'L': byte_reader_take(&cie, 1); break;
       case 'P': /* the personality routine's address */
-        encoding = (uint8_t)take(&cie, 1);
+        encoding = (uint8_t)byte_reader_take(&cie, 1);
         if (stored_size(encoding) == 0) return UNKNOWN;
-        take(&cie, stored_size(encoding));
+        byte_reader_take(&cie, stored_size(encoding));
         break;
       case 'S':
       case 'B':
@@ -123,27 +109,27 @@ struct last_cie {
 };
 
 static bool add_fde(struct fde_ranges *ranges, struct region *region, const struct elf_bytes *bytes,
-                    uint64_t section_address, struct reader fde, struct last_cie *last) {
+                    uint64_t section_address, struct byte_reader fde, struct last_cie *last) {
   const uint8_t *id_at = fde.at;
-  uint64_t back = take(&fde, 4);
+  uint64_t back = byte_reader_take(&fde, 4);
   if (back > (uint64_t)(id_at - bytes->data)) return true;
   const uint8_t *cie_at = id_at - back;
   if (last->at != cie_at) {
-    struct reader cie = {cie_at, bytes->data + bytes->size, false};
-    uint64_t length = take(&cie, 4);
-    if (length == EXTENDED_LENGTH) length = take(&cie, 8);
+    struct byte_reader cie = {cie_at, bytes->data + bytes->size, false};
+    uint64_t length = byte_reader_take(&cie, 4);
+    if (length == EXTENDED_LENGTH) length = byte_reader_take(&cie, 8);
     if (cie.failed || length > (uint64_t)(cie.end - cie.at)) return true;
     cie.end = cie.at + length;
-    bool is_cie = take(&cie, 4) == 0;
+    bool is_cie = byte_reader_take(&cie, 4) == 0;
     *last = (struct last_cie){cie_at, is_cie && !cie.failed ? pointer_encoding(cie) : UNKNOWN};
   }
   size_t size = stored_size(last->encoding);
   unsigned relative = last->encoding & RELATIVE_TO;
   if (size == 0 || (relative != TO_NOTHING && relative != TO_ITSELF)) return true;
   uint64_t place = section_address + (uint64_t)(fde.at - bytes->data);
-  uint64_t start = sign_extended(take(&fde, size), last->encoding);
+  uint64_t start = sign_extended(byte_reader_take(&fde, size), last->encoding);
   if (relative == TO_ITSELF) start += place;
-  uint64_t length = take(&fde, size);
+  uint64_t length = byte_reader_take(&fde, size);
   if (fde.failed || length == 0 || start + length < start) return true;
   return add(ranges, region, (struct fde_range){.start = start, .end = start + length});
 }
@@ -159,16 +145,16 @@ void fde_ranges_read(struct fde_ranges *ranges, struct elf_file *file) {
   const Elf64_Shdr *section = elf_section_find(file, ".eh_frame");
   struct elf_bytes bytes;
   if (section == NULL || !elf_section_read(file, section, &bytes)) return;
-  struct reader reader = {bytes.data, bytes.data + bytes.size, false};
+  struct byte_reader reader = {bytes.data, bytes.data + bytes.size, false};
   struct last_cie last = {NULL, UNKNOWN};
   bool complete = true;
   while (complete && reader.at < reader.end) {
-    uint64_t length = take(&reader, 4);
-    if (length == EXTENDED_LENGTH) length = take(&reader, 8);
+    uint64_t length = byte_reader_take(&reader, 4);
+    if (length == EXTENDED_LENGTH) length = byte_reader_take(&reader, 8);
     if (reader.failed || length > (uint64_t)(reader.end - reader.at)) break;
-    struct reader entry = {reader.at, reader.at + length, false}, id = entry;
+    struct byte_reader entry = {reader.at, reader.at + length, false}, id = entry;
     reader.at += length;
-    if (take(&id, 4) != 0)
+    if (byte_reader_take(&id, 4) != 0)
       complete = add_fde(ranges, file->region, &bytes, section->sh_addr, entry, &last);
   }
   region_free(file->region, (void *)(uintptr_t)bytes.data, bytes.size + 8);

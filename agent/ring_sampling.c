@@ -1,18 +1,18 @@
 #include "ring_sampling.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../shim/cpu_sampling.h"
 #include "../shim/module_registry.h"
+#include "../shim/raw_syscall.h"
+#include "../shim/sampler.h"
 #include "../shim/stack_capture.h"
 #include "../shim/thread_registry.h"
+#include "../shim/thread_trampoline.h"
 #include "../shim/unwind_rule.h"
 #include "agent.h"
 #include "agent_memory.h"
@@ -109,12 +109,8 @@ const char *ring_sampling_refusal(void) {
 
 /* ---- threads ---- */
 
-/* splitmix64 (Steele, Lea, Flood 2014). */
 static uint64_t draw_below(uint64_t limit) {
-  uint64_t z = random_state += 0x9e3779b97f4a7c15ull;
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-  z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-  return (uint64_t)(((unsigned __int128)(z ^ z >> 31) * limit) >> 64);
+  return (uint64_t)(((unsigned __int128)sampler_random(&random_state) * limit) >> 64);
 }
 
 static uint64_t cpu_of(int32_t tid) {
@@ -240,7 +236,7 @@ static void unwind_remotely(const struct perf_ring_record *record, struct captur
   size_t found = remote_unwind(unwinder, &record->registers, &copy, frames, STACK_MAX_FRAMES, &end);
   if (end != REMOTE_OUTERMOST) return;
   memcpy(stack->frames, frames, found * sizeof *frames);
-  stack->frame_count = stack_capture_without_trampoline(stack->frames, (uint32_t)found);
+  stack->frame_count = thread_trampoline_leave_out(stack->frames, (uint32_t)found);
 }
 
 static void unwind(const struct perf_ring_record *record) {
@@ -425,8 +421,7 @@ bool ring_sampling_start(void) {
     ring_sampling_stop();
     return false;
   }
-  if (getrandom(&random_state, sizeof random_state, GRND_NONBLOCK) != sizeof random_state)
-    random_state = (uint64_t)agent_monotonic_nanoseconds();
+  random_state = sampler_seed(&random_state, getpid());
   cpu_sampling_announce_births(true);
   return true;
 }
@@ -461,7 +456,7 @@ void ring_sampling_wait(void) {
   uint32_t births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
   if (left > 0 && births == atomic_load_explicit(&births_seen, memory_order_relaxed)) {
     struct timespec pause = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-    syscall(SYS_futex, &cpu_sampling_births, FUTEX_WAIT_PRIVATE, births, &pause, NULL, 0);
+    raw_futex_wait(&cpu_sampling_births, births, &pause);
     births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
   }
   atomic_store_explicit(&births_seen, births, memory_order_relaxed);
@@ -469,5 +464,5 @@ void ring_sampling_wait(void) {
 
 void ring_sampling_wake(void) {
   atomic_fetch_add_explicit(&cpu_sampling_births, 1, memory_order_release);
-  syscall(SYS_futex, &cpu_sampling_births, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  raw_futex_wake(&cpu_sampling_births, 1);
 }

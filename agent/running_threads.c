@@ -12,8 +12,7 @@
 
 struct asked_thread {
   int32_t tid;
-  bool is_waited_for;
-  int token; /* -1: none to be given back */
+  int token; /* -1: done */
   size_t index;
 };
 
@@ -56,36 +55,22 @@ void running_threads_end(struct running_threads *threads) {
   agent_free(threads);
 }
 
-static const char *why_not(const struct running_threads *threads, int32_t tid, uint32_t record) {
+const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record,
+                                size_t index, bool is_blocked) {
   if (threads->off_reason) return threads->off_reason;
-  if (!record) return "it runs, and there is no record of it by which it could be asked";
-  if (sandbox_is_tighter(tid)) return "it runs under a seccomp filter of the program's own, and is not asked";
-  return thread_blocks_signal(tid, cpu_sampling_signal()) ? blocks_signal : NULL;
-}
-
-const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record, size_t index) {
-  const char *reason = why_not(threads, tid, record);
-  if (reason) return reason;
-  int token = cpu_sampling_request_stack(record, false);
-  if (token < 0) return "it runs, and there is no timer left by which it could be asked";
-  threads->asked[threads->count++] = (struct asked_thread){tid, true, token, index};
-  return NULL;
-}
-
-const char *running_threads_ask_blocked(struct running_threads *threads, int32_t tid,
-                                        uint32_t record, size_t index) {
-  const char *reason = why_not(threads, tid, record);
-  if (reason) return reason;
-  int token = cpu_sampling_request_stack(record, true);
-  if (token < 0) return "it is blocked, and there is no timer left by which it could be asked";
-  threads->asked[threads->count++] = (struct asked_thread){tid, true, token, index};
+  if (!record) return "there is no record of it by which it could be asked";
+  if (sandbox_is_tighter(tid))
+    return "it is under a seccomp filter of the program's own, and is not asked";
+  if (thread_blocks_signal(tid, cpu_sampling_signal())) return blocks_signal;
+  int token = cpu_sampling_request_stack(record, is_blocked);
+  if (token < 0) return "there is no timer left by which it could be asked";
+  threads->asked[threads->count++] = (struct asked_thread){tid, token, index};
   return NULL;
 }
 
 static void finish(struct asked_thread *asked) {
   if (asked->token >= 0) cpu_sampling_withdraw_request(asked->token);
   asked->token = -1;
-  asked->is_waited_for = false;
 }
 
 void running_threads_forget(struct running_threads *threads, size_t index) {
@@ -98,7 +83,7 @@ const struct stack_sample *running_threads_next(struct running_threads *threads,
   if (threads->off_reason) return NULL;
   while ((sample = sample_buffer_next(&dump_samples)))
     for (size_t i = 0; i < threads->count; i++) {
-      if (threads->asked[i].tid != sample->tid || !threads->asked[i].is_waited_for) continue;
+      if (threads->asked[i].tid != sample->tid || threads->asked[i].token < 0) continue;
       finish(&threads->asked[i]);
       *index = threads->asked[i].index;
       return sample;

@@ -16,12 +16,11 @@ struct running_threads *running_threads_begin(size_t most);
 /* Withdraws what is still asked for. NULL is fine. */
 void running_threads_end(struct running_threads *threads);
 
-/* record: of the thread, or 0. NULL when it was asked; else why it cannot be: one sentence, static. index: the caller's name for it. */
-const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record, size_t index);
-/* The same for one that is blocked, by a signal: its handler lets the thread's call go on. Only for
- * calls that go on as if nothing had been (thread_dump.c). */
-const char *running_threads_ask_blocked(struct running_threads *threads, int32_t tid,
-                                        uint32_t record, size_t index);
+/* record: of the thread, or 0. NULL when it was asked; else why it cannot be: one sentence, static. index: the caller's name for it.
+ * is_blocked: by a signal at once, after which its call goes on; only for calls that go on as if
+ * nothing had been (thread_dump.c). */
+const char *running_threads_ask(struct running_threads *threads, int32_t tid, uint32_t record,
+                                size_t index, bool is_blocked);
 /* No longer wanted. */
 void running_threads_forget(struct running_threads *threads, size_t index);
 

@@ -180,7 +180,7 @@ static void take_sample(struct dump_work *work, size_t i, const struct stack_sam
 static void ask_running(struct dump_work *work, struct running_threads *asked, const size_t *running, size_t count) {
   for (size_t k = 0; k < count; k++) {
     struct dumped_thread *thread = &work->threads[running[k]];
-    const char *why = asked ? running_threads_ask(asked, thread->tid, work->records[running[k]], running[k]) : "there was no memory to ask it";
+    const char *why = asked ? running_threads_ask(asked, thread->tid, work->records[running[k]], running[k], false) : "there was no memory to ask it";
     if (!thread->not_read) thread->not_read = why; /* but not if the kernel does not even tell whether it runs */
   }
 }
@@ -261,7 +261,7 @@ static void ask_asleep(struct dump_work *work, size_t count) {
   size_t left = 0;
   for (size_t i = 0; i < work->ids.count; i++)
     if (work->asleep[i] && still_asleep(work, i))
-      left += !running_threads_ask_blocked(asked, work->threads[i].tid, work->records[i], i);
+      left += !running_threads_ask(asked, work->threads[i].tid, work->records[i], i, true);
   int64_t deadline = agent_monotonic_nanoseconds() + DEADLINE_NANOSECONDS;
   while ((left -= take_answers(work, asked)) > 0 && agent_monotonic_nanoseconds() < deadline) {
     struct timespec nap = {.tv_nsec = NAP_NANOSECONDS};

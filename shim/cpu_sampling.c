@@ -1,7 +1,6 @@
 #include "cpu_sampling.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -258,7 +257,7 @@ void cpu_sampling_announce_births(bool yes) {
 
 static void announce_birth(void) {
   atomic_fetch_add_explicit(&cpu_sampling_births, 1, memory_order_release);
-  raw_syscall4(SYS_futex, (long)&cpu_sampling_births, FUTEX_WAKE_PRIVATE, 1, 0);
+  raw_futex_wake(&cpu_sampling_births, 1);
 }
 
 void cpu_sampling_thread_starts(uint32_t number) {

@@ -56,13 +56,25 @@ static inline bool raw_range_is_readable(const void *address, size_t size) {
   return last >= first && raw_is_readable(first & ~word) && raw_is_readable(last & ~word);
 }
 
+/* Private futexes (futex(2)), for a word and those who wait for its change within the process.
+ * timeout: relative; NULL: none. */
+struct timespec;
+static inline void raw_futex_wait(const _Atomic uint32_t *word, uint32_t value,
+                                  const struct timespec *timeout) {
+  enum { WAIT_PRIVATE = 0 | 128 }; /* linux/futex.h */
+  raw_syscall4(SYS_futex, (long)word, WAIT_PRIVATE, value, (long)timeout);
+}
+static inline void raw_futex_wake(const _Atomic uint32_t *word, int32_t how_many) {
+  enum { WAKE_PRIVATE = 1 | 128 };
+  raw_syscall4(SYS_futex, (long)word, WAKE_PRIVATE, how_many, 0);
+}
+
 /* A short sleep while another thread is about to change a word. By a futex that nobody wakes: a
  * sandbox may kill for nanosleep, but libc cannot do without futexes. */
 static inline void raw_nap(void) {
-  enum { WAIT_PRIVATE = 0 | 128 }; /* linux/futex.h */
   const long timespec[2] = {0, 50 * 1000};
-  const uint32_t word = 0;
-  raw_syscall4(SYS_futex, (long)&word, WAIT_PRIVATE, 0, (long)timespec);
+  const _Atomic uint32_t word = 0;
+  raw_futex_wait(&word, 0, (const struct timespec *)timespec);
 }
 
 #endif

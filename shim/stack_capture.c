@@ -12,6 +12,7 @@
 #include "return_address.h"
 #include "stack_halves.h"
 #include "thread_state.h"
+#include "thread_trampoline.h"
 #include "unwind_rule.h"
 
 /* ---- the shared rule cache ----
@@ -129,29 +130,6 @@ bool stack_capture_has_room(uintptr_t sp) {
   if (stack_capture_is_first_thread()) return has_room_on_first(thread, sp);
   uintptr_t floor = thread->stack_floor;
   return floor && sp >= floor + STACK_CAPTURE_NEEDS && sp < (uintptr_t)__builtin_thread_pointer();
-}
-
-/* Of a class there are more than 2^class bytes without the guard. Of these, the thread's control
- * block and its alignment take less than AT_TOP above what the thread pointer points to. */
-enum { SMALLEST_CLASS = 16, AT_TOP = 16384 };
-
-uint8_t stack_capture_size_class(const pthread_attr_t *attributes) {
-  pthread_attr_t standard;
-  size_t size = 0, guard = 0;
-  if (!attributes) {
-    if (pthread_attr_init(&standard) != 0) return 0;
-    attributes = &standard;
-  }
-  if (pthread_attr_getstacksize(attributes, &size) != 0) return 0;
-  if (pthread_attr_getguardsize(attributes, &guard) != 0 || size <= guard) return 0;
-  uint8_t class = (uint8_t)(63 - __builtin_clzll(size - guard));
-  return class >= SMALLEST_CLASS ? class : 0;
-}
-
-void stack_capture_thread_starts(uint8_t size_class) {
-  if (!size_class) return;
-  uintptr_t room = ((uintptr_t)1 << size_class) - AT_TOP;
-  thread_state.stack_floor = (uintptr_t)__builtin_thread_pointer() - room;
 }
 
 /* Makes address part of what is known, where that may be: unwind tables and registers can say
@@ -423,25 +401,6 @@ static bool is_own_code(uintptr_t pc) {
          pc != (uintptr_t)__restore_rt;
 }
 
-/* The functions on which threads start (thread_interposers.c), all in one section. */
-extern const char __start_thread_trampolines[] __attribute__((visibility("hidden")));
-extern const char __stop_thread_trampolines[] __attribute__((visibility("hidden")));
-
-static bool is_trampoline(uintptr_t pc) {
-  return pc - (uintptr_t)__start_thread_trampolines < (uintptr_t)__stop_thread_trampolines - (uintptr_t)__start_thread_trampolines;
-}
-
-/* Takes the trampoline out of a whole stack: it lies below the thread library's last few frames. */
-uint32_t stack_capture_without_trampoline(uint64_t *frames, uint32_t count) {
-  enum { THREAD_LIBRARY_DEPTH = 5 };
-  for (uint32_t i = count; i > 0 && count - i < THREAD_LIBRARY_DEPTH && count > 1; i--) {
-    if (LIKELY(!is_trampoline(frames[i - 1] - 1))) continue;
-    for (uint32_t k = i; k < count; k++) frames[k - 1] = frames[k];
-    return count - 1;
-  }
-  return count;
-}
-
 /* Frames of one stack: some 20 us. A recursion may be far deeper, each of its samples would take as
  * long as the rest of its work. */
 enum { WALKED_MAX = 2048 };
@@ -492,7 +451,7 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     count = stack_join(out->frames, count);
     COUNT_LOSS(stacks_truncated_depth);
   }
-  count = stack_capture_without_trampoline(out->frames, count);
+  count = thread_trampoline_leave_out(out->frames, count);
   if (UNLIKELY(guessed)) {
     COUNT_LOSS(stacks_guessed);
     if (marker && count == STACK_MAX_FRAMES) count--; /* there is room for one marker */

@@ -7,7 +7,6 @@
 #ifndef SHIM_STACK_CAPTURE_H
 #define SHIM_STACK_CAPTURE_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,20 +50,12 @@ void stack_capture_interrupted(const struct unwind_registers *registers, struct 
 void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
                           struct captured_stack *out);
 
-/* Takes the functions out on which threads start; the number of frames that are left. */
-uint32_t stack_capture_without_trampoline(uint64_t *frames, uint32_t count);
-
 /* Whether there is certainly room for what stack_capture and the tables take below sp, which lies
  * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's
  * and on a signal handler's alternate one. That memory is mapped says nothing: it may be the
  * heap's. Context: host thread; a system call where it is not known yet. */
 enum { STACK_CAPTURE_NEEDS = 8192 };
 bool stack_capture_has_room(uintptr_t sp);
-
-/* What is known of a new thread's stack. Told to the creator: with which attributes, may be NULL;
- * 0: nothing. Then that number is told to the thread, at its start. */
-uint8_t stack_capture_size_class(const pthread_attr_t *attributes);
-void stack_capture_thread_starts(uint8_t size_class);
 
 /* Whether this is the thread on which the library was started. Context: host thread. */
 bool stack_capture_is_first_thread(void);

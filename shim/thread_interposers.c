@@ -20,6 +20,7 @@
 #include "raw_syscall.h"
 #include "sampling_signal.h"
 #include "stack_capture.h"
+#include "stack_size.h"
 #include "stack_table.h"
 #include "startup.h"
 #include "thread_registry.h"
@@ -33,7 +34,7 @@
 static struct thread_record *thread_starts(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   thread_state.record = number;
-  stack_capture_thread_starts(atomic_load_explicit(&record->stack_class, memory_order_relaxed));
+  stack_size_thread_starts(atomic_load_explicit(&record->stack_class, memory_order_relaxed));
   if (confinement_forbids_calls()) return record; /* it is not shown: there is no agent */
   thread_registry_tell_tid(record, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0));
   sampling_signal_thread_starts(record);
@@ -130,7 +131,7 @@ static uint32_t creation_begins(const struct unwind_registers *caller,
   atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
   bool lets_in = sampling_signal_let_in() != NULL; /* and so does what it creates */
   atomic_store_explicit(&record->signal_let_in, lets_in, memory_order_relaxed);
-  atomic_store_explicit(&record->stack_class, stack_capture_size_class(attributes),
+  atomic_store_explicit(&record->stack_class, stack_size_class(attributes),
                         memory_order_relaxed);
   record->start = start;
   record->argument = argument;

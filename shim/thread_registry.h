@@ -34,7 +34,7 @@ struct thread_record {
   /* sampling_signal.h; written by the thread and in its handlers. Before its start: its creator's
    */
   _Atomic bool signal_let_in;
-  _Atomic uint8_t stack_class; /* stack_capture_size_class; told by the creator, for that thread */
+  _Atomic uint8_t stack_class; /* stack_size_class; told by the creator, for that thread */
   _Atomic uint32_t birth;          /* the order in which threads told their tids, modulo 2^32 */
   _Atomic int32_t creator;         /* tid; 0: not known */
   /* stack_table.h, leaf = the caller of pthread_create; 0: not known */
