@@ -40,7 +40,7 @@ struct sampled_thread {
   uint64_t life; /* of its record */
   uint32_t record;
   int32_t tid;
-  uint64_t before; /* CPU time when the ring was opened; less what the ring's clock is ahead */
+  uint64_t before; /* its CPU time less the ring's clock */
   uint64_t last;   /* CPU time at the last sample, by the ring's clock; 0: none since last time */
   uint64_t due;    /* CPU time at which its next sample is due */
   int64_t first_expected; /* CLOCK_MONOTONIC: its first sample, if it runs; 0: that has come */
@@ -146,6 +146,20 @@ static void give_up_descriptors(void) {
     if (!threads[i].first_expected) perf_ring_give_up_descriptor(&threads[i].ring);
 }
 
+/* Both clocks are read at the same moment: this thread may lose its processor between two reads,
+ * while the other thread runs on. */
+static void set_clock(struct sampled_thread *thread) {
+  enum { ATTEMPTS = 4 };
+  uint64_t earlier, later;
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    if (!perf_ring_total(&thread->ring, &earlier)) return;
+    uint64_t now = cpu_of(thread->tid);
+    if (!now || !perf_ring_total(&thread->ring, &later)) return; /* it has ended */
+    thread->before = now - later;
+    if (later - earlier < period / FIRST_PARTS) return;
+  }
+}
+
 /* due: as it is to be. False: the kernel gives none. */
 static bool open_ring(struct sampled_thread *thread) {
   uint32_t stack = thread->is_deep ? PERF_RING_DEEP_STACK : PERF_RING_STACK;
@@ -164,6 +178,7 @@ static bool open_ring(struct sampled_thread *thread) {
     }
     give_up_descriptors();
   }
+  set_clock(thread);
   count_open(1, thread->ring.bytes);
   return true;
 }
@@ -332,11 +347,14 @@ static void read_ring(struct sampled_thread *thread, ring_sampling_sink *sink) {
   grow(thread);
 }
 
-/* The ring's clock also runs while the thread is interrupted, or its processor is stolen: never let
- * it be ahead of what the thread is charged with. */
+/* The ring's clock also runs while the thread is interrupted, or its processor is stolen, and not
+ * while it is changed for another thread: what the thread is charged with is the truth. */
 static void correct_clock(struct sampled_thread *thread) {
-  uint64_t charged = thread->last ? cpu_of(thread->tid) : 0;
-  if (charged && thread->last > charged) thread->before -= thread->last - charged;
+  uint64_t charged;
+  if (!thread->last) return;
+  if (thread->ring.descriptor >= 0) set_clock(thread);
+  else if ((charged = cpu_of(thread->tid)) && thread->last > charged) /* never let it be ahead */
+    thread->before -= thread->last - charged;
   thread->last = 0;
 }
 
@@ -345,8 +363,8 @@ static bool life_is(const struct sampled_thread *thread) {
          thread->life;
 }
 
-/* With its new size, or by new rights. Where the kernel gives no larger one the old one does, but not
- * one that was opened by rights that are given up. */
+/* With its new size, or by new rights. Where the kernel gives no larger one the old one does, but
+ * not one that was opened by rights that are given up. */
 static void reopen(uint32_t place) {
   struct sampled_thread *thread = &threads[place], before = *thread;
   thread->reopen = false;

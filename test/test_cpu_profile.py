@@ -86,7 +86,7 @@ def nanoseconds_of(profile, chosen):
 def check_form(profile):
     assert profile.sample_types == [("samples", "count"), ("cpu", "nanoseconds")], profile.sample_types
     assert profile.period_type == ("cpu", "nanoseconds") and profile.default_sample_type is None
-    assert all(sample.values[0] >= 1 and set(sample.labels) == {"tid", "thread_name"} for sample in profile.samples)
+    assert all(sample.values[0] >= 1 and set(sample.labels) - {"guessed_frames"} == {"tid", "thread_name"} for sample in profile.samples)
 
 
 # ---- shares and sums ---------------------------------------------------------------------------------------------------------
@@ -101,8 +101,8 @@ def check_shares(host, query="", period=PERIOD, may_miss=False):
     found = {name: values[1] for name, values in profile.by_function().items() if name in spent}
     assert set(found) == set(spent), found
     losses = harness.losses(host.health())
-    # A thread's first instruction, behind clone's system call, is a return to nowhere.
-    odd = losses.pop("stacks_truncated_no_unwind", 0) + losses.pop("stacks_guessed", 0)
+    # A thread's first instruction, behind clone's system call, is a return to nowhere; its stack may not be there yet.
+    odd = sum(losses.pop("stacks_" + kind, 0) for kind in ("truncated_no_unwind", "truncated_memory", "guessed"))
     assert odd < 0.01 * profile.total()[0] and losses == {}, losses
     total, flat = sum(spent.values()), sum(found.values())
     # The functions' caller looks at its clock after each call: a busy kernel likes to change threads there, and what that costs is in the truth.
@@ -283,7 +283,8 @@ def test_client_that_goes_away_stops_the_sampler():
         host.profile("profile?seconds=1")
     if host.health()["cpu_sampling"]["source"] != "perf":
         raise harness.Skip(host.health()["cpu_sampling"]["perf_off_reason"])
-    ask_and_hang_up(host, "profile?seconds=600", lambda: harness.poll(lambda: rings() == 5, "a ring for each of the five threads"))
+    ask_and_hang_up(host, "profile?seconds=600", lambda: harness.poll(
+        lambda: rings() == 5, "a ring for each of the five threads"))
     harness.poll(lambda: rings() == 0 and running_profiles(host) == 0, "the sampler to stop")
     assert "perf_event" not in harness.proc_text("/proc/%d/maps" % host.pid)
 
