@@ -53,7 +53,7 @@
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
-  /* processes that end sooner (compilers, shell commands) pay for one sleeping thread and no more */
+  /* processes that end sooner (compilers, shell commands) pay for a sleeping thread, no more */
   START_DELAY_MILLISECONDS = 100,
   PAUSE_MILLISECONDS = 1000,
   /* for the address, and whether a thread of the host's is left: one read in /proc */
@@ -283,7 +283,7 @@ static bool serve(int *exit_code) {
     bool cannot_accept = events[EVENT_LISTENER].revents && !connection_gate_accept(listener);
     if (!server_runs && (cannot_accept || connection_inbox_waits())) {
       start_server(wake);
-    } else if (server_runs &&
+    } else if (server_runs && !connection_inbox_waits() &&
                http_server_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
       stop_server();
     }

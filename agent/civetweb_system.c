@@ -308,6 +308,7 @@ static int accept_from(int from) {
 
 /* -1: there is nobody who may come in. */
 static int next_connection(struct inbox_connection *given) {
+  if (connection_inbox_waits()) note_activity(); /* before it is taken: agent.c looks so, too */
   if (connection_inbox_take(given)) return given->descriptor;
   int from = atomic_load_explicit(&listener, memory_order_acquire);
   int descriptor = from >= 0 ? accept_from(from) : -1;
@@ -424,6 +425,8 @@ static bool find_route(int descriptor, struct connection *connection) {
       if (received == 0 || !readable || poll_connection(&wait, INT32_MAX) <= 0) break;
     }
   }
+  /* Nobody else's, as far as it tells: the client is asked for here. */
+  if (route == CIVETWEB_UNDECIDED) route = CIVETWEB_HERE;
   connection->routed = true;
   connection->route = (unsigned char)route;
   if (route == CIVETWEB_ELSEWHERE) {

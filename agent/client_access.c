@@ -287,6 +287,13 @@ bool client_access_judge_for(const struct process_audience *audience, const stru
   bool listed = uid == 0;
   for (uint32_t i = 0; i < audience->count && i <= CONFIG_UIDS_MAX; i++)
     listed = listed || audience->uids[i] == uid;
+  if (!listed && uid == audience->owner) {
+    snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+             "user %u may not connect: that process is not dumpable (prctl(2)), or not only that "
+             "user's; PPROFAGENT_ALLOW_UIDS names further users",
+             (unsigned)uid);
+    return false;
+  }
   if (!listed) return refuse(text, uid, audience->owner);
   bool known = client->is_unix || uid != audience->unmapped;
   return known || refuse_unmapped(text, uid);

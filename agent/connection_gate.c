@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -13,6 +12,7 @@
 #include "agent_thread.h"
 #include "client_access.h"
 #include "connection_inbox.h"
+#include "listen_address.h"
 #include "paced_poll.h"
 #include "process_tree.h"
 #include "refused_connection.h"
@@ -22,7 +22,6 @@
 enum {
   STRANGERS_MAX = 32,
   ACCEPTS_AT_ONCE = 4,
-  QUEUE_MAX = 128, /* the kernel's: before it turns clients away nobody is waited for */
   READ_MILLISECONDS = 2000,   /* for a request's first bytes */
   ASK_MILLISECONDS = 1700,    /* for another process to say whether it would answer */
   ASK_AGAIN_MILLISECONDS = 50,
@@ -208,18 +207,11 @@ static bool admits(int descriptor, const char *prefix, size_t prefix_size) {
   return false;
 }
 
-static bool is_queue_long(int listener) {
-  struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
-  socklen_t size = sizeof info;
-  bool is_known = getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
-  return is_known && info.tcpi_unacked > QUEUE_MAX;
-}
-
 bool connection_gate_admits(int descriptor, int listener) {
   const struct timespec pause = {.tv_nsec = 1000 * 1000};
   if (admits(descriptor, "", 0)) return true;
   /* who comes again and again shall not have a whole processor */
-  if (!is_queue_long(listener)) nanosleep(&pause, NULL);
+  if (!listen_address_queue_is_long(listener)) nanosleep(&pause, NULL);
   return false;
 }
 
@@ -246,14 +238,14 @@ bool connection_gate_accept(int listener) {
   return true;
 }
 
-void connection_gate_listen(int listener) {
+bool connection_gate_listen(int listener) {
   struct epoll_event event = {.events = EPOLLIN};
   agent_lock_take(&lock);
-  if (epoll_of() >= 0 && epoll_ctl(epoll_number - 1, EPOLL_CTL_ADD, listener, &event) == 0)
-    further_number = listener + 1;
-  else
-    close(listener);
+  bool done = epoll_of() >= 0 && epoll_ctl(epoll_number - 1, EPOLL_CTL_ADD, listener, &event) == 0;
+  if (done) further_number = listener + 1;
+  else close(listener);
   agent_lock_release(&lock);
+  return done;
 }
 
 int connection_gate_event(void) {

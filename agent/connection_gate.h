@@ -24,8 +24,9 @@ void connection_gate_take(const struct inbox_connection *connection);
  * left for it, and it still waits. */
 bool connection_gate_accept(int listener);
 
-/* A further listener, whose connections are accepted here: the gate's, until close. */
-void connection_gate_listen(int listener);
+/* A further listener, whose connections are accepted here: the gate's, until close. False: there is
+ * no room for it, and it is closed. */
+bool connection_gate_listen(int listener);
 
 /* A descriptor that is readable when there is something to do; -1: none yet. */
 int connection_gate_event(void);

@@ -8,6 +8,7 @@
 #include "elf_file.h"
 #include "libbacktrace_region.h"
 #include "loaded_code.h"
+#include "trusted_path.h"
 
 /* from libbacktrace: glibc's qsort may use the host's malloc */
 #include "backtrace.h"
@@ -86,14 +87,16 @@ static bool has_plain_addresses(const struct object *object, uint64_t offset) {
 
 /* Counts the entries, and writes them where ranges is not NULL. */
 static size_t read_entries(const struct object *object, struct range *ranges) {
-  struct byte_reader reader = {object->section.data, object->section.data + object->section.size, false};
+  struct byte_reader reader = {object->section.data, object->section.data + object->section.size,
+                               false};
   size_t count = 0;
   uint64_t plain = UINT64_MAX; /* the last common entry that was found to be so */
   while (reader.at < reader.end) {
     size_t offset = (size_t)(reader.at - object->section.data);
     bool wide;
     struct byte_reader entry = take_entry(&reader, &wide);
-    uint64_t common = byte_reader_take(&entry, wide ? 8 : 4), start = byte_reader_take(&entry, 8), size = byte_reader_take(&entry, 8);
+    uint64_t common = byte_reader_take(&entry, wide ? 8 : 4), start = byte_reader_take(&entry, 8),
+             size = byte_reader_take(&entry, 8);
     if (reader.failed) break;
     if (is_common(common, wide) || entry.failed || size == 0 || start + size < start) continue;
     if (common != plain && !has_plain_addresses(object, common)) continue;
@@ -127,8 +130,10 @@ static bool open_object(struct elf_file *file, struct region *region,
                         const struct loaded_object *loaded, char *path) {
   char found[BUILD_ID_HEX_MAX];
   loaded_object_name(loaded, path, PATH_BYTES);
+  /* a name may be relative to what was the working directory, and a build-id is no secret */
+  int descriptor = *path ? trusted_path_open_contents(path, (uid_t)-1)
+                         : elf_file_open_path("/proc/thread-self/exe");
   if (!*path) strcpy(path, "/proc/thread-self/exe");
-  int descriptor = elf_file_open_path(path);
   if (descriptor < 0 || !elf_file_from_descriptor(file, region, descriptor)) return false;
   /* Without a build-id nothing says that the file is still what was loaded. */
   if (loaded->build_id[0] && elf_file_build_id(file, found) &&

@@ -204,11 +204,12 @@ static enum civetweb_route route_request(int descriptor, bool authenticated, con
 
 /* What that process would say itself. */
 static void respond_for(struct http_response *response, const char *path) {
-  char text[CLIENT_ACCESS_TEXT_MAX] = "that process does not answer this user";
+  char text[CLIENT_ACCESS_TEXT_MAX];
   const char *rest;
   struct client client;
-  if (client_access_find(response->descriptor, &client, text) == CLIENT_FOUND)
-    process_tree_would_answer(http_path_process(path, &rest), &client, text);
+  if (client_access_find(response->descriptor, &client, text) == CLIENT_FOUND &&
+      process_tree_would_answer(http_path_process(path, &rest), &client, text) != TREE_WOULD_NOT)
+    snprintf(text, sizeof text, "that process does not answer this user");
   http_respond_error(response, 403, text);
 }
 

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -173,4 +174,12 @@ void listen_address_format(const struct listen_address *address, char *text, siz
       snprintf(text, size, "%s:%u", host, ntohs(four->sin_port));
     }
   }
+}
+
+bool listen_address_queue_is_long(int listener) {
+  enum { QUEUE_MAX = 128 };
+  struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
+  socklen_t size = sizeof info;
+  bool is_known = getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+  return is_known && info.tcpi_unacked > QUEUE_MAX;
 }

@@ -28,6 +28,9 @@ bool listen_address_parse_any(const char *text, struct listen_address *out, char
  * A unix socket is mode 0600 before anybody can connect; one that a dead process left behind is replaced. */
 int listen_address_open(struct listen_address *address, char *reason, size_t reason_size);
 
+/* Whether so many clients wait in the kernel's queue that it turns others away soon. */
+bool listen_address_queue_is_long(int listener);
+
 /* "127.0.0.1:6060", "[::1]:6060", "unix:/path". */
 void listen_address_format(const struct listen_address *address, char *text, size_t size);
 

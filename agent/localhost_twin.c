@@ -48,9 +48,10 @@ void localhost_twin_look(const struct listen_address *address) {
   if (allowed_calls_lack(CALLS_LOCALHOST)) return;
   int listener = listen_address_open(&twin, reason, sizeof reason);
   bool taken = listener < 0 && errno == EADDRINUSE;
+  bool is_absent = listener < 0 && (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT);
   bool was_taken = atomic_exchange_explicit(&is_another_s, taken, memory_order_relaxed);
-  if (listener >= 0) connection_gate_listen(listener);
-  is_settled = !taken;
+  /* else, for lack of descriptors or memory, it is tried again */
+  is_settled = is_absent || (listener >= 0 && connection_gate_listen(listener));
   if (taken && !was_taken) log_event("%s", fault);
 }
 

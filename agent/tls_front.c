@@ -30,7 +30,6 @@ enum {
   HANDSHAKE_LEAST_MILLISECONDS = 250, /* before others may have the place */
   ROOM_RETRY_MILLISECONDS = 60,
   ACCEPTS_IN_TURN = 16, ACCEPT_EVERY_MILLISECONDS = 16,
-  QUEUE_MAX = 128, /* the kernel's: more are accepted at once, before it turns clients away */
   RETRY_MILLISECONDS = 200, /* when there are no descriptors */
   BIND_RETRY_MILLISECONDS = 50, BIND_RETRY_MAX_MILLISECONDS = 5000,
   STACK_SIZE = 512 * 1024, /* the loader's and OpenSSL's big numbers */
@@ -83,13 +82,6 @@ static void drop(unsigned index) {
   places[index] = places[--connection_count];
 }
 
-static bool is_queue_long(int listener) {
-  struct tcp_info info = {.tcpi_unacked = 0}; /* of a listening socket: how many wait */
-  socklen_t size = sizeof info;
-  bool is_known = getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
-  return is_known && info.tcpi_unacked > QUEUE_MAX;
-}
-
 /* Who waits in the kernel's queue has time to begin to speak, and costs nothing. */
 static void accept_some(int listener, int64_t now_ns) {
   for (int i = 0; i < ACCEPTS_IN_TURN; i++) {
@@ -102,7 +94,7 @@ static void accept_some(int listener, int64_t now_ns) {
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     tls_lobby_put(descriptor, now_ns);
   }
-  if (!is_queue_long(listener)) accept_pause_ns = now_ns + ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
+  if (!listen_address_queue_is_long(listener)) accept_pause_ns = now_ns + ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
 }
 
 static unsigned handshaking_of(const struct tls_source *source) {

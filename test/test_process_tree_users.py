@@ -18,7 +18,9 @@ def test_chroot_changed_user_and_closed_descriptors():
     parent.do("alloc:30001")
     empty = harness.scratch()
     os.chmod(empty, 0o755)
-    sizes, children = {"chroot:" + empty: 40003, "uid:%d" % NOBODY: 50007, "chroot:%s uid:%d" % (empty, NOBODY): 60013, "close": 70001, "detach close": 80021}, {}
+    sizes = {"chroot:" + empty: 40003, "uid:%d" % NOBODY: 50007,
+             "chroot:%s uid:%d" % (empty, NOBODY): 60013, "close": 70001, "detach close": 80021}
+    children = {}
     try:
         for words, size in sizes.items():
             children[words] = parent.do("fork %s alloc:%d" % (words, size))
@@ -28,7 +30,8 @@ def test_chroot_changed_user_and_closed_descriptors():
             assert found[pid]["uid"] == (NOBODY if "uid" in words else os.geteuid()), found[pid]
         # Any of them may be the next: each must then know the others again.
         parent.kill()
-        alive = {pid for words, pid in children.items() if "close" in words}  # the others end with their parent's pipe
+        # the others end with their parent's pipe
+        alive = {pid for words, pid in children.items() if "close" in words}
         port.await_processes(alive, others=False)
         for pid in alive:
             check_exact(port, pid, "own_block", 30001)
@@ -39,7 +42,8 @@ def test_chroot_changed_user_and_closed_descriptors():
 
 
 def test_worker_of_another_user_takes_over():
-    """The root process that holds the port goes; its workers, which gave up root, know each other by what fork has left them."""
+    """The root process that holds the port goes; its workers, which gave up root, know each
+    other by what fork has left them."""
     process_tree.run_as_root()
     port = Port()
     parent = Process(port)
@@ -78,7 +82,8 @@ def holds(pid, inodes):
 
 def test_unix_socket_is_handed_on_to_root_s_only():
     """Who takes over sees another root directory: the path stays what it was, and so does its mode.
-    Workers that gave up root have no part in it: whoever got it would hear what is meant for root."""
+    Workers that gave up root have no part in it: whoever got it would hear what is meant for
+    root."""
     process_tree.run_as_root()
     empty = harness.scratch()
     os.chmod(empty, 0o755)
