@@ -269,16 +269,21 @@ static bool notes_at(struct elf_file *file, uint64_t offset, uint64_t size, char
 bool elf_file_build_id(struct elf_file *file, char hex[BUILD_ID_HEX_MAX]) {
   hex[0] = '\0';
   unsigned tries = 0;
-  for (uint32_t i = 1; i < file->section_count && tries < MAX_NOTE_SECTIONS; i++) /* sections first: in debug files the segments' contents are gone */
-    if (file->sections[i].sh_type == SHT_NOTE && ++tries > 0 && notes_at(file, file->sections[i].sh_offset, file->sections[i].sh_size, hex))
-      return true;
+  /* sections first: in debug files the segments' contents are gone */
+  for (uint32_t i = 1; i < file->section_count && tries < MAX_NOTE_SECTIONS; i++) {
+    if (file->sections[i].sh_type != SHT_NOTE) continue;
+    tries++;
+    if (notes_at(file, file->sections[i].sh_offset, file->sections[i].sh_size, hex)) return true;
+  }
   const Elf64_Ehdr *header = &file->header;
   if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum > MAX_SEGMENTS) return false;
   for (uint32_t i = 0; i < header->e_phnum && tries < 2 * MAX_NOTE_SECTIONS; i++) {
     Elf64_Phdr segment;
     if (header->e_phoff > file->size || !read_exactly(file, header->e_phoff + i * sizeof segment, sizeof segment, &segment))
       break;
-    if (segment.p_type == PT_NOTE && ++tries > 0 && notes_at(file, segment.p_offset, segment.p_filesz, hex)) return true;
+    if (segment.p_type != PT_NOTE) continue;
+    tries++;
+    if (notes_at(file, segment.p_offset, segment.p_filesz, hex)) return true;
   }
   return false;
 }

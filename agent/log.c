@@ -27,7 +27,7 @@ static struct shared_text fault; /* written by the admin thread */
 
 /* Written by any agent thread. */
 static _Atomic int64_t all_earned_ns; /* when all places will be free again, if no line comes */
-static _Atomic uint64_t left_out, left_out_told;
+static _Atomic uint64_t left_out, untold; /* untold: of those, since the last line */
 
 /* The file as it was accepted, also by who has forked this process. Written by the admin thread. */
 static dev_t accepted_device AGENT_INHERITED;
@@ -129,12 +129,12 @@ void log_event(const char *format, ...) {
   if (descriptor < 0) return;
   if (!takes_place()) {
     atomic_fetch_add_explicit(&left_out, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&untold, 1, memory_order_relaxed);
     return;
   }
-  uint64_t all = log_lines_left_out();
-  uint64_t told = atomic_exchange_explicit(&left_out_told, all, memory_order_relaxed);
-  if (all > told)
-    write_words(descriptor, "%llu lines left out here", (unsigned long long)(all - told));
+  uint64_t lines = atomic_exchange_explicit(&untold, 0, memory_order_relaxed);
+  if (lines > 0)
+    write_words(descriptor, "%llu lines left out here", (unsigned long long)lines);
   va_list arguments;
   va_start(arguments, format);
   write_line(descriptor, format, arguments);

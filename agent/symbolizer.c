@@ -54,6 +54,7 @@ struct symbolizer_session {
   struct session_object *objects, *latest;
   struct perf_map *perf_map; /* read when first asked for */
   bool perf_map_read;
+  uint64_t perf_map_taken; /* of the budget: no more than there was, whatever it needs at least */
   struct symbol_cache *jit; /* names of JIT code change: they live for one session */
   struct workplace *work;
   uint64_t demangle_steps; /* left */
@@ -72,8 +73,8 @@ static struct {
   struct symbol_cache *cache;
 } state;
 
-/* Names are read, and objects, on one stack. Whoever holds the lock above may take this one, not the
- * reverse: names are read without it. */
+/* Names are read, and objects, on one stack. Whoever holds the lock above may take this one, not
+ * the reverse: names are read without it. */
 static struct {
   struct agent_lock lock;
   struct large_stack stack;
@@ -185,7 +186,7 @@ void symbolizer_close(struct symbolizer_session *session) {
     session->objects = object->next;
     agent_free(object);
   }
-  symbol_memory_give(perf_map_bytes(session->perf_map));
+  symbol_memory_give(session->perf_map_taken);
   perf_map_release(session->perf_map);
   symbol_cache_destroy(session->jit);
   if (session->work != NULL) symbol_memory_give(sizeof *session->work);
@@ -446,7 +447,8 @@ static void read_perf_map(struct symbolizer_session *session) {
   unlock();
   session->perf_map = perf_map_read(path, process_start_nanos(), room, &losses);
   uint64_t taken = perf_map_bytes(session->perf_map);
-  symbol_memory_give(room - (taken < room ? taken : room));
+  session->perf_map_taken = taken < room ? taken : room;
+  symbol_memory_give(room - session->perf_map_taken);
   if ((losses & PERF_MAP_STALE) != 0) COUNT(symbols_perf_map_stale);
   if ((losses & PERF_MAP_LIMIT) != 0) COUNT(symbols_perf_map_limit);
 }
@@ -461,7 +463,8 @@ static const struct symbol_location *resolve_jit_code(struct symbolizer_session 
   if (!session->perf_map_read) read_perf_map(session);
   struct symbol_frame frame = {0};
   uint64_t start = 0;
-  const char *name = session->perf_map == NULL ? NULL : perf_map_find(session->perf_map, address, &start);
+  const char *name =
+      session->perf_map == NULL ? NULL : perf_map_find(session->perf_map, address, &start);
   frame.system_name = intern(session->jit, name);
   name_frame(session, session->jit, false, &frame);
   if (name == NULL) COUNT(symbols_unnamed);

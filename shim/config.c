@@ -227,7 +227,8 @@ void config_read(char *const *environment, struct config *out) {
   else if (strcmp(cpu, "perf") == 0) out->cpu = CPU_PERF;
   else if (strcmp(cpu, "timer") == 0) out->cpu = CPU_TIMER;
   else add_fault(out, "PPROFAGENT_CPU: \"%.60s\" is not auto, perf or timer; using auto", cpu);
-  read_number(environment, "PPROFAGENT_SYMBOL_MEMORY", 16 << 20, (uint64_t)1 << 40, 64 << 20, &out->symbol_memory, out);
+  read_number(environment, "PPROFAGENT_SYMBOL_MEMORY", 16 << 20, (uint64_t)1 << 40, 64 << 20,
+              &out->symbol_memory, out);
   const char *children = find(environment, "PPROFAGENT_CHILDREN");
   if (!children || !*children || strcmp(children, "all") == 0) out->children = CHILDREN_ALL;
   else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;

@@ -63,7 +63,8 @@ void cpu_sampling_forget(void);
 
 /* Where these go; opened, read and closed by the dump. */
 extern struct sample_buffer dump_samples;
-/* Asks for one stack: of one that is blocked, at once; else at its next tick, if it runs. Returns a token >= 0, or -1 (see arming). */
+/* Asks for one stack: of one that is blocked, at once; else at its next tick, if it runs. Returns a
+ * token >= 0, or -1 (see arming). */
 int cpu_sampling_request_stack(uint32_t record, bool is_blocked);
 /* Every token must be given back; afterwards nothing comes of it any more. */
 void cpu_sampling_withdraw_request(int token);

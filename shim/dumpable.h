@@ -1,6 +1,6 @@
-/* prctl(PR_SET_DUMPABLE): whether the program itself has asked not to be looked into. That it is not
- * dumpable the kernel tells; not, whether only because it has given up root. A forked child has it
- * from its parent. Context: any. */
+/* prctl(PR_SET_DUMPABLE): whether the program itself has asked not to be looked into. That it is
+ * not dumpable the kernel tells; not, whether only because it has given up root. A forked child has
+ * it from its parent. Context: any. */
 #ifndef SHIM_DUMPABLE_H
 #define SHIM_DUMPABLE_H
 

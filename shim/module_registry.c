@@ -22,6 +22,7 @@
 struct module_entry {
   struct module_view view;
   _Atomic bool ready;
+  uintptr_t build_id_at; /* where it lies in the object itself */
   _Atomic bool current; /* what the range means now, as far as is known; cleared when another module is seen there or it is unloaded */
 };
 
@@ -190,10 +191,26 @@ static bool same_module(const struct module_view *view, uintptr_t bias, uintptr_
          (build_id.size == 0 || memcmp(view->build_id, build_id.bytes, build_id.size) == 0);
 }
 
+/* Whether it is what was seen there before: its build-id lies where it did. Unusual rules are looked
+ * up at each capture, so this asks for one page, not for each on the way to the note. */
+static bool is_known(uintptr_t start, uintptr_t end, uintptr_t bias, const char *path) {
+  for (uint32_t index = module_registry_count(); index > 0; index--) {
+    const struct module_entry *entry = entry_at(index);
+    if (!entry || entry->view.start != start || !entry->view.build_id_size ||
+        !atomic_load_explicit(&entry->current, memory_order_acquire))
+      continue;
+    struct note there = {(const uint8_t *)entry->build_id_at, entry->view.build_id_size};
+    return readable_pages_cover(entry->build_id_at, there.size) &&
+           same_module(&entry->view, bias, end, path, there);
+  }
+  return false;
+}
+
 void module_registry_note(const struct dl_find_object *found) {
   uintptr_t start = (uintptr_t)found->dlfo_map_start, end = (uintptr_t)found->dlfo_map_end;
   uintptr_t bias = found->dlfo_link_map->l_addr;
   const char *path = found->dlfo_link_map->l_name;
+  if (is_known(start, end, bias, path)) return;
   struct note build_id = find_build_id(start, end, bias);
 
   for (uint32_t index = module_registry_count(); index > 0; index--) {
@@ -252,6 +269,7 @@ void module_registry_note(const struct dl_find_object *found) {
                                              .build_id_size = build_id_copy ? build_id.size : 0,
                                              .identity = identity,
                                              .first_epoch = overlaps ? atomic_fetch_add_explicit(&highest_epoch, 1, memory_order_acq_rel) + 1 : 1};
+  modules[index].build_id_at = (uintptr_t)build_id.bytes;
   atomic_store_explicit(&modules[index].current, true, memory_order_relaxed);
   atomic_store_explicit(&modules[index].ready, true, memory_order_release);
   stack_capture_object_appears();

@@ -17,32 +17,22 @@ static bool is_interpreters_return(const uint8_t *code) {
 
 enum { ADDRESS_BITS = 47, INTERPRETERS_RETURN = 12 };
 
-static bool leads_somewhere(uintptr_t pc, const uint8_t *end) {
-  int32_t distance;
-  memcpy(&distance, end - sizeof distance, sizeof distance);
-  return readable_pages_cover(pc + (uintptr_t)(intptr_t)distance, 1);
-}
-
-bool return_follows_call_elsewhere(uintptr_t pc) {
-  uint8_t code[LONGEST_CALL + INTERPRETERS_RETURN];
+bool return_follows_call(uintptr_t pc, bool elsewhere) {
+  uint8_t copy[LONGEST_CALL + INTERPRETERS_RETURN];
   if (pc < READABLE_PAGE || pc >> ADDRESS_BITS) return false;
-  size_t size = readable_pages_copy(pc - LONGEST_CALL, code, sizeof code);
-  const uint8_t *end = code + LONGEST_CALL;
+  size_t size = elsewhere ? readable_pages_copy(pc - LONGEST_CALL, copy, sizeof copy)
+                : readable_pages_cover(pc - LONGEST_CALL, LONGEST_CALL) ? LONGEST_CALL
+                                                                        : 0;
   if (size < LONGEST_CALL) return false;
+  const uint8_t *end = elsewhere ? copy + LONGEST_CALL : (const uint8_t *)pc;
   if (indirect_call_ends_at(end)) return true;
-  if (direct_call_ends_at(end)) return leads_somewhere(pc, end);
-  return size == sizeof code && is_interpreters_return(end);
-}
-
-bool return_follows_call(uintptr_t pc) {
-  const uint8_t *end = (const uint8_t *)pc;
-  if (pc < READABLE_PAGE || pc >> ADDRESS_BITS ||
-      !readable_pages_cover(pc - LONGEST_CALL, LONGEST_CALL))
-    return false;
-  if (indirect_call_ends_at(end)) return true;
-  if (!direct_call_ends_at(end))
-    return readable_pages_cover(pc, INTERPRETERS_RETURN) && is_interpreters_return(end);
-  return leads_somewhere(pc, end);
+  if (direct_call_ends_at(end)) {
+    int32_t distance;
+    memcpy(&distance, end - sizeof distance, sizeof distance);
+    return readable_pages_cover(pc + (uintptr_t)(intptr_t)distance, 1);
+  }
+  bool known = elsewhere ? size == sizeof copy : readable_pages_cover(pc, INTERPRETERS_RETURN);
+  return known && is_interpreters_return(end);
 }
 
 /* libc's table begins a byte before the function. */

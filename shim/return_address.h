@@ -10,10 +10,9 @@
 #include "cfi.h"
 
 /* A call is before it (to what can be read, where it says so), or an interpreter's code begins
- * there that pushes such addresses itself. */
-bool return_follows_call(uintptr_t pc);
-/* The same for code that may be unmapped meanwhile: another thread's. Context: agent. */
-bool return_follows_call_elsewhere(uintptr_t pc);
+ * there that pushes such addresses itself. elsewhere: another thread's code, which may be unmapped
+ * meanwhile (agent only). */
+bool return_follows_call(uintptr_t pc, bool elsewhere);
 
 /* Whether the function is what the kernel lets a signal handler return to: tables may call anything
  * a signal frame. */

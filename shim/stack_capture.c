@@ -66,13 +66,16 @@ bool stack_capture_is_first_thread(void) { return (uintptr_t)__builtin_thread_po
 
 enum {
   PROBE_PAGE = 4096,
-  /* The kernel keeps at least 128 MB below the top of the first stack free of what it places itself (mm/util.c, MIN_GAP). */
+  /* The kernel keeps at least 128 MB below the top of the first stack free of what it places itself
+     (mm/util.c, MIN_GAP). */
   MAIN_STACK_MIN = 100 << 20,
-  /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind information in glibc 2.36. */
+  /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind
+     information in glibc 2.36. */
   ENTRY_FRAME_SIZE = 64,
-  OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen is read page by page */
-  GAP_MAX = 1 << 20, /* bytes of one frame on a stack of which nothing is known */
-  RED_ZONE = 128     /* below sp, where a leaf function may have saved something (psABI) */
+  OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen
+                                  is read page by page */
+  GAP_MAX = 1 << 20,           /* bytes of one frame on a stack of which nothing is known */
+  RED_ZONE = 128 /* below sp, where a leaf function may have saved something (psABI) */
 };
 
 struct stack_range {
@@ -95,7 +98,8 @@ static bool page_is_readable(uintptr_t address) {
 static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
   struct stack_range nothing = {.low = sp, .high = sp, .thread = thread};
   if (UNLIKELY(!thread)) return nothing;
-  struct stack_range own = {.low = sp, .high = thread->stack_high, .thread = thread, .is_own = true};
+  struct stack_range own = {
+      .low = sp, .high = thread->stack_high, .thread = thread, .is_own = true};
   if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return own;
   uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
   bool is_main = pointer == main_thread_pointer;
@@ -167,7 +171,8 @@ static __attribute__((noinline)) bool leave_for(struct stack_range *range, uintp
 
 static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
-  if (UNLIKELY(address < range->low || address >= range->high) && !learn_pages(range, address)) return false;
+  if (UNLIKELY(address < range->low || address >= range->high) && !learn_pages(range, address))
+    return false;
   *value = *(const uintptr_t *)(address + range->shift);
   return true;
 }
@@ -208,8 +213,8 @@ union rule_bits {
   uint32_t bits;
 };
 
-/* What is kept of a pc without a rule, in the place of cfa_words; with cfa_is_fp where its caller is
- * to be found by the frame pointer and nothing else. */
+/* What is kept of a pc without a rule, in the place of cfa_words; with cfa_is_fp where its caller
+ * is to be found by the frame pointer and nothing else. */
 enum without_rule {
   WITHOUT_RULE = 1,    /* in a loaded object */
   CALLED_IN_OBJECT,    /* the same, and a call's return address: frames may be guessed from there */
@@ -223,7 +228,8 @@ static void remember_rule(uintptr_t pc, struct packed_rule rule) {
   atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
 }
 
-static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc, struct cfi_rule *unusual) {
+static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc,
+                                                                 struct cfi_rule *unusual) {
   if (pc >> PC_BITS) return no_rule;
   struct packed_rule packed = no_rule;
   if (unwind_rule_find(pc, unusual)) packed = pack_rule(unusual);
@@ -265,10 +271,10 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
 }
 
 /* ---- frames without rules ----
- * Code made at run time and assembly have none, but may keep frame pointers. A step is only taken on
- * the thread's own stack, upwards, to a return address: it follows a call, it can be code, and where
- * its caller has no rule either the next frame pointer leads further up. As soon as there is a rule
- * it is used. */
+ * Code made at run time and assembly have none, but may keep frame pointers. A step is only taken
+ * on the thread's own stack, upwards, to a return address: it follows a call, it can be code, and
+ * where its caller has no rule either the next frame pointer leads further up. As soon as there is
+ * a rule it is used. */
 
 enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
 static struct packed_rule remember_called(uintptr_t pc, bool by_fp) {
@@ -286,7 +292,7 @@ static enum ground ground_of(uintptr_t pc, const struct stack_range *range,
   struct cfi_rule unusual;
   *known = rule_at(pc - 1, &unusual);
   if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
-  if (!(range->is_copy ? return_follows_call_elsewhere(pc) : return_follows_call(pc)))
+  if (!return_follows_call(pc, range->is_copy))
     return GROUND_NONE;
   if (known->kind != RULE_NONE) return GROUND_WITH_RULE;
   if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
@@ -332,8 +338,8 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   return guess_caller(frame, range, slot, fp);
 }
 
-/* A leaf may have no frame, or not yet, or no more, and code may use rbp for something else: then it
- * tells. It is read once a return address where it keeps a frame pointer, or does not tell. */
+/* A leaf may have no frame, or not yet, or no more, and code may use rbp for something else: then
+ * it tells. It is read once a return address where it keeps a frame pointer, or does not tell. */
 static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
   enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
   struct epilogue epilogue;
@@ -353,14 +359,17 @@ static bool guess(struct frame_state *frame, struct stack_range *range, struct p
 static enum step step_without_rule(struct frame_state *frame, struct stack_range *range,
                                    struct packed_rule known) {
   struct cfi_rule unusual;
-  /* A function that is only ever returned into (glibc's __start_context) has its rule from its first
-   * byte on, not one before. */
+  /* A function that is only ever returned into (glibc's __start_context) has its rule from its
+   * first byte on, not one before. */
   if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST)
     return STEP_OUTERMOST;
-  if (known.cfa_words == WITHOUT_RULE && !frame->exact) ground_of(frame->pc, range, &known);
-  if (!range->is_own || !unwind_rule_guess_begin()) return STEP_NO_UNWIND;
-  enum step step = guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
-  unwind_rule_guess_end();
+  bool borrows = !range->is_copy; /* whoever has a copy has borrowed already */
+  if (!range->is_own || (borrows && !unwind_rule_try_borrow())) return STEP_NO_UNWIND;
+  /* What no call has pushed is no frame: a new thread's first instructions return to nowhere. */
+  bool is_frame = known.cfa_words != WITHOUT_RULE || frame->exact ||
+                  ground_of(frame->pc, range, &known) != GROUND_NONE;
+  enum step step = is_frame && guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
+  if (borrows) unwind_rule_borrow_end();
   return step;
 }
 

@@ -45,8 +45,8 @@ struct thread_state;
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
 
 /* The stack of a thread that was interrupted elsewhere, from a copy of the `size` bytes at its sp,
- * a multiple of 8. What is deeper than the copy is cut off (STACK_TRUNCATED_MEMORY). Context: agent,
- * while it borrows the unwind tables (unwind_rule.h). */
+ * a multiple of 8. What is deeper than the copy is cut off (STACK_TRUNCATED_MEMORY). Context:
+ * agent, while it borrows the unwind tables (unwind_rule.h). */
 void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
                           struct captured_stack *out);
 

@@ -1,5 +1,6 @@
-/* The frames of a stack that is being walked, leaf first: all of them up to STACK_MAX_FRAMES, of more
- * the innermost ones and the last ones (stack_table.h). Context: malloc hook, signal; locks: none. */
+/* The frames of a stack that is being walked, leaf first: all of them up to STACK_MAX_FRAMES, of
+ * more the innermost ones and the last ones (stack_table.h). Context: malloc hook, signal; locks:
+ * none. */
 #ifndef SHIM_STACK_HALVES_H
 #define SHIM_STACK_HALVES_H
 

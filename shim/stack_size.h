@@ -1,4 +1,5 @@
-/* The floor of a thread's stack, as far as its creator's attributes tell (stack_capture_has_room). */
+/* The floor of a thread's stack, as far as its creator's attributes tell (stack_capture_has_room).
+ */
 #ifndef SHIM_STACK_SIZE_H
 #define SHIM_STACK_SIZE_H
 

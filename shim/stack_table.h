@@ -1,8 +1,9 @@
 /* Distinct call stacks, interned once, never removed.
  *
- * A frame is a *return address* (the pc after the call), leaf first; readers subtract 1 to get the call's own address. Frames that
- * were interrupted by a signal are stored as pc + 1, so that the same rule gives their exact pc. A stack that could not be followed
- * to the thread's entry ends with one value below STACK_MARKER_LIMIT, which says why; one that was followed without unwind
+ * A frame is a *return address* (the pc after the call), leaf first; readers subtract 1 to get the
+ * call's own address. Frames that were interrupted by a signal are stored as pc + 1, so that the
+ * same rule gives their exact pc. A stack that could not be followed to the thread's entry ends
+ * with one value below STACK_MARKER_LIMIT, which says why; one that was followed without unwind
  * information ends with another, behind that.
  */
 #ifndef SHIM_STACK_TABLE_H

@@ -57,7 +57,8 @@ bool unwind_rule_may_be_code(uintptr_t pc) {
   /* Where there is none at the start, that is the segment with the code (find_program_segment). */
   if (size < sizeof *header || !readable_pages_cover(start, sizeof *header)) return false;
   if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return true;
-  if (header->e_phoff > size ||
+  if (header->e_phentsize != sizeof(ElfW(Phdr)) || header->e_phoff > size ||
+      header->e_phnum * sizeof(ElfW(Phdr)) > size - header->e_phoff ||
       !readable_pages_cover(start + header->e_phoff, header->e_phnum * sizeof(ElfW(Phdr))))
     return false;
   const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)(start + header->e_phoff);
@@ -70,7 +71,7 @@ bool unwind_rule_may_be_code(uintptr_t pc) {
 /* ---- agent against dlclose ----
  *
  * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. */
-static _Atomic uint32_t borrowers;  /* agent threads that read unwind tables */
+static _Atomic uint32_t borrowers; /* threads that look at what nothing keeps loaded */
 static _Atomic uint32_t unloading; /* calls of dlclose that are under way */
 /* Written by those that unmap modules, before and after. A reader that sees the number after may
  * read; one that read meanwhile is told by it afterwards. */
@@ -82,11 +83,16 @@ uint64_t unwind_rule_generation(void) {
 
 enum { LENDER_NAPS_MAX = 20000, BORROWER_NAPS_MAX = 4000 };
 
+bool unwind_rule_try_borrow(void) {
+  atomic_fetch_add(&borrowers, 1);
+  if (atomic_load(&unloading) == 0) return true;
+  atomic_fetch_sub(&borrowers, 1);
+  return false;
+}
+
 bool unwind_rule_borrow_begin(void) {
   for (uint32_t naps = 0; naps < BORROWER_NAPS_MAX; naps++) {
-    atomic_fetch_add(&borrowers, 1);
-    if (atomic_load(&unloading) == 0) return true;
-    atomic_fetch_sub(&borrowers, 1);
+    if (unwind_rule_try_borrow()) return true;
     raw_nap();
   }
   return false;
@@ -94,22 +100,10 @@ bool unwind_rule_borrow_begin(void) {
 
 void unwind_rule_borrow_end(void) { atomic_fetch_sub(&borrowers, 1); }
 
-static _Atomic uint32_t guessing; /* host threads that are at it */
-
-bool unwind_rule_guess_begin(void) {
-  atomic_fetch_add(&guessing, 1);
-  if (atomic_load(&unloading) == 0) return true;
-  atomic_fetch_sub(&guessing, 1);
-  return false;
-}
-
-void unwind_rule_guess_end(void) { atomic_fetch_sub(&guessing, 1); }
-
 void unwind_rule_unload_begin(void) {
   atomic_fetch_add(&unloading, 1);
   atomic_fetch_add_explicit(&generation, 1, memory_order_release);
-  for (uint32_t naps = 0;
-       naps < LENDER_NAPS_MAX && (atomic_load(&borrowers) || atomic_load(&guessing)); naps++) {
+  for (uint32_t naps = 0; naps < LENDER_NAPS_MAX && atomic_load(&borrowers); naps++) {
     if (confinement_forbids_calls()) return; /* there is no agent */
     raw_nap();
   }
@@ -123,5 +117,4 @@ void unwind_rule_unload_end(void) {
 AT_FORK void unwind_rule_forget_borrower(void) {
   if (atomic_load(&borrowers)) atomic_store(&borrowers, 0);
   if (atomic_load(&unloading)) atomic_store(&unloading, 0);
-  if (atomic_load(&guessing)) atomic_store(&guessing, 0);
 }

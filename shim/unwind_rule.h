@@ -13,8 +13,8 @@
  * Context: malloc hook, signal, agent; locks: none. */
 bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
 
-/* Where there is none: whether there will be none until something is unloaded. False in code that no
- * loaded object has, and where its tables may not be looked at any more. Context: as above. */
+/* Where there is none: whether there will be none until something is unloaded. False in code that
+ * no loaded object has, and where its tables may not be looked at any more. Context: as above. */
 bool unwind_rule_is_settled(uintptr_t pc);
 
 /* Whether the address can be code, as far as the loader knows: in an object it is in a segment that
@@ -30,11 +30,10 @@ void unwind_rule_borrow_end(void);
  * nothing then. Context: any; locks: none. */
 uint64_t unwind_rule_generation(void);
 
-/* Around looking at an address that may be no frame: nothing on the stack keeps its object loaded.
- * Many may do so at once; dlclose waits for them as well. False: one is under way. Context: signal,
- * malloc hook; locks: none. */
-bool unwind_rule_guess_begin(void) __attribute__((warn_unused_result));
-void unwind_rule_guess_end(void);
+/* The same at once or not at all, for a thread that looks at an address which may be no frame:
+ * nothing on its stack keeps that object loaded. False: a dlclose is under way. Then
+ * unwind_rule_borrow_end. Context: signal, malloc hook; locks: none. */
+bool unwind_rule_try_borrow(void) __attribute__((warn_unused_result));
 
 /* Round a call that may unmap modules. Context: host thread. */
 void unwind_rule_unload_begin(void);

@@ -130,6 +130,14 @@ def test_layout_is_as_the_code_expects():
     assert ".hash" not in sections()
 
 
+def test_layout_names_variables_that_there_are():
+    """A page of zeroes that nothing has written costs each forked child a fault."""
+    with open(os.path.join(harness.ROOT, "shim", "layout.ld")) as file:
+        named = set(re.findall(r"\.bss\.(\w+)", file.read())) - {"agent_inherited"}  # a section's
+    there = {line.split()[-1] for line in tool("nm").splitlines() if line.strip()}
+    assert named <= there, named - there
+
+
 def test_pages_written_at_start():
     # Each costs an exec of the host near a microsecond: .data and .startup as far as the beginning of the last of its names. (Of config, which lies
     # before that, the second half is written only where it is needed.)
@@ -167,7 +175,8 @@ def test_a_forked_child_clears_all_of_the_agents_variables():
             outside.add(name)
     outside -= {"watched"}  # thread-local: a child begins in a thread of the host, where it is 0
     outside -= {"x.0"}  # libzstd's (1.5.7): the address of an empty buffer, never written
-    assert outside == {"accepted_device", "accepted_inode", "address", "arguments", "allowance_whole_ns", "filters_at_start", "has_begun", "has_looked",
+    assert outside == {"accepted_device", "accepted_inode", "address", "arguments",
+                       "allowance_whole_ns", "filters_at_start", "has_begun", "has_looked",
                        "lacking", "libcs", "keys", "key_state"}, outside
 
 
@@ -186,9 +195,10 @@ def test_what_runs_while_relocating_calls_nobody():
 
 
 def test_hot_paths_call_nothing_that_locks_or_allocates():
-    hot = ["alloc_interposers.o", "new_interposers.o", "heap_sampling.o", "sampler.o", "stack_capture.o", "cfi.o",
-           "cfi_expression.o", "epilogue.o", "return_address.o", "readable_pages.o", "module_registry.o",
-           "unwind_rule.o", "stack_table.o", "heap_table.o", "live_table.o", "table_memory.o",
+    hot = ["alloc_interposers.o", "new_interposers.o", "heap_sampling.o", "sampler.o",
+           "stack_capture.o", "cfi.o", "cfi_expression.o", "epilogue.o", "return_address.o",
+           "readable_pages.o", "module_registry.o", "unwind_rule.o", "stack_table.o",
+           "heap_table.o", "live_table.o", "table_memory.o",
            "cpu_sampling.o", "sample_buffer.o", "interrupted_call.o", "sampling_signal.o", "host_handlers.o", "thread_registry.o", "threadcreate_table.o"]
     allowed = {"_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_etext", "__start_thread_trampolines", "__stop_thread_trampolines", "__errno_location", "memcpy", "memmove", "memset", "memcmp", "strcmp", "strnlen",
                "_dl_find_object",           # lock-free since glibc 2.35
