@@ -32,8 +32,8 @@ PIC     += -fcf-protection=full
 endif
 OPTIMIZE ?= -O2 -g
 WARN    := -Wall -Wextra -Werror
-INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace -Iscripts/libbacktrace_config \
-  -I$(SRC)
+INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace \
+  -Iscripts/libbacktrace_config -I$(SRC)
 # The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
 CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
 # The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stack_capture.h) reads the frame pointer of
@@ -73,7 +73,8 @@ LIBUNWIND    := $(addprefix dwarf/,Gexpr Gfde Gparser Gpe global) \
   Gget_accessors Gget_reg Gput_dynamic_unwind_info Gset_caching_policy Gset_reg flush_cache init) \
   $(addprefix x86_64/,Gcreate_addr_space Gglobal Ginit Ginit_remote Gos-linux Gregs Gstash_frame \
   Gstep is_fpreg)
-DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) $(LIBIBERTY:%=$(DEPS)/libiberty_%.o) \
+DEP_OBJECTS  := $(DEPS)/civetweb.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) \
+  $(LIBIBERTY:%=$(DEPS)/libiberty_%.o) \
   $(foreach file,$(LIBUNWIND),$(DEPS)/libunwind_$(notdir $(file)).o)
 DEP_ARCHIVES := $(DEPS)/libprotobuf-c.a $(DEPS)/libz.a $(DEPS)/libzstd.a
 FETCHED      := $(SRC)/.fetched
@@ -190,11 +191,13 @@ $(GEN) $(DEPS):
 UNIT_SOURCES := $(wildcard test/unit_*.c)
 comment = $(shell sed -n '1,12s,^/\* $(1): *\(.*[^ ]\) *\*/.*,\1,p' $(2))
 comma := ,
-# Third-party objects that a unit test names in a line /* deps: libbacktrace libiberty libunwind protobuf civetweb */.
+# Third-party objects that a unit test names in a line
+# /* deps: libbacktrace libiberty libunwind protobuf civetweb */.
 dep_objects_libbacktrace := $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o)
 dep_objects_libiberty    := $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
 dep_objects_protobuf     := $(OBJ)/profile.pb-c.o
-dep_objects_libunwind    := $(foreach file,$(LIBUNWIND),$(DEPS)/sanitized_libunwind_$(notdir $(file)).o)
+dep_objects_libunwind    := \
+  $(foreach file,$(LIBUNWIND),$(DEPS)/sanitized_libunwind_$(notdir $(file)).o)
 dep_objects_civetweb     := $(DEPS)/sanitized_civetweb.o
 unit_deps = $(foreach dep,$(call comment,deps,$(1)),$(dep_objects_$(dep)))
 $(GEN)/unit_assertion.c: | $(GEN)
@@ -202,7 +205,9 @@ $(GEN)/unit_assertion.c: | $(GEN)
 	@echo 'void agent_failed_assertion(const char *a, const char *f, unsigned l, const char *n) { __assert_fail(a, f, l, n); }' >>$@
 define unit_test
 $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
-    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(GEN)/linked_versions.h $(wildcard shim/*.h agent/*.h test/*.h)
+    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) \
+    $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
+    $(wildcard shim/*.h agent/*.h test/*.h)
 	@mkdir -p $(BUILD)/test
 	$$(call say,CC,$$@)
 	$(Q)$(CC) $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer -fsanitize=$(or $(call \

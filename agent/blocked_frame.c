@@ -39,7 +39,8 @@ enum frame_step frame_step(struct blocked_frame *frame, const struct cfi_rule *r
       cfa = from.fp + (uintptr_t)rule->cfa_offset;
       break;
     case CFI_BASE_EXPRESSION:
-      if (!cfi_evaluate(rule->cfa_block, rule->cfa_block_size, &context, NULL, &cfa)) return failure;
+      if (!cfi_evaluate(rule->cfa_block, rule->cfa_block_size, &context, NULL, &cfa))
+        return failure;
       break;
     default:
       if (!base) return FRAME_NEEDS_BASE;

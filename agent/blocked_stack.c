@@ -45,7 +45,8 @@ void blocked_stack_reader_release(struct blocked_stack_reader *reader) {
 
 struct memory_reader *blocked_stack_memory(struct blocked_stack_reader *reader) { return reader->search.code.memory; }
 
-static enum frame_step step_by_interpreter(struct frame_pointer_search *search, struct blocked_frame *frame) {
+static enum frame_step step_by_interpreter(struct frame_pointer_search *search,
+                                           struct blocked_frame *frame) {
   struct cfi_rule rule;
   if (!frame_rule(frame, &rule)) return frame_without_rule(frame, search->initial_sp);
   enum frame_step step = frame_step(frame, &rule, search->code.memory, NULL);
@@ -93,7 +94,8 @@ static void begin(struct blocked_stack_reader *reader, const struct blocked_fram
   if (reader->unwinder) remote_unwind_begin(reader->unwinder, &registers, NULL);
 }
 
-static enum frame_step step_to_caller(struct blocked_stack_reader *reader, struct blocked_frame *frame) {
+static enum frame_step step_to_caller(struct blocked_stack_reader *reader,
+                                      struct blocked_frame *frame) {
   return reader->unwinder ? step_by_libunwind(reader, frame)
                           : step_by_interpreter(&reader->search, frame);
 }

@@ -1,5 +1,6 @@
-/* Numbers out of bytes that may end anywhere: little-endian, as in the files of every machine that is
- * supported. What does not fit leaves the reader failed, and reads as 0. Context: any; locks: none. */
+/* Numbers out of bytes that may end anywhere: little-endian, as in the files of every machine that
+ * is supported. What does not fit leaves the reader failed, and reads as 0. Context: any; locks:
+ * none. */
 #ifndef AGENT_BYTE_READER_H
 #define AGENT_BYTE_READER_H
 

@@ -62,8 +62,11 @@ bool cpu_coverage_describe(const struct cpu_coverage *coverage, const struct cpu
     ok = add_comment(profile, "threads left out, for all or part of the time: %" PRIu32 ", which block the signal that sampling uses (%s%s)",
                      coverage->signal_blocked, signal_name ? "SIG" : "", signal_name ? signal_name : "a real-time signal");
   if (ok && coverage->without_timer)
-    ok = add_comment(profile, "threads left out, for all or part of the time: %" PRIu32 ", for which the kernel had no timer "
-                              "or ring (RLIMIT_SIGPENDING, RLIMIT_NOFILE, a sandbox)", coverage->without_timer);
+    ok = add_comment(profile,
+                     "threads left out, for all or part of the time: %" PRIu32
+                     ", for which the kernel had no timer "
+                     "or ring (RLIMIT_SIGPENDING, RLIMIT_NOFILE, a sandbox)",
+                     coverage->without_timer);
   if (ok && coverage->dropped) ok = add_comment(profile, "samples dropped: %" PRIu64 ", the buffer was full", coverage->dropped);
   if (ok && samples->lost)
     ok = add_comment(profile, "samples dropped: %" PRIu64 ", there was no memory for more distinct stacks", samples->lost);

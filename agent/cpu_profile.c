@@ -312,7 +312,7 @@ static uint32_t fastest_rate(uint32_t hz) {
   return hz;
 }
 
-/* NULL: by rings, one for each thread (or for some, where PPROFAGENT_CPU wants them). Or why not. */
+/* NULL: by rings, one for each thread (for some, where PPROFAGENT_CPU wants them). Or why not. */
 static const char *try_rings(uint64_t wanted) {
   const char *reason = start_rings();
   if (reason) return reason;
@@ -325,7 +325,8 @@ static const char *try_rings(uint64_t wanted) {
 
 static enum cpu_profile_result start(uint64_t wanted, const char **reason) {
   most_blocked = most_without_timer = 0;
-  *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may kill it for a call that it does not expect"
+  *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may "
+                                    "kill it for a call that it does not expect"
                                   : allowed_calls_lack(CALLS_SAMPLING);
   if (*reason) return CPU_PROFILE_REFUSED;
   const char *perf_reason = config.cpu == CPU_TIMER ? NULL : try_rings(wanted);

@@ -24,8 +24,8 @@ enum cpu_profile_result cpu_profile_collect(struct http_response *response, int6
 
 /* For the index page: why the last CPU profile was refused; NULL when it was not, or when nobody has asked (nothing is tried then). */
 const char *cpu_profile_off_reason(void);
-/* Where samples came from the last time: "perf" (ring_sampling.h) or "timer" (cpu_sampling.h), NULL:
- * nobody has asked; and why it was not perf, where that was wanted. */
+/* Where samples came from the last time: "perf" (ring_sampling.h) or "timer" (cpu_sampling.h),
+ * NULL: nobody has asked; and why it was not perf, where that was wanted. */
 const char *cpu_profile_source(void);
 const char *cpu_profile_perf_off_reason(void);
 uint32_t cpu_profile_running(void);

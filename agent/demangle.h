@@ -21,8 +21,8 @@ enum {
 };
 
 /* Writes the readable name, NUL-terminated, and returns its length; 0 when name is not mangled,
- * cannot be read, or (too_costly set) goes beyond those bounds. steps: how many it may take, at most
- * DEMANGLE_STEPS_MAX; then, how many it took. */
+ * cannot be read, or (too_costly set) goes beyond those bounds. steps: how many it may take, at
+ * most DEMANGLE_STEPS_MAX; then, how many it took. */
 size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], size_t *steps, bool *too_costly);
 
 #endif

@@ -141,7 +141,9 @@ struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alt
                                      struct section_windows *windows, const char *object,
                                      unsigned *losses) {
   *losses = 0;
-  if (elf_section_find(file, ".debug_info") == NULL && elf_section_find(file, ".zdebug_info") == NULL) return NULL;
+  if (elf_section_find(file, ".debug_info") == NULL &&
+      elf_section_find(file, ".zdebug_info") == NULL)
+    return NULL;
   struct dwarf_names *names = create(file, windows, object);
   bool malformed = false;
   if (names != NULL && open_sections(names, file, alternate, &malformed)) {
@@ -213,7 +215,8 @@ static void find(struct dwarf_names *names, uint64_t address) {
   section_windows_use(NULL);
 }
 
-size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]) {
+size_t dwarf_names_find(struct dwarf_names *names, uint64_t address,
+                        struct dwarf_frame frames[DWARF_MAX_FRAMES]) {
   names->frames = frames;
   uint64_t bytes = region_bytes(names->details);
   if (bytes > symbol_memory_budget() / DETAILS_SHARE && bytes > 2 * names->first_unit)

@@ -23,10 +23,10 @@ enum {
 };
 
 enum dwarf_loss { /* bits */
-  DWARF_INLINED_CUT = 1,  /* the marker was needed */
+  DWARF_INLINED_CUT = 1,   /* the marker was needed */
   DWARF_SPLIT_MISSING = 2, /* no .dwo or .dwp of a unit: no inlined functions in it */
   DWARF_MEMORY = 4,        /* the list of units, or a unit, does not fit into memory */
-  DWARF_TOO_COSTLY = 8,    /* more was read than an honest file needs: nothing is known from here on */
+  DWARF_TOO_COSTLY = 8,    /* more was read than an honest file needs: the rest is not known */
   DWARF_MALFORMED = 16
 };
 

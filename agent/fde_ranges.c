@@ -71,7 +71,9 @@ static uint8_t pointer_encoding(struct byte_reader cie) {
   for (; *augmentation != '\0' && !cie.failed; augmentation++) {
     uint8_t encoding;
     switch (*augmentation) {
-      case 'R': encoding = (uint8_t)byte_reader_take(&cie, 1); return cie.failed ? UNKNOWN : encoding;
+      case 'R':
+        encoding = (uint8_t)byte_reader_take(&cie, 1);
+        return cie.failed ? UNKNOWN : encoding;
       case 'L': byte_reader_take(&cie, 1); break;
       case 'P': /* the personality routine's address */
         encoding = (uint8_t)byte_reader_take(&cie, 1);

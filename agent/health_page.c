@@ -257,8 +257,9 @@ static void write_symbol_memory(struct json *json) {
 }
 
 static void write_agent(struct json *json) {
-  uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() +
-                    contention_table_bytes() + lock_waiters_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes(),
+  uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
+                    thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
+                    cpu_profile_buffer_bytes() + ring_sampling_bytes(),
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");

@@ -1,7 +1,7 @@
-/* A region: memory that is taken piece by piece, bounded, and given back whole. Everything that is read from one object file (its
- * symbols, its debug information, libbacktrace's tables) lies in one or two, so a huge or malformed file ends at its own limit,
- * or at that of all (symbol_memory.h).
- * Context: agent threads; locks: none (one thread at a time, under the symbolizer's lock).
+/* A region: memory that is taken piece by piece, bounded, and given back whole. Everything that is
+ * read from one object file (its symbols, its debug information, libbacktrace's tables) lies in one
+ * or two, so a huge or malformed file ends at its own limit, or at that of all (symbol_memory.h).
+ * Context: agent threads; locks: none (one owner a region).
  */
 #ifndef AGENT_LIBBACKTRACE_REGION_H
 #define AGENT_LIBBACKTRACE_REGION_H

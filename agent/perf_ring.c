@@ -107,7 +107,7 @@ static bool read_sample(const char *at, const char *end, struct perf_ring_record
   return true;
 }
 
-/* length: of the record; its header may change under our eyes. False: one that says nothing here. */
+/* length: of the record; its header may change under our eyes. False: it says nothing here. */
 static bool read_record(const struct perf_event_header *header, uint16_t length,
                         struct perf_ring_record *out) {
   const char *at = (const char *)(header + 1), *end = (const char *)header + length;
@@ -159,6 +159,7 @@ bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_reco
       continue;
     }
     ring->unread = length;
-    if (read_record(whole_record(data, size, ring->tail, length, scratch), length, out)) return true;
+    if (read_record(whole_record(data, size, ring->tail, length, scratch), length, out))
+      return true;
   }
 }

@@ -209,8 +209,8 @@ static uint32_t guessed_frames(const struct stack_view *stack) {
   return stack_marker_is_guess(last) ? (uint32_t)(last - STACK_GUESSED) : 0;
 }
 
-/* A frame at which the unwinder found nothing was in no known module then: JIT code, perhaps where a
- * module had been before. Which frames of a guessed stack are of that kind it does not say. */
+/* A frame at which the unwinder found nothing was in no known module then: JIT code, perhaps where
+ * a module had been before. Which frames of a guessed stack are of that kind it does not say. */
 static uint32_t epoch_of_frame(const struct profile_builder *builder,
                                const struct stack_view *stack, uint32_t i) {
   bool last = i + 1 >= stack->frame_count;
@@ -360,7 +360,8 @@ static uint32_t label_set_of_stack(struct profile_builder *builder, uint32_t sta
   if (!guessed || count >= PROFILE_MAX_LABELS) return label_set_of(builder, labels, count);
   struct profile_label more[PROFILE_MAX_LABELS];
   for (uint32_t i = 0; i < count; i++) more[i] = labels[i];
-  more[count] = (struct profile_label){.key = "guessed_frames", .number = guessed, .unit = "frames"};
+  more[count] =
+      (struct profile_label){.key = "guessed_frames", .number = guessed, .unit = "frames"};
   return label_set_of(builder, more, count + 1);
 }
 

@@ -7,8 +7,8 @@
 /* Answers an accepted, non-blocking connection by 503 and closes it. */
 void refuse_connection(int descriptor, const char *text);
 
-/* Answers it by 403, as http_respond_error does, and sends no more; it is not closed. head_only: the
- * request's method is HEAD. */
+/* Answers it by 403, as http_respond_error does, and sends no more; it is not closed. head_only:
+ * the request's method is HEAD. */
 void forbid_connection(int descriptor, const char *text, bool head_only);
 
 /* Accepts one connection that waits on the listener and refuses it, also when no descriptor is free. False: there was none, or it still

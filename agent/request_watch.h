@@ -17,7 +17,7 @@ struct request_watch {
 void request_watch_begin(struct request_watch *watch, int descriptor);
 void request_watch_end(void);
 
-/* False: the client has hung up, or the server stops. Cheap: it looks at the client now and then. */
+/* False: the client has hung up, or the server stops. Cheap: it looks now and then. */
 bool request_is_wanted(void);
 
 #endif

@@ -1,10 +1,11 @@
 /* CPU samples of all of the program's threads without a signal: a ring a thread (perf_ring.h).
  *
- * When a sample is due: after each period of a thread's CPU time, the first after a part of one that
- * is drawn for each thread, so that lives and windows shorter than a period count for what they are
- * on average. The kernel knows one period a ring only: it is the drawn part at first, and the
- * period proper once the first sample has come. A sample stands for all that have become due since
- * the one before it. So a thread's sum is right even where samples were late or found no room.
+ * When a sample is due: after each period of a thread's CPU time, the first after a part of one
+ * that is drawn for each thread, so that lives and windows shorter than a period count for what
+ * they are on average. The kernel knows one period a ring only: it is the drawn part at first, and
+ * the period proper once the first sample has come. A sample stands for all that have become due
+ * since the one before it. So a thread's sum is right even where samples were late or found no
+ * room.
  *
  * A thread's ring is opened once the agent has heard of it: at the profile's start, when a thread
  * starts by a call that was seen (ring_sampling_wait), and at the next look at /proc for others.

@@ -149,7 +149,8 @@ void section_windows_destroy(struct section_windows *windows) {
 /* ---- opening --------------------------------------------------------------------------------- */
 
 static char *path_of(int descriptor) {
-  char self[64], path[PATH_SIZE]; /* thread-self: agent threads have a descriptor table of their own */
+  /* thread-self: agent threads have a descriptor table of their own */
+  char self[64], path[PATH_SIZE];
   snprintf(self, sizeof self, "/proc/thread-self/fd/%d", descriptor);
   ssize_t got = readlink(self, path, sizeof path);
   if (got <= 0 || got == sizeof path) return NULL;

@@ -56,15 +56,18 @@ static void drop_oldest_above(uint64_t limit) {
   }
 }
 
-/* Whether /proc/self/exe is that file. Of an unlinked program the link says "PATH (deleted)", where map->path is PATH. */
+/* Whether /proc/self/exe is that file. Of an unlinked program the link says "PATH (deleted)", where
+ * map->path is PATH. */
 static bool is_main_program(const struct mapping *map) {
   static const char mark[] = " (deleted)";
   char program[4096];
   ssize_t length = readlink("/proc/thread-self/exe", program, sizeof program);
   size_t path_length = strlen(map->path);
-  if (length < 0 || (size_t)length < path_length || memcmp(program, map->path, path_length) != 0) return false;
+  if (length < 0 || (size_t)length < path_length || memcmp(program, map->path, path_length) != 0)
+    return false;
   size_t rest = (size_t)length - path_length;
-  return rest == 0 || (map->deleted && rest == sizeof mark - 1 && memcmp(program + path_length, mark, rest) == 0);
+  return rest == 0 || (map->deleted && rest == sizeof mark - 1 &&
+                       memcmp(program + path_length, mark, rest) == 0);
 }
 
 static struct shared_object *find(const char *key) {

@@ -288,7 +288,8 @@ const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_
 
 const struct symbol *symbol_table_find_ifunc(const struct symbol_table *table, uint64_t address) {
   size_t tries = ALIASES_TRIED;
-  for (size_t i = last_at_or_below(table, address); i > 0 && tries-- > 0 && table->symbols[i - 1].start == address; i--)
+  for (size_t i = last_at_or_below(table, address);
+       i > 0 && tries-- > 0 && table->symbols[i - 1].start == address; i--)
     if (table->symbols[i - 1].type == STT_GNU_IFUNC) return &table->symbols[i - 1];
   return NULL;
 }

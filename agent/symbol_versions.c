@@ -2,7 +2,11 @@
 
 #include <string.h>
 
-enum { INDEX_MASK = 0x7fff, INDICES = 0x8000, VERSION_MAX = 256 }; /* the highest bit: not the default version */
+enum {
+  INDEX_MASK = 0x7fff,
+  INDICES = 0x8000,
+  VERSION_MAX = 256
+}; /* the highest bit: not the default version */
 
 void symbol_versions_init(struct symbol_versions *versions, struct region *region) {
   versions->region = region;

@@ -38,8 +38,8 @@ const struct symbol_location *symbolizer_resolve(struct symbolizer_session *sess
 /* wanted: asked now and then while a request symbolizes, on its thread; false: the client has gone,
  * or the thread is to end. NULL: always wanted. */
 void symbolizer_watch(bool (*wanted)(void));
-/* Whether that was so: addresses resolved since then have no names, and the answer must not be taken
- * for a whole one. */
+/* Whether that was so: addresses resolved since then have no names, and the answer must not be
+ * taken for a whole one. */
 bool symbolizer_given_up(struct symbolizer_session *session);
 
 /* X(identifier, text for the index page), for /debug/pprof/health. */

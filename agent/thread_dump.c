@@ -180,7 +180,9 @@ static void take_sample(struct dump_work *work, size_t i, const struct stack_sam
 static void ask_running(struct dump_work *work, struct running_threads *asked, const size_t *running, size_t count) {
   for (size_t k = 0; k < count; k++) {
     struct dumped_thread *thread = &work->threads[running[k]];
-    const char *why = asked ? running_threads_ask(asked, thread->tid, work->records[running[k]], running[k], false) : "there was no memory to ask it";
+    const char *why = asked ? running_threads_ask(asked, thread->tid, work->records[running[k]],
+                                                  running[k], false)
+                            : "there was no memory to ask it";
     if (!thread->not_read) thread->not_read = why; /* but not if the kernel does not even tell whether it runs */
   }
 }

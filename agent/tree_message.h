@@ -54,8 +54,8 @@ bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_mess
 
 /* 1: a message, *descriptor is the one that came with it or -1; 0: none is waiting; -1: the other side is gone, or speaks something else. */
 int tree_message_receive(int socket, struct tree_message *message, int *descriptor);
-/* The same where SO_PASSCRED is on: *uid is the real user that the sender was when it sent; it stays
- * as it is where the kernel does not tell. */
+/* The same where SO_PASSCRED is on: *uid is the real user that the sender was when it sent; it
+ * stays as it is where the kernel does not tell. */
 int tree_message_receive_from(int socket, struct tree_message *message, int *descriptor,
                               uint32_t *uid);
 

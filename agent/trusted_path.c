@@ -13,7 +13,12 @@
 #include "allowed_calls.h"
 #include "unmapped_user.h"
 
-enum { PATH_SIZE = 1024 /* hosts have small stacks */, LINKS_MAX = 40, PEOPLE_FROM = 1000, USERS_GROUP = 100 };
+enum {
+  PATH_SIZE = 1024 /* hosts have small stacks */,
+  LINKS_MAX = 40,
+  PEOPLE_FROM = 1000,
+  USERS_GROUP = 100
+};
 
 static const uid_t NOBODY_ELSE = (uid_t)-1;
 
@@ -30,7 +35,8 @@ struct walk {
 /* ---- whose it is ---- */
 
 /* Whose files are believed beside root's: nobody's while a program has taken on a user for a moment
- * (seteuid). Not by libc: fakeroot would answer. A filter that kills for the call: as at the start. */
+ * (seteuid). Not by libc: fakeroot would answer. A filter that kills for the call: as at the start.
+ */
 static uid_t this_user(void) {
   uid_t real, effective, saved;
   if (!allowed_calls_of_serving()) return (uid_t)getauxval(AT_EUID);

@@ -30,9 +30,9 @@ void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct m
 
 /* The same where only the function is known in which it waits in the kernel ("": not even that). */
 void wait_reason_guess(const char *kernel_function, bool stopped, struct wait_reason *out);
-/* Whether a thread that waits there may be interrupted by a signal whose handler lets its call go on:
- * it has moved no bytes yet, of which the call would tell the number instead, and has no timeout
- * that would start anew. */
+/* Whether a thread that waits there may be interrupted by a signal whose handler lets its call go
+ * on: it has moved no bytes yet, of which the call would tell the number instead, and has no
+ * timeout that would start anew. */
 bool wait_reason_is_harmless_to_interrupt(const char *kernel_function);
 /* Adds that its stack was asked for by a signal. */
 void wait_reason_was_asked(struct wait_reason *reason);

@@ -114,7 +114,8 @@ def agent_environment(rate=None, address="127.0.0.1:0", preload_before=(), prelo
 
 
 def by_timers(options=None):
-    """Options of a Host whose CPU samples come by timers' signals, also where the kernel has rings."""
+    """Options of a Host whose CPU samples come by timers' signals, also where the kernel has
+    rings."""
     options = dict(options or {})
     options["extra"] = dict(options.get("extra") or {}, PPROFAGENT_CPU="timer")
     return options

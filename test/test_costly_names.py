@@ -34,27 +34,31 @@ def pack(levels, base):
 
 
 def program_with(names):
-    """It holds 1001 bytes from a function of each name; told to go on, it takes a user namespace of its
-    own, which the kernel gives to a process of one thread only, and prints the error's number."""
+    """It holds 1001 bytes from a function of each name; told to go on, it takes a user namespace of
+    its own, which the kernel gives to a process of one thread only, and prints the error's
+    number."""
     directory = harness.scratch()
     source, output = os.path.join(directory, "names.c"), os.path.join(directory, "names")
     with open(source, "w") as file:
-        file.write('#define _GNU_SOURCE\n#include <errno.h>\n#include <sched.h>\n#include "workload.h"\n')
+        file.write('#define _GNU_SOURCE\n#include <errno.h>\n#include <sched.h>\n'
+                   '#include "workload.h"\n')
         for i, name in enumerate(names):
             file.write('void *hold%d(size_t) __asm__("%s");\n' % (i, name))
             file.write("FRAME void *hold%d(size_t n) { return keep(malloc(n)); }\n" % i)
         file.write("int main(void) {\n")
         for i in range(len(names)):
             file.write("  hold%d(1001);\n" % i)
-        file.write('  while (ready()) say("%d\\n", unshare(CLONE_NEWUSER) ? errno : 0);\n  return 0;\n}\n')
-    done = subprocess.run(["gcc", "-O1", "-fno-optimize-sibling-calls", "-I" + harness.WORKLOADS, "-o", output, source],
-                          capture_output=True, text=True)
+        file.write('  while (ready()) say("%d\\n", unshare(CLONE_NEWUSER) ? errno : 0);\n'
+                   '  return 0;\n}\n')
+    done = subprocess.run(["gcc", "-O1", "-fno-optimize-sibling-calls", "-I" + harness.WORKLOADS,
+                           "-o", output, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return output
 
 
 def functions(host, path="heap"):
-    return {s.frames[0].function for s in host.profile(path).samples if s.labels.get("bytes") == 1001}
+    return {s.frames[0].function for s in host.profile(path).samples
+            if s.labels.get("bytes") == 1001}
 
 
 def test_a_rust_binder_and_a_c_plus_plus_pack():
@@ -93,7 +97,8 @@ def sent_request(host, path):
     """A connection on which a request has been sent."""
     parts = urllib.parse.urlsplit(host.url())
     connection = socket.create_connection((parts.hostname, parts.port))
-    connection.sendall(b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (path.encode(), parts.netloc.encode()))
+    connection.sendall(b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n"
+                       % (path.encode(), parts.netloc.encode()))
     return connection
 
 
@@ -114,7 +119,8 @@ def test_a_client_that_goes_leaves_no_work():
 
 
 def test_a_host_does_not_wait_for_names():
-    """agent_pause gives up after a second, and the kernel then refuses: it does not come to that."""
+    """agent_pause gives up after a second, and the kernel then refuses: it does not come to
+    that."""
     program = program_with([pack(40, "f%d" % i) for i in range(2000)] + [RUST])
     plain = harness.Host([program], plain=True)
     plain.ready()
@@ -124,7 +130,8 @@ def test_a_host_does_not_wait_for_names():
     host.ready()
     used = host.health()["agent"]["cpu_seconds"]
     connections = [sent_request(host, "/debug/pprof/heap") for _ in range(4)]
-    harness.poll(lambda: host.health()["agent"]["cpu_seconds"] > used + 0.02, "names are being read")
+    harness.poll(lambda: host.health()["agent"]["cpu_seconds"] > used + 0.02,
+                 "names are being read")
     assert namespace_error(host) == "0"
     for connection in connections:
         connection.close()

@@ -58,8 +58,8 @@ class Profiling:
 
     def armed(self):
         """Waits until the host's threads have timers or rings, or an answer has come without."""
-        harness.poll(lambda: has_timers(self.host.pid) or has_rings(self.host.pid) or self.answers or
-                     self.host.process.poll() is not None, "the program is sampled")
+        harness.poll(lambda: has_timers(self.host.pid) or has_rings(self.host.pid) or
+                     self.answers or self.host.process.poll() is not None, "the program is sampled")
         return self
 
     def stop(self):

@@ -1,4 +1,5 @@
-"""CPU samples through the kernel's rings: nothing happens in the program's threads, and those that no signal reaches are sampled."""
+"""CPU samples through the kernel's rings: nothing happens in the program's threads, and those that
+no signal reaches are sampled."""
 import concurrent.futures
 import os
 import re
@@ -14,7 +15,11 @@ FLAGS = ("-O1", "-fno-optimize-sibling-calls")
 GO = """package main
 
 /*
-static long spin(long rounds) { volatile long sum = 0; for (long i = 0; i < rounds; i++) sum += i; return sum; }
+static long spin(long rounds) {
+	volatile long sum = 0;
+	for (long i = 0; i < rounds; i++) sum += i;
+	return sum;
+}
 */
 import "C"
 
@@ -53,8 +58,10 @@ def check(argv, **options):
 
 def test_transfers_are_whole():
     need_rings()
-    expected, profiling = check([harness.build("whole_transfers.c", "-O1"), "1"], expect_samples=500)
-    assert expected[1].count("ready") == 2 and not any("short" in line for line in expected[1]), expected
+    expected, profiling = check([harness.build("whole_transfers.c", "-O1"), "1"],
+                                expect_samples=500)
+    assert expected[1].count("ready") == 2, expected
+    assert not any("short" in line for line in expected[1]), expected
     leaves = profiling.by_leaf()
     assert profiling.samples() > 500 and sum(leaves.values()) == profiling.samples(), leaves
 
@@ -85,7 +92,8 @@ def test_nothing_is_installed_while_it_runs():
     need_rings()
     host, _ = start("cpu_shares.c", "phases")
     plain = handlers(host.pid)
-    status = lambda: re.findall("(?m)^Sig(?:Cgt|Blk|Ign):.*", harness.proc_text("/proc/%d/status" % host.pid))
+    status = lambda: re.findall("(?m)^Sig(?:Cgt|Blk|Ign):.*",
+                                harness.proc_text("/proc/%d/status" % host.pid))
     before = status()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(host.profile, "profile?seconds=3")
@@ -107,7 +115,8 @@ def test_deep_stacks_and_names():
             if "burn" in functions:
                 names.add(sample.labels["thread_name"])
                 total += sample.values[0]
-                whole += sample.values[0] * (functions.count("deeper") == 101 and "run" in functions)
+                whole += sample.values[0] * (functions.count("deeper") == 101 and
+                                             "run" in functions)
     assert total > 1000 and whole > 0.9 * total, (whole, total)
     assert names == {"first name", "second name"}, names
 
@@ -121,7 +130,8 @@ def test_go_program():
         file.write(GO)
     environment = dict(os.environ, CGO_ENABLED="1", GOFLAGS="-mod=mod", GO111MODULE="off",
                        GOCACHE=os.path.join(directory, "cache"), GOPATH=directory)
-    done = subprocess.run([harness.need("go"), "build", "-o", program, source], env=environment, capture_output=True, text=True)
+    done = subprocess.run([harness.need("go"), "build", "-o", program, source], env=environment,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     _, profiling = check([program], expect_samples=500)
     by_function = profiling.by_leaf()
@@ -129,13 +139,14 @@ def test_go_program():
 
 
 def test_who_may_not_have_them_is_told_why():
-    host = harness.Host(under_filter("errno", ["swapon"], [harness.build("cpu_shares.c", *FLAGS), "endless"]))
+    argv = under_filter("errno", ["swapon"], [harness.build("cpu_shares.c", *FLAGS), "endless"])
+    host = harness.Host(argv)
     host.ready()
     assert host.profile("profile?seconds=1").total()[0] > 0
     sampling = host.health()["cpu_sampling"]
-    assert sampling["source"] == "timer" and sampling["perf_off_reason"] == "the process is under a seccomp filter", sampling
-    host = harness.Host(under_filter("errno", ["swapon"], [harness.build("cpu_shares.c", *FLAGS), "endless"]),
-                        extra={"PPROFAGENT_CPU": "perf"})
+    assert sampling["source"] == "timer", sampling
+    assert sampling["perf_off_reason"] == "the process is under a seccomp filter", sampling
+    host = harness.Host(argv, extra={"PPROFAGENT_CPU": "perf"})
     host.ready()
     status, _, body = host.get("profile?seconds=1")
     assert status == 500 and b"the process is under a seccomp filter" in body, (status, body)
@@ -149,14 +160,16 @@ def test_a_source_that_there_is_not():
 
 
 def test_where_there_is_no_ring_for_each_thread():
-    """As many descriptors as the agent needs to serve, and a few more: then all threads are sampled by timers."""
+    """As many descriptors as the agent needs to serve, and a few more: then all threads are sampled
+    by timers."""
     need_rings()
     host = harness.Host([harness.build("blocked_many.c", "-O0"), "200", "sleep"],
                         preexec_fn=harness.limit(resource.RLIMIT_NOFILE, 60))
     host.ready()
     assert host.get("profile?seconds=1")[0] == 200
     sampling = host.health()["cpu_sampling"]
-    assert sampling["source"] == "timer" and "a ring for each thread" in sampling["perf_off_reason"], sampling
+    assert sampling["source"] == "timer", sampling
+    assert "a ring for each thread" in sampling["perf_off_reason"], sampling
 
 
 def test_code_that_is_gone_when_its_samples_are_read():

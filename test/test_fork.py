@@ -130,7 +130,8 @@ def check_cpu(fork_under_profile):
         if fork_under_profile:
             parents = [pool.submit(port.profile, "profile?seconds=3&hz=500", host.pid)]
             sampling = lambda: port.health(host.pid)["cpu_sampling"]
-            harness.poll(lambda: sampling()["timers"] or sampling()["rings"], "the parent is sampled")
+            harness.poll(lambda: sampling()["timers"] or sampling()["rings"],
+                         "the parent is sampled")
         host.go_on()
         child = int(host.line().split()[1])
         host.ready()

@@ -16,5 +16,6 @@ def test_child_of_a_program_that_filters():
 
 
 def test_child_in_strict_mode():
-    """Its only thread ends by exit(2), as that mode demands; the process ends with that code, although there is an agent thread."""
+    """Its only thread ends by exit(2), as that mode demands; the process ends with that code,
+    although there is an agent thread."""
     check_way("strict_child", [], program=confined(), lines=["strict", "child exit 5"])

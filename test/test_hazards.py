@@ -303,7 +303,8 @@ def test_jumps_out_of_malloc():
     program = harness.build("jump_out.c", "-O1", "-fno-optimize-sibling-calls")
     for rate in (1, 4096):
         # a stack of 1 MB: at rate 1 each of its allocations walks up to 2,048 frames
-        host = harness.Host([program], rate=rate, preexec_fn=harness.limit(resource.RLIMIT_STACK, 1 << 20))
+        host = harness.Host([program], rate=rate,
+                            preexec_fn=harness.limit(resource.RLIMIT_STACK, 1 << 20))
         host.ready()
         profile, losses = host.profile("allocs"), harness.losses(host.health())
         assert host.finish() == 0

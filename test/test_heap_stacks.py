@@ -164,4 +164,5 @@ def test_code_made_where_a_plugin_was():
     sums = profile.by_leaf()
     assert sums["plugin_allocate"] == [10, 10000, 10, 10000], sums["plugin_allocate"]
     assert sums["jit_function"] == [10, 20000, 10, 20000], sums.get("jit_function")
-    assert all(stack[:2] == ("jit_function", "main") for stack in profile.stacks_with("jit_function"))
+    assert all(stack[:2] == ("jit_function", "main")
+               for stack in profile.stacks_with("jit_function"))

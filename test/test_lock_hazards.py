@@ -142,7 +142,8 @@ def test_profiles_interrupt_no_waits():
     """EINTR of sem_timedwait and futexes under a CPU profile, beside a thread that uses the CPU."""
     expected = harness.run([hazards(), "interrupted_waits"], plain=True, stdin=b"\n\n")
     assert expected.stdout == b"ready\ninterrupted 0\nready\n", expected
-    host = harness.Host([hazards(), "interrupted_waits"], **harness.by_timers({"extra": EVERYTHING}))
+    host = harness.Host([hazards(), "interrupted_waits"],
+                        **harness.by_timers({"extra": EVERYTHING}))
     host.ready()
     host.go_on()
     profile = host.profile("profile?seconds=2&hz=1000")

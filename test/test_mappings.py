@@ -78,7 +78,8 @@ def test_code_beside_moved_text_is_not_the_program():
     with open("/proc/%d/maps" % host.pid) as file:
         lines = [[int(word, 16) for word in line.split()[0].split("-")] for line in file]
     assert [line for line in lines if line[0] <= frame.address < line[1]] == [line for line in lines if line[0] <= own.address < line[1]]
-    assert frame.function == "" and (frame.mapping.filename, frame.mapping.build_id) == ("//anon", ""), frame
+    assert frame.function == "", frame
+    assert (frame.mapping.filename, frame.mapping.build_id) == ("//anon", ""), frame
     assert host.text("symbol?%#x" % frame.address) == "num_symbols: 1\n"
 
 

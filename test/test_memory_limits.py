@@ -60,7 +60,8 @@ def test_a_host_in_a_small_memory_group_lives():
         for _ in range(2):
             profile = host.profile("heap")
             sample = next(s for s in profile.samples if s.values[2:] == [1, 1001])
-            assert sample.frames[0].function == "hold" and sample.frames[0].line > 0, sample.frames[0]
+            leaf = sample.frames[0]
+            assert leaf.function == "hold" and leaf.line > 0, leaf
         assert host.process.poll() is None
         assert host.health()["losses"]["symbols_memory_limit"] == 0  # windows of it are read
         assert host.finish() == 0

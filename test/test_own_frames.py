@@ -1,4 +1,5 @@
-"""The agent's own functions in a program's CPU profile: what the program has called stands there."""
+"""The agent's own functions in a program's CPU profile: what the program has called stands
+there."""
 import os
 import subprocess
 

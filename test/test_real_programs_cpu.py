@@ -236,8 +236,8 @@ public class Burn {
 
 
 def test_java():
-    """HotSpot handles SIGSEGV in compiled code, has stack guard pages, and no unwind tables for what it compiles;
-    its interpreter keeps frame pointers, its compilers only if told to."""
+    """HotSpot handles SIGSEGV in compiled code, has stack guard pages, and no unwind tables for
+    what it compiles; its interpreter keeps frame pointers, its compilers only if told to."""
     java, javac = harness.need("java", "javac")
     directory = harness.scratch()
     with open(os.path.join(directory, "Burn.java"), "w") as file:
@@ -254,11 +254,13 @@ def test_java():
         for sample in profile.samples:
             names[sample.labels["thread_name"]] += sample.values[0]
         assert names["burner-0"] > 50 and names["burner-1"] > 50, names
-        compiled = [sample for sample in profile.samples if not (sample.frames[0].mapping and sample.frames[0].mapping.filename.startswith(("/usr", "/lib", "[vdso]")))]
+        of_a_file = lambda mapping: (
+            mapping and mapping.filename.startswith(("/usr", "/lib", "[vdso]")))
+        compiled = [sample for sample in profile.samples if not of_a_file(sample.frames[0].mapping)]
         assert len(compiled) > 20, len(compiled)
         for sample in compiled:  # to a thread's start, or cut visibly: nothing in between
             last = sample.frames[-1].function
-            assert last.startswith("[truncated") or last.startswith(("clone", "__clone", "_start")), last
+            assert last.startswith(("[truncated", "clone", "__clone", "_start")), last
         if options:  # else its code uses the frame pointer for something else
             assert cut_share(profile) <= 0.02, (options, cut_share(profile))
         host.go_on()

@@ -12,7 +12,8 @@ SERVING = ("signalfd4", "eventfd2", "epoll_create1", "epoll_ctl", "epoll_wait", 
            "setsockopt", "fcntl", "getdents64", "ioctl", "geteuid", "getresuid",
            "clock_nanosleep")
 SAMPLING = ("timer_create", "timer_settime", "timer_delete", "clock_getres", "rt_sigpending")
-HARMLESS = ("process_vm_readv", "close_range", "unshare", "perf_event_open", "readlinkat", "unlinkat")
+HARMLESS = ("process_vm_readv", "close_range", "unshare", "perf_event_open", "readlinkat",
+            "unlinkat")
 LISTS = {  # as systemd.exec(5) names them, with what is not the program's own
     "@debug": ("perf_event_open", "process_vm_readv", "process_vm_writev", "ptrace", "kcmp", "pidfd_getfd"),
     "@timer": ("timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete", "timerfd_create", "timerfd_settime",

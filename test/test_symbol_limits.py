@@ -1,5 +1,6 @@
-"""Names take no more memory and time than a budget, whatever an object file says of itself: sections
-are read through windows, and what does not fit is left out, counted and said on the page."""
+"""Names take no more memory and time than a budget, whatever an object file says of itself:
+sections are read through windows, and what does not fit is left out, counted and said on the
+page."""
 import os
 import resource
 import shutil
@@ -30,7 +31,8 @@ def leaves(host):
 
 def budget_of(host):
     symbols = host.health()["agent"]["symbol_memory"]
-    assert 0 < symbols["peak"] <= symbols["budget"] and symbols["used"] <= symbols["budget"], symbols
+    assert 0 < symbols["peak"] <= symbols["budget"], symbols
+    assert symbols["used"] <= symbols["budget"], symbols
     return symbols
 
 
@@ -153,7 +155,8 @@ def test_a_debug_file_that_is_replaced_between_two_requests():
 
 
 def test_a_wrong_budget_is_said():
-    host = harness.Host([harness.build("symbol_limits.c", *FLAGS)], extra={"PPROFAGENT_SYMBOL_MEMORY": "1M"})
+    host = harness.Host([harness.build("symbol_limits.c", *FLAGS)],
+                        extra={"PPROFAGENT_SYMBOL_MEMORY": "1M"})
     host.ready()
     settings = host.health()["config"]
     assert settings["symbol_memory"] == 64 << 20

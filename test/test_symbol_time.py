@@ -99,7 +99,8 @@ begin:
 \t.asciz "outer"
 """ % ((TEXT, 2 * calls) * 2)
     for i in range(calls):
-        text += "\t.uleb128 3\n\t.quad %d, %d\n\t.asciz \"i%d\"\n" % (TEXT + i, 2 * calls - 2 * i, i)
+        text += "\t.uleb128 3\n\t.quad %d, %d\n\t.asciz \"i%d\"\n" % (
+            TEXT + i, 2 * calls - 2 * i, i)
     text += "\t.byte 0, 0\nend:\n"
     with tempfile.TemporaryDirectory() as directory:
         path = assemble(directory, text)

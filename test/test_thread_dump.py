@@ -145,7 +145,8 @@ def test_O2_frame_pointer_dynamic_frames():
 def test_unwind_information_on_disk_alone():
     # As much hand-written assembly, and all of Go: in .debug_frame, which is not loaded. The search
     # for a frame pointer that the kernel does not tell judges by tables that are.
-    check_chains("-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-Wl,--build-id", unknown=("realigned",))
+    check_chains("-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-Wl,--build-id",
+                 unknown=("realigned",))
 
 
 def test_stack_protector_and_clash_protection():
@@ -248,9 +249,11 @@ def test_process_whose_files_are_closed_to_it():
     threads = threads_of(host.profile("goroutine?tid=1"))
     frames, labels = threads[tids["spins"]]
     assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (frames, labels)
-    assert threads[tids["reads"]][1]["state"] == "IO wait", threads[tids["reads"]]
-    assert fits(threads[tids["reads"]][0], [..., "start_reads"] + THREAD_START), threads[tids["reads"]]
-    assert re.search(r"(?m)^# .*\b%d\b.*asked by a signal" % tids["reads"], host.text("goroutine?debug=2")), host.text("goroutine?debug=2")
+    frames, labels = threads[tids["reads"]]
+    assert labels["state"] == "IO wait", (frames, labels)
+    assert fits(frames, [..., "start_reads"] + THREAD_START), (frames, labels)
+    text = host.text("goroutine?debug=2")
+    assert re.search(r"(?m)^# .*\b%d\b.*asked by a signal" % tids["reads"], text), text
 
 
 # ---- nobody notices ---------------------------------------------------------------------------------------------------------
@@ -337,7 +340,8 @@ def check_calls(mode):
     with Dumps(host) as dumps:
         host.go_on()
         if mode != "count":
-            harness.poll(lambda: "asked by a signal" in host.text("goroutine?debug=2"), "a thread is asked by a signal")
+            harness.poll(lambda: "asked by a signal" in host.text("goroutine?debug=2"),
+                         "a thread is asked by a signal")
         lines = host.ready(180)
     assert dumps.failure is None and dumps.count > 10, (dumps.failure, dumps.count)
     assert len(lines) > 10 and all(": 0 interrupted, 0 odd of " in line for line in lines), lines

@@ -1,5 +1,5 @@
 """Remote admin: mutual TLS, with certificates made by openssl and asked by curl and openssl s_client. Who has no certificate of the right
-authority gets nothing; the program's own OpenSSL, pthread keys, descriptors and environment are not touched."""
+authority gets nothing. What the program sees of it: test_tls_guest.py."""
 import json
 import os
 import re

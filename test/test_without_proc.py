@@ -73,8 +73,8 @@ def test_chroot_at_once():
 def test_chroot_where_a_stranger_has_made_a_proc():
     """Of fifos, each of which would make a reader wait for ever."""
     directory = harness.scratch()
-    names = ("auxv", "cmdline", "comm", "exe", "limits", "maps", "mem", "net/tcp", "net/tcp6", "schedstat",
-             "stat", "statm", "status", "syscall", "uid_map", "wchan")
+    names = ("auxv", "cmdline", "comm", "exe", "limits", "maps", "mem", "net/tcp", "net/tcp6",
+             "schedstat", "stat", "statm", "status", "syscall", "uid_map", "wchan")
     for place in ("self", "thread-self", "self/task/1"):
         os.makedirs(os.path.join(directory, "proc", place, "net"))
         for name in names:
@@ -84,8 +84,8 @@ def test_chroot_where_a_stranger_has_made_a_proc():
         os.mkfifo(os.path.join(directory, "proc", name))
     host, port, _ = start("root", directory=directory)
     port.await_processes([host.pid])
-    for path in ("", "health", "heap", "heap?debug=1", "goroutine?debug=2", "profile?seconds=1", "cmdline",
-                 "threadcreate?debug=1"):
+    for path in ("", "health", "heap", "heap?debug=1", "goroutine?debug=2", "profile?seconds=1",
+                 "cmdline", "threadcreate?debug=1"):
         status, _, body = host.get(path)
         assert status == 200 and (body or path == "cmdline"), (path, status, body)
     host.kill()
@@ -119,7 +119,9 @@ def test_process_that_gave_up_root():
     assert waiting == "waiting" and "created by main" in stack, stack
     tid = next(tid for tid, (_, record) in found.items() if record == stack)
     # by the kernel's own word, as this process, which may, reads it
-    assert "# %d waits for the kernel's %s, asked by a signal\n" % (tid, harness.proc_text("/proc/%d/task/%d/wchan" % (host.pid, tid))) in preamble + "\n", preamble
+    function = harness.proc_text("/proc/%d/task/%d/wchan" % (host.pid, tid))
+    said = "# %d waits for the kernel's %s, asked by a signal\n" % (tid, function)
+    assert said in preamble + "\n", preamble
 
 
 def test_proc_of_another_pid_namespace():

@@ -97,7 +97,8 @@ int main(void) {
   if (pages == MAP_FAILED) return 1;
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) check(&functions[i]);
   struct epilogue found;
-  if (epilogue_find(0x1e, 100, false, &found) || epilogue_find((uintptr_t)pages + PAGE, 100, false, &found) ||
+  if (epilogue_find(0x1e, 100, false, &found) ||
+      epilogue_find((uintptr_t)pages + PAGE, 100, false, &found) ||
       epilogue_find((uintptr_t)pages + PAGE, 100, true, &found))
     printf("found where nothing is\n"), failures++;
   by_chance(100000);

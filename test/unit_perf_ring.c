@@ -1,6 +1,6 @@
 /* links: agent/perf_ring.c */
-/* The ring's memory is the program's too, which may write anything there: whatever a record says, nothing outside of the ring is read.
- * Then one of the kernel's own, where it gives this user any. */
+/* The ring's memory is the program's too, which may write anything there: whatever a record says,
+ * nothing outside of it is read. Then one of the kernel's own, where it gives this user any. */
 #include "../agent/perf_ring.h"
 
 #include <linux/perf_event.h>
@@ -24,7 +24,8 @@ static uint64_t draw(void) { /* xorshift64 (Marsaglia 2003) */
 
 static struct perf_ring empty_ring(void) {
   struct perf_ring ring = {.descriptor = -1, .bytes = SIZE + PAGE};
-  ring.memory = aligned_alloc(PAGE, ring.bytes); /* just as large as it says: one byte more is a fault */
+  /* just as large as it says: one byte more is a fault */
+  ring.memory = aligned_alloc(PAGE, ring.bytes);
   memset(ring.memory, 0, ring.bytes);
   return ring;
 }
@@ -38,7 +39,8 @@ static void put_word(struct perf_ring *ring, uint64_t *head, uint64_t word) {
   put(ring, head, &word, sizeof word);
 }
 
-static void put_sample(struct perf_ring *ring, uint64_t *head, uint64_t cpu, uint64_t stack, uint64_t valid) {
+static void put_sample(struct perf_ring *ring, uint64_t *head, uint64_t cpu, uint64_t stack,
+                       uint64_t valid) {
   size_t size = sizeof(struct perf_event_header) + (2 + REGISTERS + 1) * 8 + stack + 8;
   struct perf_event_header header = {.type = PERF_RECORD_SAMPLE, .size = (uint16_t)size};
   put(ring, head, &header, sizeof header);
@@ -82,7 +84,8 @@ static void test_anything(void) {
     ring.tail = head;
     for (int i = 0; i < 4; i++) put_sample(&ring, &head, draw(), 64 * (draw() % 64), draw() % 5000);
     char *bytes = ring.memory;
-    for (uint64_t i = draw() % 64; i > 0; i--) bytes[draw() % (i % 2 ? ring.bytes : 256)] = (char)draw();
+    for (uint64_t i = draw() % 64; i > 0; i--)
+      bytes[draw() % (i % 2 ? ring.bytes : 256)] = (char)draw();
     uint64_t at = (uint64_t)PAGE + (ring.tail % SIZE);
     if (draw() % 2) bytes[at + draw() % 8] = (char)draw(); /* the first header */
     static volatile long sum; /* what is handed out can be read */

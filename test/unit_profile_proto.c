@@ -98,7 +98,8 @@ static void test_small(uint64_t rate) {
   CHECK(strcmp(p->string_table[0], "") == 0);
   CHECK(p->n_mapping == 6 && p->mapping[0]->has_functions && p->mapping[0]->has_line_numbers && p->mapping[0]->has_inline_frames);
   CHECK(!p->mapping[1]->has_functions && !p->mapping[1]->has_filenames); /* one of its two addresses has no name */
-  CHECK(strcmp(p->string_table[p->mapping[4]->filename], "//anon") == 0 && p->mapping[4]->has_functions);
+  CHECK(strcmp(p->string_table[p->mapping[4]->filename], "//anon") == 0 &&
+        p->mapping[4]->has_functions);
   CHECK(!p->mapping[5]->has_functions); /* nothing was looked up there */
   for (size_t i = 0; i < p->n_location; i++) CHECK(p->location[i]->id == i + 1 && p->location[i]->mapping_id <= p->n_mapping);
   for (size_t i = 0; i < p->n_function; i++) CHECK(p->function[i]->id == i + 1);

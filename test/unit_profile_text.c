@@ -154,7 +154,9 @@ static void test_losses(void) {
 /* ---- counts ---- */
 
 static char *text_of_counts(bool empty) {
-  static const uint64_t making[] = {0x401210, 0x401110, 0x401010}, working[] = {0x7f0000001020, 0x401010}, not_read[] = {4}, low[] = {0x90000, 0x401010};
+  static const uint64_t making[] = {0x401210, 0x401110, 0x401010},
+                        working[] = {0x7f0000001020, 0x401010}, not_read[] = {4},
+                        low[] = {0x90000, 0x401010};
   static const struct {
     const uint64_t *frames;
     uint32_t frame_count;

@@ -1,5 +1,5 @@
-/* A request that nobody waits for any more ends, wherever its lookup is; what it leaves behind spoils
- * no later one. */
+/* A request that nobody waits for any more ends, wherever its lookup is; what it leaves behind
+ * spoils no later one. */
 /* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c shim/module_identity.c agent/allowed_calls.c agent/symbol_memory.c agent/section_windows.c agent/shared_objects.c agent/trusted_path.c agent/unmapped_user.c agent/mapped_file.c */
 /* flags: -DSECTION_WINDOW=4096 -DSMALL_SECTION=0 */
 /* deps: libbacktrace libiberty */
@@ -48,14 +48,16 @@ int main(void) {
     bool over = asked > asks;
     given_up += over;
     bool none = name[0] == '\0';
-    if (none != over || asked > asks + 4) failures++, printf("%d asks: \"%s\", %d\n", asks, name, asked);
+    if (none != over || asked > asks + 4)
+      failures++, printf("%d asks: \"%s\", %d\n", asks, name, asked);
     if (none && !symbolizer_given_up(session)) failures++, printf("%d asks: not said\n", asks);
     symbolizer_close(session);
     if (!over) break;
     if (given_up % 4 == 0) { /* another one gets all; a new address, as this one would be known */
       symbolizer_watch(NULL);
       session = symbolizer_open();
-      if (strcmp(name_of(session, second), "second") != 0) failures++, printf("after %d: no name\n", asks);
+      if (strcmp(name_of(session, second), "second") != 0)
+        failures++, printf("after %d: no name\n", asks);
       symbolizer_close(session);
     }
   }

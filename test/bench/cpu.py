@@ -58,7 +58,8 @@ def run_agent_by_timers(life):
 
 
 def run_agent(life, hz=100, **options):
-    host = harness.Host([tool("cpu_shares"), str(SECONDS), str(THREADS), str(life), str(DEPTH), "0"], **options)
+    host = harness.Host([tool("cpu_shares"), str(SECONDS), str(THREADS), str(life), str(DEPTH),
+                         "0"], **options)
     host.ready()
     profiles = []
     client = threading.Thread(target=lambda: profiles.append(host.profile(
@@ -178,7 +179,8 @@ def bench_overhead():
         return
     heading("cpu overhead, equal work, 20 frames deep", "plain, s", "ratio")
     cases = [("agent idle / plain, whole process", dict(plain=True), {}, 0, 5), ("100 Hz profile / agent idle, its threads", {}, {}, 100, 4),
-             ("100 Hz profile / agent idle, whole process", {}, {}, 100, 5), ("1000 Hz profile / agent idle, whole process", {}, {}, 1000, 5),
+             ("100 Hz profile / agent idle, whole process", {}, {}, 100, 5),
+             ("1000 Hz profile / agent idle, whole process", {}, {}, 1000, 5),
              ("1000 Hz by timers / agent idle, whole process", {}, harness.by_timers(), 1000, 5)]
     for name, options, other, hz, column in cases:
         ratios = compare(ROUNDS, lambda: work_seconds(column, **options), lambda: work_seconds(column, hz=hz, **other))
@@ -201,7 +203,8 @@ def bench_tick():
     with tempfile.TemporaryDirectory() as directory:
         data = {"CPUPROFILE": os.path.join(directory, "data"), "CPUPROFILE_FREQUENCY": "1000"}
         for name, words, hz, options in (("an empty handler of the program's own", ["empty"], 0, dict(plain=True)), ("agent, at every tick", [], 1000, {}),
-                                         ("agent by timers, at every tick", [], 1000, harness.by_timers()),
+                                         ("agent by timers, at every tick", [], 1000,
+                                          harness.by_timers()),
                                          ("libprofiler, at every tick", [], 0, dict(plain=True, preload_before=[LIBPROFILER], extra=data))):
             if "libprofiler" in name and not os.path.exists(LIBPROFILER):
                 continue

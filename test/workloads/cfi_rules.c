@@ -1,6 +1,7 @@
 /* flags: -O1 */
-/* For each address (hex, of the file given as argument) on standard input prints the agent's unwind rule there:
- * "ADDRESS CFA RBP RA" in the notation of readelf --debug-dump=frames-interp, or "ADDRESS none". Linked with shim/cfi.c and what that needs. */
+/* For each address (hex, of the file given as argument) on standard input prints the agent's unwind
+ * rule there: "ADDRESS CFA RBP RA" in the notation of readelf --debug-dump=frames-interp, or
+ * "ADDRESS none". Linked with shim/cfi.c and what that needs. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>

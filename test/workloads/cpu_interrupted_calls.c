@@ -1,6 +1,7 @@
 /* Counts what blocking system calls return while CPU profiles run.
  * cpu_interrupted_calls count CALLS: so many calls that nothing of the host's interrupts; prints EINTR counts by kind, 0 without a profiler.
- * cpu_interrupted_calls count_as_nobody CALLS: the same by a process that has given up root: its own files in /proc are closed to it.
+ * cpu_interrupted_calls count_as_nobody CALLS: the same by a process that has given up root: its
+ * own files in /proc are closed to it.
  * cpu_interrupted_calls own SIGNALS: calls that end by a signal of the host's; prints how many did: all of them. */
 #define _GNU_SOURCE
 #include <errno.h>

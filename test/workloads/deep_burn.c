@@ -1,6 +1,6 @@
 /* flags: -O1 -fno-optimize-sibling-calls */
-/* Burns CPU time below 100 frames of 512 bytes each: more than fits into a sample's first copy. In a
- * thread that renames itself half way. */
+/* Burns CPU time below 100 frames of 512 bytes each: more than fits into a sample's first copy. In
+ * a thread that renames itself half way. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <time.h>

@@ -1,6 +1,6 @@
 /* flags: -O1 */
-/* Gives up root, where no signal of its user's may be queued any more, and has a use for SIGURG: of a
- * signal that is sent all the same the kernel tells the number alone. */
+/* Gives up root, where no signal of its user's may be queued any more, and has a use for SIGURG: of
+ * a signal that is sent all the same the kernel tells the number alone. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

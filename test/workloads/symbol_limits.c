@@ -12,7 +12,8 @@
 FRAME static void *hold0(size_t size) { return keep(malloc(size)); }
 FRAME static void *hold1(size_t size) {
   void *held = keep(malloc(size));
-  __asm__ volatile(".set row, 1000\n.rept " TEXT_OF(ROWS) "\n.loc 1 row\nnop\n.set row, row + 1\n.endr");
+  __asm__ volatile(
+      ".set row, 1000\n.rept " TEXT_OF(ROWS) "\n.loc 1 row\nnop\n.set row, row + 1\n.endr");
   return keep(held);
 }
 FRAME static void *hold2(size_t size) { return keep(malloc(size)); }

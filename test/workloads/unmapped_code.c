@@ -1,6 +1,6 @@
 /* flags: -O1 */
-/* Code made at run time, called for a moment and unmapped, again and again: a profiler that looks at
- * a sample later finds nothing there. */
+/* Code made at run time, called for a moment and unmapped, again and again: a profiler that looks
+ * at a sample later finds nothing there. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include <time.h>

@@ -1,6 +1,6 @@
 /* flags: -O1 */
-/* Large transfers that a signal would cut short, and none comes: each moves all of its bytes, for the
- * seconds that are given. Prints the kinds of which one was short. */
+/* Large transfers that a signal would cut short, and none comes: each moves all of its bytes, for
+ * the seconds that are given. Prints the kinds of which one was short. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
