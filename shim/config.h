@@ -1,4 +1,4 @@
-/* The PPROFAGENT_* environment, read once at load (contract: README.md). */
+/* The PPROFAGENT_* environment, read once at load (contract: docs/configuration.md). */
 #ifndef SHIM_CONFIG_H
 #define SHIM_CONFIG_H
 

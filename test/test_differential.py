@@ -22,7 +22,7 @@ SOAK.update((name.replace("test_", "cpython_"), functools.partial(programs.cpyth
 SOAK.update(tools=programs.tools, qemu=programs.qemu, containers=roots.containers,
             python_fork_warnings=roots.python_fork, browsers=programs.browsers,
             stress_ng=programs.stress_ng)
-# What the agent's thread, which the kernel counts, and its memory still change: README, Limits.
+# What the agent's thread, which the kernel counts, and its memory still change: docs/limits.md.
 KNOWN = {"nproc_2", "nproc_20", "session_to_parent", "memlock_all", "keyctl new_session",
          "chromium without its sandbox", "chromium in its sandbox", "fork, forkpty, subprocess"}
 results, skipped = {}, {}
