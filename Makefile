@@ -32,11 +32,11 @@ PIC     += -fcf-protection=full
 endif
 OPTIMIZE ?= -O2 -g
 WARN    := -Wall -Wextra -Werror
-INCLUDE := -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace \
+INCLUDE := -I. -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace \
   -Iscripts/libbacktrace_config -I$(SRC)
 # The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
 CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
-# The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stack_capture.h) reads the frame pointer of
+# The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stacks/stack_capture.h) reads the frame pointer of
 # functions that the exported wrappers reach by tail calls.
 CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls -fno-stack-protector -fno-builtin-malloc \
   -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-builtin-aligned_alloc
@@ -47,7 +47,7 @@ CFLAGS_DEPS := $(DIALECT) -O2 -g -DNDEBUG $(PIC) -fno-exceptions -w
 # Nothing that is linked in may call the host's allocator.
 TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym $(f)=agent_$(f)) \
   --redefine-sym __assert_fail=agent_failed_assertion
-# civetweb: see agent/civetweb_system.h.
+# civetweb: see agent/http/civetweb_system.h.
 TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown close poll recv send sigaction strerror gmtime getnameinfo \
   getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time usleep \
   $(addprefix pthread_,create join attr_init attr_destroy attr_setdetachstate attr_setstacksize \
@@ -136,15 +136,17 @@ $(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
 
 $(GEN)/linked_versions.h: scripts/linked_versions $(FETCHED) $(DEP_ARCHIVES) | $(GEN)
 	@scripts/linked_versions $(SRC) "$(CC)" >$@
-$(OBJ)/agent/health_page.o: $(GEN)/linked_versions.h
+$(OBJ)/agent/pages/health_page.o: $(GEN)/linked_versions.h
 
 # ---- the library ------------------------------------------------------------------------------------------------------------
 
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
-AT_START := $(addprefix shim/,absent_names dynamic_symbols startup next_functions config heap_sampling stack_capture live_table fork_interposers) \
-  $(addprefix agent/,load agent agent_thread agent_fork)
-BINDING := $(OBJ)/shim/libc_binding.o
-LATER   := $(filter-out shim/libc_binding.c,$(wildcard shim/*.c) $(wildcard agent/*.c))
+AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/startup shim/next/next_functions \
+  shim/base/config shim/allocation/heap_sampling shim/stacks/stack_capture \
+  shim/allocation/live_table shim/processes/fork_interposers \
+  agent/load agent/agent agent/runtime/agent_thread agent/agent_fork
+BINDING := $(OBJ)/shim/next/libc_binding.o
+LATER   := $(filter-out shim/next/libc_binding.c,$(wildcard shim/*.c shim/*/*.c agent/*.c agent/*/*.c))
 SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(LATER))
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
@@ -166,7 +168,7 @@ $(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c Makefile
 -include $(OBJECTS:.o=.d) $(BINDING:.o=.d)
 
 LINKED  := $(OBJECTS) $(DEP_OBJECTS) $(DEP_ARCHIVES)
-# What it would import without shim/libc_binding.c: the list that this is made of.
+# What it would import without shim/next/libc_binding.c: the list that this is made of.
 $(OBJ)/unbound.so: $(LINKED) shim/exports.map shim/layout.ld
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) -o $@ $(LINKED)
@@ -207,12 +209,12 @@ define unit_test
 $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
     $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) \
     $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
-    $(wildcard shim/*.h agent/*.h test/*.h)
+    $(wildcard shim/*.h shim/*/*.h agent/*.h agent/*/*.h test/*.h)
 	@mkdir -p $(BUILD)/test
 	$$(call say,CC,$$@)
 	$(Q)$(CC) $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer -fsanitize=$(or $(call \
 	  comment,sanitizer,$(1)),address$(comma)undefined -fno-sanitize-recover=all) $(subst build/,$(BUILD)/,$(call \
-	  comment,flags,$(1))) $(INCLUDE) -I. -Iagent -Ishim -o $$@ $(1) \
+	  comment,flags,$(1))) $(INCLUDE) -o $$@ $(1) \
 	  $(call comment,links,$(1)) -Wl,--start-group $(call unit_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group $(GEN)/unit_assertion.c -pthread -lm
 UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
 endef

@@ -11,14 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../shim/thread_state.h"
+#include "shim/base/thread_state.h"
 
 /* Starts the admin thread, which listens 100 ms later. Context: constructor or host thread. */
 void agent_start(void);
 void agent_start_anew(void); /* the same in a forked child, for agent_fork.c */
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
 
-/* Forked children (shim/fork_interposers.c). A child has none of its parent's agent threads, and a
+/* Forked children (shim/processes/fork_interposers.c). A child has none of its parent's agent threads, and a
  * copy of what they were in the middle of: their memory is not inherited (agent_memory.c), their
  * variables are cleared, and a new admin thread is started. That costs a short-lived child some 60
  * us, so a process starts no more than 64 at once and 20 a second in the long run; the others start

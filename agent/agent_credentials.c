@@ -2,11 +2,11 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
-#include "../shim/raw_syscall.h"
+#include "shim/base/raw_syscall.h"
 #include "agent.h"
-#include "agent_thread_call.h"
-#include "allowed_calls.h"
-#include "credentials.h"
+#include "agent/runtime/agent_thread_call.h"
+#include "agent/runtime/allowed_calls.h"
+#include "agent/runtime/credentials.h"
 
 /* Whoever changes the first word from 0 to 1 has the rest. */
 static _Atomic uint32_t following;

@@ -3,16 +3,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../shim/at_fork.h"
-#include "../shim/confinement.h"
-#include "../shim/handler_stack.h"
-#include "../shim/raw_syscall.h"
-#include "../shim/thread_state.h"
+#include "shim/base/at_fork.h"
+#include "shim/base/confinement.h"
+#include "shim/stacks/handler_stack.h"
+#include "shim/base/raw_syscall.h"
+#include "shim/base/thread_state.h"
 #include "agent.h"
-#include "agent_inherited.h"
-#include "agent_thread.h"
-#include "process_tree.h"
-#include "tls_library.h"
+#include "agent/runtime/agent_inherited.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/tree/process_tree.h"
+#include "agent/tls/tls_library.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 100 };

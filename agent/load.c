@@ -1,7 +1,7 @@
 /* The library's constructor: everything that happens to a program at load, in order. */
-#include "../shim/startup.h"
+#include "shim/startup.h"
 #include "agent.h"
-#include "process_info.h"
+#include "agent/runtime/process_info.h"
 
 __attribute__((constructor)) static void agent_load(void) {
   startup_ensure();

@@ -7,15 +7,15 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#include "config.h"
-#include "heap_sampling.h"
-#include "interposed.h"
-#include "live_table.h"
-#include "lock_functions.h"
-#include "next_functions.h"
-#include "preload_variable.h"
-#include "raw_syscall.h"
-#include "thread_state.h"
+#include "shim/base/config.h"
+#include "shim/allocation/heap_sampling.h"
+#include "shim/next/interposed.h"
+#include "shim/allocation/live_table.h"
+#include "shim/locks/lock_functions.h"
+#include "shim/next/next_functions.h"
+#include "shim/base/preload_variable.h"
+#include "shim/base/raw_syscall.h"
+#include "shim/base/thread_state.h"
 
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
 

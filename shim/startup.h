@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "next_functions.h"
+#include "shim/next/next_functions.h"
 
 /* True once the next definitions are known. False only inside startup itself, and before
  * relocation: the caller must use the startup arena, or STARTUP_NEXT. Context: any; locks: the
@@ -30,7 +30,7 @@ void *startup_arena_allocate(size_t size, size_t alignment);
 void startup_arena_free(void *pointer);
 size_t startup_arena_size_of(const void *pointer);
 
-/* One page a thread of the agent's, and 20 for loading libssl (agent/tls_library.c), once more in a child that holds the port after its parent. */
+/* One page a thread of the agent's, and 20 for loading libssl (agent/tls/tls_library.c), once more in a child that holds the port after its parent. */
 enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 128 };
 /* hidden: reached without a relocation, which may be yet to come */
 extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((visibility("hidden")));

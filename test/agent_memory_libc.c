@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../agent/agent_memory.h"
+#include "agent/runtime/agent_memory.h"
 
 int64_t agent_memory_fail_after = INT64_MAX;
 

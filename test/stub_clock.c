@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-#include "agent_thread.h"
+#include "agent/runtime/agent_thread.h"
 
 int64_t stub_clock_ahead;
 

@@ -1,7 +1,7 @@
 /* debug_frames.h where no file is read. */
-#include "../agent/debug_frames.h"
+#include "agent/stacks/debug_frames.h"
 
-#include "../agent/agent_memory.h"
+#include "agent/runtime/agent_memory.h"
 
 struct debug_frames {
   int nothing;

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "../agent/http_server.h"
+#include "agent/http/http_server.h"
 #include "stub_tables.h"
 
 struct http_response {

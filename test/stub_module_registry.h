@@ -1,8 +1,8 @@
-/* A module registry that a test fills by hand, in place of shim/module_registry.c. */
+/* A module registry that a test fills by hand, in place of shim/stacks/module_registry.c. */
 #ifndef TEST_STUB_MODULE_REGISTRY_H
 #define TEST_STUB_MODULE_REGISTRY_H
 
-#include "../shim/module_registry.h"
+#include "shim/stacks/module_registry.h"
 
 /* Adds an entry; false when there is no room. */
 bool stub_module_registry_add(const struct module_view *module);

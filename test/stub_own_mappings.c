@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../shim/table_memory.h"
+#include "shim/base/table_memory.h"
 
 void *own_mapping_add(struct own_mappings *mappings, size_t size, size_t alignment) {
   (void)mappings;

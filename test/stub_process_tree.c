@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../agent/localhost_twin.h"
-#include "../agent/request_process.h"
-#include "../agent/tls_front.h"
+#include "agent/http/localhost_twin.h"
+#include "agent/http/request_process.h"
+#include "agent/tls/tls_front.h"
 
 struct stub_process_tree stub_process_tree = {.role = TREE_HOLDER, .tls_address = ""};
 
@@ -33,7 +33,7 @@ const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) {
 
 const char *localhost_twin_fault(void) { return NULL; }
 
-/* agent/request_process.h */
+/* agent/http/request_process.h */
 int http_path_process(const char *path, const char **rest) {
   if (strncmp(path, "/pid/", 5) != 0 || path[5] < '1' || path[5] > '9') return 0;
   char *end;

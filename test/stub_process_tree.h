@@ -2,7 +2,7 @@
 #ifndef TEST_STUB_PROCESS_TREE_H
 #define TEST_STUB_PROCESS_TREE_H
 
-#include "../agent/process_tree.h"
+#include "agent/tree/process_tree.h"
 
 struct stub_process_tree {
   enum tree_role role;

@@ -3,20 +3,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../agent/agent.h"
-#include "../agent/agent_thread.h"
-#include "../shim/config.h"
-#include "../shim/counters.h"
-#include "../shim/heap_status.h"
-#include "../shim/lock_status.h"
-#include "../shim/module_registry.h"
+#include "agent/agent.h"
+#include "agent/runtime/agent_thread.h"
+#include "shim/base/config.h"
+#include "shim/base/counters.h"
+#include "shim/allocation/heap_status.h"
+#include "shim/locks/lock_status.h"
+#include "shim/stacks/module_registry.h"
 
 struct stub_tables stub;
 struct config config = {.address = "127.0.0.1:6060", .memprofile_rate = 524288, .blockprofile_rate = 100000,
                         .mutexprofile_fraction = 10, .cpuprofile_rate = 100};
 struct shim_counters shim_counters;
 
-/* shim/heap_table.h, shim/heap_status.h */
+/* shim/allocation/heap_table.h, shim/allocation/heap_status.h */
 uint32_t heap_bucket_count(void) { return stub.bucket_count; }
 bool heap_bucket_read(uint32_t index, struct heap_bucket_view *out) {
   if (index == 0 || index > stub.bucket_count) return false;
@@ -30,7 +30,7 @@ uint64_t heap_table_bytes(void) { return 1u << 20; }
 const char *heap_off_reason(void) { return stub.heap_off_reason; }
 const char *heap_allocator_path(void) { return "/usr/lib/libjemalloc.so.2"; }
 
-/* shim/stack_table.h */
+/* shim/stacks/stack_table.h */
 bool stack_table_read(uint32_t id, struct stack_view *out) {
   if (id == 0 || id > stub.stack_count) return false;
   *out = stub.stacks[id - 1];
@@ -41,7 +41,7 @@ uint32_t stack_table_limit(void) { return 1u << 18; }
 uint64_t stack_table_limit_bytes(void) { return 1u << 28; }
 uint64_t stack_table_bytes(void) { return 1u << 20; }
 
-/* shim/contention_table.h, shim/lock_status.h */
+/* shim/locks/contention_table.h, shim/locks/lock_status.h */
 uint32_t contention_table_count(void) { return stub.contention_count; }
 bool contention_table_read(uint32_t entry, struct contention_view *out) {
   if (entry == 0 || entry > stub.contention_count) return false;
@@ -60,11 +60,11 @@ uint32_t lock_waiters_now(void) { return 2; }
 uint32_t lock_waiters_places(void) { return 9; }
 uint64_t lock_waiters_bytes(void) { return 1u << 17; }
 
-/* shim/module_registry.h */
+/* shim/stacks/module_registry.h */
 uint32_t module_registry_count(void) { return 3; }
 uint64_t module_registry_bytes(void) { return 4096; }
 
-/* agent/agent.h, agent/agent_thread.h */
+/* agent/agent.h, agent/runtime/agent_thread.h */
 const char *agent_listen_address(char out[SHARED_TEXT_MAX]) { return (void)out, "127.0.0.1:6060"; }
 const char *agent_off_reason(char out[SHARED_TEXT_MAX]) { return (void)out, NULL; }
 bool agent_was_forked(void) { return false; }
@@ -73,7 +73,7 @@ const char *agent_is_alone(void) { return NULL; }
 uint64_t agent_cpu_nanoseconds(void) { return 12345678; }
 unsigned agent_thread_count(void) { return 5; }
 
-/* agent/mappings.h */
+/* agent/symbols/mappings.h */
 struct mappings *mappings_collect(void) {
   struct mappings *set = malloc(sizeof *set);
   set->count = stub.mapping_count;
@@ -91,7 +91,7 @@ const struct mapping *mappings_find(const struct mappings *set, uint64_t address
   return found;
 }
 
-/* agent/symbolizer.h: locations live until the session ends */
+/* agent/symbols/symbolizer.h: locations live until the session ends */
 struct symbolizer_session {
   void **locations;
   size_t count, capacity;

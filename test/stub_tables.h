@@ -2,12 +2,12 @@
 #ifndef TEST_STUB_TABLES_H
 #define TEST_STUB_TABLES_H
 
-#include "../agent/mappings.h"
-#include "../agent/profile.h"
-#include "../agent/symbolizer.h"
-#include "../shim/contention_table.h"
-#include "../shim/heap_table.h"
-#include "../shim/stack_table.h"
+#include "agent/symbols/mappings.h"
+#include "agent/profiles/profile.h"
+#include "agent/symbols/symbolizer.h"
+#include "shim/locks/contention_table.h"
+#include "shim/allocation/heap_table.h"
+#include "shim/stacks/stack_table.h"
 
 enum { STUB_MAX_MAPPINGS = 16, STUB_SYMBOL_FRAMES = 4 };
 

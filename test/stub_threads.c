@@ -5,15 +5,15 @@
 #include <string.h>
 #include <time.h>
 
-#include "../agent/agent_thread.h"
-#include "../agent/bare_thread.h"
-#include "../agent/cpu_counters.h"
-#include "../agent/ring_sampling.h"
-#include "../agent/sandbox.h"
-#include "../agent/thread_list.h"
-#include "../agent/thread_records.h"
-#include "../shim/interrupted_call.h"
-#include "../shim/thread_registry.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/runtime/bare_thread.h"
+#include "agent/cpu/cpu_counters.h"
+#include "agent/cpu/ring_sampling.h"
+#include "agent/runtime/sandbox.h"
+#include "agent/threads/thread_list.h"
+#include "agent/threads/thread_records.h"
+#include "shim/cpu/interrupted_call.h"
+#include "shim/threads/thread_registry.h"
 
 struct stub_threads stub_threads;
 
@@ -21,7 +21,7 @@ enum { FIRST_TID = 100 };
 
 static struct thread_record records[STUB_MAX_THREADS];
 
-/* agent/thread_list.h, agent/thread_records.h, agent/sandbox.h */
+/* agent/threads/thread_list.h, agent/threads/thread_records.h, agent/runtime/sandbox.h */
 bool thread_list_read(struct thread_ids *out) {
   out->count = stub_threads.count;
   out->tids = malloc((STUB_MAX_THREADS + 1) * sizeof *out->tids);
@@ -38,7 +38,7 @@ void thread_records_match(const struct thread_ids *ids, uint32_t *numbers) {
 }
 bool sandbox_is_tighter(int32_t tid) { return tid && stub_threads.sandboxed[tid - FIRST_TID]; } /* 0: the agent's own thread */
 
-/* shim/thread_registry.h, shim/threadcreate_table.h, shim/interrupted_call.h */
+/* shim/threads/thread_registry.h, shim/threads/threadcreate_table.h, shim/cpu/interrupted_call.h */
 struct thread_record *thread_registry_at(uint32_t number) { return &records[number - 1]; }
 uint32_t thread_registry_count(void) { return stub_threads.count; }
 uint64_t thread_registry_bytes(void) { return 65536; }
@@ -53,7 +53,7 @@ void threadcreate_totals(uint64_t *created, uint64_t *ended) {
 }
 _Atomic uint64_t interrupted_calls_restarted;
 
-/* agent/agent_thread.h */
+/* agent/runtime/agent_thread.h */
 int64_t agent_monotonic_nanoseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -61,7 +61,7 @@ int64_t agent_monotonic_nanoseconds(void) {
 }
 uint64_t agent_thread_cpu_nanoseconds(void) { return 0; }
 
-/* shim/cpu_sampling.h */
+/* shim/cpu/cpu_sampling.h */
 struct sample_buffer cpu_samples, dump_samples;
 const char *cpu_sampling_prepare(void) {
   stub_threads.handler_installed = !stub_threads.refusal;
@@ -95,7 +95,7 @@ bool stub_threads_sample(int32_t tid, const char *name, uint32_t ticks, const ui
   return sample_buffer_write(&cpu_samples, &sample, frames);
 }
 
-/* agent/ring_sampling.h, agent/bare_thread.h */
+/* agent/cpu/ring_sampling.h, agent/runtime/bare_thread.h */
 const char *ring_sampling_refusal(void) { return "no rings here"; }
 bool ring_sampling_start(void) { return false; }
 void ring_sampling_set_period(uint64_t nanoseconds) { (void)nanoseconds; }
@@ -117,7 +117,7 @@ int agent_thread_create(struct agent_thread *thread, size_t stack_size, void (*s
   return EAGAIN;
 }
 
-/* agent/cpu_counters.h */
+/* agent/cpu/cpu_counters.h */
 void cpu_counters_saw(uint32_t record, int32_t tid, uint64_t period) {
   (void)record, (void)tid, (void)period;
   stub_threads.counters_open = true;
@@ -127,7 +127,7 @@ void cpu_counters_close(void) { stub_threads.counters_open = false; }
 uint32_t cpu_counters_open_count(void) { return stub_threads.counters_open; }
 const char *cpu_counters_off_reason(void) { return NULL; }
 
-/* agent/thread_dump.h: two threads of the fixture's program in the same place, a third elsewhere */
+/* agent/threads/thread_dump.h: two threads of the fixture's program in the same place, a third elsewhere */
 struct thread_dump *thread_dump_take(void) {
   static const uint64_t working[] = {0x7f0000001020, 0x401010}, making[] = {0x401210, 0x401110, 0x401010};
   stub_threads.dumps_taken++;

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../agent/thread_dump.h"
-#include "../shim/cpu_sampling.h"
-#include "../shim/sample_buffer.h"
-#include "../shim/threadcreate_table.h"
+#include "agent/threads/thread_dump.h"
+#include "shim/cpu/cpu_sampling.h"
+#include "shim/cpu/sample_buffer.h"
+#include "shim/threads/threadcreate_table.h"
 
 enum { STUB_MAX_THREADS = 8 };
 

@@ -1,4 +1,4 @@
-"""Which system call an instruction makes, as shim/call_number.c reads it, against objdump."""
+"""Which system call an instruction makes, as shim/base/call_number.c reads it, against objdump."""
 import bisect
 import glob
 import os

@@ -26,13 +26,13 @@ def undefined():
 
 
 def called():
-    """The functions of libc that it binds itself (shim/libc_binding.c)."""
+    """The functions of libc that it binds itself (shim/next/libc_binding.c)."""
     with open(os.path.join(harness.BUILD, "gen", "libc_names.h")) as file:
         return set(re.findall(r"X\(\d+, (\w+),", file.read()))
 
 
 def interposed_list():
-    """The names in shim/interposed.h, as its X macros give them."""
+    """The names in shim/next/interposed.h, as its X macros give them."""
     with open(harness.os.path.join(harness.ROOT, "shim", "interposed.h")) as file:
         text = re.sub(r"#define NEXT_AL(SO|LOCATOR)\(.*?\n\n", "", file.read(), flags=re.DOTALL)
     return set(re.findall(r"^\s*X\([^,]+,\s*(\w+),", text, re.MULTILINE))

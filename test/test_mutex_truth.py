@@ -63,7 +63,7 @@ def test_futex_wakes():
 
 
 def test_requeue():
-    """It is a release, also for the waiter that it only moves to another word: that one's later release is not seen (shim/futex_calls.c)."""
+    """It is a release, also for the waiter that it only moves to another word: that one's later release is not seen (shim/locks/futex_calls.c)."""
     check("give_requeue", "give_wake_requeued", "give_cmp_requeue", "give_wake_cmp_requeued", counts=(2, None, 2, None))
 
 

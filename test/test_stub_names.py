@@ -1,4 +1,4 @@
-"""Names of the stubs of the procedure linkage table (agent/plt_symbols.c): objdump knows them."""
+"""Names of the stubs of the procedure linkage table (agent/symbols/plt_symbols.c): objdump knows them."""
 import glob
 import os
 import re

@@ -1,4 +1,4 @@
-"""Names of addresses: agent/symbolizer.c in test/workloads/symbols_driver.c, against llvm-symbolizer and by construction."""
+"""Names of addresses: agent/symbols/symbolizer.c in test/workloads/symbols_driver.c, against llvm-symbolizer and by construction."""
 import json
 import os
 import re

@@ -1,4 +1,4 @@
-/* links: agent/agent_memory.c test/stub_own_mappings.c */
+/* links: agent/runtime/agent_memory.c test/stub_own_mappings.c */
 /* sanitizer: thread */
 /* agent_memory.h: blocks keep their bytes, do not overlap, and everything goes back to the kernel; from several threads. */
 #include <pthread.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent_memory.h"
+#include "agent/runtime/agent_memory.h"
 
 enum { THREADS = 4, SLOTS = 300, ROUNDS = 3000 };
 

@@ -1,14 +1,14 @@
-/* links: agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/threadcreate_table.c shim/confinement.c agent/thread_manners.c */
+/* links: agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c shim/threads/thread_registry.c shim/base/table_memory.c shim/base/thread_state.c shim/threads/threadcreate_table.c shim/base/confinement.c agent/runtime/thread_manners.c */
 /* The agent's own threads are told from the program's, also when the kernel gives a number anew.
  * The kernel's answer whether it knows a number is made up here; the threads are real. */
 #include <sched.h>
 #include <stdarg.h>
 #include <time.h>
 
-#include "../agent/agent_thread.h"
-#include "../shim/counters.h"
-#include "../shim/raw_syscall.h"
-#include "../shim/thread_registry.h"
+#include "agent/runtime/agent_thread.h"
+#include "shim/base/counters.h"
+#include "shim/base/raw_syscall.h"
+#include "shim/threads/thread_registry.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

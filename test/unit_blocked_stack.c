@@ -1,4 +1,4 @@
-/* links: agent/blocked_stack.c agent/blocked_frame.c agent/frame_pointer_search.c agent/call_site.c agent/prologue.c shim/instruction.c agent/memory_reader.c agent/own_memory.c shim/unwind_rule.c shim/confinement.c shim/cfi.c test/agent_memory_libc.c agent/allowed_calls.c agent/remote_unwind.c agent/unwind_tables.c agent/first_stack.c agent/libunwind_stubs.c test/stub_debug_frames.c shim/cfi_expression.c shim/readable_pages.c */
+/* links: agent/threads/blocked_stack.c agent/threads/blocked_frame.c agent/threads/frame_pointer_search.c agent/stacks/call_site.c agent/stacks/prologue.c shim/base/instruction.c agent/runtime/memory_reader.c agent/runtime/own_memory.c shim/stacks/unwind_rule.c shim/base/confinement.c shim/stacks/cfi.c test/agent_memory_libc.c agent/runtime/allowed_calls.c agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c test/stub_debug_frames.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
 /* Stacks of other threads: prologues in the forms that compilers write, a thread that is really blocked, and stacks of rubbish, of which
@@ -13,10 +13,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../agent/blocked_stack.h"
-#include "../agent/call_site.h"
-#include "../agent/prologue.h"
-#include "../shim/unwind_rule.h"
+#include "agent/threads/blocked_stack.h"
+#include "agent/stacks/call_site.h"
+#include "agent/stacks/prologue.h"
+#include "shim/stacks/unwind_rule.h"
 #include "check.h"
 
 /* ---- in place of what is not tested here ---- */

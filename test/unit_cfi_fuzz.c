@@ -1,4 +1,4 @@
-/* links: shim/cfi.c shim/cfi_expression.c shim/readable_pages.c shim/confinement.c */
+/* links: shim/stacks/cfi.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c shim/base/confinement.c */
 /* Unwind sections that say anything: this program's own with bytes changed at random, and such as a
  * generator makes, valid in form and with numbers, registers, lengths, encodings and expressions as
  * no compiler writes them, also with pages between that cannot be read. They are read only within
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../shim/cfi.h"
+#include "shim/stacks/cfi.h"
 #include "generated_cfi.h"
 
 static uint64_t state = 88172645463325252ull;

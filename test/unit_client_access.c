@@ -1,7 +1,7 @@
-/* links: agent/client_access.c agent/sandbox.c agent/task_files.c agent/process_info.c test/agent_memory_libc.c shim/config.c shim/confinement.c agent/own_memory.c agent/allowed_calls.c agent/unmapped_user.c agent/process_owner.c */
+/* links: agent/http/client_access.c agent/runtime/sandbox.c agent/runtime/task_files.c agent/runtime/process_info.c test/agent_memory_libc.c shim/base/config.c shim/base/confinement.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c agent/runtime/unmapped_user.c agent/http/process_owner.c */
 /* client_access.h on real connections: each kind of client, alive and closed in each way that leaves an end behind which the kernel
  * calls root's. All of it by sock_diag, and again where that is refused, by /proc. */
-#include "client_access.h"
+#include "agent/http/client_access.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -26,14 +26,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../shim/config.h"
+#include "shim/base/config.h"
 #include "check.h"
-#include "sandbox.h"
+#include "agent/runtime/sandbox.h"
 
 enum { OTHER = 61234 }; /* a user that is nobody in particular */
 static bool is_root;
 static char text[CLIENT_ACCESS_TEXT_MAX];
-_Atomic bool dumpable_refused; /* shim/dumpable.h */
+_Atomic bool dumpable_refused; /* shim/base/dumpable.h */
 
 struct connection {
   int client, own;

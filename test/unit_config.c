@@ -1,6 +1,6 @@
-/* links: shim/config.c */
+/* links: shim/base/config.c */
 /* The environment: defaults, suffixes, and one fault a bad value with the default used. */
-#include "../shim/config.h"
+#include "shim/base/config.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,13 +1,13 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/contention_profile.c agent/profile_losses.c agent/profile_builder.c agent/own_frames.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/profiles/contention_profile.c agent/profiles/profile_losses.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile_delta.c agent/profiles/profile.c test/stub_clock.c agent/runtime/index_table.c agent/profiles/sampling_scale.c */
 /* The block and mutex profiles of a hand-made table: which entries they take, how values are rounded and merged, what was lost, deltas. */
-#include "../agent/contention_profile.h"
+#include "agent/profiles/contention_profile.h"
 
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 
-#include "../agent/profile_delta.h"
-#include "../shim/counters.h"
+#include "agent/profiles/profile_delta.h"
+#include "shim/base/counters.h"
 #include "check.h"
 #include "fixture_profile.h"
 #include "stub_clock.h"

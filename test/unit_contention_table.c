@@ -1,4 +1,4 @@
-/* links: shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c test/stub_module_registry.c */
+/* links: shim/locks/contention_table.c shim/stacks/stack_table.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c test/stub_module_registry.c */
 /* sanitizer: thread */
 /* Many threads count for the same stacks of both kinds: nothing is lost, each (kind, stack) is there once; a reader meanwhile never sees half of an
  * entry; a full table is counted, and its stacks stay out of the table of stacks. */
@@ -6,9 +6,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "../shim/contention_table.h"
-#include "../shim/counters.h"
-#include "../shim/stack_table.h"
+#include "shim/locks/contention_table.h"
+#include "shim/base/counters.h"
+#include "shim/stacks/stack_table.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

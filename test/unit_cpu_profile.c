@@ -1,14 +1,14 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c agent/profile_builder.c agent/own_frames.c agent/profile.c agent/index_table.c agent/sampling_scale.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c shim/confinement.c agent/allowed_calls.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/cpu/cpu_profile.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/runtime/index_table.c agent/profiles/sampling_scale.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c */
 /* Clients that share the sampler: windows, rates, bounds, what stops it, and what the comments say of losses. The host is played: http_wait
  * calls what a test lets happen meanwhile. */
-#include "../agent/cpu_profile.h"
+#include "agent/cpu/cpu_profile.h"
 
 #include <string.h>
 #include <time.h>
 
-#include "../agent/agent_memory.h"
-#include "../agent/cpu_coverage.h"
-#include "../shim/counters.h"
+#include "agent/runtime/agent_memory.h"
+#include "agent/cpu/cpu_coverage.h"
+#include "shim/base/counters.h"
 #include "fixture_profile.h"
 #include "stub_http_server.h"
 #include "stub_threads.h"

@@ -1,4 +1,4 @@
-/* links: shim/cpu_sampling.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c shim/sample_buffer.c */
+/* links: shim/cpu/cpu_sampling.c shim/threads/thread_registry.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c shim/threads/threadcreate_table.c shim/cpu/sample_buffer.c */
 /* sanitizer: thread */
 /* Arming against the sampler's stop, a change of its period and the thread's end, at each moment in
  * between: every timer that exists is deleted by the stop or by its own thread. And a storm of all
@@ -9,13 +9,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../shim/counters.h"
-#include "../shim/cpu_sampling.h"
-#include "../shim/interrupted_call.h"
-#include "../shim/module_registry.h"
-#include "../shim/sampling_signal.h"
-#include "../shim/stack_capture.h"
-#include "../shim/thread_registry.h"
+#include "shim/base/counters.h"
+#include "shim/cpu/cpu_sampling.h"
+#include "shim/cpu/interrupted_call.h"
+#include "shim/stacks/module_registry.h"
+#include "shim/cpu/sampling_signal.h"
+#include "shim/stacks/stack_capture.h"
+#include "shim/threads/thread_registry.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

@@ -1,12 +1,12 @@
 /* Names that gdb shows for mangled ones, and names made to hurt. */
-/* links: agent/demangle.c agent/large_stack.c test/agent_memory_libc.c agent/symbol_memory.c agent/memory_headroom.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
+/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
 /* deps: libiberty */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "demangle.h"
-#include "large_stack.h"
+#include "agent/symbols/demangle.h"
+#include "agent/symbols/large_stack.h"
 
 static int failures;
 static char out[DEMANGLE_OUTPUT_MAX];

@@ -1,4 +1,4 @@
-/* links: shim/epilogue.c shim/instruction.c shim/readable_pages.c shim/confinement.c */
+/* links: shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/readable_pages.c shim/base/confinement.c */
 /* Where a function's return address is, read from its code on: functions of which it is known at
  * each of their instructions, and bytes by chance, up to a page that cannot be read. */
 #include <stdio.h>
@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../shim/epilogue.h"
-#include "../shim/instruction.h"
+#include "shim/stacks/epilogue.h"
+#include "shim/base/instruction.h"
 
 enum { PAGE = 4096 };
 

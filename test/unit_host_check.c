@@ -1,11 +1,11 @@
-/* links: agent/host_check.c */
+/* links: agent/http/host_check.c */
 /* host_check.h: the table of its rules, then random heads, which must neither crash nor let a foreign host in. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "host_check.h"
+#include "agent/http/host_check.h"
 
 static int failures;
 

@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/http_server.c agent/civetweb_system.c agent/civetweb_threads.c agent/civetweb_alone.c agent/civetweb_stubs.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/host_check.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/request_process.c agent/request_watch.c */
+/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c agent/http/request_watch.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
@@ -13,18 +13,18 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "agent_memory.h"
-#include "agent_thread.h"
-#include "client_access.h"
-#include "connection_gate.h"
-#include "connection_inbox.h"
-#include "http_server.h"
-#include "listen_address.h"
-#include "process_tree.h"
-#include "../shim/thread_state.h"
+#include "agent/runtime/agent_memory.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/http/client_access.h"
+#include "agent/http/connection_gate.h"
+#include "agent/http/connection_inbox.h"
+#include "agent/http/http_server.h"
+#include "agent/http/listen_address.h"
+#include "agent/tree/process_tree.h"
+#include "shim/base/thread_state.h"
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
 static int failures;
 static uint64_t random_state = 88172645463325252u;
 static unsigned handled, asked, handed_over;

@@ -1,4 +1,4 @@
-/* links: shim/interrupted_call.c shim/call_number.c shim/instruction.c shim/unwind_rule.c shim/confinement.c shim/cfi.c shim/cfi_expression.c shim/readable_pages.c */
+/* links: shim/cpu/interrupted_call.c shim/base/call_number.c shim/base/instruction.c shim/stacks/unwind_rule.c shim/base/confinement.c shim/stacks/cfi.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c */
 /* flags: -Wno-unused-parameter */
 /* System calls that a signal interrupts, from code as glibc 2.41 and compilers have it, and from
  * such that looks like it: a call that can be told goes on, any other keeps its EINTR. */
@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../shim/counters.h"
-#include "../shim/host_handlers.h"
-#include "../shim/interrupted_call.h"
+#include "shim/base/counters.h"
+#include "shim/stacks/host_handlers.h"
+#include "shim/cpu/interrupted_call.h"
 #include "check.h"
 
 /* ---- in place of what is not tested here ---- */

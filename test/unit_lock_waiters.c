@@ -1,4 +1,4 @@
-/* links: shim/lock_waiters.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
+/* links: shim/locks/lock_waiters.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* sanitizer: thread */
 /* Many threads wait for few objects, all of one bucket, and release them meanwhile: what releasers are charged with lies between what each wait had been
  * charged with for certain and how long it lasted, whoever charged it; places are used again; a wait that was abandoned is left by nobody else; a
@@ -8,10 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../shim/counters.h"
-#include "../shim/lock_status.h"
-#include "../shim/lock_waiters.h"
-#include "../shim/thread_state.h"
+#include "shim/base/counters.h"
+#include "shim/locks/lock_status.h"
+#include "shim/locks/lock_waiters.h"
+#include "shim/base/thread_state.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

@@ -1,19 +1,19 @@
-/* links: shim/lock_waits.c shim/lock_waiters.c shim/contention_table.c shim/stack_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/sampler.c test/stub_module_registry.c */
+/* links: shim/locks/lock_waits.c shim/locks/lock_waiters.c shim/locks/contention_table.c shim/stacks/stack_table.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c shim/allocation/sampler.c test/stub_module_registry.c */
 /* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and delays are right within four standard errors at every
  * rate, and exact at rate 1; a crowd is thinned without bias. */
 #include <math.h>
 
-#include "../shim/config.h"
-#include "../shim/confinement.h"
-#include "../shim/contention_table.h"
-#include "../shim/counters.h"
-#include "../shim/cpu_sampling.h"
-#include "../shim/handler_stack.h"
-#include "../shim/lock_clock.h"
-#include "../shim/lock_status.h"
-#include "../shim/lock_waits.h"
-#include "../shim/next_functions.h"
-#include "../shim/thread_state.h"
+#include "shim/base/config.h"
+#include "shim/base/confinement.h"
+#include "shim/locks/contention_table.h"
+#include "shim/base/counters.h"
+#include "shim/cpu/cpu_sampling.h"
+#include "shim/stacks/handler_stack.h"
+#include "shim/locks/lock_clock.h"
+#include "shim/locks/lock_status.h"
+#include "shim/locks/lock_waits.h"
+#include "shim/next/next_functions.h"
+#include "shim/base/thread_state.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

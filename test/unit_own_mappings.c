@@ -1,4 +1,4 @@
-/* links: shim/table_memory.c shim/confinement.c */
+/* links: shim/base/table_memory.c shim/base/confinement.c */
 /* table_memory.h, own mappings: aligned, zeroed, with their bytes when they move, and gone at the
  * end; before and after the program locks its memory, while another thread unlocks them all. */
 #include <pthread.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../shim/table_memory.h"
+#include "shim/base/table_memory.h"
 #include "check.h"
 
 enum { PAGE = 4096, ALIGNMENT = 64 * 1024, ROUNDS = 300, HELD = 100, THREADS = 3 };

@@ -1,4 +1,4 @@
-/* links: agent/perf_map.c agent/elf_file.c agent/libbacktrace_region.c agent/dwarf_names.c agent/split_dwarf.c agent/debug_files.c test/agent_memory_libc.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c agent/symbol_memory.c agent/section_windows.c agent/memory_headroom.c agent/process_info.c agent/own_memory.c */
+/* links: agent/symbols/perf_map.c agent/symbols/elf_file.c agent/symbols/libbacktrace_region.c agent/symbols/dwarf_names.c agent/symbols/split_dwarf.c agent/symbols/debug_files.c test/agent_memory_libc.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c agent/symbols/symbol_memory.c agent/symbols/section_windows.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/runtime/own_memory.c */
 /* deps: libbacktrace */
 /* flags: -DPERF_MAP_PIECES_MAX=600 */
 /* Maps of JIT code against a model that looks at every line for every address; windows, limits,
@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "perf_map.h"
+#include "agent/symbols/perf_map.h"
 
 extern int64_t agent_memory_fail_after;
 

@@ -1,6 +1,6 @@
-/* links: shim/preload_variable.c */
+/* links: shim/base/preload_variable.c */
 /* LD_PRELOAD without our own entry: what stays is byte for byte what was there. */
-#include "../shim/preload_variable.h"
+#include "shim/base/preload_variable.h"
 
 #include <stdbool.h>
 #include <stdio.h>

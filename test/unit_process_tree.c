@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/process_tree.c agent/process_owner.c agent/tree_members.c agent/tree_message.c agent/connection_inbox.c agent/refused_connection.c agent/descriptor_table.c agent/listen_address.c agent/log.c agent/agent_thread.c agent/bare_thread.c test/agent_memory_libc.c agent/thread_manners.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c */
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
@@ -12,22 +12,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent_thread.h"
-#include "client_access.h"
-#include "connection_gate.h"
-#include "process_tree.h"
-#include "tree_members.h"
-#include "tree_message.h"
-#include "../shim/thread_registry.h"
-#include "../shim/thread_state.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/http/client_access.h"
+#include "agent/http/connection_gate.h"
+#include "agent/tree/process_tree.h"
+#include "agent/tree/tree_members.h"
+#include "agent/tree/tree_message.h"
+#include "shim/threads/thread_registry.h"
+#include "shim/base/thread_state.h"
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
 static int failures;
 static _Atomic bool own_user_is_trusted = true, stop;
 static uint64_t random_state = 88172645463325252u;
 
-_Atomic bool dumpable_refused; /* shim/dumpable.h */
+_Atomic bool dumpable_refused; /* shim/base/dumpable.h */
 bool client_access_uid(uid_t uid) { return uid == getuid() && own_user_is_trusted; }
 bool client_access_shares(uid_t uid) { return client_access_uid(uid); }
 /* A member answers FRIEND, and nobody else. */

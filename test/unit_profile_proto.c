@@ -1,4 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/heap_profile.c agent/contention_profile.c agent/profile_losses.c agent/memstats.c agent/profile_builder.c agent/own_frames.c agent/profile_delta.c agent/profile.c test/stub_clock.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/own_memory.c agent/allowed_calls.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c agent/profiles/heap_profile.c agent/profiles/contention_profile.c agent/profiles/profile_losses.c agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile_delta.c agent/profiles/profile.c test/stub_clock.c agent/profiles/profile_proto.c agent/profiles/profile_text.c agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
 /* deps: protobuf */
 /* flags: -lm */
 /* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.
@@ -10,12 +10,12 @@
 #include <time.h>
 #include <zlib.h>
 
-#include "../agent/contention_profile.h"
-#include "../agent/heap_profile.h"
-#include "../agent/profile_builder.h"
-#include "../agent/profile_delta.h"
-#include "../shim/config.h"
-#include "../shim/counters.h"
+#include "agent/profiles/contention_profile.h"
+#include "agent/profiles/heap_profile.h"
+#include "agent/profiles/profile_builder.h"
+#include "agent/profiles/profile_delta.h"
+#include "shim/base/config.h"
+#include "shim/base/counters.h"
 #include "fixture_profile.h"
 #include "stub_clock.h"
 #include "profile.pb-c.h"

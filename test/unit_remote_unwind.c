@@ -1,4 +1,4 @@
-/* links: agent/remote_unwind.c agent/unwind_tables.c agent/first_stack.c agent/libunwind_stubs.c agent/memory_reader.c agent/own_memory.c agent/allowed_calls.c shim/unwind_rule.c shim/confinement.c shim/cfi.c test/agent_memory_libc.c test/stub_debug_frames.c shim/readable_pages.c shim/cfi_expression.c */
+/* links: agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c agent/runtime/memory_reader.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c shim/stacks/unwind_rule.c shim/base/confinement.c shim/stacks/cfi.c test/agent_memory_libc.c test/stub_debug_frames.c shim/stacks/readable_pages.c shim/stacks/cfi_expression.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
 /* libunwind over this process: frames based on any register, rules of every kind, a stack that was
@@ -12,9 +12,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../agent/own_memory.h"
-#include "../agent/remote_unwind.h"
-#include "../shim/unwind_rule.h"
+#include "agent/runtime/own_memory.h"
+#include "agent/stacks/remote_unwind.h"
+#include "shim/stacks/unwind_rule.h"
 #include "check.h"
 
 extern int64_t agent_memory_fail_after;

@@ -1,15 +1,15 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/routes.c agent/process_list_page.c agent/html_page.c agent/profile_routes.c agent/profile_request.c agent/response.c agent/contention_profile.c agent/profile_losses.c agent/index_page.c agent/health_page.c agent/symbol_lookup.c agent/query.c agent/heap_profile.c agent/memstats.c agent/profile_builder.c agent/own_frames.c agent/profile.c agent/profile_proto.c agent/profile_text.c agent/gzip_sink.c agent/string_table.c agent/index_table.c agent/text_sink.c agent/sampling_scale.c agent/process_info.c agent/profile_delta.c agent/thread_profile.c agent/goroutine_text.c agent/goroutine_names.c agent/syscall_wrappers.c agent/cpu_profile.c agent/cpu_coverage.c agent/cpu_sample_table.c shim/sample_buffer.c shim/table_memory.c shim/thread_state.c shim/confinement.c agent/allowed_calls.c agent/own_memory.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c agent/pages/profile_request.c agent/http/response.c agent/profiles/contention_profile.c agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c agent/pages/symbol_lookup.c agent/http/query.c agent/profiles/heap_profile.c agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/profiles/profile_proto.c agent/profiles/profile_text.c agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c agent/profiles/profile_delta.c agent/threads/thread_profile.c agent/threads/goroutine_text.c agent/threads/goroutine_names.c agent/runtime/syscall_wrappers.c agent/cpu/cpu_profile.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c agent/runtime/own_memory.c */
 /* deps: protobuf */
 /* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
-#include "../agent/routes.h"
+#include "agent/pages/routes.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 
-#include "../agent/query.h"
-#include "../shim/config.h"
-#include "../shim/counters.h"
+#include "agent/http/query.h"
+#include "shim/base/config.h"
+#include "shim/base/counters.h"
 #include "fixture_profile.h"
 #include "profile.pb-c.h"
 #include "stub_http_server.h"

@@ -1,4 +1,4 @@
-/* links: shim/sample_buffer.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
+/* links: shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* sanitizer: thread */
 /* Several writers, one reader, a ring far too small for them: every sample is read once and whole, every refused one counted as dropped. */
 #include <pthread.h>
@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../shim/sample_buffer.h"
-#include "../shim/stack_table.h"
+#include "shim/cpu/sample_buffer.h"
+#include "shim/stacks/stack_table.h"
 #include "check.h"
 
 enum { WRITERS = 4, EACH = 20000, CAPACITY = 64 * 1024 };

@@ -1,7 +1,7 @@
-/* links: shim/sampler.c */
+/* links: shim/allocation/sampler.c */
 /* flags: -lm */
 /* The sampler against its own law: P(sampled) = 1 - exp(-size / rate), whatever the sizes before; and the logarithm against libm. */
-#include "../shim/sampler.h"
+#include "shim/allocation/sampler.h"
 
 #include <math.h>
 #include <stdio.h>

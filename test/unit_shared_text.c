@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared_text.h"
+#include "agent/runtime/shared_text.h"
 
 static struct shared_text shared;
 static _Atomic int done, failures;

@@ -1,5 +1,5 @@
 /* mappings_find over epochs, the name cache, sessions after a fork, and the region's limit, without any object file. */
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c shim/module_identity.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/mapped_file.c agent/symbol_memory.c agent/section_windows.c agent/shared_objects.c */
+/* links: agent/symbols/symbolizer.c agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c agent/symbols/perf_map.c agent/symbols/demangle.c agent/symbols/large_stack.c agent/symbols/libbacktrace_region.c agent/symbols/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c agent/symbols/symbol_versions.c agent/symbols/loaded_code.c shim/stacks/module_identity.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/symbols/mapped_file.c agent/symbols/symbol_memory.c agent/symbols/section_windows.c agent/symbols/shared_objects.c */
 /* deps: libbacktrace libiberty */
 #include <pthread.h>
 #include <stdio.h>
@@ -8,11 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent_memory.h"
-#include "libbacktrace_region.h"
+#include "agent/runtime/agent_memory.h"
+#include "agent/symbols/libbacktrace_region.h"
 #include "stub_module_registry.h"
-#include "symbol_cache.h"
-#include "symbolizer.h"
+#include "agent/symbols/symbol_cache.h"
+#include "agent/symbols/symbolizer.h"
 
 extern int64_t agent_memory_fail_after;
 

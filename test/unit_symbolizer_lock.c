@@ -1,4 +1,4 @@
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/process_info.c agent/demangle.c agent/libbacktrace_region.c test/agent_memory_libc.c agent/mappings.c shim/module_identity.c test/stub_module_registry.c agent/memory_headroom.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c agent/allowed_calls.c agent/trusted_path.c agent/unmapped_user.c agent/mapped_file.c agent/symbol_memory.c agent/section_windows.c agent/shared_objects.c */
+/* links: agent/symbols/symbolizer.c agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c agent/symbols/perf_map.c agent/runtime/process_info.c agent/symbols/demangle.c agent/symbols/libbacktrace_region.c test/agent_memory_libc.c agent/symbols/mappings.c shim/stacks/module_identity.c test/stub_module_registry.c agent/runtime/memory_headroom.c agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c agent/symbols/symbol_versions.c agent/symbols/loaded_code.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/symbols/mapped_file.c agent/symbols/symbol_memory.c agent/symbols/section_windows.c agent/symbols/shared_objects.c */
 /* deps: libbacktrace libiberty */
 /* What the health page asks the symbolizer answers while a lookup, which may take seconds, holds
  * its lock; and while a name is read, the lock is free. */
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "large_stack.h"
-#include "symbolizer.h"
+#include "agent/symbols/large_stack.h"
+#include "agent/symbols/symbolizer.h"
 
 static sem_t is_inside, may_go_on;
 static int calls_to_run; /* the next one after them waits */

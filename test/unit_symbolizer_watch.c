@@ -1,6 +1,6 @@
 /* A request that nobody waits for any more ends, wherever its lookup is; what it leaves behind
  * spoils no later one. */
-/* links: agent/symbolizer.c agent/symbol_cache.c agent/symbol_table.c agent/object_symbols.c agent/plt_symbols.c agent/dwarf_names.c agent/debug_files.c agent/elf_file.c agent/memory_image.c agent/own_memory.c agent/perf_map.c agent/demangle.c agent/large_stack.c agent/libbacktrace_region.c agent/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/memory_headroom.c agent/process_info.c agent/split_dwarf.c agent/fde_ranges.c agent/symbol_versions.c agent/loaded_code.c shim/module_identity.c agent/allowed_calls.c agent/symbol_memory.c agent/section_windows.c agent/shared_objects.c agent/trusted_path.c agent/unmapped_user.c agent/mapped_file.c */
+/* links: agent/symbols/symbolizer.c agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c agent/symbols/perf_map.c agent/symbols/demangle.c agent/symbols/large_stack.c agent/symbols/libbacktrace_region.c agent/symbols/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c agent/symbols/symbol_versions.c agent/symbols/loaded_code.c shim/stacks/module_identity.c agent/runtime/allowed_calls.c agent/symbols/symbol_memory.c agent/symbols/section_windows.c agent/symbols/shared_objects.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/symbols/mapped_file.c */
 /* flags: -DSECTION_WINDOW=4096 -DSMALL_SECTION=0 */
 /* deps: libbacktrace libiberty */
 #include <link.h>
@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "symbol_memory.h"
-#include "symbolizer.h"
+#include "agent/symbols/symbol_memory.h"
+#include "agent/symbols/symbolizer.h"
 
 static int asks_left, asked;
 

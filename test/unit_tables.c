@@ -1,13 +1,13 @@
-/* links: shim/stack_table.c shim/heap_table.c shim/live_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
+/* links: shim/stacks/stack_table.c shim/allocation/heap_table.c shim/allocation/live_table.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* One thread: what goes in comes out, the bounds are kept and counted, and memory that cannot be had costs a count, not a crash. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../shim/counters.h"
-#include "../shim/heap_table.h"
-#include "../shim/live_table.h"
-#include "../shim/stack_table.h"
+#include "shim/base/counters.h"
+#include "shim/allocation/heap_table.h"
+#include "shim/allocation/live_table.h"
+#include "shim/stacks/stack_table.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

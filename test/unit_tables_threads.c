@@ -1,4 +1,4 @@
-/* links: shim/stack_table.c shim/heap_table.c shim/live_table.c shim/table_memory.c shim/thread_state.c shim/confinement.c */
+/* links: shim/stacks/stack_table.c shim/allocation/heap_table.c shim/allocation/live_table.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* sanitizer: thread */
 /* Eight threads on the same stacks, buckets and lines, blocks freed by another thread than the one that allocated them, and a reader
  * all the while: no data race, no lost count, never more frees than allocs. */
@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../shim/counters.h"
-#include "../shim/heap_table.h"
-#include "../shim/stack_table.h"
+#include "shim/base/counters.h"
+#include "shim/allocation/heap_table.h"
+#include "shim/stacks/stack_table.h"
 
 struct shim_counters shim_counters;
 

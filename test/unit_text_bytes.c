@@ -1,4 +1,4 @@
-/* links: agent/text_sink.c agent/string_table.c agent/index_table.c agent/goroutine_names.c test/agent_memory_libc.c */
+/* links: agent/http/text_sink.c agent/runtime/string_table.c agent/runtime/index_table.c agent/threads/goroutine_names.c test/agent_memory_libc.c */
 /* Foreign bytes in every form that pages give them: valid UTF-8, no control characters, nothing
  * that ends a line, a tag or a JSON string. The oracle decodes by the table of the Unicode standard
  * (3-7), not by the agent's code. */
@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "foreign_text.h"
-#include "goroutine_names.h"
-#include "string_table.h"
-#include "text_sink.h"
+#include "agent/runtime/foreign_text.h"
+#include "agent/threads/goroutine_names.h"
+#include "agent/runtime/string_table.h"
+#include "agent/http/text_sink.h"
 
 static int failures;
 

@@ -1,11 +1,11 @@
-/* links: agent/thread_profile.c agent/profile_builder.c agent/own_frames.c agent/profile.c test/stub_clock.c agent/index_table.c agent/sampling_scale.c test/stub_tables.c test/agent_memory_libc.c */
+/* links: agent/threads/thread_profile.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c test/stub_clock.c agent/runtime/index_table.c agent/profiles/sampling_scale.c test/stub_tables.c test/agent_memory_libc.c */
 /* The goroutine profile of a hand-made dump and the threadcreate profile of a hand-made table: what is grouped, labelled, lost. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../agent/thread_profile.h"
-#include "../shim/threadcreate_table.h"
+#include "agent/threads/thread_profile.h"
+#include "shim/threads/threadcreate_table.h"
 #include "stub_tables.h"
 
 extern int64_t agent_memory_fail_after;
@@ -22,7 +22,7 @@ static int failures;
 
 enum { MAIN = 0x401000, A = MAIN + 0x10, B = MAIN + 0x20, C = MAIN + 0x30 };
 
-/* ---- shim/threadcreate_table.h ---- */
+/* ---- shim/threads/threadcreate_table.h ---- */
 
 static struct threadcreate_view table[THREADCREATE_STACKS_MAX];
 static uint64_t created_total, ended_total;

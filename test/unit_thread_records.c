@@ -1,14 +1,14 @@
-/* links: agent/thread_records.c shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c test/agent_memory_libc.c */
+/* links: agent/threads/thread_records.c shim/threads/thread_registry.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c shim/threads/threadcreate_table.c test/agent_memory_libc.c */
 /* Two records claim one thread, because one has outlived its thread whose number the kernel used
  * again: the younger is kept, whichever is found first, and the other is given back with its
  * timer. */
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../agent/thread_records.h"
-#include "../shim/counters.h"
-#include "../shim/cpu_sampling.h"
-#include "../shim/thread_registry.h"
+#include "agent/threads/thread_records.h"
+#include "shim/base/counters.h"
+#include "shim/cpu/cpu_sampling.h"
+#include "shim/threads/thread_registry.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

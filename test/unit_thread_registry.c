@@ -1,10 +1,10 @@
-/* links: shim/thread_registry.c shim/table_memory.c shim/thread_state.c shim/confinement.c shim/threadcreate_table.c */
+/* links: shim/threads/thread_registry.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c shim/threads/threadcreate_table.c */
 /* sanitizer: thread */
 /* Records are taken and given back by many threads at once: never by two at a time, never more of them than threads need. */
 #include <pthread.h>
 
-#include "../shim/counters.h"
-#include "../shim/thread_registry.h"
+#include "shim/base/counters.h"
+#include "shim/threads/thread_registry.h"
 #include "check.h"
 
 struct shim_counters shim_counters;

@@ -1,4 +1,4 @@
-/* links: agent/paced_poll.c agent/tls_front.c agent/tls_connection.c agent/tls_context.c agent/tls_library.c agent/connection_inbox.c agent/agent_thread.c agent/bare_thread.c agent/listen_address.c agent/log.c test/agent_memory_libc.c agent/thread_manners.c agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c agent/tls_lobby.c */
+/* links: agent/runtime/paced_poll.c agent/tls/tls_front.c agent/tls/tls_connection.c agent/tls/tls_context.c agent/tls/tls_library.c agent/http/connection_inbox.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c agent/tls/tls_lobby.c */
 /* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole answers to openssl s_client, mutated
  * handshakes and resets, starting and stopping again and again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
 #include <arpa/inet.h>
@@ -13,12 +13,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../shim/config.h"
-#include "../shim/thread_state.h"
-#include "agent_thread.h"
-#include "client_access.h"
-#include "connection_inbox.h"
-#include "tls_front.h"
+#include "shim/base/config.h"
+#include "shim/base/thread_state.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/http/client_access.h"
+#include "agent/http/connection_inbox.h"
+#include "agent/tls/tls_front.h"
 
 enum { ANSWER_SIZE = 3000000, KEYS = 24, ROUNDS = 4, MUTATIONS = 60 };
 
@@ -27,7 +27,7 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 size_t __sanitizer_get_current_allocated_bytes(void);
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
 struct config config;
 enum client_found client_access_find(int descriptor, struct client *out,
                                      char text[CLIENT_ACCESS_TEXT_MAX]) {

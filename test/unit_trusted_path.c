@@ -1,6 +1,6 @@
-/* links: agent/trusted_path.c agent/unmapped_user.c agent/allowed_calls.c */
+/* links: agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c */
 /* trusted_path.h: each way in which a stranger could have put something on the way to a file. */
-#include "trusted_path.h"
+#include "agent/runtime/trusted_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,9 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "allowed_calls.h"
+#include "agent/runtime/allowed_calls.h"
 #include "check.h"
-#include "unmapped_user.h"
+#include "agent/runtime/unmapped_user.h"
 
 enum { STRANGER = 61234, PEOPLE = 1500, SYSTEM = 104 };
 

@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../agent/remote_unwind.h"
-#include "../../shim/stack_capture.h"
-#include "../../shim/thread_state.h"
+#include "agent/stacks/remote_unwind.h"
+#include "shim/stacks/stack_capture.h"
+#include "shim/base/thread_state.h"
 
 enum { DEPTH = 17, FIRSTS = 15, WARM = 20000, COPIED = 16384 }; /* libc and the loader make it 20 */
 

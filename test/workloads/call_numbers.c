@@ -1,4 +1,4 @@
-/* Compiled together with shim/call_number.c and shim/instruction.c. Reads functions, one a line:
+/* Compiled together with shim/base/call_number.c and shim/base/instruction.c. Reads functions, one a line:
  * where in it a `syscall` is, and its bytes in hexadecimal; prints the number that eax has there,
  * `rN` for what is in register N, `mN+D` for what is in memory at D from it, `eN<D` for what was in
  * N at the function's entry, with writes below D, `?` where it is not understood. */
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../shim/call_number.h"
+#include "shim/base/call_number.h"
 
 static int digit(int c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
 

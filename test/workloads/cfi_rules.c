@@ -1,14 +1,14 @@
 /* flags: -O1 */
 /* For each address (hex, of the file given as argument) on standard input prints the agent's unwind
  * rule there: "ADDRESS CFA RBP RA" in the notation of readelf --debug-dump=frames-interp, or
- * "ADDRESS none". Linked with shim/cfi.c and what that needs. */
+ * "ADDRESS none". Linked with shim/stacks/cfi.c and what that needs. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../shim/cfi.h"
+#include "shim/stacks/cfi.h"
 
 static void print_register(const struct cfi_register_rule *rule) {
   switch (rule->place) {

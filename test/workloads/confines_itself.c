@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "../../shim/raw_syscall.h"
+#include "shim/base/raw_syscall.h"
 #include "workload.h"
 
 #ifdef WITH_LIBSECCOMP

@@ -1,9 +1,9 @@
-/* Compiled together with shim/instruction.c. Reads instructions as hexadecimal bytes, one a line
+/* Compiled together with shim/base/instruction.c. Reads instructions as hexadecimal bytes, one a line
  * with what follows it in memory; prints the length of each, 0 where it is not understood. */
 #include <stdio.h>
 #include <string.h>
 
-#include "../../shim/instruction.h"
+#include "shim/base/instruction.h"
 
 int main(void) {
   char line[256];

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
-#include "../../shim/raw_syscall.h"
+#include "shim/base/raw_syscall.h"
 
 static const struct {
   const char *name, *call, *version;

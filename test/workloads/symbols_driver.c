@@ -1,4 +1,4 @@
-/* Resolves addresses by agent/symbolizer.c outside the agent, for test_symbols.py.
+/* Resolves addresses by agent/symbols/symbolizer.c outside the agent, for test_symbols.py.
  *
  * symbols_driver FILE BUILD_ID    addresses of FILE's program headers (hex) from standard input; BUILD_ID "" or what memory is
  * said to hold symbols_driver --self COMMAND   of the process itself, see below Prints for each address "ADDRESS SYMBOL_START",
@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../agent/agent_memory.h"
-#include "../../agent/mappings.h"
-#include "../../agent/symbolizer.h"
+#include "agent/runtime/agent_memory.h"
+#include "agent/symbols/mappings.h"
+#include "agent/symbols/symbolizer.h"
 #include "../stub_module_registry.h"
 
 static double now(void) {

@@ -19,10 +19,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "../../agent/remote_unwind.h"
-#include "../../shim/kernel_action.h"
-#include "../../shim/stack_capture.h"
-#include "../../shim/thread_state.h"
+#include "agent/stacks/remote_unwind.h"
+#include "shim/stacks/kernel_action.h"
+#include "shim/stacks/stack_capture.h"
+#include "shim/base/thread_state.h"
 
 static struct remote_unwinder *unwinder;
 static const char *report;

@@ -1,0 +1,54 @@
+/* One thread's CPU samples, written by the kernel into a ring of memory that it shares with the
+ * agent (perf_event_open(2), the task clock): the thread's registers and a copy of the top of its
+ * stack, each time that it has used so much CPU time. Nothing happens in the thread itself: no
+ * signal, no handler, no system call that ends early. Context: agent threads; locks: the caller's.
+ */
+#ifndef AGENT_PERF_RING_H
+#define AGENT_PERF_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/stacks/remote_unwind.h"
+
+struct perf_ring {
+  int descriptor; /* of the agent's table, -1: given up; the mapping keeps the event */
+  void *memory;   /* NULL: not open */
+  size_t bytes;
+  uint64_t tail;   /* bytes ever read */
+  uint32_t unread; /* bytes of the record that was handed out last: not given back yet */
+};
+
+enum { PERF_RING_STACK = 8192, PERF_RING_DEEP_STACK = 57344 }; /* bytes of stack a sample */
+
+/* pages: of the ring, a power of two. The first sample comes after `first` nanoseconds of the
+ * thread's CPU time from now on, and so does each one after it. 0 or an errno value. */
+int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
+                   uint32_t pages);
+void perf_ring_close(struct perf_ring *ring);
+/* From now on a sample each `period`. False: there is no descriptor any more. */
+bool perf_ring_set_period(struct perf_ring *ring, uint64_t period);
+/* CPU time of the thread since the ring was opened, also of one that has ended. False: there is no
+ * descriptor any more. */
+bool perf_ring_total(const struct perf_ring *ring, uint64_t *nanoseconds);
+void perf_ring_give_up_descriptor(struct perf_ring *ring);
+
+enum perf_ring_kind { PERF_RING_SAMPLE, PERF_RING_NAME };
+struct perf_ring_record {
+  enum perf_ring_kind kind;
+  uint64_t nanoseconds;              /* sample: CPU time of the thread since the ring was opened */
+  struct remote_registers registers; /* sample: in user mode */
+  const char *stack;                 /* sample: a copy of what is at its sp */
+  size_t stack_size;
+  bool stack_is_cut;                 /* there is more of it */
+  const char *name;                  /* name: the thread's new one */
+};
+/* Hardly any room is left: samples may have found none. */
+bool perf_ring_is_full(const struct perf_ring *ring);
+/* The next record, valid until the next call with the same scratch; false: there is none.
+ * scratch: PERF_RING_RECORD_MAX bytes. */
+enum { PERF_RING_RECORD_MAX = 65536 };
+bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_record *out);
+
+#endif

@@ -1,0 +1,502 @@
+#include "civetweb_system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/runtime/agent_thread.h"
+#include "agent/runtime/bare_thread.h"
+#include "civetweb_alone.h"
+#include "civetweb_threads.h"
+#include "connection_gate.h"
+#include "connection_inbox.h"
+#include "agent/runtime/log.h"
+#include "agent/runtime/paced_poll.h"
+#include "refused_connection.h"
+
+#define SECONDS INT64_C(1000000000)
+enum {
+  HEAD_SECONDS = 5,           /* for a request's head, from the moment a worker reads it */
+  BODY_SECONDS = 10,
+  CROWDED_HEAD_SECONDS = 1,   /* while more connections are open than there are workers */
+  CROWDED_BODY_SECONDS = 2,
+  CROWD_CHECK_MILLISECONDS = 250,
+  GUESTS_MAX = 8, /* connections that may be open when a guest comes: workers are left for others */
+  WRITE_GRACE_SECONDS = 20,
+  SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
+  LINGER_MILLISECONDS = 300,
+  LINGER_BYTES = 256 * 1024,
+  ACCEPT_RETRY_MILLISECONDS = 200
+};
+
+struct connection {
+  int64_t deadline_ns;       /* 0: the head's clock has not started */
+  int64_t crowded_deadline_ns;
+  int64_t response_start_ns; /* 0: no response yet */
+  size_t received, sent, linger_left;
+  bool open, late, done, cut_short;
+  bool authenticated, routed;
+  unsigned char prefix_size, prefix_used, route; /* read before it was known whose */
+  char prefix[INBOX_PREFIX_MAX];
+};
+
+static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor */
+static _Atomic unsigned connection_count;
+static _Atomic int64_t last_activity_ns;
+static struct civetweb_start start; /* this and the next: written before civetweb's threads start */
+static int adopted_listener;   /* what civetweb takes for its listener: a socket that nobody uses */
+static int interrupt_event, listener_event; /* the second: the listener is another one; read by the acceptor only */
+static _Atomic int listener;
+static _Atomic bool interrupted;
+
+/* civetweb creates its acceptor last and does not look whether that worked. So it exists before civetweb's workers, and waits here. */
+enum { ACCEPTOR_WAITS, ACCEPTOR_RUNS, ACCEPTOR_LEAVES };
+static struct {
+  _Atomic uint32_t state;
+  struct agent_thread thread;
+  void *(*start)(void *);
+  void *argument;
+} acceptor;
+static unsigned threads_wanted; /* by civetweb since its start: admin thread only */
+static bool worker_failed;
+static _Atomic unsigned workers_alive; /* one that finds no memory for its buffer ends at once */
+static void *(*worker_start)(void *);
+
+static void acceptor_main(void *ignored) {
+  (void)ignored;
+  bare_thread_enter_libc();
+  while (atomic_load_explicit(&acceptor.state, memory_order_acquire) == ACCEPTOR_WAITS) {
+    syscall(SYS_futex, &acceptor.state, FUTEX_WAIT_PRIVATE, ACCEPTOR_WAITS, NULL, NULL, 0);
+  }
+  if (acceptor.state == ACCEPTOR_RUNS) acceptor.start(acceptor.argument);
+}
+
+static void tell_acceptor(uint32_t state) {
+  atomic_store_explicit(&acceptor.state, state, memory_order_release);
+  syscall(SYS_futex, &acceptor.state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static bool create_acceptor(void) {
+  atomic_store_explicit(&acceptor.state, ACCEPTOR_WAITS, memory_order_relaxed);
+  int error = agent_thread_create(&acceptor.thread, AGENT_THREAD_STACK, acceptor_main, NULL);
+  threads_wanted = 0;
+  atomic_store(&workers_alive, 0);
+  worker_failed = false;
+  return error == 0;
+}
+
+static void close_events(void) {
+  if (interrupt_event >= 0) close(interrupt_event);
+  if (listener_event >= 0) close(listener_event);
+  interrupt_event = listener_event = -1;
+}
+
+void civetweb_system_abandon(void) {
+  if (adopted_listener >= 0) close(adopted_listener); /* civetweb leaves it, with no worker */
+  if (civetweb_is_alone()) return close_events();
+  tell_acceptor(ACCEPTOR_LEAVES);
+  agent_thread_join(acceptor.thread);
+  close_events();
+}
+
+bool civetweb_system_prepare(const struct civetweb_start *next) {
+  start = *next;
+  atomic_store_explicit(&listener, next->listener, memory_order_release);
+  adopted_listener = -1;
+  interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  listener_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  atomic_store_explicit(&interrupted, false, memory_order_release);
+  atomic_store_explicit(&connection_count, 0, memory_order_release);
+  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  bool has_events = interrupt_event >= 0 && listener_event >= 0;
+  bool prepared = has_events && (civetweb_is_alone() || create_acceptor());
+  if (!prepared) close_events();
+  return prepared;
+}
+
+void civetweb_system_listen(int next) {
+  atomic_store_explicit(&listener, next, memory_order_release);
+  eventfd_write(listener_event, 1);
+}
+
+void civetweb_system_interrupt(void) {
+  atomic_store_explicit(&interrupted, true, memory_order_release);
+  eventfd_write(interrupt_event, 1);
+}
+
+void civetweb_system_finish(void) {
+  for (int descriptor = 0; descriptor < CIVETWEB_DESCRIPTOR_MAX; descriptor++) {
+    if (!connections[descriptor].open) continue;
+    connections[descriptor].open = false;
+    close(descriptor);
+  }
+  close_events();
+}
+
+bool civetweb_system_interrupted(void) {
+  bool told = atomic_load_explicit(&interrupted, memory_order_acquire);
+  return told || (civetweb_is_alone() && start.stopped());
+}
+/* Before each wait of a request's. */
+static bool interrupted_meanwhile(void) {
+  if (civetweb_is_alone()) start.meanwhile();
+  return civetweb_system_interrupted();
+}
+unsigned civetweb_connection_count(void) { return atomic_load_explicit(&connection_count, memory_order_acquire); }
+int64_t civetweb_last_activity(void) { return atomic_load_explicit(&last_activity_ns, memory_order_relaxed); }
+
+static struct connection *connection_of(int descriptor) {
+  return descriptor >= 0 && descriptor < CIVETWEB_DESCRIPTOR_MAX ? &connections[descriptor] : NULL;
+}
+
+static void set_deadlines(struct connection *connection, int64_t seconds, int64_t crowded_seconds) {
+  int64_t now = agent_monotonic_nanoseconds();
+  if (!connection) return;
+  connection->deadline_ns = now + seconds * SECONDS;
+  connection->crowded_deadline_ns = now + crowded_seconds * SECONDS;
+}
+
+/* The number of nanoseconds that the connection may still wait; sets late when there are none. */
+static int64_t time_left(int descriptor, struct connection *connection) {
+  int64_t now = agent_monotonic_nanoseconds();
+  if (connection->deadline_ns == 0) set_deadlines(connection, HEAD_SECONDS, CROWDED_HEAD_SECONDS);
+  bool crowded = civetweb_connection_count() > start.workers || civetweb_is_alone();
+  int64_t end = crowded ? connection->crowded_deadline_ns : connection->deadline_ns;
+  if (connection->response_start_ns && !connection->done) {
+    int unread = 0; /* megabytes may wait in the socket's buffer: they are not the client's merit */
+    if (ioctl(descriptor, SIOCOUTQ, &unread) != 0 || (size_t)unread > connection->sent) unread = 0;
+    int64_t fair = (WRITE_GRACE_SECONDS + (int64_t)((connection->sent - (size_t)unread) / SLOWEST_CLIENT)) * SECONDS;
+    if (connection->response_start_ns + fair < end) end = connection->response_start_ns + fair;
+  }
+  if (end <= now) connection->late = true;
+  return end - now;
+}
+
+static int to_milliseconds(int64_t nanoseconds) {
+  if (nanoseconds <= 0) return 0;
+  int64_t milliseconds = (nanoseconds + 999999) / 1000000;
+  const int most = civetweb_is_alone() ? CROWD_CHECK_MILLISECONDS : 1000000;
+  return milliseconds > most ? most : (int)milliseconds;
+}
+
+void civetweb_connection_reads_body(int descriptor) {
+  set_deadlines(connection_of(descriptor), BODY_SECONDS, CROWDED_BODY_SECONDS);
+}
+
+void civetweb_connection_responding(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  if (!connection || connection->response_start_ns) return;
+  connection->response_start_ns = agent_monotonic_nanoseconds();
+  connection->deadline_ns = connection->crowded_deadline_ns = INT64_MAX;
+}
+
+void civetweb_connection_done(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  if (!connection || connection->done) return;
+  connection->done = true;
+  connection->deadline_ns = agent_monotonic_nanoseconds() + LINGER_MILLISECONDS * INT64_C(1000000);
+  connection->crowded_deadline_ns = connection->deadline_ns;
+  connection->linger_left = LINGER_BYTES;
+}
+
+bool civetweb_connection_responded(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection && connection->response_start_ns;
+}
+
+size_t civetweb_connection_received(int descriptor) {
+  return connection_of(descriptor) ? connections[descriptor].received : 0;
+}
+
+bool civetweb_connection_authenticated(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection && connection->authenticated;
+}
+
+enum civetweb_route civetweb_connection_route(int descriptor) {
+  struct connection *connection = connection_of(descriptor);
+  return connection ? (enum civetweb_route)connection->route : CIVETWEB_HERE;
+}
+
+bool civetweb_connection_late(int descriptor) {
+  return connection_of(descriptor) && connections[descriptor].late;
+}
+
+bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
+  for (;;) {
+    int64_t left = deadline_ns - agent_monotonic_nanoseconds();
+    if (interrupted_meanwhile()) return false;
+    if (left <= 0) return true;
+    struct pollfd waits[2] = {{.fd = descriptor, .events = POLLRDHUP}, {.fd = interrupt_event, .events = POLLIN}};
+    int ready = poll(waits, 2, to_milliseconds(left));
+    if (ready < 0 && errno != EINTR) return false;
+    if (ready > 0 && (waits[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))) return false;
+  }
+}
+
+void civetweb_connection_cut_short(int descriptor) {
+  if (connection_of(descriptor)) connections[descriptor].cut_short = true;
+}
+
+/* ---- what civetweb calls -------------------------------------------------------------------------------------------------- */
+
+int civetweb_socket(int domain, int type, int protocol) {
+  (void)domain, (void)type, (void)protocol;
+  return adopted_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+int civetweb_close(int descriptor) {
+  if (descriptor == adopted_listener) adopted_listener = -1;
+  return close(descriptor);
+}
+
+static void fill_loopback(struct sockaddr *address, socklen_t *size, unsigned port) {
+  struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  memcpy(address, &loopback, *size < sizeof(loopback) ? *size : sizeof(loopback));
+  *size = sizeof(loopback);
+}
+
+int civetweb_getsockname(int descriptor, struct sockaddr *address, socklen_t *size) {
+  (void)descriptor;
+  fill_loopback(address, size, start.port ? start.port : 1);
+  return 0;
+}
+
+static void note_activity(void) {
+  atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+}
+
+/* Out of descriptors or memory, a connection stays in the queue and poll() says so at once: neither spin nor let the client wait for ever. */
+static void refuse_the_queue(int from) {
+  struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
+  static const char text[] = "the agent is out of descriptors";
+  for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(from, text) && !civetweb_system_interrupted(); i++) {
+  }
+  if (errno != EAGAIN) poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
+}
+
+static bool is_shortage(int error) { return error != EAGAIN && error != ECONNABORTED && error != EINTR; }
+
+static int accept_from(int from) {
+  int descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (descriptor < 0 && is_shortage(errno) && civetweb_connection_count() > 0) { /* one of them may be about to end */
+    struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
+    poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
+    descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  }
+  if (descriptor < 0 && is_shortage(errno)) {
+    note_activity(); /* a client waits: a server that ended would be started for it again at once */
+    refuse_the_queue(from);
+  }
+  return descriptor;
+}
+
+/* -1: there is nobody who may come in. */
+static int next_connection(struct inbox_connection *given) {
+  if (connection_inbox_waits()) note_activity(); /* before it is taken: agent.c looks so, too */
+  if (connection_inbox_take(given)) return given->descriptor;
+  int from = atomic_load_explicit(&listener, memory_order_acquire);
+  int descriptor = from >= 0 ? accept_from(from) : -1;
+  return descriptor >= 0 && connection_gate_admits(descriptor, from) ? descriptor : -1;
+}
+
+int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
+  struct inbox_connection given = {.descriptor = -1};
+  (void)adopted;
+  int descriptor = next_connection(&given);
+  if (descriptor < 0) return errno = EAGAIN, -1;
+  note_activity();
+  const char *refusal = civetweb_has_workers() ? NULL : "the agent is out of memory";
+  unsigned most = given.is_guest ? GUESTS_MAX : CIVETWEB_CONNECTION_MAX;
+  bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= most;
+  if (!refusal && is_full) refusal = "too many connections";
+  if (refusal) return refuse_connection(descriptor, refusal), errno = EAGAIN, -1;
+  atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
+  struct connection *connection = &connections[descriptor];
+  *connection = (struct connection){.open = true, .authenticated = given.authenticated, .prefix_size = given.prefix_size,
+                                    .routed = !start.route};
+  memcpy(connection->prefix, given.prefix, given.prefix_size);
+  fill_loopback(address, size, (unsigned)descriptor);
+  return descriptor;
+}
+
+int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms);
+ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags);
+
+/* Closing a socket with unread bytes resets the connection, and the client may then lose the answer: read for a moment. */
+static void linger(int descriptor, struct connection *connection) {
+  char ignored[4096];
+  civetweb_connection_done(descriptor);
+  while (civetweb_recv(descriptor, ignored, sizeof(ignored), 0) != 0) {
+    struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+    if (time_left(descriptor, connection) <= 0 || connection->linger_left == 0) return;
+    if (civetweb_poll(&wait, 1, LINGER_MILLISECONDS) <= 0 || civetweb_system_interrupted()) return;
+    if (!(wait.revents & POLLIN)) return;
+  }
+}
+
+/* civetweb closes a connection by way of shutdown, and nothing else. */
+int civetweb_shutdown(int descriptor, int how) {
+  struct connection *connection = connection_of(descriptor);
+  bool is_ours = !connection || connection->route != CIVETWEB_ELSEWHERE; /* dup3 may have failed */
+  int result = is_ours ? shutdown(descriptor, how) : 0;
+  if (connection && connection->open) {
+    if (connection->cut_short) linger(descriptor, connection);
+    connection->open = false;
+    atomic_fetch_sub_explicit(&connection_count, 1, memory_order_acq_rel);
+    note_activity();
+  }
+  return result;
+}
+
+static int poll_listeners(struct pollfd *adopted, int timeout_ms) {
+  if (civetweb_is_alone()) civetweb_alone_yield(), timeout_ms = 0;
+  struct pollfd waits[4] = {{.fd = connection_inbox_event(), .events = POLLIN}, {.fd = atomic_load(&listener), .events = POLLIN},
+                            {.fd = interrupt_event, .events = POLLIN}, {.fd = listener_event, .events = POLLIN}};
+  int ready = paced_poll(waits, 4, timeout_ms);
+  uint64_t ignored;
+  if (ready > 0 && waits[3].revents) ready = read(listener_event, &ignored, sizeof(ignored)) > 0 ? 0 : ready;
+  adopted->revents = ready > 0 ? waits[0].revents | (waits[1].revents & POLLIN) : 0;
+  return ready > 0 ? adopted->revents != 0 : ready;
+}
+
+static int poll_connection(struct pollfd *wait, int timeout_ms) {
+  struct pollfd both[2] = {*wait, {.fd = interrupt_event, .events = POLLIN}};
+  struct connection *connection = connection_of(wait->fd);
+  for (;;) { /* in pieces, since a crowd may come and shorten the deadline */
+    if (interrupted_meanwhile()) return errno = ECANCELED, -1;
+    int piece = timeout_ms;
+    if (connection) {
+      int64_t left = time_left(wait->fd, connection);
+      if (left <= 0) return errno = ETIMEDOUT, -1;
+      if (left > CROWD_CHECK_MILLISECONDS * INT64_C(1000000)) left = CROWD_CHECK_MILLISECONDS * INT64_C(1000000);
+      if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
+    }
+    int ready = poll(both, 2, piece);
+    if (ready < 0 && errno == EINTR) continue; /* a call of setuid interrupts every thread */
+    wait->revents = both[0].revents;
+    if (ready > 0) return both[0].revents ? 1 : 0;
+    if (ready < 0 || piece == timeout_ms) return ready;
+    if (timeout_ms > 0) timeout_ms -= piece;
+  }
+}
+
+static bool has_prefix(const struct connection *connection) { return connection && connection->prefix_used < connection->prefix_size; }
+
+/* civetweb polls one descriptor at a time: its listener or a connection. */
+int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
+  (void)count;
+  if (waits[0].fd == adopted_listener) return poll_listeners(waits, timeout_ms);
+  if (!(waits[0].events & POLLIN) || !has_prefix(connection_of(waits[0].fd))) return poll_connection(waits, timeout_ms);
+  waits[0].revents = POLLIN;
+  return 1;
+}
+
+/* Reads as much of a request as tells whose it is. False: it is not for civetweb, or unreadable. */
+static bool find_route(int descriptor, struct connection *connection) {
+  int dummy = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  enum civetweb_route route = dummy < 0 ? CIVETWEB_HERE : CIVETWEB_UNDECIDED;
+  bool readable = true;
+  while (route == CIVETWEB_UNDECIDED) {
+    size_t room = sizeof(connection->prefix) - connection->prefix_size;
+    if (connection->prefix_size) route = start.route(descriptor, connection->authenticated, connection->prefix, connection->prefix_size);
+    if (route != CIVETWEB_UNDECIDED || room == 0) break;
+    ssize_t received = recv(descriptor, connection->prefix + connection->prefix_size, room, MSG_DONTWAIT);
+    if (received > 0) {
+      connection->prefix_size = (unsigned char)(connection->prefix_size + received);
+    } else {
+      struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+      readable = received == 0 || errno == EAGAIN;
+      if (received == 0 || !readable || poll_connection(&wait, INT32_MAX) <= 0) break;
+    }
+  }
+  /* Nobody else's, as far as it tells: the client is asked for here. */
+  if (route == CIVETWEB_UNDECIDED) route = CIVETWEB_HERE;
+  connection->routed = true;
+  connection->route = (unsigned char)route;
+  if (route == CIVETWEB_ELSEWHERE) {
+    dup3(dummy, descriptor, O_CLOEXEC); /* what civetweb still does to it (modes, shutdown) must not touch what is another process's now */
+    connection->prefix_size = 0;
+  }
+  if (dummy >= 0) close(dummy);
+  return readable && route != CIVETWEB_ELSEWHERE;
+}
+
+ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
+  struct connection *connection = connection_of(descriptor);
+  if (connection && !connection->routed && !find_route(descriptor, connection))
+    return errno = ECONNRESET, -1;
+  if (has_prefix(connection)) {
+    size_t left = (size_t)(connection->prefix_size - connection->prefix_used), piece = left < size ? left : size;
+    memcpy(buffer, connection->prefix + connection->prefix_used, piece);
+    connection->prefix_used = (unsigned char)(connection->prefix_used + piece);
+    connection->received += piece;
+    return (ssize_t)piece;
+  }
+  if (connection && (time_left(descriptor, connection) <= 0 || (connection->done && connection->linger_left == 0))) {
+    errno = ETIMEDOUT;
+    return -1;
+  }
+  ssize_t received = recv(descriptor, buffer, size, flags | MSG_DONTWAIT);
+  if (connection && received > 0) {
+    connection->received += (size_t)received;
+    size_t left = connection->linger_left;
+    if (connection->done) connection->linger_left -= (size_t)received < left ? (size_t)received : left;
+  }
+  return received;
+}
+
+ssize_t civetweb_send(int descriptor, const void *buffer, size_t size, int flags) {
+  struct connection *connection = connection_of(descriptor);
+  if (connection && time_left(descriptor, connection) <= 0) return errno = EPIPE, -1;
+  ssize_t sent = send(descriptor, buffer, size, flags | MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (connection && sent > 0) connection->sent += (size_t)sent;
+  return sent;
+}
+
+static void worker_main(void *argument) {
+  bare_thread_enter_libc();
+  worker_start(argument);
+  atomic_fetch_sub(&workers_alive, 1);
+}
+
+bool civetweb_has_workers(void) { return civetweb_is_alone() || atomic_load(&workers_alive) > 0; }
+
+/* The admin thread, in mg_start: the workers up to the first that fails, then the acceptor. */
+bool civetweb_system_create_thread(struct agent_thread *thread, void *(*main)(void *),
+                                   void *argument) {
+  if (threads_wanted++ == start.workers || worker_failed) {
+    acceptor.start = main;
+    acceptor.argument = argument;
+    *thread = acceptor.thread;
+    tell_acceptor(ACCEPTOR_RUNS);
+    return true;
+  }
+  worker_start = main;
+  atomic_fetch_add(&workers_alive, 1);
+  worker_failed = agent_thread_create(thread, AGENT_THREAD_STACK, worker_main, argument) != 0;
+  if (worker_failed) atomic_fetch_sub(&workers_alive, 1);
+  return !worker_failed;
+}
+
+/* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls
+ * it. The arguments are mostly what a client sent. */
+void civetweb_log(const char *format, va_list arguments) {
+  (void)arguments;
+  if (!start.quiet) log_words_of(format);
+}

@@ -1,0 +1,125 @@
+#include "profile_request.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "agent/runtime/agent_thread.h"
+#include "agent/profiles/profile_delta.h"
+#include "agent/http/query.h"
+#include "agent/http/response.h"
+
+enum { HEADERS_MAX = 96, OFF_TEXT_MAX = 512 };
+
+/* ---- parameters ------------------------------------------------------------------------------------------------------------- */
+
+int64_t integer_parameter(const struct http_request *request, const char *key) {
+  char text[PARAMETER_MAX];
+  int64_t value = 0;
+  if (query_value(request->query, key, text, sizeof text) == QUERY_FOUND) parse_int(text, &value);
+  return value;
+}
+
+enum delta delta_parameters(const struct http_request *request, int64_t *seconds) {
+  char text[PARAMETER_MAX];
+  enum query_result result = query_value(request->query, "seconds", text, sizeof text);
+  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text)) return DELTA_NO;
+  if (result == QUERY_TOO_LONG || !parse_int(text, seconds) || *seconds <= 0) {
+    http_respond_error(request->response, 400, "invalid value for \"seconds\" - must be a positive integer");
+    return DELTA_REFUSED;
+  }
+  if (integer_parameter(request, "debug") > 0) {
+    http_respond_error(request->response, 400, "seconds and debug params are incompatible");
+    return DELTA_REFUSED;
+  }
+  if (*seconds > MAX_DELTA_SECONDS) {
+    http_respond_error(request->response, 400, "invalid value for \"seconds\" - must not exceed 3600");
+    return DELTA_REFUSED;
+  }
+  return DELTA_YES;
+}
+
+bool refuse_while_off(const struct http_request *request, const struct route *route) {
+  const char *off = route_off_reason(route);
+  if (!off || (route->count && route->count() > 0)) return false;
+  char text[OFF_TEXT_MAX];
+  snprintf(text, sizeof text, "%s profiling is off: %s", route->name, off);
+  http_respond_error(request->response, 503, text);
+  return true;
+}
+
+/* ---- answers ---------------------------------------------------------------------------------------------------------------- */
+
+static struct response_sink profile_sink(const struct http_request *request, const struct route *route, bool delta, bool text,
+                                         char *headers, size_t size) {
+  snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s%s\"\r\n", route->name, delta ? "-delta" : "");
+  return text ? response_sink_to(request, TEXT_PLAIN, NULL) : response_sink_to(request, "application/octet-stream", headers);
+}
+
+void send_profile_head(const struct http_request *request, const struct route *route, bool delta, bool text) {
+  char headers[HEADERS_MAX];
+  struct response_sink sink = profile_sink(request, route, delta, text, headers, sizeof headers);
+  if (http_respond_begin(sink.response, 200, sink.content_type, sink.headers, -1)) http_respond_end(sink.response);
+}
+
+void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta, bool text) {
+  char headers[HEADERS_MAX];
+  struct response_sink sink = profile_sink(request, route, delta, text, headers, sizeof headers);
+  bool ok = profile && (text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
+  profile_release(profile);
+  response_sink_end(&sink, ok);
+}
+
+/* ---- deltas ----------------------------------------------------------------------------------------------------------------- */
+
+static _Atomic int running_deltas;
+
+bool begin_delta(const struct http_request *request) {
+  if (atomic_fetch_add_explicit(&running_deltas, 1, memory_order_relaxed) < MAX_DELTAS) return true;
+  atomic_fetch_sub_explicit(&running_deltas, 1, memory_order_relaxed);
+  http_respond_error(request->response, 503, "too many profiles with a seconds parameter are running: at most 4 at once");
+  return false;
+}
+_Static_assert(MAX_DELTA_SECONDS == 3600 && MAX_DELTAS == 4, "the texts above");
+
+void end_delta(void) { atomic_fetch_sub_explicit(&running_deltas, 1, memory_order_relaxed); }
+
+bool wait_for_delta(const struct http_request *request, bool have_first, int64_t start, int64_t seconds) {
+  bool waited = have_first && http_wait(request->response, start + seconds * INT64_C(1000000000));
+  if (!waited) http_respond_error(request->response, 500, have_first ? "context canceled" : "failed to collect profile");
+  return waited;
+}
+
+/* What changed since `before`, which is released in the end whatever happens. */
+static struct profile *collect_change(const struct http_request *request, struct profile *before, profile_collector collect) {
+  struct profile *now = collect(request);
+  if (!now) {
+    profile_release(before);
+  } else if (!profile_subtract(now, before)) { /* which owns before, too */
+    profile_release(now);
+    now = NULL;
+  }
+  return now;
+}
+
+static void send_delta(const struct http_request *request, const struct route *route, int64_t seconds,
+                       profile_collector collect) {
+  if (!begin_delta(request)) return;
+  int64_t start = agent_monotonic_nanoseconds();
+  struct profile *before = collect(request);
+  if (wait_for_delta(request, before, start, seconds))
+    send_profile(request, route, collect_change(request, before, collect), true, false);
+  else
+    profile_release(before);
+  end_delta();
+}
+
+void serve_profile(const struct http_request *request, const struct route *route, profile_collector collect,
+                   void (*send_records)(const struct http_request *request)) {
+  int64_t seconds, debug = integer_parameter(request, "debug");
+  enum delta delta = delta_parameters(request, &seconds);
+  if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
+  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, debug > 0);
+  else if (delta == DELTA_YES) send_delta(request, route, seconds, collect);
+  else if (debug >= 2 && send_records) send_records(request);
+  else send_profile(request, route, collect(request), false, debug > 0);
+}

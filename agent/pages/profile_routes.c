@@ -1,0 +1,161 @@
+#include "profile_routes.h"
+
+#include <stdio.h>
+
+#include "shim/base/config.h"
+#include "shim/cpu/cpu_sampling.h"
+#include "shim/allocation/heap_table.h"
+#include "shim/threads/threadcreate_table.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/profiles/contention_profile.h"
+#include "agent/cpu/cpu_profile.h"
+#include "agent/profiles/heap_profile.h"
+#include "profile_request.h"
+#include "agent/http/query.h"
+#include "agent/http/response.h"
+#include "agent/threads/thread_dump.h"
+#include "agent/threads/thread_list.h"
+#include "agent/threads/thread_profile.h"
+
+/* ---- heap and allocs --------------------------------------------------------------------------------------------------------- */
+
+static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before, bool text) {
+  struct heap_snapshot *now = heap_snapshot_take();
+  if (!now) return NULL;
+  struct profile *profile = heap_profile_build(route->name, before, now, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+  heap_snapshot_release(now);
+  return profile;
+}
+
+static void send_heap_delta(const struct http_request *request, const struct route *route, int64_t seconds) {
+  if (!begin_delta(request)) return;
+  int64_t start = agent_monotonic_nanoseconds();
+  struct heap_snapshot *before = heap_snapshot_take();
+  if (wait_for_delta(request, before, start, seconds)) send_profile(request, route, collect_heap(route, before, false), true, false);
+  heap_snapshot_release(before);
+  end_delta();
+}
+
+void handle_heap(const struct http_request *request, const struct route *route) {
+  int64_t seconds;
+  enum delta delta = delta_parameters(request, &seconds);
+  if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
+  /* gc= needs nothing here: the tables hold nothing back, and the host's allocator is not ours to call. */
+  bool text = integer_parameter(request, "debug") > 0;
+  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, text);
+  else if (delta == DELTA_YES) send_heap_delta(request, route, seconds);
+  else send_profile(request, route, collect_heap(route, NULL, text), false, text);
+}
+
+uint64_t count_heap(void) { return heap_bucket_count(); }
+
+/* ---- goroutine, its native name thread, and threadcreate --------------------------------------------------------------------- */
+
+static struct profile *collect_threads(const struct http_request *request) {
+  struct thread_dump *dump = thread_dump_take();
+  struct profile *profile = dump ? thread_profile_build(dump, integer_parameter(request, "tid") > 0) : NULL;
+  thread_dump_release(dump);
+  return profile;
+}
+
+static struct profile *collect_threadcreate(const struct http_request *request) {
+  (void)request;
+  return threadcreate_profile_build();
+}
+
+static void send_thread_records(const struct http_request *request) {
+  struct thread_dump *dump = thread_dump_take();
+  struct response_sink sink = response_sink_to(request, TEXT_PLAIN, NULL);
+  response_sink_end(&sink, dump && goroutine_text_write(dump, &sink.base));
+  thread_dump_release(dump);
+}
+
+void handle_threads(const struct http_request *request, const struct route *route) {
+  serve_profile(request, route, collect_threads, send_thread_records);
+}
+
+void handle_threadcreate(const struct http_request *request, const struct route *route) {
+  serve_profile(request, route, collect_threadcreate, NULL);
+}
+
+uint64_t count_threads(void) {
+  struct thread_ids ids;
+  if (!thread_list_read(&ids)) return 0;
+  uint64_t count = ids.count;
+  thread_list_release(&ids);
+  return count;
+}
+
+uint64_t count_threads_created(void) {
+  uint64_t created, ended;
+  threadcreate_totals(&created, &ended);
+  return created;
+}
+
+/* ---- block and mutex --------------------------------------------------------------------------------------------------------- */
+
+static struct profile *collect_block(const struct http_request *request) {
+  (void)request;
+  return contention_profile_build(CONTENTION_BLOCK);
+}
+
+static struct profile *collect_mutex(const struct http_request *request) {
+  (void)request;
+  return contention_profile_build(CONTENTION_MUTEX);
+}
+
+void handle_block(const struct http_request *request, const struct route *route) {
+  serve_profile(request, route, collect_block, NULL);
+}
+
+void handle_mutex(const struct http_request *request, const struct route *route) {
+  serve_profile(request, route, collect_mutex, NULL);
+}
+
+uint64_t count_block(void) { return contention_table_count_of(CONTENTION_BLOCK); }
+uint64_t count_mutex(void) { return contention_table_count_of(CONTENTION_MUTEX); }
+
+/* ---- CPU --------------------------------------------------------------------------------------------------------------------- */
+
+/* False: an error has been sent. */
+static bool rate_parameter(const struct http_request *request, uint32_t *hz) {
+  char text[PARAMETER_MAX];
+  int64_t value = (int64_t)config.cpuprofile_rate;
+  enum query_result result = query_value(request->query, "hz", text, sizeof text);
+  bool given = result == QUERY_TOO_LONG || (result == QUERY_FOUND && *text);
+  if (given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < 1 || value > CPU_SAMPLING_MAX_HZ)) {
+    http_respond_error(request->response, 400, "invalid value for \"hz\" - must be an integer from 1 to 1000");
+    return false;
+  }
+  *hz = (uint32_t)value;
+  return true;
+}
+
+static void send_cpu_profile(const struct http_request *request, const struct route *route, int64_t seconds, uint32_t hz) {
+  struct profile *profile;
+  const char *reason;
+  char text[512];
+  switch (cpu_profile_collect(request->response, seconds, hz, &profile, &reason)) {
+    case CPU_PROFILE_DONE: return send_profile(request, route, profile, false, false);
+    case CPU_PROFILE_CANCELED: return http_respond_error(request->response, 500, "context canceled");
+    case CPU_PROFILE_TOO_MANY:
+      return http_respond_error(request->response, 503, "too many CPU profiles are running: at most 4 at once");
+    case CPU_PROFILE_REFUSED:
+      snprintf(text, sizeof text, "Could not enable CPU profiling: %s", reason);
+      return http_respond_error(request->response, 500, text);
+    case CPU_PROFILE_NO_MEMORY: break;
+  }
+  http_respond_error(request->response, 500, "failed to collect profile");
+}
+
+void handle_profile(const struct http_request *request, const struct route *route) {
+  int64_t seconds = integer_parameter(request, "seconds");
+  uint32_t hz;
+  if (!rate_parameter(request, &hz)) return;
+  if (seconds <= 0 || seconds == INT64_MAX) seconds = CPU_PROFILE_DEFAULT_SECONDS; /* as Go, also for what is no number */
+  if (seconds > CPU_PROFILE_MAX_SECONDS)
+    http_respond_error(request->response, 503, "a CPU profile takes at most 3600 seconds: ask for fewer");
+  else if (request_is_head(request)) send_profile_head(request, route, false, false);
+  else send_cpu_profile(request, route, seconds, hz);
+}
+_Static_assert(CPU_PROFILE_MAX_SECONDS == 3600 && CPU_PROFILE_MAX_CLIENTS == 4, "the texts above");

@@ -1,0 +1,102 @@
+/* The processes that were given the same PPROFAGENT_ADDR share its port. One of them, the holder, listens on it and on an abstract unix
+ * socket named after the address; the others, its members, each keep one connection to that socket. It is membership, election and transport:
+ *  - who binds the name is the holder; the kernel frees it at its end, however that comes, and every member sees its connection close;
+ *  - the kernel says which process and which user is at the other end (SO_PEERCRED);
+ *  - a request for /pid/N is handed over to process N as the accepted connection itself (SCM_RIGHTS), so that it outlives the holder.
+ * No file, no lock, nothing that a chroot, another uid or another mount namespace changes.
+ *
+ * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers
+ * that gave up root) show the key that fork has left in their memory; it is shown to those only who
+ * are trusted themselves. Judged anew at each use, by what both processes are then.
+ * Context: the admin thread, unless it says otherwise; locks: its own.
+ */
+#ifndef AGENT_PROCESS_TREE_H
+#define AGENT_PROCESS_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/http/listen_address.h"
+
+enum { PROCESS_TREE_MAX = 1000, PROCESS_NAME_MAX = 64, PROCESS_COMMAND_MAX = 256 };
+
+enum tree_role {
+  TREE_OUTSIDE,  /* neither: others hold the port and do not share it now; to be tried again */
+  TREE_HOPELESS, /* neither: the address cannot be had, and this process has never shared it */
+  TREE_HOLDER,
+  TREE_MEMBER
+};
+
+/* Makes, once, the key by which processes that descend from this one by fork know each other. Context: admin thread; host thread before fork. */
+void process_tree_make_key(void);
+/* Whether a process of that user, if it is trusted, may be shown this one's key. */
+bool process_tree_may_show_key(uid_t user);
+/* Whether it may be given the listening socket of a unix address, by which it would hear those who
+ * mean this one: root's, and the user's that this program was started by. */
+bool process_tree_may_give_listener(uid_t user);
+
+/* This process was forked before its parent had entered: for a tenth of a second it leaves the port, whose pages users take for the service's, to
+ * that one. Context: the only thread, before the admin thread starts. */
+void process_tree_let_parent_go_first(void);
+
+/* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and the address's port is filled in.
+ * TREE_OUTSIDE, TREE_HOPELESS: reason says why. */
+enum tree_role process_tree_enter(struct listen_address *address, int *listener, char *reason, size_t reason_size);
+/* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
+int process_tree_event(void);
+/* False: the holder is gone, and this process outside; enter again. */
+bool process_tree_handle(void);
+void process_tree_leave(void);
+/* Now and then, and when this process has changed its user: gives back what it may not keep, and is
+ * the new user to those who join. */
+void process_tree_look(void);
+/* Now and then: a holder that could not have the name of the tree tries again. */
+void process_tree_retry(int listener);
+enum tree_role process_tree_role(void); /* context: any agent thread */
+/* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a descriptor of the host's table for a moment. */
+bool process_tree_is_last(void);
+
+struct client;
+/* The request on this connection, of which `prefix` has been read, is for process pid: hands it
+ * over; the caller then closes its own descriptor without shutdown. TREE_BUSY: too many wait there;
+ * TREE_SILENT: it has not answered within 1.7 s (stopped). TREE_NO_SUCH_PROCESS: also one that
+ * ended, or became another program, just now. TREE_REFUSES: it would not answer that client (NULL:
+ * one with a certificate). Waits no longer once give_up. Context: HTTP workers of the holder. */
+enum tree_handover {
+  TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT, TREE_REFUSES
+};
+enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
+                                          const char *prefix, size_t prefix_size,
+                                          bool (*give_up)(void));
+/* Whether process pid would answer that client, by what it has just said of itself. Waits for
+ * nothing. TREE_ASKED: to be asked again when the tree's event says that something has come.
+ * TREE_WOULD_NOT: text is for the body of a 403. Context: any agent thread. */
+enum tree_answer { TREE_WOULD_ANSWER, TREE_WOULD_NOT, TREE_ASKED, TREE_NOBODY };
+enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text);
+
+/* What `/` shows. */
+struct process_entry {
+  int32_t pid, parent;          /* as the holder sees them; parent 0: not known */
+  uint32_t uid;                 /* effective; of its own saying, like all that follows */
+  uint32_t threads;             /* the program's own; 0: not known */
+  int64_t heap_bytes;           /* in use, estimated; -1: heap is off or not known */
+  double uptime_seconds;        /* below 0: not known */
+  bool is_holder, answered;     /* not answered (stopped, swapped out): only pid and uid are known */
+  char name[PROCESS_NAME_MAX], command[PROCESS_COMMAND_MAX]; /* arguments separated by spaces; cut short; any bytes but NUL */
+};
+/* Every process of the tree, this one included, ordered by pid, in agent_malloc'ed memory; NULL: no memory. Waits for members for at most a quarter of
+ * a second. Context: HTTP workers of the holder (a member sees only itself). */
+struct process_entry *process_tree_list(size_t *count);
+/* This process's own entry (process_entry.c). */
+void process_entry_read(struct process_entry *out);
+/* 1: alone. Context: any agent thread. */
+unsigned process_tree_size(void);
+/* Why this process, which holds the port, cannot share it; NULL: it can. Context: any agent thread. */
+const char *process_tree_fault(void);
+/* How many asked to join and were not let in, and why the last. Context: any agent thread. */
+enum { PROCESS_REFUSAL_MAX = 256 };
+unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]);
+
+#endif

@@ -1,0 +1,62 @@
+/* What the processes that share a port say to each other, over one SOCK_SEQPACKET connection between the holder and each member.
+ * Both ends run the same build or refuse each other. Context: agent threads. */
+#ifndef AGENT_TREE_MESSAGE_H
+#define AGENT_TREE_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/http/client_access.h"
+#include "agent/http/connection_inbox.h"
+#include "process_tree.h"
+
+enum { TREE_PROTOCOL = 4, TREE_KEY_SIZE = 16 };
+
+enum tree_message_kind {
+  TREE_HELLO = 1,      /* member: pid, and the key if it trusts the holder */
+  TREE_WELCOME,        /* holder: the tree's key, and with it a unix address's listening socket */
+  TREE_REFUSED,        /* holder; then it closes */
+  TREE_ENTRY_WANTED,   /* holder */
+  TREE_ENTRY,          /* member */
+  TREE_CONNECTION,     /* holder: with one descriptor */
+  TREE_TAKEN           /* member: it has that connection, and will answer */
+};
+
+struct tree_key {
+  uint8_t bytes[TREE_KEY_SIZE]; /* all zero: none */
+};
+
+struct tree_message {
+  uint32_t protocol; /* TREE_PROTOCOL */
+  uint32_t size;     /* of the whole message, as this build knows it */
+  uint32_t kind;
+  uint32_t round; /* TREE_ENTRY_WANTED, TREE_ENTRY; TREE_CONNECTION, TREE_TAKEN: the number of the
+                     connection */
+  union {
+    struct {
+      int32_t pid; /* as the member sees itself */
+      struct tree_key key;
+    } hello; /* and welcome */
+    struct {
+      struct process_entry entry;
+      struct process_audience audience;
+    };
+    struct {
+      uint8_t authenticated, prefix_size;
+      char prefix[INBOX_PREFIX_MAX];
+    } connection;
+  };
+};
+
+/* Sends a message of that kind (the header is filled in here), with a descriptor or -1. False: errno says why; EAGAIN: the other side does not read. */
+bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_message *message, int descriptor);
+
+/* 1: a message, *descriptor is the one that came with it or -1; 0: none is waiting; -1: the other side is gone, or speaks something else. */
+int tree_message_receive(int socket, struct tree_message *message, int *descriptor);
+/* The same where SO_PASSCRED is on: *uid is the real user that the sender was when it sent; it
+ * stays as it is where the kernel does not tell. */
+int tree_message_receive_from(int socket, struct tree_message *message, int *descriptor,
+                              uint32_t *uid);
+
+#endif

@@ -1,0 +1,87 @@
+/* A program may ask for mallocx, free_sized or operator new by a weak reference or by dlsym, and take another path when they are there. So a
+ * name of ours that no other object defines is struck from this library's hash table of symbols in memory, before the program is bound. The
+ * table lies among what becomes read-only after relocation (layout.ld).
+ *
+ * The one code of ours that runs so early, which also makes this library's pointers ready (put_stand_ins), is the resolver of an IFUNC: it is called while this library is relocated, when the libraries
+ * it needs are done and the program itself is not. It therefore calls nothing outside this file and dynamic_symbols.c: what it called
+ * might be bound to the program (test_elf.py checks that no such reference exists). */
+#include <elf.h>
+#include <link.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dynamic_symbols.h"
+#include "interposed.h"
+#include "shim/startup.h"
+
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+
+static bool defined_elsewhere(const char *name) {
+  for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+    struct dynamic_symbols table;
+    if (map->l_ld != _DYNAMIC && map->l_ld && dynamic_symbols_open(&table, map->l_addr, map->l_ld) &&
+        dynamic_symbols_find_index(&table, name) != STN_UNDEF)
+      return true;
+  }
+  return false;
+}
+
+/* All or nothing a family: the first name decides. An entry of the hash table's chains is the name's hash, but for the lowest bit, which
+ * ends a chain: with another bit changed no lookup of that name stops here. */
+static void strike_absent(const struct dynamic_symbols *own, const char *const *names, size_t count) {
+  if (defined_elsewhere(names[0])) return;
+  uint32_t *words = (uint32_t *)own->gnu_hash, first = words[1];
+  uint32_t *chain = words + 4 + words[2] * (sizeof(ElfW(Addr)) / sizeof *words) + words[0];
+  for (size_t i = 0; i < count; i++) {
+    uint32_t index = dynamic_symbols_find_index(own, names[i]);
+    if (index != STN_UNDEF) chain[index - first] ^= 2;
+  }
+}
+
+/* Until resolution the hot-path pointers hold functions that start the library and then forward; nothing tests "initialised?". They are not put there by
+ * the linker, whose file has addresses yet to be relocated where NULL must be until then (interposed.h). */
+static void put_stand_ins(void) {
+  real.free = startup_free;
+  real.malloc = startup_malloc;
+  real.calloc = startup_calloc;
+  real.realloc = startup_realloc;
+  real.posix_memalign = startup_posix_memalign;
+  real.aligned_alloc = startup_aligned_alloc;
+  real.memalign = startup_memalign;
+  real.valloc = startup_valloc;
+  real.pvalloc = startup_pvalloc;
+  real.dlclose = startup_dlclose;
+  real.unshare = startup_unshare;
+  real.setns = startup_setns;
+  real.prctl = startup_prctl;
+  real.syscall = startup_syscall;
+  real.pthread_exit = startup_pthread_exit;
+  real.thrd_exit = startup_thrd_exit;
+}
+
+static void nothing(void) {}
+
+#define X(type, name, parameters) #name,
+static const char *const cxx_names[] = {INTERPOSED_CXX(X)};
+static const char *const jemalloc_names[] = {INTERPOSED_JEMALLOC(X)};
+static const char *const tcmalloc_names[] = {INTERPOSED_TCMALLOC(X)};
+static const char *const optional_names[] = {INTERPOSED_OPTIONAL(X)};
+#undef X
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static void (*act_while_relocating(void))(void) {
+  struct dynamic_symbols own;
+  put_stand_ins();
+  if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash) {
+    strike_absent(&own, cxx_names, COUNT(cxx_names));
+    strike_absent(&own, jemalloc_names, COUNT(jemalloc_names));
+    strike_absent(&own, tcmalloc_names, COUNT(tcmalloc_names));
+    for (size_t i = 0; i < COUNT(optional_names); i++) strike_absent(&own, &optional_names[i], 1);
+  }
+  return nothing;
+}
+
+/* Nobody calls the function; the pointer's IRELATIVE relocation is what runs the resolver. */
+static void struck(void) __attribute__((ifunc("act_while_relocating")));
+__attribute__((used, retain)) static void (*const volatile struck_pointer)(void) = struck;

@@ -1,0 +1,495 @@
+#include "stack_capture.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "shim/base/confinement.h"
+#include "shim/base/counters.h"
+#include "epilogue.h"
+#include "host_handlers.h"
+#include "shim/next/interposed.h"
+#include "shim/base/raw_syscall.h"
+#include "return_address.h"
+#include "stack_halves.h"
+#include "shim/base/thread_state.h"
+#include "thread_trampoline.h"
+#include "unwind_rule.h"
+
+/* ---- the shared rule cache ----
+ *
+ * One word an entry, so that a reader never sees half of one: loads and stores are relaxed, and the word says by itself which pc it is
+ * for. A pc has PC_BITS bits; multiplying by an odd number modulo 2^PC_BITS can be undone, so the INDEX_BITS that choose the entry and
+ * the TAG_BITS kept in it together are the pc, without loss. Whoever misses computes the rule and overwrites the entry.
+ */
+enum { PC_BITS = 47, INDEX_BITS = 15, TAG_BITS = PC_BITS - INDEX_BITS, RULE_BITS = 64 - TAG_BITS };
+static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process, touched as used; 0: empty */
+
+/* A rule in RULE_BITS = 32 bits. */
+enum rule_kind {
+  RULE_ORDINARY = 1, /* CFA = sp or fp + cfa_words * 8; return address just below the CFA; fp unchanged or fp_words below the CFA */
+  RULE_OUTERMOST,    /* no caller */
+  RULE_UNUSUAL,      /* interpret the call frame information again */
+  RULE_NONE = 0      /* stored as one of enum without_rule */
+};
+enum { CFA_WORD_BITS = 15, FP_WORD_BITS = 14 };
+struct packed_rule {
+  uint32_t kind : 2, cfa_is_fp : 1, cfa_words : CFA_WORD_BITS, fp_words : FP_WORD_BITS; /* fp_words 0: fp unchanged */
+};
+_Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what the tag leaves");
+
+static uint64_t scramble(uintptr_t pc) {
+  return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
+}
+
+static _Atomic bool any_called_outside; /* set with the first one; never cleared */
+
+void stack_capture_object_appears(void) {
+  if (atomic_load_explicit(&any_called_outside, memory_order_relaxed)) stack_capture_forget_rules();
+}
+
+void stack_capture_forget_rules(void) {
+  for (uint32_t i = 0; i < 1 << INDEX_BITS; i++)
+    if (atomic_load_explicit(&rule_cache[i], memory_order_relaxed)) atomic_store_explicit(&rule_cache[i], 0, memory_order_relaxed);
+}
+
+/* ---- reading the stack ---- */
+
+/* Written by stack_capture_start, constant afterwards. */
+static uintptr_t main_stack_high, main_thread_pointer;
+
+void stack_capture_start(uintptr_t high) {
+  main_stack_high = high;
+  main_thread_pointer = (uintptr_t)__builtin_thread_pointer(); /* startup runs on the first thread, but for dlopen elsewhere */
+}
+
+bool stack_capture_is_first_thread(void) { return (uintptr_t)__builtin_thread_pointer() == main_thread_pointer; }
+
+enum {
+  PROBE_PAGE = 4096,
+  /* The kernel keeps at least 128 MB below the top of the first stack free of what it places itself
+     (mm/util.c, MIN_GAP). */
+  MAIN_STACK_MIN = 100 << 20,
+  /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind
+     information in glibc 2.36. */
+  ENTRY_FRAME_SIZE = 64,
+  OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen
+                                  is read page by page */
+  GAP_MAX = 1 << 20,           /* bytes of one frame on a stack of which nothing is known */
+  RED_ZONE = 128 /* below sp, where a leaf function may have saved something (psABI) */
+};
+
+struct stack_range {
+  uintptr_t low, high; /* readable for sure */
+  struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
+  bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
+  bool is_copy; /* of a stack from sp on: nothing else can be read */
+  uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
+};
+
+static bool page_is_readable(uintptr_t address) {
+  if (confinement_forbids_calls()) return false;
+  return raw_is_readable(address & ~(uintptr_t)(PROBE_PAGE - 1));
+}
+
+/* The rest of the current thread's stack, from sp up: what is readable without a gap up to the top that is known, the first stack's or
+ * a thread's control block, which glibc puts at the top of the thread's stack. (Not the first thread's: that lies elsewhere.) Looked at
+ * once and then remembered, because a thread's own stack stays as long as the thread. On any other stack (coroutines, alternate signal
+ * stacks) nothing is known and every page is asked for. */
+static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
+  struct stack_range nothing = {.low = sp, .high = sp, .thread = thread};
+  if (UNLIKELY(!thread)) return nothing;
+  struct stack_range own = {
+      .low = sp, .high = thread->stack_high, .thread = thread, .is_own = true};
+  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return own;
+  uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
+  bool is_main = pointer == main_thread_pointer;
+  uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
+  uintptr_t known = thread->stack_high ? thread->stack_low : high;
+  own.high = high;
+  if (confinement_forbids_calls())
+    return is_main && high - sp < MAIN_STACK_MIN ? own : nothing;
+  if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
+  for (uintptr_t page = low; page < known; page += PROBE_PAGE)
+    if (!page_is_readable(page)) return nothing;
+  thread->stack_low = low;
+  thread->stack_high = high;
+  return own;
+}
+
+/* ---- room on the stack in use ---- */
+
+/* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts.
+ */
+static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
+  uintptr_t low = sp - STACK_CAPTURE_NEEDS;
+  if (LIKELY(low >= thread->stack_low && sp < thread->stack_high)) return true;
+  if (main_stack_high - sp >= MAIN_STACK_MIN) return false;
+  return confinement_forbids_calls() || own_stack(thread, low).high != low;
+}
+
+bool stack_capture_has_room(uintptr_t sp) {
+  struct thread_state *thread = &thread_state;
+  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size))
+    return false; /* may lie within the other */
+  if (stack_capture_is_first_thread()) return has_room_on_first(thread, sp);
+  uintptr_t floor = thread->stack_floor;
+  return floor && sp >= floor + STACK_CAPTURE_NEEDS && sp < (uintptr_t)__builtin_thread_pointer();
+}
+
+/* Makes address part of what is known, where that may be: unwind tables and registers can say
+ * anything, and reading what is no stack is not harmless everywhere (devices, pages that another
+ * thread provides). The thread's own stack is not left again. On one of which nothing is known
+ * every page from there on must be readable. */
+static __attribute__((noinline)) bool learn_pages(struct stack_range *range, uintptr_t address) {
+  const struct thread_state *thread = range->thread;
+  if (range->is_copy) return false;
+  if (range->is_own)
+    return address < range->low && range->low - address <= RED_ZONE && page_is_readable(address);
+  if (thread && address >= thread->stack_low && address < thread->stack_high) {
+    *range = own_stack(range->thread, address);
+    return true;
+  }
+  uintptr_t page = address & ~(uintptr_t)(PROBE_PAGE - 1), end = page + PROBE_PAGE;
+  if (address < range->low ? range->low - address > GAP_MAX : address - range->high > GAP_MAX)
+    return false;
+  if (range->low == range->high) range->low = range->high &= ~(uintptr_t)(PROBE_PAGE - 1);
+  for (; range->high < end; range->high += PROBE_PAGE)
+    if (!page_is_readable(range->high)) return false;
+  for (; range->low > page; range->low -= PROBE_PAGE)
+    if (!page_is_readable(range->low - PROBE_PAGE)) return false;
+  return true;
+}
+
+/* A frame pointer may lead from a piece of stack to another: split stacks, and functions that run
+ * others on a stack that they have made. */
+static __attribute__((noinline)) bool leave_for(struct stack_range *range, uintptr_t address) {
+  if (range->is_own || !page_is_readable(address)) return false;
+  range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
+  range->high = range->low + PROBE_PAGE;
+  return true;
+}
+
+static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
+  if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
+  if (UNLIKELY(address < range->low || address >= range->high) && !learn_pages(range, address))
+    return false;
+  *value = *(const uintptr_t *)(address + range->shift);
+  return true;
+}
+
+/* For cfi_context. */
+static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
+  return read_stack(reader, address, value);
+}
+
+/* ---- one step ---- */
+
+struct frame_state {
+  uintptr_t pc, sp, fp;
+  bool exact; /* pc is where the frame was interrupted, not a return address */
+  bool guessed; /* found without unwind information (STEP_GUESSED) */
+  struct packed_rule known; /* then what is kept of the pc, if that has no rule; else nothing */
+};
+
+enum step { STEP_CALLER, STEP_GUESSED, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
+
+static struct packed_rule pack_rule(const struct cfi_rule *rule) {
+  if (rule->return_address.place == CFI_UNDEFINED) return (struct packed_rule){.kind = RULE_OUTERMOST};
+  bool fp_unchanged = rule->fp.place == CFI_UNCHANGED;
+  bool fp_saved = rule->fp.place == CFI_AT_CFA && rule->fp.offset < 0 && rule->fp.offset % 8 == 0 &&
+                  -rule->fp.offset / 8 < 1 << FP_WORD_BITS;
+  if ((rule->base == CFI_BASE_SP || rule->base == CFI_BASE_FP) && rule->cfa_offset > 0 && rule->cfa_offset % 8 == 0 &&
+      rule->cfa_offset / 8 < 1 << CFA_WORD_BITS && rule->return_address.place == CFI_AT_CFA && rule->return_address.offset == -8 &&
+      (fp_unchanged || fp_saved) && rule->sp.place == CFI_UNCHANGED && !rule->signal_frame)
+    return (struct packed_rule){.kind = RULE_ORDINARY,
+                                .cfa_is_fp = rule->base == CFI_BASE_FP,
+                                .cfa_words = (uint32_t)(rule->cfa_offset / 8),
+                                .fp_words = fp_saved ? (uint32_t)(-rule->fp.offset / 8) : 0};
+  return (struct packed_rule){.kind = RULE_UNUSUAL};
+}
+
+union rule_bits {
+  struct packed_rule rule;
+  uint32_t bits;
+};
+
+/* What is kept of a pc without a rule, in the place of cfa_words; with cfa_is_fp where its caller
+ * is to be found by the frame pointer and nothing else. */
+enum without_rule {
+  WITHOUT_RULE = 1,    /* in a loaded object */
+  CALLED_IN_OBJECT,    /* the same, and a call's return address: frames may be guessed from there */
+  CALLED_OUTSIDE       /* a call's return address in no object: until one is seen there */
+};
+static const struct packed_rule no_rule = {.kind = RULE_NONE, .cfa_words = WITHOUT_RULE};
+
+static void remember_rule(uintptr_t pc, struct packed_rule rule) {
+  union rule_bits packed = {.rule = rule};
+  uint64_t scrambled = scramble(pc), tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1);
+  atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
+}
+
+static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc,
+                                                                 struct cfi_rule *unusual) {
+  if (pc >> PC_BITS) return no_rule;
+  struct packed_rule packed = no_rule;
+  if (unwind_rule_find(pc, unusual)) packed = pack_rule(unusual);
+  else if (!unwind_rule_is_settled(pc)) return no_rule;
+  remember_rule(pc, packed);
+  return packed;
+}
+
+static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
+  uint64_t scrambled = scramble(pc), word = atomic_load_explicit(&rule_cache[scrambled >> TAG_BITS], memory_order_relaxed);
+  union rule_bits packed = {.bits = (uint32_t)(word >> TAG_BITS)};
+  bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
+  if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
+    return packed.rule;
+  if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words) return packed.rule;
+  return compute_rule(pc, unusual);
+}
+
+static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
+  struct cfi_context context = {.pc = frame->pc, .sp = frame->sp, .fp = frame->fp, .read = read_word, .reader = range};
+  uintptr_t cfa, pc, fp, sp;
+  switch (rule->base) {
+    case CFI_BASE_SP: cfa = frame->sp + (uintptr_t)rule->cfa_offset; break;
+    case CFI_BASE_FP: cfa = frame->fp + (uintptr_t)rule->cfa_offset; break;
+    case CFI_BASE_EXPRESSION:
+      if (!cfi_evaluate(rule->cfa_block, rule->cfa_block_size, &context, NULL, &cfa))
+        return STEP_NO_MEMORY;
+      break;
+    default: return STEP_NO_UNWIND;
+  }
+  if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
+  if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
+  /* A signal frame may lead to another stack (sigaltstack): only calls must go up. */
+  if (rule->signal_frame && !range->is_copy && return_ends_handler(rule))
+    *range = own_stack(range->thread, sp);
+  else if (sp <= frame->sp) return STEP_NO_MEMORY;
+  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
+  return pc ? STEP_CALLER : STEP_OUTERMOST;
+}
+
+/* ---- frames without rules ----
+ * Code made at run time and assembly have none, but may keep frame pointers. A step is only taken
+ * on the thread's own stack, upwards, to a return address: it follows a call, it can be code, and
+ * where its caller has no rule either the next frame pointer leads further up. As soon as there is
+ * a rule it is used. */
+
+enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
+static struct packed_rule remember_called(uintptr_t pc, bool by_fp) {
+  bool in_object = unwind_rule_is_settled(pc - 1);
+  uint32_t where = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE;
+  struct packed_rule rule = {.kind = RULE_NONE, .cfa_words = where, .cfa_is_fp = by_fp};
+  if (!in_object && !atomic_load_explicit(&any_called_outside, memory_order_relaxed))
+    atomic_store_explicit(&any_called_outside, true, memory_order_relaxed);
+  remember_rule(pc - 1, rule);
+  return rule;
+}
+
+static enum ground ground_of(uintptr_t pc, const struct stack_range *range,
+                             struct packed_rule *known) {
+  struct cfi_rule unusual;
+  *known = rule_at(pc - 1, &unusual);
+  if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
+  if (!return_follows_call(pc, range->is_copy))
+    return GROUND_NONE;
+  if (known->kind != RULE_NONE) return GROUND_WITH_RULE;
+  if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
+  *known = remember_called(pc, false);
+  return GROUND_WITHOUT_RULE;
+}
+
+static bool is_above(const struct stack_range *range, uintptr_t sp, uintptr_t at) {
+  return at >= sp && at % sizeof at == 0 && at < range->high && range->high - at >= 2 * sizeof at;
+}
+
+/* The caller whose return address is at the slot, with its frame pointer. */
+static bool guess_caller(struct frame_state *frame, struct stack_range *range, uintptr_t slot,
+                         uintptr_t fp) {
+  uintptr_t pc, sp = slot + sizeof pc;
+  if (!read_stack(range, slot, &pc)) return false;
+  struct packed_rule known;
+  enum ground ground = ground_of(pc, range, &known);
+  if (ground == GROUND_NONE || (ground == GROUND_WITHOUT_RULE && !is_above(range, sp, fp)))
+    return false;
+  if (ground == GROUND_WITH_RULE) known = (struct packed_rule){0};
+  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .guessed = true, .known = known};
+  return true;
+}
+
+static bool guess_by_frame_pointer(struct frame_state *frame, struct stack_range *range) {
+  uintptr_t fp;
+  return is_above(range, frame->sp, frame->fp) && read_stack(range, frame->fp, &fp) &&
+         guess_caller(frame, range, frame->fp + sizeof fp, fp);
+}
+
+static bool guess_from_code(struct frame_state *frame, struct stack_range *range,
+                            const struct epilogue *epilogue) {
+  uintptr_t base = epilogue->from_fp ? frame->fp : frame->sp, fp = frame->fp;
+  uintptr_t slot = base + (uintptr_t)epilogue->return_slot;
+  uintptr_t fp_slot = base + (uintptr_t)epilogue->fp_slot;
+  if (!is_above(range, frame->sp, slot)) return false;
+  /* Below sp, which is not copied: as a rule rbp has not been saved yet. */
+  bool saved = epilogue->fp_saved && !(range->is_copy && fp_slot < frame->sp);
+  if (saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
+                             !read_stack(range, fp_slot, &fp)))
+    return false;
+  return guess_caller(frame, range, slot, fp);
+}
+
+/* A leaf may have no frame, or not yet, or no more, and code may use rbp for something else: then
+ * it tells. It is read once a return address where it keeps a frame pointer, or does not tell. */
+static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
+  enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
+  struct epilogue epilogue;
+  if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range);
+  if (!epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, range->is_copy, &epilogue)) {
+    if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
+    return guess_by_frame_pointer(frame, range);
+  }
+  /* At this pc it is so each time: sp is where it was in each frame. */
+  uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp;
+  bool by_fp = epilogue.fp_saved && base + (uintptr_t)epilogue.fp_slot == frame->fp &&
+               epilogue.return_slot == epilogue.fp_slot + (int64_t)sizeof base;
+  if (by_fp && !frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
+  return guess_from_code(frame, range, &epilogue);
+}
+
+static enum step step_without_rule(struct frame_state *frame, struct stack_range *range,
+                                   struct packed_rule known) {
+  struct cfi_rule unusual;
+  /* A function that is only ever returned into (glibc's __start_context) has its rule from its
+   * first byte on, not one before. */
+  if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST)
+    return STEP_OUTERMOST;
+  bool borrows = !range->is_copy; /* whoever has a copy has borrowed already */
+  if (!range->is_own || (borrows && !unwind_rule_try_borrow())) return STEP_NO_UNWIND;
+  /* What no call has pushed is no frame: a new thread's first instructions return to nowhere. */
+  bool is_frame = known.cfa_words != WITHOUT_RULE || frame->exact ||
+                  ground_of(frame->pc, range, &known) != GROUND_NONE;
+  enum step step = is_frame && guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
+  if (borrows) unwind_rule_borrow_end();
+  return step;
+}
+
+static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {
+  struct cfi_rule unusual;
+  struct packed_rule rule = UNLIKELY(frame->guessed && frame->known.cfa_words)
+                                ? frame->known
+                                : rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
+  switch ((enum rule_kind)rule.kind) {
+    case RULE_OUTERMOST: return STEP_OUTERMOST;
+    case RULE_NONE: return step_without_rule(frame, range, rule);
+    case RULE_UNUSUAL: return step_unusual(frame, &unusual, range);
+    case RULE_ORDINARY: break;
+  }
+  uintptr_t cfa = (rule.cfa_is_fp ? frame->fp : frame->sp) + rule.cfa_words * 8u, pc;
+  if (UNLIKELY(cfa <= frame->sp)) return STEP_NO_MEMORY;
+  if (UNLIKELY(!read_stack(range, cfa - 8, &pc)) &&
+      !(rule.cfa_is_fp && leave_for(range, cfa - 8) && read_stack(range, cfa - 8, &pc)))
+    return STEP_NO_MEMORY;
+  if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
+  frame->pc = pc;
+  frame->sp = cfa;
+  frame->exact = frame->guessed = false;
+  return pc ? STEP_CALLER : STEP_OUTERMOST;
+}
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _etext[] __attribute__((visibility("hidden")));
+
+void stack_capture_own_code(uintptr_t *start, uintptr_t *end) {
+  *start = (uintptr_t)__ehdr_start;
+  *end = (uintptr_t)_etext;
+}
+
+/* But for what the program's signal handlers return to. */
+static bool is_own_code(uintptr_t pc) {
+  return pc - (uintptr_t)__ehdr_start < (uintptr_t)_etext - (uintptr_t)__ehdr_start &&
+         pc != (uintptr_t)__restore_rt;
+}
+
+/* Frames of one stack: some 20 us. A recursion may be far deeper, each of its samples would take as
+ * long as the rest of its work. */
+enum { WALKED_MAX = 2048 };
+_Static_assert(WALKED_MAX < (int)STACK_MISSING_MAX, "what is missing can be said");
+
+enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
+
+static inline __attribute__((always_inline)) void capture(struct frame_state frame,
+                                                          struct stack_range range,
+                                                          bool hide_wrappers,
+                                                          struct captured_stack *out) {
+  uint32_t count = 0, guessed = 0;
+  enum stack_marker marker = 0;
+  out->crosses_signal = false;
+  for (;;) {
+    /* Wrappers that did not end in a tail call are ours to hide. */
+    if (!hide_wrappers || LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
+      if (UNLIKELY(count == WALKED_MAX)) {
+        count = STACK_LEAF_HALF; /* what follows is not the other end */
+        marker = STACK_TRUNCATED_DEPTH;
+        COUNT_LOSS(stacks_truncated_depth);
+        break;
+      }
+      out->frames[stack_place(count++)] = frame.exact ? frame.pc + 1 : frame.pc;
+    }
+    uintptr_t pc = frame.pc;
+    enum step step = step_to_caller(&frame, &range);
+    guessed += step == STEP_GUESSED;
+    if (LIKELY(step <= STEP_GUESSED)) {
+      /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
+      if (LIKELY(!frame.exact)) continue;
+      out->crosses_signal = true;
+      uint64_t *last = &out->frames[stack_place(count - 1)];
+      if (count > 0 && *last == pc) *last = pc + 1;
+      continue;
+    }
+    if (step == STEP_NO_UNWIND && main_stack_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
+    if (step == STEP_NO_UNWIND) {
+      marker = STACK_TRUNCATED_NO_UNWIND;
+      COUNT_LOSS(stacks_truncated_no_unwind);
+    } else if (step == STEP_NO_MEMORY) {
+      marker = STACK_TRUNCATED_MEMORY;
+      COUNT_LOSS(stacks_truncated_memory);
+    }
+    break;
+  }
+  if (UNLIKELY(count > STACK_MAX_FRAMES)) {
+    count = stack_join(out->frames, count);
+    COUNT_LOSS(stacks_truncated_depth);
+  }
+  count = thread_trampoline_leave_out(out->frames, count);
+  if (UNLIKELY(guessed)) {
+    COUNT_LOSS(stacks_guessed);
+    if (marker && count == STACK_MAX_FRAMES) count--; /* there is room for one marker */
+  }
+  if (marker) out->frames[count++] = marker;
+  if (UNLIKELY(guessed)) out->frames[count++] = stack_marker_of_guesses(guessed);
+  out->frame_count = count;
+}
+
+void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
+  capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp},
+          own_stack(&thread_state, caller->sp), true, out);
+}
+
+static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
+  return (struct frame_state){
+      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true};
+}
+
+void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
+  capture(interrupted_frame(registers), own_stack(thread, registers->sp), false, out);
+}
+
+void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
+                          struct captured_stack *out) {
+  struct stack_range range = {.low = registers->sp,
+                              .high = registers->sp + size,
+                              .is_own = true,
+                              .is_copy = true,
+                              .shift = (uintptr_t)copy - registers->sp};
+  capture(interrupted_frame(registers), range, false, out);
+}
