@@ -39,11 +39,12 @@
 #include "agent/stacks/own_frames.h"
 #include "agent/runtime/paced_poll.h"
 #include "agent/runtime/process_info.h"
+#include "agent/pages/routes.h"
 #include "agent/tree/process_tree.h"
 #include "agent/http/refused_connection.h"
 #include "agent/http/request_watch.h"
 #include "agent/runtime/sandbox.h"
-#include "agent/runtime/shared_text.h"
+#include "agent/runtime/agent_status.h"
 #include "agent/symbols/symbol_memory.h"
 #include "agent/symbols/symbolizer.h"
 #include "agent/tls/tls_context.h"
@@ -81,19 +82,14 @@ static _Atomic uint32_t main_has_exited; /* by pthread_exit */
 static _Atomic int64_t first_thread_ended_ns; /* by the system call; 0: it has not */
 static _Atomic uint32_t cannot_follow;   /* the host's credentials */
 static _Atomic uint32_t wakes_sent;
-static bool wanted, was_forked;
+static bool wanted;
 static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and at first no agent thread */
 
 /* Written by the admin thread only. */
 static struct listen_address address AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
 static bool started_before;
-static struct shared_text off_reason, address_text; /* read by HTTP workers */
-static const char *isolation_fault;
 static int listener; /* -1: another process holds the port, or none of ours */
 static bool server_runs;
-static const char alone_reason[] =
-    "no thread can be created (RLIMIT_NPROC, the cgroup's pids.max): "
-    "requests are answered one at a time";
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
@@ -110,8 +106,8 @@ static void wake_admin(void) {
 
 static void keep_reason(const char *text) {
   char before[SHARED_TEXT_MAX];
-  if (strcmp(shared_text_read(&off_reason, before), text) == 0) return;
-  shared_text_write(&off_reason, text);
+  if (strcmp(agent_status_off(before), text) == 0) return;
+  agent_status_set_off(text);
   log_event("off: %s", text);
 }
 
@@ -129,14 +125,15 @@ static void enter_tree(void) {
     keep_reason(reason);
     return;
   }
+  other_processes = &process_tree_as_others;
   enum tree_role role = process_tree_enter(&address, &listener, reason, sizeof(reason));
   listen_address_format(&address, where, sizeof(where));
-  shared_text_write(&address_text, where);
+  agent_status_set_address(where);
   if (role != TREE_HOLDER && role != TREE_MEMBER) {
     keep_reason(reason);
     return;
   }
-  shared_text_write(&off_reason, "");
+  agent_status_set_off("");
   remember_socket_file();
   if (role == TREE_MEMBER) return;
   if (address.port) log_event("listening on http://%s/debug/pprof/", where);
@@ -194,8 +191,9 @@ static void start_server(int wake) {
   int64_t now = agent_monotonic_nanoseconds();
   char where[SHARED_TEXT_MAX];
   const struct http_server_address own = {
+      .handle = routes_handle,
       .listener = listener,
-      .address = address.port ? shared_text_read(&address_text, where) : "",
+      .address = address.port ? agent_status_address(where) : "",
       .port = address.port,
       .origins = config.origins};
   if (now >= retry_ns && http_server_start(&own)) {
@@ -204,7 +202,7 @@ static void start_server(int wake) {
     return;
   }
   if (now >= retry_ns && http_server_answer_alone(&own, told_to_stop, hear_other_processes)) {
-    if (!answered_alone) log_event("%s", alone_reason);
+    if (!answered_alone) log_event("%s", civetweb_alone_text);
     answered_alone = true;
     failed = false;
     return;
@@ -337,13 +335,15 @@ static void admin_life(void) {
   thread_manners_take(!allowed_calls_lack(CALLS_SCHEDULING));
   const char *lack = allowed_calls_lack(CALLS_SERVING);
   if (lack) {
-    shared_text_write(&off_reason, lack);
+    agent_status_set_off(lack);
     log_single_event(config.log, "off: %s", lack);
     return;
   }
   atomic_store(&admin_tid, (int32_t)syscall(SYS_gettid)); /* until here a futex wakes it */
   bool log_to_stderr = strcmp(config.log, "stderr") == 0;
-  isolation_fault = descriptor_table_isolate(log_to_stderr); /* nothing is opened before this: the program would see the number taken */
+  /* nothing is opened before this: the program would see the number taken */
+  const char *isolation_fault = descriptor_table_isolate(log_to_stderr);
+  agent_status_set_descriptor_isolation(isolation_fault);
   if (!started_before) {
     sandbox_remember();
     process_start_nanos(); /* by the clock as it is now */
@@ -388,7 +388,7 @@ static void start_admin(void) {
   if (error) {
     atomic_store(&admin_exists, 0);
     static const char reason[] = "the admin thread cannot be created";
-    shared_text_write(&off_reason, reason);
+    agent_status_set_off(reason);
     log_single_event(
         config.log, "off: %s: %s", reason,
         error == EAGAIN || error == ENOMEM
@@ -401,10 +401,8 @@ static void start_admin(void) {
 
 /* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
 
-bool agent_was_forked(void) { return was_forked; }
-
 void agent_start_anew(void) {
-  was_forked = true;
+  agent_status_set_was_forked();
   agent_start();
 }
 
@@ -414,18 +412,18 @@ void agent_start(void) {
   owner_pid = getpid();
   wanted = strcmp(config.address, "off") != 0;
   if (!wanted) {
-    shared_text_write(&off_reason, "PPROFAGENT_ADDR=off");
+    agent_status_set_off("PPROFAGENT_ADDR=off");
     return;
   }
   if (next_allocator.tsan) { /* it takes descriptors for shared by all threads, and reports what ours do with their own */
     wanted = false;
     static const char reason[] = "the program is watched by ThreadSanitizer";
-    shared_text_write(&off_reason, reason);
+    agent_status_set_off(reason);
     log_single_event(config.log, "off: %s", reason);
     return;
   }
   if (*config.tls_address) agent_thread_announce();
-  if (*config.tls_address && !was_forked) tls_context_at_start();
+  if (*config.tls_address && !agent_status_was_forked()) tls_context_at_start();
   start_admin();
 }
 
@@ -478,16 +476,3 @@ __attribute__((destructor)) static void remove_socket_file(void) {
     trusted_path_remove_socket(address.socket.local.sun_path, atomic_load(&socket_device),
                                atomic_load(&socket_inode));
 }
-
-/* ---- for the index page and /debug/pprof/health ---------------------------------------------------------------------------- */
-
-const char *agent_listen_address(char out[SHARED_TEXT_MAX]) {
-  return shared_text_read(&address_text, out);
-}
-const char *agent_off_reason(char out[SHARED_TEXT_MAX]) {
-  if (process_tree_role() == TREE_HOLDER || process_tree_role() == TREE_MEMBER) return NULL;
-  return *shared_text_read(&off_reason, out) ? out : "not started yet";
-}
-const char *agent_descriptor_isolation(void) { return isolation_fault; }
-const char *agent_is_alone(void) { return civetweb_is_alone() ? alone_reason : NULL; }
-uint64_t agent_cpu_nanoseconds(void) { return agent_thread_cpu_nanoseconds(); }

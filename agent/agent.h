@@ -1,76 +1,19 @@
-/* The agent's life in the host: one detached admin thread, its private descriptor table, and the server that it starts.
- *
- * Nothing in the host ever waits for the agent, but for agent_pause (bounded). Every function here is harmless in forked children
- * that have no agent thread.
- */
+/* The agent's life in the host: one detached admin thread, its private descriptor table, and the
+ * server that it starts. What the shim calls: shim/base/agent_hooks.h. */
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
-#include "shim/base/thread_state.h"
+#include "shim/base/agent_hooks.h"
 
 /* Starts the admin thread, which listens 100 ms later. Context: constructor or host thread. */
 void agent_start(void);
 void agent_start_anew(void); /* the same in a forked child, for agent_fork.c */
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
-
-/* Forked children (shim/processes/fork_interposers.c). A child has none of its parent's agent threads, and a
- * copy of what they were in the middle of: their memory is not inherited (agent_memory.c), their
- * variables are cleared, and a new admin thread is started. That costs a short-lived child some 60
- * us, so a process starts no more than 64 at once and 20 a second in the long run; the others start
- * theirs later, at a call that is slow anyway: when they create a thread, or when an allocation of
- * the program's own is sampled that no signal handler and no function of libc's has made
- * (call_context.h). */
-bool agent_may_start_in_child(int64_t *now_ns); /* context: host thread, before fork; takes one from the allowance */
-/* now_ns: from there, because reading the clock would cost the child two pages. Context: the child's only thread, after the last atfork handler. */
-void agent_start_in_child(bool at_once, int64_t now_ns);
-static inline bool agent_start_is_due(void) { return thread_state.start_due_ns != 0; }
-void agent_start_late(void);               /* does nothing until the child is 100 ms old. Context: host thread, no lock of libc's held */
-
-/* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread. agent_pause ends every agent thread and
- * waits for at most a second (false: they are still there); agent_resume starts them again, but for
- * a program that has confined itself meanwhile (confinement.h). Calls nest: the last resume counts.
- * Context: host thread. */
-bool agent_pause(void);
-void agent_resume(void);
-
-/* The calling thread has changed what it may do, and so does every agent thread; those that the
- * kernel does not let end for good. Costs nothing while there is none. Context: host thread, also
- * in signal handlers. */
-void agent_follow_credentials(void);
 void agent_credentials_forget(void); /* new threads have their creator's */
-uint32_t agent_credentials_changes(void); /* how often they were followed. Context: any */
 void agent_leave_for_good(void);     /* context: host thread; does not wait */
 /* In a forked child: its own. Context: host thread. */
 bool agent_has_threads(void);
-
-/* Called by a host's main thread that is about to end by pthread_exit: libc ends the process when
- * no thread that it knows is left. So the front of remote admin ends now. Context: the main thread.
- */
-void agent_main_thread_exits(void);
-/* The calling thread is about to end by the system call. Where it is the program's last one the
- * process ends when our threads have: they look at once. Context: host thread. */
-void agent_thread_exits_by_call(void);
-bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
-
-/* After the program's mlockall: none of it is to count against the program's limit
- * (agent_memory.c). Context: host thread. */
-void agent_memory_unlock(void);
-
-/* For the index page and /debug/pprof/health, copied to out: they change. Context: agent threads.
- */
-enum { SHARED_TEXT_MAX = 768 };
-const char *agent_listen_address(
-    char out[SHARED_TEXT_MAX]);                          /* "127.0.0.1:6060", "unix:/path", or "" */
-const char *agent_off_reason(char out[SHARED_TEXT_MAX]); /* NULL while serving, else one sentence */
-const char *agent_descriptor_isolation(void); /* NULL: private descriptor table; else one sentence that says what was done instead */
-const char *agent_is_alone(void);             /* NULL, or why requests are answered one at a time */
-bool agent_was_forked(void);                 /* its tables began as a copy of its parent's */
-uint64_t agent_cpu_nanoseconds(void);        /* CPU time of all agent threads since the agent started */
-unsigned agent_thread_count(void);           /* agent threads alive; their tids: agent_thread.h */
 
 #endif

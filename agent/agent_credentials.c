@@ -13,7 +13,6 @@ static _Atomic uint32_t following;
 static struct credentials the_programs, followed; /* followed: what the agent threads have */
 static _Atomic bool followed_is_known;
 static _Atomic bool refused;                /* by the kernel, to one of them */
-static _Atomic uint32_t changes;
 
 /* On each agent thread. */
 static void follow(void) {
@@ -26,13 +25,9 @@ static bool follow_all(void) {
   if (known && credentials_equal(&the_programs, &followed)) return true;
   atomic_store_explicit(&refused, false, memory_order_relaxed);
   bool all = agent_thread_call(follow);
-  atomic_fetch_add_explicit(&changes, 1, memory_order_release);
+  credentials_note_change();
   followed = the_programs;
   return all && !atomic_load_explicit(&refused, memory_order_relaxed);
-}
-
-uint32_t agent_credentials_changes(void) {
-  return atomic_load_explicit(&changes, memory_order_acquire);
 }
 
 void agent_credentials_forget(void) {

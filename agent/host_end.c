@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent.h"
+#include "agent/runtime/agent_thread.h"
 
 bool only_agent_threads_left(int *exit_code) {
   char text[1024];

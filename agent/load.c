@@ -1,5 +1,5 @@
 /* The library's constructor: everything that happens to a program at load, in order. */
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "agent.h"
 #include "agent/runtime/process_info.h"
 

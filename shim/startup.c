@@ -1,4 +1,4 @@
-#include "startup.h"
+#include "shim/next/startup.h"
 
 #include <errno.h>
 #include <stdatomic.h>

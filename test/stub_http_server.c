@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/pages/routes.h"
+
 void stub_http_handle(struct http_response *response, const char *method, const char *path, const char *query, const char *body,
                       size_t body_size) {
   const struct http_request request = {.method = method, .path = path, .prefix = response->prefix ? response->prefix : "", .query = query,

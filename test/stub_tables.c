@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/agent.h"
+#include "agent/runtime/agent_status.h"
 #include "agent/runtime/agent_thread.h"
 #include "shim/base/config.h"
 #include "shim/base/counters.h"
@@ -64,13 +64,13 @@ uint64_t lock_waiters_bytes(void) { return 1u << 17; }
 uint32_t module_registry_count(void) { return 3; }
 uint64_t module_registry_bytes(void) { return 4096; }
 
-/* agent/agent.h, agent/runtime/agent_thread.h */
-const char *agent_listen_address(char out[SHARED_TEXT_MAX]) { return (void)out, "127.0.0.1:6060"; }
-const char *agent_off_reason(char out[SHARED_TEXT_MAX]) { return (void)out, NULL; }
-bool agent_was_forked(void) { return false; }
-const char *agent_descriptor_isolation(void) { return NULL; }
-const char *agent_is_alone(void) { return NULL; }
-uint64_t agent_cpu_nanoseconds(void) { return 12345678; }
+/* agent/runtime/agent_status.h, agent/runtime/agent_thread.h */
+const char *agent_status_address(char out[SHARED_TEXT_MAX]) { return (void)out, "127.0.0.1:6060"; }
+bool agent_status_was_forked(void) { return false; }
+const char *agent_status_descriptor_isolation(void) { return NULL; }
+bool civetweb_is_alone(void) { return false; }
+const char civetweb_alone_text[] = "";
+uint64_t agent_thread_cpu_nanoseconds(void) { return 12345678; }
 unsigned agent_thread_count(void) { return 5; }
 
 /* agent/symbols/mappings.h */

@@ -8,6 +8,7 @@
 
 #include "agent/runtime/agent_memory.h"
 #include "agent/cpu/cpu_coverage.h"
+#include "agent/pages/routes.h"
 #include "shim/base/counters.h"
 #include "fixture_profile.h"
 #include "stub_http_server.h"

@@ -1,4 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c agent/http/request_watch.c */
+/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/other_processes.c agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c agent/http/request_watch.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
@@ -20,7 +20,7 @@
 #include "agent/http/connection_inbox.h"
 #include "agent/http/http_server.h"
 #include "agent/http/listen_address.h"
-#include "agent/tree/process_tree.h"
+#include "agent/http/other_processes.h"
 #include "shim/base/thread_state.h"
 
 _Thread_local struct thread_state thread_state;
@@ -57,13 +57,13 @@ bool connection_gate_admits(int descriptor, int listener) {
 }
 
 /* One more process shares the port. It takes what is handed to it, and answers or not. */
-enum tree_role process_tree_role(void) { return TREE_HOLDER; }
-enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
-                                          const char *prefix, size_t size, bool (*give_up)(void)) {
+static bool can_be_asked(void) { return true; }
+static enum tree_handover hand_over(int pid, int descriptor, const struct client *client,
+                                    const char *prefix, size_t size, bool (*give_up)(void)) {
   if (give_up()) return TREE_BUSY;
   static const char answer[] = "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
-  static const enum tree_handover others[] = {TREE_BUSY, TREE_NO_SUCH_PROCESS, TREE_REFUSES};
-  if (pid != OTHER_PROCESS) return others[pid % 3];
+  static const enum tree_handover refusals[] = {TREE_BUSY, TREE_NO_SUCH_PROCESS, TREE_REFUSES};
+  if (pid != OTHER_PROCESS) return refusals[pid % 3];
   struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = !client,
                                   .prefix_size = (unsigned char)size};
   memcpy(back.prefix, prefix, size);
@@ -78,13 +78,15 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct 
   return TREE_HANDED_OVER;
 }
 
-enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text) {
+static enum tree_answer would_answer(int pid, const struct client *client, char *text) {
   (void)pid, (void)client;
   return strcpy(text, "not you") ? TREE_WOULD_NOT : TREE_NOBODY;
 }
 
+static const struct other_processes others = {can_be_asked, hand_over, would_answer};
+
 /* Stands in for routes.c: uses everything that a route may use. */
-void routes_handle(const struct http_request *request) {
+static void handle(const struct http_request *request) {
   static const char filler[1000];
   __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
   http_request_header(request, "Accept-Encoding");
@@ -281,8 +283,9 @@ int main(void) {
   if (listen_address_parse("127.0.0.1:0", &address, reason, sizeof(reason))) {
     listener = listen_address_open(&address, reason, sizeof(reason));
   }
+  other_processes = &others;
   struct http_server_address own = {
-      .listener = listener, .address = "", .port = address.port, .origins = ""};
+      .handle = handle, .listener = listener, .address = "", .port = address.port, .origins = ""};
   if (listener < 0 || !http_server_start(&own)) {
     printf("cannot start: %s\n", reason);
     return 1;

@@ -14,7 +14,7 @@
 #include "shim/threads/thread_registry.h"
 #include "shim/stacks/thread_trampoline.h"
 #include "shim/stacks/unwind_rule.h"
-#include "agent/agent.h"
+#include "agent/runtime/credentials.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/descriptor_table.h"
@@ -65,7 +65,7 @@ static int64_t no_ring_before; /* CLOCK_MONOTONIC: the kernel has refused one a 
 static char *scratch;
 static struct stack_sample *sample; /* room for the longest stack */
 static struct remote_unwinder *unwinder; /* NULL: not needed yet */
-static uint32_t credentials; /* agent_credentials_changes, when the rings were opened */
+static uint32_t credentials; /* credentials_changes, when the rings were opened */
 static uint64_t random_state;
 
 /* For others: written under the lock (relaxed: numbers to show). */
@@ -414,7 +414,7 @@ void ring_sampling_drain(ring_sampling_sink *sink) {
 struct ring_sampling_threads ring_sampling_look(ring_sampling_sink *sink) {
   struct ring_sampling_threads found = {0, 0};
   /* A ring goes on with what its opener was allowed. */
-  uint32_t changes = agent_credentials_changes();
+  uint32_t changes = credentials_changes();
   for (uint32_t i = 0; i < count && changes != credentials; i++) threads[i].reopen = true;
   credentials = changes;
   ring_sampling_drain(sink);

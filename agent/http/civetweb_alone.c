@@ -30,6 +30,10 @@ static ucontext_t outside;
 static char *stacks; /* each with its guard below it */
 static _Atomic bool alone; /* written by the admin thread, read for a page: a mere flag */
 
+const char civetweb_alone_text[] =
+    "no thread can be created (RLIMIT_NPROC, the cgroup's pids.max): "
+    "requests are answered one at a time";
+
 bool civetweb_is_alone(void) { return atomic_load_explicit(&alone, memory_order_relaxed); }
 
 bool civetweb_alone_begin(void) {

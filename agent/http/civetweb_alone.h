@@ -13,6 +13,7 @@
 bool civetweb_alone_begin(void);
 void civetweb_alone_end(void);
 bool civetweb_is_alone(void); /* between the two; context: any agent thread */
+extern const char civetweb_alone_text[]; /* what that means, for users */
 
 /* As pthread_create, what civetweb believes to be its threads: the worker, then the acceptor. */
 void civetweb_alone_create(pthread_t *thread, void *(*main)(void *), void *argument);

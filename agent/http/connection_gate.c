@@ -14,7 +14,7 @@
 #include "connection_inbox.h"
 #include "listen_address.h"
 #include "agent/runtime/paced_poll.h"
-#include "agent/tree/process_tree.h"
+#include "other_processes.h"
 #include "refused_connection.h"
 #include "request_process.h"
 
@@ -97,7 +97,7 @@ static void let_in(struct stranger *stranger) {
 
 static void ask(struct stranger *stranger) {
   enum tree_answer answer =
-      process_tree_would_answer(stranger->process, &stranger->client, stranger->text);
+      other_processes->would_answer(stranger->process, &stranger->client, stranger->text);
   if (answer == TREE_WOULD_ANSWER) return let_in(stranger);
   if (answer != TREE_ASKED) return refuse(stranger);
   if (stranger->state == ASKS) return;
@@ -115,7 +115,7 @@ static void read_request(struct stranger *stranger) {
   bool whole = request_process_find(stranger->prefix, stranger->prefix_size, &stranger->process);
   if (!whole && stranger->prefix_size < sizeof stranger->prefix) return watch(stranger);
   bool for_another = whole && stranger->process && stranger->process != getpid() &&
-                     stranger->is_known && process_tree_role() == TREE_HOLDER;
+                     stranger->is_known && other_processes && other_processes->can_be_asked();
   if (for_another) ask(stranger);
   else refuse(stranger);
 }

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "agent/profiles/profile.h"
+#include "byte_sink.h"
 
 struct gzip_sink;
 

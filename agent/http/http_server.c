@@ -15,7 +15,7 @@
 #include "agent/runtime/foreign_text.h"
 #include "host_check.h"
 #include "agent/runtime/log.h"
-#include "agent/tree/process_tree.h"
+#include "other_processes.h"
 #include "request_process.h"
 #include "request_watch.h"
 
@@ -41,6 +41,7 @@ struct http_response {
 static struct mg_context *context; /* admin thread only, as the next */
 static bool failed;                /* the last start, whose reason is in the log */
 static struct host_check_rules rules;
+static void (*handle)(const struct http_request *request);
 
 const char *http_request_header(const struct http_request *request, const char *name) {
   return mg_get_header(request->response->connection, name);
@@ -187,12 +188,12 @@ static enum civetweb_route route_request(int descriptor, bool authenticated, con
   char ignored[CLIENT_ACCESS_TEXT_MAX];
   struct client client;
   int pid;
-  if (process_tree_role() != TREE_HOLDER) return CIVETWEB_HERE;
+  if (!other_processes || !other_processes->can_be_asked()) return CIVETWEB_HERE;
   if (!request_process_find(prefix, size, &pid)) return CIVETWEB_UNDECIDED;
   if (!pid || pid == getpid()) return CIVETWEB_HERE;
   if (!authenticated && client_access_find(descriptor, &client, ignored) != CLIENT_FOUND)
     return CIVETWEB_HERE; /* and is told so here */
-  switch (process_tree_hand_over(pid, descriptor, authenticated ? NULL : &client, prefix, size,
+  switch (other_processes->hand_over(pid, descriptor, authenticated ? NULL : &client, prefix, size,
                                  civetweb_system_interrupted)) {
     case TREE_HANDED_OVER: return CIVETWEB_ELSEWHERE;
     case TREE_BUSY: return CIVETWEB_NOBODY;
@@ -208,7 +209,7 @@ static void respond_for(struct http_response *response, const char *path) {
   const char *rest;
   struct client client;
   if (client_access_find(response->descriptor, &client, text) == CLIENT_FOUND &&
-      process_tree_would_answer(http_path_process(path, &rest), &client, text) != TREE_WOULD_NOT)
+      other_processes->would_answer(http_path_process(path, &rest), &client, text) != TREE_WOULD_NOT)
     snprintf(text, sizeof text, "that process does not answer this user");
   http_respond_error(response, 403, text);
 }
@@ -323,7 +324,7 @@ static void dispatch(struct http_response *response, const struct mg_request_inf
     http_respond_error(response, 400, "request body not allowed");
     may_go_on = false;
   }
-  if (may_go_on) routes_handle(&request);
+  if (may_go_on) handle(&request);
   body_release(&body);
 }
 
@@ -431,6 +432,7 @@ static bool start_civetweb(const struct http_server_address *address,
                            NULL};
   struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error,
                                    .connection_close = connection_close};
+  handle = address->handle;
   rules = (struct host_check_rules){.address = address->address, .port = address->port, .origins = address->origins};
   start->listener = address->listener;
   start->port = address->port;

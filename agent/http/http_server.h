@@ -1,7 +1,8 @@
-/* HTTP/1.1 on the admin address: civetweb below, the access rules of host_check.h before every request, routes.c above.
+/* HTTP/1.1 on the admin address: civetweb below, the access rules of host_check.h before every
+ * request; who answers is handed to it.
  *
  * Every response carries X-Content-Type-Options: nosniff and Cache-Control: no-store, and closes its connection.
- * Context: agent threads (routes_handle runs on one of the server's workers); locks: civetweb's own.
+ * Context: agent threads (handle runs on one of the server's workers); locks: civetweb's own.
  */
 #ifndef AGENT_HTTP_SERVER_H
 #define AGENT_HTTP_SERVER_H
@@ -39,15 +40,14 @@ void http_respond_error(struct http_response *response, int status, const char *
 /* Sleeps until deadline_ns (CLOCK_MONOTONIC); false at once when the client goes away or the server stops. */
 bool http_wait(struct http_response *response, int64_t deadline_ns);
 
-/* Implemented in routes.c. Returns after a whole response, or after a respond call returned false. */
-void routes_handle(const struct http_request *request);
-
 /* The server proper has threads (civetweb's acceptor and HTTP_WORKERS workers) only while somebody asks: the admin thread starts it
  * when a first connection waits on the listener, and stops it when nobody has come for a while.
  * It takes connections from the listener and from connection_inbox.h.
  * Context: the admin thread. */
 enum { HTTP_WORKERS = 12 }; /* 4 CPU profiles and 4 deltas may each keep one busy */
 struct http_server_address {
+  /* Returns after a whole response, or after a respond call returned false. Context: a worker. */
+  void (*handle)(const struct http_request *request);
   int listener;        /* -1: only the inbox */
   const char *address; /* the shared port's, as in an URL; "" for a unix socket. Both strings must stay valid */
   unsigned port;       /* 0 for a unix socket */

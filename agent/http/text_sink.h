@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/profiles/profile.h"
+#include "byte_sink.h"
 
 enum { TEXT_SINK_BYTES = 16 * 1024 };
 

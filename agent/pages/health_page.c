@@ -17,7 +17,7 @@
 #include "shim/stacks/stack_table.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/threads/threadcreate_table.h"
-#include "agent/agent.h"
+#include "agent/runtime/agent_status.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/cpu/cpu_counters.h"
@@ -25,6 +25,7 @@
 #include "agent/cpu/ring_sampling.h"
 #include "agent/profiles/heap_profile.h"
 #include "linked_versions.h"
+#include "agent/http/civetweb_alone.h"
 #include "agent/http/localhost_twin.h"
 #include "agent/runtime/log.h"
 #include "agent/runtime/process_info.h"
@@ -33,7 +34,7 @@
 #include "agent/symbols/symbol_memory.h"
 #include "agent/symbols/symbolizer.h"
 #include "agent/tls/tls_front.h"
-#include "agent/version.h"
+#include "agent/runtime/version.h"
 
 /* Members of one object after the other; the caller opens and closes it. */
 struct json {
@@ -263,13 +264,13 @@ static void write_agent(struct json *json) {
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
-  string(json, "listen_address", agent_listen_address(shared));
-  string(json, "off_reason", agent_off_reason(shared));
+  string(json, "listen_address", agent_status_address(shared));
+  string(json, "off_reason", process_tree_off_reason(shared));
   string(json, "localhost_fault", localhost_twin_fault());
-  string(json, "descriptor_isolation", agent_descriptor_isolation());
-  string(json, "answers_alone", agent_is_alone());
+  string(json, "descriptor_isolation", agent_status_descriptor_isolation());
+  string(json, "answers_alone", civetweb_is_alone() ? civetweb_alone_text : NULL);
   number(json, "threads", agent_thread_count());
-  seconds(json, "cpu_seconds", agent_cpu_nanoseconds() / 1000000);
+  seconds(json, "cpu_seconds", agent_thread_cpu_nanoseconds() / 1000000);
   open_object(json, "memory_bytes");
   number(json, "stack_table", stack_table_bytes());
   number(json, "heap_tables", heap_table_bytes());

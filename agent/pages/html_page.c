@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "agent/version.h"
+#include "agent/runtime/version.h"
 
 static const char style[] =
     ":root{color-scheme:light dark;--text:#1c2430;--dim:#5d6876;--line:#dfe3e8;--back:#fff;--card:#f6f8fa;--link:#0b5cad;"

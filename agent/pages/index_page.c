@@ -13,10 +13,12 @@
 #include "shim/stacks/module_registry.h"
 #include "shim/stacks/stack_table.h"
 #include "shim/threads/thread_registry.h"
-#include "agent/agent.h"
+#include "agent/runtime/agent_status.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/agent_thread.h"
 #include "agent/profiles/heap_profile.h"
 #include "html_page.h"
+#include "agent/http/civetweb_alone.h"
 #include "agent/http/localhost_twin.h"
 #include "agent/runtime/log.h"
 #include "agent/runtime/process_info.h"
@@ -75,14 +77,14 @@ static void write_notices(struct text_sink *text) {
   char reason[SHARED_TEXT_MAX];
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
-  notice(&notices, "The agent does not serve: ", agent_off_reason(reason));
+  notice(&notices, "The agent does not serve: ", process_tree_off_reason(reason));
   notice(&notices, "", localhost_twin_fault());
   notice(&notices, "Remote admin is off: ", tls_front_off_reason(reason));
   notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);
-  notice(&notices, "", agent_descriptor_isolation());
+  notice(&notices, "", agent_status_descriptor_isolation());
   notice(&notices, "", log_fault(reason));
-  notice(&notices, "", agent_is_alone());
+  notice(&notices, "", civetweb_is_alone() ? civetweb_alone_text : NULL);
   notice(&notices, "What only /proc tells is not known: ", proc_fault());
   for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);
 #define X(identifier, meaning) \
@@ -120,7 +122,7 @@ static void write_facts(struct text_sink *text, const struct process_identity *p
     struct heap_totals totals;
     heap_totals_read(&totals);
     write_memory_fact(text, "Heap in use", totals.inuse_bytes, totals.inuse_objects);
-    write_memory_fact(text, agent_was_forked() ? "Allocated since its parent's start" : "Allocated since start", totals.alloc_bytes, totals.alloc_objects);
+    write_memory_fact(text, agent_status_was_forked() ? "Allocated since its parent's start" : "Allocated since start", totals.alloc_bytes, totals.alloc_objects);
   }
   text_sink_text(text, "<div><span class=dim>Resident memory</span><b>");
   write_bytes_if_known(text, memory.rss_bytes);
@@ -214,11 +216,11 @@ static void write_details(struct text_sink *text) {
   html_count(text, stack_table_count());
   text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
   html_bytes(text, agent_memory_bytes() + memory_of_tables());
-  uint64_t cpu_milliseconds = agent_cpu_nanoseconds() / 1000000;
+  uint64_t cpu_milliseconds = agent_thread_cpu_nanoseconds() / 1000000;
   text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
                    cpu_milliseconds / 1000, cpu_milliseconds % 1000);
   char listens[SHARED_TEXT_MAX];
-  text_sink_html(text, agent_listen_address(listens));
+  text_sink_html(text, agent_status_address(listens));
   text_sink_text(text, "</span>");
   if (*tls_front_address()) {
     text_sink_text(text, ", for clients with a certificate on <span class=mono>");
@@ -304,7 +306,7 @@ static void write_how_to(struct text_sink *text, const char *host, const char *p
                {"go tool pprof -top http://", "profile?seconds=10\n"},
                {"curl http://", "goroutine?debug=2</pre>\n"}};
   char listens[SHARED_TEXT_MAX];
-  const char *own = agent_listen_address(listens),
+  const char *own = agent_status_address(listens),
              *address = host && *host && strlen(host) < 200 ? host : own;
   if (strncmp(own, "unix:", 5) == 0) return write_how_to_unix(text, own + 5, prefix);
   if (!*address) return;

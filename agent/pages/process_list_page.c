@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/agent.h"
+#include "agent/runtime/agent_status.h"
 #include "agent/runtime/agent_memory.h"
 #include "html_page.h"
 #include "agent/tree/process_tree.h"
@@ -102,12 +102,12 @@ static void write_html(struct text_sink *text, const struct process_entry *entri
   char listens[SHARED_TEXT_MAX];
   html_page_begin(text);
   text_sink_text(text, "Processes on ");
-  text_sink_html(text, agent_listen_address(listens));
+  text_sink_html(text, agent_status_address(listens));
   html_page_body(text, style);
   text_sink_text(text, "<h1>");
   html_count(text, count);
   text_sink_format(text, " process%s</h1>\n<div class=dim>under libpprofagent, on <span class=mono>", count == 1 ? "" : "es");
-  text_sink_html(text, agent_listen_address(listens));
+  text_sink_html(text, agent_status_address(listens));
   text_sink_text(text, "</span>; as JSON: <a href=\"?format=json\">?format=json</a></div>\n");
   write_refused(text);
   text_sink_text(text, "<table class=processes>\n<thead><tr><td class=number>pid</td><td>name</td><td>command</td>"
@@ -151,7 +151,7 @@ static void write_json(struct text_sink *text, const struct process_entry *entri
   char last[PROCESS_REFUSAL_MAX], listens[SHARED_TEXT_MAX];
   unsigned refused = process_tree_refusals(last);
   text_sink_text(text, "],\"listen_address\":");
-  text_sink_json(text, agent_listen_address(listens));
+  text_sink_json(text, agent_status_address(listens));
   text_sink_format(text, ",\"refused\":%u,\"last_refusal\":", refused);
   if (refused) text_sink_json(text, last);
   else text_sink_text(text, "null");

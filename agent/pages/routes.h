@@ -21,6 +21,9 @@ struct route {
   bool accepts_post;
 };
 
+/* Answers any request that may be answered. Context: HTTP workers. */
+void routes_handle(const struct http_request *request);
+
 /* Sorted by name. */
 const struct route *routes_all(size_t *count);
 const char *route_off_reason(const struct route *route); /* NULL: it works */

@@ -5,6 +5,8 @@
 #include "agent/runtime/agent_memory.h"
 #include "agent/http/query.h"
 #include "agent/http/text_sink.h"
+#include "agent/symbols/mappings.h"
+#include "agent/symbols/symbolizer.h"
 
 static void answer(struct text_sink *text, struct mappings *mappings, struct symbolizer_session *session, uint64_t address) {
   const struct mapping *map = mappings_find(mappings, address, UINT32_MAX);

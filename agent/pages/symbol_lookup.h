@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "agent/profiles/profile.h"
+#include "agent/http/byte_sink.h"
 
 /* Answers addresses[0 .. size) with "num_symbols: 1" and a line for each address that has a name: the innermost function, as Go gives.
  * False: out of memory, or the receiver is gone. */

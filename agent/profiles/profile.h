@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/http/byte_sink.h"
 #include "agent/symbols/mappings.h"
 #include "agent/symbols/symbolizer.h"
 
@@ -70,11 +71,6 @@ void profile_taken_now(struct profile *profile); /* sets both clocks */
 /* Of two lists of `count` labels, in the same order. */
 bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b, uint32_t count);
 uint64_t profile_labels_hash(const struct profile_label *labels, uint32_t count);
-
-/* Where encoded bytes go; false: the receiver is gone, stop. */
-struct byte_sink {
-  bool (*write)(struct byte_sink *sink, const void *bytes, size_t size);
-};
 
 /* gzip'ed profile.proto, as Go's runtime/pprof writes it. False: out of memory or the sink gave up. */
 bool profile_encode_proto(const struct profile *profile, struct byte_sink *sink);

@@ -1,6 +1,7 @@
 #include "credentials.h"
 
 #include <linux/capability.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -8,6 +9,11 @@
 #include "shim/base/raw_syscall.h"
 
 _Static_assert(_LINUX_CAPABILITY_U32S_3 == CREDENTIALS_WORDS, "capset(2), version 3");
+
+static _Atomic uint32_t changes;
+
+void credentials_note_change(void) { atomic_fetch_add_explicit(&changes, 1, memory_order_release); }
+uint32_t credentials_changes(void) { return atomic_load_explicit(&changes, memory_order_acquire); }
 
 static long ask(long number, const void *a, const void *b, const void *c) {
   return raw_syscall4(number, (long)a, (long)b, (long)c, 0);

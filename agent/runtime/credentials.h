@@ -28,4 +28,9 @@ bool credentials_equal(const struct credentials *a, const struct credentials *b)
 /* Makes them this thread's. False: the kernel refuses, and none of its capabilities is left. */
 bool credentials_take(const struct credentials *wanted);
 
+/* How often those of the agent's threads have become others. A reader sees what it was changed to
+ * (release, acquire). */
+void credentials_note_change(void);
+uint32_t credentials_changes(void);
+
 #endif

@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/agent.h"
 #include "agent_lock.h"
+
+enum { SHARED_TEXT_MAX = 768 };
 
 struct shared_text {
   struct agent_lock lock;

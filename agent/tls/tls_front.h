@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "agent/agent.h"
+#include "agent/runtime/shared_text.h"
 
 /* False: reason says why not; it stays as tls_front_off_reason(). Nothing to do (true) when PPROFAGENT_TLS_ADDR is unset. */
 bool tls_front_start(char *reason, size_t reason_size);

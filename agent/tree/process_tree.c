@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/runtime/agent_inherited.h"
+#include "agent/runtime/agent_status.h"
 #include "agent/http/client_access.h"
 #include "agent/http/connection_gate.h"
 #include "agent/runtime/log.h"
@@ -51,6 +52,17 @@ static int spare_listener;     /* a member's, for when it is the holder; see kee
 static struct stat spare_file; /* st_ino 0: its path is out of sight here */
 
 enum tree_role process_tree_role(void) { return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire); }
+
+static bool holds_port(void) { return process_tree_role() == TREE_HOLDER; }
+
+const struct other_processes process_tree_as_others = {.can_be_asked = holds_port,
+                                                       .hand_over = tree_members_hand_over,
+                                                       .would_answer = tree_members_would_answer};
+
+const char *process_tree_off_reason(char out[SHARED_TEXT_MAX]) {
+  if (process_tree_role() == TREE_HOLDER || process_tree_role() == TREE_MEMBER) return NULL;
+  return *agent_status_off(out) ? out : "not started yet";
+}
 
 static void nap(long nanoseconds) {
   struct timespec pause = {.tv_nsec = nanoseconds};

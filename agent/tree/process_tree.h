@@ -19,6 +19,8 @@
 #include <sys/types.h>
 
 #include "agent/http/listen_address.h"
+#include "agent/http/other_processes.h"
+#include "agent/runtime/shared_text.h"
 
 enum { PROCESS_TREE_MAX = 1000, PROCESS_NAME_MAX = 64, PROCESS_COMMAND_MAX = 256 };
 
@@ -58,23 +60,11 @@ enum tree_role process_tree_role(void); /* context: any agent thread */
 /* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a descriptor of the host's table for a moment. */
 bool process_tree_is_last(void);
 
-struct client;
-/* The request on this connection, of which `prefix` has been read, is for process pid: hands it
- * over; the caller then closes its own descriptor without shutdown. TREE_BUSY: too many wait there;
- * TREE_SILENT: it has not answered within 1.7 s (stopped). TREE_NO_SUCH_PROCESS: also one that
- * ended, or became another program, just now. TREE_REFUSES: it would not answer that client (NULL:
- * one with a certificate). Waits no longer once give_up. Context: HTTP workers of the holder. */
-enum tree_handover {
-  TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT, TREE_REFUSES
-};
-enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
-                                          const char *prefix, size_t prefix_size,
-                                          bool (*give_up)(void));
-/* Whether process pid would answer that client, by what it has just said of itself. Waits for
- * nothing. TREE_ASKED: to be asked again when the tree's event says that something has come.
- * TREE_WOULD_NOT: text is for the body of a 403. Context: any agent thread. */
-enum tree_answer { TREE_WOULD_ANSWER, TREE_WOULD_NOT, TREE_ASKED, TREE_NOBODY };
-enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text);
+/* What http/ asks of it (other_processes.h). */
+extern const struct other_processes process_tree_as_others;
+
+/* Why this process serves no port, one sentence; NULL: it does. Context: any agent thread. */
+const char *process_tree_off_reason(char out[SHARED_TEXT_MAX]);
 
 /* What `/` shows. */
 struct process_entry {

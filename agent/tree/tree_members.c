@@ -373,7 +373,7 @@ static bool would_answer(const struct member *member, const struct client *clien
   return !client || client_access_judge_for(&member->audience, client, ignored);
 }
 
-enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
+enum tree_handover tree_members_hand_over(int pid, int descriptor, const struct client *client,
                                           const char *prefix, size_t prefix_size,
                                           bool (*give_up)(void)) {
   struct tree_message message = {
@@ -412,7 +412,7 @@ static enum tree_answer look_at(struct member *member, const struct client *clie
   return TREE_ASKED;
 }
 
-enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text) {
+enum tree_answer tree_members_would_answer(int pid, const struct client *client, char *text) {
   agent_lock_take(&lock);
   struct member *member = find_member(pid);
   enum tree_answer answer = member ? look_at(member, client, text) : TREE_NOBODY;

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "agent/http/other_processes.h"
 #include "tree_message.h"
 
 /* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which others are known. shared: who joins is given this
@@ -14,5 +15,11 @@ int tree_members_event(void); /* -1: not open */
 void tree_members_handle(void);
 void tree_members_look(void); /* now and then, and when this process has changed its user */
 void tree_members_close(void); /* the socket too */
+
+/* As other_processes.h says. */
+enum tree_handover tree_members_hand_over(int pid, int descriptor, const struct client *client,
+                                          const char *prefix, size_t prefix_size,
+                                          bool (*give_up)(void));
+enum tree_answer tree_members_would_answer(int pid, const struct client *client, char *text);
 
 #endif

@@ -7,7 +7,7 @@
 #include "shim/next/interposed.h"
 #include "live_table.h"
 #include "shim/stacks/module_registry.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/stacks/unwind_rule.h"
 
 /* real.NAME is NULL only until the loader has relocated this library, when thread_state cannot be reached either. */

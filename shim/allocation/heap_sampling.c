@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/agent.h"
+#include "shim/base/agent_hooks.h"
 #include "shim/base/at_fork.h"
 #include "shim/stacks/call_context.h"
 #include "shim/base/config.h"
@@ -20,7 +20,7 @@
 #include "sampler.h"
 #include "shim/stacks/stack_capture.h"
 #include "shim/stacks/stack_table.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 
 struct shim_counters shim_counters;
 

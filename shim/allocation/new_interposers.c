@@ -6,7 +6,7 @@
 #include "heap_sampling.h"
 #include "shim/next/interposed.h"
 #include "shim/next/next_functions.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 
 void *malloc(size_t);
 void *aligned_alloc(size_t, size_t);

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#include "shim/stacks/handler_stack.h"
+
 /* 0 until chosen, constant afterwards. Context: any. */
 int sampling_signal(void);
 
@@ -28,7 +30,6 @@ void sampling_signal_retire(void);
 
 /* Called for each of our timers' signals (value as given to timer_create) and for those of our counters (perf_event_open; descriptor of the
  * agent's table), with all signals blocked. Defined in cpu_sampling.c. Context: signal handler. */
-enum { SAMPLING_SIGNAL_MAGIC = 0x9b0f }; /* upper 16 bits of each value */
 void sampling_signal_from_timer(uint64_t value, int overrun, ucontext_t *context);
 bool sampling_signal_from_counter(int descriptor, ucontext_t *context); /* false: it is none of ours */
 bool sampling_signal_counters_used(void); /* ever */

@@ -13,7 +13,7 @@
 #include "shim/next/loaded_objects.h"
 #include "shim/base/raw_syscall.h"
 #include "sampling_signal.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/base/thread_state.h"
 

@@ -3,7 +3,7 @@
 #include "shim/next/interposed.h"
 #include "lock_functions.h"
 #include "lock_waits.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/base/thread_state.h"
 
 #define DEFINE_JUMP(name)                                                                      \

@@ -5,7 +5,7 @@
 
 #include "shim/next/dynamic_symbols.h"
 #include "shim/next/next_functions.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));

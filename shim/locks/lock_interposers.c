@@ -9,7 +9,7 @@
 #include "lock_functions.h"
 #include "lock_waits.h"
 #include "mutex_owner.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "wait_deadlines.h"
 
 /* The first call of any of them, in functions of its own to keep the wrappers short. In the

@@ -11,7 +11,7 @@
 #include "lock_functions.h"
 #include "lock_waits.h"
 #include "mutex_owner.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "wait_deadlines.h"
 
 /* In the middle of the library's start the call is libc's own. */

@@ -12,7 +12,7 @@
 
 #include "dynamic_symbols.h"
 #include "interposed.h"
-#include "shim/startup.h"
+#include "startup.h"
 
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));

@@ -11,7 +11,7 @@
 #include "dynamic_symbols.h"
 #include "interposed.h"
 #include "loaded_objects.h"
-#include "shim/startup.h"
+#include "startup.h"
 
 struct real_functions real;
 struct real_lock_functions real_locks;

@@ -8,7 +8,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
+#include "shim/base/agent_hooks.h"
 #include "shim/next/interposed.h"
 #include "shim/next/next_functions.h"
 #include "shim/stacks/stack_capture.h"

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
+#include "shim/base/agent_hooks.h"
 #include "shim/base/at_fork.h"
 #include "shim/base/config.h"
 #include "shim/base/confinement.h"
@@ -13,7 +13,7 @@
 #include "shim/next/interposed.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/cpu/sampling_signal.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/base/thread_state.h"
 #include "shim/stacks/unwind_rule.h"

@@ -7,11 +7,11 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#include "agent/agent.h"
+#include "shim/base/agent_hooks.h"
 #include "shim/base/confinement.h"
 #include "shim/next/interposed.h"
 #include "shim/base/raw_syscall.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/base/table_memory.h"
 
 enum { PAGE = 4096, ERROR_MAX = 4095 };

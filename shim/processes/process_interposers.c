@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-#include "agent/agent.h"
+#include "shim/base/agent_hooks.h"
 #include "shim/base/config.h"
 #include "shim/base/confinement.h"
 #include "shim/base/dumpable.h"
@@ -20,7 +20,7 @@
 #include "shim/cpu/interrupted_call.h"
 #include "memory_lock.h"
 #include "shim/stacks/stack_capture.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/base/thread_state.h"
 
 #ifndef SYS_landlock_restrict_self

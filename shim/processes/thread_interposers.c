@@ -7,7 +7,7 @@
 #include <threads.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
+#include "shim/base/agent_hooks.h"
 #include "shim/base/config.h"
 #include "shim/base/confinement.h"
 #include "shim/base/counters.h"
@@ -22,7 +22,7 @@
 #include "shim/stacks/stack_capture.h"
 #include "shim/base/stack_size.h"
 #include "shim/stacks/stack_table.h"
-#include "shim/startup.h"
+#include "shim/next/startup.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/base/thread_state.h"
 #include "shim/threads/threadcreate_table.h"

@@ -9,7 +9,6 @@
 #include "shim/base/counters.h"
 #include "shim/next/interposed.h"
 #include "shim/base/raw_syscall.h"
-#include "shim/cpu/sampling_signal.h"
 #include "stack_capture.h"
 #include "shim/base/table_memory.h"
 #include "shim/base/thread_state.h"

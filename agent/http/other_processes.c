@@ -1,0 +1,3 @@
+#include "other_processes.h"
+
+const struct other_processes *other_processes;
