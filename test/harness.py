@@ -64,6 +64,19 @@ def agent():
     return AGENT
 
 
+def source(name):
+    """The path of one of the project's own source files, whichever room it is in."""
+    found = [path for top in ("agent", "shim")
+             for path in glob.glob(os.path.join(ROOT, top, "**", name), recursive=True)]
+    assert len(found) == 1, (name, found)
+    return found[0]
+
+
+def objects(top):
+    """The paths of the library's objects that were built of agent/ or shim/."""
+    return glob.glob(os.path.join(BUILD, "obj", top, "**", "*.o"), recursive=True)
+
+
 # ---- building workloads -----------------------------------------------------------------------------------------------------
 
 def build(source, *flags, name=None, shared=False):
@@ -79,7 +92,7 @@ def build(source, *flags, name=None, shared=False):
     if path.endswith(".rs"):
         command = [need("rustc"), "-g", "-o", output, path] + list(flags)
     else:
-        command = ["g++" if path.endswith(".cc") else "gcc", "-g", "-pthread", "-Wall", "-I" + WORKLOADS]
+        command = ["g++" if path.endswith(".cc") else "gcc", "-g", "-pthread", "-Wall", "-I" + WORKLOADS, "-I" + ROOT]
         command += ["-shared", "-fPIC"] if shared else []
         command += [flag for flag in flags if not flag.startswith("-l")] + ["-o", output, path]
         command += [flag for flag in flags if flag.startswith("-l")]

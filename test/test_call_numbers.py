@@ -176,7 +176,7 @@ def expected(instructions, k):
 
 def driver_says(questions):
     """questions: [(code, offset)]; the driver's lines."""
-    sources = [harness.ROOT + "/shim/%s.c" % name for name in ("call_number", "instruction")]
+    sources = [harness.source(name + ".c") for name in ("call_number", "instruction")]
     driver = harness.build("call_numbers.c", "-O2", "-fsanitize=address,undefined", *sources)
     text = "".join("%d %s\n" % (at, code.hex()) for code, at in questions)
     done = subprocess.run([driver], input=text, capture_output=True, text=True)

@@ -33,7 +33,7 @@ def called():
 
 def interposed_list():
     """The names in shim/next/interposed.h, as its X macros give them."""
-    with open(harness.os.path.join(harness.ROOT, "shim", "interposed.h")) as file:
+    with open(harness.source("interposed.h")) as file:
         text = re.sub(r"#define NEXT_AL(SO|LOCATOR)\(.*?\n\n", "", file.read(), flags=re.DOTALL)
     return set(re.findall(r"^\s*X\([^,]+,\s*(\w+),", text, re.MULTILINE))
 
@@ -152,7 +152,7 @@ def test_pages_written_at_start():
 
 def test_a_forked_child_clears_all_of_the_agents_variables():
     """They are between the linker's marks, and zero at the start; so are those of what is linked in."""
-    objects = [os.path.join(harness.BUILD, "obj", "agent", name) for name in os.listdir(os.path.join(harness.BUILD, "obj", "agent"))]
+    objects = harness.objects("agent")
     objects += [os.path.join(harness.BUILD, "deps", name) for name in os.listdir(os.path.join(harness.BUILD, "deps"))]
     objects = [name for name in objects if name.endswith((".o", ".a")) and "sanitized" not in name]
     listing = subprocess.run(["readelf", "-SW"] + objects, capture_output=True, text=True, check=True).stdout
@@ -180,15 +180,20 @@ def test_a_forked_child_clears_all_of_the_agents_variables():
                        "lacking", "libcs", "keys", "key_state"}, outside
 
 
+def shim_objects(*names):
+    found = [path for path in harness.objects("shim") if os.path.basename(path) in names]
+    assert len(found) == len(names), (names, found)
+    return found
+
+
 def shim_symbols(option, objects):
-    directory = os.path.join(harness.BUILD, "obj", "shim")
-    listing = subprocess.run(["nm", option] + [os.path.join(directory, name) for name in objects], capture_output=True, text=True, check=True)
+    listing = subprocess.run(["nm", option] + objects, capture_output=True, text=True, check=True)
     return {line.split()[-1] for line in listing.stdout.splitlines() if line.strip() and not line.endswith(":")}
 
 
 def test_what_runs_while_relocating_calls_nobody():
     # libc's functions may be bound to a program that is not relocated yet (an ASan program defines strcmp).
-    objects = ["absent_names.o", "dynamic_symbols.o"]
+    objects = shim_objects("absent_names.o", "dynamic_symbols.o")
     found = shim_symbols("--undefined-only", objects) - shim_symbols("--defined-only", objects)
     found = {name for name in found if not name.startswith("startup_")}  # only their addresses are taken
     assert found <= {"_DYNAMIC", "_GLOBAL_OFFSET_TABLE_", "__ehdr_start", "_r_debug", "real"}, found
@@ -206,8 +211,8 @@ def test_hot_paths_call_nothing_that_locks_or_allocates():
                "getauxval",                 # once a thread
                "snprintf",                  # heap_sampling_start: before main
                "agent_start_late"}  # once, in a forked child
-    shim = [name for name in os.listdir(os.path.join(harness.BUILD, "obj", "shim")) if name.endswith(".o")]
-    found = shim_symbols("--undefined-only", hot) - shim_symbols("--defined-only", shim)
+    found = shim_symbols("--undefined-only", shim_objects(*hot))
+    found -= shim_symbols("--defined-only", harness.objects("shim"))
     assert found <= allowed, "unexpected: %s" % sorted(found - allowed)
 
 

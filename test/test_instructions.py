@@ -18,7 +18,7 @@ def instructions(path):
 
 
 def test_lengths_equal_objdumps():
-    driver = harness.build("instruction_lengths.c", "-O2", harness.ROOT + "/shim/instruction.c")
+    driver = harness.build("instruction_lengths.c", "-O2", harness.source("instruction.c"))
     total = 0
     for name in ("libc.so.6", "libstdc++.so.6", "libm.so.6"):
         read = list(instructions(harness.need_library(name)))

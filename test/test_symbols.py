@@ -11,10 +11,10 @@ import harness
 AGENT_FILES = ("symbolizer symbol_cache symbol_table object_symbols plt_symbols dwarf_names "
                "debug_files elf_file memory_image perf_map demangle large_stack "
                "libbacktrace_region mappings agent_memory memory_headroom process_info "
-               "split_dwarf fde_ranges symbol_versions loaded_code ../shim/module_identity "
+               "split_dwarf fde_ranges symbol_versions loaded_code module_identity "
                "mapped_file trusted_path unmapped_user "
                "own_memory allowed_calls section_windows shared_objects symbol_memory "
-               "../shim/table_memory ../shim/confinement").split()
+               "table_memory confinement").split()
 THIRD_PARTY = "libbacktrace_dwarf libbacktrace_elf libbacktrace_sort libiberty_cp-demangle libiberty_rust-demangle".split()
 CACHED_FUNCTIONS = {}
 
@@ -25,12 +25,13 @@ def driver():
         os.makedirs(os.path.dirname(output), exist_ok=True)
         sources = [os.path.join(harness.WORKLOADS, "symbols_driver.c")]
         sources += [os.path.join(harness.TEST_DIRECTORY, "stub_module_registry.c")]
-        sources += [os.path.join(harness.ROOT, "agent", name + ".c") for name in AGENT_FILES]
+        sources += [harness.source(name + ".c") for name in AGENT_FILES]
         deps = os.path.join(harness.BUILD, "deps")
         objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY]
         objects += [os.path.join(deps, archive) for archive in ("libz.a", "libzstd.a")]
-        include = "-I" + os.path.join(deps, "src/gdb/libbacktrace")
-        run(["gcc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-g", include, "-o", output] + sources + objects)
+        include = ["-I" + harness.ROOT, "-I" + os.path.join(deps, "src/gdb/libbacktrace")]
+        run(["gcc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-g"] + include + ["-o", output] + sources +
+            objects)
         CACHED_FUNCTIONS["driver"] = output
     return CACHED_FUNCTIONS["driver"]
 

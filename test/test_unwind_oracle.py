@@ -58,7 +58,7 @@ for (;;) {
   "ab1".repeat(500).match(/[a-z]+[0-9]/g);
 }
 """
-GIT = """git init -q . && cp %s/shim/*.c . && git add . &&
+GIT = """git init -q . && cp %s/shim/*/*.c . && git add . &&
 git -c user.name=a -c user.email=b commit -qm c &&
 while :; do git log -p --stat >/dev/null; git grep -c -E '[a-z]+_t' >/dev/null; done"""
 

@@ -6,6 +6,7 @@ tree; member: what started it is preloaded too and holds the port. `fork`: 10,00
 forty tiny sources, and half of this library's own; what they build is compared byte by byte.
 """
 import filecmp
+import glob
 import os
 import shutil
 import subprocess
@@ -109,7 +110,8 @@ def write_own(sources):
         (shutil.copytree if os.path.isdir(path) else shutil.copy2)(path, os.path.join(sources, name))
     for name in ("deps", "gen"):
         os.symlink(os.path.join(harness.BUILD, name), os.path.join(sources, name))
-    return ["make", "-s", "-j2", "BUILD=."] + ["./obj/shim/%s.o" % name[:-2] for name in sorted(os.listdir(os.path.join(sources, "shim"))) if name.endswith(".c")]
+    shim = sorted(glob.glob("shim/**/*.c", root_dir=sources, recursive=True))
+    return ["make", "-s", "-j2", "BUILD=."] + ["./obj/%s.o" % name[:-2] for name in shim]
 
 
 def build_project(setup, command, sources, keep):
