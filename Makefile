@@ -4,7 +4,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 CC      ?= gcc
 OBJCOPY ?= objcopy
-PYTHON  ?= python3
+# The distribution's own, whose packages the tests use.
+PYTHON  ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 
 DEPS := $(BUILD)/deps
 SRC  := $(DEPS)/src
@@ -239,14 +240,20 @@ $(ORACLE): $(ORACLE_SOURCES) $(LIB)
 	$(Q)$(CC) $(LINK) -Wl,--version-script,shim/exports.map $(LDFLAGS) @$(GEN)/libc_wrap -o $@ \
 	  $(BINDING) $(LINKED) $(foreach source,$(ORACLE_SOURCES),$(OBJ)/$(notdir $(source:.c=.o)))
 
+# Two at a time, those of one file one after the other; what fails is run again (test/conftest.py).
+JOBS   ?= 2
+PYTEST := $(PYTHON) -m pytest -v -n $(JOBS) --dist loadfile --reruns 1
+empty  :=
+chosen  = $(if $(1),-k '$(subst $(empty) $(empty), or ,$(strip $(1)))')
+
 test: packages-test
 	@$(MAKE) --no-print-directory all units
-	$(PYTHON) test/run.py $(TESTS)
+	$(PYTEST) $(call chosen,$(TESTS))
 units: $(UNIT_TESTS) $(ORACLE)
 .PHONY: units
 
 check quick: all units
-	$(PYTHON) test/run.py $(or $(TESTS),unit_ tsan_ test_elf test_server test_guest test_heap_exact)
+	$(PYTEST) $(call chosen,$(or $(TESTS),unit_ tsan_ test_elf test_server test_guest test_heap_exact))
 
 bench: packages-bench
 	@$(MAKE) --no-print-directory all $(ORACLE)
@@ -254,11 +261,11 @@ bench: packages-bench
 
 soak: packages-soak
 	@$(MAKE) --no-print-directory all units
-	SOAK=1 $(PYTHON) test/run.py $(TESTS)
+	SOAK=1 $(PYTEST) --timeout=0 $(call chosen,$(TESTS))
 
 # The library's unit-tested parts are built with sanitizers by `make units`; this runs only those.
 asan: units
-	$(PYTHON) test/run.py unit_ tsan_
+	$(PYTEST) test/test_units.py
 
 # ---- for users --------------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.parse
 
+import pytest
 import stuck_state
 from pprof_reader import Profile
 
@@ -29,10 +30,13 @@ WORKLOADS = os.path.join(TEST_DIRECTORY, "workloads")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu" if os.uname().machine == "x86_64" else "/usr/lib/%s-linux-gnu" % os.uname().machine
 DEADLINE = float(os.environ.get("TEST_DEADLINE", "60"))  # seconds for anything that should take well under one
 
-notes = []  # lines that run.py prints below a test: measured values that are reported, not asserted
+# The distribution's own programs first: another python3 may be a script that starts one.
+os.environ["PATH"] = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:" + os.environ.get("PATH", "")
+
+notes = []  # lines that are printed at the end: measured values that are reported, not asserted
 
 
-class Skip(Exception):
+class Skip(pytest.skip.Exception):
     """Raised by a test that cannot run here; the text says why."""
 
 
@@ -42,8 +46,7 @@ def note(text):
 
 def need(*programs):
     """The full paths of the programs, or Skip. make test installs what is missing, so a skip means that it could not."""
-    places = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:" + os.environ.get("PATH", "")  # the distribution's own first
-    found = [shutil.which(program, path=places) for program in programs]
+    found = [shutil.which(program) for program in programs]
     for program, path in zip(programs, found):
         if path is None:
             raise Skip(program + " is not installed")
@@ -89,15 +92,17 @@ def build(source, *flags, name=None, shared=False):
     newest = max(os.path.getmtime(path), os.path.getmtime(os.path.join(WORKLOADS, "workload.h")))
     if os.path.exists(output) and os.path.getmtime(output) > newest:
         return output
+    new = "%s.%d" % (output, os.getpid())  # tests that run side by side may want the same one
     if path.endswith(".rs"):
-        command = [need("rustc"), "-g", "-o", output, path] + list(flags)
+        command = [need("rustc"), "-g", "-o", new, path] + list(flags)
     else:
         command = ["g++" if path.endswith(".cc") else "gcc", "-g", "-pthread", "-Wall", "-I" + WORKLOADS, "-I" + ROOT]
         command += ["-shared", "-fPIC"] if shared else []
-        command += [flag for flag in flags if not flag.startswith("-l")] + ["-o", output, path]
+        command += [flag for flag in flags if not flag.startswith("-l")] + ["-o", new, path]
         command += [flag for flag in flags if flag.startswith("-l")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, "%s\n%s" % (" ".join(command), done.stderr)
+    os.rename(new, output)
     return output
 
 

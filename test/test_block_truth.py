@@ -5,8 +5,11 @@ import os
 import re
 
 import harness
+import pytest
 import lock_journal
 from lock_journal import EVERY_EVENT, Journal
+
+pytestmark = pytest.mark.alone
 
 
 @functools.lru_cache(maxsize=None)

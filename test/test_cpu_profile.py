@@ -12,6 +12,9 @@ import socket
 import time
 
 import harness
+import pytest
+
+pytestmark = pytest.mark.alone
 
 FLAGS = ("-O1", "-fno-optimize-sibling-calls")
 PERIOD = 10_000_000  # at the default 100 Hz

@@ -9,6 +9,9 @@ import signal
 import subprocess
 
 import harness
+import pytest
+
+pytestmark = pytest.mark.alone
 
 FAMILIES = ("pthread_mutex_", "pthread_cond_", "pthread_rwlock_", "pthread_barrier_", "pthread_spin_", "sem_", "pthread_join", "pthread_cancel",
             "pthread_testcancel", "pthread_cleanup", "pthread_exit", "pthread_setcancel", "pthread_detach", "pthread_kill", "pthread_atfork")

@@ -19,7 +19,7 @@ for name in sys.argv[1:]:
 print("planted", flush=True)
 sys.stdin.readline()
 """
-LINE = "x%d\\n0000000000000000: 00000002 00000000 00010000 0001 01 %d %s"
+LINE = "x\\n0000000000000000: 00000002 00000000 00010000 0001 01 %d %s"
 
 
 class Stranger:
@@ -66,13 +66,13 @@ def test_lines_that_a_stranger_makes():
     inodes = agent_sockets(host)
     assert len(inodes) >= 2, inodes  # the port, the tree's name
     for number, inode in enumerate(sorted(inodes)):
-        for name in ("@pprofagent/\\e[32mevil.example:80\\e[0m", "@pprofagent/evil.example:80",
+        for name in ("@pprofagent/\\e[32mevil.org:80\\e[0m", "@pprofagent/evil.org:80",
                      "@pprofagent/127.0.0.1:1", "@pprofagent/127.0.0.1:1/%d" % host.pid,
                      "/evil.sock", "",
                      "@pprofagent/127.0.0.1:80/\\e]0;evil\\e")[number::len(inodes)]:
-            with Stranger(LINE % (inode, inode, name)):
+            with Stranger(LINE % (inode, name)):
                 assert shown(host) == "not sure", (inode, name)
-    with Stranger("pprofagent/evil.example:80", "x\\n\\e[31m", "pprofagent/127.0.0.1:1"):
+    with Stranger("pprofagent/evil.org:80", "x\\n\\e[31m", "pprofagent/127.0.0.1:1"):
         assert shown(host) == own  # of sockets of his own
     assert shown(host) == own
 

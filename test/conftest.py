@@ -1,0 +1,79 @@
+"""How the tests run under pytest: the unit tests among them, who runs alone, and what is told at
+the end.
+
+Two tests run at a time (xdist, JOBS of the Makefile). One that is marked `alone`, because it
+measures or changes what all share, waits until no other runs. A test that fails is run once more,
+alone (rerunfailures): most expect of a drawn sample what holds in all but one of 10,000. What has
+passed only then is listed at the end: something to look into.
+"""
+import fcntl
+import os
+
+import harness
+import pytest
+
+ROOM = os.path.join(harness.BUILD, "test", "room")
+TURN = ROOM + ".turn"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: no other test runs meanwhile")
+    os.makedirs(os.path.dirname(ROOM), exist_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def room(request):
+    """Shared by the tests that run; whoever waits to be alone is not overtaken by those after it."""
+    again = getattr(request.node, "execution_count", 1) > 1
+    alone = again or request.node.get_closest_marker("alone")
+    with open(TURN, "w") as turn, open(ROOM, "w") as inside:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        harness.notes.clear()
+        yield
+        harness.stop_everything()
+        request.node.user_properties += [("note", line) for line in harness.notes]
+
+
+class Telling:
+    """What the reports of all tests say, in the process that the user looks at."""
+
+    def __init__(self):
+        self.passed, self.failed, self.skipped, self.again, self.notes = set(), set(), set(), {}, {}
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid
+        if report.outcome == "rerun":
+            self.again[name] = report.longreprtext
+        elif report.failed:
+            self.failed.add(name)
+        elif report.skipped:
+            self.skipped.add(name)
+        elif report.when == "call":
+            self.passed.add(name)
+        if report.when == "teardown":
+            self.notes[name] = [text for what, text in report.user_properties if what == "note"]
+
+    def pytest_collectreport(self, report):
+        if report.failed:  # a broken file is a failed test, not a shorter run
+            self.failed.add(report.nodeid)
+
+    def pytest_terminal_summary(self, terminalreporter):
+        write = terminalreporter.write_line
+        for name in sorted(self.notes):
+            for text in self.notes[name]:
+                write("%s: %s" % (name, text))
+        for name in sorted(set(self.again) - self.failed):
+            write("---- passed only when it was run again: %s\n%s" % (name, self.again[name]))
+
+    def pytest_unconfigure(self):
+        counts = [(len(self.passed - self.failed), "passed"), (len(self.failed), "failed")]
+        counts += [(len(self.skipped), "skipped")] if self.skipped else []
+        print(", ".join("%d %s" % pair for pair in counts), flush=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        config.pluginmanager.register(Telling())
