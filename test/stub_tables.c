@@ -70,7 +70,6 @@ bool agent_status_was_forked(void) { return false; }
 const char *agent_status_descriptor_isolation(void) { return NULL; }
 bool civetweb_is_alone(void) { return false; }
 const char civetweb_alone_text[] = "";
-uint64_t agent_thread_cpu_nanoseconds(void) { return 12345678; }
 unsigned agent_thread_count(void) { return 5; }
 
 /* agent/symbols/mappings.h */

@@ -59,7 +59,7 @@ int64_t agent_monotonic_nanoseconds(void) {
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
-uint64_t agent_thread_cpu_nanoseconds(void) { return 0; }
+uint64_t agent_thread_cpu_nanoseconds(void) { return 12345678; }
 
 /* shim/cpu/cpu_sampling.h */
 struct sample_buffer cpu_samples, dump_samples;

@@ -1,4 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
@@ -181,10 +181,10 @@ static void check_holder(struct listen_address *address, const struct listen_add
   int pair[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
   const struct client friend = {.uid = FRIEND}, foe = {.uid = FOE};
-  CHECK(process_tree_hand_over(getpid() + 100000, pair[0], &friend, "GET ", 4, never) ==
+  CHECK(process_tree_as_others.hand_over(getpid() + 100000, pair[0], &friend, "GET ", 4, never) ==
         TREE_NO_SUCH_PROCESS);
-  CHECK(process_tree_hand_over(member, pair[0], &foe, "GET ", 4, never) == TREE_REFUSES);
-  CHECK(process_tree_hand_over(member, pair[0], &friend, "GET ", 4, never) == TREE_HANDED_OVER);
+  CHECK(process_tree_as_others.hand_over(member, pair[0], &foe, "GET ", 4, never) == TREE_REFUSES);
+  CHECK(process_tree_as_others.hand_over(member, pair[0], &friend, "GET ", 4, never) == TREE_HANDED_OVER);
   close(pair[0]);
   CHECK(write(pair[1], "/pid", 4) == 4);
   CHECK(reads(report[0], "GET /pid"));

@@ -2,14 +2,14 @@
 
 #include <stddef.h>
 
-static struct shared_text address, off;
+static struct shared_text listens, off;
 static const char *isolation_fault;
 static bool was_forked;
 
 const char *agent_status_address(char out[SHARED_TEXT_MAX]) {
-  return shared_text_read(&address, out);
+  return shared_text_read(&listens, out);
 }
-void agent_status_set_address(const char *text) { shared_text_write(&address, text); }
+void agent_status_set_address(const char *text) { shared_text_write(&listens, text); }
 
 const char *agent_status_off(char out[SHARED_TEXT_MAX]) { return shared_text_read(&off, out); }
 void agent_status_set_off(const char *text) { shared_text_write(&off, text); }
