@@ -263,6 +263,11 @@ soak: packages-soak
 	@$(MAKE) --no-print-directory all units
 	SOAK=1 $(PYTEST) --timeout=0 $(call chosen,$(TESTS))
 
+# Which room includes which: ARCHITECTURE.md.
+lint:
+	@$(PYTHON) scripts/check_rooms
+.PHONY: lint
+
 # The library's unit-tested parts are built with sanitizers by `make units`; this runs only those.
 asan: units
 	$(PYTEST) test/test_units.py
@@ -293,6 +298,7 @@ help:
 	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its heap; KEEP=1 leaves it running'
 	@echo 'make test       installs what is missing, builds, runs every test (TESTS="word ..." only those)'
 	@echo 'make check      the quick tests, on what is installed'
+	@echo 'make lint       the includes, against the table of ARCHITECTURE.md'
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
 	@echo 'make bench      side by side with peers; prints ratios'
 	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
