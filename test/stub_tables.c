@@ -60,6 +60,10 @@ uint32_t lock_waiters_now(void) { return 2; }
 uint32_t lock_waiters_places(void) { return 9; }
 uint64_t lock_waiters_bytes(void) { return 1u << 17; }
 
+/* shim/stacks/registered_frames.h */
+uint32_t registered_frames_count(void) { return 0; }
+uint64_t registered_frames_bytes(void) { return 0; }
+
 /* shim/stacks/module_registry.h */
 uint32_t module_registry_count(void) { return 3; }
 uint64_t module_registry_bytes(void) { return 4096; }

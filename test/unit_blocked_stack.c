@@ -1,4 +1,4 @@
-/* links: agent/threads/blocked_stack.c agent/threads/blocked_frame.c agent/threads/frame_pointer_search.c agent/stacks/call_site.c agent/stacks/prologue.c shim/base/instruction.c agent/runtime/memory_reader.c agent/runtime/own_memory.c shim/stacks/unwind_rule.c shim/base/confinement.c shim/stacks/cfi.c test/agent_memory_libc.c agent/runtime/allowed_calls.c agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c test/stub_debug_frames.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c */
+/* links: agent/threads/blocked_stack.c agent/threads/blocked_frame.c agent/threads/frame_pointer_search.c agent/stacks/call_site.c agent/stacks/prologue.c shim/base/instruction.c agent/runtime/memory_reader.c agent/runtime/own_memory.c shim/stacks/unwind_rule.c shim/stacks/registered_frames.c shim/base/confinement.c shim/stacks/cfi.c shim/stacks/cfi_entry.c test/agent_memory_libc.c agent/runtime/allowed_calls.c agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c test/stub_debug_frames.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c shim/base/table_memory.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
 /* Stacks of other threads: prologues in the forms that compilers write, a thread that is really blocked, and stacks of rubbish, of which
@@ -16,12 +16,14 @@
 #include "agent/threads/blocked_stack.h"
 #include "agent/stacks/call_site.h"
 #include "agent/stacks/prologue.h"
+#include "shim/base/counters.h"
 #include "shim/stacks/unwind_rule.h"
 #include "check.h"
 
 /* ---- in place of what is not tested here ---- */
 
 struct dl_find_object;
+struct shim_counters shim_counters;
 void module_registry_note(const struct dl_find_object *found) {}
 uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count) { return 7; }
 const struct mapping *mappings_find(const struct mappings *set, uint64_t address, uint32_t epoch) { return NULL; }

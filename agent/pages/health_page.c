@@ -14,6 +14,7 @@
 #include "shim/locks/lock_status.h"
 #include "shim/locks/lock_waiters.h"
 #include "shim/stacks/module_registry.h"
+#include "shim/stacks/registered_frames.h"
 #include "shim/stacks/stack_table.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/threads/threadcreate_table.h"
@@ -194,6 +195,7 @@ static void write_tables(struct json *json) {
   write_table(json, "modules", module_registry_count(), 0, 0);
   write_table(json, "contention", contention_table_count(), CONTENTION_ENTRIES_MAX, 0); /* block and mutex */
   write_table(json, "lock_waiters", lock_waiters_places(), LOCK_WAITERS_MAX, 0);        /* ever taken, each for objects of one bucket */
+  write_table(json, "registered_frames", registered_frames_count(), 0, REGISTERED_FRAMES_BYTES_MAX);
   write_table(json, "thread_records", thread_registry_count(), THREAD_RECORDS_MAX, 0); /* ever taken at one time */
   close_object(json);
 }
@@ -260,7 +262,7 @@ static void write_symbol_memory(struct json *json) {
 static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
                     thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
-                    cpu_profile_buffer_bytes() + ring_sampling_bytes(),
+                    registered_frames_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes(),
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
@@ -278,6 +280,7 @@ static void write_agent(struct json *json) {
   number(json, "thread_registry", thread_registry_bytes());
   number(json, "contention_table", contention_table_bytes());
   number(json, "lock_waiters", lock_waiters_bytes());
+  number(json, "registered_frames", registered_frames_bytes());
   number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
   number(json, "cpu_rings", ring_sampling_bytes());
   number(json, "allocator", allocator);

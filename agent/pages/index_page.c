@@ -11,6 +11,7 @@
 #include "shim/allocation/heap_table.h"
 #include "shim/locks/lock_status.h"
 #include "shim/stacks/module_registry.h"
+#include "shim/stacks/registered_frames.h"
 #include "shim/stacks/stack_table.h"
 #include "shim/threads/thread_registry.h"
 #include "agent/runtime/agent_status.h"
@@ -195,7 +196,7 @@ static void write_mutex_sampling(struct text_sink *text) {
 
 static uint64_t memory_of_tables(void) {
   return heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() + contention_table_bytes() +
-         lock_waiters_bytes();
+         lock_waiters_bytes() + registered_frames_bytes();
 }
 
 static void write_details(struct text_sink *text) {

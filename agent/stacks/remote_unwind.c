@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "shim/stacks/registered_frames.h"
 #include "shim/stacks/unwind_rule.h"
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
@@ -39,6 +40,7 @@ struct remote_unwinder {
   struct memory_reader *tables; /* of objects: the same for many stacks */
   struct debug_frames *debug_frames;
   uint64_t generation;          /* of the objects, unwind_rule_generation */
+  uint32_t registered;          /* registered_frames_generation */
   uintptr_t initial_sp;         /* where the first thread's stack began; 0: not known */
   uint32_t reads_left;
   bool unreadable, past_copy; /* met in this step */
@@ -71,6 +73,7 @@ static int access_mem(unw_addr_space_t space, unw_word_t address, unw_word_t *va
   }
   struct memory_reader *reader = unwinder->tables;
   if (!is_in_image(unwinder, address)) {
+    if (registered_frames_any() && registered_frames_word(address, value)) return 0;
     reader = unwinder->stack;
     if (copy && !copy->rest_is_as_it_was) {
       unwinder->past_copy = true;
@@ -159,6 +162,8 @@ static int find_proc_info(unw_addr_space_t space, unw_word_t pc, unw_proc_info_t
     if (result != -UNW_ENOINFO) return result;
     put_away(info);
   }
+  uintptr_t registered = registered_frames_entry(pc);
+  if (registered) return extract(unwinder, pc, registered, 0, 0, info);
   return find_debug_frame(unwinder, pc, info);
 }
 
@@ -227,6 +232,9 @@ void remote_unwind_begin(struct remote_unwinder *unwinder, const struct remote_r
   uint64_t generation = unwind_rule_generation();
   if (generation != unwinder->generation) forget_objects(unwinder);
   unwinder->generation = generation;
+  uint32_t registered = registered_frames_generation();
+  if (registered != unwinder->registered) unw_flush_cache(unwinder->space, 0, 0);
+  unwinder->registered = registered;
   unwinder->registers = *registers;
   unwinder->registers.known |= 1u << REMOTE_PC | 1u << REMOTE_RSP;
   unwinder->copy = copy;

@@ -66,6 +66,7 @@ static void nothing(void) {}
 static const char *const cxx_names[] = {INTERPOSED_CXX(X)};
 static const char *const jemalloc_names[] = {INTERPOSED_JEMALLOC(X)};
 static const char *const tcmalloc_names[] = {INTERPOSED_TCMALLOC(X)};
+static const char *const frame_names[] = {INTERPOSED_FRAMES(X)};
 static const char *const optional_names[] = {INTERPOSED_OPTIONAL(X)};
 #undef X
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -77,6 +78,7 @@ static void (*act_while_relocating(void))(void) {
     strike_absent(&own, cxx_names, COUNT(cxx_names));
     strike_absent(&own, jemalloc_names, COUNT(jemalloc_names));
     strike_absent(&own, tcmalloc_names, COUNT(tcmalloc_names));
+    strike_absent(&own, frame_names, COUNT(frame_names));
     for (size_t i = 0; i < COUNT(optional_names); i++) strike_absent(&own, &optional_names[i], 1);
   }
   return nothing;

@@ -143,6 +143,12 @@ typedef void (*interposed_handler)(int);
   X(int, setfsuid, (uid_t))                                    \
   X(int, setfsgid, (gid_t))
 
+/* Of libgcc or LLVM's libunwind. Found at the first call of each, and called directly:
+ * frame_interposers.c. */
+#define INTERPOSED_FRAMES(X)                                   \
+  X(void, __register_frame, (void *))                          \
+  X(void, __deregister_frame, (void *))
+
 /* Newer or wrapped in terms of the ones above: NULL where the next definition does not exist. */
 #define INTERPOSED_OPTIONAL(X)                                 \
   X(void *, reallocarray, (void *, size_t, size_t))            \
@@ -223,6 +229,7 @@ NEXT_ALSO(X)
 NEXT_ONLY(X)
 NEXT_ALLOCATOR(X)
 INTERPOSED_CREDENTIALS(X)
+INTERPOSED_FRAMES(X)
 #undef X
 
 /* The next definition of each symbol. Written once by next_functions_resolve, before which the pointers that a hot path uses hold

@@ -1,117 +1,6 @@
 #include "cfi.h"
 
-#include "cfi_cursor.h"
-
-/* ---- pointers ---- */
-
-enum { /* encodings, LSB 10.5.1 */
-  ENCODING_OMIT = 0xff, ENCODING_FORMAT = 0x0f, ENCODING_RELATIVE = 0x70, ENCODING_INDIRECT = 0x80,
-  FORMAT_ABSOLUTE = 0x00, FORMAT_ULEB = 0x01, FORMAT_U16 = 0x02, FORMAT_U32 = 0x03,
-  FORMAT_U64 = 0x04, FORMAT_SLEB = 0x09, FORMAT_S16 = 0x0a, FORMAT_S32 = 0x0b, FORMAT_S64 = 0x0c,
-  RELATIVE_NONE = 0x00, RELATIVE_PC = 0x10, RELATIVE_DATA = 0x30
-};
-
-/* Bad, where it would have to be followed: only a personality routine's may be indirect. */
-static uintptr_t take_encoded(struct cfi_cursor *cursor, uint8_t encoding, uintptr_t data_base) {
-  if (encoding == ENCODING_OMIT) return 0;
-  uintptr_t here = (uintptr_t)cursor->at, value = 0;
-  switch (encoding & ENCODING_FORMAT) {
-    case FORMAT_ABSOLUTE: case FORMAT_U64: case FORMAT_S64: value = cfi_take_u64(cursor); break;
-    case FORMAT_ULEB: value = cfi_take_uleb(cursor); break;
-    case FORMAT_SLEB: value = (uintptr_t)cfi_take_sleb(cursor); break;
-    case FORMAT_U16: value = cfi_take_u16(cursor); break;
-    case FORMAT_S16: value = (uintptr_t)(intptr_t)cfi_take_s16(cursor); break;
-    case FORMAT_U32: value = cfi_take_u32(cursor); break;
-    case FORMAT_S32: value = (uintptr_t)(intptr_t)cfi_take_s32(cursor); break;
-    default: cursor->bad = true;
-  }
-  switch (encoding & ENCODING_RELATIVE) {
-    case RELATIVE_NONE: break;
-    case RELATIVE_PC: value += here; break;
-    case RELATIVE_DATA: value += data_base; break;
-    default: cursor->bad = true;
-  }
-  if (encoding & ENCODING_INDIRECT) cursor->bad = true;
-  return value;
-}
-
-/* ---- CIE and FDE ---- */
-
-struct cie {
-  struct cfi_cursor instructions;
-  uint64_t code_align;
-  uint64_t data_align; /* a signed factor, multiplied modulo 2^64 */
-  uint64_t return_register;
-  uint8_t pointer_encoding;
-  bool has_augmentation, signal_frame;
-};
-
-/* What unwind sections are in. */
-struct range {
-  uintptr_t start, end;
-};
-
-/* Positions the cursor after a length field and bounds it by that length. */
-static struct cfi_cursor take_entry(uintptr_t at, const struct range *map, bool *wide) {
-  struct cfi_cursor entry = {.at = (const uint8_t *)at, .end = (const uint8_t *)map->end};
-  entry.bad = at < map->start || at >= map->end;
-  uint64_t length = cfi_take_u32(&entry);
-  *wide = length == 0xffffffff;
-  if (*wide) length = cfi_take_u64(&entry);
-  if (length == 0 || length > cfi_left(&entry)) entry.bad = true;
-  if (!entry.bad) entry.end = entry.at + length;
-  return entry;
-}
-
-enum { AUGMENTATION_MAX = 8 }; /* letters; there are seven in all */
-
-static bool take_augmentation(struct cfi_cursor *entry, char text[AUGMENTATION_MAX + 1]) {
-  for (unsigned i = 0; i <= AUGMENTATION_MAX; i++)
-    if ((text[i] = (char)cfi_take_u8(entry)) == 0) return !entry->bad;
-  return false;
-}
-
-/* letters: after the z. */
-static bool parse_augmentation(struct cfi_cursor *entry, const char *letters, struct cie *cie) {
-  uint64_t size = cfi_take_uleb(entry);
-  struct cfi_cursor data = *entry;
-  cfi_skip(entry, size);
-  if (entry->bad) return false;
-  data.end = entry->at;
-  cie->has_augmentation = true;
-  for (const char *c = letters; *c; c++) {
-    if (*c == 'R') cie->pointer_encoding = cfi_take_u8(&data);
-    else if (*c == 'L') cfi_take_u8(&data);
-    else if (*c == 'S') cie->signal_frame = true;
-    else if (*c == 'P') {
-      uint8_t encoding = cfi_take_u8(&data);
-      take_encoded(&data, encoding == ENCODING_OMIT ? encoding : encoding & ~ENCODING_INDIRECT, 0);
-    } else if (*c != 'B' && *c != 'G') return false;
-  }
-  return !data.bad;
-}
-
-static bool parse_cie(uintptr_t at, const struct range *map, struct cie *cie) {
-  bool wide;
-  struct cfi_cursor entry = take_entry(at, map, &wide);
-  uint64_t id = wide ? cfi_take_u64(&entry) : cfi_take_u32(&entry);
-  uint8_t version = cfi_take_u8(&entry);
-  char augmentation[AUGMENTATION_MAX + 1];
-  if (entry.bad || id != 0 || (version != 1 && version != 3 && version != 4)) return false;
-  if (!take_augmentation(&entry, augmentation)) return false;
-  if (version == 4) {
-    uint8_t address_size = cfi_take_u8(&entry), segment_size = cfi_take_u8(&entry);
-    if (address_size != sizeof(uintptr_t) || segment_size != 0) return false;
-  }
-  *cie = (struct cie){.pointer_encoding = FORMAT_ABSOLUTE};
-  cie->code_align = cfi_take_uleb(&entry);
-  cie->data_align = (uint64_t)cfi_take_sleb(&entry);
-  cie->return_register = version == 1 ? cfi_take_u8(&entry) : cfi_take_uleb(&entry);
-  if (augmentation[0] && augmentation[0] != 'z') return false; /* GCC 2's eh, say */
-  if (augmentation[0] && !parse_augmentation(&entry, augmentation + 1, cie)) return false;
-  cie->instructions = entry;
-  return !entry.bad && cie->return_register == CFI_RA && cie->pointer_encoding != ENCODING_OMIT;
-}
+#include "cfi_entry.h"
 
 /* ---- the machine ---- */
 
@@ -135,9 +24,11 @@ static struct cfi_register_rule *rule_for(struct rules *rules, uint64_t number) 
 /* The instructions of one entry, and what they act on. */
 struct run {
   struct cfi_cursor code;
-  const struct cie *cie;
+  const struct cfi_common_entry *cie;
   const struct rules *initial; /* what DW_CFA_restore goes back to; NULL: the CIE's own are run */
   struct rules *rules;
+  const struct cfi_section *section;
+  bool sets_location; /* by DW_CFA_set_loc, whose pointer may be relative */
 };
 
 enum { BLOCK_MAX = 4096 }; /* bytes of one expression, all of which is checked */
@@ -284,7 +175,8 @@ static bool run_until(struct run *run, uintptr_t location, uintptr_t pc) {
     } else if ((op & 0xc0) == 0xc0) {
       restore_rule(run, op & 0x3f);
     } else if (op == 0x01) { /* set_loc */
-      uintptr_t target = take_encoded(&run->code, run->cie->pointer_encoding, 0);
+      uintptr_t target = cfi_take_encoded(&run->code, run->cie->pointer_encoding, run->section);
+      run->sets_location = true;
       if (target > pc) break;
       location = target;
     } else if (op == 0x0a) { /* remember_state */
@@ -318,20 +210,21 @@ static bool read_pair(const uint8_t *table, uint64_t index, uintptr_t *page, str
   return true;
 }
 
-static uintptr_t find_fde(uintptr_t pc, const uint8_t *hdr, uintptr_t map_end) {
-  struct cfi_cursor cursor = {.at = hdr, .end = (const uint8_t *)map_end};
+static uintptr_t find_fde(uintptr_t pc, const struct cfi_section *section) {
+  struct cfi_cursor cursor = {.at = (const uint8_t *)section->data,
+                              .end = (const uint8_t *)section->end};
   uint8_t version = cfi_take_u8(&cursor), frame_encoding = cfi_take_u8(&cursor),
           count_encoding = cfi_take_u8(&cursor), table_encoding = cfi_take_u8(&cursor);
   /* The form that every linker writes: a sorted table of pairs of 32-bit offsets. */
-  if (version != 1 || count_encoding == ENCODING_OMIT ||
-      table_encoding != (RELATIVE_DATA | FORMAT_S32))
+  if (version != 1 || count_encoding == CFI_ENCODING_OMIT ||
+      table_encoding != (CFI_RELATIVE_DATA | CFI_FORMAT_S32))
     return 0;
-  take_encoded(&cursor, frame_encoding, (uintptr_t)hdr);
-  uint64_t low = 0, high = take_encoded(&cursor, count_encoding, (uintptr_t)hdr);
+  cfi_take_encoded(&cursor, frame_encoding, section);
+  uint64_t low = 0, high = cfi_take_encoded(&cursor, count_encoding, section);
   uintptr_t page = UINTPTR_MAX; /* none */
   struct pair pair;
   if (high == 0 || high > cfi_left(&cursor) / sizeof pair) return 0;
-  int64_t wanted = (int64_t)(pc - (uintptr_t)hdr);
+  int64_t wanted = (int64_t)(pc - section->data);
   while (high - low > 1) {
     uint64_t middle = low + (high - low) / 2;
     if (!read_pair(cursor.at, middle, &page, &pair)) return 0;
@@ -339,40 +232,36 @@ static uintptr_t find_fde(uintptr_t pc, const uint8_t *hdr, uintptr_t map_end) {
     else high = middle;
   }
   if (!read_pair(cursor.at, low, &page, &pair) || pair.start > wanted) return 0;
-  return (uintptr_t)hdr + (uintptr_t)(intptr_t)pair.fde;
+  return section->data + (uintptr_t)(intptr_t)pair.fde;
 }
 
-/* The code that an FDE is for. The cursor is left at its instructions. */
-static bool take_range(struct cfi_cursor *fde, const struct cie *cie, struct range *range) {
-  range->start = take_encoded(fde, cie->pointer_encoding, 0);
-  uintptr_t length = take_encoded(fde, cie->pointer_encoding & ENCODING_FORMAT, 0);
-  range->end = range->start + length;
-  if (cie->has_augmentation) {
-    uint64_t size = cfi_take_uleb(fde);
-    cfi_skip(fde, size);
-  }
-  return !fde->bad; /* where the end wraps it is below the start, and no pc is between */
-}
-
-bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end,
-                   struct cfi_rule *out) {
-  struct range map = {map_start, map_end}, code;
-  if ((uintptr_t)eh_frame_hdr < map_start || (uintptr_t)eh_frame_hdr >= map_end) return false;
-  uintptr_t fde_at = find_fde(pc, eh_frame_hdr, map_end);
-  if (!fde_at) return false;
-  bool wide;
-  struct cfi_cursor fde = take_entry(fde_at, &map, &wide);
-  uintptr_t id_at = (uintptr_t)fde.at;
-  uint64_t cie_distance = wide ? cfi_take_u64(&fde) : cfi_take_u32(&fde);
-  struct cie cie;
-  if (fde.bad || cie_distance == 0 || !parse_cie(id_at - cie_distance, &map, &cie)) return false;
-  if (!take_range(&fde, &cie, &code) || pc < code.start || pc >= code.end) return false;
+/* False: not to be understood up to there. */
+static bool run_entry(const struct cfi_entry *entry, const struct cfi_section *section,
+                      uintptr_t pc, struct rules *rules, bool *sets_location) {
   struct rules initial = {.base = CFI_BASE_OTHER};
-  struct run start = {.code = cie.instructions, .cie = &cie, .rules = &initial};
+  struct run start = {.code = entry->common.instructions,
+                      .cie = &entry->common,
+                      .rules = &initial,
+                      .section = section};
   if (!run_until(&start, 0, UINTPTR_MAX)) return false;
-  struct rules rules = initial;
-  struct run body = {.code = fde, .cie = &cie, .initial = &initial, .rules = &rules};
-  if (!run_until(&body, code.start, pc)) return false;
+  *rules = initial;
+  struct run body = {.code = entry->instructions,
+                     .cie = &entry->common,
+                     .initial = &initial,
+                     .rules = rules,
+                     .section = section};
+  bool understood = run_until(&body, entry->code_start, pc);
+  *sets_location = start.sets_location || body.sets_location;
+  return understood;
+}
+
+bool cfi_entry_rule(const struct cfi_entry *entry, const struct cfi_section *section, uintptr_t pc,
+                    struct cfi_rule *out) {
+  struct rules rules;
+  bool sets_location;
+  if (pc < entry->code_start || pc >= entry->code_end ||
+      !run_entry(entry, section, pc, &rules, &sets_location))
+    return false;
   *out = (struct cfi_rule){.base = rules.base,
                            .cfa_block_size = rules.cfa_block_size,
                            .cfa_offset = rules.cfa_offset,
@@ -380,8 +269,25 @@ bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, 
                            .fp = rules.fp,
                            .sp = rules.sp,
                            .return_address = rules.ra,
-                           .signal_frame = cie.signal_frame,
-                           .start = code.start,
-                           .end = code.end};
+                           .signal_frame = entry->common.signal_frame,
+                           .start = entry->code_start,
+                           .end = entry->code_end};
   return true;
+}
+
+bool cfi_entry_may_be_moved(const struct cfi_entry *entry, const struct cfi_section *section) {
+  struct rules rules;
+  bool sets_location;
+  return entry->code_start < entry->code_end &&
+         run_entry(entry, section, entry->code_end - 1, &rules, &sets_location) && !sets_location;
+}
+
+bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end,
+                   struct cfi_rule *out) {
+  struct cfi_section section = {map_start, map_end, .data = (uintptr_t)eh_frame_hdr};
+  struct cfi_entry entry;
+  if (section.data < map_start || section.data >= map_end) return false;
+  uintptr_t fde = find_fde(pc, &section);
+  section.data = 0; /* no entry of .eh_frame is relative to it */
+  return fde && cfi_entry_read(fde, &section, &entry) && cfi_entry_rule(&entry, &section, pc, out);
 }

@@ -41,12 +41,23 @@ struct cfi_rule {
   struct cfi_register_rule fp, sp, return_address; /* sp UNCHANGED: the caller's is the CFA */
   bool signal_frame; /* the caller was interrupted, not calling: its pc is exact */
   uintptr_t start, end; /* of the code that the entry is for: a function or a part of one */
+  bool announced; /* by the program, which may take it back at any time (registered_frames.h) */
 };
 
 /* The rule at pc in the object whose .eh_frame_hdr is given; its mapped range bounds all reads.
  * False: no unwind information covers pc, or it cannot be understood. */
 bool cfi_find_rule(uintptr_t pc, const void *eh_frame_hdr, uintptr_t map_start, uintptr_t map_end,
                    struct cfi_rule *out);
+
+/* The same by an entry that has been read (cfi_entry.h). */
+struct cfi_entry;
+struct cfi_section;
+bool cfi_entry_rule(const struct cfi_entry *entry, const struct cfi_section *section, uintptr_t pc,
+                    struct cfi_rule *out);
+
+/* Whether all of it can be understood, and nothing in its instructions is relative to where they
+ * are. */
+bool cfi_entry_may_be_moved(const struct cfi_entry *entry, const struct cfi_section *section);
 
 /* Evaluates an expression that cfi_find_rule returned, over sp, fp and pc, with the CFA pushed
  * first when cfa is not NULL; read must check the address. False: not understood or not readable.

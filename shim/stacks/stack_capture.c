@@ -8,7 +8,9 @@
 #include "epilogue.h"
 #include "host_handlers.h"
 #include "shim/next/interposed.h"
+#include "packed_rule.h"
 #include "shim/base/raw_syscall.h"
+#include "registered_frames.h"
 #include "return_address.h"
 #include "stack_halves.h"
 #include "shim/base/thread_state.h"
@@ -22,20 +24,8 @@
  * the TAG_BITS kept in it together are the pc, without loss. Whoever misses computes the rule and overwrites the entry.
  */
 enum { PC_BITS = 47, INDEX_BITS = 15, TAG_BITS = PC_BITS - INDEX_BITS, RULE_BITS = 64 - TAG_BITS };
-static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process, touched as used; 0: empty */
-
-/* A rule in RULE_BITS = 32 bits. */
-enum rule_kind {
-  RULE_ORDINARY = 1, /* CFA = sp or fp + cfa_words * 8; return address just below the CFA; fp unchanged or fp_words below the CFA */
-  RULE_OUTERMOST,    /* no caller */
-  RULE_UNUSUAL,      /* interpret the call frame information again */
-  RULE_NONE = 0      /* stored as one of enum without_rule */
-};
-enum { CFA_WORD_BITS = 15, FP_WORD_BITS = 14 };
-struct packed_rule {
-  uint32_t kind : 2, cfa_is_fp : 1, cfa_words : CFA_WORD_BITS, fp_words : FP_WORD_BITS; /* fp_words 0: fp unchanged */
-};
 _Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what the tag leaves");
+static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process, touched as used; 0: empty */
 
 static uint64_t scramble(uintptr_t pc) {
   return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
@@ -193,33 +183,6 @@ struct frame_state {
 
 enum step { STEP_CALLER, STEP_GUESSED, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
 
-static struct packed_rule pack_rule(const struct cfi_rule *rule) {
-  if (rule->return_address.place == CFI_UNDEFINED) return (struct packed_rule){.kind = RULE_OUTERMOST};
-  bool fp_unchanged = rule->fp.place == CFI_UNCHANGED;
-  bool fp_saved = rule->fp.place == CFI_AT_CFA && rule->fp.offset < 0 && rule->fp.offset % 8 == 0 &&
-                  -rule->fp.offset / 8 < 1 << FP_WORD_BITS;
-  if ((rule->base == CFI_BASE_SP || rule->base == CFI_BASE_FP) && rule->cfa_offset > 0 && rule->cfa_offset % 8 == 0 &&
-      rule->cfa_offset / 8 < 1 << CFA_WORD_BITS && rule->return_address.place == CFI_AT_CFA && rule->return_address.offset == -8 &&
-      (fp_unchanged || fp_saved) && rule->sp.place == CFI_UNCHANGED && !rule->signal_frame)
-    return (struct packed_rule){.kind = RULE_ORDINARY,
-                                .cfa_is_fp = rule->base == CFI_BASE_FP,
-                                .cfa_words = (uint32_t)(rule->cfa_offset / 8),
-                                .fp_words = fp_saved ? (uint32_t)(-rule->fp.offset / 8) : 0};
-  return (struct packed_rule){.kind = RULE_UNUSUAL};
-}
-
-union rule_bits {
-  struct packed_rule rule;
-  uint32_t bits;
-};
-
-/* What is kept of a pc without a rule, in the place of cfa_words; with cfa_is_fp where its caller
- * is to be found by the frame pointer and nothing else. */
-enum without_rule {
-  WITHOUT_RULE = 1,    /* in a loaded object */
-  CALLED_IN_OBJECT,    /* the same, and a call's return address: frames may be guessed from there */
-  CALLED_OUTSIDE       /* a call's return address in no object: until one is seen there */
-};
 static const struct packed_rule no_rule = {.kind = RULE_NONE, .cfa_words = WITHOUT_RULE};
 
 static void remember_rule(uintptr_t pc, struct packed_rule rule) {
@@ -232,10 +195,21 @@ static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc,
                                                                  struct cfi_rule *unusual) {
   if (pc >> PC_BITS) return no_rule;
   struct packed_rule packed = no_rule;
-  if (unwind_rule_find(pc, unusual)) packed = pack_rule(unusual);
-  else if (!unwind_rule_is_settled(pc)) return no_rule;
+  if (unwind_rule_find(pc, unusual)) {
+    packed = pack_rule(unusual);
+    if (unusual->announced) return packed;
+  } else if (!unwind_rule_is_settled(pc)) {
+    return no_rule;
+  }
   remember_rule(pc, packed);
   return packed;
+}
+
+/* Since then the program may have registered tables for that code. */
+static __attribute__((noinline)) struct packed_rule look_again(uintptr_t pc,
+                                                               struct cfi_rule *unusual,
+                                                               struct packed_rule known) {
+  return registered_frames_find(pc, unusual) ? pack_rule(unusual) : known;
 }
 
 static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
@@ -244,7 +218,9 @@ static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_
   bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
   if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
     return packed.rule;
-  if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words) return packed.rule;
+  if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words)
+    return packed.rule.cfa_words == CALLED_OUTSIDE ? look_again(pc, unusual, packed.rule)
+                                                   : packed.rule;
   return compute_rule(pc, unusual);
 }
 

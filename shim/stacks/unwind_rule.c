@@ -11,6 +11,7 @@
 #include "module_registry.h"
 #include "shim/base/raw_syscall.h"
 #include "readable_pages.h"
+#include "registered_frames.h"
 
 /* Of a program whose segments have gaps between them (-z max-page-size, lld's and Rust's layouts)
  * the loader knows only the one with the code; the unwind tables are then in another. */
@@ -30,7 +31,7 @@ static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *s
 
 bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
   struct dl_find_object found;
-  if (_dl_find_object((void *)pc, &found) != 0) return false;
+  if (_dl_find_object((void *)pc, &found) != 0) return registered_frames_find(pc, rule);
   module_registry_note(&found);
   uintptr_t tables = (uintptr_t)found.dlfo_eh_frame;
   uintptr_t code_start = (uintptr_t)found.dlfo_map_start, start = code_start;

@@ -1,4 +1,5 @@
-/* From a pc to its unwind rule, through the loader's tables. */
+/* From a pc to its unwind rule, through the loader's tables, or of code that no object has through
+ * those that the program has registered. */
 #ifndef SHIM_UNWIND_RULE_H
 #define SHIM_UNWIND_RULE_H
 
