@@ -15,6 +15,7 @@
 #include "shim/threads/thread_registry.h"
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/symbols/announced_code.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
@@ -173,6 +174,7 @@ static void open_rings(void) {
 static void look_for_threads(bool anew) {
   int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
   blocked = without_timer = armed = refused = 0;
+  announced_code_update();
   if (by_rings) open_rings();
   else arm_threads(anew);
   count_new(&shim_counters.cpu_threads_signal_blocked, blocked, &most_blocked);

@@ -12,9 +12,10 @@
 
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
+#include "announced_code.h"
 #include "demangle.h"
+#include "jit_names.h"
 #include "large_stack.h"
-#include "perf_map.h"
 #include "plt_symbols.h"
 #include "agent/runtime/process_info.h"
 #include "section_windows.h"
@@ -52,9 +53,9 @@ struct workplace {
 
 struct symbolizer_session {
   struct session_object *objects, *latest;
-  struct perf_map *perf_map; /* read when first asked for */
-  bool perf_map_read;
-  uint64_t perf_map_taken; /* of the budget: no more than there was, whatever it needs at least */
+  struct jit_names *jit_names; /* read when first asked for */
+  bool jit_names_read;
+  uint64_t jit_names_taken; /* of the budget: no more than there was, whatever it needs at least */
   struct symbol_cache *jit; /* names of JIT code change: they live for one session */
   struct workplace *work;
   uint64_t demangle_steps; /* left */
@@ -186,8 +187,8 @@ void symbolizer_close(struct symbolizer_session *session) {
     session->objects = object->next;
     agent_free(object);
   }
-  symbol_memory_give(session->perf_map_taken);
-  perf_map_release(session->perf_map);
+  symbol_memory_give(session->jit_names_taken);
+  jit_names_release(session->jit_names);
   symbol_cache_destroy(session->jit);
   if (session->work != NULL) symbol_memory_give(sizeof *session->work);
   agent_free(session->work);
@@ -432,25 +433,25 @@ static const struct symbol_location *resolve_in_object(struct lookup *lookup) {
   return location;
 }
 
-/* ---- JIT code: the map and its names are the session's ---- */
+/* ---- JIT code: its names are the session's ---- */
 
-static void read_perf_map(struct symbolizer_session *session) {
-  char path[PERF_MAP_PATH_SIZE];
+static void read_jit_names(struct symbolizer_session *session) {
   unsigned losses;
-  session->perf_map_read = true;
-  perf_map_default_path(path);
+  session->jit_names_read = true;
+  announced_code_update(); /* for the stacks to come: nothing else looks while none is asked for */
   lock();
   uint64_t before = symbol_memory_left();
   if (before < symbol_memory_budget() / 2) shared_objects_drop_others(NULL);
   uint64_t room = symbol_memory_left() / 4 * 3;
   if (!symbol_memory_take(room)) room = 0;
   unlock();
-  session->perf_map = perf_map_read(path, process_start_nanos(), room, &losses);
-  uint64_t taken = perf_map_bytes(session->perf_map);
-  session->perf_map_taken = taken < room ? taken : room;
-  symbol_memory_give(room - session->perf_map_taken);
+  session->jit_names = jit_names_read(process_start_nanos(), room, &losses);
+  uint64_t taken = jit_names_bytes(session->jit_names);
+  session->jit_names_taken = taken < room ? taken : room;
+  symbol_memory_give(room - session->jit_names_taken);
   if ((losses & PERF_MAP_STALE) != 0) COUNT(symbols_perf_map_stale);
   if ((losses & PERF_MAP_LIMIT) != 0) COUNT(symbols_perf_map_limit);
+  if ((losses & JIT_NAMES_LIMIT) != 0) COUNT(symbols_announced_limit);
 }
 
 static const struct symbol_location *resolve_jit_code(struct symbolizer_session *session,
@@ -460,11 +461,11 @@ static const struct symbol_location *resolve_jit_code(struct symbolizer_session 
   if (session->jit == NULL || !prepare(session)) return NULL;
   const struct symbol_location *known = symbol_cache_find(session->jit, JIT_OWNER, address);
   if (known != NULL) return known;
-  if (!session->perf_map_read) read_perf_map(session);
+  if (!session->jit_names_read) read_jit_names(session);
   struct symbol_frame frame = {0};
   uint64_t start = 0;
   const char *name =
-      session->perf_map == NULL ? NULL : perf_map_find(session->perf_map, address, &start);
+      session->jit_names == NULL ? NULL : jit_names_find(session->jit_names, address, &start);
   frame.system_name = intern(session->jit, name);
   name_frame(session, session->jit, false, &frame);
   if (name == NULL) COUNT(symbols_unnamed);

@@ -10,6 +10,7 @@
 #include "shim/stacks/unwind_rule.h"
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/symbols/announced_code.h"
 #include "agent/runtime/agent_thread.h"
 #include "blocked_stack.h"
 #include "blocked_thread.h"
@@ -371,6 +372,7 @@ static bool take(struct thread_dump *dump) {
 
 struct thread_dump *thread_dump_take(void) {
   struct thread_dump *dump = agent_calloc(1, sizeof *dump);
+  announced_code_update();
   if (!dump) return NULL;
   agent_lock_take(&dump_lock);
   bool done = take(dump);
