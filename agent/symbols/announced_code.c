@@ -13,9 +13,7 @@
 #include "internal.h"
 
 static struct agent_lock lock;
-/* Under the lock: what was announced at the last look, in order. */
-static struct jit_object *seen;
-static size_t seen_count;
+static struct jit_list seen; /* under the lock: at the last look, in order */
 
 static int compare(const void *left, const void *right) {
   return memcmp(left, right, sizeof(struct jit_object)); /* any order will do */
@@ -33,24 +31,33 @@ static void add(const struct jit_object *at) {
   announced_object_close(&object);
 }
 
-void announced_code_update(void) {
-  size_t count, old = 0;
-  agent_lock_take(&lock);
-  struct jit_object *now = jit_interface_list(&count);
-  if (count) backtrace_qsort(now, count, sizeof *now, compare);
-  /* First what has gone: something else may be at its place. */
-  for (size_t next = 0; old < seen_count; old++) {
-    while (next < count && compare(&now[next], &seen[old]) < 0) next++;
-    if (next == count || compare(&now[next], &seen[old]) != 0)
-      registered_frames_remove(key_of(&seen[old]));
+/* Both in order. First what has gone: something else may be at its place. */
+static void exchange(const struct jit_list *now) {
+  size_t old = 0;
+  for (size_t next = 0; old < seen.count; old++) {
+    while (next < now->count && compare(&now->objects[next], &seen.objects[old]) < 0) next++;
+    if (next == now->count || compare(&now->objects[next], &seen.objects[old]) != 0)
+      registered_frames_remove(key_of(&seen.objects[old]));
   }
   old = 0;
-  for (size_t next = 0; next < count; next++) {
-    while (old < seen_count && compare(&seen[old], &now[next]) < 0) old++;
-    if (old == seen_count || compare(&seen[old], &now[next]) != 0) add(&now[next]);
+  for (size_t next = 0; next < now->count; next++) {
+    while (old < seen.count && compare(&seen.objects[old], &now->objects[next]) < 0) old++;
+    if (old == seen.count || compare(&seen.objects[old], &now->objects[next]) != 0)
+      add(&now->objects[next]);
   }
-  agent_free(seen);
-  seen = now;
-  seen_count = count;
+}
+
+void announced_code_update(void) {
+  agent_lock_take(&lock);
+  if (seen.count == 0 || !announcements_hold()) {
+    struct jit_list now;
+    jit_interface_read(&now);
+    if (now.count) backtrace_qsort(now.objects, now.count, sizeof *now.objects, compare);
+    announcements_unset();
+    exchange(&now);
+    announcements_set(now.heads, now.head_count);
+    jit_list_release(&seen);
+    seen = now;
+  }
   agent_lock_release(&lock);
 }

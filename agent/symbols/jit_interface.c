@@ -112,12 +112,7 @@ static uint64_t descriptor_of(const struct link_map *map) {
   return found;
 }
 
-struct list {
-  struct jit_object *objects;
-  size_t count, capacity;
-};
-
-static bool append(struct list *list, const struct jit_object *object) {
+static bool append(struct jit_list *list, const struct jit_object *object) {
   if (list->count == list->capacity) {
     size_t wanted = list->capacity * 2 + 64;
     struct jit_object *larger = agent_realloc(list->objects, wanted * sizeof *larger);
@@ -130,7 +125,7 @@ static bool append(struct list *list, const struct jit_object *object) {
 }
 
 /* The list may change meanwhile, or lead round in a circle. */
-static void read_entries(struct list *list, uint64_t descriptor) {
+static void read_list(struct jit_list *list, uint64_t descriptor) {
   enum { VERSION = 1 };
   struct {
     uint32_t version, action;
@@ -139,7 +134,14 @@ static void read_entries(struct list *list, uint64_t descriptor) {
   struct {
     uint64_t next, previous, address, size;
   } entry;
-  if (!memory_image_read(descriptor, &head, sizeof head) || head.version != VERSION) return;
+  struct announcement_head *kept = &list->heads[list->head_count];
+  _Static_assert(sizeof head == sizeof kept->words, "all of it");
+  if (list->head_count == ANNOUNCEMENT_LISTS_MAX ||
+      !memory_image_read(descriptor, &head, sizeof head) || head.version != VERSION)
+    return;
+  kept->address = descriptor;
+  memcpy(kept->words, &head, sizeof head);
+  list->head_count++;
   for (uint64_t at = head.first; at && list->count < JIT_OBJECTS_MAX; at = entry.next) {
     if (!memory_image_read(at, &entry, sizeof entry)) return;
     struct jit_object object = {at, entry.address, entry.size};
@@ -147,9 +149,9 @@ static void read_entries(struct list *list, uint64_t descriptor) {
   }
 }
 
-struct jit_object *jit_interface_list(size_t *count) {
-  struct list list = {0};
+void jit_interface_read(struct jit_list *out) {
   struct link_map map;
+  memset(out, 0, sizeof *out);
   agent_lock_take(&lock);
   uint64_t now = unwind_rule_generation();
   if (now != generation) known_count = 0;
@@ -158,9 +160,12 @@ struct jit_object *jit_interface_list(size_t *count) {
   for (unsigned i = 0; at && i < OBJECTS_MAX; i++, at = (uintptr_t)map.l_next) {
     if (!memory_image_read(at, &map, sizeof map)) break;
     uint64_t descriptor = map.l_ld ? descriptor_of(&map) : 0;
-    if (descriptor) read_entries(&list, descriptor);
+    if (descriptor && descriptor % sizeof descriptor == 0) read_list(out, descriptor);
   }
   agent_lock_release(&lock);
-  *count = list.count;
-  return list.objects;
+}
+
+void jit_list_release(struct jit_list *list) {
+  agent_free(list->objects);
+  list->objects = NULL;
 }

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shim/stacks/announcements.h"
+
 struct jit_object {
   uint64_t entry;         /* of the list: its address */
   uint64_t address, size; /* the ELF object */
@@ -17,8 +19,14 @@ struct jit_object {
 
 enum { JIT_OBJECTS_MAX = 1 << 16 };
 
-/* Those of all lists, the newest of each list first. The caller gives them back by agent_free.
- * NULL: there are none, or no memory. */
-struct jit_object *jit_interface_list(size_t *count);
+struct jit_list {
+  struct jit_object *objects; /* the newest of each list first; NULL: none, or no memory */
+  size_t count, capacity;
+  struct announcement_head heads[ANNOUNCEMENT_LISTS_MAX]; /* as they were before */
+  uint32_t head_count;
+};
+
+void jit_interface_read(struct jit_list *out);
+void jit_list_release(struct jit_list *list);
 
 #endif

@@ -71,15 +71,15 @@ static int compare(const void *left, const void *right) {
 }
 
 static void read_announced(struct jit_names *names) {
-  size_t count;
-  struct jit_object *objects = jit_interface_list(&count);
-  for (size_t i = 0; i < count && !names->cut; i++) {
+  struct jit_list list;
+  jit_interface_read(&list);
+  for (size_t i = 0; i < list.count && !names->cut; i++) {
     struct announced_object object;
-    if (!announced_object_open(&object, &objects[i])) continue;
+    if (!announced_object_open(&object, &list.objects[i])) continue;
     if (!announced_object_functions(&object, names->room, take, names)) names->cut = true;
     announced_object_close(&object);
   }
-  agent_free(objects);
+  jit_list_release(&list);
   if (names->count) backtrace_qsort(names->items, names->count, sizeof *names->items, compare);
 }
 

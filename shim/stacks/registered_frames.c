@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "announcements.h"
 #include "cfi_entry.h"
 #include "shim/base/confinement.h"
 #include "shim/base/counters.h"
@@ -153,7 +154,16 @@ struct search {
   uintptr_t address;
   uint32_t id, version;
   uint64_t serial;
+  bool asked, announcements_hold;
 };
+
+/* Odd keys are those of the agent, for what is announced to debuggers. */
+static bool may_be_used(struct search *search, uintptr_t key) {
+  if (!(key & 1)) return true;
+  if (!search->asked) search->announcements_hold = announcements_hold();
+  search->asked = true;
+  return search->announcements_hold;
+}
 
 static void look_at(struct search *search, unsigned level, uint32_t id) {
   if ((level == KEY_LEVEL) != (id >= OF_KEY)) return;
@@ -166,7 +176,10 @@ static void look_at(struct search *search, unsigned level, uint32_t id) {
   bool found = level == KEY_LEVEL ? key == search->address
                                   : search->address >= start && search->address < end;
   if (!(version & 1) || !found || serial < search->serial) return;
-  *search = (struct search){search->address, id & ~OF_KEY, version, serial};
+  if (level != KEY_LEVEL && !may_be_used(search, key)) return;
+  search->id = id & ~OF_KEY;
+  search->version = version;
+  search->serial = serial;
 }
 
 static void search_piece(struct places *all, unsigned level, uintptr_t piece,
@@ -182,7 +195,7 @@ static void search_piece(struct places *all, unsigned level, uintptr_t piece,
   }
 }
 
-static bool find(uintptr_t pc, struct search *search) {
+static bool find_newest(uintptr_t pc, struct search *search) {
   struct places *all = places_now();
   uint32_t used = atomic_load_explicit(&levels_used, memory_order_relaxed);
   *search = (struct search){.address = pc};
@@ -336,9 +349,15 @@ struct adding {
   uint32_t last; /* id of the record that was added before */
 };
 
+static bool is_padding(const struct cfi_cursor *code) {
+  for (size_t i = 0; i < cfi_left(code); i++)
+    if (code->at[i]) return false;
+  return true;
+}
+
 /* Some say nothing but which routine is to be called (luajit's). */
 static bool has_rows(const struct cfi_entry *entry) {
-  return cfi_left(&entry->common.instructions) > 0 || cfi_left(&entry->instructions) > 0;
+  return !is_padding(&entry->common.instructions) || !is_padding(&entry->instructions);
 }
 
 /* What comes behind the function's last row has not been looked at yet. */
@@ -424,7 +443,7 @@ static uintptr_t entry_in(const struct record *record) {
 bool registered_frames_find(uintptr_t pc, struct cfi_rule *rule) {
   struct search search;
   struct cfi_entry entry;
-  if (!registered_frames_any() || !find(pc, &search)) return false;
+  if (!registered_frames_any() || !find_newest(pc, &search)) return false;
   struct record *record = record_of(search.id);
   struct cfi_section section = {.start = (uintptr_t)record->bytes,
                                 .end = (uintptr_t)record->bytes + record->size,
@@ -439,7 +458,7 @@ bool registered_frames_find(uintptr_t pc, struct cfi_rule *rule) {
 
 uintptr_t registered_frames_entry(uintptr_t pc) {
   struct search search;
-  return registered_frames_any() && find(pc, &search) ? entry_in(record_of(search.id)) : 0;
+  return registered_frames_any() && find_newest(pc, &search) ? entry_in(record_of(search.id)) : 0;
 }
 
 bool registered_frames_word(uintptr_t address, uintptr_t *word) {

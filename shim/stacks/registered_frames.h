@@ -18,8 +18,9 @@
 
 enum { REGISTERED_FRAMES_SEGMENTS = 112, REGISTERED_FRAMES_BYTES_MAX = 15 << 20 };
 
-/* All functions of an .eh_frame, up to its terminator. key: what they are taken away by. Where one
- * is registered for an address twice the newer counts. */
+/* All functions of an .eh_frame, up to its terminator. key: what they are taken away by; an odd
+ * one: they may be used as long as announcements_hold (announcements.h). Where one is registered
+ * for an address twice the newer counts. */
 void registered_frames_add(const struct cfi_section *section, uintptr_t key);
 /* Those that were added last with this key. */
 void registered_frames_remove(uintptr_t key);
