@@ -15,6 +15,7 @@
 #include "shim/next/next_functions.h"
 #include "shim/base/preload_variable.h"
 #include "shim/base/raw_syscall.h"
+#include "shim/stacks/stack_depth.h"
 #include "shim/base/thread_state.h"
 
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
@@ -45,6 +46,8 @@ bool startup_ensure(void) {
   bool is_secure = getauxval(AT_SECURE);
   config_read(is_secure ? no_environment : environment, &config);
   if (is_secure) config_switch_off(&config);
+  if (UNLIKELY(config.stack_depth != STACK_DEFAULT_FRAMES))
+    stack_depth_beyond_default = (int32_t)config.stack_depth - STACK_DEFAULT_FRAMES;
   if (config.children != CHILDREN_ALL) preload_variable_remove((char **)environment, preload_variable_own_path());
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;

@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/cpu/cpu_profile.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/runtime/index_table.c agent/profiles/sampling_scale.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/agent_memory_libc.c agent/cpu/cpu_profile.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/runtime/index_table.c agent/profiles/sampling_scale.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c shim/stacks/stack_depth.c */
 /* Clients that share the sampler: windows, rates, bounds, what stops it, and what the comments say of losses. The host is played: http_wait
  * calls what a test lets happen meanwhile. */
 #include "agent/cpu/cpu_profile.h"
@@ -182,9 +182,9 @@ static void flood(void) {
   const struct timespec pause = {.tv_nsec = 3000000};
   if (!atomic_load(&shim_counters.cpu_threads_signal_blocked)) nanosleep(&pause, NULL); /* a second look finds it blocked still */
   if (++slices != 2) return;
-  uint64_t deep[STACK_MAX_FRAMES];
-  for (int i = 0; i < STACK_MAX_FRAMES; i++) deep[i] = MAIN;
-  for (unsigned i = 0, failed = 0; failed < 7; i++) failed += !stub_threads_sample(100, "main", 1, deep, STACK_MAX_FRAMES);
+  uint64_t deep[STACK_DEFAULT_FRAMES];
+  for (int i = 0; i < STACK_DEFAULT_FRAMES; i++) deep[i] = MAIN;
+  for (unsigned i = 0, failed = 0; failed < 7; i++) failed += !stub_threads_sample(100, "main", 1, deep, STACK_DEFAULT_FRAMES);
 }
 
 static void test_losses_are_told(void) {
@@ -249,10 +249,10 @@ static void test_sandboxed_threads(void) {
 static unsigned distinct;
 
 static void distinct_stacks(void) {
-  uint64_t deep[STACK_MAX_FRAMES];
+  uint64_t deep[STACK_DEFAULT_FRAMES];
   for (int n = 0; n < 1000; n++) {
-    for (int i = 0; i < STACK_MAX_FRAMES; i++) deep[i] = MAIN + distinct;
-    stub_threads_sample(100, "main", 1, deep, STACK_MAX_FRAMES);
+    for (int i = 0; i < STACK_DEFAULT_FRAMES; i++) deep[i] = MAIN + distinct;
+    stub_threads_sample(100, "main", 1, deep, STACK_DEFAULT_FRAMES);
     distinct++;
   }
 }

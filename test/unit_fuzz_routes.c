@@ -1,4 +1,4 @@
-/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c agent/pages/profile_request.c agent/http/response.c agent/profiles/contention_profile.c agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c agent/pages/symbol_lookup.c agent/http/query.c agent/profiles/heap_profile.c agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/profiles/profile_proto.c agent/profiles/profile_text.c agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c agent/profiles/profile_delta.c agent/threads/thread_profile.c agent/threads/goroutine_text.c agent/threads/goroutine_names.c agent/runtime/syscall_wrappers.c agent/cpu/cpu_profile.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c agent/runtime/own_memory.c */
+/* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c agent/pages/profile_request.c agent/http/response.c agent/profiles/contention_profile.c agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c agent/pages/symbol_lookup.c agent/http/query.c agent/profiles/heap_profile.c agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/profiles/profile_proto.c agent/profiles/profile_text.c agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c agent/profiles/profile_delta.c agent/threads/thread_profile.c agent/threads/goroutine_text.c agent/threads/goroutine_names.c agent/runtime/syscall_wrappers.c agent/cpu/cpu_profile.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c agent/runtime/own_memory.c shim/stacks/stack_depth.c */
 /* deps: protobuf */
 /* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact.
  * Usage: unit_fuzz_routes [seconds [seed]] */
@@ -40,7 +40,7 @@ static void random_text(char *out, size_t size) { /* NUL-terminated; often nasty
 static char texts[MAX_SYMBOLS * STUB_SYMBOL_FRAMES * 3][TEXT_MAX], paths[STUB_MAX_MAPPINGS][TEXT_MAX];
 static struct stub_symbol symbols[MAX_SYMBOLS];
 static struct stack_view stacks[MAX_STACKS];
-static uint64_t frames[MAX_STACKS][STACK_MAX_FRAMES + 1];
+static uint64_t frames[MAX_STACKS][STACK_DEFAULT_FRAMES + 1];
 static struct heap_bucket_view buckets[MAX_BUCKETS];
 static struct contention_view contention[MAX_CONTENTION];
 
@@ -73,7 +73,7 @@ static void random_tables(void) {
   stub.stacks = stacks;
   stub.stack_count = number(MAX_STACKS + 1);
   for (uint32_t i = 0; i < stub.stack_count; i++) {
-    stacks[i] = (struct stack_view){number(STACK_MAX_FRAMES + 2), number(5), frames[i]};
+    stacks[i] = (struct stack_view){number(STACK_DEFAULT_FRAMES + 2), number(5), frames[i]};
     if (number(2)) stacks[i].frame_count = number(6);
     for (uint32_t f = 0; f < stacks[i].frame_count; f++) frames[i][f] = number(5) ? number(0x40000) : wide();
   }
@@ -150,8 +150,8 @@ static void meanwhile(void) {
   if (changes_left == 0) return;
   changes_left--;
   char name[SAMPLE_NAME_SIZE + 1];
-  uint64_t sampled[STACK_MAX_FRAMES + 1];
-  uint32_t count = 1 + number(STACK_MAX_FRAMES + 1);
+  uint64_t sampled[STACK_DEFAULT_FRAMES + 1];
+  uint32_t count = 1 + number(STACK_DEFAULT_FRAMES + 1);
   for (uint32_t f = 0; f < count; f++) sampled[f] = number(5) ? number(0x40000) : wide();
   random_text(name, sizeof name);
   stub_threads_sample((int32_t)wide(), name, number(3), sampled, count);

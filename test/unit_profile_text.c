@@ -67,7 +67,7 @@ static const char records[] =
     "1: 48 [2: 96] @ 0x7f2000001011 0xdead0001 0x2\n"
     "#\t0x7f2000001010\tjit:<b>&\"x\"??" "caf\xc3\xa9+0x10\t??:0\n"
     "#\t0xdead0000\n"
-    "#\t[truncated: deeper than 128 frames]\n"
+    "#\t[truncated: deeper than 2048 frames]\n"
     "\n"
     "1: 24 [1: 24] @ 0x4\n"
     "#\t[truncated: stack memory cannot be read]\n"

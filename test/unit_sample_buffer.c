@@ -17,7 +17,7 @@ static _Atomic uint64_t refused;
 
 static void *writer(void *argument) {
   int tid = (int)(intptr_t)argument;
-  uint64_t frames[STACK_MAX_FRAMES + 1];
+  uint64_t frames[STACK_DEFAULT_FRAMES + 1];
   for (uint32_t i = 0; i < EACH; i++) {
     struct stack_sample head = {.tid = tid, .ticks = i, .nanoseconds = (uint64_t)tid << 32 | i, .frame_count = 1 + (i * 7 + (uint32_t)tid) % 129};
     snprintf(head.name, sizeof head.name, "writer-%d", tid);

@@ -13,15 +13,15 @@
 struct shim_counters shim_counters;
 
 static void test_stacks(void) {
-  uint64_t frames[STACK_MAX_FRAMES + 1];
-  for (int i = 0; i <= STACK_MAX_FRAMES; i++) frames[i] = 0x400000 + (uint64_t)i * 16;
+  uint64_t frames[STACK_DEFAULT_FRAMES + 1];
+  for (int i = 0; i <= STACK_DEFAULT_FRAMES; i++) frames[i] = 0x400000 + (uint64_t)i * 16;
   uint32_t first = stack_table_intern(frames, 3, 1);
   CHECK(first != 0 && stack_table_intern(frames, 3, 1) == first);
   CHECK(stack_table_intern(frames, 4, 1) != first);                            /* longer */
   CHECK(stack_table_intern(frames, 3, 2) != first);                            /* another epoch */
-  uint32_t longest = stack_table_intern(frames, STACK_MAX_FRAMES + 1, 1);
+  uint32_t longest = stack_table_intern(frames, STACK_DEFAULT_FRAMES + 1, 1);
   struct stack_view view;
-  CHECK(stack_table_read(longest, &view) && view.frame_count == STACK_MAX_FRAMES + 1 && view.epoch == 1 &&
+  CHECK(stack_table_read(longest, &view) && view.frame_count == STACK_DEFAULT_FRAMES + 1 && view.epoch == 1 &&
         memcmp(view.frames, frames, sizeof frames) == 0);
   CHECK(!stack_table_read(0, &view) && !stack_table_read(UINT32_MAX, &view));
   CHECK(stack_table_count() == 4);

@@ -21,6 +21,7 @@ struct cpu_thread_stack {
 static void *reserve(const struct cpu_sample_table *table, void *items, uint32_t count, uint32_t *capacity, uint32_t more, size_t size) {
   if (more <= *capacity - count) return items;
   uint32_t wanted = *capacity ? *capacity * 2 : 256;
+  while (wanted - count < more) wanted *= 2; /* a stack may have a thousand frames */
   size_t now = table->stack_capacity * sizeof *table->stacks + table->entry_capacity * sizeof *table->entries +
                table->frame_capacity * sizeof *table->frames;
   if (now + (wanted - *capacity) * size > CPU_SAMPLE_TABLE_BYTES) return NULL;
@@ -91,7 +92,8 @@ void cpu_sample_table_add(struct cpu_sample_table *table, const struct stack_sam
   char name[SAMPLE_NAME_SIZE] = {0}; /* nothing behind the NUL: it is hashed and compared as a whole */
   for (int i = 0; i < SAMPLE_NAME_SIZE - 1 && sample->name[i]; i++) name[i] = sample->name[i];
   foreign_text_clean(name);
-  uint32_t stack = sample->frame_count > 0 && sample->frame_count <= STACK_MAX_FRAMES + 1 ? stack_of(table, sample) : INDEX_TABLE_NONE;
+  bool is_one = sample->frame_count > 0 && sample->frame_count <= stack_depth() + 1;
+  uint32_t stack = is_one ? stack_of(table, sample) : INDEX_TABLE_NONE;
   struct cpu_thread_stack *entry = stack == INDEX_TABLE_NONE ? NULL : entry_of(table, stack, sample->tid, name);
   if (!entry) {
     table->lost++;

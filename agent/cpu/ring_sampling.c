@@ -31,7 +31,6 @@ enum {
   READ_MAX_NANOSECONDS = 50000000,
   BYTES_MAX = 64 << 20,     /* of all rings */
   REFUSED_NANOSECONDS = 100000000,
-  SAMPLE_BYTES = sizeof(struct stack_sample) + sizeof((struct captured_stack *)0)->frames,
   FIRST_PARTS = 64          /* the first sample comes after a 64th of the period at least */
 };
 
@@ -233,6 +232,10 @@ static bool has_ring(uint32_t record, uint64_t life) {
 
 /* ---- samples ---- */
 
+static size_t sample_bytes(void) {
+  return sizeof *sample + (stack_depth() + 1) * sizeof *sample->frames;
+}
+
 static bool ends_at(const uint64_t *frames, uint32_t count, enum stack_marker marker) {
   return frames[count - 1] == marker ||
          (count > 1 && frames[count - 2] == marker); /* one of guessed frames may follow */
@@ -241,14 +244,14 @@ static bool ends_at(const uint64_t *frames, uint32_t count, enum stack_marker ma
 /* What the walker cannot follow, for want of registers (a frame that is based on rbx or r12) or of
  * tables that are loaded: if libunwind gets to its end. */
 static void unwind_remotely(const struct perf_ring_record *record, struct captured_stack *stack) {
-  uint64_t frames[STACK_MAX_FRAMES];
+  uint64_t frames[STACK_MOST_FRAMES];
   enum remote_step end;
   if (!unwinder) unwinder = remote_unwinder_new();
   if (!unwinder) return;
   const struct stack_copy copy = {.start = record->registers.value[REMOTE_RSP],
                                   .bytes = record->stack,
                                   .size = record->stack_size};
-  size_t found = remote_unwind(unwinder, &record->registers, &copy, frames, STACK_MAX_FRAMES, &end);
+  size_t found = remote_unwind(unwinder, &record->registers, &copy, frames, stack_depth(), &end);
   if (end != REMOTE_OUTERMOST) return;
   memcpy(stack->frames, frames, found * sizeof *frames);
   stack->frame_count = thread_trampoline_leave_out(stack->frames, (uint32_t)found);
@@ -257,27 +260,27 @@ static void unwind_remotely(const struct perf_ring_record *record, struct captur
 static void unwind(const struct perf_ring_record *record) {
   const uint64_t *value = record->registers.value;
   struct unwind_registers registers = {value[REMOTE_PC], value[REMOTE_RSP], value[REMOTE_RBP]};
-  struct captured_stack stack;
-  stack.frame_count = 0;
+  CAPTURED_STACK(stack);
+  stack->frame_count = 0;
   sample->epoch = 0;
   if (!refused_to_lend && unwind_rule_borrow_begin()) {
-    stack_capture_copied(&registers, record->stack, record->stack_size, &stack);
-    if (ends_at(stack.frames, stack.frame_count, STACK_TRUNCATED_NO_UNWIND) ||
-        (!record->stack_is_cut && ends_at(stack.frames, stack.frame_count, STACK_TRUNCATED_MEMORY)))
-      unwind_remotely(record, &stack);
-    sample->epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
+    stack_capture_copied(&registers, record->stack, record->stack_size, stack);
+    if (ends_at(stack->frames, stack->frame_count, STACK_TRUNCATED_NO_UNWIND) ||
+        (!record->stack_is_cut && ends_at(stack->frames, stack->frame_count, STACK_TRUNCATED_MEMORY)))
+      unwind_remotely(record, stack);
+    sample->epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
     unwind_rule_borrow_end();
   } else { /* a dlclose takes its time: not that of each sample */
     refused_to_lend = true;
-    stack.frames[stack.frame_count++] = registers.pc + 1;
-    stack.frames[stack.frame_count++] = STACK_TRUNCATED_MEMORY;
+    stack->frames[stack->frame_count++] = registers.pc + 1;
+    stack->frames[stack->frame_count++] = STACK_TRUNCATED_MEMORY;
   }
-  sample->frame_count = stack.frame_count;
-  memcpy(sample->frames, stack.frames, stack.frame_count * sizeof *stack.frames);
+  sample->frame_count = stack->frame_count;
+  memcpy(sample->frames, stack->frames, stack->frame_count * sizeof *stack->frames);
 }
 
 static void remember(struct sampled_thread *thread) {
-  if (!thread->seen_last) thread->seen_last = agent_malloc(SAMPLE_BYTES);
+  if (!thread->seen_last) thread->seen_last = agent_malloc(sample_bytes());
   if (thread->seen_last)
     memcpy(thread->seen_last, sample,
            sizeof *sample + sample->frame_count * sizeof *sample->frames);
@@ -434,7 +437,7 @@ struct ring_sampling_threads ring_sampling_look(ring_sampling_sink *sink) {
 
 bool ring_sampling_start(void) {
   scratch = agent_malloc(PERF_RING_RECORD_MAX);
-  sample = agent_calloc(1, SAMPLE_BYTES);
+  sample = agent_calloc(1, sample_bytes());
   if (!scratch || !sample) {
     ring_sampling_stop();
     return false;

@@ -132,6 +132,7 @@ static void write_config(struct json *json) {
   number(json, "blockprofilerate", config.blockprofile_rate);
   number(json, "mutexprofilefraction", config.mutexprofile_fraction);
   number(json, "cpuprofilerate", config.cpuprofile_rate);
+  number(json, "stack_depth", config.stack_depth);
   number(json, "symbol_memory", config.symbol_memory);
   string(json, "children", children[config.children]);
   string(json, "log", config.log);

@@ -62,7 +62,7 @@ static void *append(struct growing *array, size_t item_size) {
 
 static const char *marker_text(uint64_t frame) {
   switch (frame) {
-    case STACK_TRUNCATED_DEPTH: return "[truncated: deeper than 128 frames]";
+    case STACK_TRUNCATED_DEPTH: return "[truncated: deeper than 2048 frames]";
     case STACK_TRUNCATED_NO_UNWIND: return "[truncated: no unwind information]";
     case STACK_TRUNCATED_MEMORY: return "[truncated: stack memory cannot be read]";
     case STACK_TRUNCATED_SMALL: return "[truncated: no room on that stack to follow it]";
@@ -247,7 +247,7 @@ static uint32_t without_inner_own(const struct profile_builder *builder, uint32_
 
 /* The stack_entry of these frames; INDEX_TABLE_NONE: out of memory. */
 static uint32_t stack_of_frames(struct profile_builder *builder, const struct stack_view *view) {
-  uint32_t locations[STACK_MAX_FRAMES + 1], guessed = guessed_frames(view), count = 0;
+  uint32_t locations[STACK_MOST_FRAMES + 1], guessed = guessed_frames(view), count = 0;
   for (bool cut = false; count < view->frame_count - (guessed > 0) && !cut; count++) {
     locations[count] = cached_location_of(builder, view->frames[count],
                                           epoch_of_frame(builder, view, count));
@@ -286,7 +286,7 @@ static bool stack_of(struct profile_builder *builder, const struct profile_stack
     if (!stack_table_read(stack->id, &view)) return true;
   }
   if (view.frame_count == 0) return true;
-  if (view.frame_count > STACK_MAX_FRAMES + 1) view.frame_count = STACK_MAX_FRAMES + 1;
+  if (view.frame_count > STACK_MOST_FRAMES + 1) view.frame_count = STACK_MOST_FRAMES + 1;
   *out = stack_of_frames(builder, &view);
   if (*out == INDEX_TABLE_NONE) return false;
   if (stack->frames) return true;

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "shim/stacks/module_registry.h"
+#include "shim/stacks/stack_halves.h"
 #include "shim/stacks/unwind_rule.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/first_stack.h"
@@ -102,26 +103,31 @@ static enum frame_step step_to_caller(struct blocked_stack_reader *reader,
 
 static void follow_frames(struct blocked_stack_reader *reader, struct blocked_frame frame, struct captured_stack *out) {
   enum { HIDDEN_MAX = 64 };
+  const struct stack_halves halves = stack_halves();
   uint32_t count = 0, hidden = 0;
   enum stack_marker marker = 0;
   begin(reader, &frame);
   for (;;) {
     bool hide = frame.pc - reader->hidden_start < reader->hidden_end - reader->hidden_start && hidden++ < HIDDEN_MAX;
-    if (!hide && count == STACK_MAX_FRAMES) {
+    if (!hide && count == STACK_WALKED_MAX) {
+      count = halves.leaf; /* what follows is not the other end */
       marker = STACK_TRUNCATED_DEPTH;
       break;
     }
-    if (!hide) out->frames[count++] = frame.exact ? frame.pc + 1 : frame.pc;
+    if (!hide)
+      out->frames[stack_place(&halves, count++)] = frame.exact ? frame.pc + 1 : frame.pc;
     uintptr_t pc = frame.pc;
     enum frame_step step = step_to_caller(reader, &frame);
     /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
-    if (step == FRAME_CALLER && frame.exact && !hide) out->frames[count - 1] = pc + 1;
+    if (step == FRAME_CALLER && frame.exact && !hide)
+      out->frames[stack_place(&halves, count - 1)] = pc + 1;
     if (step == FRAME_CALLER && code_is_executable(&reader->search.code, frame.pc)) continue;
     if (step == FRAME_CALLER) step = FRAME_NO_MEMORY; /* not a return address: what is there is not a frame */
     if (step == FRAME_NO_MEMORY) marker = STACK_TRUNCATED_MEMORY;
     else if (step != FRAME_OUTERMOST && step != FRAME_NO_RETURN) marker = STACK_TRUNCATED_NO_UNWIND;
     break;
   }
+  if (count > halves.all) count = stack_join(&halves, out->frames, count);
   if (marker) out->frames[count++] = marker;
   out->frame_count = count;
 }

@@ -27,7 +27,8 @@ static char blocks_signal[64];
 
 static uint64_t buffer_size(size_t threads) {
   enum { SMALLEST = 1 << 16, LARGEST = 1 << 24 };
-  uint64_t wanted = threads * (sizeof(struct stack_sample) + (STACK_MAX_FRAMES + 1) * sizeof(uint64_t) + 64), size = SMALLEST;
+  uint64_t most = sizeof(struct stack_sample) + (stack_depth() + 1) * sizeof(uint64_t) + 64;
+  uint64_t wanted = threads * most, size = SMALLEST;
   while (size < wanted && size < LARGEST) size *= 2;
   return size;
 }

@@ -117,9 +117,9 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   memcpy(thread->arguments, state->arguments, sizeof thread->arguments);
   bool stopped = state->number < 0 && blocked_thread_is_stopped(state);
   struct blocked_registers registers = {.pc = state->pc, .sp = state->sp, .exact = state->number < 0};
-  struct captured_stack stack;
+  CAPTURED_STACK(stack);
   uint32_t epoch;
-  bool read = blocked_stack_read(work->stacks, &registers, &stack, &epoch);
+  bool read = blocked_stack_read(work->stacks, &registers, stack, &epoch);
   wait_reason_look(thread, stopped, blocked_stack_memory(work->stacks), &work->reasons[i]);
   int64_t time = blocked_thread_time(state, thread->tid);
   if (!blocked_thread_still(state)) {
@@ -129,8 +129,8 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   thread->state = work->reasons[i].state;
   thread->blocked_nanoseconds = time;
   if (!read) thread->not_read = "a library was being unloaded just then";
-  else if (stack.frame_count == 0) thread->not_read = "it was in the profiling agent's own code";
-  else keep_frames(thread, stack.frames, stack.frame_count, epoch);
+  else if (stack->frame_count == 0) thread->not_read = "it was in the profiling agent's own code";
+  else keep_frames(thread, stack->frames, stack->frame_count, epoch);
   return OUTCOME_READ;
 }
 

@@ -151,14 +151,14 @@ struct sampled_block {
 
 static void record(void *argument) {
   struct sampled_block *sampled = argument;
-  struct captured_stack stack;
-  stack_capture(sampled->caller, &stack);
-  uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
-  uint32_t id = stack_table_intern(stack.frames, stack.frame_count, epoch);
+  CAPTURED_STACK(stack);
+  stack_capture(sampled->caller, stack);
+  uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
+  uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
   if (id) heap_record_alloc(sampled->block, sampled->size, rate, id);
   else COUNT_LOSS(heap_lost_stack_table_full);
   if (UNLIKELY(agent_start_is_due()))
-    sampled->may_start_agent = call_context_is_ordinary(&stack);
+    sampled->may_start_agent = call_context_is_ordinary(stack);
 }
 
 /* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */

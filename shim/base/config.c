@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shim/stacks/stack_depth.h"
+
 struct config config;
 
 static void add_fault(struct config *out, const char *format, ...) {
@@ -227,6 +229,8 @@ void config_read(char *const *environment, struct config *out) {
   else if (strcmp(cpu, "perf") == 0) out->cpu = CPU_PERF;
   else if (strcmp(cpu, "timer") == 0) out->cpu = CPU_TIMER;
   else add_fault(out, "PPROFAGENT_CPU: \"%.60s\" is not auto, perf or timer; using auto", cpu);
+  read_number(environment, "PPROFAGENT_STACKDEPTH", STACK_LEAST_FRAMES, STACK_MOST_FRAMES,
+              STACK_DEFAULT_FRAMES, &out->stack_depth, out);
   read_number(environment, "PPROFAGENT_SYMBOL_MEMORY", 16 << 20, (uint64_t)1 << 40, 64 << 20,
               &out->symbol_memory, out);
   const char *children = find(environment, "PPROFAGENT_CHILDREN");

@@ -17,6 +17,7 @@ struct config {
   uint64_t blockprofile_rate;       /* nanoseconds */
   uint64_t mutexprofile_fraction;
   uint64_t cpuprofile_rate;         /* hz, 1 .. 1000 */
+  uint64_t stack_depth;             /* frames kept of a stack */
   enum config_cpu cpu;              /* where CPU samples come from */
   uint64_t symbol_memory;           /* bytes that symbolizing may take at once */
   enum config_children children;

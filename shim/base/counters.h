@@ -18,7 +18,7 @@
   X(heap_guards_abandoned, "times that a signal handler left malloc by a jump: a few allocations were not considered") \
   X(heap_sizes_rounded, "sampled allocations whose size was rounded by up to 0.8 %: the (stack, size) table is half full") \
   X(heap_stale_records, "live records replaced: the block had been freed without the agent seeing it") \
-  X(stacks_truncated_depth, "stacks of more than 128 frames: those in the middle are left out")                                             \
+  X(stacks_truncated_depth, "stacks of more frames than are kept (PPROFAGENT_STACKDEPTH; 128 where it is not set): those in the middle are left out") \
   X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
   X(stacks_guessed, "stacks with frames found by frame pointer, in code without unwind information: labelled guessed_frames") \
   X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \

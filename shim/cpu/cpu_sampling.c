@@ -377,7 +377,7 @@ static bool has_state(struct thread_record *record) {
 }
 
 static void take_sample(const struct tick_source *source, struct thread_record *record, const ucontext_t *context) {
-  struct captured_stack stack;
+  CAPTURED_STACK(stack);
   struct stack_sample sample;
   uint32_t number = source->value & ((1u << RECORD_BITS) - 1);
   bool dump = source->value >> KIND_SHIFT & 1;
@@ -393,11 +393,11 @@ static void take_sample(const struct tick_source *source, struct thread_record *
   if (sample.ticks == 0) return;
   sample.nanoseconds = sample.ticks * every;
   struct unwind_registers registers = registers_of(context);
-  stack_capture_interrupted(&registers, has_state(record) ? &thread_state : NULL, &stack);
-  sample.epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
-  sample.frame_count = stack.frame_count;
+  stack_capture_interrupted(&registers, has_state(record) ? &thread_state : NULL, stack);
+  sample.epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
+  sample.frame_count = stack->frame_count;
   raw_syscall4(SYS_prctl, PR_GET_NAME, (long)sample.name, 0, 0);
-  sample_buffer_write(dump ? &dump_samples : &cpu_samples, &sample, stack.frames);
+  sample_buffer_write(dump ? &dump_samples : &cpu_samples, &sample, stack->frames);
 }
 
 /* A late tick of a thread that has ended interrupts as well, but says nothing of the thread that has its record now. */

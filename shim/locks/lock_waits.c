@@ -64,10 +64,10 @@ struct entry_wanted {
 /* The caller's stack below a leaf of ours. */
 static void find_entry(void *argument) {
   struct entry_wanted *wanted = argument;
-  struct captured_stack stack;
-  stack_capture(wanted->caller, &stack);
-  stack_push(stack.frames, &stack.frame_count, wanted->function);
-  wanted->entry = contention_table_entry(wanted->kind, stack.frames, stack.frame_count);
+  CAPTURED_STACK(stack);
+  stack_capture(wanted->caller, stack);
+  stack_push(stack->frames, &stack->frame_count, wanted->function);
+  wanted->entry = contention_table_entry(wanted->kind, stack->frames, stack->frame_count);
 }
 
 static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {

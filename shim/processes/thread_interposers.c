@@ -101,10 +101,10 @@ struct creators_stack {
 
 static void keep_creators_stack(void *argument) {
   struct creators_stack *creators = argument;
-  struct captured_stack stack;
-  stack_capture(creators->caller, &stack);
-  uint32_t epoch = module_registry_epoch_of(stack.frames, stack.frame_count);
-  creators->id = stack_table_intern(stack.frames, stack.frame_count, epoch);
+  CAPTURED_STACK(stack);
+  stack_capture(creators->caller, stack);
+  uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
+  creators->id = stack_table_intern(stack->frames, stack->frame_count, epoch);
 }
 
 /* 0: the thread is created as if we were not there. */

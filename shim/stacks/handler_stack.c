@@ -20,14 +20,16 @@ enum { WORD_BITS = 64, WORDS = HANDLER_STACKS / WORD_BITS };
 struct {
   _Atomic(char *) memory;
   _Atomic uint64_t free[WORDS];
+  size_t bytes; /* of each: written before memory is, always the same */
 } handler_stacks = {.free = {[0 ... WORDS - 1] = UINT64_MAX}};
 
 bool handler_stacks_map(void) {
-  enum { BYTES = HANDLER_STACKS * HANDLER_STACK_BYTES };
   if (LIKELY(atomic_load(&handler_stacks.memory) != NULL)) return true;
-  char *fresh = table_memory_map(BYTES), *none = NULL;
+  handler_stacks.bytes = HANDLER_STACK_BYTES + stack_depth_bytes_beyond();
+  size_t size = HANDLER_STACKS * handler_stacks.bytes;
+  char *fresh = table_memory_map(size), *none = NULL;
   if (fresh && !atomic_compare_exchange_strong(&handler_stacks.memory, &none, fresh))
-    table_memory_unmap(fresh, BYTES); /* another thread was first */
+    table_memory_unmap(fresh, size); /* another thread was first */
   return fresh;
 }
 
@@ -63,7 +65,7 @@ static __attribute__((noinline)) bool call_elsewhere(void (*function)(void *), v
     return false;
   int number = take_stack();
   if (number >= 0) {
-    call_on(atomic_load(&handler_stacks.memory) + (size_t)(number + 1) * HANDLER_STACK_BYTES,
+    call_on(atomic_load(&handler_stacks.memory) + (size_t)(number + 1) * handler_stacks.bytes,
             function, argument);
     give_stack_back(number);
   }
@@ -124,7 +126,7 @@ __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_
       "  movq %%rsp, %%rbp\n"
       "  .cfi_def_cfa %%rbp, 8\n"
       "  leaq 1(%%r14), %%rax\n"
-      "  imulq %[bytes], %%rax\n"
+      "  imulq %c[bytes](%%r8), %%rax\n"
       "  addq %c[memory](%%r8), %%rax\n"
       "  leaq -16(%%rax), %%rsp\n"
       "  movq %%rsp, %%rcx\n"
@@ -172,7 +174,8 @@ __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_
       :
       : [free] "i"(offsetof(__typeof__(handler_stacks), free)),
         [memory] "i"(offsetof(__typeof__(handler_stacks), memory)),
-        [bytes] "i"(HANDLER_STACK_BYTES), [words] "i"(WORDS), [setmask] "i"(SIG_SETMASK),
+        [bytes] "i"(offsetof(__typeof__(handler_stacks), bytes)), [words] "i"(WORDS),
+        [setmask] "i"(SIG_SETMASK),
         [sigprocmask] "i"(SYS_rt_sigprocmask), [nanosleep] "i"(SYS_nanosleep),
         [timer] "i"(SI_TIMER), [code] "i"(offsetof(siginfo_t, si_code)),
         [value] "i"(offsetof(siginfo_t, si_value)), [magic] "i"((int16_t)SAMPLING_SIGNAL_MAGIC),

@@ -13,7 +13,7 @@
 /* The upper 16 bits of each value that our timers' signals carry: by them the entry knows a tick. */
 enum { SAMPLING_SIGNAL_MAGIC = 0x9b0f };
 
-enum { HANDLER_STACKS = 256, HANDLER_STACK_BYTES = 8192 };
+enum { HANDLER_STACKS = 256, HANDLER_STACK_BYTES = 8192 }; /* and stack_depth_bytes_beyond() */
 
 /* Maps the pool, once. False: no memory. Context: any; may map memory. */
 bool handler_stacks_map(void);

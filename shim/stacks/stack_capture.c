@@ -111,7 +111,7 @@ static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
 /* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts.
  */
 static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
-  uintptr_t low = sp - STACK_CAPTURE_NEEDS;
+  uintptr_t low = sp - STACK_CAPTURE_NEEDS - stack_depth_bytes_beyond();
   if (LIKELY(low >= thread->stack_low && sp < thread->stack_high)) return true;
   if (main_stack_high - sp >= MAIN_STACK_MIN) return false;
   return confinement_forbids_calls() || own_stack(thread, low).high != low;
@@ -123,7 +123,8 @@ bool stack_capture_has_room(uintptr_t sp) {
     return false; /* may lie within the other */
   if (stack_capture_is_first_thread()) return has_room_on_first(thread, sp);
   uintptr_t floor = thread->stack_floor;
-  return floor && sp >= floor + STACK_CAPTURE_NEEDS && sp < (uintptr_t)__builtin_thread_pointer();
+  return floor && sp >= floor + STACK_CAPTURE_NEEDS + stack_depth_bytes_beyond() &&
+         sp < (uintptr_t)__builtin_thread_pointer();
 }
 
 /* Makes address part of what is known, where that may be: unwind tables and registers can say
@@ -386,30 +387,26 @@ static bool is_own_code(uintptr_t pc) {
          pc != (uintptr_t)__restore_rt;
 }
 
-/* Frames of one stack: some 20 us. A recursion may be far deeper, each of its samples would take as
- * long as the rest of its work. */
-enum { WALKED_MAX = 2048 };
-_Static_assert(WALKED_MAX < (int)STACK_MISSING_MAX, "what is missing can be said");
-
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
 static inline __attribute__((always_inline)) void capture(struct frame_state frame,
                                                           struct stack_range range,
                                                           bool hide_wrappers,
                                                           struct captured_stack *out) {
+  const struct stack_halves halves = stack_halves();
   uint32_t count = 0, guessed = 0;
   enum stack_marker marker = 0;
   out->crosses_signal = false;
   for (;;) {
     /* Wrappers that did not end in a tail call are ours to hide. */
     if (!hide_wrappers || LIKELY(count > WRAPPER_DEPTH || !is_own_code(frame.pc))) {
-      if (UNLIKELY(count == WALKED_MAX)) {
-        count = STACK_LEAF_HALF; /* what follows is not the other end */
+      if (UNLIKELY(count == STACK_WALKED_MAX)) {
+        count = halves.leaf; /* what follows is not the other end */
         marker = STACK_TRUNCATED_DEPTH;
         COUNT_LOSS(stacks_truncated_depth);
         break;
       }
-      out->frames[stack_place(count++)] = frame.exact ? frame.pc + 1 : frame.pc;
+      out->frames[stack_place(&halves, count++)] = frame.exact ? frame.pc + 1 : frame.pc;
     }
     uintptr_t pc = frame.pc;
     enum step step = step_to_caller(&frame, &range);
@@ -418,7 +415,7 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
       /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
       if (LIKELY(!frame.exact)) continue;
       out->crosses_signal = true;
-      uint64_t *last = &out->frames[stack_place(count - 1)];
+      uint64_t *last = &out->frames[stack_place(&halves, count - 1)];
       if (count > 0 && *last == pc) *last = pc + 1;
       continue;
     }
@@ -432,14 +429,14 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     }
     break;
   }
-  if (UNLIKELY(count > STACK_MAX_FRAMES)) {
-    count = stack_join(out->frames, count);
+  if (UNLIKELY(count > halves.all)) {
+    count = stack_join(&halves, out->frames, count);
     COUNT_LOSS(stacks_truncated_depth);
   }
   count = thread_trampoline_leave_out(out->frames, count);
   if (UNLIKELY(guessed)) {
     COUNT_LOSS(stacks_guessed);
-    if (marker && count == STACK_MAX_FRAMES) count--; /* there is room for one marker */
+    if (marker && count == halves.all) count--; /* there is room for one marker */
   }
   if (marker) out->frames[count++] = marker;
   if (UNLIKELY(guessed)) out->frames[count++] = stack_marker_of_guesses(guessed);

@@ -33,8 +33,15 @@ struct unwind_registers {
 struct captured_stack {
   uint32_t frame_count;
   bool crosses_signal; /* the leaf runs in a signal handler */
-  uint64_t frames[STACK_MAX_FRAMES + 1]; /* as in stack_table.h */
+  uint64_t frames[];   /* as in stack_table.h */
 };
+
+/* Of a stack that is being taken, on the stack that is in use. */
+#define CAPTURED_STACK_BYTES \
+  (sizeof(struct captured_stack) + (stack_depth() + 1) * sizeof(uint64_t))
+#define CAPTURED_STACK(name)                                                                       \
+  uint64_t name##_room[CAPTURED_STACK_BYTES / sizeof(uint64_t)];                                   \
+  struct captured_stack *name = (struct captured_stack *)name##_room
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out);
 
@@ -54,7 +61,7 @@ void stack_capture_copied(const struct unwind_registers *registers, const void *
  * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's
  * and on a signal handler's alternate one. That memory is mapped says nothing: it may be the
  * heap's. Context: host thread; a system call where it is not known yet. */
-enum { STACK_CAPTURE_NEEDS = 8192 };
+enum { STACK_CAPTURE_NEEDS = 8192 }; /* and stack_depth_bytes_beyond() */
 bool stack_capture_has_room(uintptr_t sp);
 
 /* Whether this is the thread on which the library was started. Context: host thread. */

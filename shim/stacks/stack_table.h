@@ -13,9 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Real frames; with markers there may be one entry more. Of a deeper stack the STACK_LEAF_HALF
- * innermost frames are kept, a marker that says how many are missing, and then the outermost. */
-enum { STACK_MAX_FRAMES = 128, STACK_LEAF_HALF = 64 };
+#include "stack_depth.h"
+
+/* A stack has stack_depth() real frames at most; with markers there may be one entry more. Of a
+ * deeper one the innermost half is kept, a marker that says how many are missing, and then the
+ * outermost. */
 
 /* Why a stack ends early. 0 is not a marker. */
 enum stack_marker {
@@ -49,7 +51,7 @@ static inline bool stack_marker_is_missing(uint64_t frame) {
 }
 
 struct stack_view {
-  uint32_t frame_count;   /* 1 .. STACK_MAX_FRAMES + 1, marker included */
+  uint32_t frame_count;   /* 1 .. stack_depth() + 1, marker included */
   uint32_t epoch;         /* of module_registry.h: which modules the addresses meant when the stack was first seen */
   const uint64_t *frames; /* valid for the life of the process */
 };

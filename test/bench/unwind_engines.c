@@ -52,7 +52,7 @@ static void say(const char *name, double *times, int count) {
 }
 
 static void measure_interpreter(const struct remote_registers *registers) {
-  static struct captured_stack out;
+  CAPTURED_STACK(out);
   struct unwind_registers three = {.pc = registers->value[REMOTE_PC],
                                    .sp = registers->value[REMOTE_RSP],
                                    .fp = registers->value[REMOTE_RBP]};
@@ -61,19 +61,19 @@ static void measure_interpreter(const struct remote_registers *registers) {
   for (int i = 0; i < FIRSTS; i++) {
     stack_capture_forget_rules();
     double start = now();
-    stack_capture_interrupted(&three, &thread_state, &out);
+    stack_capture_interrupted(&three, &thread_state, out);
     first[i] = now() - start;
   }
   say("interpreter_first", first, FIRSTS);
   double start = now();
-  for (int i = 0; i < WARM; i++) stack_capture_interrupted(&three, &thread_state, &out);
+  for (int i = 0; i < WARM; i++) stack_capture_interrupted(&three, &thread_state, out);
   printf("interpreter_warm %.0f\ninterpreter_kilobytes %ld\nframes %u\n", (now() - start) / WARM,
-         resident_kilobytes() - before, out.frame_count);
+         resident_kilobytes() - before, out->frame_count);
 }
 
 static void measure_libunwind(const struct remote_registers *registers, const char *name,
                               const struct stack_copy *copy) {
-  uint64_t frames[STACK_MAX_FRAMES];
+  uint64_t frames[STACK_DEFAULT_FRAMES];
   enum remote_step end;
   double first[FIRSTS];
   char line[64];
@@ -83,14 +83,14 @@ static void measure_libunwind(const struct remote_registers *registers, const ch
     remote_unwinder_release(unwinder);
     double start = now();
     unwinder = remote_unwinder_new();
-    remote_unwind(unwinder, registers, copy, frames, STACK_MAX_FRAMES, &end);
+    remote_unwind(unwinder, registers, copy, frames, STACK_DEFAULT_FRAMES, &end);
     first[i] = now() - start;
   }
   snprintf(line, sizeof line, "libunwind_%s_first", name);
   say(line, first, FIRSTS);
   double start = now();
   for (int i = 0; i < WARM; i++)
-    remote_unwind(unwinder, registers, copy, frames, STACK_MAX_FRAMES, &end);
+    remote_unwind(unwinder, registers, copy, frames, STACK_DEFAULT_FRAMES, &end);
   printf("libunwind_%s_warm %.0f\n", name, (now() - start) / WARM);
   long most = resident_kilobytes();
   remote_unwinder_release(unwinder);

@@ -34,15 +34,15 @@ extern const char __start_thread_trampolines[] __attribute__((visibility("hidden
 extern const char __stop_thread_trampolines[] __attribute__((visibility("hidden")));
 
 struct stack {
-  uint64_t frames[STACK_MAX_FRAMES];
+  uint64_t frames[STACK_DEFAULT_FRAMES];
   size_t count;
   enum remote_step end;
 };
 
 static void by_libunwind(const struct remote_registers *registers, struct stack *out) {
-  static uint64_t frames[STACK_MAX_FRAMES + 1];
+  static uint64_t frames[STACK_DEFAULT_FRAMES + 1];
   size_t count =
-      remote_unwind(unwinder, registers, NULL, frames, STACK_MAX_FRAMES, &out->end);
+      remote_unwind(unwinder, registers, NULL, frames, STACK_DEFAULT_FRAMES, &out->end);
   out->count = 0;
   for (size_t i = 0; i < count; i++)
     if (frames[i] - 1 - (uintptr_t)__start_thread_trampolines >=
@@ -51,21 +51,21 @@ static void by_libunwind(const struct remote_registers *registers, struct stack 
 }
 
 static void by_interpreter(const struct remote_registers *registers, struct stack *out) {
-  static struct captured_stack captured;
+  CAPTURED_STACK(captured);
   struct unwind_registers three = {.pc = registers->value[REMOTE_PC],
                                    .sp = registers->value[REMOTE_RSP],
                                    .fp = registers->value[REMOTE_RBP]};
-  stack_capture_interrupted(&three, &thread_state, &captured);
-  out->count = captured.frame_count;
+  stack_capture_interrupted(&three, &thread_state, captured);
+  out->count = captured->frame_count;
   out->end = REMOTE_OUTERMOST;
-  uint64_t last = captured.frames[captured.frame_count - 1];
+  uint64_t last = captured->frames[captured->frame_count - 1];
   if (last < STACK_MARKER_LIMIT) {
     out->count--;
     out->end = last == STACK_TRUNCATED_DEPTH    ? REMOTE_DEPTH
                : last == STACK_TRUNCATED_MEMORY ? REMOTE_NO_MEMORY
                                                 : REMOTE_NO_UNWIND;
   }
-  memcpy(out->frames, captured.frames, out->count * sizeof *out->frames);
+  memcpy(out->frames, captured->frames, out->count * sizeof *out->frames);
 }
 
 static char text[1 << 16];
