@@ -9,7 +9,7 @@ import tempfile
 import harness
 
 AGENT_FILES = ("symbolizer symbol_cache symbol_table object_symbols plt_symbols dwarf_names "
-               "debug_files elf_file memory_image perf_map demangle large_stack "
+               "debug_files elf_file memory_image perf_map jit_names demangle large_stack "
                "libbacktrace_region mappings agent_memory memory_headroom process_info "
                "split_dwarf fde_ranges symbol_versions loaded_code module_identity "
                "mapped_file trusted_path unmapped_user "
@@ -24,7 +24,8 @@ def driver():
         output = os.path.join(harness.BUILD, "test", "symbols_driver")
         os.makedirs(os.path.dirname(output), exist_ok=True)
         sources = [os.path.join(harness.WORKLOADS, "symbols_driver.c")]
-        sources += [os.path.join(harness.TEST_DIRECTORY, "stub_module_registry.c")]
+        sources += [os.path.join(harness.TEST_DIRECTORY, stub + ".c")
+                    for stub in ("stub_module_registry", "stub_announced_code")]
         sources += [harness.source(name + ".c") for name in AGENT_FILES]
         deps = os.path.join(harness.BUILD, "deps")
         objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY]
