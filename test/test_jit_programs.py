@@ -1,5 +1,5 @@
-"""Programs with a JIT compiler that tells of its code: registered with the C++ runtime, or announced
-to debuggers."""
+"""Programs with a JIT compiler that tells of its code: registered with the C++ runtime, or
+announced to debuggers."""
 import os
 
 import harness
@@ -31,7 +31,7 @@ def source(name, text):
 
 
 def stacks(argv, options):
-    """Of a profile that is not its first: then its code is made, and its stacks are copied whole."""
+    """Of a profile that is not its first: then its code is made, its stacks are copied whole."""
     host = harness.Host(argv, **options)
     host.profile("profile?seconds=1")
     cpu = host.profile("profile?seconds=1&hz=250")

@@ -265,8 +265,9 @@ static void unwind(const struct perf_ring_record *record) {
   sample->epoch = 0;
   if (!refused_to_lend && unwind_rule_borrow_begin()) {
     stack_capture_copied(&registers, record->stack, record->stack_size, stack);
-    if (ends_at(stack->frames, stack->frame_count, STACK_TRUNCATED_NO_UNWIND) ||
-        (!record->stack_is_cut && ends_at(stack->frames, stack->frame_count, STACK_TRUNCATED_MEMORY)))
+    const uint64_t *frames = stack->frames;
+    if (ends_at(frames, stack->frame_count, STACK_TRUNCATED_NO_UNWIND) ||
+        (!record->stack_is_cut && ends_at(frames, stack->frame_count, STACK_TRUNCATED_MEMORY)))
       unwind_remotely(record, stack);
     sample->epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
     unwind_rule_borrow_end();

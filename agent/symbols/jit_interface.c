@@ -98,7 +98,7 @@ static struct {
   uint64_t dynamic, descriptor; /* 0: it has none */
 } known[OBJECTS_MAX];
 static unsigned known_count;
-static uint64_t generation; /* unwind_rule_generation: what was unloaded may be something else now */
+static uint64_t generation; /* unwind_rule_generation: what was unloaded may be another one now */
 
 static uint64_t descriptor_of(const struct link_map *map) {
   uint64_t dynamic = (uintptr_t)map->l_ld;

@@ -1,17 +1,18 @@
 /* Code that the program makes at run time, and tells the C++ runtime how to unwind: luajit, LLVM.
- * The calls are the runtime's as ever; what they say is copied (registered_frames.h). Not the forms
- * with _info or _table in their names: libgcc calls those itself, and otherwise only objects do, for
- * their own code, as they are loaded. */
+ * The calls are the runtime's as ever; what they say is copied (registered_frames.h). Not the
+ * forms with _info or _table in their names: libgcc calls those itself, and otherwise only objects
+ * do, for their own code, as they are loaded. */
 #include <stdatomic.h>
 #include <stdint.h>
 
 #include "cfi_entry.h"
+#include "shim/base/config.h"
 #include "shim/next/interposed.h"
 #include "shim/next/next_functions.h"
 #include "registered_frames.h"
 #include "shim/next/startup.h"
 
-/* Found at the first call. NULL: this library was opened at run time, after the last that has it. */
+/* Found at the first call. NULL: this library was opened at run time, behind all that have it. */
 #define NEXT_FRAME_CALL(name)                                                      \
   static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */ \
   uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);             \
@@ -26,7 +27,9 @@ EXPORTED void __register_frame(void *table) {
   NEXT_FRAME_CALL(__register_frame)
   if (call) call(table);
   struct cfi_section section = {.start = (uintptr_t)table, .end = (uintptr_t)table + TABLE_MAX};
-  if (table && startup_ensure()) registered_frames_add(&section, section.start);
+  /* valgrind would report how pages are asked for */
+  if (table && startup_ensure() && !config.is_off && !next_allocator.valgrind)
+    registered_frames_add(&section, section.start);
 }
 
 EXPORTED void __deregister_frame(void *table) {

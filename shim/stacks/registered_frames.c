@@ -465,8 +465,7 @@ bool registered_frames_word(uintptr_t address, uintptr_t *word) {
   enum { UNITS = TABLE_SEGMENT_BYTES / TABLE_UNIT };
   for (uint32_t i = 0; i < REGISTERED_FRAMES_SEGMENTS; i++) {
     uintptr_t start = (uintptr_t)table_memory_at(&memory, i * UNITS);
-    if (!start) return false;
-    if (address - start > TABLE_SEGMENT_BYTES - sizeof *word) continue;
+    if (!start || address - start > TABLE_SEGMENT_BYTES - sizeof *word) continue;
     memcpy(word, (const void *)address, sizeof *word);
     return true;
   }

@@ -240,7 +240,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack): only calls must go up. */
-  if (rule->signal_frame && !range->is_copy && return_ends_handler(rule))
+  if (rule->signal_frame && !range->is_copy && !rule->announced && return_ends_handler(rule))
     *range = own_stack(range->thread, sp);
   else if (sp <= frame->sp) return STEP_NO_MEMORY;
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};

@@ -2,9 +2,9 @@
  * Code made at run time that is announced to debuggers as LLVM, php and qemu do it: in-memory ELF
  * objects in a list that begins at __jit_debug_descriptor.
  *
- *   announced_code walk [exec]   allocates and computes there (exec: the object is not relocatable);
- *                                at each line it goes on to blocks of another size: after the second
- *                                the code has another name, after the third none
+ *   announced_code walk [exec]   allocates and computes there (exec: the object is not
+ *                                relocatable); at each line it goes on to blocks of another size:
+ *                                after the second the code has another name, after the third none
  *   announced_code churn         threads that announce and withdraw, and others that run in it
  *   announced_code hostile       lists and objects that lie */
 #define _GNU_SOURCE

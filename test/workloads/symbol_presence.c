@@ -1,4 +1,5 @@
-/* Programs switch to an allocator's own calls, and to telling the C++ runtime, where a weak reference or dlsym finds them (folly, Rust's jemallocator, MariaDB ...). */
+/* Programs switch to an allocator's own calls where a weak reference or dlsym finds them (folly,
+ * Rust's jemallocator, MariaDB ...), and tell the C++ runtime of code that they make. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
