@@ -38,7 +38,8 @@ def stacks(argv, options):
     health = host.health()
     assert host.text("goroutine?debug=2")
     host.kill()
-    return [[bare(frame.function) for frame in sample.frames] for sample in cpu.samples], health
+    return [[bare(frame.function) for frame in sample.frames] +
+            ["[guessed]"] * ("guessed_frames" in sample.labels) for sample in cpu.samples], health
 
 
 def both_ways(argv, leaf, least_registered):
