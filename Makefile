@@ -14,7 +14,7 @@ OBJ  := $(BUILD)/obj
 LIB  := $(BUILD)/libpprofagent.so
 
 all: $(LIB)
-.PHONY: all demo test check quick bench soak asan fresh install uninstall clean help
+.PHONY: all demo test check quick bench soak fuzz asan fresh install uninstall clean help
 .DELETE_ON_ERROR:
 
 # make V=1 shows the commands, make -s nothing.
@@ -221,6 +221,56 @@ UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/
 endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
 
+# ---- fuzzing: the unit tests that say /* fuzz: bytes */ are built once more, by clang with libFuzzer, what they test of others' code
+# too; those with /* fuzz: rounds */ make inputs of their own. Nothing of it without clang: the unit tests' own way then.
+FUZZ := $(BUILD)/fuzz
+FUZZ_CC := clang
+FUZZED_FLAGS := $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address
+fuzzed_deps_libiberty := $(LIBIBERTY:%=$(FUZZ)/obj/libiberty_%.o)
+fuzzed_deps_libbacktrace := $(LIBBACKTRACE:%=$(FUZZ)/obj/libbacktrace_%.o)
+fuzzed_deps_civetweb := $(FUZZ)/obj/civetweb.o
+define fuzzed_object
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)
+	$(Q)$(FUZZ_CC) $(FUZZED_FLAGS) $(1) -o $@.tmp
+	@$(OBJCOPY) $(TO_AGENT_MEMORY) $(2) $@.tmp $@ && rm $@.tmp
+endef
+# It is left by longjmp: what the address sanitizer knows of its stack stays behind.
+$(FUZZ)/obj/libiberty_%.o: $(DEPS)/libiberty_%.o
+	$(call fuzzed_object,-mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0 $(IBERTY_FLAGS) -c $(SRC)/libiberty/libiberty/$*.c)
+$(FUZZ)/obj/libbacktrace_%.o: $(DEPS)/libbacktrace_%.o
+	$(call fuzzed_object,$(GDB_FLAGS) -c $(SRC)/gdb/libbacktrace/$*.c)
+$(FUZZ)/obj/civetweb.o: $(DEPS)/civetweb.o
+	$(call fuzzed_object,$(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c,$(TO_CIVETWEB_SYSTEM))
+fuzzed_deps = $(foreach dep,$(call comment,deps,$(1)),$(fuzzed_deps_$(dep)))
+# gcc's words for what clang calls otherwise.
+fuzz_flags = $(subst --param asan-stack=0,-mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0,$(subst build/,$(BUILD)/,$(call comment,flags,$(1))))
+define fuzzer
+$(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) $(call fuzzed_deps,$(1)) \
+    $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
+    $(wildcard shim/*.h agent/*.h test/*.h)
+	@mkdir -p $$(@D)
+	$$(call say,FUZZ,$$@)
+	$$(Q)$(FUZZ_CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -DLIBFUZZER \
+	  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(call fuzz_flags,$(1)) \
+	  $(INCLUDE) -I. -Iagent -Ishim -o $$@ $(1) $(call comment,links,$(1)) \
+	  -Wl,--start-group $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group \
+	  $(GEN)/unit_assertion.c -pthread -lm
+endef
+fuzz_sources = $(foreach source,$(UNIT_SOURCES),$(if $(filter $(1),$(call comment,fuzz,$(source))),$(source)))
+FUZZ_BYTES := $(call fuzz_sources,bytes)
+FUZZ_ROUNDS := $(call fuzz_sources,rounds)
+$(foreach source,$(FUZZ_BYTES),$(eval $(call fuzzer,$(source))))
+
+SECONDS := 60
+# An hour for all of them.
+SOAK_SECONDS = $(shell echo $$((3600 / $(words $(FUZZ_BYTES) $(FUZZ_ROUNDS)))))
+fuzz: packages-test
+	@$(MAKE) --no-print-directory units
+	@command -v $(FUZZ_CC) >/dev/null || exit 0; \
+	  $(MAKE) --no-print-directory $(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(FUZZ_BYTES))
+	$(PYTHON) test/fuzz.py $(SECONDS) $(TESTS)
+
 # A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
 # never run.
 PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fresh
@@ -262,6 +312,7 @@ bench: packages-bench
 soak: packages-soak
 	@$(MAKE) --no-print-directory all units
 	SOAK=1 $(PYTEST) --timeout=0 $(call chosen,$(TESTS))
+	@$(MAKE) --no-print-directory fuzz SECONDS=$(SOAK_SECONDS)
 
 # Which room includes which: ARCHITECTURE.md.
 lint:
@@ -300,8 +351,9 @@ help:
 	@echo 'make check      the quick tests, on what is installed'
 	@echo 'make lint       the includes, against the table of ARCHITECTURE.md'
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
+	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each (TESTS="word ..."); found ones: $(BUILD)/fuzz'
 	@echo 'make bench      side by side with peers; prints ratios'
 	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
-	@echo 'make soak       the slow do-no-harm suites; writes docs/do-no-harm.md'
+	@echo 'make soak       the slow do-no-harm suites (writes docs/do-no-harm.md), then an hour of make fuzz'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
 	@echo 'make clean      removes $(BUILD)/ (downloads stay in the cache)'

@@ -1,9 +1,10 @@
 /* links: shim/stacks/cfi.c shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c shim/base/confinement.c */
+/* fuzz: rounds */
 /* Unwind sections that say anything: this program's own with bytes changed at random, and such as a
  * generator makes, valid in form and with numbers, registers, lengths, encodings and expressions as
  * no compiler writes them, also with pages between that cannot be read. They are read only within
  * their bounds (the address sanitizer watches the ends), never for ever, and what comes out can be
- * followed. Arguments: rounds, seed. */
+ * followed. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>
@@ -13,9 +14,10 @@
 #include <sys/mman.h>
 
 #include "shim/stacks/cfi.h"
+#include "fuzz_budget.h"
 #include "generated_cfi.h"
 
-static uint64_t state = 88172645463325252ull;
+static uint64_t state;
 uint64_t generated_random(void) {
   state ^= state << 13;
   state ^= state >> 7;
@@ -42,7 +44,8 @@ static void follow(const struct cfi_rule *rule, uintptr_t pc) {
   cfi_recover(&rule->return_address, cfa, 1, &context, &value);
 }
 
-static long changed_bytes(long rounds) {
+/* Each returns how many of *rounds, the usual number, were understood; *rounds: how many it made. */
+static long changed_bytes(long *rounds) {
   struct dl_find_object found;
   if (_dl_find_object((void *)(uintptr_t)changed_bytes, &found) != 0) return 0;
   const ElfW(Ehdr) *header = found.dlfo_map_start;
@@ -54,8 +57,8 @@ static long changed_bytes(long rounds) {
   }
   size_t size = end - hdr; /* .eh_frame_hdr and what follows, .eh_frame among it */
   uint8_t *copy = malloc(size);
-  long understood = 0;
-  for (long round = 0; round < rounds; round++) {
+  long understood = 0, round = 0;
+  for (; fuzz_goes_on(round, *rounds); round++) {
     if (round % 64 == 0) memcpy(copy, (const void *)hdr, size);
     uint64_t changes = 1 + next() % 8;
     if (round % 64 != 0)
@@ -68,13 +71,14 @@ static long changed_bytes(long rounds) {
     follow(&rule, pc);
   }
   free(copy);
+  *rounds = round;
   return understood;
 }
 
 /* One that is generated, at the very end of its memory. */
-static long generated(long rounds) {
-  long understood = 0;
-  for (long round = 0; round < rounds; round++) {
+static long generated(long *rounds) {
+  long understood = 0, round = 0;
+  for (; fuzz_goes_on(round, *rounds); round++) {
     struct generated_cfi made;
     generated_cfi_make(&made);
     uint8_t *copy = malloc(made.size);
@@ -87,16 +91,17 @@ static long generated(long rounds) {
     }
     free(copy);
   }
+  *rounds = round;
   return understood;
 }
 
 /* The same across two pages, of which one or both cannot be read. */
-static long unreadable(long rounds) {
+static long unreadable(long *rounds) {
   enum { PAGE = 4096 };
   uint8_t *pages = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) abort();
-  long understood = 0;
-  for (long round = 0; round < rounds; round++) {
+  long understood = 0, round = 0;
+  for (; fuzz_goes_on(round, *rounds); round++) {
     struct generated_cfi made;
     generated_cfi_make(&made);
     uint8_t *copy = pages + PAGE - next() % made.size / 4 * 4;
@@ -112,11 +117,12 @@ static long unreadable(long rounds) {
     follow(&rule, pc);
   }
   munmap(pages, 3 * PAGE);
+  *rounds = round;
   return understood;
 }
 
 static void random_expressions(long rounds) {
-  for (long round = 0; round < rounds; round++) {
+  for (long round = 0; fuzz_goes_on(round, rounds); round++) {
     uint32_t size = 1 + next() % 24;
     uint8_t *code = malloc(size);
     for (uint32_t i = 0; i < size; i++) code[i] = (uint8_t)next();
@@ -127,19 +133,21 @@ static void random_expressions(long rounds) {
   }
 }
 
-static bool is_enough(const char *what, long understood, long rounds) {
-  if (understood >= rounds / 100) return true;
-  printf("%s: only %ld of %ld were understood: the test tests nothing\n", what, understood, rounds);
-  return false;
+static bool is_enough(const char *what, long make(long *rounds), long rounds) {
+  fuzz_part(0.25);
+  long understood = make(&rounds);
+  printf("%s: %ld of %ld were understood\n", what, understood, rounds);
+  return understood >= rounds / 100; /* else the test tests nothing */
 }
 
-int main(int argc, char **argv) {
-  long rounds = argc > 1 ? atol(argv[1]) : 300000;
-  if (argc > 2) state *= 2 * strtoull(argv[2], NULL, 10) + 1;
+int main(void) {
+  enum { ROUNDS = 300000 };
+  state = fuzz_seed(88172645463325252u);
   /* Half of the rounds change bytes that the function in question does not need. */
-  bool good = is_enough("changed", changed_bytes(rounds), rounds);
-  good &= is_enough("generated", generated(rounds), rounds);
-  good &= is_enough("unreadable", unreadable(rounds / 10), rounds / 10);
-  random_expressions(rounds);
+  bool good = is_enough("changed", changed_bytes, ROUNDS);
+  good &= is_enough("generated", generated, ROUNDS);
+  good &= is_enough("unreadable", unreadable, ROUNDS / 10);
+  fuzz_part(0.25);
+  random_expressions(ROUNDS);
   return good ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c agent/pages/profile_request.c agent/http/response.c agent/profiles/contention_profile.c agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c agent/pages/symbol_lookup.c agent/http/query.c agent/profiles/heap_profile.c agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c agent/profiles/profile_proto.c agent/profiles/profile_text.c agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c agent/profiles/profile_delta.c agent/threads/thread_profile.c agent/threads/goroutine_text.c agent/threads/goroutine_names.c agent/runtime/syscall_wrappers.c agent/cpu/cpu_profile.c test/stub_announced_code.c agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c agent/runtime/own_memory.c shim/stacks/stack_depth.c */
 /* deps: protobuf */
-/* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact.
- * Usage: unit_fuzz_routes [seconds [seed]] */
+/* Random requests to random tables for a few seconds: one whole response each, nothing for the sanitizers, every gzip intact. */
+/* fuzz: rounds */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 
 #include "agent/pages/routes.h"
 #include "shim/base/config.h"
+#include "fuzz_budget.h"
 #include "stub_http_server.h"
 #include "stub_process_tree.h"
 #include "stub_threads.h"
@@ -182,19 +183,15 @@ static bool one_request(void) {
   return ok && stub.sessions == 0;
 }
 
-int main(int argc, char **argv) {
-  double seconds = argc > 1 ? atof(argv[1]) : 6;
-  uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
-  state = seed * 2 + 1;
-  struct timespec start, now;
-  clock_gettime(CLOCK_MONOTONIC, &start);
+int main(void) {
+  state = fuzz_seed((uint64_t)time(NULL)) * 2 + 1;
   unsigned long requests = 0;
+  double end = fuzz_now() + fuzz_seconds(6);
   do {
     random_tables();
     for (int i = 0; i < 8; i++, requests++)
-      if (!one_request()) return printf("seed %llu, request %lu\n", (unsigned long long)seed, requests), 1;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-  } while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 < seconds);
-  printf("%lu requests, seed %llu\n", requests, (unsigned long long)seed);
+      if (!one_request()) return printf("request %lu\n", requests), 1;
+  } while (fuzz_now() < end);
+  printf("%lu requests\n", requests);
   return 0;
 }

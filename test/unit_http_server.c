@@ -4,6 +4,7 @@
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
  * response has, and the server stops cleanly afterwards. The same against the server that has no
  * threads and answers on the one that calls it. */
+/* fuzz: rounds */
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "agent/http/client_access.h"
 #include "agent/http/connection_gate.h"
 #include "agent/http/connection_inbox.h"
+#include "fuzz_budget.h"
 #include "agent/http/http_server.h"
 #include "agent/http/listen_address.h"
 #include "agent/http/other_processes.h"
@@ -26,7 +28,7 @@
 _Thread_local struct thread_state thread_state;
 bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
 static int failures;
-static uint64_t random_state = 88172645463325252u;
+static uint64_t random_state;
 static unsigned handled, asked, handed_over;
 enum { OTHER_PROCESS = 4000000 };
 
@@ -201,10 +203,9 @@ static void one_connection(const struct listen_address *address) {
 }
 
 static unsigned connect_for_a_while(const struct listen_address *address) {
-  const char *seconds = getenv("FUZZ_SECONDS");
-  int64_t end = agent_monotonic_nanoseconds() + (seconds ? atoi(seconds) : 6) * INT64_C(500000000);
+  double end = fuzz_now() + fuzz_seconds(6) / 2;
   unsigned connections = 0, handed_before = handed_over, handled_before = handled;
-  while (agent_monotonic_nanoseconds() < end && failures < 5) {
+  while (fuzz_now() < end && failures < 5) {
     one_connection(address);
     connections++;
   }
@@ -277,6 +278,7 @@ static void ask_without_telling_whom(const struct listen_address *address) {
 }
 
 int main(void) {
+  random_state = fuzz_seed(88172645463325252u);
   struct listen_address address;
   char reason[256];
   int listener = -1;

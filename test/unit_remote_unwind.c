@@ -1,6 +1,7 @@
 /* links: agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c agent/runtime/memory_reader.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c shim/stacks/unwind_rule.c shim/stacks/registered_frames.c shim/stacks/announcements.c shim/base/confinement.c shim/stacks/cfi.c shim/stacks/cfi_entry.c test/agent_memory_libc.c test/stub_debug_frames.c shim/stacks/readable_pages.c shim/stacks/cfi_expression.c shim/base/table_memory.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
+/* fuzz: rounds */
 /* libunwind over this process: frames based on any register, rules of every kind, a stack that was
  * copied; then damaged tables, stacks and registers, of which nothing may come but an end. */
 #define _GNU_SOURCE
@@ -17,6 +18,7 @@
 #include "shim/base/counters.h"
 #include "shim/stacks/unwind_rule.h"
 #include "check.h"
+#include "fuzz_budget.h"
 
 extern int64_t agent_memory_fail_after;
 
@@ -231,7 +233,7 @@ static void on_signal(int number) {
 
 /* ---- damage ---- */
 
-static uint64_t state = 88172645463325252ull;
+static uint64_t state;
 static uint64_t next(void) {
   state ^= state << 13;
   state ^= state >> 7;
@@ -251,7 +253,7 @@ int _dl_find_object(void *pc, struct dl_find_object *out) {
   return 0;
 }
 
-static void test_damage(long rounds) {
+static void test_damage(long usual) {
   enum { WORDS = 512 };
   struct dl_find_object found;
   CHECK(_dl_find_object((void *)main_start, &found) == 0);
@@ -275,8 +277,9 @@ static void test_damage(long rounds) {
     copied.dlfo_map_start = copy;
     copied.dlfo_map_end = (void *)(code + 100000);
   }
-  long further = 0;
-  for (long round = 0; round < rounds; round++) {
+  long further = 0, round = 0;
+  fuzz_part(1);
+  for (; fuzz_goes_on(round, usual); round++) {
     if (round % 16 == 0) memcpy(copy, (const void *)tables, size);
     for (uint64_t i = next() % 8; round % 16 && i > 0; i--)
       copy[next() % (next() & 1 ? size : 200)] = (uint8_t)next();
@@ -300,9 +303,8 @@ static void test_damage(long rounds) {
   }
   free(copy);
   copied = (struct dl_find_object){0};
-  if (further < rounds / 50)
-    printf("only %ld of %ld damaged stacks had a second frame\n", further, rounds);
-  CHECK(further >= rounds / 50);
+  printf("%ld of %ld damaged stacks had a second frame\n", further, round);
+  CHECK(further >= round / 50);
 }
 
 static void test_no_memory(void) {
@@ -315,8 +317,9 @@ static void test_no_memory(void) {
   }
 }
 
-int main(int argc, char **argv) {
+int main(void) {
   struct cfi_rule rule;
+  state = fuzz_seed(88172645463325252u);
   CHECK(unwind_rule_find((uintptr_t)main, &rule));
   main_start = rule.start, main_end = rule.end;
   unwinder = remote_unwinder_new();
@@ -326,7 +329,7 @@ int main(int argc, char **argv) {
   ((void (*)(void (*)(void), const void *))(uintptr_t)needs_rbp)(look_without_rbx, by_rbx);
   signal(SIGUSR1, on_signal);
   raise(SIGUSR1);
-  test_damage(argc > 1 ? atol(argv[1]) : 20000);
+  test_damage(20000);
   test_no_memory();
   remote_unwinder_release(unwinder);
   return failures != 0;

@@ -1,5 +1,6 @@
 /* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined behaviour, no hang, and all
- * memory given back. Usage: unit_symbolizer_fuzz [SECONDS [SEED [FILE ...]]]; without files it compiles some. */
+ * memory given back. Usage: unit_symbolizer_fuzz [FILE ...]; without files it compiles some. */
+/* fuzz: rounds */
 /* links: agent/symbols/symbolizer.c agent/symbols/jit_names.c test/stub_announced_code.c agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c agent/symbols/perf_map.c agent/symbols/demangle.c agent/symbols/large_stack.c agent/symbols/libbacktrace_region.c agent/symbols/mappings.c test/stub_module_registry.c test/agent_memory_libc.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c agent/symbols/symbol_versions.c agent/symbols/loaded_code.c shim/stacks/module_identity.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/symbols/mapped_file.c agent/symbols/symbol_memory.c agent/symbols/section_windows.c agent/symbols/shared_objects.c */
 /* flags: -w -fno-sanitize=shift --param asan-stack=0 -DREGION_SEPARATE_BLOCKS -DSECTION_WINDOW=4096 -DSMALL_SECTION=0 -DHAVE_CONFIG_H -idirafter build/deps/src/gdb/include build/deps/src/gdb/libbacktrace/dwarf.c build/deps/src/gdb/libbacktrace/elf.c build/deps/src/gdb/libbacktrace/sort.c */
 /* deps: libiberty */
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "fuzz_budget.h"
 #include "agent/symbols/symbolizer.h"
 
 enum { MAX_FILES = 32, MAX_FILE_SIZE = 4 << 20, ADDRESSES = 40, STUB_ADDRESSES = 8, STUBS_END = 256 /* .plt is at the start of the text */ };
@@ -229,16 +231,15 @@ static int run_one(const struct input *input, unsigned long number, unsigned cha
 }
 
 int main(int count, char **words) {
-  double seconds = count > 1 ? atof(words[1]) : 15;
-  random_state = count > 2 ? strtoull(words[2], NULL, 0) : 0x9e3779b97f4a7c15ULL;
+  random_state = fuzz_seed(0x9e3779b97f4a7c15ULL);
   if (mkdtemp(directory) == NULL) return 1;
-  for (int i = 3; i < count; i++) add_input(words[i]);
-  if (count <= 3) compile_inputs();
+  for (int i = 1; i < count; i++) add_input(words[i]);
+  if (count == 1) compile_inputs();
   if (input_count == 0) return fprintf(stderr, "no input files\n"), 1;
   unsigned char *bytes = malloc(MAX_FILE_SIZE);
   unsigned long number = 0;
   int failed = 0;
-  double end = now(CLOCK_MONOTONIC) + seconds;
+  double end = now(CLOCK_MONOTONIC) + fuzz_seconds(15);
   for (; now(CLOCK_MONOTONIC) < end && !failed; number++)
     failed = run_one(&inputs[next_random() % input_count], number, bytes);
   struct symbolizer_counters counters;

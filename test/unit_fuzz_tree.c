@@ -1,0 +1,206 @@
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* fuzz: bytes */
+/* Messages of the processes that share a port, as liars send them: to a holder, from some who may
+ * join and some who may not; and to a member, from its holder. Who is a stranger joins nothing and
+ * vouches for nobody; no descriptor is left. */
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shim/threads/thread_registry.h"
+#include "shim/base/thread_state.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/http/client_access.h"
+#include "agent/http/connection_gate.h"
+#include "fuzz.h"
+#include "agent/tree/process_tree.h"
+#include "agent/tree/tree_members.h"
+#include "agent/tree/tree_message.h"
+
+enum { PEERS = 6 };
+
+_Thread_local struct thread_state thread_state;
+bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
+_Atomic bool dumpable_refused; /* shim/base/dumpable.h */
+static bool is_trusted;
+bool client_access_uid(uid_t uid) { return (void)uid, is_trusted; }
+bool client_access_shares(uid_t uid) { return (void)uid, is_trusted; }
+void client_access_audience(struct process_audience *out) { *out = (struct process_audience){0}; }
+bool client_access_judge_for(const struct process_audience *audience, const struct client *client,
+                             char text[CLIENT_ACCESS_TEXT_MAX]) {
+  *text = 0;
+  return audience->owner == client->uid;
+}
+void process_entry_read(struct process_entry *out) {
+  *out = (struct process_entry){.pid = getpid(), .answered = true, .heap_bytes = 77};
+}
+void connection_gate_take(const struct inbox_connection *given) {
+  if (given->prefix_size > INBOX_PREFIX_MAX || (given->authenticated && !is_trusted)) abort();
+  close(given->descriptor);
+}
+
+/* ---- messages ---- */
+
+static void send_message(struct fuzz_input *input, int socket_) {
+  struct tree_message message = {
+      .protocol = TREE_PROTOCOL, .size = sizeof message, .hello = {.pid = getpid()}};
+  unsigned how = fuzz_byte(input), descriptors = how >> 5 & 3;
+  message.kind = how & 7;
+  message.round = fuzz_byte(input);
+  size_t size, at = offsetof(struct tree_message, entry), whole = sizeof message;
+  if (how & 8) at = 0;
+  const uint8_t *bytes = fuzz_piece(input, sizeof message - at, &size);
+  memcpy((char *)&message + at, bytes, size);
+  if (how & 16) whole = 1 + (size_t)fuzz_byte(input) * 4 % sizeof message;
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(3 * sizeof(int))];
+  } control;
+  const int given[3] = {0, 0, 0};
+  struct iovec part = {&message, whole};
+  struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
+  if (descriptors) {
+    memset(&control, 0, sizeof control);
+    head.msg_control = &control;
+    head.msg_controllen = CMSG_SPACE(descriptors * sizeof(int));
+    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+                                      .cmsg_type = SCM_RIGHTS,
+                                      .cmsg_len = CMSG_LEN(descriptors * sizeof(int))};
+    memcpy(CMSG_DATA(&control.header), given, descriptors * sizeof(int));
+  }
+  sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* What it is told: a stranger no key and no welcome. */
+static void hear(int socket_) {
+  static const struct tree_key none;
+  struct tree_message answer;
+  int descriptor;
+  while (tree_message_receive(socket_, &answer, &descriptor) > 0) {
+    if (descriptor >= 0) close(descriptor);
+    if (is_trusted) continue;
+    if (answer.kind == TREE_WELCOME || answer.kind == TREE_CONNECTION) abort();
+    if (answer.kind == TREE_HELLO && memcmp(&answer.hello.key, &none, sizeof none) != 0) abort();
+    if (answer.kind == TREE_ENTRY && answer.entry.heap_bytes >= 0) abort();
+  }
+}
+
+static socklen_t name_of(const struct listen_address *address, struct sockaddr_un *name) {
+  char text[64];
+  listen_address_format(address, text, sizeof text);
+  *name = (struct sockaddr_un){.sun_family = AF_UNIX};
+  int length = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "pprofagent/%s", text);
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+static int seqpacket(void) { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0); }
+
+/* ---- a holder ---- */
+
+static void talk_to_holder(struct fuzz_input *input) {
+  struct listen_address address;
+  struct sockaddr_un name;
+  char reason[200], text[CLIENT_ACCESS_TEXT_MAX];
+  int listener, peers[PEERS];
+  const struct client client = {.uid = 0};
+  listen_address_parse("127.0.0.1:0", &address, reason, sizeof reason);
+  if (process_tree_enter(&address, &listener, reason, sizeof reason) != TREE_HOLDER) abort();
+  socklen_t size = name_of(&address, &name);
+  for (int i = 0; i < PEERS; i++) peers[i] = -1;
+  while (fuzz_left(input)) {
+    unsigned what = fuzz_byte(input);
+    int *peer = &peers[what % PEERS];
+    if (*peer < 0) {
+      *peer = seqpacket();
+      if (connect(*peer, (struct sockaddr *)&name, size) != 0) abort();
+    } else if (what & 128) {
+      close(*peer);
+      *peer = -1;
+    } else {
+      send_message(input, *peer);
+    }
+    for (int i = what & 64 ? 0 : 3; i > 0; i--) process_tree_handle();
+    if (what & 32) process_tree_would_answer(getpid(), &client, text);
+    for (int i = 0; i < PEERS; i++)
+      if (peers[i] >= 0) hear(peers[i]);
+    if (!is_trusted && process_tree_size() != 1) abort();
+  }
+  for (int i = 0; i < PEERS; i++)
+    if (peers[i] >= 0) close(peers[i]);
+  for (int i = 0; i < 3; i++) process_tree_handle();
+  process_tree_refusals(text);
+  process_tree_leave();
+  close(listener);
+}
+
+/* ---- a member ---- */
+
+static int false_listener = -1, welcomed[2];
+static struct listen_address false_address;
+
+/* Answers whoever comes by a welcome, and leaves the rest to the input. */
+static void *false_holder(void *unused) {
+  const int started = -1; /* a sanitizer opens files in a thread that begins */
+  if (write(welcomed[1], &started, sizeof started) != sizeof started) abort();
+  for (;;) {
+    struct tree_message hello, welcome = {.hello = {.pid = 1}};
+    int descriptor, peer = accept4(false_listener, NULL, NULL, SOCK_CLOEXEC);
+    if (peer < 0) abort();
+    while (tree_message_receive(peer, &hello, &descriptor) == 0) usleep(10);
+    tree_message_send(peer, TREE_WELCOME, &welcome, -1);
+    if (write(welcomed[1], &peer, sizeof peer) != sizeof peer) abort();
+  }
+  return unused;
+}
+
+static void begin_false_holder(void) {
+  struct sockaddr_un name;
+  pthread_t thread;
+  char reason[200];
+  listen_address_parse("127.0.0.1:1", &false_address, reason, sizeof reason);
+  false_address.port = 1 + (unsigned)getpid() % 1000; /* of several that run at a time */
+  ((struct sockaddr_in *)&false_address.socket)->sin_port = htons((uint16_t)false_address.port);
+  socklen_t size = name_of(&false_address, &name);
+  false_listener = seqpacket();
+  if (bind(false_listener, (struct sockaddr *)&name, size) != 0) abort();
+  if (listen(false_listener, 8) != 0 || pipe(welcomed) != 0) abort();
+  if (pthread_create(&thread, NULL, false_holder, NULL) != 0) abort();
+  int started;
+  if (read(welcomed[0], &started, sizeof started) != sizeof started) abort();
+}
+
+static void talk_to_member(struct fuzz_input *input) {
+  struct listen_address address = false_address;
+  char reason[200];
+  int listener, holder;
+  is_trusted = true; /* else it would not have joined */
+  if (process_tree_enter(&address, &listener, reason, sizeof reason) != TREE_MEMBER) abort();
+  if (read(welcomed[0], &holder, sizeof holder) != sizeof holder) abort();
+  bool goes_on = true;
+  while (goes_on && fuzz_left(input)) {
+    send_message(input, holder);
+    is_trusted = !(fuzz_byte(input) & 1);
+    goes_on = process_tree_handle();
+    hear(holder);
+  }
+  process_tree_leave();
+  close(holder);
+}
+
+static void fuzz_one(const uint8_t *bytes, size_t size) {
+  struct fuzz_input input = {bytes, bytes + size};
+  if (false_listener < 0) begin_false_holder();
+  unsigned how = fuzz_byte(&input);
+  is_trusted = how & 1;
+  int lowest = dup(0);
+  close(lowest);
+  if (how & 2) talk_to_member(&input);
+  else talk_to_holder(&input);
+  connection_inbox_close();
+  int after = dup(0);
+  close(after);
+  if (after != lowest) abort();
+}
