@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Whatever the bytes are, it comes back; what is wrong ends the program (abort, a sanitizer). */
 static void fuzz_one(const uint8_t *bytes, size_t size);
@@ -35,6 +36,20 @@ static inline const uint8_t *fuzz_piece(struct fuzz_input *input, size_t most, s
   if (*size > fuzz_left(input)) *size = fuzz_left(input);
   input->at += *size;
   return piece;
+}
+
+/* No descriptor is left: the next one has the number that it had before. Threads of a sanitizer's or
+ * of libFuzzer's have one for a moment. */
+static inline int fuzz_lowest_descriptor(void) {
+  int lowest = dup(0);
+  close(lowest);
+  return lowest;
+}
+static inline void fuzz_check_descriptors(int lowest) {
+  for (int tries = 0; fuzz_lowest_descriptor() > lowest; tries++) {
+    if (tries == 1000) abort();
+    usleep(1000);
+  }
 }
 
 #ifdef LIBFUZZER

@@ -96,8 +96,7 @@ static void act(struct fuzz_input *input) {
 
 static void fuzz_one(const uint8_t *bytes, size_t size) {
   struct fuzz_input input = {bytes, bytes + size};
-  int lowest = dup(0);
-  close(lowest);
+  int lowest = fuzz_lowest_descriptor();
   for (int i = 0; i < CLIENTS; i++) clients[i] = -1;
   is_known = !(fuzz_byte(&input) & 1);
   has_let_in = false;
@@ -109,7 +108,5 @@ static void fuzz_one(const uint8_t *bytes, size_t size) {
   empty_inbox();
   connection_gate_close();
   connection_inbox_close();
-  int after = dup(0);
-  close(after);
-  if (after != lowest) abort();
+  fuzz_check_descriptors(lowest);
 }
