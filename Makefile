@@ -221,10 +221,12 @@ UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/
 endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
 
-# ---- fuzzing: the unit tests that say /* fuzz: bytes */ are built once more, by clang with libFuzzer, what they test of others' code
-# too; those with /* fuzz: rounds */ make inputs of their own. Nothing of it without clang: the unit tests' own way then.
+# Fuzzing: the unit tests that say /* fuzz: bytes */ are built once more, by clang with libFuzzer,
+# what they test of others' code too; those with /* fuzz: rounds */ make inputs of their own. Without
+# clang all of them are run as the unit tests are.
 FUZZ := $(BUILD)/fuzz
 FUZZ_CC := clang
+FUZZ_NO_STACK := -mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0
 FUZZED_FLAGS := $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address
 fuzzed_deps_libiberty := $(LIBIBERTY:%=$(FUZZ)/obj/libiberty_%.o)
 fuzzed_deps_libbacktrace := $(LIBBACKTRACE:%=$(FUZZ)/obj/libbacktrace_%.o)
@@ -237,17 +239,18 @@ define fuzzed_object
 endef
 # It is left by longjmp: what the address sanitizer knows of its stack stays behind.
 $(FUZZ)/obj/libiberty_%.o: $(DEPS)/libiberty_%.o
-	$(call fuzzed_object,-mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0 $(IBERTY_FLAGS) -c $(SRC)/libiberty/libiberty/$*.c)
+	$(call fuzzed_object,$(FUZZ_NO_STACK) $(IBERTY_FLAGS) -c $(SRC)/libiberty/libiberty/$*.c)
 $(FUZZ)/obj/libbacktrace_%.o: $(DEPS)/libbacktrace_%.o
 	$(call fuzzed_object,$(GDB_FLAGS) -c $(SRC)/gdb/libbacktrace/$*.c)
 $(FUZZ)/obj/civetweb.o: $(DEPS)/civetweb.o
 	$(call fuzzed_object,$(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c,$(TO_CIVETWEB_SYSTEM))
 fuzzed_deps = $(foreach dep,$(call comment,deps,$(1)),$(fuzzed_deps_$(dep)))
 # gcc's words for what clang calls otherwise.
-fuzz_flags = $(subst --param asan-stack=0,-mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0,$(subst build/,$(BUILD)/,$(call comment,flags,$(1))))
+fuzz_flags = $(subst --param asan-stack=0,$(FUZZ_NO_STACK),$(subst build/,$(BUILD)/,$(call \
+  comment,flags,$(1))))
 define fuzzer
-$(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) $(call fuzzed_deps,$(1)) \
-    $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
+$(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) \
+    $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
     $(wildcard shim/*.h agent/*.h test/*.h)
 	@mkdir -p $$(@D)
 	$$(call say,FUZZ,$$@)
@@ -257,7 +260,8 @@ $(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) $
 	  -Wl,--start-group $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group \
 	  $(GEN)/unit_assertion.c -pthread -lm
 endef
-fuzz_sources = $(foreach source,$(UNIT_SOURCES),$(if $(filter $(1),$(call comment,fuzz,$(source))),$(source)))
+fuzz_sources = $(foreach source,$(UNIT_SOURCES),$(if $(filter $(1),$(call \
+  comment,fuzz,$(source))),$(source)))
 FUZZ_BYTES := $(call fuzz_sources,bytes)
 FUZZ_ROUNDS := $(call fuzz_sources,rounds)
 $(foreach source,$(FUZZ_BYTES),$(eval $(call fuzzer,$(source))))

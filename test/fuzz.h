@@ -1,5 +1,5 @@
-/* For test/unit_fuzz_NAME.c, whose inputs are bytes: it defines fuzz_one. Among the unit tests it is
- * given what lies in test/corpus/NAME, and that changed by chance for FUZZ_SECONDS (2); built by
+/* For test/unit_fuzz_NAME.c, whose inputs are bytes: it defines fuzz_one. Among the unit tests it
+ * is given what lies in test/corpus/NAME, and that changed by chance for FUZZ_SECONDS (2); built by
  * `make fuzz`, whatever libFuzzer makes of it. Arguments: files, instead of all that. */
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
@@ -38,8 +38,8 @@ static inline const uint8_t *fuzz_piece(struct fuzz_input *input, size_t most, s
   return piece;
 }
 
-/* No descriptor is left: the next one has the number that it had before. Threads of a sanitizer's or
- * of libFuzzer's have one for a moment. */
+/* No descriptor is left: the next one has the number that it had before. Threads of a sanitizer's
+ * or of libFuzzer's have one for a moment. */
 static inline int fuzz_lowest_descriptor(void) {
   int lowest = dup(0);
   close(lowest);

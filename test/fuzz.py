@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Random inputs under the address and undefined-behaviour sanitizers, so many seconds for each of the
-unit tests that say /* fuzz: bytes */ (libFuzzer's build of them, where clang is) or /* fuzz: rounds */.
+"""Random inputs under the address and undefined-behaviour sanitizers, so many seconds for each of
+the unit tests that say /* fuzz: bytes */ (libFuzzer's build of them, where clang is) or
+/* fuzz: rounds */.
 
 Usage: fuzz.py SECONDS [WORD ...]     only those whose names contain one of the words
 FUZZ_SEED=N in the environment: that seed; else one of the clock's, which is printed.
-Inputs that reach something new are kept in build/fuzz/corpus/NAME and start the next run, with those
-of test/corpus/NAME, which are committed; one that breaks something is in build/fuzz/found.
+Inputs that reach something new are kept in build/fuzz/corpus/NAME and start the next run, with
+those of test/corpus/NAME, which are committed; one that breaks something is in build/fuzz/found.
 """
 import glob
 import os

@@ -4,7 +4,8 @@ done and, under "violations", what it was given that it should not have been.
 
 FILE: port, tls_port, pids; hello: the first message of a process that wants to share the port;
 directory: where it may write; links: {name in it: file of root's to point at}; swap: two directories
-in it that change places.
+in it that change places. Also, if there: only (which of the acts below), pause (in seconds, after each
+connection of a crowd).
 """
 import collections
 import contextlib
@@ -102,6 +103,7 @@ def crowd(port, pieces, most):
             if port == aim["port"] and answer and b" 403 " not in answer[:20] and b" 503 " not in answer[:20]:
                 violation("%r" % answer[:300])
         connection.close()
+        time.sleep(aim.get("pause", 0))
 
 
 def silence():
@@ -213,7 +215,8 @@ def main():
     stop.set()
     for thread in threads:
         thread.join()
-    clean()
+    if plant in acts:
+        clean()
     print(json.dumps({"counts": counts, "violations": violations}))
 
 

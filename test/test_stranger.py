@@ -1,7 +1,8 @@
-"""Everything at once: redis as root under the agent, with remote admin; a stranger's uid keeps silent,
-floods, sends halves and garbage, joins, squats, plants links and files and swaps directories, and
-runs hostile programs; the owner profiles all the while and starts processes whose log and socket lie
-where the stranger may write. Twenty seconds; SOAK=1: ten minutes, and how long the owner waited."""
+"""Everything at once: redis as root under the agent, with remote admin; a stranger's uid keeps
+silent, floods, sends halves and garbage, joins, squats, plants links and files and swaps
+directories, and runs hostile programs; the owner profiles all the while and starts processes whose
+log and socket lie where the stranger may write. Twenty seconds; SOAK=1: ten minutes, and how long
+the owner waited."""
 import contextlib
 import json
 import os
@@ -22,17 +23,18 @@ from test_planted_paths import shared_directory
 from test_tls_strangers import client_hello
 from test_tree_hazards import hello_message
 
-SECONDS = int(os.environ.get("STRANGER_SECONDS", "600")) if os.environ.get("SOAK") else 20
+SECONDS = 600 if os.environ.get("SOAK") else 20
 BLOCK = 40961
-# docs/security.md: the server's 14, remote admin's, a CPU profile's; 64 who wait for TLS, 16 who have
-# it (two each), 32 strangers, 40 who wait for the server, and what the agent has open itself
+# docs/security.md: the server's 14, remote admin's, a CPU profile's; 64 who wait for TLS, 16 who
+# have it (two each), 32 strangers, 40 who wait for the server, and what the agent has open itself
 THREADS_MAX, DESCRIPTORS_MAX, MEMORY_MAX = 16, 200, 64 << 20
 STRANGER = os.path.join(harness.TEST_DIRECTORY, "stranger.py")
 
 
 def agent_threads(pid):
     comm = "/proc/%d/task/%d/comm"
-    return [tid for tid in harness.tasks(pid) if harness.proc_text(comm % (pid, tid)) == "pprofagent\n"]
+    return [tid for tid in harness.tasks(pid)
+            if harness.proc_text(comm % (pid, tid)) == "pprofagent\n"]
 
 
 class Watch(threading.Thread):
@@ -60,7 +62,7 @@ class Scene:
         process_tree.run_as_root()
         self.shared = shared_directory()
         self.own = harness.scratch()
-        self.port, self.latencies, self.checks = Port(), [], 0
+        self.port, self.latencies, self.most_memory = Port(), [], 0
         self.redis_port = str(harness.free_port())
         self.precious = {name: os.path.join(self.own, name) for name in ("first", "second")}
         for path in self.precious.values():
@@ -140,6 +142,7 @@ class Scene:
         assert health["process"]["pid"] == pid, health["process"]
         memory = health["agent"]["memory_bytes"]["total"]
         assert memory < MEMORY_MAX, health["agent"]
+        self.most_memory = max(self.most_memory, memory)
         found = self.timed("list", port.processes)
         assert set(found) == set(self.pids), found
         block = self.timed("victim", port.profile, "heap", self.victim.pid)
@@ -149,7 +152,6 @@ class Scene:
         names = {s.frames[0].function for s in costly.samples if s.labels.get("bytes") == 1001}
         assert names == set(self.names[:-1]) | {"plain(unsigned long)"}, names
         assert self.timed("remote", test_tls.get, self.tls_port).startswith(b"/")
-        self.checks += 1
 
     def start_where_he_may_write(self):
         """One whose log and socket have his links and directories on their way."""
@@ -179,7 +181,7 @@ class VictimProcess(Process):
 
 
 @contextlib.contextmanager
-def stranger(aim):
+def stranger(**aim):
     """Gives a dictionary, in which his report is afterwards."""
     directory = readable_by_all(STRANGER)
     path = os.path.join(directory, "aim.json")
@@ -187,8 +189,8 @@ def stranger(aim):
         json.dump(aim, file)
     os.chmod(path, 0o644)
     report = {}
-    process = subprocess.Popen([harness.need("python3"), os.path.join(directory, "stranger.py"), path],
-                               cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    command = [harness.need("python3"), os.path.join(directory, "stranger.py"), path]
+    process = subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                preexec_fn=as_user(OTHER), env={"PATH": os.environ["PATH"]})
     try:
         assert process.stdout.readline() == b"ready\n"
@@ -203,8 +205,8 @@ def stranger(aim):
 @contextlib.contextmanager
 def load(port):
     """redis has something to do."""
-    command = [harness.need("redis-benchmark"), "-p", port, "-t", "set,get,lpush", "-r", "1000", "-n",
-               "20000", "-l", "-q"]
+    command = [harness.need("redis-benchmark"), "-p", port, "-t", "set,get,lpush", "-r", "1000",
+               "-n", "20000", "-l", "-q"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
@@ -235,7 +237,7 @@ def test_everything_at_once():
     descriptors = program_descriptors()
     watch = Watch(scene.redis.pid)
     watch.start()
-    with load(scene.redis_port), stranger(aim_at(scene)) as report:
+    with load(scene.redis_port), stranger(**aim_at(scene)) as report:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             scene.profile_everything()
@@ -252,9 +254,10 @@ def test_everything_at_once():
     harness.poll(lambda: len(agent_threads(scene.redis.pid)) <= max(idle, 2), "the server's end")
     harness.poll(lambda: program_descriptors() == descriptors, "redis has what it had")
     slowest = max(scene.latencies)
-    harness.note("%s; the owner: %d answers, all right, the slowest %.2f s (%s); at most %d threads, "
-                 "%d descriptors" % (report["counts"], len(scene.latencies), *slowest, watch.threads,
-                                     watch.descriptors))
+    harness.note("%s" % report["counts"])
+    harness.note("the owner: %d answers, all right, the slowest %.2f s (%s); at most %d threads, "
+                 "%d descriptors, %.1f MB" % (len(scene.latencies), *slowest, watch.threads,
+                                              watch.descriptors, scene.most_memory / (1 << 20)))
     if os.environ.get("SOAK"):
         late = sorted(each for each in scene.latencies if each[0] > 2)
         harness.note("longer than 2 s: %d of %d%s" % (len(late), len(scene.latencies), late[-3:]))

@@ -44,7 +44,8 @@ static void follow(const struct cfi_rule *rule, uintptr_t pc) {
   cfi_recover(&rule->return_address, cfa, 1, &context, &value);
 }
 
-/* Each returns how many of *rounds, the usual number, were understood; *rounds: how many it made. */
+/* Each returns how many of *rounds, the usual number, were understood; *rounds: how many there
+ * were. */
 static long changed_bytes(long *rounds) {
   struct dl_find_object found;
   if (_dl_find_object((void *)(uintptr_t)changed_bytes, &found) != 0) return 0;

@@ -3,8 +3,8 @@
 /* deps: libiberty */
 /* fuzz: bytes */
 /* A file with any contents where an object's names are looked for: ELF, DWARF, symbol tables. What
- * comes is text, in no more time than the file's size allows (libFuzzer's -timeout). Mutants of whole
- * programs: unit_symbolizer_fuzz.c. */
+ * comes is text, in no more time than the file's size allows (libFuzzer's -timeout). Mutants of
+ * whole programs: unit_symbolizer_fuzz.c. */
 #include <elf.h>
 #include <fcntl.h>
 #include <stdbool.h>

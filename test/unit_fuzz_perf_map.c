@@ -2,8 +2,8 @@
 /* deps: libbacktrace */
 /* flags: -DPERF_MAP_PIECES_MAX=600 */
 /* fuzz: bytes */
-/* The text of a /tmp/perf-PID.map, changed once more while it is open: every name that is found is a
- * piece of a line, begins where it says, and is the same when it is asked for again. */
+/* The text of a /tmp/perf-PID.map, changed once more while it is open: every name that is found is
+ * a piece of a line, begins where it says, and is the same when it is asked for again. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <unistd.h>

@@ -4,6 +4,7 @@
  * join and some who may not; and to a member, from its holder. Who is a stranger joins nothing and
  * vouches for nobody; no descriptor is left. */
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -147,6 +148,8 @@ static void *false_holder(void *unused) {
   if (write(welcomed[1], &started, sizeof started) != sizeof started) abort();
   for (;;) {
     struct tree_message hello, welcome = {.hello = {.pid = 1}};
+    struct pollfd wait = {.fd = false_listener, .events = POLLIN};
+    poll(&wait, 1, -1); /* in accept it would have a descriptor's number already */
     int descriptor, peer = accept4(false_listener, NULL, NULL, SOCK_CLOEXEC);
     if (peer < 0) abort();
     while (tree_message_receive(peer, &hello, &descriptor) == 0) usleep(10);
