@@ -94,6 +94,27 @@ def test_debug_files_of_a_stranger():
     assert lines() == (True, 0)
 
 
+def test_a_dwz_file_of_a_stranger():
+    """What dwz has moved out of several debug files into one."""
+    process_tree.run_as_root()
+    dwz, directory = harness.need("dwz"), harness.scratch()
+    path = compile_library(directory, "-g", "-gdwarf-4")
+    other = compile_library(os.path.join(harness.scratch()), "-g", "-gdwarf-4", "-O1")
+    common = os.path.join(directory, "common")
+    run([dwz, "-m", common, path, other])
+    assert "debugaltlink" in run(["readelf", "-SW", path])
+
+    def looked_up():
+        _, frames, counters = test_symbols.self_resolve("library", path, "library_exported")
+        return frames, counters["symbols_files_not_trusted"]
+    frames, refused = looked_up()
+    assert refused == 0 and frames[0][0][0] == "library_exported" and frames[0][0][3] > 0, frames
+    given_to(OTHER, common)
+    assert looked_up()[1] >= 1
+    given_to(OTHER, path)
+    assert looked_up() == (frames, 0)
+
+
 def test_split_debug_files_of_a_stranger():
     process_tree.run_as_root()
     program, files = test_split_dwarf.split_chain("g++", "-gdwarf-5")

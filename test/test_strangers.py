@@ -83,6 +83,63 @@ def test_a_crowd_of_strangers_starts_no_server():
         os.kill(members[2].pid, signal.SIGCONT)
 
 
+CROWD_ELSEWHERE = """
+import socket, sys
+address, request, held = sys.argv[1], sys.argv[2].encode(), []
+family = socket.AF_UNIX if address[0] == "/" else socket.AF_INET6
+where = address if address[0] == "/" else ("::1", int(address))
+for i in range(300):
+    held.append(socket.socket(family))
+    held[-1].settimeout(20)
+    held[-1].connect(where)
+    held[-1].sendall(request)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def check_crowd_at(members, where, request, ask):
+    command = [harness.need("python3"), "-c", CROWD_ELSEWHERE, where, request]
+    harness.poll(lambda: threads(members) == [IDLE] * len(members), "the servers' end")
+    crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
+                             preexec_fn=as_user(OTHER))
+    try:
+        assert crowd.stdout.readline() == b"ready\n"
+        assert threads(members) == [IDLE] * len(members), (where, request, threads(members))
+        harness.in_time(lambda _: ask(), 2, "an answer beside the crowd")
+    finally:
+        crowd.kill()
+        crowd.communicate()
+
+
+def test_a_crowd_at_the_other_address_of_localhost():
+    need_version_six()
+    port, members = tree(2)
+    url = "http://[::1]:%d/pid/%d/debug/pprof/%%s" % (port.number, members[1].pid)
+
+    def ask():
+        assert curl(0, url % "cmdline")[0] == 200
+    for request in ("", "GET /pi", "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n" % members[1].pid):
+        check_crowd_at(members, str(port.number), request, ask)
+    check_error(curl(OTHER, url % "heap"), 403, refusal(OTHER, 0))
+
+
+def test_a_crowd_at_a_unix_socket_that_is_open_to_all():
+    process_tree.run_as_root()
+    path = os.path.join(readable_by_all(), "agent.sock")
+    port = Port("unix:" + path)
+    members = [Process(port)]
+    port.await_processes([members[0].pid])
+    members.append(Process(port))
+    port.await_processes([each.pid for each in members], others=False)
+    os.chmod(path, 0o777)
+    for request in ("", "GET /pi", "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n" % members[1].pid):
+        check_crowd_at(members, path, request, lambda: port.ok("cmdline", members[1].pid))
+    for each in ("/", "/pid/%d/debug/pprof/heap" % members[1].pid):
+        answer = curl(OTHER, "http://x" + each, "--unix-socket", path)
+        check_error(answer, 403, refusal(OTHER, 0))
+
+
 def test_strangers_do_not_keep_a_server_alive():
     """Half a second after the owner's request it ends, whoever connects meanwhile."""
     port, members = tree(1)
