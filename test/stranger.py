@@ -1,11 +1,11 @@
 """stranger.py FILE: another user of the machine, who tries everything at once against the processes
-that FILE (JSON) names, as fast as Python goes, until its stdin is closed. Then it prints what it has
-done and, under "violations", what it was given that it should not have been.
+that FILE (JSON) names, as fast as Python goes, until its stdin is closed. Then it prints what it
+has done and, under "violations", what it was given that it should not have been.
 
 FILE: port, tls_port, pids; hello: the first message of a process that wants to share the port;
-directory: where it may write; links: {name in it: file of root's to point at}; swap: two directories
-in it that change places. Also, if there: only (which of the acts below), pause (in seconds, after each
-connection of a crowd).
+client_hello: of TLS; directory: where it may write; links: {name in it: file of root's to point
+at}; swap: two directories in it that change places. Also, if there: only (which of the acts below),
+pause (in seconds, after each connection of a crowd).
 """
 import collections
 import contextlib
@@ -18,9 +18,9 @@ import sys
 import threading
 import time
 
-RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: no TIME_WAIT is left, which would fill the machine's table
-WELCOME, CONNECTION = 2, 6   # tree_message.h
-TLS_RECORDS = range(20, 24)
+RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: no TIME_WAIT is left, which fills the machine's table
+WELCOME, CONNECTION = 2, 6  # tree_message.h
+TLS_RECORDS = [bytes([kind]) for kind in range(20, 24)]
 EVIL_MAP = b"".join(b"%x 1000000 evil_jit\n" % (at << 24) for at in range(200))
 
 with open(sys.argv[1]) as given:
@@ -48,13 +48,15 @@ def connect(port, blocking=False):
 
 def targets():
     """Requests for every process and page, whole ones."""
-    paths = ["/", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/pprof/symbol",
-             "/debug/pprof/profile?seconds=30", "/debug/pprof/%2e%2e/", "//", "/pid/1/debug/pprof/heap"]
+    paths = ["/", "//", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline",
+             "/debug/pprof/symbol", "/debug/pprof/profile?seconds=30", "/debug/pprof/%2e%2e/",
+             "/pid/1/debug/pprof/heap"]
     paths += ["/pid/%d/debug/pprof/%s" % (pid, name) for pid in aim["pids"]
               for name in ("heap", "cmdline", "goroutine?debug=2", "profile?seconds=30")]
     for method in ("GET", "HEAD", "POST"):
         for path in paths:
-            yield ("%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (method, path, aim["port"])).encode()
+            head = "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
+            yield (head % (method, path, aim["port"])).encode()
 
 
 REQUESTS = list(targets())
@@ -77,8 +79,8 @@ def refused_requests():
 
 def check_refusal(request, answer):
     head, _, body = answer.partition(b"\r\n\r\n")
-    status = head.split(b" ")[1:2]
-    counts["dropped" if not answer else "answered " + b"".join(status).decode(errors="replace")] += 1
+    status = b"".join(head.split(b" ")[1:2]).decode(errors="replace")
+    counts["answered " + status if answer else "dropped"] += 1
     if not answer or head.startswith(b"HTTP/1.1 503 "):
         return
     words = b"may not connect" in body or (request.startswith(b"HEAD") and not body)
@@ -98,10 +100,10 @@ def crowd(port, pieces, most):
         connection = held.pop(source.randrange(len(held)))
         with contextlib.suppress(OSError):
             answer = connection.recv(4096)
-            if port == aim["tls_port"] and answer and answer[0] not in TLS_RECORDS:
-                violation("TLS port: %r" % answer[:100])
-            if port == aim["port"] and answer and b" 403 " not in answer[:20] and b" 503 " not in answer[:20]:
-                violation("%r" % answer[:300])
+            is_right = (answer[:1] in TLS_RECORDS if port == aim["tls_port"]
+                        else answer[8:13] in (b" 403 ", b" 503 "))
+            if answer and not is_right:
+                violation("port %d: %r" % (port, answer[:300]))
         connection.close()
         time.sleep(aim.get("pause", 0))
 
@@ -111,8 +113,8 @@ def silence():
 
 
 def half_requests():
-    crowd(aim["port"], [b"G", b"GET /pid/", b"GET / HTTP/1.1\r\nHost: ", b"\r\n" * 50, b"POST " + b"a" * 3000,
-                        source.randbytes(200)], 60)
+    crowd(aim["port"], [b"G", b"GET /pid/", b"GET / HTTP/1.1\r\nHost: ", b"\r\n" * 50,
+                        b"POST " + b"a" * 3000, source.randbytes(200)], 60)
 
 
 def members_flood():
@@ -121,8 +123,8 @@ def members_flood():
 
 def tls():
     hello = bytes.fromhex(aim["client_hello"])
-    crowd(aim["tls_port"], [b"", hello, hello[:50], b"GET / HTTP/1.1\r\n\r\n", source.randbytes(300),
-                            b"\x16\x03\x01\x40\x00" + b"\1" * 2000], 80)
+    crowd(aim["tls_port"], [b"", hello, hello[:50], b"GET / HTTP/1.1\r\n\r\n",
+                            source.randbytes(300), b"\x16\x03\x01\x40\x00" + b"\1" * 2000], 80)
 
 
 # ---- the tree ------------------------------------------------------------------------------------
@@ -182,8 +184,10 @@ def plant():
         again(os.link if source.randrange(4) == 0 else os.symlink, target, name)
     for pid in aim["pids"]:
         path = "/tmp/perf-%d.map" % pid
-        again(*([os.symlink, source.choice(list(aim["links"].values())), path] if source.randrange(2)
-                else [write_map, path]))
+        if source.randrange(2):
+            again(write_map, path)
+        else:
+            again(os.symlink, source.choice(list(aim["links"].values())), path)
     first, second = aim["swap"]
     with contextlib.suppress(OSError):
         os.rename(first, "between")
@@ -204,7 +208,8 @@ def forever(act):
 
 
 def main():
-    acts = [refused_requests, silence, half_requests, members_flood, tls, join_the_tree, squat, plant]
+    acts = [refused_requests, silence, half_requests, members_flood, tls, join_the_tree, squat,
+            plant]
     if "only" in aim:
         acts = [act for act in acts if act.__name__ in aim["only"]]
     threads = [threading.Thread(target=forever, args=(act,)) for act in acts]

@@ -198,9 +198,9 @@ static void fuzz_one(const uint8_t *bytes, size_t size) {
   if (false_listener < 0) begin_false_holder();
   unsigned how = fuzz_byte(&input);
   is_trusted = how & 1;
-  int lowest = fuzz_lowest_descriptor();
+  int descriptors = fuzz_descriptors();
   if (how & 2) talk_to_member(&input);
   else talk_to_holder(&input);
   connection_inbox_close();
-  fuzz_check_descriptors(lowest);
+  fuzz_check_descriptors(descriptors);
 }
