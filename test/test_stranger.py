@@ -200,6 +200,9 @@ def stranger(**aim):
     finally:
         process.kill()
         process.communicate()
+        for pid in aim["pids"]:  # he has not, if he was killed
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("/tmp/perf-%d.map" % pid)
 
 
 @contextlib.contextmanager
