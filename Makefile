@@ -251,12 +251,12 @@ fuzz_flags = $(subst --param asan-stack=0,$(FUZZ_NO_STACK),$(subst build/,$(BUIL
 define fuzzer
 $(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) \
     $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
-    $(wildcard shim/*.h agent/*.h test/*.h)
+    $(wildcard shim/*.h shim/*/*.h agent/*.h agent/*/*.h test/*.h)
 	@mkdir -p $$(@D)
 	$$(call say,FUZZ,$$@)
 	$$(Q)$(FUZZ_CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -DLIBFUZZER \
 	  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(call fuzz_flags,$(1)) \
-	  $(INCLUDE) -I. -Iagent -Ishim -o $$@ $(1) $(call comment,links,$(1)) \
+	  $(INCLUDE) -o $$@ $(1) $(call comment,links,$(1)) \
 	  -Wl,--start-group $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group \
 	  $(GEN)/unit_assertion.c -pthread -lm
 endef
