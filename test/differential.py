@@ -10,7 +10,9 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import threading
 
@@ -31,6 +33,36 @@ def empty_preload():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "/dev/null", "-o", path], check=True)
     return path
+
+
+def is_for_all(path):
+    """Whether every user may read the file."""
+    directories = [path]
+    while directories[-1] != "/":
+        directories.append(os.path.dirname(directories[-1]))
+    return os.stat(path).st_mode & stat.S_IROTH and \
+        all(os.stat(each).st_mode & stat.S_IXOTH for each in directories[1:])
+
+
+_copies = {}
+
+
+def for_all(path):
+    """The library itself, or a copy that every user may read: to another user than root the loader
+    says so of a preload that he cannot, at each exec."""
+    path = os.path.abspath(path)
+    if is_for_all(path):
+        return path
+    if not os.path.exists(_copies.get(path, "")):
+        directory = harness.scratch()
+        os.chmod(directory, 0o755)
+        _copies[path] = shutil.copy(path, directory)
+        os.chmod(_copies[path], 0o755)
+    return _copies[path]
+
+
+def library():
+    return for_all(harness.agent())
 
 
 # ---- clients -------------------------------------------------------------------------------------
@@ -93,10 +125,10 @@ class Way:
     def environment(self, extra=None):
         if self.name == "fetched":  # by the source of CPU samples that disturbs more
             extra = dict(extra or {}, PPROFAGENT_CPU="timer")
-        options = {"address": "127.0.0.1:%d" % self.port, "extra": extra}
-        if self.name == "preload":
-            return harness.agent_environment(plain=True, preload_after=[empty_preload()], **options)
-        return harness.agent_environment(plain=self.name == "plain", **options)
+        preloads = {"plain": [], "preload": [for_all(empty_preload())]}
+        return harness.agent_environment(
+            address="127.0.0.1:%d" % self.port, extra=extra, plain=True,
+            preload_after=preloads.get(self.name, [library()]))
 
     def under_agent(self):
         return self.name in ("idle", "fetched")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import harness
-from differential import Way, at_once
+from differential import Way, at_once, library
 from differential_programs import outcome_of
 
 RELEASE = "trixie"
@@ -56,7 +56,7 @@ def root():
             for file in glob.glob("%s/archives-%s/%s_*.deb" % (kept, RELEASE, package)):
                 subprocess.run(["dpkg", "-x", file, directory + ".new"], check=True)
         os.rename(directory + ".new", directory)
-    for path in (INSIDE, os.path.abspath(harness.agent())):
+    for path in (INSIDE, library()):
         os.makedirs(os.path.dirname(directory + path), exist_ok=True)
         shutil.copy2(harness.agent(), directory + path)
     return directory
