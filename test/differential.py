@@ -200,13 +200,14 @@ def run(way, argv, seconds=600, says_ready=False, cwd=None, extra=None, user=Non
 class Program:
     """run(way_name, only) -> ({test: what it found, a text}, pages fetched meanwhile).
 
-    only: None, or the tests that need be run. tests: their names, where they are known before."""
+    only: None, or the tests that need be run. tests: their names, where they are known before.
+    left_out: {part that cannot be run here: why}."""
 
-    def __init__(self, name, run, tests=()):
-        self.name, self.run, self.tests = name, run, tests
+    def __init__(self, name, run, tests=(), left_out=None):
+        self.name, self.run, self.tests, self.left_out = name, run, tests, left_out or {}
 
 
-def at_once(name, tests, how_many):
+def at_once(name, tests, how_many, left_out=None):
     """A Program of {test: function(way_name) -> (text, answers)}."""
     def run_some(way_name, only=None):
         names = [name for name in tests if only is None or name in only]
@@ -214,7 +215,7 @@ def at_once(name, tests, how_many):
             found = list(pool.map(lambda name: tests[name](way_name), names))
         return ({name: text for name, (text, _) in zip(names, found)},
                 sum(answers for _, answers in found))
-    return Program(name, run_some, list(tests))
+    return Program(name, run_some, list(tests), left_out)
 
 
 class Differences:
@@ -258,10 +259,10 @@ class Differences:
         self.differ[way] = {name: (plain[name][-1], odd[name][-1]) for name in left}
 
     def report(self):
-        """Lines that say what differs and how."""
+        """(test, a line that says what differs and how)"""
         for way in self.ways:
             for name, (plain, found) in sorted(self.differ[way].items()):
-                yield "%s, %s, %s: %s" % (self.name, way, name, described(plain, found))
+                yield name, "%s, %s, %s: %s" % (self.name, way, name, described(plain, found))
 
 
 def bad_ends(texts):

@@ -17,6 +17,11 @@ SUBJECTS = ("clone", "namespaces", "credentials", "seccomp", "rlimits", "keyring
 AT_ONCE = 4
 
 
+def not_installed(programs):
+    """What is left out of a Program: of {test: the program that it needs}."""
+    return {name: program + " is not installed" for name, program in sorted(programs.items())}
+
+
 # ---- cases of our own ----------------------------------------------------------------------------
 
 def outcome_of(argv, way_name, **options):
@@ -134,9 +139,11 @@ def tool(command, way_name):
 
 
 def tools():
-    found = {name: functools.partial(tool, command) for name, command in TOOLS.items()
-             if shutil.which(command.split()[0])}
-    return at_once("packaged tools", found, AT_ONCE)
+    found = {name: functools.partial(tool, command) for name, command in TOOLS.items()}
+    there = {name: function for name, function in found.items()
+             if shutil.which(TOOLS[name].split()[0])}
+    return at_once("packaged tools", there, AT_ONCE, not_installed(
+        {name: TOOLS[name].split()[0] for name in set(found) - set(there)}))
 
 
 # ---- browsers ------------------------------------------------------------------------------------
@@ -187,6 +194,8 @@ def firefox(way_name):
 
 def browsers():
     tests = {}
+    left_out = not_installed({name: name for name in ("chromium", "firefox-esr")
+                              if not shutil.which(name)})
     if shutil.which("chromium"):
         nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         tests["chromium without its sandbox"] = functools.partial(chromium, [], ["--no-sandbox"])
@@ -196,7 +205,7 @@ def browsers():
         tests["firefox"] = firefox
     if not tests:
         raise harness.Skip("neither chromium nor firefox-esr is installed")
-    return at_once("browsers: a page's picture", tests, 1)
+    return at_once("browsers: a page's picture", tests, 1, left_out)
 
 
 # ---- a virtual machine ---------------------------------------------------------------------------

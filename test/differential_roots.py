@@ -9,7 +9,7 @@ import subprocess
 
 import harness
 from differential import Way, at_once, library
-from differential_programs import outcome_of
+from differential_programs import not_installed, outcome_of
 
 RELEASE = "trixie"
 INSIDE = "/usr/lib/libpprofagent.so"  # nspawn puts something else at /tmp
@@ -102,16 +102,31 @@ COMMANDS = {"first process": "echo $$; id -u; exit 3",
             "another user": "setpriv --reuid=33 --regid=33 --clear-groups id"}
 
 
+CONTAINERS = (("systemd-nspawn", "systemd-nspawn", nspawn), ("runc", "runc", runc),
+              ("bubblewrap", "bwrap", bwrap))
+
+
+def why_not(run, directory):
+    """Why no container can be run by it here, or None."""
+    found, _ = run(directory, "echo works", "plain")
+    if "works" in found:
+        return None
+    return "no container can be made here (%s)" % " ".join(found.split())[-200:]
+
+
 def containers():
-    directory, tests = root(), {}
-    for name, program, run in (("systemd-nspawn", "systemd-nspawn", nspawn), ("runc", "runc", runc),
-                               ("bubblewrap", "bwrap", bwrap)):
-        if shutil.which(program):
+    directory, tests, left_out = root(), {}, {}
+    for name, program, run in CONTAINERS:
+        if not shutil.which(program):
+            left_out.update(not_installed({name: program}))
+        elif why_not(run, directory):
+            left_out[name] = why_not(run, directory)
+        else:
             tests.update(("%s, %s" % (name, what), functools.partial(run, directory, command))
                          for what, command in COMMANDS.items())
     if not tests:
-        raise harness.Skip("no container tool is installed")
-    return at_once("containers", tests, 1)
+        raise harness.Skip("; ".join("%s: %s" % each for each in left_out.items()))
+    return at_once("containers", tests, 1, left_out)
 
 
 def python_fork():
