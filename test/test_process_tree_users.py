@@ -8,6 +8,7 @@ import harness
 import process_tree
 from process_tree import Port, Process
 from test_process_tree import NOBODY, check_exact
+from test_silent_members import stop
 
 
 def test_chroot_changed_user_and_closed_descriptors():
@@ -60,6 +61,68 @@ def test_worker_of_another_user_takes_over():
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+# ---- a master that becomes another program of itself, while its workers live on ------------------
+
+def worker_of(master):
+    return master.do("fork uid:%d close alloc:50007" % NOBODY)
+
+
+def become_again(port, master, workers, master_first):
+    """The master, which holds the port if it is to come first, execs itself: its workers are stopped
+    until the new one has the port; or again, until they have taken it over before that one came."""
+    for _ in range(20):
+        for pid in workers if master_first else ():
+            stop(pid)
+        master.do("exec")
+        if master_first:
+            port.await_processes([master.pid])
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+        port.await_processes([master.pid, *workers], others=False)
+        if (port.holder() == master.pid) == master_first:
+            return
+    raise AssertionError("twenty times the other way round")
+
+
+def check_re_exec(*orders):
+    process_tree.run_as_root()
+    port = Port()
+    master = Process(port)
+    port.await_processes([master.pid])
+    workers = [worker_of(master) for _ in range(2)]
+    try:
+        port.await_processes([master.pid, *workers], others=False)
+        for master_first in orders:
+            become_again(port, master, workers, master_first)
+            master.do("alloc:30001")
+            check_exact(port, master.pid, "own_block", 30001)
+            workers.append(worker_of(master))  # of the new one
+            port.await_processes([master.pid, *workers], others=False)
+            for pid in workers:
+                check_exact(port, pid, "child_block", 50007)
+        # as a reload goes on: the old workers end, those of the last master alone are left
+        for pid in workers[:-1]:
+            os.kill(pid, signal.SIGKILL)
+        port.await_processes([master.pid, workers[-1]], others=False)
+        become_again(port, master, workers[-1:], orders[-1])
+    finally:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_master_that_execs_itself_and_comes_after_its_workers():
+    check_re_exec(False)
+
+
+def test_master_that_execs_itself_and_comes_before_its_workers():
+    check_re_exec(True)
+
+
+def test_master_that_execs_itself_again_and_again():
+    check_re_exec(True, True, False, False)
 
 
 WORKER = 61234  # not 65534: where /proc is out of sight that might be any user of another namespace

@@ -1,4 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/tree/tree_kinship.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
@@ -43,6 +43,7 @@ bool client_access_judge_for(const struct process_audience *audience, const stru
 void connection_gate_take(const struct inbox_connection *given) {
   if (!connection_inbox_put(given)) close(given->descriptor);
 }
+uint64_t process_start_ticks(void) { return 4711; } /* agent/runtime/process_info.h */
 void process_entry_read(struct process_entry *out) { *out = (struct process_entry){.pid = getpid(), .answered = true, .threads = 7}; }
 
 #define CHECK(condition)                                        \
@@ -92,7 +93,7 @@ static void send_nonsense(int socket_) {
   struct tree_message message;
   memset(&message, 0, sizeof message);
   if (random_below(2)) {
-    message = (struct tree_message){.protocol = TREE_PROTOCOL, .size = sizeof message, .kind = random_below(9), .round = random_below(3)};
+    message = (struct tree_message){.protocol = TREE_PROTOCOL, .size = sizeof message, .kind = random_below(10), .round = random_below(3)};
     message.hello.pid = random_below(2) ? getpid() : 1;
     for (size_t i = random_below(sizeof message.entry); i-- > 16;) ((char *)&message.entry)[i] = (char)random_below(256);
   } else {
@@ -223,8 +224,12 @@ static void check_member(const struct listen_address *parsed) {
       static const struct tree_key none;
       random_state += (uint64_t)i * 7919;
       for (;;) { /* a member may think that its holder was about to end, and try again */
-        int descriptor, socket_ = accept(false_holder, NULL, NULL);
-        while (tree_message_receive(socket_, &hello, &descriptor) == 0) usleep(100);
+        int descriptor, received, socket_ = accept(false_holder, NULL, NULL);
+        while ((received = tree_message_receive(socket_, &hello, &descriptor)) == 0) usleep(100);
+        if (received < 0) { /* it has given up meanwhile */
+          close(socket_);
+          continue;
+        }
         bool shown = memcmp(&hello.hello.key, &none, sizeof none) != 0;
         if (shown != trusts) _exit(3); /* the key is for those who are trusted */
         if (i % 4 < 2) tree_message_send(socket_, TREE_WELCOME, &welcome, -1);

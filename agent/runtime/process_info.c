@@ -52,9 +52,11 @@ static unsigned long long stat_field(const char *stat, int n) {
   return at ? strtoull(at, NULL, 10) : 0;
 }
 
+enum { START_FIELD = 22 };
+
 /* Since the process was created; -1: not known. */
 static int64_t age_nanos(const char *stat) {
-  unsigned long long start_ticks = stat_field(stat, 22);
+  unsigned long long start_ticks = stat_field(stat, START_FIELD);
   long ticks = sysconf(_SC_CLK_TCK);
   struct timespec now;
   if (!start_ticks || ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return -1;
@@ -165,6 +167,14 @@ void process_identity_read(struct process_identity *out) {
   out->threads = (unsigned)stat_field(stat, 20);
   out->uptime_seconds = uptime_seconds(stat);
   agent_free(stat);
+}
+
+uint64_t process_start_ticks(void) {
+  size_t size;
+  char *stat = process_read_file("/proc/self/stat", STAT_LIMIT, &size);
+  uint64_t ticks = stat_field(stat, START_FIELD);
+  agent_free(stat);
+  return ticks;
 }
 
 int64_t process_start_nanos(void) {

@@ -45,6 +45,10 @@ char *process_command_line(size_t *size);
  */
 const char *process_program_path(void);
 
+/* When the process was created, in the kernel's ticks since the machine's start; 0: not known. An
+ * exec does not change it. */
+uint64_t process_start_ticks(void);
+
 /* A whole file of /proc, NUL-terminated, at most limit bytes, in agent_malloc'ed memory; NULL when it cannot be read. */
 char *process_read_file(const char *path, size_t limit, size_t *size);
 

@@ -19,6 +19,7 @@
 #include "agent/runtime/log.h"
 #include "agent/http/process_owner.h"
 #include "agent/http/refused_connection.h"
+#include "tree_kinship.h"
 #include "tree_members.h"
 
 enum {
@@ -155,6 +156,21 @@ static int take_spare(void) {
   return spare_listener;
 }
 
+/* To one who is known by its key: it shows that to this process as a later program. */
+static void give_token(int socket) {
+  struct tree_message message = {0};
+  int token = kinship_make();
+  if (token < 0) return;
+  tree_message_send(socket, TREE_TOKEN, &message, token);
+  close(token);
+}
+
+static bool is_known_key(const struct tree_key *key) {
+  static const struct tree_key none;
+  return memcmp(key, &none, sizeof none) != 0 &&
+         (memcmp(key, &keys[0], sizeof none) == 0 || memcmp(key, &keys[1], sizeof none) == 0);
+}
+
 /* Introduces this process to the holder. 0, or -1 with a reason; *ended: the holder was about to end. */
 static int introduce(int socket, const struct ucred *holder, bool *ended, char *reason, size_t reason_size) {
   bool trusted = client_access_shares(holder->uid);
@@ -162,7 +178,8 @@ static int introduce(int socket, const struct ucred *holder, bool *ended, char *
   struct pollfd wait = {.fd = socket, .events = POLLIN};
   int descriptor;
   if (trusted && process_tree_may_show_key(holder->uid)) message.hello.key = keys[0];
-  bool sent = tree_message_send(socket, TREE_HELLO, &message, -1);
+  bool sent = tree_message_send(socket, TREE_HELLO, &message,
+                                kinship_kept_of(holder->pid, holder->uid));
   *ended = !sent && (errno == EPIPE || errno == ECONNRESET);
   int ready = 0;
   while (sent && (ready = poll(&wait, 1, ANSWER_MILLISECONDS)) < 0 && errno == EINTR) { /* setuid in another thread interrupts, whatever is blocked */
@@ -176,14 +193,15 @@ static int introduce(int socket, const struct ucred *holder, bool *ended, char *
     if (descriptor >= 0) close(descriptor);
     return failed(reason, reason_size, "process %d of user %u has its name and does not let this one share it", holder->pid, holder->uid);
   }
-  static const struct tree_key none;
-  bool known = memcmp(&message.hello.key, &none, sizeof none) != 0 &&
-               (memcmp(&message.hello.key, &keys[0], sizeof none) == 0 || memcmp(&message.hello.key, &keys[1], sizeof none) == 0);
+  bool shows_token = kinship_proves(descriptor);
+  bool known = shows_token || is_known_key(&message.hello.key);
   if (!trusted && !known) {
     if (descriptor >= 0) close(descriptor);
     return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)", holder->pid, holder->uid);
   }
-  keep_spare(descriptor);
+  bool is_token = trusted && kinship_keep(descriptor, holder->pid, holder->uid);
+  keep_spare(is_token ? -1 : descriptor);
+  if (!trusted && !shows_token) give_token(socket);
   if (known || holder->uid == 0) keys[1] = message.hello.key;
   holder_uid = holder->uid;
   holder_has_key = known;
@@ -401,6 +419,7 @@ void process_tree_leave(void) {
   if (process_tree_role() == TREE_MEMBER) close(connection);
   tree_members_close();
   forget_spare();
+  kinship_forget();
   atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
 }
 

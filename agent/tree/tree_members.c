@@ -19,6 +19,7 @@
 #include "agent/runtime/log.h"
 #include "agent/runtime/paced_poll.h"
 #include "agent/http/process_owner.h"
+#include "tree_kinship.h"
 
 enum {
   BACKLOG = 128,
@@ -166,11 +167,25 @@ static void accept_one(void) {
   agent_lock_release(&lock);
 }
 
-/* False: it may not. */
-static bool join(struct member *member, const struct tree_message *hello) {
+/* With what a member is given: its token, one of this process's to a member that is known by its
+ * key alone, or a unix address's listening socket. */
+static bool welcome(const struct member *member, struct tree_message *answer, bool shows_token) {
+  bool is_trusted = client_access_shares(member->uid);
+  int own = is_trusted || shows_token ? -1 : kinship_make();
+  int kept = is_trusted ? kinship_kept_of(member->pid, member->uid) : -1;
+  int given = kept >= 0 ? kept : own;
+  if (given < 0 && process_tree_may_give_listener(member->uid)) given = shared_descriptor;
+  bool sent = tree_message_send(member->descriptor, TREE_WELCOME, answer, given);
+  if (own >= 0) close(own);
+  return sent;
+}
+
+/* False: it may not. descriptor: what came with its hello, or -1; still the caller's. */
+static bool join(struct member *member, const struct tree_message *hello, int descriptor) {
   const char *why = NULL;
   if (member->joined) return false;
-  bool has_key = knows_key(&hello->hello.key);
+  bool shows_token = kinship_proves(descriptor);
+  bool has_key = shows_token || knows_key(&hello->hello.key);
   if (!client_access_shares(member->uid) && !has_key)
     why = "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name that one";
   else if (hello->hello.pid != member->pid) why = "it is in another pid namespace";
@@ -190,8 +205,7 @@ static bool join(struct member *member, const struct tree_message *hello) {
   member->key = hello->hello.key;
   agent_lock_release(&lock);
   atomic_fetch_add(&joined_count, 1);
-  int given = process_tree_may_give_listener(member->uid) ? shared_descriptor : -1;
-  return tree_message_send(member->descriptor, TREE_WELCOME, &answer, given);
+  return welcome(member, &answer, shows_token);
 }
 
 static void wake_those_who_wait(void) {
@@ -207,13 +221,23 @@ static void hear_entry(struct member *member, const struct tree_message *message
   member->heard_ns = agent_monotonic_nanoseconds();
 }
 
+/* Messages that may come with one, which is no longer the caller's. False: it is none of them. */
+static bool hear_descriptor(struct member *member, const struct tree_message *message,
+                            int descriptor) {
+  bool is_token = message->kind == TREE_TOKEN && member->joined;
+  bool heard = is_token || (message->kind == TREE_HELLO && join(member, message, descriptor));
+  bool kept = is_token && client_access_shares(member->uid) &&
+              kinship_keep(descriptor, member->pid, member->uid);
+  if (!kept && descriptor >= 0) close(descriptor);
+  return heard;
+}
+
 static void hear(struct member *member) {
   if (member->descriptor < 0) return;
   struct tree_message message;
   int descriptor, received = tree_message_receive(member->descriptor, &message, &descriptor);
   if (received == 0) return;
-  if (descriptor >= 0) close(descriptor);
-  if (received > 0 && message.kind == TREE_HELLO && join(member, &message)) return;
+  if (received > 0 && hear_descriptor(member, &message, descriptor)) return;
   bool is_answer =
       received > 0 && member->joined && (message.kind == TREE_ENTRY || message.kind == TREE_TAKEN);
   if (!is_answer) return drop_member(member);

@@ -11,16 +11,19 @@
 #include "agent/http/connection_inbox.h"
 #include "process_tree.h"
 
-enum { TREE_PROTOCOL = 4, TREE_KEY_SIZE = 16 };
+enum { TREE_PROTOCOL = 5, TREE_KEY_SIZE = 16 };
 
 enum tree_message_kind {
-  TREE_HELLO = 1,      /* member: pid, and the key if it trusts the holder */
-  TREE_WELCOME,        /* holder: the tree's key, and with it a unix address's listening socket */
+  TREE_HELLO = 1,      /* member: pid, and the key if it trusts the holder; a token of the holder's
+                          (tree_kinship.h), if it has one */
+  TREE_WELCOME,        /* holder: the tree's key, and with it a token, else a unix address's
+                          listening socket */
   TREE_REFUSED,        /* holder; then it closes */
   TREE_ENTRY_WANTED,   /* holder */
   TREE_ENTRY,          /* member */
   TREE_CONNECTION,     /* holder: with one descriptor */
-  TREE_TAKEN           /* member: it has that connection, and will answer */
+  TREE_TAKEN,          /* member: it has that connection, and will answer */
+  TREE_TOKEN           /* member: a token of its own, for when it is another program */
 };
 
 struct tree_key {

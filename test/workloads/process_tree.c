@@ -3,6 +3,7 @@
  *   spin        a thread that uses CPU time in own_work, or child_work in a child, for ever
  *   chroot:DIR, uid:N (also gid), close (every descriptor), detach (setsid, then once more fork)
  *   fork        the words after it are for a child, which then stays until the end of this process's stdin
+ *   exec        becomes another process image of this program
  *   exit:N
  * Answers `done PID`, from whoever did the words. */
 #define _GNU_SOURCE
@@ -68,6 +69,7 @@ int main(void) {
       else if (!strncmp(word, "uid", 3)) become(number);
       else if (!strcmp(word, "close")) close_at_end = 1;
       else if (!strncmp(word, "exit", 4)) _exit(number);
+      else if (!strcmp(word, "exec")) CHECK(execl("/proc/self/exe", "process_tree", NULL) == 0);
       else if (!strcmp(word, "fork")) {
         if (fork()) goto next_line;
         is_child = 1;
