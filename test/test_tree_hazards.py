@@ -184,6 +184,67 @@ def test_a_holder_known_by_its_key_alone_cannot_vouch_for_a_client():
         os.kill(worker, signal.SIGKILL)
 
 
+# A token of his own for process PID, with all that everybody can know (agent/tree/tree_kinship.c).
+FORGER = r"""
+import os, socket, struct, sys
+name, what, hello, holder = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3]), int(sys.argv[4])
+
+def token_for(pid):
+    with open("/proc/%d/stat" % pid) as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])
+    ours, token = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.send(struct.pack("=16sQ", b"pprofagent kin", ticks))
+    ours.close()
+    return token
+
+peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if what == "join":
+    peer.connect("\0" + name)
+    hello = hello[:16] + struct.pack("=i", os.getpid()) + hello[20:]
+    token = token_for(holder)
+    socket.send_fds(peer, [hello], [token.fileno()])
+    print(peer.recv(65536).hex(), flush=True)
+else:
+    peer.bind("\0" + name)
+    peer.listen(16)
+    print("bound", flush=True)
+    member, _ = peer.accept()
+    pid, _, _ = struct.unpack("=iII", member.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    hello = member.recv(65536)
+    welcome = hello[:8] + struct.pack("=IIi", 2, 0, pid)
+    token = token_for(pid)
+    socket.send_fds(member, [welcome.ljust(len(hello), b"\0")], [token.fileno()])
+    print("gone" if not member.recv(65536) else "joined", flush=True)
+"""
+
+
+def forge(port, what, holder=0):
+    become = as_nobody()
+    return harness.Host([harness.need("python3"), "-c", FORGER, "pprofagent/" + port.address, what,
+                         hello_message(), str(holder)], plain=True, preexec_fn=become, cwd="/")
+
+
+def test_a_token_that_another_process_has_made_is_worth_nothing():
+    """Everybody can read when root's process was born; that it made the socket he cannot say."""
+    process_tree.run_as_root()
+    port = Port()
+    holder = Process(port)
+    port.await_processes([holder.pid])
+    answer = bytes.fromhex(forge(port, "join", holder.pid).line())
+    assert struct.unpack_from("=I", answer, 8)[0] == 3, answer  # refused
+    assert set(port.processes()) == {holder.pid}
+
+
+def test_a_squatter_with_a_token_of_his_own_gets_no_member():
+    process_tree.run_as_root()
+    port = Port()
+    forger = forge(port, "hold")
+    assert forger.line() == "bound"
+    member = Process(port)
+    assert forger.line() == "gone"
+    port.await_processes([member.pid], others=False)
+
+
 def test_a_flood_of_strangers_fills_no_log():
     become = as_nobody()
     port = Port()
