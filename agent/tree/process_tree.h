@@ -7,7 +7,8 @@
  *
  * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers
  * that gave up root) show the key that fork has left in their memory; it is shown to those only who
- * are trusted themselves. Judged anew at each use, by what both processes are then.
+ * are trusted themselves. Judged anew at each use, by what both processes are then. A process that
+ * execs loses that key, and knows its workers again by tree_kinship.h.
  * Context: the admin thread, unless it says otherwise; locks: its own.
  */
 #ifndef AGENT_PROCESS_TREE_H
