@@ -7,6 +7,7 @@ import signal
 import harness
 import process_tree
 from process_tree import Port, Process
+from system_calls import under_filter
 from test_process_tree import NOBODY, check_exact
 from test_silent_members import stop
 
@@ -123,6 +124,22 @@ def test_master_that_execs_itself_and_comes_before_its_workers():
 
 def test_master_that_execs_itself_again_and_again():
     check_re_exec(True, True, False, False)
+
+
+def test_no_token_is_made_where_that_would_end_the_program():
+    process_tree.run_as_root()
+    port = Port()
+    prefix = under_filter("kill_process", ["socketpair"], [])
+    master = Process(port, prefix=prefix)
+    port.await_processes([master.pid])
+    worker = worker_of(master)
+    try:
+        port.await_processes([master.pid, worker], others=False)
+        check_exact(port, worker, "child_block", 50007)
+        assert master.finish() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 WORKER = 61234  # not 65534: where /proc is out of sight that might be any user of another namespace

@@ -1,7 +1,7 @@
 """What the agent costs where processes come and go: exec of programs that do nothing, forks of children that soon end, builds.
 
 Each is measured plain, with the agent, with an empty preload and with preloads that have a sleeping
-thread (sleeper.c: a pthread, a bare clone), all in one run. alone: the program is the first of its
+thread (sleeper.c: a pthread, a bare clone), all in one run. CPU time is what a loaded machine tells. alone: the program is the first of its
 tree; member: what started it is preloaded too and holds the port. `fork`: 10,000 forks. `make -j2`:
 forty tiny sources, and half of this library's own; what they build is compared byte by byte.
 """
@@ -39,14 +39,15 @@ def run(setup, port, command, member=False):
 
 
 PLACES = {"alone": False, "member": True}
+TIMES = ("wall time", "CPU time")  # as spawner and forker print them
 
 
 def bench_exec():
-    names = {"exec /bin/true, " + place: (["200", "/bin/true"], 0, ROUNDS, member)
-             for place, member in PLACES.items()}  # wall time
+    names = {"exec /bin/true, %s, %s" % (what, place): (["200", "/bin/true"], column, ROUNDS, member)
+             for column, what in enumerate(TIMES) for place, member in PLACES.items()}
     gcc = ["40", "gcc", "-c", tool("tiny.c"), "-o", "/dev/null"]
-    names.update({"exec forty tiny gcc runs, " + place: (gcc, 1, max(3, ROUNDS // 2), member)
-                  for place, member in PLACES.items()})  # CPU time
+    names.update({"exec forty tiny gcc runs, CPU time, " + place:
+                  (gcc, 1, max(3, ROUNDS // 2), member) for place, member in PLACES.items()})
     names = {name: value for name, value in names.items() if wanted(name)}
     if not names:
         return
@@ -61,19 +62,19 @@ def bench_exec():
 
 
 def bench_fork():
-    names = {"fork%s, %s" % (size, place): (megabytes, member)
+    names = {"fork%s, %s, %s" % (size, what, place): (megabytes, column, member)
              for size, megabytes in (("", 0), (" of 100 MB", 100))
-             for place, member in PLACES.items()}
+             for column, what in enumerate(TIMES) for place, member in PLACES.items()}
     names = {name: value for name, value in names.items() if wanted(name)}
     if not names:
         return
     port = harness.free_port()
-    heading_beside("%d forks, wall time" % FORKS, "us")
-    for name, (megabytes, member) in names.items():
+    heading_beside("%d forks" % FORKS, "us")
+    for name, (megabytes, column, member) in names.items():
         command = ["1", tool("forker"), str(FORKS // (10 if megabytes else 1)), str(megabytes)]
         row_beside(name, "%.0f", together(
             max(3, ROUNDS // 2), beside("127.0.0.1:%d" % port),
-            lambda setup: run(setup, port, command, member)[0]))
+            lambda setup: run(setup, port, command, member)[column]))
 
 
 # ---- make -j2 ----------------------------------------------------------------------------------------------------------------
