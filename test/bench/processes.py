@@ -8,6 +8,7 @@ forty tiny sources, and half of this library's own; what they build is compared 
 import filecmp
 import glob
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -116,12 +117,13 @@ def write_own(sources):
 
 
 def build_project(setup, command, sources, keep):
-    """Wall seconds. keep: products and output go there."""
+    """(wall, CPU seconds). keep: products and output go there."""
     shutil.rmtree(keep, ignore_errors=True)
     shutil.copytree(sources, keep, symlinks=True)
-    started = time.monotonic()
+    cpu = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    started, cpu_before = time.monotonic(), cpu()
     done = subprocess.run(command, cwd=keep, env=setup.environment(), capture_output=True, stdin=subprocess.DEVNULL)
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - started, cpu() - cpu_before
     assert done.returncode == 0, done
     with open(os.path.join(keep, "output"), "wb") as file:
         file.write(b"\n".join(sorted(done.stdout.splitlines())) + done.stderr)  # -j2: in any order
@@ -145,8 +147,11 @@ def measure_builds(name, write, setups):
             names = files_below(expected)
             differing.update(filecmp.cmpfiles(expected, product, names, shallow=False)[1], set(names) ^ set(files_below(product)))
             return seconds
-        row_beside(name, "%.2f", together(ROUNDS, setups, measure),
-                   " ".join(sorted(differing)) or "none")
+        found = together(ROUNDS, setups, measure)
+        for column, what in enumerate(TIMES):
+            row_beside("%s, %s" % (name, what), "%.2f",
+                       {setup: [value[column] for value in values]
+                        for setup, values in found.items()}, " ".join(sorted(differing)) or "none")
 
 
 def bench_make():
