@@ -259,10 +259,10 @@ class Differences:
         self.differ[way] = {name: (plain[name][-1], odd[name][-1]) for name in left}
 
     def report(self):
-        """(test, a line that says what differs and how)"""
+        """(test, way, how it differs)"""
         for way in self.ways:
             for name, (plain, found) in sorted(self.differ[way].items()):
-                yield name, "%s, %s, %s: %s" % (self.name, way, name, described(plain, found))
+                yield name, way, described(plain, found)
 
 
 def bad_ends(texts):
