@@ -36,8 +36,8 @@ KNOWN = {
     "session_to_parent": COUNTED + ": KEYCTL_SESSION_TO_PARENT wants a parent with one",
     "keyctl new_session": COUNTED + ": KEYCTL_SESSION_TO_PARENT wants a parent with one",
     **{"inline_" + call: INLINE for call in ("setuid", "setresuid", "setresgid", "setgroups")},
-    "reads": "a signal ends a large read early, and CPU samples by timers (PPROFAGENT_CPU=timer, as "
-             "here, or where the kernel gives no rings) are signals",
+    "reads": "a signal ends a large read early, and CPU samples by timers (PPROFAGENT_CPU=timer, "
+             "as here, or where the kernel gives no rings) are signals",
     "memlock_all": "MCL_CURRENT is refused where all that is mapped, the library's 3.9 MB too, is "
                    "more than RLIMIT_MEMLOCK",
     "chromium without its sandbox": COUNTED + ": chromium's zygote ends itself unless it is alone",

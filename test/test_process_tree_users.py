@@ -71,8 +71,9 @@ def worker_of(master):
 
 
 def become_again(port, master, workers, master_first):
-    """The master, which holds the port if it is to come first, execs itself: its workers are stopped
-    until the new one has the port; or again, until they have taken it over before that one came."""
+    """The master, which holds the port if it is to come first, execs itself: its workers are
+    stopped until the new one has the port; or again, until they have taken it over before that one
+    came."""
     for _ in range(20):
         for pid in workers if master_first else ():
             stop(pid)

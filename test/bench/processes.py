@@ -1,7 +1,8 @@
 """What the agent costs where processes come and go: exec of programs that do nothing, forks of children that soon end, builds.
 
 Each is measured plain, with the agent, with an empty preload and with preloads that have a sleeping
-thread (sleeper.c: a pthread, a bare clone), all in one run. CPU time is what a loaded machine tells. alone: the program is the first of its
+thread (sleeper.c: a pthread, a bare clone), all in one run. On a loaded machine wall time tells of
+the load. alone: the program is the first of its
 tree; member: what started it is preloaded too and holds the port. `fork`: 10,000 forks. `make -j2`:
 forty tiny sources, and half of this library's own; what they build is compared byte by byte.
 """
@@ -44,7 +45,8 @@ TIMES = ("wall time", "CPU time")  # as spawner and forker print them
 
 
 def bench_exec():
-    names = {"exec /bin/true, %s, %s" % (what, place): (["200", "/bin/true"], column, ROUNDS, member)
+    command = ["200", "/bin/true"]
+    names = {"exec /bin/true, %s, %s" % (what, place): (command, column, ROUNDS, member)
              for column, what in enumerate(TIMES) for place, member in PLACES.items()}
     gcc = ["40", "gcc", "-c", tool("tiny.c"), "-o", "/dev/null"]
     names.update({"exec forty tiny gcc runs, CPU time, " + place:
