@@ -143,7 +143,7 @@ $(OBJ)/agent/pages/health_page.o: $(GEN)/linked_versions.h
 
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
 AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/startup shim/next/next_functions \
-  shim/base/config shim/allocation/heap_sampling shim/stacks/stack_capture \
+  shim/base/config shim/allocation/heap_sampling shim/stacks/stack_range shim/stacks/stack_capture \
   shim/allocation/live_table shim/processes/fork_interposers \
   agent/load agent/agent agent/runtime/agent_thread agent/agent_fork
 BINDING := $(OBJ)/shim/next/libc_binding.o

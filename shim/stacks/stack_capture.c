@@ -3,16 +3,15 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "shim/base/confinement.h"
 #include "shim/base/counters.h"
 #include "epilogue.h"
 #include "host_handlers.h"
 #include "shim/next/interposed.h"
 #include "packed_rule.h"
-#include "shim/base/raw_syscall.h"
 #include "registered_frames.h"
 #include "return_address.h"
 #include "stack_halves.h"
+#include "stack_range.h"
 #include "shim/base/thread_state.h"
 #include "thread_trampoline.h"
 #include "unwind_rule.h"
@@ -42,131 +41,9 @@ void stack_capture_forget_rules(void) {
     if (atomic_load_explicit(&rule_cache[i], memory_order_relaxed)) atomic_store_explicit(&rule_cache[i], 0, memory_order_relaxed);
 }
 
-/* ---- reading the stack ---- */
-
-/* Written by stack_capture_start, constant afterwards. */
-static uintptr_t main_stack_high, main_thread_pointer;
-
-void stack_capture_start(uintptr_t high) {
-  main_stack_high = high;
-  main_thread_pointer = (uintptr_t)__builtin_thread_pointer(); /* startup runs on the first thread, but for dlopen elsewhere */
-}
-
-bool stack_capture_is_first_thread(void) { return (uintptr_t)__builtin_thread_pointer() == main_thread_pointer; }
-
-enum {
-  PROBE_PAGE = 4096,
-  /* The kernel keeps at least 128 MB below the top of the first stack free of what it places itself
-     (mm/util.c, MIN_GAP). */
-  MAIN_STACK_MIN = 100 << 20,
-  /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind
-     information in glibc 2.36. */
-  ENTRY_FRAME_SIZE = 64,
-  OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen
-                                  is read page by page */
-  GAP_MAX = 1 << 20,           /* bytes of one frame on a stack of which nothing is known */
-  RED_ZONE = 128 /* below sp, where a leaf function may have saved something (psABI) */
-};
-
-struct stack_range {
-  uintptr_t low, high; /* readable for sure */
-  struct thread_state *thread; /* NULL: a thread of which not even that is known (stack_capture.h) */
-  bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
-  bool is_copy; /* of a stack from sp on: nothing else can be read */
-  uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
-};
-
-static bool page_is_readable(uintptr_t address) {
-  if (confinement_forbids_calls()) return false;
-  return raw_is_readable(address & ~(uintptr_t)(PROBE_PAGE - 1));
-}
-
-/* The rest of the current thread's stack, from sp up: what is readable without a gap up to the top that is known, the first stack's or
- * a thread's control block, which glibc puts at the top of the thread's stack. (Not the first thread's: that lies elsewhere.) Looked at
- * once and then remembered, because a thread's own stack stays as long as the thread. On any other stack (coroutines, alternate signal
- * stacks) nothing is known and every page is asked for. */
-static struct stack_range own_stack(struct thread_state *thread, uintptr_t sp) {
-  struct stack_range nothing = {.low = sp, .high = sp, .thread = thread};
-  if (UNLIKELY(!thread)) return nothing;
-  struct stack_range own = {
-      .low = sp, .high = thread->stack_high, .thread = thread, .is_own = true};
-  if (LIKELY(sp >= thread->stack_low && sp < thread->stack_high)) return own;
-  uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
-  bool is_main = pointer == main_thread_pointer;
-  uintptr_t high = is_main ? main_stack_high : pointer, low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
-  uintptr_t known = thread->stack_high ? thread->stack_low : high;
-  own.high = high;
-  if (confinement_forbids_calls())
-    return is_main && high - sp < MAIN_STACK_MIN ? own : nothing;
-  if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
-  for (uintptr_t page = low; page < known; page += PROBE_PAGE)
-    if (!page_is_readable(page)) return nothing;
-  thread->stack_low = low;
-  thread->stack_high = high;
-  return own;
-}
-
-/* ---- room on the stack in use ---- */
-
-/* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts.
- */
-static bool has_room_on_first(struct thread_state *thread, uintptr_t sp) {
-  uintptr_t low = sp - STACK_CAPTURE_NEEDS - stack_depth_bytes_beyond();
-  if (LIKELY(low >= thread->stack_low && sp < thread->stack_high)) return true;
-  if (main_stack_high - sp >= MAIN_STACK_MIN) return false;
-  return confinement_forbids_calls() || own_stack(thread, low).high != low;
-}
-
-bool stack_capture_has_room(uintptr_t sp) {
-  struct thread_state *thread = &thread_state;
-  if (UNLIKELY(sp - thread->alternate_low < thread->alternate_size))
-    return false; /* may lie within the other */
-  if (stack_capture_is_first_thread()) return has_room_on_first(thread, sp);
-  uintptr_t floor = thread->stack_floor;
-  return floor && sp >= floor + STACK_CAPTURE_NEEDS + stack_depth_bytes_beyond() &&
-         sp < (uintptr_t)__builtin_thread_pointer();
-}
-
-/* Makes address part of what is known, where that may be: unwind tables and registers can say
- * anything, and reading what is no stack is not harmless everywhere (devices, pages that another
- * thread provides). The thread's own stack is not left again. On one of which nothing is known
- * every page from there on must be readable. */
-static __attribute__((noinline)) bool learn_pages(struct stack_range *range, uintptr_t address) {
-  const struct thread_state *thread = range->thread;
-  if (range->is_copy) return false;
-  if (range->is_own)
-    return address < range->low && range->low - address <= RED_ZONE && page_is_readable(address);
-  if (thread && address >= thread->stack_low && address < thread->stack_high) {
-    *range = own_stack(range->thread, address);
-    return true;
-  }
-  uintptr_t page = address & ~(uintptr_t)(PROBE_PAGE - 1), end = page + PROBE_PAGE;
-  if (address < range->low ? range->low - address > GAP_MAX : address - range->high > GAP_MAX)
-    return false;
-  if (range->low == range->high) range->low = range->high &= ~(uintptr_t)(PROBE_PAGE - 1);
-  for (; range->high < end; range->high += PROBE_PAGE)
-    if (!page_is_readable(range->high)) return false;
-  for (; range->low > page; range->low -= PROBE_PAGE)
-    if (!page_is_readable(range->low - PROBE_PAGE)) return false;
-  return true;
-}
-
-/* A frame pointer may lead from a piece of stack to another: split stacks, and functions that run
- * others on a stack that they have made. */
-static __attribute__((noinline)) bool leave_for(struct stack_range *range, uintptr_t address) {
-  if (range->is_own || !page_is_readable(address)) return false;
-  range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
-  range->high = range->low + PROBE_PAGE;
-  return true;
-}
-
-static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range, uintptr_t address, uintptr_t *value) {
-  if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
-  if (UNLIKELY(address < range->low || address >= range->high) && !learn_pages(range, address))
-    return false;
-  *value = *(const uintptr_t *)(address + range->shift);
-  return true;
-}
+/* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind
+ * information in glibc 2.36. */
+enum { ENTRY_FRAME_SIZE = 64 };
 
 /* For cfi_context. */
 static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
@@ -241,7 +118,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack): only calls must go up. */
   if (rule->signal_frame && !range->is_copy && !rule->announced && return_ends_handler(rule))
-    *range = own_stack(range->thread, sp);
+    *range = stack_range_own(range->thread, sp);
   else if (sp <= frame->sp) return STEP_NO_MEMORY;
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
@@ -309,7 +186,7 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   if (!is_above(range, frame->sp, slot)) return false;
   /* Below sp, which is not copied: as a rule rbp has not been saved yet. */
   bool saved = epilogue->fp_saved && !(range->is_copy && fp_slot < frame->sp);
-  if (saved && (fp_slot >= slot || !is_above(range, frame->sp - RED_ZONE, fp_slot) ||
+  if (saved && (fp_slot >= slot || !is_above(range, frame->sp - STACK_RED_ZONE, fp_slot) ||
                              !read_stack(range, fp_slot, &fp)))
     return false;
   return guess_caller(frame, range, slot, fp);
@@ -364,7 +241,7 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
   uintptr_t cfa = (rule.cfa_is_fp ? frame->fp : frame->sp) + rule.cfa_words * 8u, pc;
   if (UNLIKELY(cfa <= frame->sp)) return STEP_NO_MEMORY;
   if (UNLIKELY(!read_stack(range, cfa - 8, &pc)) &&
-      !(rule.cfa_is_fp && leave_for(range, cfa - 8) && read_stack(range, cfa - 8, &pc)))
+      !(rule.cfa_is_fp && stack_range_leave_for(range, cfa - 8) && read_stack(range, cfa - 8, &pc)))
     return STEP_NO_MEMORY;
   if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
   frame->pc = pc;
@@ -419,7 +296,7 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
       if (count > 0 && *last == pc) *last = pc + 1;
       continue;
     }
-    if (step == STEP_NO_UNWIND && main_stack_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
+    if (step == STEP_NO_UNWIND && stack_range_main_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
     if (step == STEP_NO_UNWIND) {
       marker = STACK_TRUNCATED_NO_UNWIND;
       COUNT_LOSS(stacks_truncated_no_unwind);
@@ -445,7 +322,7 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
   capture((struct frame_state){.pc = caller->pc, .sp = caller->sp, .fp = caller->fp},
-          own_stack(&thread_state, caller->sp), true, out);
+          stack_range_own(&thread_state, caller->sp), true, out);
 }
 
 static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
@@ -454,7 +331,7 @@ static struct frame_state interrupted_frame(const struct unwind_registers *regis
 }
 
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
-  capture(interrupted_frame(registers), own_stack(thread, registers->sp), false, out);
+  capture(interrupted_frame(registers), stack_range_own(thread, registers->sp), false, out);
 }
 
 void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
