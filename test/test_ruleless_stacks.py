@@ -70,3 +70,26 @@ def test_nothing_is_taken_that_follows_no_call():
     for after, guessed in called_back("hidden"):
         assert len(after) == 2 and after[1].startswith("[truncated: no unwind"), after
         assert guessed == 0
+
+
+def test_assembly_that_calls_assembly():
+    """Without frame pointers: the code of each says where its return address is."""
+    (cpu, _), _ = stacks_of("nested")
+    total = whole = 0
+    for names, guessed, count in cpu:
+        if names[0] != "plain_leaf":
+            continue
+        total += count
+        if names[1:5] == ["middle_asm", "outer_asm", "call_assembly", "run"]:
+            assert names[5] == "main" and guessed == 3, (names, guessed)
+            whole += count
+        else:
+            assert names[1].startswith("[truncated"), names  # nothing is invented
+    assert total > 50 and whole >= 0.99 * total, (whole, total, cpu)
+
+
+def test_an_interpreter_that_moves_arguments():
+    """Its callers' stack pointer is not where its frame ends, but what the frame has kept."""
+    for after, guessed in called_back("interpreter"):
+        assert after[0].startswith("interpreted"), after
+        assert after[1:5] == ["compiled", "call_assembly", "run", "main"] and guessed == 2, after

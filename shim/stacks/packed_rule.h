@@ -25,7 +25,8 @@ union rule_bits {
 };
 
 /* What is kept of a pc without a rule, in the place of cfa_words; with cfa_is_fp where its caller
- * is to be found by the frame pointer and nothing else. */
+ * is to be found by the frame pointer and nothing else, with fp_words not 0 where that is an
+ * interpreter's frame (RETURN_TO_INTERPRETER). */
 enum without_rule {
   WITHOUT_RULE = 1,    /* in a loaded object */
   CALLED_IN_OBJECT,    /* the same, and a call's return address: frames may be guessed from there */

@@ -17,22 +17,22 @@ static bool is_interpreters_return(const uint8_t *code) {
 
 enum { ADDRESS_BITS = 47, INTERPRETERS_RETURN = 12 };
 
-bool return_follows_call(uintptr_t pc, bool elsewhere) {
+enum return_kind return_kind_of(uintptr_t pc, bool elsewhere) {
   uint8_t copy[LONGEST_CALL + INTERPRETERS_RETURN];
-  if (pc < READABLE_PAGE || pc >> ADDRESS_BITS) return false;
+  if (pc < READABLE_PAGE || pc >> ADDRESS_BITS) return RETURN_NONE;
   size_t size = elsewhere ? readable_pages_copy(pc - LONGEST_CALL, copy, sizeof copy)
                 : readable_pages_cover(pc - LONGEST_CALL, LONGEST_CALL) ? LONGEST_CALL
                                                                         : 0;
-  if (size < LONGEST_CALL) return false;
+  if (size < LONGEST_CALL) return RETURN_NONE;
   const uint8_t *end = elsewhere ? copy + LONGEST_CALL : (const uint8_t *)pc;
-  if (indirect_call_ends_at(end)) return true;
-  if (direct_call_ends_at(end)) {
-    int32_t distance;
-    memcpy(&distance, end - sizeof distance, sizeof distance);
-    return readable_pages_cover(pc + (uintptr_t)(intptr_t)distance, 1);
-  }
   bool known = elsewhere ? size == sizeof copy : readable_pages_cover(pc, INTERPRETERS_RETURN);
-  return known && is_interpreters_return(end);
+  if (known && is_interpreters_return(end)) return RETURN_TO_INTERPRETER;
+  if (indirect_call_ends_at(end)) return RETURN_OF_CALL;
+  if (!direct_call_ends_at(end)) return RETURN_NONE;
+  int32_t distance;
+  memcpy(&distance, end - sizeof distance, sizeof distance);
+  bool leads = readable_pages_cover(pc + (uintptr_t)(intptr_t)distance, 1);
+  return leads ? RETURN_OF_CALL : RETURN_NONE;
 }
 
 /* libc's table begins a byte before the function. */

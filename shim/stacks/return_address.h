@@ -9,10 +9,16 @@
 
 #include "cfi.h"
 
-/* A call is before it (to what can be read, where it says so), or an interpreter's code begins
- * there that pushes such addresses itself. elsewhere: another thread's code, which may be unmapped
- * meanwhile (agent only). */
-bool return_follows_call(uintptr_t pc, bool elsewhere);
+enum return_kind {
+  RETURN_NONE,
+  RETURN_OF_CALL,       /* a call is before it (to what can be read, where it says so) */
+  /* HotSpot's interpreter, which pushes such addresses itself, goes on there. Its frames keep a
+   * frame pointer; below that is what the stack pointer was before the caller's arguments moved. */
+  RETURN_TO_INTERPRETER
+};
+
+/* elsewhere: another thread's code, which may be unmapped meanwhile (agent only). */
+enum return_kind return_kind_of(uintptr_t pc, bool elsewhere);
 
 /* Whether the function is what the kernel lets a signal handler return to: tables may call anything
  * a signal frame. */

@@ -57,6 +57,8 @@ struct frame_state {
   bool exact; /* pc is where the frame was interrupted, not a return address */
   bool guessed; /* found without unwind information (STEP_GUESSED) */
   struct packed_rule known; /* then what is kept of the pc, if that has no rule; else nothing */
+  bool read; /* its code has been, with what is in epilogue as the result */
+  struct epilogue epilogue;
 };
 
 enum step { STEP_CALLER, STEP_GUESSED, STEP_OUTERMOST, STEP_NO_UNWIND, STEP_NO_MEMORY };
@@ -131,10 +133,11 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
  * a rule it is used. */
 
 enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
-static struct packed_rule remember_called(uintptr_t pc, bool by_fp) {
+static struct packed_rule remember_called(uintptr_t pc, bool by_fp, bool interprets) {
   bool in_object = unwind_rule_is_settled(pc - 1);
   uint32_t where = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE;
-  struct packed_rule rule = {.kind = RULE_NONE, .cfa_words = where, .cfa_is_fp = by_fp};
+  struct packed_rule rule = {.kind = RULE_NONE, .cfa_words = where, .cfa_is_fp = by_fp,
+                             .fp_words = interprets};
   if (!in_object && !atomic_load_explicit(&any_called_outside, memory_order_relaxed))
     atomic_store_explicit(&any_called_outside, true, memory_order_relaxed);
   remember_rule(pc - 1, rule);
@@ -146,11 +149,12 @@ static enum ground ground_of(uintptr_t pc, const struct stack_range *range,
   struct cfi_rule unusual;
   *known = rule_at(pc - 1, &unusual);
   if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
-  if (!return_follows_call(pc, range->is_copy))
-    return GROUND_NONE;
+  enum return_kind kind = return_kind_of(pc, range->is_copy);
+  if (kind == RETURN_NONE) return GROUND_NONE;
   if (known->kind != RULE_NONE) return GROUND_WITH_RULE;
   if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
-  *known = remember_called(pc, false);
+  bool interprets = kind == RETURN_TO_INTERPRETER;
+  *known = remember_called(pc, interprets, interprets);
   return GROUND_WITHOUT_RULE;
 }
 
@@ -158,24 +162,61 @@ static bool is_above(const struct stack_range *range, uintptr_t sp, uintptr_t at
   return at >= sp && at % sizeof at == 0 && at < range->high && range->high - at >= 2 * sizeof at;
 }
 
-/* The caller whose return address is at the slot, with its frame pointer. */
-static bool guess_caller(struct frame_state *frame, struct stack_range *range, uintptr_t slot,
-                         uintptr_t fp) {
-  uintptr_t pc, sp = slot + sizeof pc;
-  if (!read_stack(range, slot, &pc)) return false;
+/* A caller's code says where its own return address is, seen from sp, and one is there. */
+static bool leads_on_by_code(struct frame_state *caller, struct stack_range *range) {
+  enum { INSTRUCTIONS = 500 }; /* some 10 us */
   struct packed_rule known;
-  enum ground ground = ground_of(pc, range, &known);
-  if (ground == GROUND_NONE || (ground == GROUND_WITHOUT_RULE && !is_above(range, sp, fp)))
+  uintptr_t pc;
+  if (caller->known.cfa_is_fp ||
+      !epilogue_find(caller->pc, INSTRUCTIONS, range->is_copy, &caller->epilogue))
     return false;
-  if (ground == GROUND_WITH_RULE) known = (struct packed_rule){0};
-  *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .guessed = true, .known = known};
+  caller->read = true;
+  uintptr_t slot = caller->sp + (uintptr_t)caller->epilogue.return_slot;
+  return !caller->epilogue.from_fp && is_above(range, caller->sp, slot) &&
+         read_stack(range, slot, &pc) && ground_of(pc, range, &known) != GROUND_NONE;
+}
+
+/* The caller whose return address is at the slot: its frame pointer, its stack pointer, or where
+ * that may be (0: nowhere else). */
+static bool guess_caller(struct frame_state *frame, struct stack_range *range, uintptr_t slot,
+                         uintptr_t fp, uintptr_t other_sp) {
+  uintptr_t pc;
+  if (!read_stack(range, slot, &pc)) return false;
+  struct frame_state caller = {.pc = pc, .sp = slot + sizeof pc, .fp = fp, .guessed = true};
+  enum ground ground = ground_of(pc, range, &caller.known);
+  if (ground == GROUND_NONE) return false;
+  if (ground == GROUND_WITH_RULE) caller.known = (struct packed_rule){0};
+  bool by_fp = is_above(range, caller.sp, fp);
+  if (ground == GROUND_WITHOUT_RULE && (!by_fp || other_sp) && !leads_on_by_code(&caller, range)) {
+    struct frame_state other = caller;
+    other.sp = other_sp;
+    if (other_sp && leads_on_by_code(&other, range)) caller = other;
+    else if (!by_fp) return false;
+  }
+  *frame = caller;
   return true;
 }
 
-static bool guess_by_frame_pointer(struct frame_state *frame, struct stack_range *range) {
+/* Where an interpreter's frame keeps what the stack pointer was before its caller's arguments were
+ * moved: some words up. 0: not there. */
+static uintptr_t kept_sp(const struct frame_state *frame, struct stack_range *range) {
+  enum { ARGUMENTS_MAX = 256 * sizeof(uintptr_t) };
+  uintptr_t sp = frame->fp + 2 * sizeof sp, kept, at = frame->fp - sizeof kept;
+  bool is = at >= frame->sp && read_stack(range, at, &kept) && kept % sizeof kept == 0 &&
+            kept > sp && kept - sp <= ARGUMENTS_MAX;
+  return is ? kept : 0;
+}
+
+static bool guess_by_frame_pointer(struct frame_state *frame, struct stack_range *range,
+                                   struct packed_rule known) {
   uintptr_t fp;
-  return is_above(range, frame->sp, frame->fp) && read_stack(range, frame->fp, &fp) &&
-         guess_caller(frame, range, frame->fp + sizeof fp, fp);
+  if (!is_above(range, frame->sp, frame->fp) || !read_stack(range, frame->fp, &fp)) return false;
+  /* Of what was interrupted it is not known whether it is such a frame. */
+  bool may_keep = known.fp_words || (frame->exact && known.cfa_words != WITHOUT_RULE);
+  uintptr_t kept = may_keep ? kept_sp(frame, range) : 0;
+  if (!guess_caller(frame, range, frame->fp + sizeof fp, fp, kept)) return false;
+  if (known.fp_words && kept) frame->sp = kept;
+  return true;
 }
 
 static bool guess_from_code(struct frame_state *frame, struct stack_range *range,
@@ -189,24 +230,26 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   if (saved && (fp_slot >= slot || !is_above(range, frame->sp - STACK_RED_ZONE, fp_slot) ||
                              !read_stack(range, fp_slot, &fp)))
     return false;
-  return guess_caller(frame, range, slot, fp);
+  return guess_caller(frame, range, slot, fp, 0);
 }
 
 /* A leaf may have no frame, or not yet, or no more, and code may use rbp for something else: then
  * it tells. It is read once a return address where it keeps a frame pointer, or does not tell. */
 static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
   enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
-  struct epilogue epilogue;
-  if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range);
-  if (!epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, range->is_copy, &epilogue)) {
-    if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
-    return guess_by_frame_pointer(frame, range);
+  struct epilogue epilogue = frame->epilogue;
+  if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range, known);
+  if (!frame->read && !epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, range->is_copy,
+                                     &epilogue)) {
+    if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true, false);
+    return guess_by_frame_pointer(frame, range, known);
   }
   /* At this pc it is so each time: sp is where it was in each frame. */
   uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp;
   bool by_fp = epilogue.fp_saved && base + (uintptr_t)epilogue.fp_slot == frame->fp &&
                epilogue.return_slot == epilogue.fp_slot + (int64_t)sizeof base;
-  if (by_fp && !frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true);
+  if (by_fp && !frame->exact && known.cfa_words != WITHOUT_RULE)
+    remember_called(frame->pc, true, false);
   return guess_from_code(frame, range, &epilogue);
 }
 

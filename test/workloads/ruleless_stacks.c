@@ -8,6 +8,9 @@
  *   ruleless_stacks bait       its rbp leads to words that look like frames, but their return
  *                              addresses follow no call; the code says where the right one is
  *   ruleless_stacks hidden     the same, and the code does not say it: it returns by a jump
+ *   ruleless_stacks nested     assembly that calls assembly, without frame pointers
+ *   ruleless_stacks interpreter  as HotSpot's: its caller's arguments are moved below what that has
+ *                              pushed, and the address that a call returns to is pushed, not called
  *
  * Allocates and computes until a line comes. */
 #define _GNU_SOURCE
@@ -108,6 +111,35 @@ static FRAME void call_leaves(void) {
   __asm__ volatile("");
 }
 
+/* rbp is a number in all of them. */
+void outer_asm(long turns);
+void middle_asm(long turns);
+__asm__(".text\n.globl outer_asm\n.type outer_asm,@function\nouter_asm:\n"
+        "push %rbp\npush %rbx\nmov $1234567,%ebp\nsub $24,%rsp\nmov %rdi,%rbx\ncall middle_asm\n"
+        "mov %rbx,%rdi\ncall middle_asm\nadd $24,%rsp\npop %rbx\npop %rbp\nret\n"
+        ".size outer_asm,.-outer_asm\n"
+        ".globl middle_asm\n.type middle_asm,@function\nmiddle_asm:\n"
+        "sub $56,%rsp\ncall plain_leaf\nadd $56,%rsp\nret\n.size middle_asm,.-middle_asm\n");
+
+/* compiled calls interpreted code by way of an adapter. */
+void compiled(void (*callback)(void));
+__asm__(".text\n.globl compiled\n.type compiled,@function\ncompiled:\n"
+        "push %rbp\npush %r13\nmov $1234567,%ebp\nsub $24,%rsp\ncall adapter\n"
+        "add $24,%rsp\npop %r13\npop %rbp\nret\n.size compiled,.-compiled\n"
+        "adapter: pop %rax\nmov %rsp,%r13\nsub $40,%rsp\npush %rax\njmp interpreted\n"
+        ".globl interpreted\n.type interpreted,@function\ninterpreted:\n"
+        "push %rbp\nmov %rsp,%rbp\npush %r13\npush $0\nsub $32,%rsp\nand $-16,%rsp\n"
+        "mov %rsp,-16(%rbp)\nlea 1f(%rip),%rax\npush %rax\njmp *%rdi\nnop\nnop\nnop\nnop\n"
+        "1: mov -16(%rbp),%rsp\nmovq $0,-16(%rbp)\n"
+        "mov -8(%rbp),%rcx\nmov 8(%rbp),%rax\nmov (%rbp),%rbp\nmov %rcx,%rsp\njmp *%rax\n"
+        ".size interpreted,.-interpreted\n");
+
+static FRAME void call_assembly(const char *how) {
+  if (strcmp(how, "nested") == 0) outer_asm(20000);
+  else compiled(called_back);
+  __asm__ volatile("");
+}
+
 static FRAME void run(const char *how) {
   made_function *made = strcmp(how, "jit") == 0      ? make(framed, sizeof framed)
                         : strcmp(how, "number") == 0 ? make(frameless, sizeof frameless)
@@ -115,6 +147,7 @@ static FRAME void run(const char *how) {
                                                      : make(jumping, sizeof jumping);
   while (!line_waits()) {
     if (strcmp(how, "assembly") == 0) call_leaves();
+    else if (strcmp(how, "nested") == 0 || strcmp(how, "interpreter") == 0) call_assembly(how);
     else if (strcmp(how, "bait") == 0 || strcmp(how, "hidden") == 0) with_bait(made);
     else through_made(made, NULL);
   }
