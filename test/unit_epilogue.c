@@ -30,8 +30,8 @@ static uintptr_t place(const uint8_t *code, size_t size) {
 }
 
 /* slots: before each instruction, the distance of the return address from rsp; from rbp where it is
- * that minus FROM_FP; UNKNOWN: not to be found. */
-enum { FROM_FP = 100000, UNKNOWN = 200000, CODE_MAX = 64, INSTRUCTIONS_MAX = 20 };
+ * that minus FROM_FP, from rbx; UNKNOWN: not to be found. */
+enum { FROM_FP = 100000, FROM_RBX = 150000, UNKNOWN = 200000, CODE_MAX = 64, INSTRUCTIONS_MAX = 24 };
 struct function {
   const char *name;
   size_t size;
@@ -54,6 +54,15 @@ static const struct function functions[] = {
     {"unknown", 4, {0x48, 0x29, 0xc4, 0xc3}, {UNKNOWN, 0}}, /* sub rsp,rax; ret */
     {"rounded", 6, /* and rsp,-32; leave; ret */
      {0x48, 0x83, 0xe4, 0xe0, 0xc9, 0xc3}, {FROM_FP + 8, FROM_FP + 8, 0}},
+    {"kept in rbx", 17, /* mov rbx,rsp; sub rsp,64; and rsp,-64; nop; mov rsp,rbx; pop rbx; ret */
+     {0x48, 0x89, 0xe3, 0x48, 0x83, 0xec, 64, 0x48, 0x83, 0xe4, 0xc0, 0x90, 0x48, 0x89, 0xdc, 0x5b,
+      0xc3},
+     {8, FROM_RBX + 8, FROM_RBX + 8, FROM_RBX + 8, FROM_RBX + 8, 8, 0}},
+    {"left at its top", 37, /* 1: je 3f; nine times jne 2f; nop; 2: and then jmp 1b; 3: pop rax; ... */
+     {0x74, 29, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90,
+      0x75, 1,  0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0xeb, 0xe1, 0x58, 0x48, 0x83, 0xc4,
+      8, 0xc3},
+     {16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 8, 0}},
     {"jump", 2, {0xff, 0xe1}, {UNKNOWN}},                       /* jmp rcx */
     {"dead", 5, {0x75, 2, 0x0f, 0x0b, 0xc3}, {0, UNKNOWN, 0}},  /* jne 1f; ud2; 1: ret */
     /* another function begins */
@@ -66,8 +75,11 @@ static void check(const struct function *function) {
   for (int n = 0; at < function->size; n++) {
     struct epilogue found;
     struct instruction i;
-    bool is = epilogue_find(start + at, 100, at % 2, &found);
-    int64_t slot = is ? found.return_slot + (found.from_fp ? FROM_FP : 0) : UNKNOWN;
+    bool is = epilogue_find(start + at, 200, at % 2, &found);
+    int64_t slot = is ? found.return_slot + (found.from_fp    ? FROM_FP
+                                         : found.from_rbx ? FROM_RBX
+                                                          : 0)
+                      : UNKNOWN;
     if (slot != function->slots[n]) {
       printf("%s, instruction %d: %ld instead of %ld\n", function->name, n, (long)slot,
              (long)function->slots[n]);

@@ -20,7 +20,8 @@ struct perf_ring {
   uint32_t unread; /* bytes of the record that was handed out last: not given back yet */
 };
 
-enum { PERF_RING_STACK = 8192, PERF_RING_DEEP_STACK = 57344 }; /* bytes of stack a sample */
+/* Bytes of stack a sample; the kernel's records are less than 64 KB in all. */
+enum { PERF_RING_STACK = 8192, PERF_RING_DEEP_STACK = 65000 };
 
 /* pages: of the ring, a power of two. The first sample comes after `first` nanoseconds of the
  * thread's CPU time from now on, and so does each one after it. 0 or an errno value. */

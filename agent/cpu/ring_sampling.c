@@ -18,6 +18,7 @@
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/descriptor_table.h"
+#include "agent/runtime/own_memory.h"
 #include "perf_ring.h"
 #include "agent/runtime/sandbox.h"
 #include "agent/runtime/task_files.h"
@@ -259,7 +260,8 @@ static void unwind_remotely(const struct perf_ring_record *record, struct captur
 
 static void unwind(const struct perf_ring_record *record) {
   const uint64_t *value = record->registers.value;
-  struct unwind_registers registers = {value[REMOTE_PC], value[REMOTE_RSP], value[REMOTE_RBP]};
+  struct unwind_registers registers = {value[REMOTE_PC], value[REMOTE_RSP], value[REMOTE_RBP],
+                                       value[REMOTE_RBX]};
   CAPTURED_STACK(stack);
   stack->frame_count = 0;
   sample->epoch = 0;
@@ -278,6 +280,16 @@ static void unwind(const struct perf_ring_record *record) {
   }
   sample->frame_count = stack->frame_count;
   memcpy(sample->frames, stack->frames, stack->frame_count * sizeof *stack->frames);
+}
+
+/* Pages that were never written are none yet, and the kernel's copy ends there, as it may not wait.
+ * Reading them once makes them pages of zeros: the next sample has what lies above. */
+static void make_pages(const struct perf_ring_record *record) {
+  enum { PAGE = 4096 };
+  uintptr_t start = record->registers.value[REMOTE_RSP], end = start + PERF_RING_DEEP_STACK;
+  char byte;
+  uintptr_t at = start + record->stack_size;
+  while (at < end && own_memory_read(at, &byte, 1) > 0) at += PAGE;
 }
 
 static void remember(struct sampled_thread *thread) {
@@ -316,8 +328,10 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   memcpy(sample->name, thread->name, sizeof sample->name);
   unwind(record);
   remember(thread);
-  if (record->stack_is_cut && !thread->is_deep && !thread->may_not_grow && !refused_to_lend &&
-      ends_at(sample->frames, sample->frame_count, STACK_TRUNCATED_MEMORY)) {
+  bool is_short = !refused_to_lend &&
+                  ends_at(sample->frames, sample->frame_count, STACK_TRUNCATED_MEMORY);
+  if (is_short && !record->stack_is_cut) make_pages(record);
+  if (is_short && record->stack_is_cut && !thread->is_deep && !thread->may_not_grow) {
     thread->is_deep = thread->reopen = true;
     if (thread->pages < DEEP_PAGES) thread->pages = DEEP_PAGES;
   }

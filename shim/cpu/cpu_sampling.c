@@ -318,7 +318,10 @@ void cpu_sampling_withdraw_request(int token) { timer_remove(token); }
 static struct unwind_registers registers_of(const ucontext_t *context) {
 #if defined(__x86_64__)
   const greg_t *r = context->uc_mcontext.gregs;
-  return (struct unwind_registers){.pc = (uintptr_t)r[REG_RIP], .sp = (uintptr_t)r[REG_RSP], .fp = (uintptr_t)r[REG_RBP]};
+  return (struct unwind_registers){.pc = (uintptr_t)r[REG_RIP],
+                                   .sp = (uintptr_t)r[REG_RSP],
+                                   .fp = (uintptr_t)r[REG_RBP],
+                                   .rbx = (uintptr_t)r[REG_RBX]};
 #else
 #error "registers_of is not written for this architecture yet"
 #endif

@@ -1,28 +1,37 @@
 #include "epilogue.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "shim/base/instruction.h"
 #include "readable_pages.h"
 
-enum { RSP = REGISTER_RSP, RBP = REGISTER_RBP, REGISTER_MODE = 3, WORD = 8, LONGEST = 15 };
+enum { RBX = 3, RSP = REGISTER_RSP, RBP = REGISTER_RBP, REGISTER_MODE = 3, WORD = 8, LONGEST = 15 };
 
 /* Where the stack pointer is, as seen from where it was at first: at is from there, or from the
- * address in rbp; lost: until it is set from rbp. */
+ * address in rbp or rbx; lost: until it is set from one of them. */
 struct place {
   uintptr_t pc;
   int64_t at;
-  bool from_fp, lost;
+  bool from_fp, from_rbx, lost; /* at is from there */
   bool fp_saved; /* rbp has been taken from the stack, at fp_slot */
   int64_t fp_slot;
   bool fp_set; /* rbp has been set from rsp, to rbp_at: on the way, by the prologue */
   int64_t rbp_at;
+  bool rbx_set; /* the same of rbx */
+  int64_t rbx_at;
 };
 
 enum outcome { GO_ON, RETURNS, LEADS_NOWHERE };
 
+static void set_from_rbx(struct place *place) {
+  place->lost = place->from_fp = false;
+  place->from_rbx = !place->rbx_set;
+  place->at = place->rbx_set ? place->rbx_at : 0;
+}
+
 static void set_from_fp(struct place *place, int64_t distance) {
-  place->lost = false;
+  place->lost = place->from_rbx = false;
   if (place->fp_set) {
     place->at = place->rbp_at + distance;
   } else {
@@ -55,11 +64,17 @@ static void change_by_immediate(struct place *place, const struct instruction *i
 static void move(struct place *place, const struct instruction *i, uint8_t to, uint8_t from,
                  bool from_memory) {
   if (to == RSP && from == RBP && !from_memory) set_from_fp(place, 0);
+  else if (to == RSP && from == RBX && !from_memory) set_from_rbx(place);
   else if (to == RSP) place->lost = true;
+  bool from_sp = !from_memory && from == RSP && !place->lost && !place->from_fp && !place->from_rbx;
+  if (to == RBX && from_sp) {
+    place->rbx_set = true;
+    place->rbx_at = place->at;
+  }
   if (to != RBP) return;
   if (from_memory && i->based && i->rm == RSP) {
     take_fp(place, place->at + i->displacement);
-  } else if (!from_memory && from == RSP && !place->lost && !place->from_fp) {
+  } else if (from_sp) {
     place->fp_set = true;
     place->rbp_at = place->at;
   }
@@ -169,34 +184,68 @@ static enum outcome take_instruction(struct place *place, bool first, struct cod
   return i->map == MAP_ONE_BYTE && !i->vector ? follow_one_byte(place, i) : GO_ON;
 }
 
+/* Where jumps that were not taken lead, and jumps back, each of which is taken once. */
+enum { LOOPS_MAX = 4, OTHERS_MAX = 8 };
+struct ways {
+  struct place others[OTHERS_MAX];
+  uint32_t other_count;
+  bool complete; /* no more of them are noted */
+  uintptr_t loops[LOOPS_MAX];
+  uint32_t loop_count;
+};
+
+static void keep_newest(struct ways *ways, uint32_t number) {
+  if (ways->other_count <= number) return;
+  memmove(ways->others, ways->others + ways->other_count - number, number * sizeof *ways->others);
+  ways->other_count = number;
+}
+
+/* The last ones are the nearest to the end; in a second turn the first are what leaves the loop. */
+static void note_other(struct ways *ways, const struct place *place, int32_t distance) {
+  if (ways->complete || (ways->other_count == OTHERS_MAX && ways->loop_count > 0)) return;
+  keep_newest(ways, OTHERS_MAX - 1);
+  struct place *other = &ways->others[ways->other_count++];
+  *other = *place;
+  other->pc += (uintptr_t)(intptr_t)distance;
+}
+
+/* False: that jump has been taken already, or too many others. */
+static bool take_loop(struct ways *ways, uintptr_t jump) {
+  for (uint32_t i = 0; i < ways->loop_count; i++)
+    if (ways->loops[i] == jump) return false;
+  if (ways->loop_count == LOOPS_MAX) return false;
+  ways->loops[ways->loop_count++] = jump;
+  keep_newest(ways, OTHERS_MAX / 2);
+  return true;
+}
+
 bool epilogue_find(uintptr_t pc, uint32_t instructions, bool elsewhere, struct epilogue *out) {
-  enum { LOOPS_MAX = 4, OTHERS_MAX = 8 };
-  struct place place = {.pc = pc}, others[OTHERS_MAX]; /* where jumps not taken lead */
-  uint32_t other_count = 0;
+  struct place place = {.pc = pc};
+  struct ways ways;
+  ways.other_count = ways.loop_count = 0;
+  ways.complete = false;
   struct code_reader reader;
   reader.checked = UINTPTR_MAX; /* no page */
   reader.elsewhere = elsewhere;
   reader.start = reader.size = 0;
-  for (uint32_t left = instructions, loops = 0; left > 0; left--) {
+  for (uint32_t left = instructions; left > 0; left--) {
     struct instruction i = {0};
     uintptr_t from = place.pc;
     enum outcome outcome = take_instruction(&place, left == instructions, &reader, &i);
     /* The way out of a loop is in its body, perhaps in what has not been passed yet. */
-    if (outcome == GO_ON && place.pc < from && (other_count || loops++ == LOOPS_MAX))
-      outcome = LEADS_NOWHERE;
-    if (outcome == GO_ON && is_conditional(&i) && i.immediate > 0) {
-      struct place *other = &others[other_count++ % OTHERS_MAX];
-      *other = place;
-      other->pc += (uintptr_t)(intptr_t)i.immediate;
-    }
+    if (outcome == GO_ON && place.pc < from && !take_loop(&ways, from)) outcome = LEADS_NOWHERE;
+    if (outcome == GO_ON && is_conditional(&i) && i.immediate > 0)
+      note_other(&ways, &place, i.immediate);
     if (outcome == RETURNS) {
       *out = (struct epilogue){.return_slot = place.at, .fp_slot = place.fp_slot,
-                               .from_fp = place.from_fp, .fp_saved = place.fp_saved};
+                               .from_fp = place.from_fp, .from_rbx = place.from_rbx,
+                               .fp_saved = place.fp_saved};
       return true;
     }
     if (outcome == GO_ON) continue;
-    if (other_count == 0) return false;
-    place = others[--other_count % OTHERS_MAX];
+    if (ways.other_count == 0) return false;
+    ways.complete = ways.loop_count > 0;
+    place = ways.others[--ways.other_count];
   }
   return false;
 }

@@ -54,10 +54,11 @@ static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
 
 struct frame_state {
   uintptr_t pc, sp, fp;
+  uintptr_t rbx; /* where it is exact */
   bool exact; /* pc is where the frame was interrupted, not a return address */
   bool guessed; /* found without unwind information (STEP_GUESSED) */
+  bool read;    /* its code has been, with what is in epilogue as the result */
   struct packed_rule known; /* then what is kept of the pc, if that has no rule; else nothing */
-  bool read; /* its code has been, with what is in epilogue as the result */
   struct epilogue epilogue;
 };
 
@@ -172,8 +173,9 @@ static bool leads_on_by_code(struct frame_state *caller, struct stack_range *ran
     return false;
   caller->read = true;
   uintptr_t slot = caller->sp + (uintptr_t)caller->epilogue.return_slot;
-  return !caller->epilogue.from_fp && is_above(range, caller->sp, slot) &&
-         read_stack(range, slot, &pc) && ground_of(pc, range, &known) != GROUND_NONE;
+  return !caller->epilogue.from_fp && !caller->epilogue.from_rbx &&
+         is_above(range, caller->sp, slot) && read_stack(range, slot, &pc) &&
+         ground_of(pc, range, &known) != GROUND_NONE;
 }
 
 /* The caller whose return address is at the slot: its frame pointer, its stack pointer, or where
@@ -219,11 +221,19 @@ static bool guess_by_frame_pointer(struct frame_state *frame, struct stack_range
   return true;
 }
 
+static uintptr_t base_of(const struct epilogue *epilogue, const struct frame_state *frame) {
+  if (epilogue->from_rbx) return frame->exact ? frame->rbx : 0;
+  return epilogue->from_fp ? frame->fp : frame->sp;
+}
+
 static bool guess_from_code(struct frame_state *frame, struct stack_range *range,
                             const struct epilogue *epilogue) {
-  uintptr_t base = epilogue->from_fp ? frame->fp : frame->sp, fp = frame->fp;
+  uintptr_t base = base_of(epilogue, frame), fp = frame->fp;
   uintptr_t slot = base + (uintptr_t)epilogue->return_slot;
   uintptr_t fp_slot = base + (uintptr_t)epilogue->fp_slot;
+  enum { FRAME_MAX = 1 << 20 };
+  range->past_copy = range->is_copy && slot >= range->high - sizeof slot &&
+                     slot - range->high < FRAME_MAX;
   if (!is_above(range, frame->sp, slot)) return false;
   /* Below sp, which is not copied: as a rule rbp has not been saved yet. */
   bool saved = epilogue->fp_saved && !(range->is_copy && fp_slot < frame->sp);
@@ -236,7 +246,7 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
 /* A leaf may have no frame, or not yet, or no more, and code may use rbp for something else: then
  * it tells. It is read once a return address where it keeps a frame pointer, or does not tell. */
 static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
-  enum { OF_LEAF = 2000, OF_CALLER = 500 }; /* instructions: some 40 us, 10 us */
+  enum { OF_LEAF = 8000, OF_CALLER = 500 }; /* instructions: some 160 us, 10 us */
   struct epilogue epilogue = frame->epilogue;
   if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range, known);
   if (!frame->read && !epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, range->is_copy,
@@ -245,7 +255,7 @@ static bool guess(struct frame_state *frame, struct stack_range *range, struct p
     return guess_by_frame_pointer(frame, range, known);
   }
   /* At this pc it is so each time: sp is where it was in each frame. */
-  uintptr_t base = epilogue.from_fp ? frame->fp : frame->sp;
+  uintptr_t base = base_of(&epilogue, frame);
   bool by_fp = epilogue.fp_saved && base + (uintptr_t)epilogue.fp_slot == frame->fp &&
                epilogue.return_slot == epilogue.fp_slot + (int64_t)sizeof base;
   if (by_fp && !frame->exact && known.cfa_words != WITHOUT_RULE)
@@ -266,6 +276,7 @@ static enum step step_without_rule(struct frame_state *frame, struct stack_range
   bool is_frame = known.cfa_words != WITHOUT_RULE || frame->exact ||
                   ground_of(frame->pc, range, &known) != GROUND_NONE;
   enum step step = is_frame && guess(frame, range, known) ? STEP_GUESSED : STEP_NO_UNWIND;
+  if (step == STEP_NO_UNWIND && range->past_copy) step = STEP_NO_MEMORY;
   if (borrows) unwind_rule_borrow_end();
   return step;
 }
@@ -289,7 +300,7 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
   if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
   frame->pc = pc;
   frame->sp = cfa;
-  frame->exact = frame->guessed = false;
+  frame->exact = frame->guessed = frame->read = false;
   return pc ? STEP_CALLER : STEP_OUTERMOST;
 }
 
@@ -370,7 +381,8 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
 
 static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
   return (struct frame_state){
-      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp, .exact = true};
+      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp,
+                              .rbx = registers->rbx, .exact = true};
 }
 
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {

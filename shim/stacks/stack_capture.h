@@ -18,6 +18,7 @@ struct unwind_registers {
   uintptr_t pc; /* return address */
   uintptr_t sp;
   uintptr_t fp; /* rbp or x29 */
+  uintptr_t rbx; /* of what was interrupted; else not used */
 };
 
 /* In a function that is compiled with a frame pointer: the registers of its caller. */

@@ -17,6 +17,7 @@ struct stack_range {
   struct thread_state *thread; /* NULL: a thread of which not even that is known */
   bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
   bool is_copy; /* of a stack from sp on: nothing else can be read */
+  bool past_copy; /* what lies above it would have been */
   uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
 };
 

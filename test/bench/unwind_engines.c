@@ -55,7 +55,8 @@ static void measure_interpreter(const struct remote_registers *registers) {
   CAPTURED_STACK(out);
   struct unwind_registers three = {.pc = registers->value[REMOTE_PC],
                                    .sp = registers->value[REMOTE_RSP],
-                                   .fp = registers->value[REMOTE_RBP]};
+                                   .fp = registers->value[REMOTE_RBP],
+                                   .rbx = registers->value[REMOTE_RBX]};
   double first[FIRSTS];
   long before = resident_kilobytes();
   for (int i = 0; i < FIRSTS; i++) {

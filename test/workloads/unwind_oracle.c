@@ -54,7 +54,8 @@ static void by_interpreter(const struct remote_registers *registers, struct stac
   CAPTURED_STACK(captured);
   struct unwind_registers three = {.pc = registers->value[REMOTE_PC],
                                    .sp = registers->value[REMOTE_RSP],
-                                   .fp = registers->value[REMOTE_RBP]};
+                                   .fp = registers->value[REMOTE_RBP],
+                                   .rbx = registers->value[REMOTE_RBX]};
   stack_capture_interrupted(&three, &thread_state, captured);
   out->count = captured->frame_count;
   out->end = REMOTE_OUTERMOST;
