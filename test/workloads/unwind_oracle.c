@@ -3,6 +3,8 @@
  * by frame. UNWIND_ORACLE names the file that the answers are added to, UNWIND_ORACLE_COMM the
  * program, UNWIND_ORACLE_STACKS how many stacks are enough. A line a stack:
  *   same FRAMES | further FRAMES MORE | differs, then a line for each frame
+ * UNWIND_ORACLE_HOLD: libunwind is not asked; as soon as that file is there, each stack of the
+ * interpreter's is written as a line of addresses, and the thread stops by SIGSTOP for a debugger.
  * ("further": the built-in interpreter ended at a frame that it cannot leave, libunwind went on).
  */
 #include <dlfcn.h>
@@ -91,6 +93,23 @@ static void say_frames(const char *engine, const struct stack *stack) {
   say("  %s ends %d\n", engine, (int)stack->end);
 }
 
+static void add_to_report(void) {
+  int file = (int)syscall(SYS_openat, AT_FDCWD, report, O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (file >= 0) syscall(SYS_write, file, text, used);
+  if (file >= 0) syscall(SYS_close, file);
+}
+
+static const char *hold;
+
+static void show(const struct stack *ours) {
+  used = 0;
+  say("held");
+  for (size_t i = 0; i < ours->count; i++) say(" %lx", ours->frames[i]);
+  say("\n");
+  add_to_report();
+  syscall(SYS_tgkill, owner, syscall(SYS_gettid), SIGSTOP);
+}
+
 static void compare(const struct stack *ours, const struct stack *theirs) {
   size_t least = ours->count < theirs->count ? ours->count : theirs->count, same = 0;
   while (same < least && ours->frames[same] == theirs->frames[same]) same++;
@@ -105,9 +124,7 @@ static void compare(const struct stack *ours, const struct stack *theirs) {
     say_frames("interpreter", ours);
     say_frames("libunwind", theirs);
   }
-  int file = (int)syscall(SYS_openat, AT_FDCWD, report, O_WRONLY | O_APPEND | O_CLOEXEC);
-  if (file >= 0) syscall(SYS_write, file, text, used);
-  if (file >= 0) syscall(SYS_close, file);
+  add_to_report();
 }
 
 static void tick(int number, siginfo_t *info, void *context) {
@@ -118,14 +135,16 @@ static void tick(int number, siginfo_t *info, void *context) {
                                REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
   static struct stack ours, theirs;
   if (syscall(SYS_getpid) != owner || __atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE)) return;
-  if (stacks_left-- > 0) {
+  bool waits = hold && syscall(SYS_faccessat, AT_FDCWD, hold, F_OK) != 0;
+  if (waits) {
+  } else if (stacks_left-- > 0) {
     const ucontext_t *interrupted = context;
     struct remote_registers registers = {.known = REMOTE_ALL_KNOWN, .exact = true};
     for (int i = 0; i < REMOTE_REGISTERS; i++)
       registers.value[i] = (uint64_t)interrupted->uc_mcontext.gregs[places[i]];
     by_interpreter(&registers, &ours);
-    by_libunwind(&registers, &theirs);
-    compare(&ours, &theirs);
+    if (hold) show(&ours);
+    else by_libunwind(&registers, &theirs), compare(&ours, &theirs);
   } else {
     struct itimerval never = {0};
     syscall(SYS_setitimer, ITIMER_PROF, &never, NULL);
@@ -139,6 +158,7 @@ __attribute__((constructor)) static void start(void) {
   char comm[16] = "";
   const char *wanted = getenv("UNWIND_ORACLE_COMM"), *stacks = getenv("UNWIND_ORACLE_STACKS");
   report = getenv("UNWIND_ORACLE");
+  hold = getenv("UNWIND_ORACLE_HOLD");
   prctl(PR_GET_NAME, comm);
   if (!report || !wanted || !stacks || strncmp(comm, wanted, strlen(wanted)) != 0) return;
   stacks_left = atol(stacks);
@@ -149,6 +169,6 @@ __attribute__((constructor)) static void start(void) {
                                  .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | SA_RESTORER_FLAG,
                                  .restorer = (uintptr_t)__restore_rt};
   kernel_action_exchange(SIGPROF, &action, NULL);
-  struct itimerval interval = {{0, 1000}, {0, 1000}};
+  struct itimerval interval = {{0, hold ? 20000 : 1000}, {0, 1000}};
   syscall(SYS_setitimer, ITIMER_PROF, &interval, NULL);
 }
