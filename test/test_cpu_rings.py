@@ -190,3 +190,17 @@ def test_code_that_is_gone_when_its_samples_are_read():
     host.ready()
     profiling.stop()
     assert (host.finish(), ["ready", "ready"], host.stderr().encode()) == expected, host.describe()
+
+
+def test_pages_of_a_stack_that_were_never_written():
+    """The kernel's copy ends at such: they are made pages at the first sample that is short."""
+    need_rings()
+    _, profiling = check([harness.build("unwritten_stack.c", *FLAGS)], expect_samples=100)
+    whole = total = 0
+    for profile in profiling.profiles:
+        for sample in profile.samples:
+            functions = [frame.function for frame in sample.frames]
+            if "compute" in functions:
+                total += sample.values[0]
+                whole += sample.values[0] * ("run" in functions)
+    assert total > 100 and whole > 0.8 * total, (whole, total)

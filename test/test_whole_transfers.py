@@ -1,5 +1,5 @@
-"""Programs that move bytes while CPU profiles run by rings: not one is lost. SOAK=1: for minutes, and
-the workloads of test_cpu_rings too."""
+"""Programs that move bytes while CPU profiles run by rings: not one is lost. SOAK=1: for minutes,
+and the workloads of test_cpu_rings too."""
 import filecmp
 import os
 import subprocess
