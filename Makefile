@@ -14,7 +14,7 @@ OBJ  := $(BUILD)/obj
 LIB  := $(BUILD)/libpprofagent.so
 
 all: $(LIB)
-.PHONY: all demo test check quick bench soak fuzz asan fresh install uninstall clean help
+.PHONY: all demo test check quick bench stacks soak fuzz asan fresh install uninstall clean help
 .DELETE_ON_ERROR:
 
 # make V=1 shows the commands, make -s nothing.
@@ -277,7 +277,7 @@ fuzz: packages-test
 
 # A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
 # never run.
-PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fresh
+PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fresh packages-stacks
 .PHONY: $(PACKAGES)
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
@@ -312,6 +312,9 @@ check quick: all units
 bench: packages-bench
 	@$(MAKE) --no-print-directory all $(ORACLE)
 	$(PYTHON) test/bench/run.py $(BENCH)
+
+stacks: packages-stacks all
+	$(PYTHON) test/bench/stacks.py
 
 soak: packages-soak
 	@$(MAKE) --no-print-directory all units
@@ -357,6 +360,7 @@ help:
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
 	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each (TESTS="word ..."); found ones: $(BUILD)/fuzz'
 	@echo 'make bench      side by side with peers; prints ratios'
+	@echo 'make stacks     how many stacks of packaged programs are cut; writes docs/stacks.md'
 	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
 	@echo 'make soak       the slow do-no-harm suites (writes docs/do-no-harm.md), then an hour of make fuzz'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
