@@ -15,7 +15,7 @@
 #include "shim/next/next_functions.h"
 #include "shim/base/preload_variable.h"
 #include "shim/base/raw_syscall.h"
-#include "shim/stacks/stack_depth.h"
+#include "shim/base/stack_depth.h"
 #include "shim/base/thread_state.h"
 
 extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */

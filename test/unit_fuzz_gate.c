@@ -12,7 +12,7 @@
 #include "agent/http/connection_gate.h"
 #include "agent/http/connection_inbox.h"
 #include "fuzz.h"
-#include "agent/tree/process_tree.h"
+#include "agent/http/other_processes.h"
 #include "agent/http/request_process.h"
 
 enum { CLIENTS = 40, FRIENDLY = 12, ASKED = 13 };
@@ -31,14 +31,17 @@ bool client_access_judge(const struct client *client, char text[CLIENT_ACCESS_TE
   snprintf(text, CLIENT_ACCESS_TEXT_MAX, "not user %u", client->uid);
   return false;
 }
-enum tree_role process_tree_role(void) { return TREE_HOLDER; }
-enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text) {
+static bool can_be_asked(void) { return true; }
+static enum tree_answer would_answer(int pid, const struct client *client, char *text) {
   if (!is_known) abort(); /* for whom nobody can judge */
   if (pid == ASKED) return TREE_ASKED;
   if (pid == FRIENDLY) return has_let_in = true, TREE_WOULD_ANSWER;
   snprintf(text, CLIENT_ACCESS_TEXT_MAX, "not user %u there", client->uid);
   return pid & 1 ? TREE_WOULD_NOT : TREE_NOBODY;
 }
+static const struct other_processes others = {.can_be_asked = can_be_asked,
+                                              .would_answer = would_answer};
+const struct other_processes *other_processes = &others;
 
 static int clients[CLIENTS];
 

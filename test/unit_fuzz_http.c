@@ -16,7 +16,7 @@
 #include "agent/http/connection_inbox.h"
 #include "fuzz.h"
 #include "agent/http/http_server.h"
-#include "agent/tree/process_tree.h"
+#include "agent/http/other_processes.h"
 #include "agent/http/query.h"
 
 _Thread_local struct thread_state thread_state;
@@ -36,9 +36,9 @@ enum client_found client_access_find(int descriptor, struct client *out,
   return CLIENT_FOUND;
 }
 bool connection_gate_admits(int descriptor, int listener) { return descriptor >= 0 && listener; }
-enum tree_role process_tree_role(void) { return TREE_HOLDER; }
-enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct client *client,
-                                          const char *prefix, size_t size, bool (*give_up)(void)) {
+static bool can_be_asked(void) { return true; }
+static enum tree_handover hand_over(int pid, int descriptor, const struct client *client,
+                                    const char *prefix, size_t size, bool (*give_up)(void)) {
   static const enum tree_handover answers[] = {TREE_BUSY, TREE_NO_SUCH_PROCESS, TREE_REFUSES,
                                                TREE_SILENT, TREE_HANDED_OVER};
   (void)descriptor, (void)client, (void)prefix, (void)give_up;
@@ -46,11 +46,13 @@ enum tree_handover process_tree_hand_over(int pid, int descriptor, const struct 
   return answers[pid % 5];
 }
 
-enum tree_answer process_tree_would_answer(int pid, const struct client *client, char *text) {
+static enum tree_answer would_answer(int pid, const struct client *client, char *text) {
   (void)pid, (void)client;
   snprintf(text, CLIENT_ACCESS_TEXT_MAX, "not you");
   return TREE_WOULD_NOT;
 }
+static const struct other_processes others = {can_be_asked, hand_over, would_answer};
+const struct other_processes *other_processes = &others;
 
 static bool is_own(const char *host) {
   static const char *const names[] = {"localhost:6060", "127.0.0.1:6060", "[::1]:6060"};
@@ -59,7 +61,7 @@ static bool is_own(const char *host) {
   return false;
 }
 
-void routes_handle(const struct http_request *request) {
+static void handle(const struct http_request *request) {
   static const char *const keys[] = {"seconds", "debug", "gc", "hz", "tid", "format"};
   const char *host = http_request_header(request, "Host");
   char value[32];
@@ -103,7 +105,7 @@ static void check_answer(int client) {
 
 static void fuzz_one(const uint8_t *bytes, size_t size) {
   static const struct http_server_address own = {
-      .listener = -1, .address = "", .port = 6060, .origins = "https://a.example"};
+      .handle = handle, .listener = -1, .address = "", .port = 6060, .origins = "https://a.example"};
   struct fuzz_input input = {bytes, bytes + size};
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0) abort();

@@ -1,4 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/tree/tree_kinship.c agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
 /* fuzz: bytes */
 /* Messages of the processes that share a port, as liars send them: to a holder, from some who may
  * join and some who may not; and to a member, from its holder. Who is a stranger joins nothing and
@@ -35,6 +35,7 @@ bool client_access_judge_for(const struct process_audience *audience, const stru
   *text = 0;
   return audience->owner == client->uid;
 }
+uint64_t process_start_ticks(void) { return 4711; } /* agent/runtime/process_info.h */
 void process_entry_read(struct process_entry *out) {
   *out = (struct process_entry){.pid = getpid(), .answered = true, .heap_bytes = 77};
 }
@@ -124,7 +125,7 @@ static void talk_to_holder(struct fuzz_input *input) {
       send_message(input, *peer);
     }
     for (int i = what & 64 ? 0 : 3; i > 0; i--) process_tree_handle();
-    if (what & 32) process_tree_would_answer(getpid(), &client, text);
+    if (what & 32) process_tree_as_others.would_answer(getpid(), &client, text);
     for (int i = 0; i < PEERS; i++)
       if (peers[i] >= 0) hear(peers[i]);
     if (!is_trusted && process_tree_size() != 1) abort();

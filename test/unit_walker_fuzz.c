@@ -1,4 +1,4 @@
-/* links: shim/stacks/stack_capture.c shim/stacks/stack_range.c shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/return_address.c shim/stacks/readable_pages.c shim/base/confinement.c shim/stacks/unwind_rule.c shim/stacks/cfi.c shim/stacks/cfi_expression.c shim/base/thread_state.c agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c agent/runtime/memory_reader.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c test/agent_memory_libc.c test/stub_debug_frames.c */
+/* links: shim/stacks/stack_capture.c shim/stacks/stack_range.c shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/return_address.c shim/stacks/readable_pages.c shim/base/confinement.c shim/stacks/unwind_rule.c shim/stacks/cfi.c shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c shim/stacks/registered_frames.c shim/stacks/announcements.c shim/base/stack_depth.c shim/base/table_memory.c shim/base/thread_state.c agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c agent/runtime/memory_reader.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c test/agent_memory_libc.c test/stub_debug_frames.c */
 /* deps: libunwind */
 /* flags: -Wno-unused-parameter */
 /* Stacks and registers that say anything, before both walkers: random words, words of the program's
@@ -106,7 +106,7 @@ static uint64_t word_for(uintptr_t start, size_t size) {
 /* ---- walks ---- */
 
 static void check(const struct captured_stack *stack) {
-  if (stack->frame_count == 0 || stack->frame_count > STACK_MAX_FRAMES + 1) abort();
+  if (stack->frame_count == 0 || stack->frame_count > STACK_DEFAULT_FRAMES + 1) abort();
   walks++;
   long_walks += stack->frame_count > LONG_WALK;
   guessed += stack_marker_is_guess(stack->frames[stack->frame_count - 1]);
@@ -119,16 +119,16 @@ static struct unwind_registers three_of(const struct remote_registers *all) {
 
 static void walk(const struct remote_registers *registers, const void *image, size_t size) {
   struct unwind_registers three = three_of(registers);
-  struct captured_stack stack;
+  CAPTURED_STACK(stack);
   if (!unwind_rule_borrow_begin()) abort();
-  stack_capture_copied(&three, image, size, &stack);
-  check(&stack);
-  uint64_t frames[STACK_MAX_FRAMES];
+  stack_capture_copied(&three, image, size, stack);
+  check(stack);
+  uint64_t frames[STACK_DEFAULT_FRAMES];
   enum remote_step end;
   struct stack_copy copy = {
       .start = three.sp, .bytes = image, .size = size, .rest_is_as_it_was = next() & 1};
-  size_t count = remote_unwind(unwinder, registers, &copy, frames, STACK_MAX_FRAMES, &end);
-  if (count == 0 || count > STACK_MAX_FRAMES) abort();
+  size_t count = remote_unwind(unwinder, registers, &copy, frames, STACK_DEFAULT_FRAMES, &end);
+  if (count == 0 || count > STACK_DEFAULT_FRAMES) abort();
   unwind_rule_borrow_end();
 }
 
@@ -189,9 +189,9 @@ static void in_pages(uint8_t *pages) {
   for (int i = 0; i < PAGES; i++)
     if (next() % 4 == 0) mprotect(pages + i * PAGE, PAGE, PROT_NONE);
   struct unwind_registers three = {word_in_pages(start), sp, word_in_pages(start), next()};
-  struct captured_stack stack;
-  stack_capture_interrupted(&three, NULL, &stack);
-  check(&stack);
+  CAPTURED_STACK(stack);
+  stack_capture_interrupted(&three, NULL, stack);
+  check(stack);
 }
 
 /* With as much that cannot be read on both sides as one frame may take. */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shim/stacks/stack_depth.h"
+#include "stack_depth.h"
 
 struct config config;
 

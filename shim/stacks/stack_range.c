@@ -3,7 +3,7 @@
 #include "shim/base/confinement.h"
 #include "shim/base/raw_syscall.h"
 #include "stack_capture.h"
-#include "stack_depth.h"
+#include "shim/base/stack_depth.h"
 #include "shim/base/thread_state.h"
 
 uintptr_t stack_range_main_high;

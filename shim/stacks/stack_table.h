@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stack_depth.h"
+#include "shim/base/stack_depth.h"
 
 /* A stack has stack_depth() real frames at most; with markers there may be one entry more. Of a
  * deeper one the innermost half is kept, a marker that says how many are missing, and then the
