@@ -108,13 +108,16 @@ def test_eh_frame_without_search_table():
 
 
 def test_code_without_unwind_information():
-    """The chain stops visibly; the host is unharmed."""
+    """Its code tells the way, said to be guessed, or the chain stops visibly; the host is unharmed."""
     profile, lost = profile_of("stacks.c", "-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-exceptions",
                                "-fno-optimize-sibling-calls")
     stacks = profile.stacks_with("leaf_plain")
     assert stacks, "leaf_plain is not in the profile"
-    assert all("truncated" in stack[-1] for stack in stacks), stacks
-    assert lost.get("stacks_truncated_no_unwind"), lost
+    whole = ("leaf_plain", "middle_plain", "outer_plain", "main")
+    for stack in stacks:
+        found = stack[:-1] if "truncated" in stack[-1] else stack
+        assert found[:4] == whole[:len(found)], stack
+    assert lost.get("stacks_truncated_no_unwind") or lost.get("stacks_guessed"), lost
 
 
 def test_exceptions_inlines_and_names():

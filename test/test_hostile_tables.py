@@ -58,9 +58,9 @@ def test_a_cfa_on_no_stack():
 
 def test_a_header_that_is_protected():
     stacks, lost = spoilt("header")
-    for stack in having(stacks, "spoilt_leaf"):
-        assert stack.index("spoilt_leaf") == len(stack) - 2, stack  # and the marker
-    assert lost["stacks_truncated_no_unwind"] > 0, lost
+    for stack in having(stacks, "spoilt_leaf"):  # there is no rule: the code tells
+        assert stack[stack.index("spoilt_leaf") + 1:][:3] == ["spoilt_allocate", "work", "main"], stack
+    assert lost["stacks_guessed"] > 0, lost
 
 
 def test_tables_that_are_protected():
@@ -75,4 +75,4 @@ def test_an_elf_header_that_is_protected():
 
 def test_a_file_that_ends_before_its_tables():
     stacks, lost = spoilt("beyond")
-    assert lost["stacks_truncated_no_unwind"] > 0, (lost, stacks)
+    assert lost.get("stacks_truncated_no_unwind") or lost.get("stacks_guessed"), (lost, stacks)

@@ -4,6 +4,7 @@
  * join and some who may not; and to a member, from its holder. Who is a stranger joins nothing and
  * vouches for nobody; no descriptor is left. */
 #include <netinet/in.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -100,6 +101,15 @@ static socklen_t name_of(const struct listen_address *address, struct sockaddr_u
 
 static int seqpacket(void) { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0); }
 
+/* -1: too many wait to be accepted. */
+static int join(const struct sockaddr_un *name, socklen_t size) {
+  int peer = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (connect(peer, (const struct sockaddr *)name, size) == 0) return peer;
+  if (errno != EAGAIN) abort();
+  close(peer);
+  return -1;
+}
+
 /* ---- a holder ---- */
 
 static void talk_to_holder(struct fuzz_input *input) {
@@ -116,8 +126,7 @@ static void talk_to_holder(struct fuzz_input *input) {
     unsigned what = fuzz_byte(input);
     int *peer = &peers[what % PEERS];
     if (*peer < 0) {
-      *peer = seqpacket();
-      if (connect(*peer, (struct sockaddr *)&name, size) != 0) abort();
+      *peer = join(&name, size);
     } else if (what & 128) {
       close(*peer);
       *peer = -1;
