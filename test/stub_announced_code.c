@@ -2,7 +2,7 @@
 #include "agent/symbols/announced_code.h"
 #include "agent/symbols/announced_object.h"
 
-void announced_code_update(void) {}
+void announced_code_update(bool afresh) { (void)afresh; }
 
 void jit_interface_read(struct jit_list *out) { *out = (struct jit_list){.count = 0}; }
 void jit_list_release(struct jit_list *list) { (void)list; }

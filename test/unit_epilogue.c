@@ -75,7 +75,7 @@ static void check(const struct function *function) {
   for (int n = 0; at < function->size; n++) {
     struct epilogue found;
     struct instruction i;
-    bool is = epilogue_find(start + at, 200, at % 2, &found);
+    bool is = epilogue_find(start + at, 200, &(uint32_t){0}, at % 2, &found);
     int64_t slot = is ? found.return_slot + (found.from_fp    ? FROM_FP
                                          : found.from_rbx ? FROM_RBX
                                                           : 0)
@@ -99,7 +99,7 @@ static void by_chance(long rounds) {
     for (size_t i = 0; i < size; i++)
       code[i] = next() & 1 ? often[next() % sizeof often] : (uint8_t)next();
     struct epilogue found;
-    found_count += epilogue_find(place(code, size), 2000, false, &found);
+    found_count += epilogue_find(place(code, size), 2000, &(uint32_t){0}, false, &found);
   }
   if (found_count < rounds / 100) printf("only %ld of %ld\n", found_count, rounds), failures++;
 }
@@ -109,9 +109,9 @@ int main(void) {
   if (pages == MAP_FAILED) return 1;
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) check(&functions[i]);
   struct epilogue found;
-  if (epilogue_find(0x1e, 100, false, &found) ||
-      epilogue_find((uintptr_t)pages + PAGE, 100, false, &found) ||
-      epilogue_find((uintptr_t)pages + PAGE, 100, true, &found))
+  if (epilogue_find(0x1e, 100, &(uint32_t){0}, false, &found) ||
+      epilogue_find((uintptr_t)pages + PAGE, 100, &(uint32_t){0}, false, &found) ||
+      epilogue_find((uintptr_t)pages + PAGE, 100, &(uint32_t){0}, true, &found))
     printf("found where nothing is\n"), failures++;
   by_chance(100000);
   return failures != 0;

@@ -174,7 +174,7 @@ static void open_rings(void) {
 static void look_for_threads(bool anew) {
   int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
   blocked = without_timer = armed = refused = 0;
-  announced_code_update();
+  announced_code_update(false);
   if (by_rings) open_rings();
   else arm_threads(anew);
   count_new(&shim_counters.cpu_threads_signal_blocked, blocked, &most_blocked);

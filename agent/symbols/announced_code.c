@@ -47,8 +47,16 @@ static void exchange(const struct jit_list *now) {
   }
 }
 
-void announced_code_update(void) {
+/* An object at the same place and of the same size may be another one. */
+static void forget_all(void) {
+  for (size_t i = 0; i < seen.count; i++) registered_frames_remove(key_of(&seen.objects[i]));
+  jit_list_release(&seen);
+  seen = (struct jit_list){.count = 0};
+}
+
+void announced_code_update(bool afresh) {
   agent_lock_take(&lock);
+  if (afresh) forget_all();
   if (seen.count == 0 || !announcements_hold()) {
     struct jit_list now;
     jit_interface_read(&now);

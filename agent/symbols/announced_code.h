@@ -4,8 +4,10 @@
 #ifndef AGENT_ANNOUNCED_CODE_H
 #define AGENT_ANNOUNCED_CODE_H
 
-/* Before stacks are read that may lead through such code; takes little time where nothing has
- * changed. */
-void announced_code_update(void);
+#include <stdbool.h>
+
+/* Before stacks are read that may lead through such code. afresh: all of it is read again; else
+ * only if the list has changed, and then what was not in it. */
+void announced_code_update(bool afresh);
 
 #endif

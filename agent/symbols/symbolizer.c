@@ -438,7 +438,7 @@ static const struct symbol_location *resolve_in_object(struct lookup *lookup) {
 static void read_jit_names(struct symbolizer_session *session) {
   unsigned losses;
   session->jit_names_read = true;
-  announced_code_update(); /* for the stacks to come: nothing else looks while none is asked for */
+  announced_code_update(true); /* for the stacks to come: nothing else looks meanwhile */
   lock();
   uint64_t before = symbol_memory_left();
   if (before < symbol_memory_budget() / 2) shared_objects_drop_others(NULL);

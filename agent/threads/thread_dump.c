@@ -372,7 +372,7 @@ static bool take(struct thread_dump *dump) {
 
 struct thread_dump *thread_dump_take(void) {
   struct thread_dump *dump = agent_calloc(1, sizeof *dump);
-  announced_code_update();
+  announced_code_update(true);
   if (!dump) return NULL;
   agent_lock_take(&dump_lock);
   bool done = take(dump);

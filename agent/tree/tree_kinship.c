@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent/runtime/allowed_calls.h"
@@ -22,13 +23,23 @@ static bool read_birth(struct birth *out) {
   return out->ticks != 0;
 }
 
+/* One end of every connection has a name; the ends of a pair have none. */
+static bool is_of_a_pair(int descriptor) {
+  struct sockaddr_un own, other;
+  socklen_t own_size = sizeof own, other_size = sizeof other;
+  return getsockname(descriptor, (struct sockaddr *)&own, &own_size) == 0 &&
+         getpeername(descriptor, (struct sockaddr *)&other, &other_size) == 0 &&
+         own.sun_family == AF_UNIX && own_size == sizeof own.sun_family &&
+         other_size == sizeof other.sun_family;
+}
+
 /* Either end of a pair tells who made it. */
 static bool was_made_by(int descriptor, pid_t pid, uid_t uid) {
   struct ucred maker;
   int type = 0;
   socklen_t size = sizeof maker, type_size = sizeof type;
   return pid > 0 && getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 &&
-         type == SOCK_SEQPACKET && /* no unix address's listening socket */
+         type == SOCK_SEQPACKET && is_of_a_pair(descriptor) &&
          getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 && maker.pid == pid &&
          maker.uid == uid;
 }
@@ -49,9 +60,11 @@ bool kinship_proves(int descriptor) {
   struct birth own, found;
   if (descriptor < 0 || !was_made_by(descriptor, getpid(), process_owner_users().effective))
     return false;
-  /* Not taken out: it may be shown again. */
-  return read_birth(&own) &&
-         recv(descriptor, &found, sizeof found, MSG_PEEK | MSG_DONTWAIT) == sizeof found &&
+  const int from_the_start = -1; /* SO_PEEK_OFF is whoever's had it before */
+  setsockopt(descriptor, SOL_SOCKET, SO_PEEK_OFF, &from_the_start, sizeof from_the_start);
+  /* Not taken out: it may be shown again. MSG_TRUNC: no longer message. */
+  const int how = MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC;
+  return read_birth(&own) && recv(descriptor, &found, sizeof found, how) == sizeof found &&
          memcmp(&own, &found, sizeof own) == 0;
 }
 

@@ -34,6 +34,8 @@ static int only_descriptor(struct msghdr *head) {
     for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= part->cmsg_len; at += sizeof(int)) {
       if (found >= 0) close(found);
       memcpy(&found, CMSG_DATA(part) + at, sizeof found);
+      const struct linger none = {0}; /* a sender's would make us wait when it is closed */
+      setsockopt(found, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     }
   }
   return found;

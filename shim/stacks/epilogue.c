@@ -219,7 +219,8 @@ static bool take_loop(struct ways *ways, uintptr_t jump) {
   return true;
 }
 
-bool epilogue_find(uintptr_t pc, uint32_t instructions, bool elsewhere, struct epilogue *out) {
+bool epilogue_find(uintptr_t pc, uint32_t instructions, uint32_t *read, bool elsewhere,
+                   struct epilogue *out) {
   struct place place = {.pc = pc};
   struct ways ways;
   ways.other_count = ways.loop_count = 0;
@@ -228,7 +229,8 @@ bool epilogue_find(uintptr_t pc, uint32_t instructions, bool elsewhere, struct e
   reader.checked = UINTPTR_MAX; /* no page */
   reader.elsewhere = elsewhere;
   reader.start = reader.size = 0;
-  for (uint32_t left = instructions; left > 0; left--) {
+  for (uint32_t left = instructions; left > 0 && *read < EPILOGUE_WALK_MAX; left--) {
+    ++*read;
     struct instruction i = {0};
     uintptr_t from = place.pc;
     enum outcome outcome = take_instruction(&place, left == instructions, &reader, &i);

@@ -21,8 +21,12 @@ struct epilogue {
   bool fp_saved;       /* else rbp is the caller's still, or lost */
 };
 
-/* False: no `ret` within so many instructions, or code that is not understood. elsewhere: another
- * thread's code, which may be unmapped meanwhile (agent only). */
-bool epilogue_find(uintptr_t pc, uint32_t instructions, bool elsewhere, struct epilogue *out);
+enum { EPILOGUE_WALK_MAX = 20000 }; /* instructions: some 400 us */
+
+/* False: no `ret` within so many instructions, or code that is not understood. read: how many this
+ * walk of a stack has read already, EPILOGUE_WALK_MAX at most; grows. elsewhere: another thread's
+ * code, which may be unmapped meanwhile (agent only). */
+bool epilogue_find(uintptr_t pc, uint32_t instructions, uint32_t *read, bool elsewhere,
+                   struct epilogue *out);
 
 #endif

@@ -409,7 +409,7 @@ void registered_frames_add(const struct cfi_section *table, uintptr_t key) {
       break;
     }
     if (!cfi_entry_step(at, &section, &next, &is_function)) break;
-    if (is_function && is_first) { /* LLVM's libunwind has them registered one by one */
+    if (is_function && is_first && !table->in_own_memory) { /* LLVM's libunwind has them registered one by one */
       struct cfi_section around = {PAGE, next, .text = table->text, .data = table->data};
       add_function(&adding, at, &around);
       break;

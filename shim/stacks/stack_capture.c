@@ -150,17 +150,22 @@ static enum ground ground_of(uintptr_t pc, const struct stack_range *range,
   struct cfi_rule unusual;
   *known = rule_at(pc - 1, &unusual);
   if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
+  if (known->kind == RULE_NONE && !unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
   enum return_kind kind = return_kind_of(pc, range->is_copy);
   if (kind == RETURN_NONE) return GROUND_NONE;
   if (known->kind != RULE_NONE) return GROUND_WITH_RULE;
-  if (!unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
   bool interprets = kind == RETURN_TO_INTERPRETER;
   *known = remember_called(pc, interprets, interprets);
   return GROUND_WITHOUT_RULE;
 }
 
-static bool is_above(const struct stack_range *range, uintptr_t sp, uintptr_t at) {
-  return at >= sp && at % sizeof at == 0 && at < range->high && range->high - at >= 2 * sizeof at;
+/* Whether two words there may be a frame's. If only a copy ends before them, that is remembered. */
+static bool is_above(struct stack_range *range, uintptr_t sp, uintptr_t at) {
+  enum { FRAME_MAX = 1 << 20 };
+  if (at < sp || at % sizeof at) return false;
+  if (at < range->high && range->high - at >= 2 * sizeof at) return true;
+  if (range->is_copy && at - (range->high - sizeof at) < FRAME_MAX) range->past_copy = true;
+  return false;
 }
 
 /* A caller's code says where its own return address is, seen from sp, and one is there. */
@@ -169,7 +174,8 @@ static bool leads_on_by_code(struct frame_state *caller, struct stack_range *ran
   struct packed_rule known;
   uintptr_t pc;
   if (caller->known.cfa_is_fp ||
-      !epilogue_find(caller->pc, INSTRUCTIONS, range->is_copy, &caller->epilogue))
+      !epilogue_find(caller->pc, INSTRUCTIONS, &range->code_read, range->is_copy,
+                     &caller->epilogue))
     return false;
   caller->read = true;
   uintptr_t slot = caller->sp + (uintptr_t)caller->epilogue.return_slot;
@@ -231,9 +237,6 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   uintptr_t base = base_of(epilogue, frame), fp = frame->fp;
   uintptr_t slot = base + (uintptr_t)epilogue->return_slot;
   uintptr_t fp_slot = base + (uintptr_t)epilogue->fp_slot;
-  enum { FRAME_MAX = 1 << 20 };
-  range->past_copy = range->is_copy && slot >= range->high - sizeof slot &&
-                     slot - range->high < FRAME_MAX;
   if (!is_above(range, frame->sp, slot)) return false;
   /* Below sp, which is not copied: as a rule rbp has not been saved yet. */
   bool saved = epilogue->fp_saved && !(range->is_copy && fp_slot < frame->sp);
@@ -248,9 +251,10 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
 static bool guess(struct frame_state *frame, struct stack_range *range, struct packed_rule known) {
   enum { OF_LEAF = 8000, OF_CALLER = 500 }; /* instructions: some 160 us, 10 us */
   struct epilogue epilogue = frame->epilogue;
+  range->past_copy = false;
   if (!frame->exact && known.cfa_is_fp) return guess_by_frame_pointer(frame, range, known);
-  if (!frame->read && !epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER, range->is_copy,
-                                     &epilogue)) {
+  if (!frame->read && !epilogue_find(frame->pc, frame->exact ? OF_LEAF : OF_CALLER,
+                                     &range->code_read, range->is_copy, &epilogue)) {
     if (!frame->exact && known.cfa_words != WITHOUT_RULE) remember_called(frame->pc, true, false);
     return guess_by_frame_pointer(frame, range, known);
   }

@@ -19,6 +19,7 @@ struct stack_range {
   bool is_copy; /* of a stack from sp on: nothing else can be read */
   bool past_copy; /* what lies above it would have been */
   uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
+  uint32_t code_read; /* instructions, in search of return addresses (epilogue.h) */
 };
 
 /* Below sp, where a leaf function may have saved something (psABI). */
