@@ -127,7 +127,7 @@ def bench_sample_cost():
 
 
 def bench_unwind_engines():
-    """What a stack costs by each of the two unwinders (ARCHITECTURE.md, "Two unwinders")."""
+    """What a stack costs by each of the two unwinders (docs/decisions.md, "Two unwinders")."""
     if not wanted("unwind engines"):
         return
     heading("a stack of 20 frames", "ns; memory in KB")
