@@ -35,34 +35,8 @@ def empty_preload():
     return path
 
 
-def is_for_all(path):
-    """Whether every user may read the file."""
-    directories = [path]
-    while directories[-1] != "/":
-        directories.append(os.path.dirname(directories[-1]))
-    return os.stat(path).st_mode & stat.S_IROTH and \
-        all(os.stat(each).st_mode & stat.S_IXOTH for each in directories[1:])
-
-
-_copies = {}
-
-
-def for_all(path):
-    """The library itself, or a copy that every user may read: to another user than root the loader
-    says so of a preload that he cannot, at each exec."""
-    path = os.path.abspath(path)
-    if is_for_all(path):
-        return path
-    if not os.path.exists(_copies.get(path, "")):
-        directory = harness.scratch()
-        os.chmod(directory, 0o755)
-        _copies[path] = shutil.copy(path, directory)
-        os.chmod(_copies[path], 0o755)
-    return _copies[path]
-
-
 def library():
-    return for_all(harness.agent())
+    return harness.for_all(harness.agent())
 
 
 # ---- clients -------------------------------------------------------------------------------------
@@ -125,7 +99,7 @@ class Way:
     def environment(self, extra=None):
         if self.name == "fetched":  # by the source of CPU samples that disturbs more
             extra = dict(extra or {}, PPROFAGENT_CPU="timer")
-        preloads = {"plain": [], "preload": [for_all(empty_preload())]}
+        preloads = {"plain": [], "preload": [harness.for_all(empty_preload())]}
         return harness.agent_environment(
             address="127.0.0.1:%d" % self.port, extra=extra, plain=True,
             preload_after=preloads.get(self.name, [library()]))

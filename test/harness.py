@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -76,8 +77,9 @@ def source(name):
 
 
 def objects(top):
-    """The paths of the library's objects that were built of agent/ or shim/."""
-    return glob.glob(os.path.join(BUILD, "obj", top, "**", "*.o"), recursive=True)
+    """The paths of the library's objects that are built of agent/ or shim/."""
+    sources = glob.glob(os.path.join(top, "**", "*.c"), root_dir=ROOT, recursive=True)
+    return [os.path.join(BUILD, "obj", source[:-2] + ".o") for source in sources]
 
 
 # ---- building workloads -----------------------------------------------------------------------------------------------------
@@ -96,7 +98,8 @@ def build(source, *flags, name=None, shared=False):
     if path.endswith(".rs"):
         command = [need("rustc"), "-g", "-o", new, path] + list(flags)
     else:
-        command = ["g++" if path.endswith(".cc") else "gcc", "-g", "-pthread", "-Wall", "-I" + WORKLOADS, "-I" + ROOT]
+        command = ["g++" if path.endswith(".cc") else "gcc", "-g", "-pthread", "-Wall",
+                   "-I" + WORKLOADS, "-I" + ROOT]
         command += ["-shared", "-fPIC"] if shared else []
         command += [flag for flag in flags if not flag.startswith("-l")] + ["-o", new, path]
         command += [flag for flag in flags if flag.startswith("-l")]
@@ -111,6 +114,32 @@ def scratch():
     path = tempfile.mkdtemp(prefix="pprofagent-test-")
     _directories.append(path)
     return path
+
+
+def is_for_all(path):
+    """Whether every user may read the file."""
+    directories = [path]
+    while directories[-1] != "/":
+        directories.append(os.path.dirname(directories[-1]))
+    return os.stat(path).st_mode & stat.S_IROTH and \
+        all(os.stat(each).st_mode & stat.S_IXOTH for each in directories[1:])
+
+
+_copies = {}
+
+
+def for_all(path):
+    """The file itself, or a copy that every user may read. Of a preload that another user than root
+    cannot read the loader says so, at each exec."""
+    path = os.path.abspath(path)
+    if is_for_all(path):
+        return path
+    if not os.path.exists(_copies.get(path, "")):
+        directory = scratch()
+        os.chmod(directory, 0o755)
+        _copies[path] = shutil.copy(path, directory)
+        os.chmod(_copies[path], 0o755)
+    return _copies[path]
 
 
 # ---- environment ------------------------------------------------------------------------------------------------------------

@@ -63,6 +63,25 @@ class Journal:
         return found
 
 
+    def most_events(self):
+        """{(function, primitive): most events that it can have}. Any release during a wait may be
+        its last that is not certainly before another: two whose looks at the clock overlap have no
+        order."""
+        releases = collections.defaultdict(list)
+        for release in self.releases:
+            releases[release.object].append(release)
+        found = collections.Counter()
+        for wait in self.waits:
+            if wait.outcome != "r" or ONLY_BLOCK.match(wait.primitive):
+                continue
+            during = [each for each in releases[wait.object]
+                      if wait.begin < each.end and each.begin < wait.end]
+            certain = max((each.begin for each in during if each.end < wait.end), default=0)
+            found.update({(each.function, each.primitive) for each in during
+                          if each.end >= certain})
+        return dict(found)
+
+
 def public_name(primitive):
     return "pthread_" + primitive[4:] if primitive.startswith("old_") else primitive
 

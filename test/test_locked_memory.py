@@ -27,7 +27,7 @@ def limited():
 
 def run_host(way, asked=False, preexec_fn=limited, **options):
     """(what mlockall returned and was locked, what was refused) and what the answers were."""
-    program = harness.build("locked_memory.c", "-O1")
+    program = harness.for_all(harness.build("locked_memory.c", "-O1"))
     directory = harness.scratch()
     os.chmod(directory, 0o1777)  # the log is another user's
     log = os.path.join(directory, "log")

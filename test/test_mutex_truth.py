@@ -63,7 +63,8 @@ def test_futex_wakes():
 
 
 def test_requeue():
-    """It is a release, also for the waiter that it only moves to another word: that one's later release is not seen (shim/locks/futex_calls.c)."""
+    """It is a release, also for the waiter that it only moves to another word: that one's later
+    release is not seen (futex_calls.c)."""
     check("give_requeue", "give_wake_requeued", "give_cmp_requeue", "give_wake_cmp_requeued", counts=(2, None, 2, None))
 
 
@@ -127,7 +128,7 @@ def test_releasers_are_charged_with_what_waiters_waited():
     assert set(losses) <= {"mutex_lost_releases"}, losses
     waits, ended = (sum(count for count, _ in seen.values()) for seen in (block, mutex))
     assert waits == ended + losses.get("mutex_lost_releases", 0), (waits, ended, losses)
-    at_most = {key: sum(events) for key, (events, _) in journal.charged(at="end").items()}
+    at_most = journal.most_events()
     at_most.update((key, len(times)) for key, times in journal.blocked().items())
     for sums, seen in ((lock_journal.blocked_sums(journal), block), (lock_journal.charged_sums(journal), mutex)):
         assert len(sums) == 6 and set(seen) == set(sums), (sums, seen)

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include "workload.h"
 
@@ -58,6 +59,8 @@ int main(void) {
   pthread_mutex_lock(&mutex);
   start(waits, &waiting);
   start(sleeps, &sleeping);
+  /* glibc: somebody waits. Else there is no wait to be seen. */
+  while (__atomic_load_n(&mutex.__data.__lock, __ATOMIC_RELAXED) != 2) sched_yield();
   ready();
   pthread_mutex_unlock(&mutex);
   CHECK(pthread_join(waiting, NULL) == 0);

@@ -129,7 +129,9 @@ static __attribute__((unused)) void wait_until_asleep(pid_t process, pid_t threa
 
 static __attribute__((unused)) pthread_t start(void *(*entry)(void *), void *argument) {
   pthread_t thread;
-  CHECK(pthread_create(&thread, NULL, entry, argument) == 0);
+  int error = pthread_create(&thread, NULL, entry, argument);
+  if (error) say("pthread_create: error %d\n", error);
+  CHECK(error == 0);
   return thread;
 }
 
