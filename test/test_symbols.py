@@ -1,4 +1,5 @@
-"""Names of addresses: agent/symbols/symbolizer.c in test/workloads/symbols_driver.c, against llvm-symbolizer and by construction."""
+"""Names of addresses: symbolizer.c in test/workloads/symbols_driver.c, against llvm-symbolizer and
+by construction."""
 import json
 import os
 import re
@@ -31,8 +32,8 @@ def driver():
         objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY]
         objects += [os.path.join(deps, archive) for archive in ("libz.a", "libzstd.a")]
         include = ["-I" + harness.ROOT, "-I" + os.path.join(deps, "src/gdb/libbacktrace")]
-        run(["gcc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-g"] + include + ["-o", output] + sources +
-            objects)
+        compile_it = ["gcc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-g", "-o", output]
+        run(compile_it + include + sources + objects)
         CACHED_FUNCTIONS["driver"] = output
     return CACHED_FUNCTIONS["driver"]
 
@@ -453,6 +454,18 @@ def test_jit_code_by_perf_map():
              "200000000060 10 unfinished line"]
     _, frames, _ = self_resolve("jit", "0", "18", "20", "45", "60", "100", text_input="".join(lines))
     assert [frame[0][0] if frame else None for frame in frames] == ["rewritten", None, None, "with prefix", None, None], frames
+
+
+def test_addresses_beyond_the_memory_are_counted_as_such():
+    """Each has a name, is in no symbol, or found no memory: of every byte of a large library."""
+    path = harness.need_library("libstdc++.so.6")
+    start, size = next((int(match[1], 16), int(match[2], 16)) for match in re.finditer(
+        r"\.text\s+PROGBITS\s+(\w+) \w+ (\w+)", run(["readelf", "-SW", path])))
+    found, counters = resolve(path, range(start, start + size))
+    nameless = sum(not frames or not frames[-1][1] for _, frames in found.values())
+    assert len(found) == size > 500000, (len(found), size)
+    assert nameless == counters["symbols_unnamed"] + counters["symbols_no_memory"], counters
+    assert size / 10 < counters["symbols_no_memory"] < size, counters
 
 
 def test_what_is_no_object_file_costs_a_name_only():

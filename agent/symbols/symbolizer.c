@@ -1,15 +1,14 @@
 #define _GNU_SOURCE
 #include "symbolizer.h"
 
-#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shim/base/raw_syscall.h"
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
 #include "announced_code.h"
@@ -123,7 +122,7 @@ static void lock(void) {
     uint32_t marked = seen | WAITERS;
     if (seen == marked ||
         atomic_compare_exchange_strong_explicit(&state.lock, &seen, marked, memory_order_relaxed, memory_order_relaxed))
-      syscall(SYS_futex, &state.lock, FUTEX_WAIT_PRIVATE, marked, NULL, NULL, 0);
+      raw_futex_wait(&state.lock, marked, NULL);
     waited = true; /* others may wait as well: keep the mark */
     seen = 0;
   }
@@ -136,7 +135,7 @@ static void lock(void) {
 static void unlock(void) {
   atomic_store_explicit(&cache_bytes, symbol_cache_bytes(state.cache), memory_order_relaxed);
   uint32_t was = atomic_exchange_explicit(&state.lock, 0, memory_order_release);
-  if ((was & WAITERS) != 0) syscall(SYS_futex, &state.lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  if ((was & WAITERS) != 0) raw_futex_wake(&state.lock, 1);
 }
 
 void symbolizer_watch(bool (*wanted)(void)) {
@@ -416,7 +415,7 @@ static const struct symbol_location *resolve_in_object(struct lookup *lookup) {
   const struct symbol_location *location = look_up(lookup);
   if (location != NULL) return location;
   if (!lookup->ran) {
-    if (!lookup->session->given_up) COUNT(symbols_unnamed);
+    if (!lookup->session->given_up) COUNT(symbols_no_memory);
     return NULL;
   }
   struct symbol_frame *frames = lookup->session->work->frames;
@@ -428,8 +427,8 @@ static const struct symbol_location *resolve_in_object(struct lookup *lookup) {
     location = symbol_cache_add(state.cache, lookup->object->owner, lookup->address,
                                 lookup->symbol_start, frames, (uint32_t)lookup->count);
   unlock();
-  if (location == NULL || lookup->count == 0 || frames[lookup->count - 1].function == NULL)
-    COUNT(symbols_unnamed);
+  if (location == NULL) COUNT(symbols_no_memory);
+  else if (lookup->count == 0 || frames[lookup->count - 1].function == NULL) COUNT(symbols_unnamed);
   return location;
 }
 

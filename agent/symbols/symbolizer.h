@@ -54,8 +54,11 @@ bool symbolizer_given_up(struct symbolizer_session *session);
     "readings of files with names refused: another user has written them, or may")              \
   X(symbols_perf_map_stale, "readings of a /tmp/perf-PID.map refused: it is older than this process") \
   X(symbols_perf_map_limit, "readings of a /tmp/perf-PID.map without its oldest lines: there are too many") \
-  X(symbols_announced_limit, "readings of what is announced to debuggers without the oldest names: there are too many") \
-  X(symbols_not_demangled, "addresses whose mangled name is too long or too costly to read")
+  X(symbols_announced_limit, \
+    "readings of what is announced to debuggers without the oldest names: there are too many") \
+  X(symbols_not_demangled, "addresses whose mangled name is too long or too costly to read") \
+  X(symbols_no_memory,                                                                       \
+    "addresses without a name for want of memory (PPROFAGENT_SYMBOL_MEMORY)")
 #define SYMBOLIZER_LOSS_COUNTERS(X) \
   SYMBOLIZER_FILE_COUNTERS(X)       \
   X(symbols_unnamed, "addresses looked up and found in no symbol table")
