@@ -1,4 +1,6 @@
-/* links: shim/stacks/registered_frames.c shim/stacks/announcements.c shim/stacks/cfi.c shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c shim/base/confinement.c shim/base/table_memory.c */
+/* links: shim/stacks/registered_frames.c shim/stacks/announcements.c shim/stacks/cfi.c
+ *      shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c
+ *      shim/base/confinement.c shim/base/table_memory.c */
 /* Registered unwind tables: a copy says what the original says; tables of valid form with contents
  * by chance, in part unreadable, do no harm; what does not fit is counted, and all of it comes
  * back; threads that register, take away and look up at once. Arguments: rounds, seed. */
@@ -64,13 +66,14 @@ static void test_generated(long rounds) {
     uintptr_t pc = (uintptr_t)copy + made.code + generated_below(made.code_size);
     struct cfi_rule rule, original;
     /* the header may be spoilt as well: then the original is not found */
-    if (registered_frames_find(pc, &rule) && all &&
+    if (registered_frames_find(pc, &(struct announcements_answer){0}, &rule) && all &&
         cfi_find_rule(pc, copy, (uintptr_t)pages, end, &original)) {
       CHECK(same(&rule, &original));
       equal++;
     }
     registered_frames_remove(table);
-    CHECK(registered_frames_count() == 0 && !registered_frames_find(pc, &rule));
+    CHECK(registered_frames_count() == 0 &&
+          !registered_frames_find(pc, &(struct announcements_answer){0}, &rule));
   }
   CHECK(rounds < 1000 || equal > rounds / 100);
   munmap(pages, 4 * PAGE);
@@ -106,7 +109,8 @@ static void add(uintptr_t key, uintptr_t start, uint32_t size, uint8_t words) {
 
 static int64_t words_at(uintptr_t pc) {
   struct cfi_rule rule;
-  return registered_frames_find(pc, &rule) ? rule.cfa_offset / 8 : 0;
+  return registered_frames_find(pc, &(struct announcements_answer){0}, &rule) ? rule.cfa_offset / 8
+                                                                              : 0;
 }
 
 static void test_newest_counts(void) {

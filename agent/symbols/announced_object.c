@@ -26,6 +26,7 @@ bool announced_object_open(struct announced_object *object, const struct jit_obj
     return false;
   object->relocatable = header.e_type == ET_REL;
   object->section_count = header.e_shnum;
+  object->names_index = header.e_shstrndx;
   size_t size = header.e_shnum * sizeof *object->sections;
   object->sections = agent_malloc(size);
   if (object->sections && memory_image_read(at->address + header.e_shoff, object->sections, size))
@@ -146,9 +147,7 @@ static unsigned find_section(const struct announced_object *object, const char *
 }
 
 bool announced_object_register(const struct announced_object *object, uint64_t key) {
-  Elf64_Ehdr header;
-  if (!memory_image_read(object->at.address, &header, sizeof header)) return false;
-  const Elf64_Shdr *section = section_at(object, header.e_shstrndx);
+  const Elf64_Shdr *section = section_at(object, object->names_index);
   char *names = section ? (char *)read_section(object, section, FRAMES_MAX) : NULL;
   if (!names) return false;
   unsigned frames = find_section(object, names, section->sh_size, ".eh_frame");

@@ -13,7 +13,7 @@ struct announced_object {
   struct jit_object at;
   bool relocatable;
   Elf64_Shdr *sections;
-  unsigned section_count;
+  unsigned section_count, names_index; /* the second: of the section with their names */
 };
 
 /* False: it is no ELF object of this machine's, or it cannot be read. Else to be closed. */

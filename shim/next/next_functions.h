@@ -3,6 +3,7 @@
 #ifndef SHIM_NEXT_FUNCTIONS_H
 #define SHIM_NEXT_FUNCTIONS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,6 +38,19 @@ void next_functions_resolve(void);
 /* The next definition of this name, looked up now: for calls in the middle of the library's start,
  * also before the loader has relocated this library. Never NULL. Context: any; locks: none. */
 void *next_function_find_now(const char *name);
+
+/* The same, looked for when the function that it stands in is first called, for what most programs
+ * never call. */
+#define NEXT_AT_FIRST_CALL(name)                                                     \
+  ({                                                                                 \
+    static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */ \
+    uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);             \
+    if (!found) {                                                                    \
+      found = (uintptr_t)next_function_find_now(#name);                              \
+      atomic_store_explicit(&next, found, memory_order_relaxed);                     \
+    }                                                                                \
+    (real_##name##_function)found;                                                   \
+  })
 
 /* The same for the older version of a name that has two (INTERPOSED_COND_OLD). */
 void *next_function_find_now_old(const char *name);

@@ -2,8 +2,6 @@
  * threads, they follow (agent_follow_credentials): none keeps a right that the program gives up. */
 #include <errno.h>
 #include <grp.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <sys/fsuid.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -19,20 +17,10 @@ static void follow(void) {
   errno = error;
 }
 
-/* Found at the first call: most programs make none. */
-#define NEXT_CREDENTIAL_CALL(name)                                                 \
-  static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */ \
-  uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);             \
-  if (!found) {                                                                    \
-    found = (uintptr_t)next_function_find_now(#name);                              \
-    atomic_store_explicit(&next, found, memory_order_relaxed);                     \
-  }
-
 /* libc makes these in every thread. */
 #define CREDENTIAL_CALL(name, parameters, arguments)         \
   EXPORTED int name parameters {                             \
-    NEXT_CREDENTIAL_CALL(name)                               \
-    int result = ((real_##name##_function)found) arguments;  \
+    int result = NEXT_AT_FIRST_CALL(name) arguments;         \
     if (result == 0) follow();                               \
     return result;                                           \
   }
@@ -40,8 +28,7 @@ static void follow(void) {
 /* These in the caller only. They return what was before. */
 #define OWN_CREDENTIAL_CALL(name, parameters, arguments)     \
   EXPORTED int name parameters {                             \
-    NEXT_CREDENTIAL_CALL(name)                               \
-    int before = ((real_##name##_function)found) arguments;  \
+    int before = NEXT_AT_FIRST_CALL(name) arguments;         \
     if (stack_capture_is_first_thread()) follow();           \
     return before;                                           \
   }

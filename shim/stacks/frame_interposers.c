@@ -1,8 +1,7 @@
-/* Code that the program makes at run time, and tells the C++ runtime how to unwind: luajit, LLVM.
+/* Code that the program makes at run time, and tells the C++ runtime how to unwind: LLVM.
  * The calls are the runtime's as ever; what they say is copied (registered_frames.h). Not the
  * forms with _info or _table in their names: libgcc calls those itself, and otherwise only objects
  * do, for their own code, as they are loaded. */
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "cfi_entry.h"
@@ -12,20 +11,9 @@
 #include "registered_frames.h"
 #include "shim/next/startup.h"
 
-/* Found at the first call. NULL: this library was opened at run time, behind all that have it. */
-#define NEXT_FRAME_CALL(name)                                                      \
-  static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */ \
-  uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);             \
-  if (!found) {                                                                    \
-    found = (uintptr_t)next_function_find_now(#name);                              \
-    atomic_store_explicit(&next, found, memory_order_relaxed);                     \
-  }                                                                                \
-  real_##name##_function call = (real_##name##_function)found;
-
 EXPORTED void __register_frame(void *table) {
   enum { TABLE_MAX = 64 << 20 };
-  NEXT_FRAME_CALL(__register_frame)
-  if (call) call(table);
+  NEXT_AT_FIRST_CALL(__register_frame)(table);
   struct cfi_section section = {.start = (uintptr_t)table, .end = (uintptr_t)table + TABLE_MAX};
   /* valgrind would report how pages are asked for */
   if (table && startup_ensure() && !config.is_off && !next_allocator.valgrind)
@@ -33,7 +21,6 @@ EXPORTED void __register_frame(void *table) {
 }
 
 EXPORTED void __deregister_frame(void *table) {
-  NEXT_FRAME_CALL(__deregister_frame)
   if (startup_ensure()) registered_frames_remove((uintptr_t)table);
-  if (call) call(table);
+  NEXT_AT_FIRST_CALL(__deregister_frame)(table);
 }

@@ -3,7 +3,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "announcements.h"
 #include "cfi_entry.h"
 #include "shim/base/confinement.h"
 #include "shim/base/counters.h"
@@ -154,15 +153,12 @@ struct search {
   uintptr_t address;
   uint32_t id, version;
   uint64_t serial;
-  bool asked, announcements_hold;
+  struct announcements_answer *answer;
 };
 
 /* Odd keys are those of the agent, for what is announced to debuggers. */
-static bool may_be_used(struct search *search, uintptr_t key) {
-  if (!(key & 1)) return true;
-  if (!search->asked) search->announcements_hold = announcements_hold();
-  search->asked = true;
-  return search->announcements_hold;
+static bool may_be_used(const struct search *search, uintptr_t key) {
+  return !(key & 1) || announcements_held(search->answer);
 }
 
 static void look_at(struct search *search, unsigned level, uint32_t id) {
@@ -195,10 +191,11 @@ static void search_piece(struct places *all, unsigned level, uintptr_t piece,
   }
 }
 
-static bool find_newest(uintptr_t pc, struct search *search) {
+static bool find_newest(uintptr_t pc, struct announcements_answer *answer,
+                        struct search *search) {
   struct places *all = places_now();
   uint32_t used = atomic_load_explicit(&levels_used, memory_order_relaxed);
-  *search = (struct search){.address = pc};
+  *search = (struct search){.address = pc, .answer = answer};
   for (unsigned level = 0; all && level < KEY_LEVEL; level++)
     if (used >> level & 1) search_piece(all, level, pc >> shifts[level], search);
   return search->id != 0;
@@ -409,7 +406,8 @@ void registered_frames_add(const struct cfi_section *table, uintptr_t key) {
       break;
     }
     if (!cfi_entry_step(at, &section, &next, &is_function)) break;
-    if (is_function && is_first && !table->in_own_memory) { /* LLVM's libunwind has them registered one by one */
+    /* LLVM's libunwind has them registered one by one. */
+    if (is_function && is_first && !table->in_own_memory) {
       struct cfi_section around = {PAGE, next, .text = table->text, .data = table->data};
       add_function(&adding, at, &around);
       break;
@@ -440,10 +438,11 @@ static uintptr_t entry_in(const struct record *record) {
   return (uintptr_t)record->bytes + atomic_load_explicit(&record->entry, memory_order_relaxed);
 }
 
-bool registered_frames_find(uintptr_t pc, struct cfi_rule *rule) {
+bool registered_frames_find(uintptr_t pc, struct announcements_answer *answer,
+                            struct cfi_rule *rule) {
   struct search search;
   struct cfi_entry entry;
-  if (!registered_frames_any() || !find_newest(pc, &search)) return false;
+  if (!registered_frames_any() || !find_newest(pc, answer, &search)) return false;
   struct record *record = record_of(search.id);
   struct cfi_section section = {.start = (uintptr_t)record->bytes,
                                 .end = (uintptr_t)record->bytes + record->size,
@@ -458,7 +457,9 @@ bool registered_frames_find(uintptr_t pc, struct cfi_rule *rule) {
 
 uintptr_t registered_frames_entry(uintptr_t pc) {
   struct search search;
-  return registered_frames_any() && find_newest(pc, &search) ? entry_in(record_of(search.id)) : 0;
+  struct announcements_answer answer = {false, false};
+  bool found = registered_frames_any() && find_newest(pc, &answer, &search);
+  return found ? entry_in(record_of(search.id)) : 0;
 }
 
 bool registered_frames_word(uintptr_t address, uintptr_t *word) {

@@ -1,5 +1,5 @@
-/* Unwind tables of code that the program makes itself and registers (__register_frame: luajit,
- * LLVM), or announces to debuggers (agent/jit_objects.h). They are the program's memory, which it
+/* Unwind tables of code that the program makes itself and registers (__register_frame: LLVM), or
+ * announces to debuggers (agent/symbols/jit_interface.h). They are the program's memory, which it
  * may free or change at any time: so each function's entry is copied when it comes, into a form
  * that any reader of .eh_frame understands wherever it lies, and the program's tables are not
  * looked at again.
@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "announcements.h"
 #include "cfi.h"
 
 enum { REGISTERED_FRAMES_SEGMENTS = 112, REGISTERED_FRAMES_BYTES_MAX = 15 << 20 };
@@ -29,8 +30,9 @@ void registered_frames_remove(uintptr_t key);
 bool registered_frames_any(void);
 
 /* The rule at pc. What it points to stays readable for ever, but means something else after it was
- * taken away. */
-bool registered_frames_find(uintptr_t pc, struct cfi_rule *rule);
+ * taken away. answer: of the walk that this is a step of. */
+bool registered_frames_find(uintptr_t pc, struct announcements_answer *answer,
+                            struct cfi_rule *rule);
 
 /* Where the copy of the entry for pc is; 0: there is none. */
 uintptr_t registered_frames_entry(uintptr_t pc);

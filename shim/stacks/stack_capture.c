@@ -24,7 +24,8 @@
  */
 enum { PC_BITS = 47, INDEX_BITS = 15, TAG_BITS = PC_BITS - INDEX_BITS, RULE_BITS = 64 - TAG_BITS };
 _Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what the tag leaves");
-static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process, touched as used; 0: empty */
+static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process,
+                                                        touched as used; 0: empty */
 
 static uint64_t scramble(uintptr_t pc) {
   return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
@@ -73,10 +74,11 @@ static void remember_rule(uintptr_t pc, struct packed_rule rule) {
 }
 
 static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc,
+                                                                 struct stack_range *range,
                                                                  struct cfi_rule *unusual) {
   if (pc >> PC_BITS) return no_rule;
   struct packed_rule packed = no_rule;
-  if (unwind_rule_find(pc, unusual)) {
+  if (unwind_rule_find_next(pc, &range->announced, unusual)) {
     packed = pack_rule(unusual);
     if (unusual->announced) return packed;
   } else if (!unwind_rule_is_settled(pc)) {
@@ -88,21 +90,25 @@ static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc,
 
 /* Since then the program may have registered tables for that code. */
 static __attribute__((noinline)) struct packed_rule look_again(uintptr_t pc,
+                                                               struct stack_range *range,
                                                                struct cfi_rule *unusual,
                                                                struct packed_rule known) {
-  return registered_frames_find(pc, unusual) ? pack_rule(unusual) : known;
+  return registered_frames_find(pc, &range->announced, unusual) ? pack_rule(unusual) : known;
 }
 
-static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc, struct cfi_rule *unusual) {
-  uint64_t scrambled = scramble(pc), word = atomic_load_explicit(&rule_cache[scrambled >> TAG_BITS], memory_order_relaxed);
+static inline __attribute__((always_inline)) struct packed_rule rule_at(
+    uintptr_t pc, struct stack_range *range, struct cfi_rule *unusual) {
+  uint64_t scrambled = scramble(pc);
+  uint64_t word =
+      atomic_load_explicit(&rule_cache[scrambled >> TAG_BITS], memory_order_relaxed);
   union rule_bits packed = {.bits = (uint32_t)(word >> TAG_BITS)};
   bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
   if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
     return packed.rule;
   if (known && packed.rule.kind == RULE_NONE && packed.rule.cfa_words)
-    return packed.rule.cfa_words == CALLED_OUTSIDE ? look_again(pc, unusual, packed.rule)
+    return packed.rule.cfa_words == CALLED_OUTSIDE ? look_again(pc, range, unusual, packed.rule)
                                                    : packed.rule;
-  return compute_rule(pc, unusual);
+  return compute_rule(pc, range, unusual);
 }
 
 static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
@@ -121,7 +127,7 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
   if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack): only calls must go up. */
   if (rule->signal_frame && !range->is_copy && !rule->announced && return_ends_handler(rule))
-    *range = stack_range_own(range->thread, sp);
+    stack_range_go_to(range, sp);
   else if (sp <= frame->sp) return STEP_NO_MEMORY;
   *frame = (struct frame_state){.pc = pc, .sp = sp, .fp = fp, .exact = rule->signal_frame};
   return pc ? STEP_CALLER : STEP_OUTERMOST;
@@ -145,10 +151,10 @@ static struct packed_rule remember_called(uintptr_t pc, bool by_fp, bool interpr
   return rule;
 }
 
-static enum ground ground_of(uintptr_t pc, const struct stack_range *range,
+static enum ground ground_of(uintptr_t pc, struct stack_range *range,
                              struct packed_rule *known) {
   struct cfi_rule unusual;
-  *known = rule_at(pc - 1, &unusual);
+  *known = rule_at(pc - 1, range, &unusual);
   if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
   if (known->kind == RULE_NONE && !unwind_rule_may_be_code(pc - 1)) return GROUND_NONE;
   enum return_kind kind = return_kind_of(pc, range->is_copy);
@@ -272,7 +278,7 @@ static enum step step_without_rule(struct frame_state *frame, struct stack_range
   struct cfi_rule unusual;
   /* A function that is only ever returned into (glibc's __start_context) has its rule from its
    * first byte on, not one before. */
-  if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, &unusual).kind == RULE_OUTERMOST)
+  if (known.cfa_words == WITHOUT_RULE && rule_at(frame->pc, range, &unusual).kind == RULE_OUTERMOST)
     return STEP_OUTERMOST;
   bool borrows = !range->is_copy; /* whoever has a copy has borrowed already */
   if (!range->is_own || (borrows && !unwind_rule_try_borrow())) return STEP_NO_UNWIND;
@@ -287,9 +293,10 @@ static enum step step_without_rule(struct frame_state *frame, struct stack_range
 
 static enum step step_to_caller(struct frame_state *frame, struct stack_range *range) {
   struct cfi_rule unusual;
-  struct packed_rule rule = UNLIKELY(frame->guessed && frame->known.cfa_words)
-                                ? frame->known
-                                : rule_at(frame->exact ? frame->pc : frame->pc - 1, &unusual);
+  struct packed_rule rule =
+      UNLIKELY(frame->guessed && frame->known.cfa_words)
+          ? frame->known
+          : rule_at(frame->exact ? frame->pc : frame->pc - 1, range, &unusual);
   switch ((enum rule_kind)rule.kind) {
     case RULE_OUTERMOST: return STEP_OUTERMOST;
     case RULE_NONE: return step_without_rule(frame, range, rule);
@@ -354,7 +361,8 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
       if (count > 0 && *last == pc) *last = pc + 1;
       continue;
     }
-    if (step == STEP_NO_UNWIND && stack_range_main_high - frame.sp <= ENTRY_FRAME_SIZE) break; /* the loader's entry: nothing called it */
+    if (step == STEP_NO_UNWIND && stack_range_main_high - frame.sp <= ENTRY_FRAME_SIZE)
+      break; /* the loader's entry: nothing called it */
     if (step == STEP_NO_UNWIND) {
       marker = STACK_TRUNCATED_NO_UNWIND;
       COUNT_LOSS(stacks_truncated_no_unwind);

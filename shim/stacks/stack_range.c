@@ -56,6 +56,13 @@ struct stack_range stack_range_own(struct thread_state *thread, uintptr_t sp) {
   return own;
 }
 
+void stack_range_go_to(struct stack_range *range, uintptr_t sp) {
+  struct stack_range next = stack_range_own(range->thread, sp);
+  next.code_read = range->code_read;
+  next.announced = range->announced;
+  *range = next;
+}
+
 /* ---- room on the stack in use ---- */
 
 /* The first thread's stack grows, but not past RLIMIT_STACK, so only what it has grown to counts.
@@ -84,7 +91,7 @@ bool stack_range_learn(struct stack_range *range, uintptr_t address) {
     return address < range->low && range->low - address <= STACK_RED_ZONE &&
            page_is_readable(address);
   if (thread && address >= thread->stack_low && address < thread->stack_high) {
-    *range = stack_range_own(range->thread, address);
+    stack_range_go_to(range, address);
     return true;
   }
   uintptr_t page = address & ~(uintptr_t)(PROBE_PAGE - 1), end = page + PROBE_PAGE;

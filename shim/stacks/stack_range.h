@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "announcements.h"
 #include "shim/next/interposed.h"
 
 struct thread_state;
@@ -19,7 +20,9 @@ struct stack_range {
   bool is_copy; /* of a stack from sp on: nothing else can be read */
   bool past_copy; /* what lies above it would have been */
   uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
+  /* Of the walk, whatever stack it is on. */
   uint32_t code_read; /* instructions, in search of return addresses (epilogue.h) */
+  struct announcements_answer announced;
 };
 
 /* Below sp, where a leaf function may have saved something (psABI). */
@@ -35,6 +38,8 @@ extern uintptr_t stack_range_main_high;
  * remembered, because a thread's own stack stays as long as the thread. On any other stack
  * (coroutines, alternate signal stacks) nothing is known and every page is asked for. */
 struct stack_range stack_range_own(struct thread_state *thread, uintptr_t sp);
+/* The same, where a walk goes on there. */
+void stack_range_go_to(struct stack_range *range, uintptr_t sp);
 
 /* Makes address part of what is known, where that may be: unwind tables and registers can say
  * anything, and reading what is no stack is not harmless everywhere (devices, pages that another

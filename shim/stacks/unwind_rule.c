@@ -29,9 +29,10 @@ static bool find_program_segment(uintptr_t address, uintptr_t bias, uintptr_t *s
   return false;
 }
 
-bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
+bool unwind_rule_find_next(uintptr_t pc, struct announcements_answer *answer,
+                           struct cfi_rule *rule) {
   struct dl_find_object found;
-  if (_dl_find_object((void *)pc, &found) != 0) return registered_frames_find(pc, rule);
+  if (_dl_find_object((void *)pc, &found) != 0) return registered_frames_find(pc, answer, rule);
   module_registry_note(&found);
   uintptr_t tables = (uintptr_t)found.dlfo_eh_frame;
   uintptr_t code_start = (uintptr_t)found.dlfo_map_start, start = code_start;
@@ -42,6 +43,11 @@ bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
   /* Of code elsewhere it has nothing to say; those who read the code rely on it. */
   return cfi_find_rule(pc, found.dlfo_eh_frame, start, end, rule) && rule->start >= code_start &&
          rule->end <= code_end;
+}
+
+bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule) {
+  struct announcements_answer answer = {false, false};
+  return unwind_rule_find_next(pc, &answer, rule);
 }
 
 bool unwind_rule_is_settled(uintptr_t pc) {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "announcements.h"
 #include "cfi.h"
 
 /* The rule at pc (for a return address: the address minus 1); false: no unwind information covers it. Reads the unwind tables of the
@@ -13,6 +14,9 @@
  * brackets its work with the two calls below.
  * Context: malloc hook, signal, agent; locks: none. */
 bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
+/* The same as a step of a walk. */
+bool unwind_rule_find_next(uintptr_t pc, struct announcements_answer *answer,
+                           struct cfi_rule *rule);
 
 /* Where there is none: whether there will be none until something is unloaded. False in code that
  * no loaded object has, and where its tables may not be looked at any more. Context: as above. */
