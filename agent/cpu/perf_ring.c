@@ -59,6 +59,19 @@ int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t
   return fault;
 }
 
+const char *perf_ring_describe(int fault) {
+  switch (fault) {
+    case EACCES:
+    case EPERM:
+      return "the kernel does not let this process use perf_event_open for kernel time"
+             " (perf_event_paranoid, RLIMIT_MEMLOCK, a sandbox)";
+    case ENOSYS:
+    case ENOENT:
+    case EOPNOTSUPP: return "the kernel has no perf_event_open";
+    default: return "perf_event_open fails";
+  }
+}
+
 void perf_ring_give_up_descriptor(struct perf_ring *ring) {
   if (ring->descriptor >= 0) close(ring->descriptor);
   ring->descriptor = -1;

@@ -28,6 +28,8 @@ enum { PERF_RING_STACK = 8192, PERF_RING_DEEP_STACK = 65000 };
 int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
                    uint32_t pages);
 void perf_ring_close(struct perf_ring *ring);
+/* What that value means for a user. */
+const char *perf_ring_describe(int fault);
 /* From now on a sample each `period`. False: there is no descriptor any more. */
 bool perf_ring_set_period(struct perf_ring *ring, uint64_t period);
 /* CPU time of the thread since the ring was opened, also of one that has ended. False: there is no

@@ -83,26 +83,13 @@ uint64_t ring_sampling_merged(void) { return atomic_load_explicit(&merged, memor
 
 /* ---- whether ---- */
 
-static const char *describe(int fault) {
-  switch (fault) {
-    case EACCES:
-    case EPERM:
-      return "the kernel does not let this process use perf_event_open for kernel time"
-             " (perf_event_paranoid, RLIMIT_MEMLOCK, a sandbox)";
-    case ENOSYS:
-    case ENOENT:
-    case EOPNOTSUPP: return "the kernel has no perf_event_open";
-    default: return "perf_event_open fails";
-  }
-}
-
 const char *ring_sampling_refusal(void) {
   if (sandbox_has_filter()) return "the process is under a seccomp filter";
   if (!descriptor_table_is_private()) return "the agent has no descriptor table of its own";
   struct perf_ring ring;
   enum { LONG = 1000000000 };
   int fault = perf_ring_open(&ring, 0, LONG, PERF_RING_STACK, PAGES);
-  if (fault) return describe(fault);
+  if (fault) return perf_ring_describe(fault);
   perf_ring_close(&ring);
   return NULL;
 }
@@ -121,11 +108,10 @@ static uint64_t cpu_of(int32_t tid) {
 
 static void read_name(struct sampled_thread *thread) {
   int task = task_open(thread->tid);
-  ssize_t length = task < 0 ? -1 : task_file_read(task, "comm", thread->name, sizeof thread->name);
-  if (task >= 0) close(task);
-  if (length < 0) length = 0;
-  thread->name[length] = 0;
-  if (length > 0 && thread->name[length - 1] == '\n') thread->name[length - 1] = 0;
+  thread->name[0] = 0;
+  if (task < 0) return;
+  task_read_name(task, thread->name, sizeof thread->name);
+  close(task);
 }
 
 static void count_open(int change, size_t bytes) {

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -14,10 +13,10 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "shim/base/raw_syscall.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/bare_thread.h"
 #include "civetweb_alone.h"
@@ -79,15 +78,14 @@ static void *(*worker_start)(void *);
 static void acceptor_main(void *ignored) {
   (void)ignored;
   bare_thread_enter_libc();
-  while (atomic_load_explicit(&acceptor.state, memory_order_acquire) == ACCEPTOR_WAITS) {
-    syscall(SYS_futex, &acceptor.state, FUTEX_WAIT_PRIVATE, ACCEPTOR_WAITS, NULL, NULL, 0);
-  }
+  while (atomic_load_explicit(&acceptor.state, memory_order_acquire) == ACCEPTOR_WAITS)
+    raw_futex_wait(&acceptor.state, ACCEPTOR_WAITS, NULL);
   if (acceptor.state == ACCEPTOR_RUNS) acceptor.start(acceptor.argument);
 }
 
 static void tell_acceptor(uint32_t state) {
   atomic_store_explicit(&acceptor.state, state, memory_order_release);
-  syscall(SYS_futex, &acceptor.state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  raw_futex_wake(&acceptor.state, 1);
 }
 
 static bool create_acceptor(void) {

@@ -1,13 +1,13 @@
 #include "civetweb_threads.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shim/base/raw_syscall.h"
 #include "agent/runtime/agent_lock.h"
 #include "civetweb_alone.h"
 
@@ -103,13 +103,13 @@ int civetweb_pthread_cond_wait(pthread_cond_t *memory, pthread_mutex_t *mutex) {
   uint32_t seen = atomic_load_explicit(signals, memory_order_relaxed); /* under the mutex */
   civetweb_pthread_mutex_unlock(mutex);
   if (civetweb_is_alone()) civetweb_alone_yield();
-  else syscall(SYS_futex, signals, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+  else raw_futex_wait(signals, seen, NULL);
   return civetweb_pthread_mutex_lock(mutex);
 }
 
 static int wake(pthread_cond_t *memory, int count) {
   atomic_fetch_add_explicit(signals_of(memory), 1, memory_order_relaxed);
-  syscall(SYS_futex, memory, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+  raw_futex_wake(signals_of(memory), count);
   return 0;
 }
 int civetweb_pthread_cond_signal(pthread_cond_t *memory) { return wake(memory, 1); }

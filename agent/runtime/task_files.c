@@ -104,3 +104,9 @@ ssize_t task_file_read(int task, const char *name, char *text, size_t size) {
   errno = error;
   return got;
 }
+
+void task_read_name(int task, char *name, size_t size) {
+  ssize_t got = task_file_read(task, "comm", name, size);
+  while (got > 0 && name[got - 1] == '\n') got--;
+  name[got > 0 ? got : 0] = 0;
+}

@@ -33,4 +33,7 @@ ssize_t task_file_read_again(int fd, char *text, size_t size);
 /* Opens, reads and closes. */
 ssize_t task_file_read(int task, const char *name, char *text, size_t size);
 
+/* The thread's name, cut to the size; "": it is gone. */
+void task_read_name(int task, char *name, size_t size);
+
 #endif

@@ -127,12 +127,6 @@ enum thread_presence blocked_thread_look(struct blocked_thread *thread) {
 }
 
 void blocked_thread_name(const struct blocked_thread *thread, char *name, size_t size) {
-  enum { COMM_MAX = 64 };
-  char text[COMM_MAX];
-  ssize_t got = task_file_read(thread->task, "comm", text, sizeof text);
-  while (got > 0 && text[got - 1] == '\n') got--;
-  size_t length = got <= 0 ? 0 : (size_t)got < size ? (size_t)got : size - 1;
-  memcpy(name, text, length);
-  name[length] = 0;
+  task_read_name(thread->task, name, size);
   foreign_text_clean(name);
 }

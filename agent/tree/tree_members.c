@@ -1,17 +1,16 @@
 #include "tree_members.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "shim/base/raw_syscall.h"
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
@@ -210,7 +209,7 @@ static bool join(struct member *member, const struct tree_message *hello, int de
 
 static void wake_those_who_wait(void) {
   atomic_fetch_add(&answers_received, 1);
-  syscall(SYS_futex, &answers_received, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+  raw_futex_wake(&answers_received, INT32_MAX);
 }
 
 /* Under the lock. */
@@ -323,7 +322,7 @@ static void wait_for_answer(uint32_t before, int64_t nanoseconds) {
     return;
   }
   struct timespec timeout = {.tv_nsec = nanoseconds};
-  syscall(SYS_futex, &answers_received, FUTEX_WAIT_PRIVATE, before, &timeout, NULL, 0);
+  raw_futex_wait(&answers_received, before, &timeout);
 }
 
 /* One request for one member. The kernel gives a pid to another program at exec, and again to
