@@ -37,8 +37,8 @@ INCLUDE := -I. -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace \
   -Iscripts/libbacktrace_config -I$(SRC)
 # The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
 CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
-# The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (shim/stacks/stack_capture.h) reads the frame pointer of
-# functions that the exported wrappers reach by tail calls.
+# The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (stack_capture.h)
+# reads the frame pointer of functions that the exported wrappers reach by tail calls.
 CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls -fno-stack-protector -fno-builtin-malloc \
   -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-builtin-aligned_alloc
 CFLAGS_DEPS := $(DIALECT) -O2 -g -DNDEBUG $(PIC) -fno-exceptions -w
@@ -147,7 +147,8 @@ AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/startup shim/n
   shim/allocation/live_table shim/processes/fork_interposers \
   agent/load agent/agent agent/runtime/agent_thread agent/agent_fork
 BINDING := $(OBJ)/shim/next/libc_binding.o
-LATER   := $(filter-out shim/next/libc_binding.c,$(wildcard shim/*.c shim/*/*.c agent/*.c agent/*/*.c))
+LATER   := $(filter-out shim/next/libc_binding.c,\
+  $(wildcard shim/*.c shim/*/*.c agent/*.c agent/*/*.c))
 SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(LATER))
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
@@ -192,7 +193,10 @@ $(GEN) $(DEPS):
 
 # test/unit_NAME.c tells in comments at its top what it is linked with: links:, flags:, sanitizer: thread.
 UNIT_SOURCES := $(wildcard test/unit_*.c)
-comment = $(shell sed -n '1,12s,^/\* $(1): *\(.*[^ ]\) *\*/.*,\1,p' $(2))
+# The words behind `/* KEY:` near the file's top, up to `*/`, on any number of lines.
+comment = $(strip $(shell awk -v key='/* $(1):' 'NR > 40 { exit } index($$0, key) == 1 { on = 1; \
+  $$0 = substr($$0, length(key) + 1) } on { line = $$0; last = sub(/\*\/.*/, "", line); \
+  sub(/^ \*/, "", line); print line; if (last) exit }' $(2)))
 comma := ,
 # Third-party objects that a unit test names in a line
 # /* deps: libbacktrace libiberty libunwind protobuf civetweb */.
@@ -222,8 +226,8 @@ endef
 $(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
 
 # Fuzzing: the unit tests that say /* fuzz: bytes */ are built once more, by clang with libFuzzer,
-# what they test of others' code too; those with /* fuzz: rounds */ make inputs of their own. Without
-# clang all of them are run as the unit tests are.
+# what they test of others' code too; those with /* fuzz: rounds */ make inputs of their own.
+# Without clang all of them are run as the unit tests are.
 FUZZ := $(BUILD)/fuzz
 FUZZ_CC := clang
 FUZZ_NO_STACK := -mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0
@@ -358,10 +362,10 @@ help:
 	@echo 'make check      the quick tests, on what is installed'
 	@echo 'make lint       the includes, against the table of ARCHITECTURE.md'
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
-	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each (TESTS="word ..."); found ones: $(BUILD)/fuzz'
+	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each; found: $(BUILD)/fuzz'
 	@echo 'make bench      side by side with peers; prints ratios'
 	@echo 'make stacks     how many stacks of packaged programs are cut; writes docs/stacks.md'
 	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
-	@echo 'make soak       the slow do-no-harm suites (writes docs/do-no-harm.md), then an hour of make fuzz'
+	@echo 'make soak       the slow suites (writes docs/do-no-harm.md), then an hour of make fuzz'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
 	@echo 'make clean      removes $(BUILD)/ (downloads stay in the cache)'

@@ -23,7 +23,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def room(request):
-    """Shared by the tests that run; whoever waits to be alone is not overtaken by those after it."""
+    """Shared by the tests that run. Whoever waits to be alone is not overtaken by later ones."""
     again = getattr(request.node, "execution_count", 1) > 1
     alone = again or request.node.get_closest_marker("alone")
     with open(TURN, "w") as turn, open(ROOM, "w") as inside:

@@ -127,7 +127,8 @@ void cpu_counters_close(void) { stub_threads.counters_open = false; }
 uint32_t cpu_counters_open_count(void) { return stub_threads.counters_open; }
 const char *cpu_counters_off_reason(void) { return NULL; }
 
-/* agent/threads/thread_dump.h: two threads of the fixture's program in the same place, a third elsewhere */
+/* agent/threads/thread_dump.h: two threads of the fixture's program in the same place, a third
+ * elsewhere */
 struct thread_dump *thread_dump_take(void) {
   static const uint64_t working[] = {0x7f0000001020, 0x401010}, making[] = {0x401210, 0x401110, 0x401010};
   stub_threads.dumps_taken++;

@@ -89,7 +89,9 @@ def nanoseconds_of(profile, chosen):
 def check_form(profile):
     assert profile.sample_types == [("samples", "count"), ("cpu", "nanoseconds")], profile.sample_types
     assert profile.period_type == ("cpu", "nanoseconds") and profile.default_sample_type is None
-    assert all(sample.values[0] >= 1 and set(sample.labels) - {"guessed_frames"} == {"tid", "thread_name"} for sample in profile.samples)
+    labels = {"tid", "thread_name"}
+    assert all(sample.values[0] >= 1 and set(sample.labels) - {"guessed_frames"} == labels
+               for sample in profile.samples)
 
 
 # ---- shares and sums ---------------------------------------------------------------------------------------------------------
@@ -104,8 +106,10 @@ def check_shares(host, query="", period=PERIOD, may_miss=False):
     found = {name: values[1] for name, values in profile.by_function().items() if name in spent}
     assert set(found) == set(spent), found
     losses = harness.losses(host.health())
-    # A thread's first instruction, behind clone's system call, is a return to nowhere; its stack may not be there yet.
-    odd = sum(losses.pop("stacks_" + kind, 0) for kind in ("truncated_no_unwind", "truncated_memory", "guessed"))
+    # A thread's first instruction, behind clone's system call, is a return to nowhere; its stack
+    # may not be there yet.
+    odd = sum(losses.pop("stacks_" + kind, 0)
+              for kind in ("truncated_no_unwind", "truncated_memory", "guessed"))
     assert odd < 0.01 * profile.total()[0] and losses == {}, losses
     total, flat = sum(spent.values()), sum(found.values())
     # The functions' caller looks at its clock after each call: a busy kernel likes to change threads there, and what that costs is in the truth.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import textwrap
 
 import differential
 import differential_programs as programs
@@ -165,8 +166,10 @@ def differences(found):
         ways = " and ".join(dict.fromkeys(way for _, way, _ in seen))
         forms = dict.fromkeys(test.removeprefix(name).strip() or "as it is" for test, _, _ in seen)
         reason = " Why: %s." % KNOWN[name] if name in KNOWN else ""
-        yield "- **%s: %s** (%s; %s): %s.%s\n" % (
+        text = "**%s: %s** (%s; %s): %s.%s" % (
             found["name"], name, ways, ", ".join(forms), seen[0][2], reason)
+        yield textwrap.fill(text, 100, initial_indent="- ", subsequent_indent="  ",
+                            break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def table(results):

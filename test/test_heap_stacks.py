@@ -108,7 +108,7 @@ def test_eh_frame_without_search_table():
 
 
 def test_code_without_unwind_information():
-    """Its code tells the way, said to be guessed, or the chain stops visibly; the host is unharmed."""
+    """The code tells the way, or the chain stops visibly; the host is unharmed."""
     profile, lost = profile_of("stacks.c", "-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-exceptions",
                                "-fno-optimize-sibling-calls")
     stacks = profile.stacks_with("leaf_plain")

@@ -59,7 +59,8 @@ def test_a_cfa_on_no_stack():
 def test_a_header_that_is_protected():
     stacks, lost = spoilt("header")
     for stack in having(stacks, "spoilt_leaf"):  # there is no rule: the code tells
-        assert stack[stack.index("spoilt_leaf") + 1:][:3] == ["spoilt_allocate", "work", "main"], stack
+        below = stack[stack.index("spoilt_leaf") + 1:]
+        assert below[:3] == ["spoilt_allocate", "work", "main"], stack
     assert lost["stacks_guessed"] > 0, lost
 
 

@@ -5,8 +5,8 @@ by its code alone, up to 2 in 25 have differed; which of the two is right there 
 What is asked: where gdb's backtrace gets to the thread's root, each of its frames is in ours, in
 that order (gdb passes over what has no frame pointer at that moment, and may begin after the
 loader's frames), or ours is cut and the same until then. gdb is lost where it does not get there,
-or has a frame that is no code: it takes all code without tables for such as keeps frame pointers. Then
-ours must be the same up to the first frame that it does not know."""
+or has a frame that is no code: it takes all code without tables for such as keeps frame pointers.
+Then ours must be the same up to the first frame that it does not know."""
 import os
 import signal
 import subprocess

@@ -149,7 +149,7 @@ def test_files_that_are_out_of_reach_after_the_start():
 def test_certificates_made_as_the_document_says():
     directory = harness.scratch()
     with open(os.path.join(os.path.dirname(__file__), "..", "docs", "remote.md")) as file:
-        lines = re.search(r"^    newkey=.*?^    done$", file.read(), re.MULTILINE | re.DOTALL).group(0)
+        lines = re.search(r"^    newkey=.*?^    done$", file.read(), re.M | re.S).group(0)
     harness.need("openssl")
     assert subprocess.run(["/bin/sh", "-e", "-c", lines], cwd=directory, capture_output=True, timeout=harness.DEADLINE).returncode == 0
     in_it = lambda name: os.path.join(directory, name)

@@ -1,5 +1,7 @@
 /* Names that gdb shows for mangled ones, and names made to hurt. */
-/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c
+ *      agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c
+ *      agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
 /* deps: libiberty */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* links: shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/readable_pages.c shim/base/confinement.c */
+/* links: shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/readable_pages.c
+ *      shim/base/confinement.c */
 /* Where a function's return address is, read from its code on: functions of which it is known at
  * each of their instructions, and bytes by chance, up to a page that cannot be read. */
 #include <stdio.h>
@@ -31,7 +32,8 @@ static uintptr_t place(const uint8_t *code, size_t size) {
 
 /* slots: before each instruction, the distance of the return address from rsp; from rbp where it is
  * that minus FROM_FP, from rbx; UNKNOWN: not to be found. */
-enum { FROM_FP = 100000, FROM_RBX = 150000, UNKNOWN = 200000, CODE_MAX = 64, INSTRUCTIONS_MAX = 24 };
+enum { FROM_FP = 100000, FROM_RBX = 150000, UNKNOWN = 200000 };
+enum { CODE_MAX = 64, INSTRUCTIONS_MAX = 24 };
 struct function {
   const char *name;
   size_t size;
@@ -58,10 +60,11 @@ static const struct function functions[] = {
      {0x48, 0x89, 0xe3, 0x48, 0x83, 0xec, 64, 0x48, 0x83, 0xe4, 0xc0, 0x90, 0x48, 0x89, 0xdc, 0x5b,
       0xc3},
      {8, FROM_RBX + 8, FROM_RBX + 8, FROM_RBX + 8, FROM_RBX + 8, 8, 0}},
-    {"left at its top", 37, /* 1: je 3f; nine times jne 2f; nop; 2: and then jmp 1b; 3: pop rax; ... */
+    /* 1: je 3f; nine times jne 2f; nop; 2: and then jmp 1b; 3: pop rax; ... */
+    {"left at its top", 37,
      {0x74, 29, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90,
-      0x75, 1,  0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0xeb, 0xe1, 0x58, 0x48, 0x83, 0xc4,
-      8, 0xc3},
+      0x75, 1,  0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0xeb, 0xe1, 0x58,
+      0x48, 0x83, 0xc4, 8, 0xc3},
      {16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 8, 0}},
     {"jump", 2, {0xff, 0xe1}, {UNKNOWN}},                       /* jmp rcx */
     {"dead", 5, {0x75, 2, 0x0f, 0x0b, 0xc3}, {0, UNKNOWN, 0}},  /* jne 1f; ud2; 1: ret */

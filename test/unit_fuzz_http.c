@@ -1,4 +1,11 @@
-/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c agent/http/request_watch.c agent/http/query.c */
+/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/civetweb_system.c
+ *      agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c
+ *      agent/http/connection_inbox.c agent/http/refused_connection.c
+ *      agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c
+ *      agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c
+ *      test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c
+ *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c
+ *      agent/http/request_watch.c agent/http/query.c */
 /* deps: civetweb */
 /* fuzz: bytes */
 /* Requests of any bytes to the real server, civetweb included, on one thread: an answer is none or
@@ -20,7 +27,9 @@
 #include "agent/http/query.h"
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) {
+  return (void)tid, false;
+} /* shim/threads/thread_registry.h */
 
 static bool may, routed;
 
@@ -104,8 +113,11 @@ static void check_answer(int client) {
 }
 
 static void fuzz_one(const uint8_t *bytes, size_t size) {
-  static const struct http_server_address own = {
-      .handle = handle, .listener = -1, .address = "", .port = 6060, .origins = "https://a.example"};
+  static const struct http_server_address own = {.handle = handle,
+                                                 .listener = -1,
+                                                 .address = "",
+                                                 .port = 6060,
+                                                 .origins = "https://a.example"};
   struct fuzz_input input = {bytes, bytes + size};
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0) abort();

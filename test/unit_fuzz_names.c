@@ -1,4 +1,6 @@
-/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c
+ *      agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c
+ *      agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
 /* flags: --param asan-stack=0 */
 /* deps: libiberty */
 /* fuzz: bytes */

@@ -1,4 +1,10 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/tree/tree_kinship.c agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/tree/tree_kinship.c
+ *      agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c
+ *      agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c
+ *      agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c
+ *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c
+ *      agent/runtime/thread_manners.c agent/runtime/allowed_calls.c
+ *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
 /* fuzz: bytes */
 /* Messages of the processes that share a port, as liars send them: to a holder, from some who may
  * join and some who may not; and to a member, from its holder. Who is a stranger joins nothing and
@@ -25,7 +31,9 @@
 enum { PEERS = 6 };
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) {
+  return (void)tid, false;
+} /* shim/threads/thread_registry.h */
 _Atomic bool dumpable_refused; /* shim/base/dumpable.h */
 static bool is_trusted;
 bool client_access_uid(uid_t uid) { return (void)uid, is_trusted; }

@@ -1,4 +1,11 @@
-/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/other_processes.c agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c agent/http/request_watch.c */
+/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/other_processes.c
+ *      agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c
+ *      agent/http/civetweb_stubs.c agent/http/connection_inbox.c
+ *      agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c
+ *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c
+ *      agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c
+ *      agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c
+ *      agent/http/request_process.c agent/http/request_watch.c */
 /* deps: civetweb */
 /* Random and mutated requests against the real server (civetweb included) under the address
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
@@ -26,7 +33,9 @@
 #include "shim/base/thread_state.h"
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) {
+  return (void)tid, false;
+} /* shim/threads/thread_registry.h */
 static int failures;
 static uint64_t random_state;
 static unsigned handled, asked, handed_over;
@@ -256,8 +265,8 @@ static unsigned connect_to_the_lonely(const struct listen_address *address,
   return connections;
 }
 
-/* A path whose first 64 bytes do not tell whose it is, for want of a '/', is this process's own: who
- * asks is looked at here, or nowhere. */
+/* A path whose first 64 bytes do not tell whose it is, for want of a '/', is this process's own:
+ * who asks is looked at here, or nowhere. */
 static void ask_without_telling_whom(const struct listen_address *address) {
   static const char form[] = "GET /pid/%31%32%33%34%2f%64%65%62%75%67%2f%70%70%72%6f%66%2f%68"
                              "%65%61%70 HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n";

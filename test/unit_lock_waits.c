@@ -1,4 +1,7 @@
-/* links: shim/locks/lock_waits.c shim/locks/lock_waiters.c shim/locks/contention_table.c shim/stacks/stack_table.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c shim/allocation/sampler.c test/stub_module_registry.c shim/base/stack_depth.c */
+/* links: shim/locks/lock_waits.c shim/locks/lock_waiters.c shim/locks/contention_table.c
+ *      shim/stacks/stack_table.c shim/base/table_memory.c shim/base/thread_state.c
+ *      shim/base/confinement.c shim/allocation/sampler.c test/stub_module_registry.c
+ *      shim/base/stack_depth.c */
 /* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and delays are right within four standard errors at every
  * rate, and exact at rate 1; a crowd is thinned without bias. */
 #include <math.h>
@@ -28,7 +31,8 @@ uint64_t lock_clock_now(void) { return moment; }
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {
   out->frame_count = (uint32_t)caller->fp;
   for (uint32_t i = 0; i < out->frame_count; i++) out->frames[i] = caller->pc + i;
-  if (out->frame_count > STACK_DEFAULT_FRAMES) out->frames[STACK_DEFAULT_FRAMES] = STACK_TRUNCATED_DEPTH;
+  if (out->frame_count > STACK_DEFAULT_FRAMES)
+    out->frames[STACK_DEFAULT_FRAMES] = STACK_TRUNCATED_DEPTH;
 }
 
 static bool has_room = true;
@@ -188,9 +192,11 @@ static void test_deep_stacks(void) {
     struct contention_view view;
     struct stack_view stack;
     CHECK(contention_table_read(contention_table_count(), &view) && stack_table_read(view.stack, &stack));
-    CHECK(stack.frame_count == (depth < STACK_DEFAULT_FRAMES ? STACK_DEFAULT_FRAMES : STACK_DEFAULT_FRAMES + 1));
+    CHECK(stack.frame_count ==
+          (depth < STACK_DEFAULT_FRAMES ? STACK_DEFAULT_FRAMES : STACK_DEFAULT_FRAMES + 1));
     CHECK(stack.frames[0] == FUNCTION && stack.frames[1] == caller.pc);
-    uint64_t middle = stack.frames[STACK_DEFAULT_FRAMES / 2 + 1], last = stack.frames[STACK_DEFAULT_FRAMES];
+    uint64_t middle = stack.frames[STACK_DEFAULT_FRAMES / 2 + 1],
+             last = stack.frames[STACK_DEFAULT_FRAMES];
     if (depth < STACK_DEFAULT_FRAMES) {
       CHECK(stack.frames[STACK_DEFAULT_FRAMES - 1] == caller.pc + STACK_DEFAULT_FRAMES - 2);
     } else if (depth == STACK_DEFAULT_FRAMES) {

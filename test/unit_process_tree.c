@@ -1,4 +1,10 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c agent/tree/tree_kinship.c agent/http/connection_inbox.c agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/runtime/agent_status.c
+ *      agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c
+ *      agent/tree/tree_kinship.c agent/http/connection_inbox.c agent/http/refused_connection.c
+ *      agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c
+ *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c
+ *      agent/runtime/thread_manners.c agent/runtime/allowed_calls.c
+ *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
@@ -22,7 +28,9 @@
 #include "shim/base/thread_state.h"
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) {
+  return (void)tid, false;
+} /* shim/threads/thread_registry.h */
 static int failures;
 static _Atomic bool own_user_is_trusted = true, stop;
 static uint64_t random_state = 88172645463325252u;
@@ -93,7 +101,10 @@ static void send_nonsense(int socket_) {
   struct tree_message message;
   memset(&message, 0, sizeof message);
   if (random_below(2)) {
-    message = (struct tree_message){.protocol = TREE_PROTOCOL, .size = sizeof message, .kind = random_below(10), .round = random_below(3)};
+    message = (struct tree_message){.protocol = TREE_PROTOCOL,
+                                    .size = sizeof message,
+                                    .kind = random_below(10),
+                                    .round = random_below(3)};
     message.hello.pid = random_below(2) ? getpid() : 1;
     for (size_t i = random_below(sizeof message.entry); i-- > 16;) ((char *)&message.entry)[i] = (char)random_below(256);
   } else {
@@ -185,7 +196,8 @@ static void check_holder(struct listen_address *address, const struct listen_add
   CHECK(process_tree_as_others.hand_over(getpid() + 100000, pair[0], &friend, "GET ", 4, never) ==
         TREE_NO_SUCH_PROCESS);
   CHECK(process_tree_as_others.hand_over(member, pair[0], &foe, "GET ", 4, never) == TREE_REFUSES);
-  CHECK(process_tree_as_others.hand_over(member, pair[0], &friend, "GET ", 4, never) == TREE_HANDED_OVER);
+  CHECK(process_tree_as_others.hand_over(member, pair[0], &friend, "GET ", 4, never) ==
+        TREE_HANDED_OVER);
   close(pair[0]);
   CHECK(write(pair[1], "/pid", 4) == 4);
   CHECK(reads(report[0], "GET /pid"));

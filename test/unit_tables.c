@@ -1,4 +1,5 @@
-/* links: shim/stacks/stack_table.c shim/allocation/heap_table.c shim/allocation/live_table.c shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
+/* links: shim/stacks/stack_table.c shim/allocation/heap_table.c shim/allocation/live_table.c
+ *      shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* One thread: what goes in comes out, the bounds are kept and counted, and memory that cannot be had costs a count, not a crash. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +22,8 @@ static void test_stacks(void) {
   CHECK(stack_table_intern(frames, 3, 2) != first);                            /* another epoch */
   uint32_t longest = stack_table_intern(frames, STACK_DEFAULT_FRAMES + 1, 1);
   struct stack_view view;
-  CHECK(stack_table_read(longest, &view) && view.frame_count == STACK_DEFAULT_FRAMES + 1 && view.epoch == 1 &&
-        memcmp(view.frames, frames, sizeof frames) == 0);
+  CHECK(stack_table_read(longest, &view) && view.frame_count == STACK_DEFAULT_FRAMES + 1 &&
+        view.epoch == 1 && memcmp(view.frames, frames, sizeof frames) == 0);
   CHECK(!stack_table_read(0, &view) && !stack_table_read(UINT32_MAX, &view));
   CHECK(stack_table_count() == 4);
   for (uint64_t i = 0; i < 120000; i++) { /* distinct by their middle frame */

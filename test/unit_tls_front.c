@@ -1,4 +1,9 @@
-/* links: agent/runtime/paced_poll.c agent/tls/tls_front.c agent/tls/tls_connection.c agent/tls/tls_context.c agent/tls/tls_library.c agent/http/connection_inbox.c agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c agent/tls/tls_lobby.c */
+/* links: agent/runtime/paced_poll.c agent/tls/tls_front.c agent/tls/tls_connection.c
+ *      agent/tls/tls_context.c agent/tls/tls_library.c agent/http/connection_inbox.c
+ *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c
+ *      agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c
+ *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c
+ *      agent/tls/tls_lobby.c */
 /* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole answers to openssl s_client, mutated
  * handshakes and resets, starting and stopping again and again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
 #include <arpa/inet.h>
@@ -27,7 +32,9 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 size_t __sanitizer_get_current_allocated_bytes(void);
 
 _Thread_local struct thread_state thread_state;
-bool thread_registry_has_tid(int32_t tid) { return (void)tid, false; } /* shim/threads/thread_registry.h */
+bool thread_registry_has_tid(int32_t tid) {
+  return (void)tid, false;
+} /* shim/threads/thread_registry.h */
 struct config config;
 enum client_found client_access_find(int descriptor, struct client *out,
                                      char text[CLIENT_ACCESS_TEXT_MAX]) {

@@ -1,4 +1,5 @@
-/* Busy threads' ticks from perf counters instead of posix timers: precise to microseconds instead of a scheduler tick (shim/cpu/cpu_sampling.h).
+/* Busy threads' ticks from perf counters instead of posix timers: precise to microseconds instead of
+ * a scheduler tick (shim/cpu/cpu_sampling.h).
  * Only where the kernel lets this process count kernel time too (root, CAP_PERFMON, perf_event_paranoid <= 1), and where a
  * signal that comes late does no harm. The descriptors are in the agent's private table.
  * Context: agent threads; locks: none, the caller's (cpu_profile.c).

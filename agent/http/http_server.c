@@ -209,7 +209,8 @@ static void respond_for(struct http_response *response, const char *path) {
   const char *rest;
   struct client client;
   if (client_access_find(response->descriptor, &client, text) == CLIENT_FOUND &&
-      other_processes->would_answer(http_path_process(path, &rest), &client, text) != TREE_WOULD_NOT)
+      other_processes->would_answer(http_path_process(path, &rest), &client, text) !=
+          TREE_WOULD_NOT)
     snprintf(text, sizeof text, "that process does not answer this user");
   http_respond_error(response, 403, text);
 }

@@ -123,7 +123,10 @@ static void write_facts(struct text_sink *text, const struct process_identity *p
     struct heap_totals totals;
     heap_totals_read(&totals);
     write_memory_fact(text, "Heap in use", totals.inuse_bytes, totals.inuse_objects);
-    write_memory_fact(text, agent_status_was_forked() ? "Allocated since its parent's start" : "Allocated since start", totals.alloc_bytes, totals.alloc_objects);
+    write_memory_fact(
+        text,
+        agent_status_was_forked() ? "Allocated since its parent's start" : "Allocated since start",
+        totals.alloc_bytes, totals.alloc_objects);
   }
   text_sink_text(text, "<div><span class=dim>Resident memory</span><b>");
   write_bytes_if_known(text, memory.rss_bytes);

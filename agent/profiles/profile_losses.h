@@ -1,5 +1,5 @@
-/* What the loss counters of shim/base/counters.h say about one profile, chosen by the beginnings of their names.
- * Context: agent threads; locks: none. */
+/* What the loss counters of shim/base/counters.h say about one profile, chosen by the beginnings of
+ * their names. Context: agent threads; locks: none. */
 #ifndef AGENT_PROFILE_LOSSES_H
 #define AGENT_PROFILE_LOSSES_H
 

@@ -276,8 +276,8 @@ static bool nothing_calls(struct remote_unwinder *unwinder) {
   return result == 0;
 }
 
-/* As in shim/stacks/stack_capture.c: _dl_start_user, which runs constructors at the very top of the first
- * stack, has no unwind information. */
+/* As in shim/stacks/stack_capture.c: _dl_start_user, which runs constructors at the very top of the
+ * first stack, has no unwind information. */
 static enum remote_step step_without_entry(struct remote_unwinder *unwinder) {
   enum { ENTRY_FRAME_SIZE = 64 };
   uintptr_t initial_sp = unwinder->initial_sp;

@@ -1,6 +1,6 @@
 /* Finds the file that holds an object's debug information when the object itself does not: by
- * build-id, by .gnu_debuglink, and what dwz moved out (.gnu_debugaltlink). A file is taken only when
- * its build-id (or the link's checksum) says that it belongs, and only if it is root's, this
+ * build-id, by .gnu_debuglink, and what dwz moved out (.gnu_debugaltlink). A file is taken only
+ * when its build-id (or the link's checksum) says that it belongs, and only if it is root's, this
  * process's user's or of who owns the file that names it: a build-id is no secret.
  * Context: agent threads; locks: none.
  */

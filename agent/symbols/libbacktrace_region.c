@@ -243,7 +243,8 @@ int backtrace_vector_release(struct backtrace_state *state, struct backtrace_vec
   return 1;
 }
 
-/* elf.c's reading side is not used (agent/symbols/elf_file.c reads, checks and decompresses): these only let its xz decoder link. */
+/* elf.c's reading side is not used (agent/symbols/elf_file.c reads, checks and decompresses): these
+ * only let its xz decoder link. */
 int backtrace_open(const char *filename, backtrace_error_callback error_callback, void *data, int *does_not_exist) {
   (void)filename;
   (void)error_callback;

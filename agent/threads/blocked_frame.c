@@ -9,7 +9,8 @@ bool frame_rule(const struct blocked_frame *frame, struct cfi_rule *rule) {
 }
 
 enum frame_step frame_without_rule(const struct blocked_frame *frame, uintptr_t initial_sp) {
-  /* As in shim/stacks/stack_capture.c: _dl_start_user, which runs constructors at the very top of the first stack, has no unwind information. */
+  /* As in shim/stacks/stack_capture.c: _dl_start_user, which runs constructors at the very top of
+   * the first stack, has no unwind information. */
   enum { ENTRY_FRAME_SIZE = 64 };
   if (initial_sp && initial_sp - frame->sp <= ENTRY_FRAME_SIZE) return FRAME_OUTERMOST;
   /* A function that is only ever returned into (glibc's __start_context) has its rule from its first byte on, not one before. */

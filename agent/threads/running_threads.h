@@ -1,6 +1,6 @@
 /* Stacks that only the thread itself can tell, for the dump: one that is running is asked to write
- * down its own at its next tick (shim/cpu/cpu_sampling.h). Meanwhile the dump keeps looking whether it
- * has blocked. Context: agent threads; locks: none (one dump at a time). */
+ * down its own at its next tick (shim/cpu/cpu_sampling.h). Meanwhile the dump keeps looking whether
+ * it has blocked. Context: agent threads; locks: none (one dump at a time). */
 #ifndef AGENT_RUNNING_THREADS_H
 #define AGENT_RUNNING_THREADS_H
 

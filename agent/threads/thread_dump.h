@@ -1,6 +1,7 @@
-/* Where every thread of the host is now. Blocked threads are read from outside (/proc and their stack's memory), without a signal and
- * without being scheduled; running ones write down their stack at their next tick (shim/cpu/cpu_sampling.h).
- * Context: agent threads; locks: one dump at a time (a second waits).
+/* Where every thread of the host is now. Blocked threads are read from outside (/proc and their
+ * stack's memory), without a signal and without being scheduled; running ones write down their
+ * stack at their next tick (shim/cpu/cpu_sampling.h). Context: agent threads; locks: one dump at a
+ * time (a second waits).
  */
 #ifndef AGENT_THREAD_DUMP_H
 #define AGENT_THREAD_DUMP_H

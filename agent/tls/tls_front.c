@@ -94,7 +94,8 @@ static void accept_some(int listener, int64_t now_ns) {
     setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     tls_lobby_put(descriptor, now_ns);
   }
-  if (!listen_address_queue_is_long(listener)) accept_pause_ns = now_ns + ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
+  if (!listen_address_queue_is_long(listener))
+    accept_pause_ns = now_ns + ACCEPT_EVERY_MILLISECONDS * MILLISECONDS;
 }
 
 static unsigned handshaking_of(const struct tls_source *source) {

@@ -1,5 +1,5 @@
 /* What dlmopen's second copy of the C library shares with the first, and what is done about it:
- *  - the loader, whose own memory comes from the first one's malloc: on an agent thread from the startup arena (shim/next/startup.h), about 20 blocks
+ *  - the loader, whose own memory comes from the first one's malloc: on an agent thread from the startup arena (startup.h), about 20 blocks
  *    for ever. Not from the program's allocator: that may keep a pthread key on this thread, which OpenSSL would take for one of its own;
  *  - struct pthread, with the values of pthread keys, of which each copy numbers its own. OpenSSL's key 0 is the program's key 0 on this thread,
  *    whose destructor would be called with OpenSSL's pointer at the thread's end: so OpenSSL's values are cleared before. And where a

@@ -130,9 +130,9 @@ static void forget_spare(void) {
 }
 
 /* The listening socket of a unix address, which members of root's and of the first user's are given
- * (process_tree_may_give_listener): who takes over may see another root directory or mount namespace
- * than who bound the path, and the file stays the same. descriptor: what came with the welcome, or
- * -1. */
+ * (process_tree_may_give_listener): who takes over may see another root directory or mount
+ * namespace than who bound the path, and the file stays the same. descriptor: what came with the
+ * welcome, or -1. */
 static void keep_spare(int descriptor) {
   int listens = 0;
   socklen_t size = sizeof listens;

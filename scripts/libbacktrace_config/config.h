@@ -1,6 +1,7 @@
-/* Configuration of libbacktrace (dwarf.c, elf.c, sort.c) and libiberty's demanglers for this build. Only the DWARF reader, the xz
- * decoder and the sort of libbacktrace are used: files are opened and read by agent/symbols/elf_file.c, memory comes from
- * agent/symbols/libbacktrace_region.c, so nothing of the host (loader, allocator, mmap) is reached from it. */
+/* Configuration of libbacktrace (dwarf.c, elf.c, sort.c) and libiberty's demanglers for this build.
+ * Only the DWARF reader, the xz decoder and the sort of libbacktrace are used: files are opened and
+ * read by elf_file.c, memory comes from libbacktrace_region.c (agent/symbols/), so nothing of the
+ * host (loader, allocator, mmap) is reached from it. */
 #define BACKTRACE_ELF_SIZE (__SIZEOF_POINTER__ * 8)
 #define HAVE_ATOMIC_FUNCTIONS 1
 #define HAVE_SYNC_FUNCTIONS 1

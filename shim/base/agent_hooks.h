@@ -12,23 +12,26 @@
 
 #include "thread_state.h"
 
-/* Forked children (shim/processes/fork_interposers.c). A child has none of its parent's agent threads, and a
- * copy of what they were in the middle of: their memory is not inherited (agent_memory.c), their
- * variables are cleared, and a new admin thread is started. That costs a short-lived child some 60
- * us, so a process starts no more than 64 at once and 20 a second in the long run; the others start
- * theirs later, at a call that is slow anyway: when they create a thread, or when an allocation of
- * the program's own is sampled that no signal handler and no function of libc's has made
- * (call_context.h). */
-bool agent_may_start_in_child(int64_t *now_ns); /* context: host thread, before fork; takes one from the allowance */
-/* now_ns: from there, because reading the clock would cost the child two pages. Context: the child's only thread, after the last atfork handler. */
+/* Forked children (shim/processes/fork_interposers.c). A child has none of its parent's agent
+ * threads, and a copy of what they were in the middle of: their memory is not inherited
+ * (agent_memory.c), their variables are cleared, and a new admin thread is started. That costs a
+ * short-lived child some 60 us, so a process starts no more than 64 at once and 20 a second in the
+ * long run; the others start theirs later, at a call that is slow anyway: when they create a
+ * thread, or when an allocation of the program's own is sampled that no signal handler and no
+ * function of libc's has made (call_context.h). */
+/* Takes one from the allowance. Context: host thread, before fork. */
+bool agent_may_start_in_child(int64_t *now_ns);
+/* now_ns: from there, because reading the clock would cost the child two pages. Context: the
+ * child's only thread, after the last atfork handler. */
 void agent_start_in_child(bool at_once, int64_t now_ns);
 static inline bool agent_start_is_due(void) { return thread_state.start_due_ns != 0; }
-void agent_start_late(void);               /* does nothing until the child is 100 ms old. Context: host thread, no lock of libc's held */
+/* Does nothing until the child is 100 ms old. Context: host thread, no lock of libc's held. */
+void agent_start_late(void);
 
-/* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread. agent_pause ends every agent thread and
- * waits for at most a second (false: they are still there); agent_resume starts them again, but for
- * a program that has confined itself meanwhile (confinement.h). Calls nest: the last resume counts.
- * Context: host thread. */
+/* The kernel refuses unshare(CLONE_NEWUSER) and setns to a process with more than one thread.
+ * agent_pause ends every agent thread and waits for at most a second (false: they are still there);
+ * agent_resume starts them again, but for a program that has confined itself meanwhile
+ * (confinement.h). Calls nest: the last resume counts. Context: host thread. */
 bool agent_pause(void);
 void agent_resume(void);
 
@@ -44,7 +47,8 @@ void agent_main_thread_exits(void);
 /* The calling thread is about to end by the system call. Where it is the program's last one the
  * process ends when our threads have: they look at once. Context: host thread. */
 void agent_thread_exits_by_call(void);
-bool agent_is_process(int32_t tid); /* whether that is the first thread of the process in which the agent was started. Context: any */
+/* Whether that is the first thread of the process in which the agent was started. Context: any. */
+bool agent_is_process(int32_t tid);
 
 /* After the program's mlockall: none of it is to count against the program's limit
  * (agent_memory.c). Context: host thread. */

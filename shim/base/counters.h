@@ -18,13 +18,18 @@
   X(heap_guards_abandoned, "times that a signal handler left malloc by a jump: a few allocations were not considered") \
   X(heap_sizes_rounded, "sampled allocations whose size was rounded by up to 0.8 %: the (stack, size) table is half full") \
   X(heap_stale_records, "live records replaced: the block had been freed without the agent seeing it") \
-  X(stacks_truncated_depth, "stacks of more frames than are kept (PPROFAGENT_STACKDEPTH; 128 where it is not set): those in the middle are left out") \
+  X(stacks_truncated_depth, \
+    "stacks of more frames than are kept (PPROFAGENT_STACKDEPTH; 128 where it is not set): " \
+    "those in the middle are left out") \
   X(stacks_truncated_no_unwind, "stacks cut at code without unwind information")                    \
   X(stacks_guessed, "stacks with frames found by frame pointer, in code without unwind information: labelled guessed_frames") \
   X(stacks_truncated_memory, "stacks cut at memory that cannot be read")                            \
   X(stacks_truncated_small, "stacks of waits and releases cut at their first frame: there was no room on them for following them") \
-  X(registered_lost_full, "functions made at run time whose registered unwind entries were not kept: there are too many, or no memory") \
-  X(registered_lost_invalid, "unwind entries registered for code made at run time that cannot be read or understood") \
+  X(registered_lost_full, \
+    "functions made at run time whose registered unwind entries were not kept: " \
+    "there are too many, or no memory") \
+  X(registered_lost_invalid, \
+    "unwind entries registered for code made at run time that cannot be read or understood") \
   X(threads_lost, "threads without a record (the table is full, or the program has put itself under a seccomp filter): not in threadcreate") \
   X(threads_lost_stack, "threads whose creator's stack could not be kept") \
   X(cpu_lost_buffer_full, "CPU samples dropped: the buffer was full")                               \

@@ -19,7 +19,8 @@ struct stack_sample {
   uint32_t ticks;             /* timer expirations that this sample stands for, >= 1 */
   uint64_t nanoseconds;       /* CPU time that it stands for: ticks * the sampler's period then */
   uint32_t epoch;             /* module_registry.h */
-  uint32_t frame_count;       /* 1 .. stack_depth() + 1, as in stack_table.h: return addresses, an interrupted pc stored as pc + 1 */
+  uint32_t frame_count;       /* 1 .. stack_depth() + 1, as in stack_table.h: return addresses, an
+                                 interrupted pc stored as pc + 1 */
   char name[SAMPLE_NAME_SIZE];/* the thread's name then, NUL-terminated */
   uint64_t frames[];
 };

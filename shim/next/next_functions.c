@@ -209,8 +209,8 @@ static void take_vendor(const struct object *object, void *data) {
 #undef X
 }
 
-/* Nothing may be called here but by way of shim/next/libc_binding.h: a program's own strnlen may not be
- * ready yet (MemorySanitizer's is not). */
+/* Nothing may be called here but by way of shim/next/libc_binding.h: a program's own strnlen may
+ * not be ready yet (MemorySanitizer's is not). */
 void next_functions_resolve(void) {
   struct search search = {0};
   next_allocator.valgrind = runs_under_valgrind();

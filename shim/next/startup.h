@@ -30,7 +30,8 @@ void *startup_arena_allocate(size_t size, size_t alignment);
 void startup_arena_free(void *pointer);
 size_t startup_arena_size_of(const void *pointer);
 
-/* One page a thread of the agent's, and 20 for loading libssl (agent/tls/tls_library.c), once more in a child that holds the port after its parent. */
+/* One page a thread of the agent's, and 20 for loading libssl (agent/tls/tls_library.c), once more
+ * in a child that holds the port after its parent. */
 enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 128 };
 /* hidden: reached without a relocation, which may be yet to come */
 extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((visibility("hidden")));

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The upper 16 bits of each value that our timers' signals carry: by them the entry knows a tick. */
+/* The upper 16 bits of each value that our timers' signals carry: they tell the entry a tick. */
 enum { SAMPLING_SIGNAL_MAGIC = 0x9b0f };
 
 enum { HANDLER_STACKS = 256, HANDLER_STACK_BYTES = 8192 }; /* and stack_depth_bytes_beyond() */

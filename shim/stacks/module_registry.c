@@ -191,8 +191,8 @@ static bool same_module(const struct module_view *view, uintptr_t bias, uintptr_
          (build_id.size == 0 || memcmp(view->build_id, build_id.bytes, build_id.size) == 0);
 }
 
-/* Whether it is what was seen there before: its build-id lies where it did. Unusual rules are looked
- * up at each capture, so this asks for one page, not for each on the way to the note. */
+/* Whether it is what was seen there before: its build-id lies where it did. Unusual rules are
+ * looked up at each capture, so this asks for one page, not for each on the way to the note. */
 static bool is_known(uintptr_t start, uintptr_t end, uintptr_t bias, const char *path) {
   for (uint32_t index = module_registry_count(); index > 0; index--) {
     const struct module_entry *entry = entry_at(index);

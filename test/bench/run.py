@@ -2,10 +2,11 @@
 """make bench: what the agent costs, against plain glibc, against the floor of any preload agent (floor.c) and against peers.
 
 Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
-ratios beside it. CPU time of the whole process (its agent threads too), but where a row says wall time.
-Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY (words: benchmarks whose name contains one of
-them; "cpu": cpu.py alone; "locks": locks.py alone; "attack": attack.py alone, "stranger": its second part; "idle": idle.py
-alone). PPROFAGENT_SO: another build of the library.
+ratios beside it. CPU time of the whole process (its agent threads too), but where a row says wall
+time.
+Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY
+(words: benchmarks whose name contains one of them; "cpu": cpu.py alone; "locks": locks.py alone;
+"attack": attack.py alone, "stranger": its second part; "idle": idle.py alone). PPROFAGENT_SO: another build of the library.
 """
 import hashlib
 import os

@@ -37,8 +37,8 @@ MONO = "frames of its code without a frame pointer; not looked into yet"
 GO = ("C runs on another stack than the goroutine that calls it, and the runtime on one of its own;"
       " by timers: no signal is left, Go's runtime takes all")
 INTRODUCTION = """# How many stacks are whole
-`make stacks` writes this page: packaged programs at work, their CPU profile (%d Hz) by rings and by
-timers (README, CPU profile) and their heap profile. A stack is cut if it ends in a marker
+`make stacks` writes this page: packaged programs at work, their CPU profile (%d Hz) by rings and
+by timers (README, CPU profile) and their heap profile. A stack is cut if it ends in a marker
 (`[truncated: ...]`) rather than at its thread's root; of the heap's, the share of the bytes.
 Guessed: the share of the samples with the label guessed_frames, whose value says how many frames of
 the stack were found without unwind tables. Before: what was cut when stacks ended at the first such

@@ -1,7 +1,7 @@
-/* Compiled together with shim/base/call_number.c and shim/base/instruction.c. Reads functions, one a line:
- * where in it a `syscall` is, and its bytes in hexadecimal; prints the number that eax has there,
- * `rN` for what is in register N, `mN+D` for what is in memory at D from it, `eN<D` for what was in
- * N at the function's entry, with writes below D, `?` where it is not understood. */
+/* Compiled together with shim/base/call_number.c and shim/base/instruction.c. Reads functions, one
+ * a line: where in it a `syscall` is, and its bytes in hexadecimal; prints the number that eax has
+ * there, `rN` for what is in register N, `mN+D` for what is in memory at D from it, `eN<D` for what
+ * was in N at the function's entry, with writes below D, `?` where it is not understood. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

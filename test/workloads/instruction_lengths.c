@@ -1,5 +1,5 @@
-/* Compiled together with shim/base/instruction.c. Reads instructions as hexadecimal bytes, one a line
- * with what follows it in memory; prints the length of each, 0 where it is not understood. */
+/* Compiled together with shim/base/instruction.c. Reads instructions as hexadecimal bytes, one a
+ * line with what follows it in memory; prints the length of each, 0 where it is not understood. */
 #include <stdio.h>
 #include <string.h>
 
