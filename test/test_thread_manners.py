@@ -40,10 +40,13 @@ def while_asked(host, pid, prefix):
     seen, failed = {}, []
 
     def ask(page):
-        try:
-            status = host.get(prefix + page)[0]
-        except OSError as error:
-            status = error
+        status, tries = 503, 5
+        while status == 503 and tries:  # a busy machine: the member has not answered in 1.7 s
+            tries -= 1
+            try:
+                status = host.get(prefix + page)[0]
+            except OSError as error:
+                status = error
         if status != 200:
             failed.append((page, status))
     askers = [threading.Thread(target=ask, args=(page,)) for page in PAGES]
