@@ -144,6 +144,16 @@ static void enter_tree(void) {
     log_event("remote admin is off: %s", reason);
 }
 
+/* Another process is to have it. What is being answered goes on. */
+static void give_up_port(void) {
+  tls_front_stop();
+  if (server_runs) http_server_listen(-1);
+  connection_gate_close();
+  localhost_twin_forget();
+  close(listener);
+  listener = -1;
+}
+
 enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENT_GATE, EVENTS };
 
 /* Waits for a connection, a command, the other processes or the timeout. */
@@ -259,6 +269,7 @@ static bool serve(int *exit_code) {
   int64_t next_try_ns = 0, next_check_ns = 0;
   while (!told_to_stop()) {
     int64_t now = agent_monotonic_nanoseconds();
+    if (process_tree_role() == TREE_OUTSIDE && listener >= 0) give_up_port();
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
       next_try_ns = now + CHECK_SECONDS * 1000 * MILLISECONDS;
@@ -276,7 +287,7 @@ static bool serve(int *exit_code) {
       if (ended) break;
       if (listener >= 0) localhost_twin_look(&address);
     }
-    if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* the holder is gone */
+    if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* there is no holder */
     connection_gate_handle();
     bool cannot_accept = events[EVENT_LISTENER].revents && !connection_gate_accept(listener);
     if (!server_runs && (cannot_accept || connection_inbox_waits())) {

@@ -59,7 +59,7 @@ static void send_message(struct fuzz_input *input, int socket_) {
   struct tree_message message = {
       .protocol = TREE_PROTOCOL, .size = sizeof message, .hello = {.pid = getpid()}};
   unsigned how = fuzz_byte(input), descriptors = how >> 5 & 3;
-  message.kind = how & 7;
+  message.kind = 1 + (how & 7);
   message.round = fuzz_byte(input);
   size_t size, at = offsetof(struct tree_message, entry), whole = sizeof message;
   if (how & 8) at = 0;
@@ -82,6 +82,8 @@ static void send_message(struct fuzz_input *input, int socket_) {
                                       .cmsg_len = CMSG_LEN(descriptors * sizeof(int))};
     memcpy(CMSG_DATA(&control.header), given, descriptors * sizeof(int));
   }
+  if (sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno != EPERM) return;
+  head.msg_controllen = 0; /* no descriptor is taken there */
   sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -89,9 +91,7 @@ static void send_message(struct fuzz_input *input, int socket_) {
 static void hear(int socket_) {
   static const struct tree_key none;
   struct tree_message answer;
-  int descriptor;
-  while (tree_message_receive(socket_, &answer, &descriptor) > 0) {
-    if (descriptor >= 0) close(descriptor);
+  while (tree_message_receive(socket_, &answer) > 0) {
     if (is_trusted) continue;
     if (answer.kind == TREE_WELCOME || answer.kind == TREE_CONNECTION) abort();
     if (answer.kind == TREE_HELLO && memcmp(&answer.hello.key, &none, sizeof none) != 0) abort();
@@ -168,9 +168,9 @@ static void *false_holder(void *unused) {
     struct tree_message hello, welcome = {.hello = {.pid = 1}};
     struct pollfd wait = {.fd = false_listener, .events = POLLIN};
     poll(&wait, 1, -1); /* in accept it would have a descriptor's number already */
-    int descriptor, peer = accept4(false_listener, NULL, NULL, SOCK_CLOEXEC);
+    int peer = accept4(false_listener, NULL, NULL, SOCK_CLOEXEC);
     if (peer < 0) abort();
-    while (tree_message_receive(peer, &hello, &descriptor) == 0) usleep(10);
+    while (tree_message_receive(peer, &hello) == 0) usleep(10);
     tree_message_send(peer, TREE_WELCOME, &welcome, -1);
     if (write(welcomed[1], &peer, sizeof peer) != sizeof peer) abort();
   }

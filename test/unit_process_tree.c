@@ -8,12 +8,15 @@
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,6 +128,8 @@ static void send_nonsense(int socket_) {
     control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
     memcpy(CMSG_DATA(&control.header), given, count * sizeof(int));
   }
+  if (sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno != EPERM) return;
+  head.msg_controllen = 0; /* no descriptor is taken there */
   sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -181,8 +186,8 @@ static void check_holder(struct listen_address *address, const struct listen_add
     if (random_below(50) == 0) {
       struct tree_message answer;
       struct pollfd wait = {.fd = socket_, .events = POLLIN};
-      int descriptor;
-      if (poll(&wait, 1, 20) > 0 && tree_message_receive(socket_, &answer, &descriptor) > 0) trusted += answer.kind == TREE_WELCOME;
+      if (poll(&wait, 1, 20) > 0 && tree_message_receive(socket_, &answer) > 0)
+        trusted += answer.kind == TREE_WELCOME;
     }
     close(socket_);
   }
@@ -236,8 +241,8 @@ static void check_member(const struct listen_address *parsed) {
       static const struct tree_key none;
       random_state += (uint64_t)i * 7919;
       for (;;) { /* a member may think that its holder was about to end, and try again */
-        int descriptor, received, socket_ = accept(false_holder, NULL, NULL);
-        while ((received = tree_message_receive(socket_, &hello, &descriptor)) == 0) usleep(100);
+        int received, socket_ = accept(false_holder, NULL, NULL);
+        while ((received = tree_message_receive(socket_, &hello)) == 0) usleep(100);
         if (received < 0) { /* it has given up meanwhile */
           close(socket_);
           continue;
@@ -269,6 +274,51 @@ static void check_member(const struct listen_address *parsed) {
   close(false_holder);
 }
 
+/* ---- descriptors ---- */
+
+static bool may_give(uid_t sender) { return sender == getuid() && own_user_is_trusted; }
+
+static bool is_locked(int file) {
+  struct flock lock = {.l_type = F_WRLCK};
+  pid_t other = fork();
+  int status;
+  if (other == 0) _exit(fcntl(file, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK);
+  CHECK(waitpid(other, &status, 0) == other);
+  return WEXITSTATUS(status) == 1;
+}
+
+/* Whether a descriptor that came to this process was closed again: that ends the record locks that
+ * it has on the file, as it would wait for FUSE's daemon. */
+static void check_descriptors(void) {
+  int pair[2], descriptor;
+  const int on = 1;
+  int file = memfd_create("locked", MFD_CLOEXEC);
+  struct flock lock = {.l_type = F_WRLCK};
+  struct tree_message message = {0};
+  uint32_t sender = 4711;
+  CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0 && fcntl(file, F_SETLK, &lock) == 0);
+  int before = descriptors();
+  CHECK(tree_message_send(pair[0], TREE_HELLO, &message, file));
+  CHECK(tree_message_receive(pair[1], &message) == 1 && message.kind == TREE_HELLO);
+  CHECK(is_locked(file));
+  CHECK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+  own_user_is_trusted = false;
+  CHECK(tree_message_send(pair[0], TREE_WELCOME, &message, file));
+  CHECK(tree_message_receive_from(pair[1], &message, &sender, may_give, &descriptor) == 1);
+  CHECK(descriptor == -1 && sender == getuid() && is_locked(file));
+  CHECK(descriptors() == before);
+  own_user_is_trusted = true;
+  CHECK(tree_message_send(pair[0], TREE_WELCOME, &message, file));
+  CHECK(tree_message_receive_from(pair[1], &message, &sender, may_give, &descriptor) == 1);
+  CHECK(descriptor >= 0 && descriptors() == before + 1);
+  close(descriptor);
+  CHECK(!is_locked(file)); /* so the test sees it */
+  close(pair[0]);
+  CHECK(tree_message_receive_from(pair[1], &message, &sender, may_give, &descriptor) == -1);
+  close(pair[1]);
+  close(file);
+}
+
 int main(void) {
   struct listen_address parsed, address;
   char reason[200], text[64];
@@ -287,6 +337,7 @@ int main(void) {
   check_holder(&address, &parsed);
   close(listener);
   check_member(&parsed);
+  check_descriptors();
   printf("%d failures\n", failures);
   return failures != 0;
 }

@@ -47,7 +47,7 @@ static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
 static bool was_inside;        /* ever; or has met one who holds the port */
 static uid_t holder_uid;       /* when it last said something */
-static bool holder_has_key;    /* one that only the process's own parents could leave it */
+static pid_t asked_pid;        /* whom it has asked to give way, since it was outside; 0: nobody */
 static bool has_spare;
 static int spare_listener;     /* a member's, for when it is the holder; see keep_spare */
 static struct stat spare_file; /* st_ino 0: its path is out of sight here */
@@ -107,7 +107,11 @@ static socklen_t tree_name(const struct listen_address *address, struct sockaddr
   return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
-static int tree_socket(void) { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+static int tree_socket(void) {
+  int made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (made >= 0) tree_message_refuse_descriptors(made, true);
+  return made;
+}
 
 bool process_tree_is_last(void) {
   struct sockaddr_un name;
@@ -156,55 +160,71 @@ static int take_spare(void) {
   return spare_listener;
 }
 
-/* To one who is known by its key: it shows that to this process as a later program. */
-static void give_token(int socket) {
-  struct tree_message message = {0};
-  int token = kinship_make();
-  if (token < 0) return;
-  tree_message_send(socket, TREE_TOKEN, &message, token);
-  close(token);
-}
-
 static bool is_known_key(const struct tree_key *key) {
   static const struct tree_key none;
   return memcmp(key, &none, sizeof none) != 0 &&
          (memcmp(key, &keys[0], sizeof none) == 0 || memcmp(key, &keys[1], sizeof none) == 0);
 }
 
-/* Introduces this process to the holder. 0, or -1 with a reason; *ended: the holder was about to end. */
-static int introduce(int socket, const struct ucred *holder, bool *ended, char *reason, size_t reason_size) {
-  bool trusted = client_access_shares(holder->uid);
-  struct tree_message message = {.hello = {.pid = getpid()}};
+/* What the holder answers to this process's introduction. *ended: it was about to end. */
+static int hear_welcome(int socket, struct tree_message *message, int *descriptor, bool *ended) {
   struct pollfd wait = {.fd = socket, .events = POLLIN};
-  int descriptor;
+  int ready;
+  /* setuid in another thread interrupts, whatever is blocked */
+  while ((ready = poll(&wait, 1, ANSWER_MILLISECONDS)) < 0 && errno == EINTR) {
+  }
+  int received = ready > 0 ? tree_message_receive_from(socket, message, &holder_uid,
+                                                       client_access_shares, descriptor)
+                           : 0;
+  *ended = *ended || received < 0;
+  return received;
+}
+
+/* Known to be kin, but of a user who has no rights to this process: it shall be led by this one. */
+static void ask_to_give_way(int socket, const struct ucred *holder) {
+  struct tree_message message = {0};
+  if (holder->pid != asked_pid)
+    log_event("process %d of user %u is to give the port to this one", holder->pid, holder->uid);
+  asked_pid = holder->pid;
+  tree_message_send(socket, TREE_GIVE_WAY, &message, -1);
+}
+
+/* Introduces this process to the holder. 0, or -1 with a reason; *again: the holder was about to
+ * end, or has been asked to. */
+static int introduce(int socket, const struct ucred *holder, bool *again, char *reason,
+                     size_t reason_size) {
+  bool trusted = client_access_shares(holder->uid);
+  struct tree_message message = {
+      .hello = {.pid = getpid(), .token = kinship_kept_of(holder->pid, holder->uid)}};
+  int descriptor = -1;
+  holder_uid = holder->uid;
+  if (trusted) tree_message_refuse_descriptors(socket, false);
   if (trusted && process_tree_may_show_key(holder->uid)) message.hello.key = keys[0];
-  bool sent = tree_message_send(socket, TREE_HELLO, &message,
-                                kinship_kept_of(holder->pid, holder->uid));
-  *ended = !sent && (errno == EPIPE || errno == ECONNRESET);
-  int ready = 0;
-  while (sent && (ready = poll(&wait, 1, ANSWER_MILLISECONDS)) < 0 && errno == EINTR) { /* setuid in another thread interrupts, whatever is blocked */
-  }
-  int received = ready > 0 ? tree_message_receive(socket, &message, &descriptor) : 0;
-  if (received <= 0) {
-    *ended = *ended || received < 0;
-    return failed(reason, reason_size, "process %d of user %u has its name and does not answer", holder->pid, holder->uid);
-  }
+  bool sent = tree_message_send(socket, TREE_HELLO, &message, -1);
+  *again = !sent && (errno == EPIPE || errno == ECONNRESET);
+  if (!sent || hear_welcome(socket, &message, &descriptor, again) <= 0)
+    return failed(reason, reason_size, "process %d of user %u has its name and does not answer",
+                  holder->pid, holder->uid);
   if (message.kind != TREE_WELCOME) {
     if (descriptor >= 0) close(descriptor);
-    return failed(reason, reason_size, "process %d of user %u has its name and does not let this one share it", holder->pid, holder->uid);
+    return failed(reason, reason_size,
+                  "process %d of user %u has its name and does not let this one share it",
+                  holder->pid, holder->uid);
   }
-  bool shows_token = kinship_proves(descriptor);
-  bool known = shows_token || is_known_key(&message.hello.key);
-  if (!trusted && !known) {
-    if (descriptor >= 0) close(descriptor);
-    return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)", holder->pid, holder->uid);
+  bool known = is_known_key(&message.hello.key);
+  if (!trusted && !known && !kinship_proves(message.hello.token))
+    return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)",
+                  holder->pid, holder->uid);
+  if (!trusted) {
+    ask_to_give_way(socket, holder);
+    *again = true;
+    return failed(reason, reason_size, "process %d of user %u is to give it to this one and has "
+                  "not yet done so", holder->pid, holder->uid);
   }
-  bool is_token = trusted && kinship_keep(descriptor, holder->pid, holder->uid);
+  bool is_token = descriptor >= 0 && message.hello.token;
+  if (is_token) kinship_keep(descriptor, message.hello.token, holder->pid, holder->uid);
   keep_spare(is_token ? -1 : descriptor);
-  if (!trusted && !shows_token) give_token(socket);
   if (known || holder->uid == 0) keys[1] = message.hello.key;
-  holder_uid = holder->uid;
-  holder_has_key = known;
   return 0;
 }
 
@@ -219,15 +239,17 @@ static void name_membership(int socket) {
 }
 
 /* The tree's name is taken: becomes a member. */
-static enum tree_role join_tree(int socket, bool *ended, char *reason, size_t reason_size) {
+static enum tree_role join_tree(int socket, bool *again, char *reason, size_t reason_size) {
   struct ucred holder;
   socklen_t size = sizeof holder;
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0) holder = (struct ucred){.uid = (uid_t)-1};
-  if (introduce(socket, &holder, ended, reason, reason_size) != 0) return TREE_OUTSIDE;
   const int on = 1;
-  connection = socket;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0) holder = (struct ucred){.uid = (uid_t)-1};
   name_membership(socket); /* before the next, with which the kernel would choose a name */
-  setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  *again = false;
+  if (setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
+      introduce(socket, &holder, again, reason, reason_size) != 0)
+    return TREE_OUTSIDE;
+  connection = socket;
   log_event("sharing the port that process %d holds", (int)holder.pid);
   return TREE_MEMBER;
 }
@@ -301,10 +323,10 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
     if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
     if (connect(socket, (const struct sockaddr *)&name, size) == 0) {
       char why_not[200];
-      bool ended;
-      if (join_tree(socket, &ended, why_not, sizeof why_not) == TREE_MEMBER) return TREE_MEMBER;
+      bool again;
+      if (join_tree(socket, &again, why_not, sizeof why_not) == TREE_MEMBER) return TREE_MEMBER;
       close(socket);
-      if (ended && tries > 1) {
+      if (again && tries > 1) {
         nap(NAP_NANOSECONDS);
         continue;
       }
@@ -344,6 +366,7 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
   parent_goes_first = false;
+  asked_pid = 0;
   if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */
   was_inside = was_inside || result != TREE_HOPELESS;
   atomic_store_explicit(&role, result, memory_order_release);
@@ -377,11 +400,18 @@ static void answer_entry(struct tree_message *message) {
   tree_message_send(connection, TREE_ENTRY, message, -1);
 }
 
-static bool holder_may_hold(void) { return holder_has_key || client_access_shares(holder_uid); }
-
 static bool lose_holder(void) {
   close(connection);
   atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
+  return false;
+}
+
+/* Another process is to have the port, and comes first. */
+static bool give_way(void) {
+  log_event("another process takes the port over");
+  tree_members_close();
+  atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
+  parent_goes_first = true;
   return false;
 }
 
@@ -393,15 +423,14 @@ void process_tree_look(void) {
 bool process_tree_handle(void) {
   if (process_tree_role() != TREE_MEMBER) {
     tree_members_handle();
-    return true;
+    return !tree_members_are_to_give_way() || give_way();
   }
   for (;;) {
     struct tree_message message;
-    int descriptor, received =
-                        tree_message_receive_from(connection, &message, &descriptor, &holder_uid);
+    int descriptor, received = tree_message_receive_from(connection, &message, &holder_uid,
+                                                         client_access_shares, &descriptor);
     if (received == 0) return true;
-    if (received < 0) return lose_holder();
-    if (!holder_may_hold()) {
+    if (received < 0 || !client_access_shares(holder_uid)) {
       if (descriptor >= 0) close(descriptor);
       return lose_holder();
     }

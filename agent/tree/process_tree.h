@@ -8,7 +8,9 @@
  * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers
  * that gave up root) show the key that fork has left in their memory; it is shown to those only who
  * are trusted themselves. Judged anew at each use, by what both processes are then. A process that
- * execs loses that key, and knows its workers again by tree_kinship.h.
+ * execs loses that key, and knows its workers again by tree_kinship.h. Who knows the holder so,
+ * but does not trust it (root's, where a worker that gave up root holds the port), has it give way.
+ * Descriptors are taken from trusted users only.
  * Context: the admin thread, unless it says otherwise; locks: its own.
  */
 #ifndef AGENT_PROCESS_TREE_H
@@ -49,7 +51,8 @@ void process_tree_let_parent_go_first(void);
 enum tree_role process_tree_enter(struct listen_address *address, int *listener, char *reason, size_t reason_size);
 /* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
 int process_tree_event(void);
-/* False: the holder is gone, and this process outside; enter again. */
+/* False: the holder is gone, or this process is to be it no more: it is outside; enter again. A
+ * process that held the port closes its listening socket first. */
 bool process_tree_handle(void);
 void process_tree_leave(void);
 /* Now and then, and when this process has changed its user: gives back what it may not keep, and is

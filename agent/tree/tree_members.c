@@ -64,6 +64,7 @@ static _Atomic uint32_t answers_received; /* the futex on which lists and reques
 static _Atomic uint32_t rounds;
 static _Atomic int32_t hearing_thread; /* the admin thread, once somebody has joined */
 static bool is_open; /* this and the next: admin thread only */
+static bool gives_way;
 static int listening_socket, epoll, shared_descriptor;
 static uid_t listens_as; /* whom the kernel tells those who connect */
 static struct tree_key own_keys[KEYS_MAX];
@@ -166,24 +167,25 @@ static void accept_one(void) {
   agent_lock_release(&lock);
 }
 
-/* With what a member is given: its token, one of this process's to a member that is known by its
- * key alone, or a unix address's listening socket. */
+/* With what a member is given: a token of this process's to one that is known by its key alone, or
+ * a unix address's listening socket. */
 static bool welcome(const struct member *member, struct tree_message *answer, bool shows_token) {
   bool is_trusted = client_access_shares(member->uid);
-  int own = is_trusted || shows_token ? -1 : kinship_make();
-  int kept = is_trusted ? kinship_kept_of(member->pid, member->uid) : -1;
-  int given = kept >= 0 ? kept : own;
-  if (given < 0 && process_tree_may_give_listener(member->uid)) given = shared_descriptor;
-  bool sent = tree_message_send(member->descriptor, TREE_WELCOME, answer, given);
-  if (own >= 0) close(own);
+  int token = is_trusted || shows_token ? -1 : kinship_make(&answer->hello.token);
+  bool gives_listener = token < 0 && process_tree_may_give_listener(member->uid);
+  if (token < 0) answer->hello.token = is_trusted ? kinship_kept_of(member->pid, member->uid) : 0;
+  /* a listening socket comes with no number: it is none's who made a token */
+  bool sent = tree_message_send(member->descriptor, TREE_WELCOME, answer,
+                                gives_listener && !answer->hello.token ? shared_descriptor : token);
+  if (token >= 0) close(token);
   return sent;
 }
 
-/* False: it may not. descriptor: what came with its hello, or -1; still the caller's. */
-static bool join(struct member *member, const struct tree_message *hello, int descriptor) {
+/* False: it may not. */
+static bool join(struct member *member, const struct tree_message *hello) {
   const char *why = NULL;
   if (member->joined) return false;
-  bool shows_token = kinship_proves(descriptor);
+  bool shows_token = kinship_proves(hello->hello.token);
   bool has_key = shows_token || knows_key(&hello->hello.key);
   if (!client_access_shares(member->uid) && !has_key)
     why = "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name that one";
@@ -220,23 +222,20 @@ static void hear_entry(struct member *member, const struct tree_message *message
   member->heard_ns = agent_monotonic_nanoseconds();
 }
 
-/* Messages that may come with one, which is no longer the caller's. False: it is none of them. */
-static bool hear_descriptor(struct member *member, const struct tree_message *message,
-                            int descriptor) {
-  bool is_token = message->kind == TREE_TOKEN && member->joined;
-  bool heard = is_token || (message->kind == TREE_HELLO && join(member, message, descriptor));
-  bool kept = is_token && client_access_shares(member->uid) &&
-              kinship_keep(descriptor, member->pid, member->uid);
-  if (!kept && descriptor >= 0) close(descriptor);
-  return heard;
+/* Messages about the membership itself. False: it is none of them, or ends it. */
+static bool hear_member(struct member *member, const struct tree_message *message) {
+  if (message->kind == TREE_HELLO) return join(member, message);
+  bool wants_port = message->kind == TREE_GIVE_WAY && member->joined;
+  if (wants_port && client_access_shares(member->uid)) gives_way = true;
+  return false; /* it closes */
 }
 
 static void hear(struct member *member) {
   if (member->descriptor < 0) return;
   struct tree_message message;
-  int descriptor, received = tree_message_receive(member->descriptor, &message, &descriptor);
+  int received = tree_message_receive(member->descriptor, &message);
   if (received == 0) return;
-  if (received > 0 && hear_descriptor(member, &message, descriptor)) return;
+  if (received > 0 && hear_member(member, &message)) return;
   bool is_answer =
       received > 0 && member->joined && (message.kind == TREE_ENTRY || message.kind == TREE_TAKEN);
   if (!is_answer) return drop_member(member);
@@ -268,8 +267,11 @@ bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_cou
   for (unsigned i = 0; i < key_count && own_key_count < KEYS_MAX; i++)
     if (is_key(&keys[i])) own_keys[own_key_count++] = keys[i];
   is_open = true;
+  gives_way = false;
   return true;
 }
+
+bool tree_members_are_to_give_way(void) { return is_open && gives_way; }
 
 int tree_members_event(void) { return is_open ? epoll : -1; }
 

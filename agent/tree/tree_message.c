@@ -50,29 +50,60 @@ static void find_sender(struct msghdr *head, uint32_t *uid) {
   }
 }
 
-int tree_message_receive(int socket, struct tree_message *message, int *descriptor) {
-  uint32_t ignored;
-  return tree_message_receive_from(socket, message, descriptor, &ignored);
+union control {
+  struct cmsghdr header;
+  char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+};
+
+/* Who has sent the next message. There is room for that alone, which the kernel puts first. */
+static ssize_t look_at_sender(int socket, uint32_t *sender) {
+  union control control;
+  char byte;
+  struct iovec bytes = {&byte, sizeof byte};
+  struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
+                        .msg_controllen = CMSG_LEN(sizeof(struct ucred))};
+  ssize_t size = recvmsg(socket, &head, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (size > 0) find_sender(&head, sender);
+  return size;
 }
 
-int tree_message_receive_from(int socket, struct tree_message *message, int *descriptor,
-                              uint32_t *uid) {
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
-  } control;
+static bool is_ours(const struct tree_message *message, ssize_t size, int flags) {
+  const ssize_t least = offsetof(struct tree_message, connection) + sizeof message->connection;
+  return size >= least && message->protocol == TREE_PROTOCOL && message->size == sizeof *message &&
+         !(flags & MSG_TRUNC) && (message->kind != TREE_ENTRY || size == sizeof *message);
+}
+
+/* descriptor: NULL, and none is taken. */
+static int receive(int socket, struct tree_message *message, int *descriptor) {
+  union control control;
   struct iovec bytes = {message, sizeof *message};
-  struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-  *descriptor = -1;
+  struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
+                        .msg_controllen = descriptor ? sizeof control : 0};
   memset(message, 0, sizeof *message);
   ssize_t size = recvmsg(socket, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
-  if (size > 0) *descriptor = only_descriptor(&head);
-  if (size > 0) find_sender(&head, uid);
-  bool is_ours = size >= (ssize_t)(offsetof(struct tree_message, connection) + sizeof message->connection) && message->protocol == TREE_PROTOCOL &&
-                 message->size == sizeof *message && !(head.msg_flags & MSG_TRUNC) && (message->kind != TREE_ENTRY || size == sizeof *message);
-  if (is_ours) return 1;
-  if (*descriptor >= 0) close(*descriptor);
-  *descriptor = -1;
+  if (size > 0 && descriptor) *descriptor = only_descriptor(&head);
+  if (is_ours(message, size, head.msg_flags)) return 1;
+  if (descriptor && *descriptor >= 0) close(*descriptor);
+  if (descriptor) *descriptor = -1;
   return -1;
+}
+
+int tree_message_receive(int socket, struct tree_message *message) {
+  return receive(socket, message, NULL);
+}
+
+int tree_message_receive_from(int socket, struct tree_message *message, uint32_t *sender,
+                              bool (*may_give)(uid_t sender), int *descriptor) {
+  *descriptor = -1;
+  if (look_at_sender(socket, sender) < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
+  return receive(socket, message, may_give(*sender) ? descriptor : NULL);
+}
+
+void tree_message_refuse_descriptors(int socket, bool refuse) {
+#ifndef SO_PASSRIGHTS
+  enum { SO_PASSRIGHTS = 83 };
+#endif
+  const int pass = !refuse;
+  setsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof pass);
 }
