@@ -11,6 +11,7 @@
 /* Requests of any bytes to the real server, civetweb included, on one thread: an answer is none or
  * one whole one with the headers that every response has; a route is only called for a request
  * that names this server. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -63,8 +64,18 @@ static enum tree_answer would_answer(int pid, const struct client *client, char 
 static const struct other_processes others = {can_be_asked, hand_over, would_answer};
 const struct other_processes *other_processes = &others;
 
+/* However that address is written. */
+static bool is_loopback6(const char *host) {
+  char text[INET6_ADDRSTRLEN];
+  struct in6_addr address;
+  return sscanf(host, "[%45[0-9a-fA-F:.]]", text) == 1 &&
+         inet_pton(AF_INET6, text, &address) == 1 && IN6_IS_ADDR_LOOPBACK(&address) &&
+         strcmp(strchr(host, ']'), "]:6060") == 0;
+}
+
 static bool is_own(const char *host) {
-  static const char *const names[] = {"localhost:6060", "127.0.0.1:6060", "[::1]:6060"};
+  static const char *const names[] = {"localhost:6060", "localhost.:6060", "127.0.0.1:6060"};
+  if (host && *host == '[') return is_loopback6(host);
   for (size_t i = 0; host && i < sizeof names / sizeof *names; i++)
     if (strcasecmp(host, names[i]) == 0) return true;
   return false;
