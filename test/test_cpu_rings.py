@@ -204,3 +204,36 @@ def test_pages_of_a_stack_that_were_never_written():
                 total += sample.values[0]
                 whole += sample.values[0] * ("run" in functions)
     assert total > 100 and whole > 0.8 * total, (whole, total)
+
+
+def test_frames_that_the_kernel_s_copy_does_not_reach():
+    """A function's frame of 300 KB lies between each thread's leaf and its outermost function. What
+    was read a moment later is right and counts as guessed; or the stack is cut, and counted."""
+    need_rings()
+    host = harness.Host([harness.build("large_frames.c", *FLAGS), "3"],
+                        extra={"PPROFAGENT_CPU": "perf"})
+    host.ready()
+    totals = {"whole": 0, "cut": 0}
+
+    def look():
+        before = host.health()["losses"]["stacks_truncated_memory"]
+        cut = 0
+        for sample in host.profile("profile?seconds=1&hz=100").samples:
+            names = [frame.function for frame in sample.frames]
+            if len(names) < 3 or not names[0].startswith("leaf_") or names[1] != "large":
+                continue  # before or behind that
+            number = names[0][-1]
+            if names[2].startswith("[truncated"):
+                cut += sample.values[0]
+            else:
+                assert names[2] == "outer_" + number, names
+                assert sample.labels["guessed_frames"] == len(names) - 2, (names, sample.labels)
+                totals["whole"] += sample.values[0]
+        totals["cut"] += cut
+        # a sample may stand for several, and each stack is counted once
+        assert host.health()["losses"]["stacks_truncated_memory"] - before <= cut + 9
+        return totals["whole"] >= 10
+    harness.poll(look, "whole stacks")
+    harness.note("whole %(whole)d, cut %(cut)d" % totals)
+    host.go_on()
+    assert host.finish() == 0

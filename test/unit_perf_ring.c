@@ -101,7 +101,7 @@ static void test_anything(void) {
 static void test_the_kernels(void) {
   struct perf_ring ring;
   struct perf_ring_record record;
-  if (perf_ring_open(&ring, 0, 1000000, PERF_RING_STACK, PAGES) != 0) return;
+  if (perf_ring_open(&ring, 0, 1000000, PERF_RING_STACK, PAGES, false) != 0) return;
   struct timespec now;
   uint64_t last = 0, seen = 0, start;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);

@@ -130,7 +130,8 @@ static void walk(const struct remote_registers *registers, const void *image, si
   struct unwind_registers three = three_of(registers);
   CAPTURED_STACK(stack);
   if (!unwind_rule_borrow_begin()) abort();
-  stack_capture_copied(&three, image, size, stack);
+  stack_capture_copied(&three, image, size, NULL, stack);
+  stack_capture_count_losses(stack);
   check(stack);
   uint64_t frames[STACK_DEFAULT_FRAMES];
   enum remote_step end;

@@ -25,7 +25,7 @@ _Static_assert(PERF_REG_X86_BX == 1 && PERF_REG_X86_SP == 7 && PERF_REG_X86_R8 =
 
 enum { PAGE = 4096 };
 
-static struct perf_event_attr attributes_of(uint64_t first, uint32_t stack_bytes) {
+static struct perf_event_attr attributes_of(uint64_t first, uint32_t stack_bytes, bool wakes) {
   struct perf_event_attr attributes;
   memset(&attributes, 0, sizeof attributes);
   attributes.size = sizeof attributes;
@@ -37,12 +37,13 @@ static struct perf_event_attr attributes_of(uint64_t first, uint32_t stack_bytes
   attributes.sample_stack_user = stack_bytes;
   attributes.disabled = 1;
   attributes.comm = 1;
+  attributes.wakeup_events = wakes;
   return attributes;
 }
 
 int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
-                   uint32_t pages) {
-  struct perf_event_attr attributes = attributes_of(first, stack_bytes);
+                   uint32_t pages, bool wakes) {
+  struct perf_event_attr attributes = attributes_of(first, stack_bytes, wakes);
   *ring = (struct perf_ring){.descriptor = -1};
   int descriptor =
       (int)syscall(SYS_perf_event_open, &attributes, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);

@@ -24,9 +24,10 @@ struct perf_ring {
 enum { PERF_RING_STACK = 8192, PERF_RING_DEEP_STACK = 65000 };
 
 /* pages: of the ring, a power of two. The first sample comes after `first` nanoseconds of the
- * thread's CPU time from now on, and so does each one after it. 0 or an errno value. */
+ * thread's CPU time from now on, and so does each one after it. wakes: each wakes who polls the
+ * descriptor; else what fills half of the ring does. 0 or an errno value. */
 int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
-                   uint32_t pages);
+                   uint32_t pages, bool wakes);
 void perf_ring_close(struct perf_ring *ring);
 /* What that value means for a user. */
 const char *perf_ring_describe(int fault);

@@ -1,25 +1,24 @@
 #include "ring_sampling.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "shim/cpu/cpu_sampling.h"
-#include "shim/stacks/module_registry.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/allocation/sampler.h"
-#include "shim/stacks/stack_capture.h"
+#include "shim/base/stack_depth.h"
 #include "shim/threads/thread_registry.h"
-#include "shim/stacks/thread_trampoline.h"
-#include "shim/stacks/unwind_rule.h"
 #include "agent/runtime/credentials.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/descriptor_table.h"
-#include "agent/runtime/own_memory.h"
+#include "agent/runtime/paced_poll.h"
 #include "perf_ring.h"
+#include "ring_stack.h"
 #include "agent/runtime/sandbox.h"
 #include "agent/runtime/task_files.h"
 
@@ -30,6 +29,8 @@ enum {
   SAMPLES_BETWEEN_READS = 3,
   READ_MIN_NANOSECONDS = 1000000,
   READ_MAX_NANOSECONDS = 50000000,
+  URGENT_MAX = 16,          /* rings of which each sample is waited for */
+  URGENT_MILLISECONDS = 2,  /* for so long, then threads that have started are looked at */
   BYTES_MAX = 64 << 20,     /* of all rings */
   REFUSED_NANOSECONDS = 100000000,
   FIRST_PARTS = 64          /* the first sample comes after a 64th of the period at least */
@@ -46,6 +47,7 @@ struct sampled_thread {
   int64_t first_expected; /* CLOCK_MONOTONIC: its first sample, if it runs; 0: that has come */
   uint32_t pages;  /* of its ring */
   bool is_deep;    /* its stack is larger than what was copied */
+  bool is_beyond;  /* and than what can be */
   bool may_not_grow;
   uint32_t opened_by; /* credentials, then */
   bool reopen;
@@ -60,11 +62,9 @@ static uint32_t *place_of; /* by record: its thread's place + 1 */
 static uint32_t place_capacity;
 static uint64_t period;
 static bool looked; /* with this period */
-static bool refused_to_lend; /* unwind tables, since the last drain began */
 static int64_t no_ring_before; /* CLOCK_MONOTONIC: the kernel has refused one a moment ago */
 static char *scratch;
 static struct stack_sample *sample; /* room for the longest stack */
-static struct remote_unwinder *unwinder; /* NULL: not needed yet */
 static uint32_t credentials; /* credentials_changes, when the rings were opened */
 static uint64_t random_state;
 
@@ -72,6 +72,10 @@ static uint64_t random_state;
 static _Atomic uint32_t open_count;
 static _Atomic uint64_t open_bytes, merged;
 static _Atomic int64_t next_wake;
+/* Descriptors of rings that must be read at once (ring_stack.h). Written under the lock; who waits
+ * may see one that is closed by now, or another's: it wakes too early. */
+static _Atomic int urgent[URGENT_MAX];
+static _Atomic uint32_t urgent_count;
 
 uint32_t ring_sampling_count(void) {
   return atomic_load_explicit(&open_count, memory_order_relaxed);
@@ -88,7 +92,7 @@ const char *ring_sampling_refusal(void) {
   if (!descriptor_table_is_private()) return "the agent has no descriptor table of its own";
   struct perf_ring ring;
   enum { LONG = 1000000000 };
-  int fault = perf_ring_open(&ring, 0, LONG, PERF_RING_STACK, PAGES);
+  int fault = perf_ring_open(&ring, 0, LONG, PERF_RING_STACK, PAGES, false);
   if (fault) return perf_ring_describe(fault);
   perf_ring_close(&ring);
   return NULL;
@@ -98,12 +102,6 @@ const char *ring_sampling_refusal(void) {
 
 static uint64_t draw_below(uint64_t limit) {
   return (uint64_t)(((unsigned __int128)sampler_random(&random_state) * limit) >> 64);
-}
-
-static uint64_t cpu_of(int32_t tid) {
-  struct timespec now = {0, 0};
-  clock_gettime(thread_cpu_clock(tid), &now);
-  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static void read_name(struct sampled_thread *thread) {
@@ -139,7 +137,7 @@ static void set_clock(struct sampled_thread *thread) {
   uint64_t earlier, later;
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (!perf_ring_total(&thread->ring, &earlier)) return;
-    uint64_t now = cpu_of(thread->tid);
+    uint64_t now = ring_stack_cpu_of(thread->tid);
     if (!now || !perf_ring_total(&thread->ring, &later)) return; /* it has ended */
     thread->before = now - later;
     if (later - earlier < period / FIRST_PARTS) return;
@@ -151,9 +149,10 @@ static bool open_ring(struct sampled_thread *thread) {
   uint32_t stack = thread->is_deep ? PERF_RING_DEEP_STACK : PERF_RING_STACK;
   if (ring_sampling_bytes() + thread->pages * 4096 > BYTES_MAX) return false;
   for (int attempt = 0;; attempt++) {
-    uint64_t now = cpu_of(thread->tid), least = period / FIRST_PARTS;
+    uint64_t now = ring_stack_cpu_of(thread->tid), least = period / FIRST_PARTS;
     uint64_t first = thread->due > now + least ? thread->due - now : least;
-    int fault = perf_ring_open(&thread->ring, thread->tid, first, stack, thread->pages);
+    int fault = perf_ring_open(&thread->ring, thread->tid, first, stack, thread->pages,
+                               thread->is_beyond);
     thread->before = now;
     thread->opened_by = credentials;
     thread->first_expected = agent_monotonic_nanoseconds() + (int64_t)first;
@@ -192,7 +191,7 @@ static bool add_thread(uint32_t record, const struct thread_view *view) {
   if (agent_monotonic_nanoseconds() < no_ring_before || !reserve_place(record)) return false;
   struct sampled_thread thread = {
       .life = view->life, .record = record, .tid = view->tid, .pages = PAGES};
-  uint64_t now = cpu_of(view->tid);
+  uint64_t now = ring_stack_cpu_of(view->tid);
   /* What has started since the first look is to count from its first moment. */
   bool is_new = looked && now < period;
   thread.due = (is_new ? 0 : now) + 1 + draw_below(period);
@@ -221,61 +220,6 @@ static bool has_ring(uint32_t record, uint64_t life) {
 
 static size_t sample_bytes(void) {
   return sizeof *sample + (stack_depth() + 1) * sizeof *sample->frames;
-}
-
-static bool ends_at(const uint64_t *frames, uint32_t count, enum stack_marker marker) {
-  return frames[count - 1] == marker ||
-         (count > 1 && frames[count - 2] == marker); /* one of guessed frames may follow */
-}
-
-/* What the walker cannot follow, for want of registers (a frame that is based on rbx or r12) or of
- * tables that are loaded: if libunwind gets to its end. */
-static void unwind_remotely(const struct perf_ring_record *record, struct captured_stack *stack) {
-  uint64_t frames[STACK_MOST_FRAMES];
-  enum remote_step end;
-  if (!unwinder) unwinder = remote_unwinder_new();
-  if (!unwinder) return;
-  const struct stack_copy copy = {.start = record->registers.value[REMOTE_RSP],
-                                  .bytes = record->stack,
-                                  .size = record->stack_size};
-  size_t found = remote_unwind(unwinder, &record->registers, &copy, frames, stack_depth(), &end);
-  if (end != REMOTE_OUTERMOST) return;
-  memcpy(stack->frames, frames, found * sizeof *frames);
-  stack->frame_count = thread_trampoline_leave_out(stack->frames, (uint32_t)found);
-}
-
-static void unwind(const struct perf_ring_record *record) {
-  const uint64_t *value = record->registers.value;
-  struct unwind_registers registers = {value[REMOTE_PC], value[REMOTE_RSP], value[REMOTE_RBP],
-                                       value[REMOTE_RBX]};
-  CAPTURED_STACK(stack);
-  stack->frame_count = 0;
-  sample->epoch = 0;
-  if (!refused_to_lend && unwind_rule_borrow_begin()) {
-    stack_capture_copied(&registers, record->stack, record->stack_size, stack);
-    const uint64_t *frames = stack->frames;
-    if (ends_at(frames, stack->frame_count, STACK_TRUNCATED_NO_UNWIND) ||
-        (!record->stack_is_cut && ends_at(frames, stack->frame_count, STACK_TRUNCATED_MEMORY)))
-      unwind_remotely(record, stack);
-    sample->epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
-    unwind_rule_borrow_end();
-  } else { /* a dlclose takes its time: not that of each sample */
-    refused_to_lend = true;
-    stack->frames[stack->frame_count++] = registers.pc + 1;
-    stack->frames[stack->frame_count++] = STACK_TRUNCATED_MEMORY;
-  }
-  sample->frame_count = stack->frame_count;
-  memcpy(sample->frames, stack->frames, stack->frame_count * sizeof *stack->frames);
-}
-
-/* Pages that were never written are none yet, and the kernel's copy ends there, as it may not wait.
- * Reading them once makes them pages of zeros: the next sample has what lies above. */
-static void make_pages(const struct perf_ring_record *record) {
-  enum { PAGE = 4096 };
-  uintptr_t start = record->registers.value[REMOTE_RSP], end = start + PERF_RING_DEEP_STACK;
-  char byte;
-  uintptr_t at = start + record->stack_size;
-  while (at < end && own_memory_read(at, &byte, 1) > 0) at += PAGE;
 }
 
 static void remember(struct sampled_thread *thread) {
@@ -312,12 +256,11 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   sample->ticks = (uint32_t)ticks;
   sample->nanoseconds = ticks * period;
   memcpy(sample->name, thread->name, sizeof sample->name);
-  unwind(record);
+  bool is_beyond = ring_stack_unwind(record, thread->tid, now, sample);
   remember(thread);
-  bool is_short = !refused_to_lend &&
-                  ends_at(sample->frames, sample->frame_count, STACK_TRUNCATED_MEMORY);
-  if (is_short && !record->stack_is_cut) make_pages(record);
-  if (is_short && record->stack_is_cut && !thread->is_deep && !thread->may_not_grow) {
+  if (is_beyond && thread->is_deep && !thread->is_beyond)
+    thread->is_beyond = thread->reopen = true;
+  if (is_beyond && !thread->is_deep && !thread->may_not_grow) {
     thread->is_deep = thread->reopen = true;
     if (thread->pages < DEEP_PAGES) thread->pages = DEEP_PAGES;
   }
@@ -357,7 +300,7 @@ static void correct_clock(struct sampled_thread *thread) {
   uint64_t charged;
   if (!thread->last) return;
   if (thread->ring.descriptor >= 0) set_clock(thread);
-  else if ((charged = cpu_of(thread->tid)) && thread->last > charged) /* never let it be ahead */
+  else if ((charged = ring_stack_cpu_of(thread->tid)) && thread->last > charged) /* never let it be ahead */
     thread->before -= thread->last - charged;
   thread->last = 0;
 }
@@ -391,15 +334,22 @@ static void plan_wake(void) {
   if (pause > READ_MAX_NANOSECONDS) pause = READ_MAX_NANOSECONDS;
   if (pause < READ_MIN_NANOSECONDS) pause = READ_MIN_NANOSECONDS;
   int64_t wake = now + pause;
-  for (uint32_t i = 0; i < count; i++)
-    if (threads[i].first_expected > now && threads[i].first_expected < wake)
-      wake = threads[i].first_expected;
+  uint32_t polled = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct sampled_thread *thread = &threads[i];
+    if (thread->first_expected > now && thread->first_expected < wake)
+      wake = thread->first_expected;
+    if (thread->is_beyond && thread->ring.descriptor >= 0 && polled < URGENT_MAX &&
+        ring_stack_cpu_of(thread->tid)) /* the ring of one that has ended is always readable */
+      atomic_store_explicit(&urgent[polled++], thread->ring.descriptor, memory_order_relaxed);
+  }
+  atomic_store_explicit(&urgent_count, polled, memory_order_release);
   if (wake < now + READ_MIN_NANOSECONDS / 8) wake = now + READ_MIN_NANOSECONDS / 8;
   atomic_store_explicit(&next_wake, wake, memory_order_relaxed);
 }
 
 void ring_sampling_drain(ring_sampling_sink *sink) {
-  refused_to_lend = false;
+  ring_stack_begin();
   for (uint32_t i = count; i > 0; i--) {
     struct sampled_thread *thread = &threads[i - 1];
     bool ended = !life_is(thread);
@@ -457,8 +407,7 @@ void ring_sampling_set_period(uint64_t nanoseconds) {
 void ring_sampling_stop(void) {
   cpu_sampling_announce_births(false);
   while (count) remove_thread(count - 1);
-  remote_unwinder_release(unwinder);
-  unwinder = NULL;
+  ring_stack_stop();
   agent_free(threads);
   agent_free(place_of);
   agent_free(scratch);
@@ -472,11 +421,25 @@ void ring_sampling_stop(void) {
 
 static _Atomic uint32_t births_seen; /* the waiting thread's */
 
+/* False: there are no such rings. */
+static bool wait_for_urgent(int64_t nanoseconds) {
+  struct pollfd waits[URGENT_MAX];
+  uint32_t polled = atomic_load_explicit(&urgent_count, memory_order_acquire);
+  int milliseconds = (int)(nanoseconds / 1000000) + 1;
+  if (!polled) return false;
+  for (uint32_t i = 0; i < polled; i++)
+    waits[i] = (struct pollfd){.fd = atomic_load_explicit(&urgent[i], memory_order_relaxed),
+                               .events = POLLIN};
+  paced_poll(waits, polled, milliseconds < URGENT_MILLISECONDS ? milliseconds : URGENT_MILLISECONDS);
+  return true;
+}
+
 void ring_sampling_wait(void) {
   int64_t left = atomic_load_explicit(&next_wake, memory_order_relaxed) -
                  agent_monotonic_nanoseconds();
   uint32_t births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
-  if (left > 0 && births == atomic_load_explicit(&births_seen, memory_order_relaxed)) {
+  bool has_births = births != atomic_load_explicit(&births_seen, memory_order_relaxed);
+  if (left > 0 && !has_births && !wait_for_urgent(left)) {
     struct timespec pause = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
     raw_futex_wait(&cpu_sampling_births, births, &pause);
     births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);

@@ -331,6 +331,22 @@ static bool is_own_code(uintptr_t pc) {
 
 enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
+static void count_losses(enum stack_marker marker, bool guessed, bool is_joined) {
+  if (marker == STACK_TRUNCATED_NO_UNWIND) COUNT_LOSS(stacks_truncated_no_unwind);
+  else if (marker == STACK_TRUNCATED_MEMORY) COUNT_LOSS(stacks_truncated_memory);
+  if (marker == STACK_TRUNCATED_DEPTH || is_joined) COUNT_LOSS(stacks_truncated_depth);
+  if (guessed) COUNT_LOSS(stacks_guessed);
+}
+
+void stack_capture_count_losses(const struct captured_stack *stack) {
+  uint32_t count = stack->frame_count;
+  bool guessed = count > 1 && stack_marker_is_guess(stack->frames[count - 1]), is_joined = false;
+  uint64_t last = stack->frames[count - 1 - guessed];
+  for (uint32_t i = 0; i < count; i++)
+    is_joined = is_joined || stack_marker_is_missing(stack->frames[i]);
+  count_losses(last < STACK_MARKER_LIMIT ? (enum stack_marker)last : 0, guessed, is_joined);
+}
+
 static inline __attribute__((always_inline)) void capture(struct frame_state frame,
                                                           struct stack_range range,
                                                           bool hide_wrappers,
@@ -345,7 +361,6 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
       if (UNLIKELY(count == STACK_WALKED_MAX)) {
         count = halves.leaf; /* what follows is not the other end */
         marker = STACK_TRUNCATED_DEPTH;
-        COUNT_LOSS(stacks_truncated_depth);
         break;
       }
       out->frames[stack_place(&halves, count++)] = frame.exact ? frame.pc + 1 : frame.pc;
@@ -363,24 +378,17 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     }
     if (step == STEP_NO_UNWIND && stack_range_main_high - frame.sp <= ENTRY_FRAME_SIZE)
       break; /* the loader's entry: nothing called it */
-    if (step == STEP_NO_UNWIND) {
-      marker = STACK_TRUNCATED_NO_UNWIND;
-      COUNT_LOSS(stacks_truncated_no_unwind);
-    } else if (step == STEP_NO_MEMORY) {
-      marker = STACK_TRUNCATED_MEMORY;
-      COUNT_LOSS(stacks_truncated_memory);
-    }
+    if (step == STEP_NO_UNWIND) marker = STACK_TRUNCATED_NO_UNWIND;
+    else if (step == STEP_NO_MEMORY) marker = STACK_TRUNCATED_MEMORY;
     break;
   }
-  if (UNLIKELY(count > halves.all)) {
-    count = stack_join(&halves, out->frames, count);
-    COUNT_LOSS(stacks_truncated_depth);
-  }
+  bool is_joined = UNLIKELY(count > halves.all);
+  if (is_joined) count = stack_join(&halves, out->frames, count);
   count = thread_trampoline_leave_out(out->frames, count);
-  if (UNLIKELY(guessed)) {
-    COUNT_LOSS(stacks_guessed);
-    if (marker && count == halves.all) count--; /* there is room for one marker */
-  }
+  if (UNLIKELY(marker || guessed || is_joined) && !range.is_copy)
+    count_losses(marker, guessed != 0, is_joined);
+  /* there is room for one marker */
+  if (UNLIKELY(guessed) && marker && count == halves.all) count--;
   if (marker) out->frames[count++] = marker;
   if (UNLIKELY(guessed)) out->frames[count++] = stack_marker_of_guesses(guessed);
   out->frame_count = count;
@@ -402,11 +410,12 @@ void stack_capture_interrupted(const struct unwind_registers *registers, struct 
 }
 
 void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
-                          struct captured_stack *out) {
+                          const struct stack_rest *rest, struct captured_stack *out) {
   struct stack_range range = {.low = registers->sp,
                               .high = registers->sp + size,
                               .is_own = true,
                               .is_copy = true,
+                              .rest = rest,
                               .shift = (uintptr_t)copy - registers->sp};
   capture(interrupted_frame(registers), range, false, out);
 }

@@ -53,10 +53,15 @@ struct thread_state;
 void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
 
 /* The stack of a thread that was interrupted elsewhere, from a copy of the `size` bytes at its sp,
- * a multiple of 8. What is deeper than the copy is cut off (STACK_TRUNCATED_MEMORY). Context:
- * agent, while it borrows the unwind tables (unwind_rule.h). */
+ * a multiple of 8. Where rest is NULL, what is deeper than the copy is cut off
+ * (STACK_TRUNCATED_MEMORY); else tables, but no guess, lead on in what it reads. Losses are not
+ * counted: the caller may find out more. Context: agent, while it borrows the unwind tables
+ * (unwind_rule.h). */
+struct stack_rest; /* stack_range.h */
 void stack_capture_copied(const struct unwind_registers *registers, const void *copy, size_t size,
-                          struct captured_stack *out);
+                          const struct stack_rest *rest, struct captured_stack *out);
+/* Counts what that stack lacks. */
+void stack_capture_count_losses(const struct captured_stack *stack);
 
 /* Whether there is certainly room for what stack_capture and the tables take below sp, which lies
  * on the stack that is in use: not where nobody has told its end (coroutines), on a small thread's

@@ -13,12 +13,19 @@
 
 struct thread_state;
 
+/* What lies above a copy, by another way than through memory; value: a word of it. */
+struct stack_rest {
+  bool (*read)(void *argument, uintptr_t address, uintptr_t *value);
+  void *argument;
+};
+
 struct stack_range {
   uintptr_t low, high; /* readable for sure */
   struct thread_state *thread; /* NULL: a thread of which not even that is known */
   bool is_own; /* the thread's own stack, which ends at high: no frame of it lies elsewhere */
   bool is_copy; /* of a stack from sp on: nothing else can be read */
   bool past_copy; /* what lies above it would have been */
+  const struct stack_rest *rest; /* of a copy: who knows that; or NULL */
   uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
   /* Of the walk, whatever stack it is on. */
   uint32_t code_read; /* instructions, in search of return addresses (epilogue.h) */
@@ -54,9 +61,11 @@ bool stack_range_leave_for(struct stack_range *range, uintptr_t address);
 static inline __attribute__((always_inline)) bool read_stack(
     struct stack_range *range, uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
-  if (UNLIKELY(address < range->low || address >= range->high) &&
-      !stack_range_learn(range, address))
-    return false;
+  if (UNLIKELY(address < range->low || address >= range->high)) {
+    if (range->rest && address >= range->high)
+      return range->rest->read(range->rest->argument, address, value);
+    if (!stack_range_learn(range, address)) return false;
+  }
   *value = *(const uintptr_t *)(address + range->shift);
   return true;
 }

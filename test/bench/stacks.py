@@ -25,8 +25,8 @@ WARM_TICKS = 300  # hundredths of a second of CPU time: what is compiled meanwhi
 HEAP_RATE = 65536
 PAGE = os.path.join(harness.ROOT, "docs", "stacks.md")
 
-LARGE = ("by rings: stacks and frames of more than 64 KB, which the kernel's copy does not reach;"
-         " PPROFAGENT_CPU=timer follows them")
+LARGE = ("by rings: stacks and frames of more than 64 KB, whose rest is read where that can be done"
+         " within 0.2 ms; PPROFAGENT_CPU=timer follows all")
 NO_FRAME_POINTER = ("compiled code uses the frame pointer for something else: followed only as far"
                     " as the code says where it returns, which an endless loop does not")
 LUAJIT = "its assembly keeps no frame pointer and goes on by jumps"
