@@ -89,7 +89,8 @@ static pid_t owner_pid; /* the process in which agent_start ran; a forked child 
 static struct listen_address address AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
 static bool started_before;
 static int listener; /* -1: another process holds the port, or none of ours */
-static bool server_runs;
+static _Atomic bool server_runs; /* read by host threads too */
+static bool left_quietly; /* while the program counted its threads; so it comes back */
 static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
@@ -108,7 +109,7 @@ static void keep_reason(const char *text) {
   char before[SHARED_TEXT_MAX];
   if (strcmp(agent_status_off(before), text) == 0) return;
   agent_status_set_off(text);
-  log_event("off: %s", text);
+  if (!left_quietly) log_event("off: %s", text);
 }
 
 static void remember_socket_file(void) {
@@ -136,7 +137,8 @@ static void enter_tree(void) {
   agent_status_set_off("");
   remember_socket_file();
   if (role == TREE_MEMBER) return;
-  if (address.port) log_event("listening on http://%s/debug/pprof/", where);
+  if (left_quietly) left_quietly = false;
+  else if (address.port) log_event("listening on http://%s/debug/pprof/", where);
   else log_event("listening on %s", where);
   if (server_runs) http_server_listen(listener);
   localhost_twin_look(&address);
@@ -317,6 +319,7 @@ static void leave(void) {
 static const char *why_paused(void) {
   if (atomic_load(&cannot_follow)) return "the program's user or groups have changed, and a thread "
                                           "of the agent's could neither follow nor end";
+  if (left_quietly) return "the program counts its threads";
   return confinement_forbids_calls() ? "the program puts itself into a sandbox (seccomp)"
                                      : "paused: the program changes its namespaces or capabilities";
 }
@@ -370,8 +373,10 @@ static void admin_life(void) {
   listener = -1;
   int exit_code = 0;
   bool host_has_ended = serve(&exit_code);
+  bool was_inside = process_tree_role() != TREE_OUTSIDE;
   leave();
   if (host_has_ended) syscall(SYS_exit, exit_code);
+  left_quietly = told_to_stop() && agent_is_looked_for() && (was_inside || left_quietly);
   if (confinement_reason()) keep_reason(confinement_reason());
   else if (told_to_stop()) keep_reason(why_paused());
   log_close();
@@ -442,12 +447,14 @@ bool agent_has_threads(void) {
   return !confinement_forbids_calls() && owner_pid == getpid() && atomic_load(&admin_exists);
 }
 
+bool agent_is_serving(void) { return atomic_load(&server_runs); }
+
+/* Each tells: one in a signal handler may have interrupted another that has not told yet. */
 bool agent_pause(void) {
   if (confinement_now() || owner_pid != getpid()) return true;
-  if (atomic_fetch_add(&pause_depth, 1) == 0) {
-    atomic_store(&command, ADMIN_STOP);
-    if (agent_thread_count() != 0) wake_admin();
-  }
+  atomic_fetch_add(&pause_depth, 1);
+  atomic_store(&command, ADMIN_STOP);
+  if (agent_thread_count() != 0) wake_admin();
   return agent_thread_await(0, agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
 }
 

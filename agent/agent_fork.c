@@ -11,22 +11,20 @@
 #include "agent.h"
 #include "agent/runtime/agent_inherited.h"
 #include "agent/runtime/agent_thread.h"
+#include "agent/runtime/allowance.h"
 #include "agent/tree/process_tree.h"
 #include "agent/tls/tls_library.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum { AT_ONCE = 64, EVERY_MILLISECONDS = 50, LATE_MILLISECONDS = 100 };
 
-/* The time at which the allowance would be whole again (the generic cell rate algorithm, ITU-T I.371). Any host thread moves it on. */
 static _Atomic int64_t allowance_whole_ns AGENT_INHERITED;
 
 bool agent_may_start_in_child(int64_t *now_ns) {
   if (!agent_is_wanted()) return false;
-  int64_t now = *now_ns = agent_monotonic_nanoseconds(), whole = atomic_load_explicit(&allowance_whole_ns, memory_order_relaxed), next;
-  do {
-    next = (whole > now ? whole : now) + EVERY_MILLISECONDS * MILLISECONDS;
-    if (next - now > AT_ONCE * EVERY_MILLISECONDS * MILLISECONDS) return false;
-  } while (!atomic_compare_exchange_weak_explicit(&allowance_whole_ns, &whole, next, memory_order_relaxed, memory_order_relaxed));
+  *now_ns = agent_monotonic_nanoseconds();
+  if (!allowance_take(&allowance_whole_ns, *now_ns, EVERY_MILLISECONDS * MILLISECONDS, AT_ONCE))
+    return false;
   process_tree_make_key();
   tls_library_await_loading();
   return true;
@@ -66,6 +64,10 @@ void agent_start_late(void) {
   if (confinement_forbids_calls()) return;
   if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
   if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
+  if (agent_is_looked_for() && agent_is_process(thread_state.start_pid)) {
+    agent_come_back();
+    return;
+  }
   int64_t due = thread_state.start_due_ns;
   thread_state.start_due_ns = 0;
   if (!handler_stack_call(start_anew, NULL)) thread_state.start_due_ns = due; /* at a later call */

@@ -15,6 +15,7 @@
 
 #include "agent_inherited.h"
 #include "agent_thread.h"
+#include "allowance.h"
 #include "foreign_text.h"
 #include "shared_text.h"
 #include "trusted_path.h"
@@ -91,14 +92,8 @@ uint64_t log_lines_left_out(void) { return atomic_load_explicit(&left_out, memor
 
 /* Takes one of LOG_LINES_AT_ONCE places. */
 static bool takes_place(void) {
-  int64_t now = agent_monotonic_nanoseconds(), next;
-  int64_t until = atomic_load_explicit(&all_earned_ns, memory_order_relaxed);
-  do {
-    next = (until > now ? until : now) + LINE_NANOSECONDS;
-    if (next - now > LOG_LINES_AT_ONCE * LINE_NANOSECONDS) return false;
-  } while (!atomic_compare_exchange_weak_explicit(&all_earned_ns, &until, next,
-                                                  memory_order_relaxed, memory_order_relaxed));
-  return true;
+  return allowance_take(&all_earned_ns, agent_monotonic_nanoseconds(), LINE_NANOSECONDS,
+                        LOG_LINES_AT_ONCE);
 }
 
 static void write_line(int descriptor, const char *format, va_list arguments) {

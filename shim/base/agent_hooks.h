@@ -35,6 +35,18 @@ void agent_start_late(void);
 bool agent_pause(void);
 void agent_resume(void);
 
+/* The program is about to count its threads (thread_count_interposers.c), and the kernel finds so
+ * many of them. Where all but the caller are the agent's they leave, as for agent_pause; then true,
+ * and the program's call is followed by the other function. Context: host thread, also in signal
+ * handlers. */
+bool agent_leave_for_call(uint64_t threads);
+void agent_come_back_after_call(void);
+/* The same until what the program reads the number from is closed; true too where they have left
+ * already. Not while a client is served, and not more often than a program that only watches itself
+ * can bear. Not closed, or unseen: they come back by agent_start_late. */
+bool agent_leave_while_open(uint64_t threads);
+void agent_come_back(void); /* does nothing where they have not left; nothing is watched any more */
+
 /* The calling thread has changed what it may do, and so does every agent thread; those that the
  * kernel does not let end for good. Costs nothing while there is none. Context: host thread, also
  * in signal handlers. */

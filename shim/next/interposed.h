@@ -143,6 +143,47 @@ typedef void (*interposed_handler)(int);
   X(int, setfsuid, (uid_t))                                    \
   X(int, setfsgid, (gid_t))
 
+/* Found at the first call of each, and called directly: thread_count_interposers.c. */
+struct stat;
+struct stat64;
+struct statx;
+struct dirent;
+struct dirent64;
+typedef int (*dirent_filter)(const struct dirent *);
+typedef int (*dirent_order)(const struct dirent **, const struct dirent **);
+typedef int (*dirent64_filter)(const struct dirent64 *);
+typedef int (*dirent64_order)(const struct dirent64 **, const struct dirent64 **);
+#define INTERPOSED_COUNTING(X)                                                           \
+  X(int, stat, (const char *, struct stat *))                                            \
+  X(int, stat64, (const char *, struct stat64 *))                                        \
+  X(int, lstat, (const char *, struct stat *))                                           \
+  X(int, lstat64, (const char *, struct stat64 *))                                       \
+  X(int, fstatat, (int, const char *, struct stat *, int))                               \
+  X(int, fstatat64, (int, const char *, struct stat64 *, int))                           \
+  X(int, statx, (int, const char *, int, unsigned, struct statx *))                      \
+  X(int, __xstat, (int, const char *, struct stat *)) /* of before glibc 2.33 */         \
+  X(int, __xstat64, (int, const char *, struct stat64 *))                                \
+  X(int, __lxstat, (int, const char *, struct stat *))                                   \
+  X(int, __lxstat64, (int, const char *, struct stat64 *))                               \
+  X(int, __fxstatat, (int, int, const char *, struct stat *, int))                       \
+  X(int, __fxstatat64, (int, int, const char *, struct stat64 *, int))                   \
+  X(int, open, (const char *, int, mode_t))                                              \
+  X(int, open64, (const char *, int, mode_t))                                            \
+  X(int, openat, (int, const char *, int, mode_t))                                       \
+  X(int, openat64, (int, const char *, int, mode_t))                                     \
+  X(int, __open_2, (const char *, int)) /* of _FORTIFY_SOURCE */                         \
+  X(int, __open64_2, (const char *, int))                                                \
+  X(int, __openat_2, (int, const char *, int))                                           \
+  X(int, __openat64_2, (int, const char *, int))                                         \
+  X(struct _IO_FILE *, fopen, (const char *, const char *))                              \
+  X(struct _IO_FILE *, fopen64, (const char *, const char *))                            \
+  X(struct __dirstream *, opendir, (const char *))                                       \
+  X(int, scandir, (const char *, struct dirent ***, dirent_filter, dirent_order))        \
+  X(int, scandir64, (const char *, struct dirent64 ***, dirent64_filter, dirent64_order)) \
+  X(int, close, (int))                                                                   \
+  X(int, fclose, (struct _IO_FILE *))                                                    \
+  X(int, closedir, (struct __dirstream *))
+
 /* Of libgcc or LLVM's libunwind. Found at the first call of each, and called directly:
  * frame_interposers.c. */
 #define INTERPOSED_FRAMES(X)                                   \
@@ -229,6 +270,7 @@ NEXT_ALSO(X)
 NEXT_ONLY(X)
 NEXT_ALLOCATOR(X)
 INTERPOSED_CREDENTIALS(X)
+INTERPOSED_COUNTING(X)
 INTERPOSED_FRAMES(X)
 #undef X
 

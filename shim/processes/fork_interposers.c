@@ -16,6 +16,7 @@
 #include "shim/next/startup.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/base/thread_state.h"
+#include "shim/base/watched_descriptors.h"
 #include "shim/stacks/unwind_rule.h"
 
 struct fork_call {
@@ -61,6 +62,7 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();
     handler_stacks_forget();
+    watched_descriptors_forget();
     if (call->masked && !confinement_forbids_calls()) sampling_signal_adopt();
     if (thread_state.forks == 0) { /* else there are handlers still to run */
       if (!confinement_forbids_calls()) thread_registry_keep_only(call->tid, own_tid());
