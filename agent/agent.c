@@ -447,7 +447,9 @@ bool agent_has_threads(void) {
   return !confinement_forbids_calls() && owner_pid == getpid() && atomic_load(&admin_exists);
 }
 
-bool agent_is_serving(void) { return atomic_load(&server_runs); }
+bool agent_is_serving(void) {
+  return atomic_load(&server_runs) && !http_server_idle_since(INT64_MAX);
+}
 
 /* Each tells: one in a signal handler may have interrupted another that has not told yet. */
 bool agent_pause(void) {

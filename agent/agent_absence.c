@@ -2,6 +2,7 @@
 #include <stdatomic.h>
 #include <sys/single_threaded.h>
 
+#include "shim/base/confinement.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/base/thread_state.h"
 #include "shim/base/watched_descriptors.h"
@@ -17,18 +18,25 @@ enum { LOOKS_AT_ONCE = 64, EVERY_MILLISECONDS = 100, LATE_MILLISECONDS = 100 };
 /* Of the program's threads, signal handlers included. */
 static _Atomic uint32_t calls;      /* under way */
 static _Atomic uint32_t while_open; /* 1: until agent_come_back */
-static _Atomic int64_t allowance_whole_ns;
+static _Atomic int64_t looks_whole_ns;
 
 bool agent_is_looked_for(void) { return atomic_load(&calls) || atomic_load(&while_open); }
 
+/* Those that the kernel knows: one that ends has told so before. */
+static unsigned own_threads(void) {
+  int32_t self = confinement_forbids_calls() ? 0 : (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0);
+  return self && agent_is_process(self) ? agent_thread_count() : 0;
+}
+
 static bool all_but_caller_are_own(uint64_t threads) {
-  return agent_has_threads() && threads > 1 && threads == agent_thread_count() + 1u;
+  unsigned own = threads > 1 ? own_threads() : 0;
+  return own && threads == own + 1u;
 }
 
 /* Programs end themselves for what this tells, so it is not left to the number alone, which was
  * told when the agent may have had another one. */
 bool agent_leave_for_call(uint64_t threads) {
-  bool alone = __libc_single_threaded ? threads > 1 && agent_has_threads()
+  bool alone = __libc_single_threaded ? threads > 1 && own_threads()
                                       : all_but_caller_are_own(threads);
   if (!alone) return false;
   atomic_fetch_add(&calls, 1);
@@ -42,7 +50,7 @@ void agent_come_back_after_call(void) {
 }
 
 static bool may_leave(int64_t now) {
-  return !agent_is_serving() && allowance_take(&allowance_whole_ns, now,
+  return !agent_is_serving() && allowance_take(&looks_whole_ns, now,
                                                EVERY_MILLISECONDS * MILLISECONDS, LOOKS_AT_ONCE);
 }
 

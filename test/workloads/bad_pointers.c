@@ -2,7 +2,9 @@
  * refused before any pointer is looked at. Each runs in a child of its own, which says how it
  * ended: the same with the agent as without. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -14,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -37,6 +40,7 @@ static void *thread_main(void *argument) { return argument; }
 
 static const struct sigaction action = {.sa_handler = handler};
 static const struct timespec invalid = {.tv_nsec = -1};
+static struct stat status;
 static char memory[65536];
 static stack_t small = {.ss_sp = memory, .ss_size = 64};
 static stack_t strange = {.ss_sp = memory, .ss_size = sizeof memory, .ss_flags = 1 << 20};
@@ -134,6 +138,26 @@ static pthread_t thread;
   X(setns(-1, 0))                                                    \
   X(setns(12345, 0))                                                 \
   X(setns(0, -1))                                                    \
+  X(open(bad, O_RDONLY))                                             \
+  X(open(nothing, O_RDONLY))                                         \
+  X(open("/proc/self/stat/", O_RDONLY))                              \
+  X(openat(AT_FDCWD, bad, O_RDONLY))                                 \
+  X(openat(-1, "self/task", O_RDONLY))                               \
+  X(stat(bad, &status))                                              \
+  X(stat("/proc/self/task", bad))                                    \
+  X(lstat(nothing, &status))                                         \
+  X(fstatat(AT_FDCWD, bad, &status, 0))                              \
+  X(fstatat(-1, "self/task", &status, 0))                            \
+  X(fstatat(0, "self/task", &status, -1))                            \
+  X(statx(AT_FDCWD, bad, 0, STATX_NLINK, bad))                       \
+  X(statx(AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, bad))         \
+  X((fopen(bad, "r"), 0))                                            \
+  X((fopen("/proc/self/stat", "?"), 0))                              \
+  X((opendir(bad), 0))                                               \
+  X((opendir("/proc/self/stat"), 0))                                 \
+  X(scandir("/proc/self/no_task", bad, NULL, NULL))                  \
+  X(close(-1))                                                       \
+  X(close(12345))                                                    \
   X(longjmp(bad, 1), 0)
 
 enum { FIRST = __COUNTER__ + 1 };

@@ -41,8 +41,10 @@ static int ids_of(const char *path, char *text, size_t size) {
 /* Threads whose credentials are not this one's. */
 static int others(void) {
   char own[2048] = "", other[2048], path[300];
-  if (!ids_of("/proc/thread-self/status", own, sizeof own)) return -1;
-  DIR *directory = opendir("/proc/self/task");
+  snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)gettid());
+  if (!ids_of(path, own, sizeof own)) return -1;
+  /* By number: for opendir an agent's thread steps aside. */
+  DIR *directory = fdopendir((int)syscall(SYS_open, "/proc/self/task", O_RDONLY | O_DIRECTORY));
   int count = 0;
   for (struct dirent *entry; directory && (entry = readdir(directory));) {
     if (entry->d_name[0] == '.') continue;

@@ -1,7 +1,6 @@
 /* fork_ways MODE: ways to fork, and what children do at once. Each prints the same with and without the agent; where it says `ready` the test may
  * look at the processes that there are. Only one process at a time reads stdin. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -376,10 +375,7 @@ static void unsampled(void) {
     long grown = statm_kilobytes() - before - ((char *)sbrk(0) - break_before) / 1024;
     ready();
     say("memory beside the heap: %s\n", grown < 1024 ? "as before" : "more");
-    DIR *tasks = opendir("/proc/self/task");
-    int threads = 0;
-    for (struct dirent *entry; (entry = readdir(tasks));) threads += entry->d_name[0] != '.';
-    say("threads %d\n", threads);
+    say("threads %d\n", threads_of_kernel());
     _exit(3);
   }
   say("child exit %d\n", status_of(pid));

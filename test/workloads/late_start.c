@@ -1,7 +1,6 @@
 /* late_start: forks until a child has no agent at once; that one allocates in a signal handler, in
  * a callback of libc's, deeper than a stack is read, and at last as programs do. Prints after each
  * how many threads it has. */
-#include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -9,15 +8,6 @@
 #include "workload.h"
 
 enum { FORKS_MAX = 5000, BLOCK = 100000, BLOCKS = 1000 };
-
-static int threads(void) {
-  DIR *directory = opendir("/proc/self/task");
-  int count = 0;
-  CHECK(directory);
-  for (struct dirent *entry; (entry = readdir(directory));) count += entry->d_name[0] != '.';
-  closedir(directory);
-  return count;
-}
 
 FRAME static void allocates(void) {
   for (int i = 0; i < BLOCKS; i++) free(keep(malloc(BLOCK)));
@@ -44,14 +34,14 @@ static void lives(void) {
   nanosleep(&nap, NULL);
   signal(SIGUSR1, handler);
   raise(SIGUSR1);
-  say("in a handler: %d\n", threads());
+  say("in a handler: %d\n", threads_of_kernel());
   int numbers[] = {3, 1, 2};
   qsort(numbers, 3, sizeof *numbers, compare);
-  say("in a callback: %d\n", threads());
+  say("in a callback: %d\n", threads_of_kernel());
   deep(200);
-  say("deep: %d\n", threads());
+  say("deep: %d\n", threads_of_kernel());
   allocates();
-  say("else: %d\n", threads());
+  say("else: %d\n", threads_of_kernel());
   ready();
 }
 
@@ -61,7 +51,7 @@ int main(void) {
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-      if (threads() > 1) _exit(0);
+      if (threads_of_kernel() > 1) _exit(0);
       lives();
       _exit(1);
     }

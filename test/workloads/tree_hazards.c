@@ -32,17 +32,11 @@ static void unshare_twice(void) {
   say("by name %ld, by number %d\n", result, WEXITSTATUS(status));
 }
 
-static int threads(void) {
-  struct stat task;
-  CHECK(stat("/proc/self/task", &task) == 0);
-  return (int)task.st_nlink - 2;
-}
-
 static void vfork_while_due(void) {
   volatile int threads_of_inner = 0;
   for (int tries = 0;; tries++) {
     pid_t pid = fork();
-    if (pid == 0 && threads() == 1) break;
+    if (pid == 0 && threads_of_kernel() == 1) break;
     if (pid == 0) _exit(40); /* its agent was started at once */
     int status;
     CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
@@ -53,13 +47,13 @@ static void vfork_while_due(void) {
   pid_t inner = vfork();
   if (inner == 0) {
     for (int i = 0; i < 100; i++) free(keep(malloc(1000)));
-    threads_of_inner = threads();
+    threads_of_inner = threads_of_kernel();
     _exit(0);
   }
   waitpid(inner, NULL, 0);
-  int before = threads();
+  int before = threads_of_kernel();
   for (int i = 0; i < 100; i++) free(keep(malloc(1000)));
-  say("%d: threads %d in the child of vfork, %d after it, %d after an allocation\n", getpid(), threads_of_inner, before, threads());
+  say("%d: threads %d in the child of vfork, %d after it, %d after an allocation\n", getpid(), threads_of_inner, before, threads_of_kernel());
   ready();
   _exit(0);
 }

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* A function whose frame is really there: not inlined, not cloned, not merged with a twin; -fno-optimize-sibling-calls does the rest. */
@@ -45,6 +47,18 @@ static inline int wait_for_line(void) { /* 0 at the end of stdin */
 static inline int ready(void) {
   say("ready\n");
   return wait_for_line();
+}
+
+/* Those that the kernel knows, the agent's included, by a call that no library sees: for one that
+ * it does see the agent's step aside. */
+static inline int threads_of_kernel(void) {
+  struct stat status;
+  long result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"(SYS_stat), "D"("/proc/self/task"), "S"(&status)
+                   : "rcx", "r11", "memory");
+  return result == 0 ? (int)status.st_nlink - 2 : -1;
 }
 
 struct truth {
