@@ -41,9 +41,8 @@ KNOWN = {
              "as here, or where the kernel gives no rings) are signals",
     "memlock_all": "MCL_CURRENT is refused where all that is mapped, the library's 3.9 MB too, is "
                    "more than RLIMIT_MEMLOCK",
-    "chromium without its sandbox": COUNTED + ": chromium's zygote ends itself unless it is alone",
-    "chromium in its sandbox": COUNTED + ": chromium's zygote ends itself unless it is alone",
-    "fork, forkpty, subprocess": COUNTED + ": Python 3.12 and later warns of a fork beside one",
+    "fork, forkpty, subprocess": "while a client is connected the agent's threads stay, and Python "
+                                 "3.12 and later warns of a fork beside them",
 }
 
 

@@ -6,6 +6,7 @@ import time
 
 import harness
 from differential import empty_preload
+from differential_programs import chromium
 
 WAYS = ("links", "files", "forks", "child closes", "handlers")
 ONE = re.compile(r": (0, )?1(, errno 0)?$|^wrong: 0, in the handler: 0$")
@@ -78,6 +79,22 @@ def test_without_an_agent():
     plain = harness.run([program(), "files"], plain=True, stdin=b"\n\n\n")
     done = harness.run([program(), "files"], address="off", stdin=b"\n\n\n")
     assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout), done
+
+
+def test_rust():
+    host = harness.Host([harness.build("threads_counted.rs")])
+    host.ready()
+    assert host.address
+    host.go_on()
+    assert host.ready() == ["1 1"]
+    harness.poll(lambda: is_reached(host), "the agent afterwards")
+
+
+def test_chromium():
+    """Its zygote ends it unless it is alone. SOAK=1 compares more (test_differential.py)."""
+    harness.need("chromium")
+    picture = {way: chromium([], ["--no-sandbox"], way)[0] for way in ("plain", "idle")}
+    assert picture["idle"] == picture["plain"] and "no picture" not in picture["plain"], picture
 
 
 def test_the_log_says_nothing_of_it():
