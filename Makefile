@@ -142,10 +142,12 @@ $(OBJ)/agent/pages/health_page.o: $(GEN)/linked_versions.h
 # ---- the library ------------------------------------------------------------------------------------------------------------
 
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
-AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/startup shim/next/next_functions \
+AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/next/loaded_objects \
+  shim/startup shim/next/next_functions shim/base/table_memory \
   shim/base/config shim/allocation/heap_sampling shim/stacks/stack_range shim/stacks/stack_capture \
   shim/allocation/live_table shim/processes/fork_interposers \
-  agent/load agent/agent agent/runtime/agent_thread agent/agent_fork
+  shim/processes/thread_count_interposers \
+  agent/load agent/agent agent/runtime/agent_thread agent/runtime/bare_thread agent/agent_fork
 BINDING := $(OBJ)/shim/next/libc_binding.o
 LATER   := $(filter-out shim/next/libc_binding.c,\
   $(wildcard shim/*.c shim/*/*.c agent/*.c agent/*/*.c))

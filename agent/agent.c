@@ -325,24 +325,28 @@ static const char *why_paused(void) {
 }
 
 /* The delay is from the first time on: a program may send this thread away again and again. A
- * signal ends the wait when credentials are to be followed. */
+ * signal ends the wait when credentials are to be followed. The clock is read then only: a short
+ * program pays for no page of libc's, and no more than two of ours. */
 static void await_start(void) {
   static int64_t begun_ns;
-  int64_t now = agent_monotonic_nanoseconds();
-  if (!begun_ns) begun_ns = now;
-  for (int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS;
-       now < end && !told_to_stop(); now = agent_monotonic_nanoseconds()) {
-    const struct timespec left = {.tv_nsec = end - now};
-    raw_futex_wait(&command, ADMIN_RUN, &left); /* a short program pays for no page of libc's */
+  struct timespec left = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
+  while (!told_to_stop()) {
+    if (begun_ns) {
+      int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS;
+      left.tv_nsec = end - agent_monotonic_nanoseconds();
+      if (left.tv_nsec <= 0) return;
+    }
+    if (raw_futex_wait(&command, ADMIN_RUN, &left) == -ETIMEDOUT) return;
+    if (!begun_ns) begun_ns = agent_monotonic_nanoseconds();
   }
 }
 
 static void admin_life(void) {
+  if (!started_before) await_start();
+  if (told_to_stop()) return;
   uintptr_t own_start, own_end;
   stack_capture_own_code(&own_start, &own_end);
   own_frames_are(own_start, own_end);
-  if (!started_before) await_start();
-  if (told_to_stop()) return;
   bare_thread_enter_libc();
   allowed_calls_look();
   /* The other agent threads inherit what it is then. */
@@ -399,7 +403,6 @@ static void admin_main(void *argument) {
 static void start_admin(void) {
   uint32_t none = 0;
   if (!atomic_compare_exchange_strong(&admin_exists, &none, 1)) return;
-  agent_credentials_forget();
   int error = agent_thread_create(NULL, AGENT_THREAD_STACK, admin_main, NULL);
   if (error) {
     atomic_store(&admin_exists, 0);
@@ -425,7 +428,7 @@ void agent_start_anew(void) {
 AT_FORK bool agent_is_wanted(void) { return wanted; }
 
 void agent_start(void) {
-  owner_pid = getpid();
+  owner_pid = (pid_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); /* of libc's pages none is touched */
   wanted = strcmp(config.address, "off") != 0;
   if (!wanted) {
     agent_status_set_off("PPROFAGENT_ADDR=off");
@@ -464,6 +467,7 @@ void agent_resume(void) {
   if (confinement_now() || owner_pid != getpid()) return;
   if (atomic_fetch_sub(&pause_depth, 1) != 1) return;
   atomic_store(&command, ADMIN_RUN);
+  agent_credentials_forget(); /* at first there is nothing known */
   if (wanted) start_admin();
 }
 

@@ -1,7 +1,9 @@
-/* A forked child clears what the agent's threads of its parent left half-done (agent_restart_in_child), but not variables of this kind. */
+/* A forked child clears what the agent's threads of its parent left half-done (agent_fork.c), but
+ * not variables of this kind: layout.ld has them by their section, which is no .bss of the
+ * agent's. */
 #ifndef AGENT_AGENT_INHERITED_H
 #define AGENT_AGENT_INHERITED_H
 
-#define AGENT_INHERITED __attribute__((section(".bss.agent_inherited")))
+#define AGENT_INHERITED __attribute__((section(".sbss.agent_inherited")))
 
 #endif

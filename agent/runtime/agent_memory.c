@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "shim/base/at_fork.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/base/table_memory.h"
 #include "agent_lock.h"
@@ -52,13 +53,13 @@ static struct region *region_of(void *pointer) { return (struct region *)((uintp
 /* A child has no use for what this process's agent was in the middle of, nor for the list of it. */
 static struct own_mappings mappings;
 
-static void *map_aligned(size_t size, size_t alignment) {
+AT_START static void *map_aligned(size_t size, size_t alignment) {
   void *start = own_mapping_add(&mappings, size, alignment);
   if (start) raw_syscall4(SYS_madvise, (long)start, (long)size, MADV_DONTFORK, 0);
   return start;
 }
 
-void *agent_pages_map(size_t size) { return map_aligned(size, PAGE_SIZE); }
+AT_START void *agent_pages_map(size_t size) { return map_aligned(size, PAGE_SIZE); }
 void agent_pages_unmap(void *start, size_t size) { own_mapping_remove(&mappings, start, size); }
 void agent_pages_forget(void *start) { own_mapping_forget(&mappings, start); }
 

@@ -13,7 +13,7 @@
 #include "agent_inherited.h"
 
 struct tried_call {
-  const char *name;
+  char name[20]; /* in place: the loader has nothing to relocate at each exec */
   uint16_t number;
   uint8_t use;
   long a, b, c;

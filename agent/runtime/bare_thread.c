@@ -19,7 +19,8 @@
 enum {
   GUARD = 4096,
   TLS_SPARE = 4096,    /* more than libc's block, of which only errno's place is known */
-  CONTROL_BLOCK = 8192 /* more than libc's struct pthread (2304 bytes in 2.36) */
+  ON_FIRST_PAGE = 1024, /* of the TLS block: as a rule all that is used of it */
+  CONTROL_BLOCK = 8192 - ON_FIRST_PAGE /* more than libc's struct pthread (2304 bytes in 2.36) */
 };
 
 struct start {
@@ -49,9 +50,11 @@ static size_t distance_of(const void *variable) {
   return (size_t)((uintptr_t)__builtin_thread_pointer() - (uintptr_t)variable);
 }
 
+/* With what is above the block on its page it fills pages: the stack has its first for itself. */
 static size_t tls_size(void) {
   size_t libc = distance_of(&errno), own = distance_of(&thread_state);
-  return ((libc > own ? libc : own) + TLS_SPARE + 63) & ~(size_t)63;
+  size_t used = (libc > own ? libc : own) + TLS_SPARE;
+  return ((used - ON_FIRST_PAGE + 4095) & ~(size_t)4095) + ON_FIRST_PAGE;
 }
 
 static void control_block_init(struct control_block *block) {

@@ -12,6 +12,7 @@
 
 #include "agent_memory.h"
 #include "own_memory.h"
+#include "shim/base/at_fork.h"
 
 #define SECOND INT64_C(1000000000)
 enum { COMMAND_LINE_LIMIT = 4 * 1024 * 1024, STAT_LIMIT = 8192 };
@@ -99,7 +100,7 @@ static struct {
   long count;
 } arguments;
 
-void process_arguments_remember(void) {
+AT_START void process_arguments_remember(void) {
   const uintptr_t *stack = __libc_stack_end; /* argc, the arguments, 0, the environment */
   if (!stack || (long)stack[0] <= 0) return;
   arguments.count = (long)stack[0];

@@ -8,7 +8,7 @@
 /* Arguments: i is an int (the upper half of its register means nothing), l a long or a pointer, '.' stands for what follows. */
 static const struct wrapper {
   int32_t number;
-  const char *name, *arguments;
+  char name[20], arguments[8]; /* in place: the loader has nothing to relocate at each exec */
 } wrappers[] = {
 #ifdef SYS_epoll_wait /* the calls that newer architectures do without */
     {SYS_epoll_wait, "epoll_wait", "ilii"},

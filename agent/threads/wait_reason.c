@@ -195,7 +195,7 @@ void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct m
 
 /* By parts of its name, which changes with the kernel's releases; the first that matches counts. */
 static const struct kernel_wait {
-  const char *part, *state;
+  char part[12], state[12]; /* in place: the loader has nothing to relocate at each exec */
 } kernel_waits[] = {
     {"futex", "semacquire"},  {"select", "select"},     {"poll", "IO wait"},
     {"nanosleep", "sleep"},   {"pipe", "IO wait"},      {"accept", "IO wait"},
@@ -235,7 +235,7 @@ enum lock_kind { LOCK_MUTEX, LOCK_PTHREAD_MUTEX, LOCK_PTHREAD_READ, LOCK_READ, L
 
 /* By the beginning of a function's name, from the leaf outwards; the first that matches counts. */
 struct lock_function {
-  const char *name;
+  char name[32]; /* in place, as kernel_waits */
   bool anywhere; /* not only at the beginning */
   enum lock_kind kind;
 };

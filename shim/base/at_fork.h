@@ -3,5 +3,7 @@
 #define SHIM_AT_FORK_H
 
 #define AT_FORK __attribute__((hot))
+/* The same for what each start runs, where the rest of its file is not. */
+#define AT_START __attribute__((hot))
 
 #endif

@@ -59,10 +59,10 @@ static inline bool raw_range_is_readable(const void *address, size_t size) {
 /* Private futexes (futex(2)), for a word and those who wait for its change within the process.
  * timeout: relative; NULL: none. */
 struct timespec;
-static inline void raw_futex_wait(const _Atomic uint32_t *word, uint32_t value,
+static inline long raw_futex_wait(const _Atomic uint32_t *word, uint32_t value,
                                   const struct timespec *timeout) {
   enum { WAIT_PRIVATE = 0 | 128 }; /* linux/futex.h */
-  raw_syscall4(SYS_futex, (long)word, WAIT_PRIVATE, value, (long)timeout);
+  return raw_syscall4(SYS_futex, (long)word, WAIT_PRIVATE, value, (long)timeout);
 }
 static inline void raw_futex_wake(const _Atomic uint32_t *word, int32_t how_many) {
   enum { WAKE_PRIVATE = 1 | 128 };

@@ -83,9 +83,8 @@ enum { TAKEN = 1, UNLOCKING = 2, FLAGS = PAGE - 1 };
 static void enter(struct own_mappings *mappings, uintptr_t start, size_t size) {
   for (int i = 0; i < OWN_MAPPINGS_MAX; i++) {
     struct own_mapping *entry = &mappings->entries[i];
-    uintptr_t expected = 0;
-    if (atomic_load_explicit(&entry->start, memory_order_relaxed) ||
-        !atomic_compare_exchange_strong_explicit(&entry->start, &expected, TAKEN,
+    uintptr_t expected = 0; /* not read first: that would be another fault of a fresh page */
+    if (!atomic_compare_exchange_strong_explicit(&entry->start, &expected, TAKEN,
                                                  memory_order_acquire, memory_order_relaxed))
       continue;
     atomic_store_explicit(&entry->size, size, memory_order_relaxed);

@@ -27,9 +27,12 @@ static bool defined_elsewhere(const char *name) {
   return false;
 }
 
+typedef char absent_name[40]; /* in place: the loader has nothing to relocate */
+
 /* All or nothing a family: the first name decides. An entry of the hash table's chains is the name's hash, but for the lowest bit, which
  * ends a chain: with another bit changed no lookup of that name stops here. */
-static void strike_absent(const struct dynamic_symbols *own, const char *const *names, size_t count) {
+static void strike_absent(const struct dynamic_symbols *own, const absent_name *names,
+                          size_t count) {
   if (defined_elsewhere(names[0])) return;
   uint32_t *words = (uint32_t *)own->gnu_hash, first = words[1];
   uint32_t *chain = words + 4 + words[2] * (sizeof(ElfW(Addr)) / sizeof *words) + words[0];
@@ -63,11 +66,11 @@ static void put_stand_ins(void) {
 static void nothing(void) {}
 
 #define X(type, name, parameters) #name,
-static const char *const cxx_names[] = {INTERPOSED_CXX(X)};
-static const char *const jemalloc_names[] = {INTERPOSED_JEMALLOC(X)};
-static const char *const tcmalloc_names[] = {INTERPOSED_TCMALLOC(X)};
-static const char *const frame_names[] = {INTERPOSED_FRAMES(X)};
-static const char *const optional_names[] = {INTERPOSED_OPTIONAL(X)};
+static const absent_name cxx_names[] = {INTERPOSED_CXX(X)};
+static const absent_name jemalloc_names[] = {INTERPOSED_JEMALLOC(X)};
+static const absent_name tcmalloc_names[] = {INTERPOSED_TCMALLOC(X)};
+static const absent_name frame_names[] = {INTERPOSED_FRAMES(X)};
+static const absent_name optional_names[] = {INTERPOSED_OPTIONAL(X)};
 #undef X
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
