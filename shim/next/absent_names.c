@@ -17,27 +17,35 @@
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
 
-static bool defined_elsewhere(const char *name) {
-  for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
-    struct dynamic_symbols table;
-    if (map->l_ld != _DYNAMIC && map->l_ld && dynamic_symbols_open(&table, map->l_addr, map->l_ld) &&
-        dynamic_symbols_find_index(&table, name) != STN_UNDEF)
-      return true;
-  }
-  return false;
-}
-
 typedef char absent_name[40]; /* in place: the loader has nothing to relocate */
 
-/* All or nothing a family: the first name decides. An entry of the hash table's chains is the name's hash, but for the lowest bit, which
- * ends a chain: with another bit changed no lookup of that name stops here. */
-static void strike_absent(const struct dynamic_symbols *own, const absent_name *names,
-                          size_t count) {
-  if (defined_elsewhere(names[0])) return;
+/* All or nothing: the first name decides. */
+struct family {
+  const absent_name *names;
+  uint32_t count, hash; /* the first name's */
+  bool is_defined_elsewhere;
+};
+
+static void look_elsewhere(struct family *families, size_t count) {
+  for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+    struct dynamic_symbols table;
+    if (map->l_ld == _DYNAMIC || !map->l_ld ||
+        !dynamic_symbols_open(&table, map->l_addr, map->l_ld))
+      continue;
+    for (struct family *each = families; each < families + count; each++)
+      if (!each->is_defined_elsewhere)
+        each->is_defined_elsewhere =
+            dynamic_symbols_find_index_hashed(&table, *each->names, each->hash) != STN_UNDEF;
+  }
+}
+
+/* An entry of the hash table's chains is the name's hash, but for the lowest bit, which ends a
+ * chain: with another bit changed no lookup of that name stops here. */
+static void strike(const struct dynamic_symbols *own, const struct family *family) {
   uint32_t *words = (uint32_t *)own->gnu_hash, first = words[1];
   uint32_t *chain = words + 4 + words[2] * (sizeof(ElfW(Addr)) / sizeof *words) + words[0];
-  for (size_t i = 0; i < count; i++) {
-    uint32_t index = dynamic_symbols_find_index(own, names[i]);
+  for (uint32_t i = 0; i < family->count; i++) {
+    uint32_t index = dynamic_symbols_find_index(own, family->names[i]);
     if (index != STN_UNDEF) chain[index - first] ^= 2;
   }
 }
@@ -74,16 +82,28 @@ static const absent_name optional_names[] = {INTERPOSED_OPTIONAL(X)};
 #undef X
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+static struct family family_of(const absent_name *names, size_t count) {
+  return (struct family){names, (uint32_t)count, dynamic_symbols_hash(*names), false};
+}
+
+static void strike_absent(const struct dynamic_symbols *own) {
+  enum { FAMILIES = 4 + COUNT(optional_names) };
+  struct family families[FAMILIES];
+  families[0] = family_of(cxx_names, COUNT(cxx_names));
+  families[1] = family_of(jemalloc_names, COUNT(jemalloc_names));
+  families[2] = family_of(tcmalloc_names, COUNT(tcmalloc_names));
+  families[3] = family_of(frame_names, COUNT(frame_names));
+  for (size_t i = 4; i < FAMILIES; i++) families[i] = family_of(&optional_names[i - 4], 1);
+  look_elsewhere(families, FAMILIES);
+  for (size_t i = 0; i < FAMILIES; i++)
+    if (!families[i].is_defined_elsewhere) strike(own, &families[i]);
+}
+
 static void (*act_while_relocating(void))(void) {
   struct dynamic_symbols own;
   put_stand_ins();
-  if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash) {
-    strike_absent(&own, cxx_names, COUNT(cxx_names));
-    strike_absent(&own, jemalloc_names, COUNT(jemalloc_names));
-    strike_absent(&own, tcmalloc_names, COUNT(tcmalloc_names));
-    strike_absent(&own, frame_names, COUNT(frame_names));
-    for (size_t i = 0; i < COUNT(optional_names); i++) strike_absent(&own, &optional_names[i], 1);
-  }
+  if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash)
+    strike_absent(&own);
   return nothing;
 }
 

@@ -9,7 +9,7 @@ static bool same_text(const char *a, const char *b) {
   return false;
 }
 
-static uint32_t gnu_hash_of(const char *name) {
+uint32_t dynamic_symbols_hash(const char *name) {
   uint32_t hash = 5381;
   for (; *name; name++) hash = hash * 33 + (unsigned char)*name;
   return hash;
@@ -45,16 +45,15 @@ static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, 
          same_text(table->strings + symbol->st_name, name);
 }
 
-/* The gABI's hash table and GNU's (binutils, bfd/elflink.c). */
-static uint32_t find_index(const struct dynamic_symbols *table, const char *name, uint16_t version,
-                           enum kind kind) {
+/* The gABI's hash table and GNU's (binutils, bfd/elflink.c), for which the hash is. */
+static uint32_t find_index(const struct dynamic_symbols *table, const char *name, uint32_t hash,
+                           uint16_t version, enum kind kind) {
   if (table->gnu_hash) {
     const uint32_t *words = table->gnu_hash;
     uint32_t bucket_count = words[0], first = words[1], bloom_words = words[2], shift = words[3];
     const ElfW(Addr) *bloom = (const ElfW(Addr) *)(words + 4);
     const uint32_t *buckets = (const uint32_t *)(bloom + bloom_words), *chain = buckets + bucket_count;
     enum { WORD_BITS = sizeof(ElfW(Addr)) * 8 };
-    uint32_t hash = gnu_hash_of(name);
     if (bucket_count == 0 || bloom_words == 0) return STN_UNDEF;
     ElfW(Addr) word = bloom[(hash / WORD_BITS) % bloom_words];
     if (!(word >> (hash % WORD_BITS) & word >> ((hash >> shift) % WORD_BITS) & 1)) return STN_UNDEF;
@@ -73,8 +72,13 @@ static uint32_t find_index(const struct dynamic_symbols *table, const char *name
   return STN_UNDEF;
 }
 
+uint32_t dynamic_symbols_find_index_hashed(const struct dynamic_symbols *table, const char *name,
+                                           uint32_t hash) {
+  return find_index(table, name, hash, VERSION_DEFAULT, FUNCTION);
+}
+
 uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const char *name) {
-  return find_index(table, name, VERSION_DEFAULT, FUNCTION);
+  return dynamic_symbols_find_index_hashed(table, name, dynamic_symbols_hash(name));
 }
 
 static uint16_t version_index(const struct dynamic_symbols *table, const char *version) {
@@ -104,16 +108,23 @@ static void *address_of(const struct dynamic_symbols *table, uint32_t index) {
 
 void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version) {
   uint16_t wanted = table->versions ? version_index(table, version) : VERSION_DEFAULT;
-  return wanted == VERSION_DEFAULT ? NULL
-                                   : address_of(table, find_index(table, name, wanted, FUNCTION));
+  if (wanted == VERSION_DEFAULT) return NULL;
+  uint32_t hash = dynamic_symbols_hash(name);
+  return address_of(table, find_index(table, name, hash, wanted, FUNCTION));
 }
 
 void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name) {
   return address_of(table, dynamic_symbols_find_index(table, name));
 }
 
+void *dynamic_symbols_find_hashed(const struct dynamic_symbols *table, const char *name,
+                                  uint32_t hash) {
+  return address_of(table, dynamic_symbols_find_index_hashed(table, name, hash));
+}
+
 void *dynamic_symbols_find_data(const struct dynamic_symbols *table, const char *name) {
-  return address_of(table, find_index(table, name, VERSION_DEFAULT, DATA));
+  uint32_t hash = dynamic_symbols_hash(name);
+  return address_of(table, find_index(table, name, hash, VERSION_DEFAULT, DATA));
 }
 
 bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const ElfW(Dyn) * dynamic) {

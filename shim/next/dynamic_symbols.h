@@ -28,6 +28,14 @@ uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const c
  * relocated. */
 void *dynamic_symbols_find(const struct dynamic_symbols *table, const char *name);
 
+/* The same where one name is looked for in many objects: its hash, as GNU's tables have it, is made
+ * once. */
+uint32_t dynamic_symbols_hash(const char *name);
+uint32_t dynamic_symbols_find_index_hashed(const struct dynamic_symbols *table, const char *name,
+                                           uint32_t hash);
+void *dynamic_symbols_find_hashed(const struct dynamic_symbols *table, const char *name,
+                                  uint32_t hash);
+
 /* That of a variable. */
 void *dynamic_symbols_find_data(const struct dynamic_symbols *table, const char *name);
 

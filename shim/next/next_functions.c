@@ -126,7 +126,33 @@ struct form_owner { /* of one form of operator new or delete */
   bool is_cxx_runtime;
 };
 
+/* Each object is asked for all of these. */
+#define SOUGHT(X)     \
+  INTERPOSED_ALWAYS(X) \
+  INTERPOSED_RARE(X)   \
+  INTERPOSED_OPTIONAL(X) \
+  NEXT_ALLOCATOR(X)    \
+  INTERPOSED_CXX(X)    \
+  X(, mallocx, )       \
+  X(, tc_malloc, )     \
+  X(, __tsan_init, )   \
+  X(, __asan_init, )   \
+  X(, __msan_init, )
+
+struct name_hashes {
+#define X(type, name, parameters) uint32_t name;
+  SOUGHT(X)
+#undef X
+};
+
+static void hash_names(struct name_hashes *out) {
+#define X(type, name, parameters) out->name = dynamic_symbols_hash(#name);
+  SOUGHT(X)
+#undef X
+}
+
 struct search {
+  struct name_hashes hashes;
   const void *allocator, *jemalloc, *tcmalloc;
   struct {
 #define X(type, name, parameters) struct form_owner name;
@@ -139,27 +165,28 @@ static void *find(const struct object *object, const char *name) {
   return dynamic_symbols_find(&object->symbols, name);
 }
 
+#define FIND(name) dynamic_symbols_find_hashed(&object->symbols, #name, search->hashes.name)
+
 /* The first definition is the one. */
 #define TAKE(missing, name) \
-  if ((missing) && (address = find(object, #name))) real.name = (real_##name##_function)address;
+  if ((missing) && (address = FIND(name))) real.name = (real_##name##_function)address;
 
-static void note_sanitizers(const struct object *object) {
-  next_allocator.tsan |= find(object, "__tsan_init") != NULL;
-  next_allocator.asan |=
-      next_allocator.tsan || find(object, "__asan_init") || find(object, "__msan_init");
+static void note_sanitizers(const struct object *object, const struct search *search) {
+  next_allocator.tsan |= FIND(__tsan_init) != NULL;
+  next_allocator.asan |= next_allocator.tsan || FIND(__asan_init) || FIND(__msan_init);
 }
 
 static void take_next(const struct object *object, void *data) {
   struct search *search = data;
   const void *self = object->symbols.symbols;
   void *address;
-  note_sanitizers(object);
-  if (!search->allocator && find(object, "malloc")) {
+  note_sanitizers(object, search);
+  if (!search->allocator && FIND(malloc)) {
     search->allocator = self;
     copy_path(next_allocator.path, sizeof next_allocator.path, object);
   }
-  if (!search->jemalloc && find(object, "mallocx")) search->jemalloc = self;
-  if (!search->tcmalloc && find(object, "tc_malloc")) search->tcmalloc = self;
+  if (!search->jemalloc && FIND(mallocx)) search->jemalloc = self;
+  if (!search->tcmalloc && FIND(tc_malloc)) search->tcmalloc = self;
 #define X(type, name, parameters) TAKE(real.name == startup_##name, name)
   INTERPOSED_ALWAYS(X)
 #undef X
@@ -169,7 +196,7 @@ static void take_next(const struct object *object, void *data) {
   NEXT_ALLOCATOR(X)
 #undef X
 #define X(type, name, parameters)                                                 \
-  if (!real.name && (address = find(object, #name))) {                            \
+  if (!real.name && (address = FIND(name))) {                                     \
     real.name = (real_##name##_function)address;                                  \
     search->forms.name = (struct form_owner){self, is_cxx_runtime(object->path)}; \
   }
@@ -180,10 +207,10 @@ static void take_next(const struct object *object, void *data) {
 /* Opened at run time instead of preloaded, this library is the last: the definitions before it are
  * forwarded to. */
 static void take_earlier(const struct object *object, void *data) {
-  (void)data;
+  const struct search *search = data;
   void *address;
-  note_sanitizers(object);
-  if (!*next_allocator.earlier_path && find(object, "malloc")) {
+  note_sanitizers(object, search);
+  if (!*next_allocator.earlier_path && FIND(malloc)) {
     copy_path(next_allocator.earlier_path, sizeof next_allocator.earlier_path, object);
     next_allocator.earlier_is_program = object->is_program;
   }
@@ -199,7 +226,9 @@ static void take_earlier(const struct object *object, void *data) {
 static void take_vendor(const struct object *object, void *data) {
   const struct search *search = data;
   void *address;
-#define X(type, name, parameters) TAKE(!real.name, name)
+#define X(type, name, parameters)                    \
+  if (!real.name && (address = find(object, #name))) \
+    real.name = (real_##name##_function)address;
   if (search->jemalloc) {
     INTERPOSED_JEMALLOC(X)
   }
@@ -213,6 +242,7 @@ static void take_vendor(const struct object *object, void *data) {
  * not be ready yet (MemorySanitizer's is not). */
 void next_functions_resolve(void) {
   struct search search = {0};
+  hash_names(&search.hashes);
   next_allocator.valgrind = runs_under_valgrind();
   ask_loader = !__libc_single_threaded;
   for (const struct link_map *map = loaded_objects_first(); map && !ask_loader; map = map->l_next)
