@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "shim/base/at_fork.h"
@@ -33,6 +34,19 @@ bool agent_may_start_in_child(int64_t *now_ns) {
 /* The linker puts all variables of the agent and of what is linked in between these (shim/layout.ld). */
 extern char agent_state_begin[], agent_state_end[], agent_start_state_begin[], agent_start_state_end[];
 
+/* What has not been touched yet, most of it, takes a page each when it is written: the kernel is
+ * asked for fresh ones instead. It refuses where the program has locked its memory. */
+static void clear(char *begin, char *end) {
+  enum { PAGE = 4096 };
+  char *first = (char *)(((uintptr_t)begin + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
+  char *last = (char *)((uintptr_t)end & ~(uintptr_t)(PAGE - 1));
+  if (first >= last ||
+      raw_syscall4(SYS_madvise, (long)first, last - first, MADV_DONTNEED, 0) != 0)
+    first = last = end;
+  memset(begin, 0, (size_t)(first - begin));
+  memset(last, 0, (size_t)(end - last));
+}
+
 static void start_anew(void *unused) {
   (void)unused;
   int error = errno;
@@ -40,8 +54,8 @@ static void start_anew(void *unused) {
   memset(&all, ~0, sizeof all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   bool parent_was_in = process_tree_role() != TREE_OUTSIDE;
-  memset(agent_state_begin, 0, (size_t)(agent_state_end - agent_state_begin));
-  memset(agent_start_state_begin, 0, (size_t)(agent_start_state_end - agent_start_state_begin));
+  clear(agent_state_begin, agent_state_end);
+  clear(agent_start_state_begin, agent_start_state_end);
   if (!parent_was_in) process_tree_let_parent_go_first();
   agent_start_anew();
   pthread_sigmask(SIG_SETMASK, &before, NULL);

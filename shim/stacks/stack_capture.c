@@ -27,6 +27,17 @@ _Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what t
 static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the whole process,
                                                         touched as used; 0: empty */
 
+/* A bit for each page of it that has been written: a page that is read first, and then written,
+ * costs two faults, and most processes are over before they have touched them all. Set by whoever is
+ * about to write there; a reader that does not see it yet computes the rule once more. */
+enum { PAGE_INDEX_BITS = INDEX_BITS - 6 };
+static _Atomic uint64_t written_pages;
+
+static bool is_on_written_page(uint64_t index) {
+  uint64_t pages = atomic_load_explicit(&written_pages, memory_order_relaxed);
+  return pages >> (index >> PAGE_INDEX_BITS) & 1;
+}
+
 static uint64_t scramble(uintptr_t pc) {
   return pc * 0x9e3779b97f4a7c15ull & (((uint64_t)1 << PC_BITS) - 1);
 }
@@ -39,7 +50,8 @@ void stack_capture_object_appears(void) {
 
 void stack_capture_forget_rules(void) {
   for (uint32_t i = 0; i < 1 << INDEX_BITS; i++)
-    if (atomic_load_explicit(&rule_cache[i], memory_order_relaxed)) atomic_store_explicit(&rule_cache[i], 0, memory_order_relaxed);
+    if (is_on_written_page(i) && atomic_load_explicit(&rule_cache[i], memory_order_relaxed))
+      atomic_store_explicit(&rule_cache[i], 0, memory_order_relaxed);
 }
 
 /* _dl_start_user, which runs constructors at the very top of the first stack, has no unwind
@@ -70,7 +82,12 @@ static const struct packed_rule no_rule = {.kind = RULE_NONE, .cfa_words = WITHO
 static void remember_rule(uintptr_t pc, struct packed_rule rule) {
   union rule_bits packed = {.rule = rule};
   uint64_t scrambled = scramble(pc), tag = scrambled & (((uint64_t)1 << TAG_BITS) - 1);
-  atomic_store_explicit(&rule_cache[scrambled >> TAG_BITS], (uint64_t)packed.bits << TAG_BITS | tag, memory_order_relaxed);
+  uint64_t index = scrambled >> TAG_BITS;
+  if (!is_on_written_page(index)) /* first, or who forgets all would miss this one */
+    atomic_fetch_or_explicit(&written_pages, UINT64_C(1) << (index >> PAGE_INDEX_BITS),
+                             memory_order_seq_cst);
+  atomic_store_explicit(&rule_cache[index], (uint64_t)packed.bits << TAG_BITS | tag,
+                        memory_order_relaxed);
 }
 
 static __attribute__((noinline)) struct packed_rule compute_rule(uintptr_t pc,
@@ -98,9 +115,9 @@ static __attribute__((noinline)) struct packed_rule look_again(uintptr_t pc,
 
 static inline __attribute__((always_inline)) struct packed_rule rule_at(
     uintptr_t pc, struct stack_range *range, struct cfi_rule *unusual) {
-  uint64_t scrambled = scramble(pc);
-  uint64_t word =
-      atomic_load_explicit(&rule_cache[scrambled >> TAG_BITS], memory_order_relaxed);
+  uint64_t scrambled = scramble(pc), index = scrambled >> TAG_BITS;
+  if (UNLIKELY(!is_on_written_page(index))) return compute_rule(pc, range, unusual);
+  uint64_t word = atomic_load_explicit(&rule_cache[index], memory_order_relaxed);
   union rule_bits packed = {.bits = (uint32_t)(word >> TAG_BITS)};
   bool known = !((word ^ scrambled) & (((uint64_t)1 << TAG_BITS) - 1)) && !(pc >> PC_BITS);
   if (LIKELY(known && packed.rule.kind != RULE_NONE && packed.rule.kind != RULE_UNUSUAL))
