@@ -62,7 +62,7 @@ bool agent_leave_while_open(uint64_t threads) {
   if (!may_leave(now) || atomic_exchange(&while_open, 1)) return false;
   bool have_left = agent_pause();
   thread_state.start_due_ns = now + LATE_MILLISECONDS * MILLISECONDS;
-  thread_state.start_pid = self;
+  thread_state.start_pid = -self; /* not a child's */
   if (!have_left) agent_come_back();
   return have_left;
 }

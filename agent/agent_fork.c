@@ -76,9 +76,11 @@ static bool on_alternate_stack(void) {
 
 void agent_start_late(void) {
   if (confinement_forbids_calls()) return;
-  if (thread_state.start_pid != getpid()) return; /* a child of vfork shares our memory */
+  bool has_left = thread_state.start_pid < 0; /* agent_absence.c: it need not be started anew */
+  int32_t pid = has_left ? -thread_state.start_pid : thread_state.start_pid;
+  if (pid != getpid()) return; /* a child of vfork shares our memory */
   if (on_alternate_stack() || agent_monotonic_nanoseconds() < thread_state.start_due_ns) return;
-  if (agent_is_looked_for() && agent_is_process(thread_state.start_pid)) {
+  if (has_left) {
     agent_come_back();
     return;
   }

@@ -1,5 +1,6 @@
 """A program that counts its threads finds its own: the agent's steps aside for the look, and is
 there again afterwards."""
+import json
 import re
 import threading
 import time
@@ -120,17 +121,49 @@ def test_who_looks_all_the_time_finds_it_in_the_end():
     harness.poll(lambda: is_reached(host), "the agent afterwards")
 
 
+def wait_until_late():
+    now = time.monotonic()
+    harness.poll(lambda: time.monotonic() > now + 0.2, "a tenth of a second and more")
+
+
 def test_what_is_never_closed():
     for until in ("until it opens", "until it allocates", "until it has a thread"):
         host = start(until)
         assert host.ready() == ["kept: 1"]
         for _ in range(3):  # nothing brings it back by itself
             assert not agent_threads(host)
-        looked = time.monotonic()
-        harness.poll(lambda: time.monotonic() > looked + 0.2, "a tenth of a second and more")
+        wait_until_late()
         host.go_on()
         host.ready()
         harness.poll(lambda: is_reached(host), until)
+
+
+def test_who_shares_the_port_is_reached_too():
+    """Whoever holds it after a look."""
+    host = start("with a child")
+    pids = {host.pid, int(host.ready()[0].split()[1])}
+
+    def both_answer():
+        try:
+            found = json.loads(host.text("/?format=json"))["processes"]
+        except OSError:
+            return False
+        return {entry["pid"] for entry in found if entry["answered"]} == pids
+    harness.poll(both_answer, "both at the start")
+    harness.poll(lambda: len(agent_threads(host)) == 1, "the end of the request")
+    host.go_on()
+    assert all(": 1, " in line for line in host.ready())
+    harness.poll(both_answer, "both afterwards")
+
+
+def test_what_another_thread_closes():
+    host = start("another closes")
+    assert host.ready() == ["kept: 1"]
+    before = harness.poll(lambda: agent_threads(host), "the agent is back")
+    wait_until_late()
+    host.go_on()
+    host.ready()
+    assert agent_threads(host) == before and is_reached(host)
 
 
 def test_a_client_is_not_cut_off_by_what_is_opened():

@@ -29,7 +29,8 @@ enum {
   ANSWER_MILLISECONDS = 300,
   /* Naps of those that let others have the port. A process that gave up its user: what root starts later can join only root's. */
   NAPS_FOR_ROOT = 6,
-  NAPS_FOR_PARENT = 20          /* a child forked before its parent was in */
+  NAPS_FOR_PARENT = 20,         /* a child forked before its parent was in */
+  NAPS_FOR_HOLDER = 1           /* it may be back at once (agent_absence.c) */
 };
 
 /* The first: this process's own, made before its first fork or inherited by one. The second: the tree's, once the holder has told it. */
@@ -45,6 +46,7 @@ static char fault[200];        /* why; written before that and before the role *
 static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
+static bool has_lost_holder;   /* and may yet find it again */
 static bool was_inside;        /* ever; or has met one who holds the port */
 static uid_t holder_uid;       /* when it last said something */
 static pid_t asked_pid;        /* whom it has asked to give way, since it was outside; 0: nobody */
@@ -317,7 +319,10 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   socklen_t size = tree_name(address, &name);
   if (!size) return hold_without_name(address, "its name is too long", listener, reason, reason_size);
   bool has_first_user = process_owner_is(process_owner_first());
-  int yields = parent_goes_first ? NAPS_FOR_PARENT : !has_first_user ? NAPS_FOR_ROOT : 0;
+  int yields = parent_goes_first ? NAPS_FOR_PARENT
+               : !has_first_user ? NAPS_FOR_ROOT
+               : has_lost_holder ? NAPS_FOR_HOLDER
+                                 : 0;
   for (int tries = TRIES; tries > 0; tries--) {
     int socket = tree_socket();
     if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
@@ -365,7 +370,7 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   tree_address = *address;
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
-  parent_goes_first = false;
+  parent_goes_first = has_lost_holder = false;
   asked_pid = 0;
   if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */
   was_inside = was_inside || result != TREE_HOPELESS;
@@ -402,6 +407,7 @@ static void answer_entry(struct tree_message *message) {
 
 static bool lose_holder(void) {
   close(connection);
+  has_lost_holder = true;
   atomic_store_explicit(&role, TREE_OUTSIDE, memory_order_release);
   return false;
 }

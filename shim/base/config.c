@@ -221,7 +221,6 @@ void config_switch_off(struct config *out) {
 
 void config_read(char *const *environment, struct config *out) {
   memset(out, 0, offsetof(struct config, faults)); /* of those, fault_count are valid; what follows is zero already */
-  out->tls_address[0] = 0; /* written before it is read: one fault of its page, not two */
   read_address(environment, out);
   read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288, &out->memprofile_rate, out);
   read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000, &out->blockprofile_rate, out);

@@ -23,13 +23,13 @@ struct config {
   enum config_children children;
   char log[CONFIG_PATH_MAX];        /* "", "stderr" or a file's path */
   char origins[CONFIG_PATH_MAX];    /* as given */
+  char tls_address[CONFIG_ADDRESS_MAX]; /* "HOST:PORT", any address; "": no remote admin */
   /* One sentence per bad value: shown on the index page, logged when logging is on. */
   uint32_t fault_count;
   char faults[CONFIG_FAULTS_MAX][CONFIG_FAULT_LENGTH];
   /* Written only when set: most processes need not touch these pages. */
   uint32_t allowed_uid_count;
   uint32_t allowed_uids[CONFIG_UIDS_MAX]; /* PPROFAGENT_ALLOW_UIDS: numbers separated by commas or spaces */
-  char tls_address[CONFIG_ADDRESS_MAX];   /* "HOST:PORT", any address; "": no remote admin */
   char tls_certificate[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX], tls_client_ca[CONFIG_PATH_MAX];
 };
 

@@ -24,7 +24,7 @@ struct thread_state {
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
   /* this thread's (thread_registry.h), if it was created by pthread_create or thrd_create */
   uint32_t record;
-  int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h) */
+  int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h); negative: the process whose agent has left, to come back */
   int64_t start_due_ns;        /* not before then (monotonic clock); 0: it is not */
 };
 

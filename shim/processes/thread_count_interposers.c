@@ -207,4 +207,4 @@ static bool is_last(int descriptor) {
 
 CLOSE_CALL(close, int closed, closed)
 CLOSE_CALL(fclose, FILE *closed, fileno(closed))
-CLOSE_CALL(closedir, DIR *closed, dirfd(closed))
+CLOSE_CALL(closedir, DIR *closed, closed ? dirfd(closed) : -1)

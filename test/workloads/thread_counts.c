@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -177,6 +178,18 @@ static void forks(void) {
   }
 }
 
+/* A parent that counts shares its port with a child that does not. */
+static void with_a_child(void) {
+  pid_t pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    pause();
+  }
+  say("child %d\n", (int)pid);
+  ready();
+  for (int i = 0; i < 5; i++) FOUND(streamed(fopen(text, "r")));
+}
+
 /* A child has the descriptor too, and one of vfork the memory as well. */
 static void child_closes(void) {
   int file = open(text, O_RDONLY);
@@ -236,6 +249,21 @@ static void *wait_for_end(void *unused) {
   return unused;
 }
 
+static void *closes(void *file) {
+  CHECK(close(*(int *)file) == 0);
+  return NULL;
+}
+
+/* By then the agent is back, and need not come again. */
+static void another_closes(void) {
+  int file = open(text, O_RDONLY);
+  say("kept: %d\n", read_field(file));
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, closes, &file) == 0 && pthread_join(thread, NULL) == 0);
+  ready();
+  for (int i = 0; i < 100; i++) free(keep(malloc(1 << 20)));
+}
+
 static void with_a_thread(void) {
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, wait_for_end, NULL) == 0);
@@ -267,9 +295,11 @@ int main(int argc, char **argv) {
   if (strcmp(what, "links") == 0) links();
   if (strcmp(what, "files") == 0) files();
   if (strcmp(what, "forks") == 0) forks();
+  if (strcmp(what, "with a child") == 0) with_a_child();
   if (strcmp(what, "child closes") == 0) child_closes();
   if (strcmp(what, "handlers") == 0) handlers();
   if (strcmp(what, "often") == 0) often();
+  if (strcmp(what, "another closes") == 0) another_closes();
   if (strcmp(what, "with a thread") == 0) with_a_thread();
   if (strncmp(what, "until", 5) == 0) kept_open(what);
   ready();
