@@ -2,6 +2,7 @@
 there again afterwards."""
 import json
 import re
+import signal
 import threading
 import time
 
@@ -40,6 +41,10 @@ def is_reached(host):
 def agent_threads(host):
     return [tid for tid in harness.tasks(host.pid)
             if harness.proc_text("/proc/%d/task/%d/comm" % (host.pid, tid)) == "pprofagent\n"]
+
+
+def caught(pid):
+    return int(harness.proc_text("/proc/%d/status" % pid).split("SigCgt:")[1].split()[0], 16)
 
 
 def check_same(what):
@@ -167,11 +172,11 @@ def test_what_another_thread_closes():
 
 
 def test_a_client_is_not_cut_off_by_what_is_opened():
-    host = start("files", wait=True)
+    host = start("files", wait=True, **harness.by_timers())
     found = []
     client = threading.Thread(target=lambda: found.append(host.get("profile?seconds=2")[0]))
     client.start()
-    harness.poll(lambda: len(agent_threads(host)) > 1, "the client is served")
+    harness.poll(lambda: caught(host.pid) & 1 << signal.SIGURG - 1, "the client is served")
     host.go_on()
     counts = host.ready()
     client.join()
