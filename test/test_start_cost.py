@@ -1,6 +1,6 @@
 """What each exec pays for the library, in numbers that are the same in every run: page faults and
-system calls more than with an empty preload, and what the loader relocates. A compiler's run is over
-in milliseconds, so they are most of what it notices (make bench BENCH=exec has the times)."""
+system calls more than with an empty preload, and what the loader relocates. A compiler's run is
+over in milliseconds, so it notices them (make bench BENCH=exec has the times)."""
 import re
 import subprocess
 
@@ -14,23 +14,25 @@ RELOCATIONS, RELOCATED_PAGES = 850, 4  # 837, 4
 
 def start_cost(preload):
     program = harness.build("start_cost.c", "-O1")
-    environment = harness.agent_environment(plain=True, address="127.0.0.1:%d" % harness.free_port())
+    address = "127.0.0.1:%d" % harness.free_port()
+    environment = harness.agent_environment(plain=True, address=address)
     done = subprocess.run([program, preload], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done
-    return {name: int(number) for name, number in (line.split() for line in done.stdout.splitlines())}
+    words = done.stdout.split()
+    return dict(zip(words[::2], map(int, words[1::2])))
 
 
 def test_faults_and_calls():
     empty, agent = start_cost(empty_preload()), start_cost(harness.agent())
     more = {name: agent[name] - empty[name] for name in empty}
-    harness.note("an exec: %(faults)d page faults and %(calls)d system calls more than with an empty "
-                 "preload" % more)
+    harness.note("an exec: %(faults)d page faults and %(calls)d system calls more than with an "
+                 "empty preload" % more)
     assert more["faults"] <= FAULTS and more["calls"] <= CALLS, (empty, agent)
 
 
 def readelf(option):
-    return subprocess.run(["readelf", "-W", option, harness.agent()], capture_output=True, text=True,
-                          check=True).stdout
+    return subprocess.run(["readelf", "-W", option, harness.agent()], capture_output=True,
+                          text=True, check=True).stdout
 
 
 def test_relocations():

@@ -24,7 +24,9 @@ struct thread_state {
   uintptr_t alternate_low, alternate_size; /* this thread's alternate signal stack; 0, 0: none */
   /* this thread's (thread_registry.h), if it was created by pthread_create or thrd_create */
   uint32_t record;
-  int32_t start_pid;           /* the process of which this is the first thread, if its agent is to be started late (agent.h); negative: the process whose agent has left, to come back */
+  /* the process of which this is the first thread, if its agent is to be started late
+   * (agent_hooks.h); negative: that of which the agent has left, and is to come back */
+  int32_t start_pid;
   int64_t start_due_ns;        /* not before then (monotonic clock); 0: it is not */
 };
 

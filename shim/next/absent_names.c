@@ -102,7 +102,8 @@ static void strike_absent(const struct dynamic_symbols *own) {
 static void (*act_while_relocating(void))(void) {
   struct dynamic_symbols own;
   put_stand_ins();
-  if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash)
+  if (_r_debug.r_map &&
+      dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash)
     strike_absent(&own);
   return nothing;
 }

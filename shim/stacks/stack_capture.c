@@ -28,8 +28,8 @@ static _Atomic uint64_t rule_cache[1 << INDEX_BITS]; /* 256 KiB of .bss for the 
                                                         touched as used; 0: empty */
 
 /* A bit for each page of it that has been written: a page that is read first, and then written,
- * costs two faults, and most processes are over before they have touched them all. Set by whoever is
- * about to write there; a reader that does not see it yet computes the rule once more. */
+ * costs two faults, and most processes are over before they have touched them all. Set by whoever
+ * is about to write there; a reader that does not see it yet computes the rule once more. */
 enum { PAGE_INDEX_BITS = INDEX_BITS - 6 };
 static _Atomic uint64_t written_pages;
 

@@ -1,5 +1,5 @@
-/* start_cost LD_PRELOAD [ROUNDS]: what it takes to start a program that ends at once, this one, with
- * that preload: the fewest page faults, of many starts, and the system calls of all its threads. */
+/* start_cost LD_PRELOAD: what it takes to start a program that ends at once, this one, with that
+ * preload: the fewest page faults, of many starts, and the system calls of all its threads. */
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
