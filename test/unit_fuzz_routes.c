@@ -1,7 +1,8 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
  *      test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c
  *      agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c
- *      agent/pages/profile_request.c agent/http/response.c agent/profiles/contention_profile.c
+ *      agent/pages/profile_request.c agent/profiles/call_tree.c agent/profiles/call_tree_json.c
+ *      agent/profiles/call_tree_top.c agent/http/response.c agent/profiles/contention_profile.c
  *      agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c
  *      agent/pages/symbol_lookup.c agent/http/query.c agent/profiles/heap_profile.c
  *      agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c
@@ -150,7 +151,8 @@ static bool gzip_is_whole(const struct memory_sink *sink) {
 
 static void random_query(char *out, size_t size) {
   static const char *const parts[] = {"debug=1", "debug=0", "seconds=1", "seconds=3600", "gc=1", "debug=", "seconds=-1", "0x401000",
-                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%", "debug=2", "tid=1", "hz=1000", "hz=1", "hz=0", "format=json"};
+                                      "+0x", "0xffffffffffffffff", "%31", "%", "&", "=", "+", "seconds=%31", "debug=%", "debug=2", "tid=1", "hz=1000", "hz=1", "hz=0", "format=json",
+                                      "format=top", "format=collapsed", "nodecount=3", "sample_index=delay", "format="};
   size_t used = 0;
   out[0] = 0;
   for (uint32_t n = number(6); n > 0 && used + 64 < size; n--) {

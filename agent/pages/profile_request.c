@@ -2,8 +2,11 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/runtime/agent_thread.h"
+#include "agent/runtime/process_info.h"
+#include "agent/profiles/call_tree_forms.h"
 #include "agent/profiles/profile_delta.h"
 #include "agent/http/query.h"
 #include "agent/http/response.h"
@@ -38,6 +41,22 @@ enum delta delta_parameters(const struct http_request *request, int64_t *seconds
   return DELTA_YES;
 }
 
+enum profile_form form_parameter(const struct http_request *request) {
+  static const char *const names[] = {[FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
+  char text[PARAMETER_MAX];
+  enum query_result result = query_value(request->query, "format", text, sizeof text);
+  bool debug = integer_parameter(request, "debug") > 0;
+  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text)) return debug ? FORM_TEXT : FORM_PROTO;
+  if (debug) {
+    http_respond_error(request->response, 400, "format and debug params are incompatible");
+    return FORM_REFUSED;
+  }
+  for (int form = FORM_JSON; result == QUERY_FOUND && form < FORM_REFUSED; form++)
+    if (strcmp(names[form], text) == 0) return (enum profile_form)form;
+  http_respond_error(request->response, 400, "invalid value for \"format\" - must be json, top or collapsed");
+  return FORM_REFUSED;
+}
+
 bool refuse_while_off(const struct http_request *request, const struct route *route) {
   const char *off = route_off_reason(route);
   if (!off || (route->count && route->count() > 0)) return false;
@@ -49,22 +68,72 @@ bool refuse_while_off(const struct http_request *request, const struct route *ro
 
 /* ---- answers ---------------------------------------------------------------------------------------------------------------- */
 
-static struct response_sink profile_sink(const struct http_request *request, const struct route *route, bool delta, bool text,
-                                         char *headers, size_t size) {
+static struct response_sink profile_sink(const struct http_request *request, const struct route *route, bool delta,
+                                         enum profile_form form, char *headers, size_t size) {
   snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s%s\"\r\n", route->name, delta ? "-delta" : "");
-  return text ? response_sink_to(request, TEXT_PLAIN, NULL) : response_sink_to(request, "application/octet-stream", headers);
+  if (form == FORM_PROTO) return response_sink_to(request, "application/octet-stream", headers);
+  return response_sink_to(request, form == FORM_JSON ? "application/json" : TEXT_PLAIN, NULL);
 }
 
-void send_profile_head(const struct http_request *request, const struct route *route, bool delta, bool text) {
+void send_profile_head(const struct http_request *request, const struct route *route, bool delta, enum profile_form form) {
   char headers[HEADERS_MAX];
-  struct response_sink sink = profile_sink(request, route, delta, text, headers, sizeof headers);
+  struct response_sink sink = profile_sink(request, route, delta, form, headers, sizeof headers);
   if (http_respond_begin(sink.response, 200, sink.content_type, sink.headers, -1)) http_respond_end(sink.response);
 }
 
-void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta, bool text) {
+/* False: sample_index= names no sample type of the profile, which has been said. */
+static bool tree_options(const struct http_request *request, const struct profile *profile, enum profile_form form,
+                         struct call_tree_options *options) {
+  char name[PARAMETER_MAX], text[2 * PARAMETER_MAX];
+  options->value = profile_default_value(profile);
+  options->node_count = form == FORM_JSON ? CALL_TREE_NODES : 0;
+  enum query_result result = query_value(request->query, "sample_index", name, sizeof name);
+  if (result == QUERY_FOUND && *name) {
+    for (options->value = 0; options->value < profile->value_count; options->value++)
+      if (strcmp(profile->value_types[options->value].type, name) == 0) break;
+  }
+  if (result == QUERY_TOO_LONG || options->value >= profile->value_count) {
+    snprintf(text, sizeof text, "invalid value for \"sample_index\" - the profile has");
+    for (uint32_t v = 0; v < profile->value_count; v++) {
+      size_t used = strlen(text);
+      snprintf(text + used, sizeof text - used, " %s", profile->value_types[v].type);
+    }
+    http_respond_error(request->response, 400, text);
+    return false;
+  }
+  if (query_value(request->query, "nodecount", name, sizeof name) != QUERY_ABSENT) {
+    int64_t count = integer_parameter(request, "nodecount");
+    options->node_count = count > 0 ? (uint64_t)count : 0;
+  }
+  return true;
+}
+
+static bool encode(const struct profile *profile, enum profile_form form, const struct call_tree_options *options,
+                   struct byte_sink *sink) {
+  switch (form) {
+    case FORM_TEXT: return profile_encode_text(profile, sink);
+    case FORM_JSON: return call_tree_write_json(profile, options, sink);
+    case FORM_TOP: return call_tree_write_top(profile, options, sink);
+    case FORM_COLLAPSED: return call_tree_write_collapsed(profile, options, sink);
+    case FORM_PROTO:
+    case FORM_REFUSED: break;
+  }
+  return profile_encode_proto(profile, sink);
+}
+
+void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta,
+                  enum profile_form form) {
   char headers[HEADERS_MAX];
-  struct response_sink sink = profile_sink(request, route, delta, text, headers, sizeof headers);
-  bool ok = profile && (text ? profile_encode_text(profile, &sink.base) : profile_encode_proto(profile, &sink.base));
+  struct response_sink sink = profile_sink(request, route, delta, form, headers, sizeof headers);
+  struct process_identity process = {0};
+  struct call_tree_options options = {0};
+  if (form >= FORM_JSON) {
+    process_identity_read(&process);
+    options.process = process.comm;
+    options.pid = process.pid;
+    if (profile && !tree_options(request, profile, form, &options)) return profile_release(profile);
+  }
+  bool ok = profile && encode(profile, form, &options, &sink.base);
   profile_release(profile);
   response_sink_end(&sink, ok);
 }
@@ -102,12 +171,12 @@ static struct profile *collect_change(const struct http_request *request, struct
 }
 
 static void send_delta(const struct http_request *request, const struct route *route, int64_t seconds,
-                       profile_collector collect) {
+                       enum profile_form form, profile_collector collect) {
   if (!begin_delta(request)) return;
   int64_t start = agent_monotonic_nanoseconds();
   struct profile *before = collect(request);
   if (wait_for_delta(request, before, start, seconds))
-    send_profile(request, route, collect_change(request, before, collect), true, false);
+    send_profile(request, route, collect_change(request, before, collect), true, form);
   else
     profile_release(before);
   end_delta();
@@ -116,10 +185,12 @@ static void send_delta(const struct http_request *request, const struct route *r
 void serve_profile(const struct http_request *request, const struct route *route, profile_collector collect,
                    void (*send_records)(const struct http_request *request)) {
   int64_t seconds, debug = integer_parameter(request, "debug");
+  enum profile_form form = form_parameter(request);
+  if (form == FORM_REFUSED) return;
   enum delta delta = delta_parameters(request, &seconds);
   if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
-  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, debug > 0);
-  else if (delta == DELTA_YES) send_delta(request, route, seconds, collect);
+  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, form);
+  else if (delta == DELTA_YES) send_delta(request, route, seconds, form, collect);
   else if (debug >= 2 && send_records) send_records(request);
-  else send_profile(request, route, collect(request), false, debug > 0);
+  else send_profile(request, route, collect(request), false, form);
 }

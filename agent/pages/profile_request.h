@@ -1,4 +1,4 @@
-/* What every request for a profile has in common: debug=, seconds=, HEAD, the headers of the answer; the checks and texts of Go's.
+/* What every request for a profile has in common: debug=, format=, seconds=, HEAD, the headers of the answer; the checks and texts of Go's.
  * Context: the HTTP workers; locks: none. */
 #ifndef AGENT_PROFILE_REQUEST_H
 #define AGENT_PROFILE_REQUEST_H
@@ -23,13 +23,27 @@ enum delta { DELTA_NO, DELTA_YES, DELTA_REFUSED };
 /* The checks of seconds= in their order; refused: the error has been sent. */
 enum delta delta_parameters(const struct http_request *request, int64_t *seconds);
 
+/* The forms of an answer: debug= and format=. */
+enum profile_form {
+  FORM_PROTO,
+  FORM_TEXT, /* debug=1 */
+  FORM_JSON,
+  FORM_TOP,
+  FORM_COLLAPSED,
+  FORM_REFUSED
+};
+
+/* Refused: the error has been sent. */
+enum profile_form form_parameter(const struct http_request *request);
+
 /* True, and said: the route is off and has nothing from before. An empty profile would look like a program in which nothing happened. */
 bool refuse_while_off(const struct http_request *request, const struct route *route);
 
 /* The headers alone, without the work and without the wait. */
-void send_profile_head(const struct http_request *request, const struct route *route, bool delta, bool text);
+void send_profile_head(const struct http_request *request, const struct route *route, bool delta, enum profile_form form);
 /* Releases the profile; NULL: it could not be collected. */
-void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta, bool text);
+void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta,
+                  enum profile_form form);
 
 /* Around a delta; false: too many are running, which has been said. */
 bool begin_delta(const struct http_request *request);

@@ -19,32 +19,35 @@
 
 /* ---- heap and allocs --------------------------------------------------------------------------------------------------------- */
 
-static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before, bool text) {
+static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before, enum profile_form form) {
   struct heap_snapshot *now = heap_snapshot_take();
   if (!now) return NULL;
-  struct profile *profile = heap_profile_build(route->name, before, now, text ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+  struct profile *profile = heap_profile_build(route->name, before, now,
+                                               form == FORM_TEXT ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
   heap_snapshot_release(now);
   return profile;
 }
 
-static void send_heap_delta(const struct http_request *request, const struct route *route, int64_t seconds) {
+static void send_heap_delta(const struct http_request *request, const struct route *route, int64_t seconds,
+                            enum profile_form form) {
   if (!begin_delta(request)) return;
   int64_t start = agent_monotonic_nanoseconds();
   struct heap_snapshot *before = heap_snapshot_take();
-  if (wait_for_delta(request, before, start, seconds)) send_profile(request, route, collect_heap(route, before, false), true, false);
+  if (wait_for_delta(request, before, start, seconds)) send_profile(request, route, collect_heap(route, before, form), true, form);
   heap_snapshot_release(before);
   end_delta();
 }
 
 void handle_heap(const struct http_request *request, const struct route *route) {
   int64_t seconds;
+  enum profile_form form = form_parameter(request);
+  if (form == FORM_REFUSED) return;
   enum delta delta = delta_parameters(request, &seconds);
   if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
   /* gc= needs nothing here: the tables hold nothing back, and the host's allocator is not ours to call. */
-  bool text = integer_parameter(request, "debug") > 0;
-  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, text);
-  else if (delta == DELTA_YES) send_heap_delta(request, route, seconds);
-  else send_profile(request, route, collect_heap(route, NULL, text), false, text);
+  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, form);
+  else if (delta == DELTA_YES) send_heap_delta(request, route, seconds, form);
+  else send_profile(request, route, collect_heap(route, NULL, form), false, form);
 }
 
 uint64_t count_heap(void) { return heap_bucket_count(); }
@@ -131,12 +134,13 @@ static bool rate_parameter(const struct http_request *request, uint32_t *hz) {
   return true;
 }
 
-static void send_cpu_profile(const struct http_request *request, const struct route *route, int64_t seconds, uint32_t hz) {
+static void send_cpu_profile(const struct http_request *request, const struct route *route, int64_t seconds, uint32_t hz,
+                             enum profile_form form) {
   struct profile *profile;
   const char *reason;
   char text[512];
   switch (cpu_profile_collect(request->response, seconds, hz, &profile, &reason)) {
-    case CPU_PROFILE_DONE: return send_profile(request, route, profile, false, false);
+    case CPU_PROFILE_DONE: return send_profile(request, route, profile, false, form);
     case CPU_PROFILE_CANCELED: return http_respond_error(request->response, 500, "context canceled");
     case CPU_PROFILE_TOO_MANY:
       return http_respond_error(request->response, 503, "too many CPU profiles are running: at most 4 at once");
@@ -151,11 +155,13 @@ static void send_cpu_profile(const struct http_request *request, const struct ro
 void handle_profile(const struct http_request *request, const struct route *route) {
   int64_t seconds = integer_parameter(request, "seconds");
   uint32_t hz;
-  if (!rate_parameter(request, &hz)) return;
+  enum profile_form form = form_parameter(request);
+  if (form == FORM_TEXT) form = FORM_PROTO; /* as Go: debug= says nothing here */
+  if (form == FORM_REFUSED || !rate_parameter(request, &hz)) return;
   if (seconds <= 0 || seconds == INT64_MAX) seconds = CPU_PROFILE_DEFAULT_SECONDS; /* as Go, also for what is no number */
   if (seconds > CPU_PROFILE_MAX_SECONDS)
     http_respond_error(request->response, 503, "a CPU profile takes at most 3600 seconds: ask for fewer");
-  else if (request_is_head(request)) send_profile_head(request, route, false, false);
-  else send_cpu_profile(request, route, seconds, hz);
+  else if (request_is_head(request)) send_profile_head(request, route, false, form);
+  else send_cpu_profile(request, route, seconds, hz, form);
 }
 _Static_assert(CPU_PROFILE_MAX_SECONDS == 3600 && CPU_PROFILE_MAX_CLIENTS == 4, "the texts above");
