@@ -139,6 +139,10 @@ $(GEN)/linked_versions.h: scripts/linked_versions $(FETCHED) $(DEP_ARCHIVES) | $
 	@scripts/linked_versions $(SRC) "$(CC)" >$@
 $(OBJ)/agent/pages/health_page.o: $(GEN)/linked_versions.h
 
+$(GEN)/page_assets_list.h: scripts/page_assets $(wildcard agent/pages/assets/*) $(FETCHED) | $(GEN)
+	@scripts/page_assets $(SRC) $(GEN)
+$(OBJ)/agent/pages/page_assets.o: $(GEN)/page_assets_list.h
+
 # ---- the library ------------------------------------------------------------------------------------------------------------
 
 # What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
@@ -216,6 +220,7 @@ define unit_test
 $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
     $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) \
     $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
+    $(GEN)/page_assets_list.h \
     $(wildcard shim/*.h shim/*/*.h agent/*.h agent/*/*.h test/*.h)
 	@mkdir -p $(BUILD)/test
 	$$(call say,CC,$$@)
@@ -257,6 +262,7 @@ fuzz_flags = $(subst --param asan-stack=0,$(FUZZ_NO_STACK),$(subst build/,$(BUIL
 define fuzzer
 $(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) \
     $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
+    $(GEN)/page_assets_list.h \
     $(wildcard shim/*.h shim/*/*.h agent/*.h agent/*/*.h test/*.h)
 	@mkdir -p $$(@D)
 	$$(call say,FUZZ,$$@)

@@ -71,7 +71,7 @@ def test_what_is_linked_in_is_told():
     host = harness.Host([harness.build("guest.c", "-O1"), "wait"])
     host.ready()
     parts = host.health()["parts"]
-    assert sorted(parts) == ["civetweb", "libbacktrace", "libiberty", "libunwind",
+    assert sorted(parts) == ["civetweb", "d3-flame-graph", "libbacktrace", "libiberty", "libunwind",
                              "protobuf-c", "zlib", "zstd"], parts
     for name, library in (("zlib", "libz.a"), ("zstd", "libzstd.a"),
                           ("protobuf-c", "libprotobuf-c.a")):
@@ -82,5 +82,5 @@ def test_what_is_linked_in_is_told():
         assert parts[name]["version"][0].isdigit(), parts
     with open(os.path.join(harness.ROOT, "scripts", "fetch_deps")) as file:
         pinned = file.read()
-    for name in ("civetweb", "libbacktrace", "libiberty", "libunwind"):
+    for name in ("civetweb", "d3-flame-graph", "libbacktrace", "libiberty", "libunwind"):
         assert parts[name]["version"] == "unknown" or parts[name]["sha256"] in pinned, parts[name]

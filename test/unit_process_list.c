@@ -1,6 +1,7 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
  *      test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c
  *      agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c
+ *      agent/pages/page_assets.c
  *      agent/pages/profile_request.c agent/profiles/call_tree.c agent/profiles/call_tree_json.c
  *      agent/profiles/call_tree_top.c agent/http/response.c agent/profiles/contention_profile.c
  *      agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c

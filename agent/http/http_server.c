@@ -80,6 +80,7 @@ static const char *reason_phrase(int status) {
     case 204: return "No Content";
     case 301: return "Moved Permanently";
     case 302: return "Found";
+    case 304: return "Not Modified";
     case 400: return "Bad Request";
     case 403: return "Forbidden";
     case 404: return "Not Found";
@@ -103,15 +104,16 @@ bool http_respond_begin(struct http_response *response, int status, const char *
   const char *version = mg_get_request_info(response->connection)->http_version;
   response->chunked = content_length < 0 && !response->head_only && version && strcmp(version, "1.1") == 0;
   char head[4096], length_header[64] = "", origin_header[256] = "";
+  bool may_be_kept = extra_headers && strstr(extra_headers, "Cache-Control: ");
   if (content_length >= 0) snprintf(length_header, sizeof(length_header), "Content-Length: %lld\r\n", content_length);
   if (response->origin) {
     snprintf(origin_header, sizeof(origin_header), "Access-Control-Allow-Origin: %.190s\r\nVary: Origin\r\n", response->origin);
   }
   int size = snprintf(head, sizeof(head),
-                      "HTTP/1.1 %d %s\r\n%s%s%sX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%s%s%s%s"
+                      "HTTP/1.1 %d %s\r\n%s%s%sX-Content-Type-Options: nosniff\r\n%s%s%s%s%s"
                       "Connection: close\r\n\r\n",
                       status, reason_phrase(status), content_type ? "Content-Type: " : "", content_type ? content_type : "",
-                      content_type ? "\r\n" : "", response->origin ? "" : "Cross-Origin-Resource-Policy: same-origin\r\n",
+                      content_type ? "\r\n" : "", may_be_kept ? "" : "Cache-Control: no-store\r\n", response->origin ? "" : "Cross-Origin-Resource-Policy: same-origin\r\n",
                       origin_header, extra_headers ? extra_headers : "", length_header);
   if (size < 0 || (size_t)size >= sizeof(head)) {
     response->failed = true;

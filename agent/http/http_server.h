@@ -1,7 +1,8 @@
 /* HTTP/1.1 on the admin address: civetweb below, the access rules of host_check.h before every
  * request; who answers is handed to it.
  *
- * Every response carries X-Content-Type-Options: nosniff and Cache-Control: no-store, and closes its connection.
+ * Every response carries X-Content-Type-Options: nosniff and, where it says nothing of its own,
+ * Cache-Control: no-store, and closes its connection.
  * Context: agent threads (handle runs on one of the server's workers); locks: civetweb's own.
  */
 #ifndef AGENT_HTTP_SERVER_H

@@ -9,6 +9,7 @@
 #include "agent/cpu/cpu_profile.h"
 #include "agent/runtime/foreign_text.h"
 #include "html_page.h"
+#include "page_assets.h"
 #include "agent/runtime/process_info.h"
 #include "profile_routes.h"
 #include "agent/http/request_process.h"
@@ -120,6 +121,10 @@ const struct route *routes_all(size_t *count) {
   return routes;
 }
 
+bool route_has_view(const struct route *route) {
+  return route->is_profile || strcmp(route->name, "profile") == 0;
+}
+
 const char *route_off_reason(const struct route *route) { return route->off_reason ? route->off_reason() : NULL; }
 
 /* "/", "/pid/N" and "/pid/N/", and a process that is not here. */
@@ -131,6 +136,22 @@ static void handle_process(const struct http_request *request, int pid) {
   else process_list_respond(request);
 }
 
+/* Pages for people below /debug/pprof/; false: it is none. */
+static bool handle_view(const struct http_request *request, const char *name) {
+  static const char views[] = "view/", assets[] = "assets/";
+  if (strncmp(name, assets, sizeof assets - 1) == 0) {
+    page_asset_respond(request, name + sizeof assets - 1);
+    return true;
+  }
+  if (strncmp(name, views, sizeof views - 1) != 0) return false;
+  for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+    if (!route_has_view(&routes[i]) || strcmp(name + sizeof views - 1, routes[i].name) != 0) continue;
+    view_page_respond(request);
+    return true;
+  }
+  return false;
+}
+
 void routes_handle(const struct http_request *request) {
   const char *path = request->path, *rest;
   bool post = strcmp(request->method, "POST") == 0;
@@ -140,6 +161,7 @@ void routes_handle(const struct http_request *request) {
   if (strncmp(path, PREFIX, strlen(PREFIX)) != 0) return http_respond_error(request->response, 404, "404 page not found");
   const char *name = path + strlen(PREFIX);
   if (!*name && !post) return handle_index(request);
+  if (!post && handle_view(request, name)) return;
   for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
     if (strcmp(name, routes[i].name) != 0) continue;
     if (post && !routes[i].accepts_post) break;

@@ -27,6 +27,7 @@ void routes_handle(const struct http_request *request);
 /* Sorted by name. */
 const struct route *routes_all(size_t *count);
 const char *route_off_reason(const struct route *route); /* NULL: it works */
+bool route_has_view(const struct route *route); /* view/NAME */
 
 /* index_page.c, health_page.c. False: the receiver is gone. prefix: as in struct http_request. */
 bool index_page_write(struct text_sink *text, const char *host_header, const char *prefix);

@@ -86,6 +86,8 @@ static void write_head(struct json_writer *writer, const struct call_tree_option
                    ",\"period\":%" PRId64 ",\"period_type\":",
                    options->pid, profile->time_nanos, profile->duration_nanos, profile->period);
   write_type(text, &profile->period_type);
+  text_sink_text(text, ",");
+  write_string(text, "program", profile->mappings->count ? profile->mappings->items[0].path : NULL);
   text_sink_text(text, ",\n\"sample_types\":[");
   for (uint32_t v = 0; v < profile->value_count; v++) {
     if (v) text_sink_text(text, ",");

@@ -1,0 +1,162 @@
+// A flame graph in an element: d3-flame-graph draws; colours, keys and words are ours.
+import {amount, signedAmount, share, baseName} from './units.js';
+import {hash} from './tree.js';
+
+const rowHeight = 20, smallest = 0.7;
+
+function number(text) {
+  return parseInt(hash(text), 36) % 1000;
+}
+
+/** @param {string} module @param {string} program */
+export function moduleHue(module, program) {
+  if (!module) return 0;
+  if (module === program) return 28;
+  return 70 + (number(baseName(module)) * 7) % 270;
+}
+
+/** Of a function: its module's colour, a little lighter or darker by its name. */
+export function frameColor(node, look) {
+  if (node.match) return '#e879f9';
+  if (look.signed) {
+    const change = look.compares ? node.cum[1] - node.cum[0] : node.cum[0];
+    const part = node.value ? Math.max(-1, Math.min(1, change / node.value)) : 0;
+    const light = 93 - 35 * Math.sqrt(Math.abs(part));
+    return part > 0 ? `hsl(4 85% ${light}%)` : part < 0 ? `hsl(214 85% ${light}%)` : 'hsl(0 0% 88%)';
+  }
+  if (!node.fn) return '#c3cad3';
+  const shade = number(node.name) % 11;
+  const saturation = node.fn.module ? 68 : 6;
+  return `hsl(${moduleHue(node.fn.module, look.program)} ${saturation}% ${66 + shade}%)`;
+}
+
+/** What is known of a node, in words. */
+export function describe(node, look) {
+  const total = look.total, unit = look.unit;
+  let values;
+  if (look.compares) {
+    values = `${signedAmount(node.cum[1] - node.cum[0], unit)}: ${amount(node.cum[0], unit)} in A, ` +
+      `${amount(node.cum[1], unit)} in B`;
+  } else {
+    values = `${amount(node.cum[0], unit)} (${share(node.cum[0], total)}), ` +
+      `${amount(node.flat[0], unit)} of its own`;
+  }
+  if (node.cut[0] || node.cut[1]) values += `, ${amount(node.cut[0] + node.cut[1], unit)} in parts too small to be listed`;
+  let place = '';
+  if (node.fn && node.fn.file) {
+    place = node.fn.file;
+    if (node.lines) {
+      place += `:${node.lines[0]}`;
+      if (node.lines[1] !== node.lines[0]) place += `–${node.lines[1]}`;
+    }
+  }
+  return {name: node.name, values, place, module: node.fn ? node.fn.module : ''};
+}
+
+function describeInLine(node, look) {
+  const words = describe(node, look);
+  return [words.name, words.values, words.place, words.module].filter(Boolean).join('\n');
+}
+
+export class Flame {
+  /** look: {total, unit, compares, signed, program}; on: {zoom(node), hover(node|null)} */
+  constructor(element, on) {
+    this.element = element;
+    this.on = on;
+    this.chart = null;
+    this.cursor = null;
+    this.quiet = false;
+    element.tabIndex = 0;
+    element.setAttribute('role', 'group');
+    element.setAttribute('aria-roledescription', 'flame graph: arrow keys move, Enter zooms, Escape goes back');
+    element.addEventListener('keydown', (event) => this.key(event));
+    element.addEventListener('mouseover', (event) => this.hover(event));
+    element.addEventListener('mouseleave', () => this.on.hover(null));
+  }
+
+  hover(event) {
+    const frame = event.target instanceof Element ? event.target.closest('g.frame') : null;
+    const found = frame && window.select(frame).datum();
+    this.on.hover(found ? found.data : null);
+  }
+
+  draw(root, look, rootBelow) {
+    this.element.replaceChildren();
+    this.look = look;
+    this.root = root;
+    this.cursor = null;
+    this.chart = window.flamegraph()
+      .width(Math.max(200, this.element.clientWidth))
+      .cellHeight(rowHeight)
+      .minFrameSize(smallest)
+      .transitionDuration(0)
+      .inverted(!rootBelow)
+      .resetHeightOnZoom(true)
+      .minHeight(0)
+      .sort(false)
+      .setColorMapper((each) => frameColor(each.data, look))
+      .setLabelHandler((each) => describeInLine(each.data, look))
+      .onClick((each) => this.clicked(each.data));
+    window.select(this.element).datum(root).call(this.chart);
+  }
+
+  clicked(node) {
+    this.cursor = node;
+    if (!this.quiet) this.on.zoom(node);
+  }
+
+  /** The chart's own object for a node. */
+  held(node) {
+    const top = window.select(this.element).datum();
+    return top && top.descendants ? top.descendants().find((each) => each.data === node) : null;
+  }
+
+  zoomTo(node) {
+    const held = this.held(node || this.root);
+    if (!held) return;
+    this.quiet = true;
+    this.chart.zoomTo(held);
+    this.quiet = false;
+    this.zoomed = node || this.root;
+  }
+
+  redraw() {
+    this.chart.update();
+  }
+
+  showCursor() {
+    for (const frame of this.element.querySelectorAll('g.frame')) {
+      const found = window.select(frame).datum();
+      const here = !!found && found.data === this.cursor;
+      frame.classList.toggle('cursor', here);
+      if (here) frame.scrollIntoView({block: 'nearest', inline: 'nearest'});
+    }
+    this.on.hover(this.cursor);
+  }
+
+  key(event) {
+    if (!this.root || event.ctrlKey || event.altKey || event.metaKey) return;
+    const at = this.cursor || this.zoomed || this.root;
+    const next = this.nextFor(event.key, at);
+    if (event.key === 'Enter' && this.cursor) this.on.zoom(this.cursor);
+    else if (event.key === 'Escape') this.on.zoom(this.root);
+    else if (!next) return;
+    else this.cursor = next;
+    event.preventDefault();
+    this.showCursor();
+  }
+
+  nextFor(key, at) {
+    const siblings = at.parent ? at.parent.children : [at], place = siblings.indexOf(at);
+    const deeper = at.children.reduce((a, b) => (!a || b.value > a.value ? b : a), null);
+    const below = this.chart && !this.chart.inverted();
+    switch (key) {
+      case 'ArrowDown': return below ? at.parent : deeper;
+      case 'ArrowUp': return below ? deeper : at.parent;
+      case 'ArrowLeft': return siblings[place - 1] || null;
+      case 'ArrowRight': return siblings[place + 1] || null;
+      case 'Home': return this.root;
+      default: return null;
+    }
+  }
+}

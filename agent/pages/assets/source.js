@@ -1,0 +1,37 @@
+// Answers of the agent: asked for, waited for, given up.
+
+/** What the page shows: the profile whose name ends its URL. */
+export const profileName = decodeURIComponent(location.pathname.split('/').pop() || '');
+
+/** @param {string} query @param {AbortSignal=} signal */
+export async function fetchAnswer(query, signal) {
+  const response = await fetch(`../${encodeURIComponent(profileName)}?${query}`, {signal, cache: 'no-store'});
+  if (!response.ok) throw new Error((await response.text()).trim() || `status ${response.status}`);
+  return response;
+}
+
+/** @param {number} seconds 0: as it is now @param {AbortSignal=} signal */
+export async function fetchProfile(seconds, signal) {
+  const query = seconds ? `format=json&seconds=${seconds}` : 'format=json';
+  const response = await fetchAnswer(query, signal);
+  return response.json();
+}
+
+/** A recording: its progress, its end, its cancellation. The agent sees the connection close. */
+export class Recording {
+  /** @param {number} seconds @param {(part: number, left: number) => void} progress */
+  constructor(seconds, progress) {
+    this.abort = new AbortController();
+    const start = performance.now();
+    this.timer = setInterval(() => {
+      const gone = (performance.now() - start) / 1000;
+      progress(Math.min(1, gone / seconds), Math.max(0, Math.ceil(seconds - gone)));
+    }, 100);
+    progress(0, seconds);
+    this.done = fetchProfile(seconds, this.abort.signal).finally(() => clearInterval(this.timer));
+  }
+
+  cancel() {
+    this.abort.abort();
+  }
+}

@@ -1,0 +1,354 @@
+// The page: what it holds, what the person does with it, and what is drawn then.
+import {amount, signedAmount, share, baseName} from './units.js';
+import {buildTree, pivot, markMatches, expression, allNodes} from './tree.js';
+import {readState, writeState, emptyState} from './state.js';
+import {profileName, fetchProfile, Recording} from './source.js';
+import {takeAway} from './take.js';
+import {Flame, describe, moduleHue} from './flame.js';
+import {FunctionTable, element} from './table.js';
+
+const by = (id) => document.getElementById(id);
+const views = ['heap', 'allocs', 'profile', 'block', 'mutex', 'goroutine', 'threadcreate'];
+const textFields = ['focus', 'ignore', 'hide', 'show'], switches = ['own', 'fold', 'rootdown'];
+const saved = by('saved') ? JSON.parse(by('saved').textContent) : null;
+
+const page = {
+  state: readState(),
+  answer: null, // the latest
+  mark: null, // side A
+  other: null, // side B while two are compared
+  shown: null, // what buildTree made of them
+  recording: null,
+  seconds: 10,
+  loading: false,
+};
+
+const flame = new Flame(chartIn(by('flame')), {zoom: (node) => step({zoom: node.parent ? node.id : ''}), hover: showDetail});
+const table = new FunctionTable(by('table'), {
+  pick: (fn) => step({pick: fn.name, view: 'callers'}),
+  hover: (fn) => fn && page.shown && showDetail(fn),
+});
+let callersFlame = null, calleesFlame = null;
+
+function chartIn(place) {
+  const chart = element('div', {className: 'chart'});
+  place.append(chart);
+  return chart;
+}
+
+// ---- state ----
+
+function changed() {
+  writeState(page.state, false);
+  draw();
+}
+
+/** A change that the browser's back button takes back. */
+function step(more) {
+  Object.assign(page.state, more);
+  writeState(page.state, true);
+  draw();
+}
+
+// ---- what is drawn ----
+
+function say(text) {
+  by('message').hidden = !text;
+  by('message').textContent = text || '';
+}
+
+function filterOf(name) {
+  const field = by(name);
+  field.classList.remove('bad');
+  return expression(page.state[name], () => field.classList.add('bad'));
+}
+
+function lookOf(answers) {
+  const latest = answers[answers.length - 1], types = latest.sample_types;
+  const found = types.find((each) => each.type === page.state.type) ||
+    types.find((each) => each.type === latest.default_sample_type);
+  const v = types.indexOf(found), compares = answers.length > 1;
+  return {type: found.type, unit: found.unit, total: latest.total[v], compares, program: latest.program,
+    totals: answers.map((each) => each.total[v])};
+}
+
+function draw() {
+  const answers = page.other ? [page.mark, page.other] : page.answer ? [page.answer] : [];
+  showControls();
+  if (!answers.length) return;
+  const look = lookOf(answers), {state} = page;
+  const shown = buildTree(answers, look.type, {
+    focus: filterOf('focus'), ignore: filterOf('ignore'), hide: filterOf('hide'), show: filterOf('show'),
+    own: !!state.own, fold: !!state.fold});
+  look.signed = look.compares || shown.functions.some((fn) => fn.cum[0] < 0);
+  page.shown = {...shown, answers, look};
+  const wanted = filterOf('q'), matched = markMatches(shown.root, wanted);
+  by('matched').textContent = wanted && shown.root.value ? `${share(matched, shown.root.value)} matched` : '';
+  showTypes(answers[answers.length - 1], look);
+  showFacts(look, shown);
+  showNotes(answers);
+  drawFlame(shown, look);
+  drawCallers(shown, look);
+  by('table').hidden = state.view === 'callers';
+  if (state.view !== 'callers') table.draw(shown.functions, look, state.pick, wanted);
+}
+
+function drawFlame(shown, look) {
+  by('flame').hidden = page.state.view !== 'flame';
+  if (page.state.view !== 'flame') return;
+  flame.draw(shown.root, look, !!page.state.rootdown);
+  const zoomed = page.state.zoom ? allNodes(shown.root).find((node) => node.id === page.state.zoom) : null;
+  if (zoomed) flame.zoomTo(zoomed);
+  else flame.zoomed = shown.root;
+  showDetail(zoomed);
+  showLegend(shown, look);
+}
+
+function showLegend(shown, look) {
+  const old = by('legend');
+  if (old) old.remove();
+  const legend = element('div', {id: 'legend', className: 'legend'});
+  const add = (color, text) => {
+    const box = element('i', {});
+    box.style.background = color;
+    legend.append(element('span', {}, box, text));
+  };
+  if (look.signed) {
+    add('hsl(4 85% 62%)', look.compares ? 'more in B' : 'more');
+    add('hsl(214 85% 62%)', look.compares ? 'less in B' : 'less');
+    legend.append(look.compares ? 'a frame is as wide as A and B together' : '');
+  } else {
+    const modules = new Map();
+    for (const fn of shown.functions)
+      modules.set(fn.module, (modules.get(fn.module) || 0) + Math.abs(fn.flat[0]));
+    const largest = [...modules].filter(([name]) => name).sort((a, b) => b[1] - a[1]).slice(0, 6);
+    for (const [module] of largest) add(`hsl(${moduleHue(module, look.program)} 68% 71%)`, baseName(module));
+  }
+  by('flame').append(legend);
+}
+
+function drawCallers(shown, look) {
+  const place = by('callers'), {state} = page;
+  place.hidden = state.view !== 'callers';
+  if (place.hidden) return;
+  const biggest = shown.functions.slice().sort((a, b) => b.size - a.size).find((fn) => fn.own) || shown.functions[0];
+  const name = shown.functions.some((fn) => fn.name === state.pick) ? state.pick : biggest ? biggest.name : '';
+  if (!name) return place.replaceChildren('Nothing was sampled.');
+  const both = pivot(shown.root, name), wanted = filterOf('q');
+  markMatches(both.callers, wanted);
+  markMatches(both.callees, wanted);
+  const choose = element('select', {ariaLabel: 'Function'});
+  for (const fn of shown.functions.slice().sort((a, b) => b.size - a.size).slice(0, 500))
+    if (![...choose.options].some((each) => each.value === fn.name)) choose.add(new Option(fn.name.slice(0, 200), fn.name));
+  choose.value = name;
+  choose.onchange = () => step({pick: choose.value});
+  place.replaceChildren(element('h2', {}, 'Callers of ', choose));
+  const on = {zoom: (node) => node.fn && step({pick: node.name}), hover: showDetail};
+  callersFlame = new Flame(chartIn(place), on);
+  callersFlame.draw(both.callers, look, true);
+  place.append(element('h2', {}, 'What it calls'));
+  calleesFlame = new Flame(chartIn(place), on);
+  calleesFlame.draw(both.callees, look, false);
+}
+
+function showDetail(node) {
+  const place = by('detail');
+  if (!node || !page.shown) {
+    place.textContent = '';
+    return;
+  }
+  const full = node.cut ? node : {...node, fn: node, cut: [0, 0], lines: null};
+  const words = describe(full, page.shown.look);
+  place.replaceChildren(element('b', {dir: 'auto'}, words.name), ` — ${words.values}`,
+    element('br', {}), element('span', {className: 'dim'}, [words.place, words.module].filter(Boolean).join(' · ')));
+}
+
+function showTypes(answer, look) {
+  const choose = by('type');
+  const names = answer.sample_types.map((each) => each.type);
+  if ([...choose.options].map((each) => each.value).join() !== names.join())
+    choose.replaceChildren(...names.map((name) => new Option(name.replace(/_/g, ' '), name)));
+  choose.value = look.type;
+}
+
+function fact(name, value, raw) {
+  const strong = element('b', {}, value);
+  strong.dataset.value = String(raw);
+  strong.dataset.fact = name;
+  return element('span', {}, strong, ' ', element('span', {className: 'dim'}, name));
+}
+
+function showFacts(look, shown) {
+  const facts = [];
+  if (look.compares) {
+    const [a, b] = look.totals;
+    facts.push(fact('A', amount(a, look.unit), a), fact('B', amount(b, look.unit), b),
+      fact('change', signedAmount(b - a, look.unit), b - a));
+  } else {
+    facts.push(fact('in all', amount(look.total, look.unit), look.total));
+    const left = shown.root.cum[0];
+    if (left !== look.total) facts.push(fact('left by the filter', `${amount(left, look.unit)}, ${share(left, look.total)}`, left));
+  }
+  const latest = page.shown.answers[page.shown.answers.length - 1];
+  const time = new Date(latest.time_nanos / 1e6).toLocaleTimeString();
+  const length = latest.duration_nanos ? ` over ${amount(latest.duration_nanos, 'nanoseconds')}` : '';
+  facts.push(element('span', {className: 'dim', id: 'taken'}, `${time}${length}`));
+  by('facts').replaceChildren(...facts);
+  const {process} = latest;
+  document.title = `${process.name} (${process.pid}) ${latest.profile}`;
+  by('title').replaceChildren(element('span', {dir: 'auto'}, process.name || '?'),
+    element('span', {className: 'dim'}, ` ${latest.profile}, pid ${process.pid}`));
+}
+
+function showNotes(answers) {
+  const notes = [], latest = answers[answers.length - 1];
+  for (const answer of answers) for (const comment of answer.comments) if (!notes.includes(comment)) notes.push(comment);
+  if (latest.cut.one_in)
+    notes.push(`Parts below 1/${latest.cut.one_in.toLocaleString('en')} of the total are not listed one by one: ` +
+      `${latest.cut.nodes.toLocaleString('en')} places in the tree; their sums are in what called them.`);
+  if (!latest.nodes[0].cum.some((value) => value)) notes.push('Nothing was sampled.');
+  by('notes').replaceChildren(...notes.map((text) => element('li', {}, text)));
+}
+
+function showControls() {
+  const {state} = page, cpu = profileName === 'profile';
+  for (const name of switches) by(name).checked = !!state[name];
+  for (const name of [...textFields, 'q']) if (document.activeElement !== by(name)) by(name).value = state[name];
+  if (textFields.some((name) => state[name])) by('filters').open = true;
+  for (const button of document.querySelectorAll('[data-view]'))
+    button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
+  by('rootdown-label').hidden = state.view !== 'flame';
+  by('live-tools').hidden = !!saved || cpu;
+  by('record-tools').hidden = !!saved || !!page.recording || ['goroutine', 'thread', 'threadcreate'].includes(profileName);
+  by('record-label').textContent = cpu ? 'Record' : 'What comes in the next';
+  by('recording').hidden = !page.recording;
+  by('compare-tools').hidden = !!saved || !page.answer;
+  by('compare').hidden = !page.mark;
+  by('compare').textContent = page.other ? 'End comparison' : cpu ? 'Compare A with the next recording' : 'Compare A with now';
+  by('mark').textContent = page.mark ? 'Mark as A again' : 'Mark as A';
+  by('take').hidden = !page.answer || !!saved;
+}
+
+// ---- what comes from the agent ----
+
+function take(answer) {
+  if (page.comparing) page.other = answer;
+  page.answer = answer;
+  say('');
+  draw();
+}
+
+async function refresh() {
+  if (page.loading || page.recording) return;
+  page.loading = true;
+  try {
+    take(await fetchProfile(0));
+  } catch (error) {
+    say(`The profile could not be had: ${error.message}`);
+  } finally {
+    page.loading = false;
+  }
+}
+
+async function record(seconds) {
+  page.seconds = seconds;
+  page.recording = new Recording(seconds, (part, left) => {
+    by('progress').value = part;
+    by('left').textContent = part < 1 ? `${left} s` : 'names are read';
+  });
+  say('');
+  showControls();
+  try {
+    const answer = await page.recording.done;
+    page.recording = null;
+    take(answer);
+  } catch (error) {
+    page.recording = null;
+    say(error.name === 'AbortError' ? '' : `The recording failed: ${error.message}`);
+  }
+  showControls();
+}
+
+let liveTimer = 0;
+async function live() {
+  clearTimeout(liveTimer);
+  const seconds = Number(by('live').value);
+  if (!seconds) return;
+  if (!document.hidden && !page.other) await refresh();
+  liveTimer = setTimeout(live, seconds * 1000);
+}
+
+function compare() {
+  page.comparing = !page.other && !page.comparing;
+  page.other = null;
+  if (!page.comparing) return draw();
+  if (profileName === 'profile') return record(page.seconds);
+  return refresh();
+}
+
+// ---- what the person does ----
+
+function listen() {
+  by('type').onchange = () => step({type: by('type').value});
+  for (const button of document.querySelectorAll('[data-view]'))
+    button.onclick = () => step({view: button.dataset.view});
+  for (const name of switches) by(name).onchange = () => step({[name]: by(name).checked ? '1' : '', zoom: ''});
+  let waits = 0;
+  for (const name of [...textFields, 'q'])
+    by(name).oninput = () => {
+      page.state[name] = by(name).value;
+      clearTimeout(waits);
+      waits = setTimeout(changed, 150);
+    };
+  by('reset').onclick = () => step(emptyState(page.state.type));
+  by('refresh').onclick = refresh;
+  by('live').onchange = live;
+  for (const button of document.querySelectorAll('[data-seconds]'))
+    button.onclick = () => record(Number(button.dataset.seconds));
+  by('cancel').onclick = () => page.recording && page.recording.cancel();
+  by('mark').onclick = () => {
+    page.mark = page.answer;
+    page.other = null;
+    page.comparing = false;
+    draw();
+  };
+  by('compare').onclick = compare;
+  for (const button of document.querySelectorAll('[data-take]'))
+    button.onclick = () => takeAway(button.dataset.take,
+      {answers: page.shown.answers, state: page.state, root: page.shown.root, seconds: page.seconds})
+      .catch((error) => say(`It could not be saved: ${error.message}`));
+  const restore = () => {
+    page.state = readState();
+    draw();
+  };
+  addEventListener('popstate', restore);
+  addEventListener('hashchange', restore);
+  addEventListener('resize', () => page.shown && draw());
+  addEventListener('keydown', (event) => {
+    if (event.key !== '/' || event.target instanceof HTMLInputElement) return;
+    by('q').focus();
+    event.preventDefault();
+  });
+}
+
+function start() {
+  listen();
+  if (saved) {
+    if (!location.hash) Object.assign(page.state, saved.state);
+    by('home').hidden = true;
+    page.answer = saved.answers[saved.answers.length - 1];
+    if (saved.answers.length > 1) [page.mark, page.other] = saved.answers;
+    return draw();
+  }
+  by('title').textContent = profileName;
+  by('profiles').append(...views.map((name) => {
+    const link = element('a', {href: name}, name === 'profile' ? 'cpu' : name);
+    if (name === profileName) link.setAttribute('aria-current', 'page');
+    return link;
+  }));
+  showControls();
+  if (profileName !== 'profile') return refresh();
+  by('facts').textContent = 'Record for some seconds to see where CPU time goes.';
+}
+
+start();
