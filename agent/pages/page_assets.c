@@ -35,7 +35,8 @@ static bool has_it(const struct http_request *request) {
 static void respond(const struct http_request *request, const char *type, const char *start,
                     const char *end, const char *caching, const char *more) {
   char headers[HEADERS_MAX];
-  snprintf(headers, sizeof headers, "ETag: \"" PAGE_ASSETS_VERSION "\"\r\nCache-Control: %s\r\n%s%s",
+  snprintf(headers, sizeof headers,
+           "ETag: \"" PAGE_ASSETS_VERSION "\"\r\nCache-Control: %s\r\n%s%s",
            caching, has_it(request) ? "" : "Content-Encoding: gzip\r\n", more);
   if (has_it(request)) respond_whole(request, 304, NULL, headers, "", 0);
   else respond_whole(request, 200, type, headers, start, (size_t)(end - start));
@@ -47,7 +48,8 @@ void view_page_respond(const struct http_request *request) {
 
 void page_asset_respond(const struct http_request *request, const char *path) {
   static const char version[] = PAGE_ASSETS_VERSION "/";
-  const char *name = strncmp(path, version, sizeof version - 1) == 0 ? path + sizeof version - 1 : "";
+  bool current = strncmp(path, version, sizeof version - 1) == 0;
+  const char *name = current ? path + sizeof version - 1 : "";
 #define X(symbol, asset, type, file)                                                \
   if (strcmp(name, asset) == 0)                                                     \
     return respond(request, type, asset_##symbol, asset_##symbol##_end,             \

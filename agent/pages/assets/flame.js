@@ -1,12 +1,10 @@
 // A flame graph in an element: d3-flame-graph draws; colours, keys and words are ours.
-import {amount, signedAmount, share, baseName} from './units.js';
 import {hash} from './tree.js';
+import {amount, baseName, share, signedAmount} from './units.js';
 
 const rowHeight = 20, smallest = 0.7;
 
-function number(text) {
-  return parseInt(hash(text), 36) % 1000;
-}
+function number(text) { return parseInt(hash(text), 36) % 1000; }
 
 /** @param {string} module @param {string} program */
 export function moduleHue(module, program) {
@@ -22,7 +20,9 @@ export function frameColor(node, look) {
     const change = look.compares ? node.cum[1] - node.cum[0] : node.cum[0];
     const part = node.value ? Math.max(-1, Math.min(1, change / node.value)) : 0;
     const light = 93 - 35 * Math.sqrt(Math.abs(part));
-    return part > 0 ? `hsl(4 85% ${light}%)` : part < 0 ? `hsl(214 85% ${light}%)` : 'hsl(0 0% 88%)';
+    return part > 0 ? `hsl(4 85% ${light}%)` :
+        part < 0 ? `hsl(214 85% ${light}%)` :
+                   'hsl(0 0% 88%)';
   }
   if (!node.fn) return '#c3cad3';
   const shade = number(node.name) % 11;
@@ -35,13 +35,15 @@ export function describe(node, look) {
   const total = look.total, unit = look.unit;
   let values;
   if (look.compares) {
-    values = `${signedAmount(node.cum[1] - node.cum[0], unit)}: ${amount(node.cum[0], unit)} in A, ` +
-      `${amount(node.cum[1], unit)} in B`;
+    values =
+        `${signedAmount(node.cum[1] - node.cum[0], unit)}: ${amount(node.cum[0], unit)} in A, ` +
+        `${amount(node.cum[1], unit)} in B`;
   } else {
     values = `${amount(node.cum[0], unit)} (${share(node.cum[0], total)}), ` +
-      `${amount(node.flat[0], unit)} of its own`;
+        `${amount(node.flat[0], unit)} of its own`;
   }
-  if (node.cut[0] || node.cut[1]) values += `, ${amount(node.cut[0] + node.cut[1], unit)} in parts too small to be listed`;
+  if (node.cut[0] || node.cut[1])
+    values += `, ${amount(node.cut[0] + node.cut[1], unit)} in parts too small to be listed`;
   let place = '';
   if (node.fn && node.fn.file) {
     place = node.fn.file;
@@ -68,7 +70,8 @@ export class Flame {
     this.quiet = false;
     element.tabIndex = 0;
     element.setAttribute('role', 'group');
-    element.setAttribute('aria-roledescription', 'flame graph: arrow keys move, Enter zooms, Escape goes back');
+    element.setAttribute(
+        'aria-roledescription', 'flame graph: arrow keys move, Enter zooms, Escape goes back');
     element.addEventListener('keydown', (event) => this.key(event));
     element.addEventListener('mouseover', (event) => this.hover(event));
     element.addEventListener('mouseleave', () => this.on.hover(null));
@@ -86,17 +89,17 @@ export class Flame {
     this.root = root;
     this.cursor = null;
     this.chart = window.flamegraph()
-      .width(Math.max(200, this.element.clientWidth))
-      .cellHeight(rowHeight)
-      .minFrameSize(smallest)
-      .transitionDuration(0)
-      .inverted(!rootBelow)
-      .resetHeightOnZoom(true)
-      .minHeight(0)
-      .sort(false)
-      .setColorMapper((each) => frameColor(each.data, look))
-      .setLabelHandler((each) => describeInLine(each.data, look))
-      .onClick((each) => this.clicked(each.data));
+                     .width(Math.max(200, this.element.clientWidth))
+                     .cellHeight(rowHeight)
+                     .minFrameSize(smallest)
+                     .transitionDuration(0)
+                     .inverted(!rootBelow)
+                     .resetHeightOnZoom(true)
+                     .minHeight(0)
+                     .sort(false)
+                     .setColorMapper((each) => frameColor(each.data, look))
+                     .setLabelHandler((each) => describeInLine(each.data, look))
+                     .onClick((each) => this.clicked(each.data));
     window.select(this.element).datum(root).call(this.chart);
   }
 
@@ -120,9 +123,7 @@ export class Flame {
     this.zoomed = node || this.root;
   }
 
-  redraw() {
-    this.chart.update();
-  }
+  redraw() { this.chart.update(); }
 
   showCursor() {
     for (const frame of this.element.querySelectorAll('g.frame')) {
@@ -151,12 +152,18 @@ export class Flame {
     const deeper = at.children.reduce((a, b) => (!a || b.value > a.value ? b : a), null);
     const below = this.chart && !this.chart.inverted();
     switch (key) {
-      case 'ArrowDown': return below ? at.parent : deeper;
-      case 'ArrowUp': return below ? deeper : at.parent;
-      case 'ArrowLeft': return siblings[place - 1] || null;
-      case 'ArrowRight': return siblings[place + 1] || null;
-      case 'Home': return this.root;
-      default: return null;
+      case 'ArrowDown':
+        return below ? at.parent : deeper;
+      case 'ArrowUp':
+        return below ? deeper : at.parent;
+      case 'ArrowLeft':
+        return siblings[place - 1] || null;
+      case 'ArrowRight':
+        return siblings[place + 1] || null;
+      case 'Home':
+        return this.root;
+      default:
+        return null;
     }
   }
 }

@@ -5,7 +5,8 @@ export const profileName = decodeURIComponent(location.pathname.split('/').pop()
 
 /** @param {string} query @param {AbortSignal=} signal */
 export async function fetchAnswer(query, signal) {
-  const response = await fetch(`../${encodeURIComponent(profileName)}?${query}`, {signal, cache: 'no-store'});
+  const response =
+      await fetch(`../${encodeURIComponent(profileName)}?${query}`, {signal, cache: 'no-store'});
   if (!response.ok) throw new Error((await response.text()).trim() || `status ${response.status}`);
   return response;
 }
@@ -31,7 +32,5 @@ export class Recording {
     this.done = fetchProfile(seconds, this.abort.signal).finally(() => clearInterval(this.timer));
   }
 
-  cancel() {
-    this.abort.abort();
-  }
+  cancel() { this.abort.abort(); }
 }

@@ -1,17 +1,32 @@
 // What is shown, in the URL's fragment: it can be sent to a colleague, and is told to no server.
 
-/** @typedef {{type: string, view: string, zoom: string, pick: string, q: string, own: string,
- *   fold: string, rootdown: string, focus: string, ignore: string, hide: string, show: string}} State */
+/**
+ * @typedef {{type: string, view: string, zoom: string, pick: string, q: string, own: string,
+ *   fold: string, rootdown: string, focus: string, ignore: string, hide: string, show: string}}
+ * State
+ */
 
 /** @type {State} */
-const nothing = {type: '', view: 'flame', zoom: '', pick: '', q: '', own: '', fold: '', rootdown: '',
-  focus: '', ignore: '', hide: '', show: ''};
+const nothing = {
+  type: '',
+  view: 'flame',
+  zoom: '',
+  pick: '',
+  q: '',
+  own: '',
+  fold: '',
+  rootdown: '',
+  focus: '',
+  ignore: '',
+  hide: '',
+  show: ''
+};
 
 function remembered() {
   try {
     return {own: localStorage.getItem('pprofagent.own') || ''};
   } catch {
-    return {}; // a page from a file, or storage that is switched off
+    return {};  // a page from a file, or storage that is switched off
   }
 }
 
@@ -19,14 +34,16 @@ function remembered() {
 export function readState() {
   const fragment = location.hash.slice(1), given = new URLSearchParams(fragment);
   const state = {...nothing, ...(fragment ? {} : remembered())};
-  for (const key of Object.keys(nothing)) if (given.has(key)) state[key] = given.get(key);
+  for (const key of Object.keys(nothing))
+    if (given.has(key)) state[key] = given.get(key);
   return state;
 }
 
 /** As a step of the browser's history, or in place of the last. @param {State} state */
 export function writeState(state, step) {
   const out = new URLSearchParams();
-  for (const key of Object.keys(nothing)) if (state[key] !== nothing[key]) out.set(key, state[key]);
+  for (const key of Object.keys(nothing))
+    if (state[key] !== nothing[key]) out.set(key, state[key]);
   const hash = '#' + out.toString();
   if (hash === (location.hash || '#')) return;
   try {
@@ -39,6 +56,4 @@ export function writeState(state, step) {
 }
 
 /** @returns {State} */
-export function emptyState(type) {
-  return {...nothing, type};
-}
+export function emptyState(type) { return {...nothing, type}; }

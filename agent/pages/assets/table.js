@@ -1,5 +1,5 @@
 // The table of functions: what a flame graph holds, for eyes, keys and screen readers.
-import {amount, signedAmount, share, baseName} from './units.js';
+import {amount, baseName, share, signedAmount} from './units.js';
 
 const rowsAtFirst = 200;
 
@@ -43,10 +43,13 @@ export class FunctionTable {
   draw(functions, look, picked, wanted) {
     Object.assign(this, {functions, look, picked, wanted});
     const columns = columnsFor(look);
-    if (!columns.some((each) => each.key === this.sortBy) && this.sortBy !== 'name') this.sortBy = 'flat';
+    if (!columns.some((each) => each.key === this.sortBy) && this.sortBy !== 'name')
+      this.sortBy = 'flat';
     const by = columns.find((each) => each.key === this.sortBy);
     const sorted = functions.slice().sort((a, b) => {
-      const order = by ? Math.abs(by.of(b)) - Math.abs(by.of(a)) || Math.abs(b.cum[0]) - Math.abs(a.cum[0]) : 0;
+      const order = by ?
+          Math.abs(by.of(b)) - Math.abs(by.of(a)) || Math.abs(b.cum[0]) - Math.abs(a.cum[0]) :
+          0;
       return order || (a.name < b.name ? -1 : 1);
     });
     const found = wanted ? sorted.filter((fn) => wanted.test(fn.name)) : sorted;
@@ -65,9 +68,7 @@ export class FunctionTable {
     }
   }
 
-  again() {
-    this.draw(this.functions, this.look, this.picked, this.wanted);
-  }
+  again() { this.draw(this.functions, this.look, this.picked, this.wanted); }
 
   head(columns) {
     const row = element('tr', {});
@@ -77,7 +78,9 @@ export class FunctionTable {
         this.sortBy = key;
         this.again();
       };
-      row.append(element('th', {scope: 'col', 'aria-sort': this.sortBy === key ? 'descending' : 'none', ...more}, button));
+      row.append(element(
+          'th', {scope: 'col', 'aria-sort': this.sortBy === key ? 'descending' : 'none', ...more},
+          button));
     };
     for (const column of columns) {
       add(column.key, column.label, {className: column.wide ? 'wide' : ''});
@@ -91,16 +94,19 @@ export class FunctionTable {
     const {look} = this, row = element('tr', {});
     for (const column of columns) {
       const value = column.of(fn);
-      const cell = element('td', {className: column.wide ? 'wide' : ''},
-        column.signed ? signedAmount(value, look.unit) : amount(value, look.unit));
+      const cell = element(
+          'td', {className: column.wide ? 'wide' : ''},
+          column.signed ? signedAmount(value, look.unit) : amount(value, look.unit));
       cell.dataset.value = String(value);
       if (column.signed && value) cell.classList.add(value > 0 ? 'more' : 'less');
       row.append(cell);
-      if (column.share) row.append(element('td', {className: 'wide dim'}, share(value, look.total)));
+      if (column.share)
+        row.append(element('td', {className: 'wide dim'}, share(value, look.total)));
     }
     const button = element('button', {title: `${fn.name}\n${fn.file}`}, fn.name);
     button.onclick = () => this.on.pick(fn);
-    row.append(element('td', {className: 'name'}, button, element('small', {}, baseName(fn.module))));
+    row.append(
+        element('td', {className: 'name'}, button, element('small', {}, baseName(fn.module))));
     row.classList.toggle('match', !!(this.wanted && this.wanted.test(fn.name)));
     row.classList.toggle('picked', fn.name === this.picked);
     row.onmouseenter = () => this.on.hover(fn);

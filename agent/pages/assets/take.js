@@ -17,25 +17,37 @@ export function fileName(answer, ending) {
 }
 
 function scriptText(text) {
-  return text.replace(/^import .*$/gm, '').replace(/^export /gm, '').replace(/<\/(script)/gi, '<\\/$1');
+  return text.replace(/^import .*$/gm, '')
+      .replace(/^export /gm, '')
+      .replace(/<\/(script)/gi, '<\\/$1');
 }
 
 /** The page with its scripts and its data in one file. */
 async function standalone(answers, state) {
   const base = new URL('.', import.meta.url).href;
   const text = async (name) => (await fetch(base + name)).text();
-  const modules = ['units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'view.js'];
-  const [library, style, ...ours] = await Promise.all(['d3-flame-graph.js', 'view.css', ...modules].map(text));
-  const page = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), 'text/html');
+  const modules = [
+    'units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'view.js'
+  ];
+  const [library, style, ...ours] =
+      await Promise.all(['d3-flame-graph.js', 'view.css', ...modules].map(text));
+  const page =
+      new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), 'text/html');
   for (const each of page.querySelectorAll('script, link[rel=stylesheet]')) each.remove();
   const data = JSON.stringify({answers, state}).replace(/</g, '\\u003c');
-  const own = ours.map(scriptText).join('\n').replace(/import\.meta\.url/g, "''");
-  return ['<!doctype html>\n<html lang="en">\n<head>', page.head.innerHTML, '<style>', style, '</style>\n</head>\n<body>',
-    page.body.innerHTML, '<script type="application/json" id="saved">', data, '</script>\n<script>', scriptText(library),
-    '</script>\n<script>{', own, '}</script>\n</body>\n</html>\n'].join('');
+  const own = ours.map(scriptText).join('\n').replace(/import\.meta\.url/g, '\'\'');
+  return [
+    '<!doctype html>\n<html lang="en">\n<head>', page.head.innerHTML, '<style>', style,
+    '</style>\n</head>\n<body>', page.body.innerHTML, '<script type="application/json" id="saved">',
+    data, '</script>\n<script>', scriptText(library), '</script>\n<script>{', own,
+    '}</script>\n</body>\n</html>\n'
+  ].join('');
 }
 
-/** @param {string} what @param {{answers: Object[], state: Object, root: Object, seconds: number}} shown */
+/**
+ * @param {string} what @param {{answers: Object[], state: Object, root: Object, seconds: number}}
+ *     shown
+ */
 export async function takeAway(what, shown) {
   const answer = shown.answers[shown.answers.length - 1], cpu = profileName === 'profile';
   const seconds = cpu ? `seconds=${shown.seconds}` : '';
@@ -45,8 +57,12 @@ export async function takeAway(what, shown) {
     const query = cpu ? `format=top&${seconds}` : 'debug=1';
     save(fileName(answer, '.txt'), await (await fetchAnswer(query)).blob());
   } else if (what === 'collapsed') {
-    save(fileName(answer, '.collapsed.txt'), new Blob([collapsed(shown.root)], {type: 'text/plain'}));
+    save(
+        fileName(answer, '.collapsed.txt'),
+        new Blob([collapsed(shown.root)], {type: 'text/plain'}));
   } else {
-    save(fileName(answer, '.html'), new Blob([await standalone(shown.answers, shown.state)], {type: 'text/html'}));
+    save(
+        fileName(answer, '.html'),
+        new Blob([await standalone(shown.answers, shown.state)], {type: 'text/html'}));
   }
 }

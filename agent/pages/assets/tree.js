@@ -1,16 +1,21 @@
 // From the agent's answers (docs/views.md) to what is drawn: filtered, folded, merged, summed.
 // One answer is side 0; of two that are compared, the older is side 0 and the newer side 1.
 
-/** @typedef {{name: string, module: string, file: string, own: boolean, flat: number[],
- *   cum: number[], size: number}} Fn */
-/** @typedef {{name: string, fn: Fn|null, flat: number[], cum: number[], cut: number[], value: number,
- *   lines: number[]|null, children: TreeNode[], parent: TreeNode|null, id: string,
- *   match?: boolean}} TreeNode */
+/**
+ * @typedef {{name: string, module: string, file: string, own: boolean, flat: number[],
+ *   cum: number[], size: number}} Fn
+ */
+/**
+ * @typedef {{name: string, fn: Fn|null, flat: number[], cum: number[], cut: number[], value:
+ * number, lines: number[]|null, children: TreeNode[], parent: TreeNode|null, id: string, match?:
+ * boolean}} TreeNode
+ */
 
 const systemPath = /^(\/usr)?\/lib(32|64|x32)?\/|^\[vdso\]$|libpprofagent\.so$/;
-const libraryName = new RegExp('^(std::|__gnu_cxx::|core::|alloc::|void std::|operator (new|delete)|' +
-  '_start$|__libc_start|start_thread$|clone3?$|_dl_|<(alloc|core|std)::|' +
-  '_*(malloc|calloc|realloc|free|memalign|posix_memalign|aligned_alloc)$)');
+const libraryName = new RegExp(
+    '^(std::|__gnu_cxx::|core::|alloc::|void std::|operator (new|delete)|' +
+    '_start$|__libc_start|start_thread$|clone3?$|_dl_|<(alloc|core|std)::|' +
+    '_*(malloc|calloc|realloc|free|memalign|posix_memalign|aligned_alloc)$)');
 
 /** Whether a function is the program's own, not one of libraries that come with the system. */
 function isOwn(name, module, file, program) {
@@ -33,8 +38,18 @@ export function expression(text, bad) {
 /** @returns {TreeNode} */
 function newNode(name, fn, parent) {
   const path = parent ? `${parent.id}/${name}` : '';
-  return {name, fn, flat: [0, 0], cum: [0, 0], cut: [0, 0], value: 0, lines: null, children: [],
-    parent, id: hash(path)};
+  return {
+    name,
+    fn,
+    flat: [0, 0],
+    cum: [0, 0],
+    cut: [0, 0],
+    value: 0,
+    lines: null,
+    children: [],
+    parent,
+    id: hash(path)
+  };
 }
 
 /** A name for a place in the tree that fits into an URL: 53 bits of it. */
@@ -55,11 +70,19 @@ function readFunctions(answer, known, options) {
     let fn = known.get(key);
     if (!fn) {
       const own = isOwn(each.name, module, each.file, answer.program);
-      fn = {name: each.name, module, file: each.file || '', own, flat: [0, 0], cum: [0, 0], size: 0,
+      fn = {
+        name: each.name,
+        module,
+        file: each.file || '',
+        own,
+        flat: [0, 0],
+        cum: [0, 0],
+        size: 0,
         hidden: (options.hide && options.hide.test(each.name)) ||
-          (options.show && !options.show.test(each.name)) || (options.own && !own),
+            (options.show && !options.show.test(each.name)) || (options.own && !own),
         focused: !options.focus || options.focus.test(each.name),
-        ignored: options.ignore && options.ignore.test(each.name)};
+        ignored: options.ignore && options.ignore.test(each.name)
+      };
       known.set(key, fn);
     }
     return fn;
@@ -80,8 +103,8 @@ function childOf(places, parent, fn) {
 
 function addLines(node, lines) {
   if (!lines) return;
-  node.lines = node.lines
-    ? [Math.min(node.lines[0], lines[0]), Math.max(node.lines[1], lines[1])] : lines.slice();
+  node.lines = node.lines ? [Math.min(node.lines[0], lines[0]), Math.max(node.lines[1], lines[1])] :
+                            lines.slice();
 }
 
 function addAnswer(root, places, known, answer, type, side, options) {
@@ -157,8 +180,10 @@ function sumFunctions(root, known) {
   return [...known.values()].filter((fn) => fn.size > 0);
 }
 
-/** What is drawn of one answer, or of two that are compared.
- * @returns {{root: TreeNode, functions: Fn[], compares: boolean}} */
+/**
+ * What is drawn of one answer, or of two that are compared.
+ * @returns {{root: TreeNode, functions: Fn[], compares: boolean}}
+ */
 export function buildTree(answers, type, options) {
   const root = newNode('all', null, null), places = new Map(), known = new Map();
   answers.forEach((answer, side) => addAnswer(root, places, known, answer, type, side, options));
@@ -185,15 +210,17 @@ function copyInto(places, target, node) {
   }
 }
 
-/** What a function calls, and what calls it, over all the places where it stands.
- * @param {TreeNode} root @param {string} name */
+/**
+ * What a function calls, and what calls it, over all the places where it stands.
+ * @param {TreeNode} root @param {string} name
+ */
 export function pivot(root, name) {
   const callees = newNode(name, null, null), callers = newNode(name, null, null);
   const below = new Map(), above = new Map();
   const walk = [root];
   while (walk.length) {
     const node = walk.pop();
-    if (node.fn && node.name === name) { // the outermost; those inside are part of it
+    if (node.fn && node.name === name) {  // the outermost; those inside are part of it
       copyInto(below, callees, node);
       callees.fn = callers.fn = node.fn;
       let at = callers;
@@ -228,7 +255,8 @@ export function collapsed(root) {
     const own = node.flat[0] + node.cut[0];
     if (!node.fn || !own) continue;
     const names = [];
-    for (let at = node; at.fn; at = at.parent) names.push(at.name.replace(/;/g, ':').replace(/\s/g, ' '));
+    for (let at = node; at.fn; at = at.parent)
+      names.push(at.name.replace(/;/g, ':').replace(/\s/g, ' '));
     lines.push(`${names.reverse().join(';')} ${own}`);
   }
   return lines.join('\n') + '\n';

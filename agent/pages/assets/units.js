@@ -13,14 +13,14 @@ export function amount(value, unit) {
     size /= scale[0];
     step++;
   }
-  const text = step === 0 || size >= 100 ? size.toFixed(0) : size >= 10 ? size.toFixed(1) : size.toFixed(2);
+  const text = step === 0 || size >= 100 ? size.toFixed(0) :
+      size >= 10                         ? size.toFixed(1) :
+                                           size.toFixed(2);
   return `${value < 0 ? '−' : ''}${text} ${scale[1][step]}`;
 }
 
 /** @param {number} value @param {string} unit */
-export function signedAmount(value, unit) {
-  return (value > 0 ? '+' : '') + amount(value, unit);
-}
+export function signedAmount(value, unit) { return (value > 0 ? '+' : '') + amount(value, unit); }
 
 /** @param {number} part @param {number} whole */
 export function share(part, whole) {
@@ -30,6 +30,4 @@ export function share(part, whole) {
 }
 
 /** The last part of a path. @param {string|null} path */
-export function baseName(path) {
-  return path ? path.slice(path.lastIndexOf('/') + 1) : '';
-}
+export function baseName(path) { return path ? path.slice(path.lastIndexOf('/') + 1) : ''; }

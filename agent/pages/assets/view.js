@@ -1,11 +1,11 @@
 // The page: what it holds, what the person does with it, and what is drawn then.
-import {amount, signedAmount, share, baseName} from './units.js';
-import {buildTree, pivot, markMatches, expression, allNodes} from './tree.js';
-import {readState, writeState, emptyState} from './state.js';
-import {profileName, fetchProfile, Recording} from './source.js';
+import {describe, Flame, moduleHue} from './flame.js';
+import {fetchProfile, profileName, Recording} from './source.js';
+import {emptyState, readState, writeState} from './state.js';
+import {element, FunctionTable} from './table.js';
 import {takeAway} from './take.js';
-import {Flame, describe, moduleHue} from './flame.js';
-import {FunctionTable, element} from './table.js';
+import {allNodes, buildTree, expression, markMatches, pivot} from './tree.js';
+import {amount, baseName, share, signedAmount} from './units.js';
 
 const by = (id) => document.getElementById(id);
 const views = ['heap', 'allocs', 'profile', 'block', 'mutex', 'goroutine', 'threadcreate'];
@@ -14,16 +14,18 @@ const saved = by('saved') ? JSON.parse(by('saved').textContent) : null;
 
 const page = {
   state: readState(),
-  answer: null, // the latest
-  mark: null, // side A
-  other: null, // side B while two are compared
-  shown: null, // what buildTree made of them
+  answer: null,  // the latest
+  mark: null,    // side A
+  other: null,   // side B while two are compared
+  shown: null,   // what buildTree made of them
   recording: null,
   seconds: 10,
   loading: false,
 };
 
-const flame = new Flame(chartIn(by('flame')), {zoom: (node) => step({zoom: node.parent ? node.id : ''}), hover: showDetail});
+const flame = new Flame(
+    chartIn(by('flame')),
+    {zoom: (node) => step({zoom: node.parent ? node.id : ''}), hover: showDetail});
 const table = new FunctionTable(by('table'), {
   pick: (fn) => step({pick: fn.name, view: 'callers'}),
   hover: (fn) => fn && page.shown && showDetail(fn),
@@ -66,10 +68,16 @@ function filterOf(name) {
 function lookOf(answers) {
   const latest = answers[answers.length - 1], types = latest.sample_types;
   const found = types.find((each) => each.type === page.state.type) ||
-    types.find((each) => each.type === latest.default_sample_type);
+      types.find((each) => each.type === latest.default_sample_type);
   const v = types.indexOf(found), compares = answers.length > 1;
-  return {type: found.type, unit: found.unit, total: latest.total[v], compares, program: latest.program,
-    totals: answers.map((each) => each.total[v])};
+  return {
+    type: found.type,
+    unit: found.unit,
+    total: latest.total[v],
+    compares,
+    program: latest.program,
+    totals: answers.map((each) => each.total[v])
+  };
 }
 
 function draw() {
@@ -78,12 +86,18 @@ function draw() {
   if (!answers.length) return;
   const look = lookOf(answers), {state} = page;
   const shown = buildTree(answers, look.type, {
-    focus: filterOf('focus'), ignore: filterOf('ignore'), hide: filterOf('hide'), show: filterOf('show'),
-    own: !!state.own, fold: !!state.fold});
+    focus: filterOf('focus'),
+    ignore: filterOf('ignore'),
+    hide: filterOf('hide'),
+    show: filterOf('show'),
+    own: !!state.own,
+    fold: !!state.fold
+  });
   look.signed = look.compares || shown.functions.some((fn) => fn.cum[0] < 0);
   page.shown = {...shown, answers, look};
   const wanted = filterOf('q'), matched = markMatches(shown.root, wanted);
-  by('matched').textContent = wanted && shown.root.value ? `${share(matched, shown.root.value)} matched` : '';
+  by('matched').textContent =
+      wanted && shown.root.value ? `${share(matched, shown.root.value)} matched` : '';
   showTypes(answers[answers.length - 1], look);
   showFacts(look, shown);
   showNotes(answers);
@@ -97,7 +111,8 @@ function drawFlame(shown, look) {
   by('flame').hidden = page.state.view !== 'flame';
   if (page.state.view !== 'flame') return;
   flame.draw(shown.root, look, !!page.state.rootdown);
-  const zoomed = page.state.zoom ? allNodes(shown.root).find((node) => node.id === page.state.zoom) : null;
+  const zoomed =
+      page.state.zoom ? allNodes(shown.root).find((node) => node.id === page.state.zoom) : null;
   if (zoomed) flame.zoomTo(zoomed);
   else flame.zoomed = shown.root;
   showDetail(zoomed);
@@ -122,7 +137,8 @@ function showLegend(shown, look) {
     for (const fn of shown.functions)
       modules.set(fn.module, (modules.get(fn.module) || 0) + Math.abs(fn.flat[0]));
     const largest = [...modules].filter(([name]) => name).sort((a, b) => b[1] - a[1]).slice(0, 6);
-    for (const [module] of largest) add(`hsl(${moduleHue(module, look.program)} 68% 71%)`, baseName(module));
+    for (const [module] of largest)
+      add(`hsl(${moduleHue(module, look.program)} 68% 71%)`, baseName(module));
   }
   by('flame').append(legend);
 }
@@ -131,15 +147,19 @@ function drawCallers(shown, look) {
   const place = by('callers'), {state} = page;
   place.hidden = state.view !== 'callers';
   if (place.hidden) return;
-  const biggest = shown.functions.slice().sort((a, b) => b.size - a.size).find((fn) => fn.own) || shown.functions[0];
-  const name = shown.functions.some((fn) => fn.name === state.pick) ? state.pick : biggest ? biggest.name : '';
+  const biggest = shown.functions.slice().sort((a, b) => b.size - a.size).find((fn) => fn.own) ||
+      shown.functions[0];
+  const name = shown.functions.some((fn) => fn.name === state.pick) ? state.pick :
+      biggest                                                       ? biggest.name :
+                                                                      '';
   if (!name) return place.replaceChildren('Nothing was sampled.');
   const both = pivot(shown.root, name), wanted = filterOf('q');
   markMatches(both.callers, wanted);
   markMatches(both.callees, wanted);
   const choose = element('select', {ariaLabel: 'Function'});
   for (const fn of shown.functions.slice().sort((a, b) => b.size - a.size).slice(0, 500))
-    if (![...choose.options].some((each) => each.value === fn.name)) choose.add(new Option(fn.name.slice(0, 200), fn.name));
+    if (![...choose.options].some((each) => each.value === fn.name))
+      choose.add(new Option(fn.name.slice(0, 200), fn.name));
   choose.value = name;
   choose.onchange = () => step({pick: choose.value});
   place.replaceChildren(element('h2', {}, 'Callers of ', choose));
@@ -159,8 +179,10 @@ function showDetail(node) {
   }
   const full = node.cut ? node : {...node, fn: node, cut: [0, 0], lines: null};
   const words = describe(full, page.shown.look);
-  place.replaceChildren(element('b', {dir: 'auto'}, words.name), ` — ${words.values}`,
-    element('br', {}), element('span', {className: 'dim'}, [words.place, words.module].filter(Boolean).join(' · ')));
+  place.replaceChildren(
+      element('b', {dir: 'auto'}, words.name), ` — ${words.values}`, element('br', {}),
+      element(
+          'span', {className: 'dim'}, [words.place, words.module].filter(Boolean).join(' · ')));
 }
 
 function showTypes(answer, look) {
@@ -182,30 +204,41 @@ function showFacts(look, shown) {
   const facts = [];
   if (look.compares) {
     const [a, b] = look.totals;
-    facts.push(fact('A', amount(a, look.unit), a), fact('B', amount(b, look.unit), b),
-      fact('change', signedAmount(b - a, look.unit), b - a));
+    facts.push(
+        fact('A', amount(a, look.unit), a), fact('B', amount(b, look.unit), b),
+        fact('change', signedAmount(b - a, look.unit), b - a));
   } else {
     facts.push(fact('in all', amount(look.total, look.unit), look.total));
     const left = shown.root.cum[0];
-    if (left !== look.total) facts.push(fact('left by the filter', `${amount(left, look.unit)}, ${share(left, look.total)}`, left));
+    if (left !== look.total)
+      facts.push(fact(
+          'left by the filter', `${amount(left, look.unit)}, ${share(left, look.total)}`, left));
   }
   const latest = page.shown.answers[page.shown.answers.length - 1];
   const time = new Date(latest.time_nanos / 1e6).toLocaleTimeString();
-  const length = latest.duration_nanos ? ` over ${amount(latest.duration_nanos, 'nanoseconds')}` : '';
+  const length =
+      latest.duration_nanos ? ` over ${amount(latest.duration_nanos, 'nanoseconds')}` : '';
   facts.push(element('span', {className: 'dim', id: 'taken'}, `${time}${length}`));
   by('facts').replaceChildren(...facts);
   const {process} = latest;
   document.title = `${process.name} (${process.pid}) ${latest.profile}`;
-  by('title').replaceChildren(element('span', {dir: 'auto'}, process.name || '?'),
-    element('span', {className: 'dim'}, ` ${latest.profile}, pid ${process.pid}`));
+  by('title').replaceChildren(
+      element('span', {dir: 'auto'}, process.name || '?'),
+      element('span', {className: 'dim'}, ` ${latest.profile}, pid ${process.pid}`));
 }
 
 function showNotes(answers) {
   const notes = [], latest = answers[answers.length - 1];
-  for (const answer of answers) for (const comment of answer.comments) if (!notes.includes(comment)) notes.push(comment);
+  for (const answer of answers)
+    for (const comment of answer.comments)
+      if (!notes.includes(comment)) notes.push(comment);
   if (latest.cut.one_in)
-    notes.push(`Parts below 1/${latest.cut.one_in.toLocaleString('en')} of the total are not listed one by one: ` +
-      `${latest.cut.nodes.toLocaleString('en')} places in the tree; their sums are in what called them.`);
+    notes.push(
+        `Parts below 1/${
+            latest.cut.one_in.toLocaleString('en')} of the total are not listed one by one: ` +
+        `${
+            latest.cut.nodes.toLocaleString(
+                'en')} places in the tree; their sums are in what called them.`);
   if (!latest.nodes[0].cum.some((value) => value)) notes.push('Nothing was sampled.');
   by('notes').replaceChildren(...notes.map((text) => element('li', {}, text)));
 }
@@ -213,18 +246,22 @@ function showNotes(answers) {
 function showControls() {
   const {state} = page, cpu = profileName === 'profile';
   for (const name of switches) by(name).checked = !!state[name];
-  for (const name of [...textFields, 'q']) if (document.activeElement !== by(name)) by(name).value = state[name];
+  for (const name of [...textFields, 'q'])
+    if (document.activeElement !== by(name)) by(name).value = state[name];
   if (textFields.some((name) => state[name])) by('filters').open = true;
   for (const button of document.querySelectorAll('[data-view]'))
     button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
   by('rootdown-label').hidden = state.view !== 'flame';
   by('live-tools').hidden = !!saved || cpu;
-  by('record-tools').hidden = !!saved || !!page.recording || ['goroutine', 'thread', 'threadcreate'].includes(profileName);
+  by('record-tools').hidden =
+      !!saved || !!page.recording || ['goroutine', 'thread', 'threadcreate'].includes(profileName);
   by('record-label').textContent = cpu ? 'Record' : 'What comes in the next';
   by('recording').hidden = !page.recording;
   by('compare-tools').hidden = !!saved || !page.answer;
   by('compare').hidden = !page.mark;
-  by('compare').textContent = page.other ? 'End comparison' : cpu ? 'Compare A with the next recording' : 'Compare A with now';
+  by('compare').textContent = page.other ? 'End comparison' :
+      cpu                                ? 'Compare A with the next recording' :
+                                           'Compare A with now';
   by('mark').textContent = page.mark ? 'Mark as A again' : 'Mark as A';
   by('take').hidden = !page.answer || !!saved;
 }
@@ -292,7 +329,8 @@ function listen() {
   by('type').onchange = () => step({type: by('type').value});
   for (const button of document.querySelectorAll('[data-view]'))
     button.onclick = () => step({view: button.dataset.view});
-  for (const name of switches) by(name).onchange = () => step({[name]: by(name).checked ? '1' : '', zoom: ''});
+  for (const name of switches)
+    by(name).onchange = () => step({[name]: by(name).checked ? '1' : '', zoom: ''});
   let waits = 0;
   for (const name of [...textFields, 'q'])
     by(name).oninput = () => {
@@ -314,9 +352,12 @@ function listen() {
   };
   by('compare').onclick = compare;
   for (const button of document.querySelectorAll('[data-take]'))
-    button.onclick = () => takeAway(button.dataset.take,
-      {answers: page.shown.answers, state: page.state, root: page.shown.root, seconds: page.seconds})
-      .catch((error) => say(`It could not be saved: ${error.message}`));
+    button.onclick = () => takeAway(button.dataset.take, {
+                             answers: page.shown.answers,
+                             state: page.state,
+                             root: page.shown.root,
+                             seconds: page.seconds
+                           }).catch((error) => say(`It could not be saved: ${error.message}`));
   const restore = () => {
     page.state = readState();
     draw();
