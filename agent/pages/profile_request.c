@@ -42,7 +42,7 @@ enum delta delta_parameters(const struct http_request *request, int64_t *seconds
 }
 
 enum profile_form form_parameter(const struct http_request *request) {
-  static const char *const names[] = {[FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
+  static const char names[][10] = {[FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
   char text[PARAMETER_MAX];
   enum query_result result = query_value(request->query, "format", text, sizeof text);
   bool debug = integer_parameter(request, "debug") > 0;

@@ -51,7 +51,7 @@ static bool is_unit(const struct profile_value_type *type, const char *unit) {
 /* 1536 of bytes: "1.50kB". */
 static void render(char *out, size_t size, const struct profile_value_type *type, int64_t value) {
   static const struct {
-    const char *unit, *label;
+    char unit[12], label[5]; /* no pointers: nothing to relocate at start */
     int64_t factor;
   } scales[] = {{"bytes", "B", 1},
                 {"bytes", "kB", 1 << 10},

@@ -181,8 +181,7 @@ function showDetail(node) {
   const words = describe(full, page.shown.look);
   place.replaceChildren(
       element('b', {dir: 'auto'}, words.name), ` — ${words.values}`, element('br', {}),
-      element(
-          'span', {className: 'dim'}, [words.place, words.module].filter(Boolean).join(' · ')));
+      element('span', {className: 'dim'}, [words.place, words.module].filter(Boolean).join(' · ')));
 }
 
 function showTypes(answer, look) {
@@ -251,6 +250,7 @@ function showControls() {
   if (textFields.some((name) => state[name])) by('filters').open = true;
   for (const button of document.querySelectorAll('[data-view]'))
     button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
+  by('tools').hidden = by('filters').hidden = !page.answer;
   by('rootdown-label').hidden = state.view !== 'flame';
   by('live-tools').hidden = !!saved || cpu;
   by('record-tools').hidden =
@@ -289,6 +289,8 @@ async function refresh() {
 
 async function record(seconds) {
   page.seconds = seconds;
+  if (profileName !== 'profile')
+    page.comparing = page.other = null;  // a change is not compared with a state
   page.recording = new Recording(seconds, (part, left) => {
     by('progress').value = part;
     by('left').textContent = part < 1 ? `${left} s` : 'names are read';
@@ -381,7 +383,7 @@ function start() {
     if (saved.answers.length > 1) [page.mark, page.other] = saved.answers;
     return draw();
   }
-  by('title').textContent = profileName;
+  by('title').textContent = profileName === 'profile' ? 'CPU profile' : profileName;
   by('profiles').append(...views.map((name) => {
     const link = element('a', {href: name}, name === 'profile' ? 'cpu' : name);
     if (name === profileName) link.setAttribute('aria-current', 'page');
