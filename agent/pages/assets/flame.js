@@ -87,6 +87,7 @@ export class Flame {
     this.element.replaceChildren();
     this.look = look;
     this.root = root;
+    this.zoomed = root;
     this.cursor = null;
     this.chart = window.flamegraph()
                      .width(Math.max(200, this.element.clientWidth))
@@ -105,6 +106,7 @@ export class Flame {
 
   clicked(node) {
     this.cursor = node;
+    this.zoomed = node;
     if (!this.quiet) this.on.zoom(node);
   }
 
@@ -115,15 +117,14 @@ export class Flame {
   }
 
   zoomTo(node) {
-    const held = this.held(node || this.root);
+    if (node === this.zoomed) return;
+    const held = this.held(node);
     if (!held) return;
     this.quiet = true;
     this.chart.zoomTo(held);
     this.quiet = false;
-    this.zoomed = node || this.root;
+    this.zoomed = node;
   }
-
-  redraw() { this.chart.update(); }
 
   showCursor() {
     for (const frame of this.element.querySelectorAll('g.frame')) {

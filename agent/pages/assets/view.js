@@ -21,6 +21,7 @@ const page = {
   recording: null,
   seconds: 10,
   loading: false,
+  drawn: null,  // of what the last drawing was
 };
 
 const flame = new Flame(
@@ -80,7 +81,22 @@ function lookOf(answers) {
   };
 }
 
+/** Whether the frame that is zoomed into is all that is new; then it is drawn. */
+function zoomOnly() {
+  const drawn = JSON.stringify({...page.state, zoom: ''}), before = page.drawn;
+  page.drawn = {drawn, answer: page.answer, mark: page.mark, other: page.other};
+  if (!before || !page.shown || page.state.view !== 'flame') return false;
+  for (const key of Object.keys(before))
+    if (before[key] !== page.drawn[key]) return false;
+  const wanted = page.state.zoom;
+  const node = wanted && allNodes(page.shown.root).find((each) => each.id === wanted);
+  flame.zoomTo(node || page.shown.root);
+  showDetail(node || null);
+  return true;
+}
+
 function draw() {
+  if (zoomOnly()) return;
   const answers = page.other ? [page.mark, page.other] : page.answer ? [page.answer] : [];
   showControls();
   if (!answers.length) return;
@@ -114,7 +130,6 @@ function drawFlame(shown, look) {
   const zoomed =
       page.state.zoom ? allNodes(shown.root).find((node) => node.id === page.state.zoom) : null;
   if (zoomed) flame.zoomTo(zoomed);
-  else flame.zoomed = shown.root;
   showDetail(zoomed);
   showLegend(shown, look);
 }
@@ -366,7 +381,10 @@ function listen() {
   };
   addEventListener('popstate', restore);
   addEventListener('hashchange', restore);
-  addEventListener('resize', () => page.shown && draw());
+  addEventListener('resize', () => {
+    page.drawn = null;
+    draw();
+  });
   addEventListener('keydown', (event) => {
     if (event.key !== '/' || event.target instanceof HTMLInputElement) return;
     by('q').focus();
