@@ -12,6 +12,7 @@
 #include "agent/runtime/sandbox.h"
 #include "agent/threads/thread_list.h"
 #include "agent/threads/thread_records.h"
+#include "agent/threads/wall_profile.h"
 #include "shim/cpu/interrupted_call.h"
 #include "shim/threads/thread_registry.h"
 
@@ -160,3 +161,13 @@ void thread_dump_release(struct thread_dump *dump) {
 bool host_handlers_adopt_all(void) { return true; }
 void host_handlers_settle(void) {}
 uint64_t thread_cpu_nanoseconds(int32_t tid) { return stub_threads.cpu[tid - FIRST_TID] += stub_threads.cpu_step; }
+
+/* agent/threads/wall_profile.h: there is no memory for one */
+enum wall_profile_result wall_profile_collect(struct http_response *response, int64_t seconds,
+                                              uint32_t hz, struct wall_options options,
+                                              struct profile **out) {
+  (void)response, (void)seconds, (void)hz, (void)options;
+  *out = NULL;
+  return WALL_PROFILE_NO_MEMORY;
+}
+struct wall_profile_status wall_profile_status(void) { return (struct wall_profile_status){0}; }

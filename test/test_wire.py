@@ -227,7 +227,7 @@ def test_index_page_can_be_scraped_as_gos():
     assert names == sorted(names) and {"allocs", "block", "heap", "mutex", "cmdline", "symbol"} <= set(names), names
     assert all(int(count) > 0 and href == name + "?debug=1" for count, href, name in rows if name in ("heap", "allocs")), rows
     for _, href, _ in rows:
-        assert host.get(href, method="HEAD" if href == "profile" else "GET")[0] == 200, href  # which would take 30 s
+        assert host.get(href, method="HEAD" if href in ("profile", "wall") else "GET")[0] == 200, href  # which would take 30 s
     assert {"goroutine", "profile", "threadcreate"} <= set(names) and '<a href="goroutine?debug=2">full goroutine stack dump</a>' in page
     assert dict((name, int(count)) for count, _, name in rows)["goroutine"] == 1, rows  # the host's first thread; the agent's are no one's business
     assert "<li><div class=profile-name>heap: </div> " in page and "Types of profiles available:" in page

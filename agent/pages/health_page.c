@@ -32,6 +32,7 @@
 #include "agent/runtime/process_info.h"
 #include "agent/tree/process_tree.h"
 #include "routes.h"
+#include "agent/threads/wall_profile.h"
 #include "agent/symbols/symbol_memory.h"
 #include "agent/symbols/symbolizer.h"
 #include "agent/tls/tls_front.h"
@@ -120,6 +121,20 @@ static void write_profiles(struct json *json) {
     if (routes[i].count) number(json, "count", routes[i].count());
     close_object(json);
   }
+  close_object(json);
+}
+
+static void write_wall(struct json *json) {
+  struct wall_profile_status wall = wall_profile_status();
+  open_object(json, "wall");
+  number(json, "running", wall.running);
+  number(json, "instants", wall.instants);
+  number(json, "unmoved", wall.unmoved);
+  number(json, "walks", wall.walks);
+  number(json, "unread", wall.unread);
+  number(json, "lost", wall.lost);
+  seconds(json, "asked_hz", wall.asked_millihertz);
+  seconds(json, "reached_hz", wall.reached_millihertz);
   close_object(json);
 }
 
@@ -327,6 +342,7 @@ bool health_page_write(struct text_sink *text) {
   write_waits(&json);
   write_agent(&json);
   write_sharing(&json);
+  write_wall(&json);
   write_config(&json);
   text_sink_text(text, "}\n");
   return text_sink_end(text);

@@ -16,6 +16,7 @@
 #include "agent/threads/thread_dump.h"
 #include "agent/threads/thread_list.h"
 #include "agent/threads/thread_profile.h"
+#include "agent/threads/wall_profile.h"
 
 /* ---- heap and allocs --------------------------------------------------------------------------------------------------------- */
 
@@ -118,12 +119,12 @@ void handle_mutex(const struct http_request *request, const struct route *route)
 uint64_t count_block(void) { return contention_table_count_of(CONTENTION_BLOCK); }
 uint64_t count_mutex(void) { return contention_table_count_of(CONTENTION_MUTEX); }
 
-/* ---- CPU --------------------------------------------------------------------------------------------------------------------- */
+/* ---- CPU and wall clock --------------------------------------------------------------------------------------------------------------------- */
 
 /* False: an error has been sent. */
-static bool rate_parameter(const struct http_request *request, uint32_t *hz) {
+static bool rate_parameter(const struct http_request *request, uint32_t usual, uint32_t *hz) {
   char text[PARAMETER_MAX];
-  int64_t value = (int64_t)config.cpuprofile_rate;
+  int64_t value = usual;
   enum query_result result = query_value(request->query, "hz", text, sizeof text);
   bool given = result == QUERY_TOO_LONG || (result == QUERY_FOUND && *text);
   if (given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < 1 || value > CPU_SAMPLING_MAX_HZ)) {
@@ -157,7 +158,9 @@ void handle_profile(const struct http_request *request, const struct route *rout
   uint32_t hz;
   enum profile_form form = form_parameter(request);
   if (form == FORM_TEXT) form = FORM_PROTO; /* as Go: debug= says nothing here */
-  if (form == FORM_REFUSED || !rate_parameter(request, &hz)) return;
+  if (form == FORM_REFUSED ||
+      !rate_parameter(request, (uint32_t)config.cpuprofile_rate, &hz))
+    return;
   if (seconds <= 0 || seconds == INT64_MAX) seconds = CPU_PROFILE_DEFAULT_SECONDS; /* as Go, also for what is no number */
   if (seconds > CPU_PROFILE_MAX_SECONDS)
     http_respond_error(request->response, 503, "a CPU profile takes at most 3600 seconds: ask for fewer");
@@ -165,3 +168,44 @@ void handle_profile(const struct http_request *request, const struct route *rout
   else send_cpu_profile(request, route, seconds, hz, form);
 }
 _Static_assert(CPU_PROFILE_MAX_SECONDS == 3600 && CPU_PROFILE_MAX_CLIENTS == 4, "the texts above");
+
+/* Whether key=0 stands there, as in idle=0. */
+static bool is_zero(const struct http_request *request, const char *key) {
+  char text[PARAMETER_MAX];
+  int64_t value;
+  return query_value(request->query, key, text, sizeof text) == QUERY_FOUND &&
+         parse_int(text, &value) && value == 0;
+}
+
+static void send_wall(const struct http_request *request, const struct route *route,
+                      int64_t seconds, uint32_t hz, enum profile_form form) {
+  struct wall_options options = {.off = integer_parameter(request, "off") > 0,
+                                 .no_idle = is_zero(request, "idle")};
+  struct profile *profile;
+  switch (wall_profile_collect(request->response, seconds, hz, options, &profile)) {
+    case WALL_PROFILE_DONE: return send_profile(request, route, profile, false, form);
+    case WALL_PROFILE_CANCELED:
+      return http_respond_error(request->response, 500, "context canceled");
+    case WALL_PROFILE_TOO_MANY:
+      return http_respond_error(request->response, 503,
+                                "too many wall-clock profiles are running: at most 4 at once");
+    case WALL_PROFILE_NO_MEMORY: break;
+  }
+  http_respond_error(request->response, 500, "failed to collect profile");
+}
+
+void handle_wall(const struct http_request *request, const struct route *route) {
+  int64_t seconds = integer_parameter(request, "seconds");
+  uint32_t hz;
+  enum profile_form form = form_parameter(request);
+  if (form == FORM_TEXT) form = FORM_PROTO; /* as the CPU profile */
+  if (form == FORM_REFUSED || !rate_parameter(request, WALL_PROFILE_DEFAULT_HZ, &hz)) return;
+  if (seconds <= 0 || seconds == INT64_MAX) seconds = WALL_PROFILE_DEFAULT_SECONDS;
+  if (seconds > WALL_PROFILE_MAX_SECONDS)
+    http_respond_error(request->response, 503,
+                       "a wall-clock profile takes at most 3600 seconds: ask for fewer");
+  else if (request_is_head(request)) send_profile_head(request, route, false, form);
+  else send_wall(request, route, seconds, hz, form);
+}
+_Static_assert(WALL_PROFILE_MAX_SECONDS == 3600 && WALL_PROFILE_MAX_CLIENTS == 4 &&
+               (int)WALL_PROFILE_MAX_HZ == (int)CPU_SAMPLING_MAX_HZ, "the texts above");

@@ -12,6 +12,7 @@ void handle_threadcreate(const struct http_request *request, const struct route 
 void handle_block(const struct http_request *request, const struct route *route);
 void handle_mutex(const struct http_request *request, const struct route *route);
 void handle_profile(const struct http_request *request, const struct route *route); /* CPU */
+void handle_wall(const struct http_request *request, const struct route *route);
 
 uint64_t count_heap(void);            /* buckets */
 uint64_t count_threads(void);         /* alive */

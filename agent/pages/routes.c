@@ -114,6 +114,10 @@ static const struct route routes[] = {
      .description = "Stack traces that led to the creation of new OS threads", .count = count_threads_created,
      .handle = handle_threadcreate, .is_profile = true},
     {.name = "trace", .meaning = "What happened when", .description = "A trace of execution of the current program", NOT_BUILT},
+    {.name = "wall", .meaning = "Where threads spend their time, waiting included",
+     .description = "Wall-clock profile, also at /debug/fgprof. seconds (30) and looks a second in "
+                    "hz (20); off=1 leaves out what runs, idle=0 threads that never moved.",
+     .handle = handle_wall},
 };
 
 const struct route *routes_all(size_t *count) {
@@ -158,6 +162,7 @@ void routes_handle(const struct http_request *request) {
   int pid = *request->prefix ? 0 : http_path_process(path, &rest);
   if (pid || (strcmp(path, "/") == 0 && !post)) return handle_process(request, pid);
   if (strcmp(path, "/debug/pprof") == 0) return respond_redirect(request, request->prefix, 301, "Moved Permanently");
+  if (strcmp(path, "/debug/fgprof") == 0) path = PREFIX "wall";
   if (strncmp(path, PREFIX, strlen(PREFIX)) != 0) return http_respond_error(request->response, 404, "404 page not found");
   const char *name = path + strlen(PREFIX);
   if (!*name && !post) return handle_index(request);

@@ -23,6 +23,9 @@
 
 static struct agent_lock dump_lock;
 
+void thread_dump_hold(void) { agent_lock_take(&dump_lock); }
+void thread_dump_let_go(void) { agent_lock_release(&dump_lock); }
+
 /* One dump being taken; index i is the same thread in all arrays. */
 struct dump_work {
   struct thread_ids ids;

@@ -47,4 +47,8 @@ struct thread_dump {
 struct thread_dump *thread_dump_take(void);
 void thread_dump_release(struct thread_dump *dump); /* NULL is fine */
 
+/* Around what else reads threads by the dump's means (wall_looks.h): no dump is taken meanwhile. */
+void thread_dump_hold(void);
+void thread_dump_let_go(void);
+
 #endif

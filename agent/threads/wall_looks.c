@@ -1,0 +1,417 @@
+#include "wall_looks.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shim/stacks/stack_table.h"
+#include "shim/threads/thread_registry.h"
+#include "agent/runtime/agent_memory.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/symbols/mappings.h"
+#include "agent/symbols/symbolizer.h"
+#include "blocked_stack.h"
+#include "blocked_thread.h"
+#include "running_threads.h"
+#include "thread_dump.h"
+#include "thread_list.h"
+#include "thread_records.h"
+#include "wait_reason.h"
+
+enum { PLACES_MAX = 1 << 16, FILES_SHARE = 2, MAPPINGS_NANOSECONDS = 1000000000 };
+
+/* What only a place where a thread waits has: its system call, and what that waits for. */
+struct waiting {
+  struct dumped_thread thread; /* with the frames of the place */
+  struct wait_reason reason;
+};
+
+struct place {
+  struct place *next;
+  uint64_t count;
+  const char *state;
+  struct waiting *waiting; /* NULL: it ran there, or could not be read */
+  uint32_t frame_count, epoch;
+  uint64_t frames[];
+};
+
+struct wall_thread {
+  int32_t tid;
+  int runs_file; /* kept open, or -1 */
+  uint64_t runs; /* as of the last look, if it waited then */
+  bool waits;    /* at the last look, in places[0] */
+  bool is_running, has_answered; /* of this instant */
+  uint32_t record;
+  uintptr_t start_function;
+  char name[THREAD_NAME_MAX];
+  struct place *places; /* the last one first */
+  struct wall_thread *next_ended;
+};
+
+struct wall_looks {
+  struct wall_options options;
+  struct wall_totals totals;
+  size_t count, place_count;
+  struct wall_thread **threads; /* in the order of the last list */
+  struct wall_thread *ended;
+  uint64_t files_left;
+  struct mappings *code;
+  int64_t code_until;
+  struct blocked_stack_reader *stacks;
+};
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _etext[] __attribute__((visibility("hidden")));
+
+/* ---- places ---- */
+
+/* NULL: there is no memory for more. It comes first in the thread's list. */
+static struct place *find_place(struct wall_looks *looks, struct wall_thread *thread,
+                                const char *state, const uint64_t *frames, uint32_t count,
+                                uint32_t epoch) {
+  size_t size = count * sizeof *frames;
+  for (struct place **at = &thread->places; *at; at = &(*at)->next) {
+    struct place *place = *at;
+    if (place->frame_count != count || place->epoch != epoch || place->state != state ||
+        memcmp(place->frames, frames, size) != 0)
+      continue;
+    *at = place->next;
+    place->next = thread->places;
+    return thread->places = place;
+  }
+  struct place *place = NULL;
+  if (looks->place_count < PLACES_MAX) place = agent_calloc(1, sizeof *place + size);
+  if (!place) return NULL;
+  looks->place_count++;
+  place->state = state;
+  place->frame_count = count;
+  place->epoch = epoch;
+  memcpy(place->frames, frames, size);
+  place->next = thread->places;
+  return thread->places = place;
+}
+
+static struct place *count_place(struct wall_looks *looks, struct wall_thread *thread,
+                                 const char *state, const uint64_t *frames, uint32_t count,
+                                 uint32_t epoch) {
+  struct place *place = find_place(looks, thread, state, frames, count, epoch);
+  if (place) place->count++;
+  else looks->totals.lost++;
+  return place;
+}
+
+static struct place *count_unread(struct wall_looks *looks, struct wall_thread *thread,
+                                  const char *state) {
+  uint64_t frames[2] = {STACK_NOT_READ, thread->start_function + 1};
+  return count_place(looks, thread, state, frames, thread->start_function ? 2 : 1, UINT32_MAX);
+}
+
+/* ---- a thread that waits ---- */
+
+/* The first thing to look at is what it did; its stack counts only if it has not run meanwhile. */
+static enum thread_presence walk(struct wall_looks *looks, struct wall_thread *thread,
+                                 struct blocked_thread *state) {
+  enum thread_presence presence = blocked_thread_look(state);
+  if (presence == THREAD_ASLEEP || presence == THREAD_HIDDEN) {
+    thread->waits = count_unread(looks, thread, "waiting") != NULL;
+    return presence;
+  }
+  if (presence != THREAD_BLOCKED) return presence;
+  struct waiting waiting = {.thread = {.tid = thread->tid, .syscall = state->number}};
+  memcpy(waiting.thread.arguments, state->arguments, sizeof state->arguments);
+  struct blocked_registers registers = {state->pc, state->sp, state->number < 0};
+  bool stopped = state->number < 0 && blocked_thread_is_stopped(state);
+  CAPTURED_STACK(stack);
+  uint32_t epoch;
+  bool read = blocked_stack_read(looks->stacks, &registers, stack, &epoch);
+  wait_reason_look(&waiting.thread, stopped, blocked_stack_memory(looks->stacks), &waiting.reason);
+  if (!blocked_thread_still(state)) return THREAD_RUNNING;
+  const char *word = waiting.reason.state;
+  struct place *place = read && stack->frame_count > 0
+      ? count_place(looks, thread, word, stack->frames, stack->frame_count, epoch)
+      : count_unread(looks, thread, word);
+  thread->waits = place != NULL;
+  if (!place || place->waiting) return presence;
+  place->waiting = agent_malloc(sizeof waiting); /* NULL: its state keeps its first name */
+  if (!place->waiting) return presence;
+  *place->waiting = waiting;
+  place->waiting->thread.frames = place->frames;
+  place->waiting->thread.frame_count = place->frame_count;
+  place->waiting->thread.epoch = place->epoch;
+  return presence;
+}
+
+static void forget_file(struct wall_looks *looks, struct wall_thread *thread) {
+  if (thread->runs_file < 0) return;
+  close(thread->runs_file);
+  thread->runs_file = -1;
+  looks->files_left++;
+}
+
+/* Whether it waits where it did: one read, if its file could be kept open. */
+static bool has_not_moved(struct wall_thread *thread) {
+  struct blocked_thread state = {
+      .tid = thread->tid, .task = -1, .runs_file = thread->runs_file, .runs = thread->runs};
+  if (!thread->waits || !thread->places) return false;
+  if (thread->runs_file >= 0) return blocked_thread_still(&state);
+  blocked_thread_open(&state, thread->tid);
+  state.runs = thread->runs;
+  bool still = blocked_thread_still(&state);
+  blocked_thread_close(&state);
+  return still;
+}
+
+static void look_at(struct wall_looks *looks, struct wall_thread *thread) {
+  enum { TRIES = 3 };
+  thread->is_running = false;
+  if (has_not_moved(thread)) {
+    thread->places->count++;
+    looks->totals.unmoved++;
+    return;
+  }
+  struct blocked_thread state;
+  enum thread_presence presence;
+  thread->waits = false;
+  forget_file(looks, thread);
+  blocked_thread_open(&state, thread->tid);
+  blocked_thread_name(&state, thread->name, sizeof thread->name);
+  int tries = TRIES;
+  do {
+    presence = walk(looks, thread, &state);
+  } while (presence == THREAD_RUNNING && state.number >= 0 && --tries > 0);
+  looks->totals.walks++;
+  thread->runs = state.runs;
+  thread->is_running = presence == THREAD_RUNNING;
+  if (thread->waits && looks->files_left > 0 && state.runs_file >= 0) {
+    thread->runs_file = state.runs_file;
+    state.runs_file = -1;
+    looks->files_left--;
+  }
+  blocked_thread_close(&state);
+}
+
+/* ---- those that run ---- */
+
+static void take_answers(struct wall_looks *looks, struct running_threads *asked, size_t *left) {
+  const struct stack_sample *sample;
+  size_t i;
+  while (*left > 0 && (sample = running_threads_next(asked, &i))) {
+    struct wall_thread *thread = looks->threads[i];
+    count_place(looks, thread, "running", sample->frames, sample->frame_count, sample->epoch);
+    thread->has_answered = true;
+    --*left;
+  }
+}
+
+/* Where they run is what they say at their next tick; one that does not say is counted all the same. */
+static void ask_running(struct wall_looks *looks, size_t count, int64_t patience) {
+  enum { NAP_NANOSECONDS = 1000 * 1000 };
+  int64_t deadline = agent_monotonic_nanoseconds() + patience;
+  struct running_threads *asked = running_threads_begin(count);
+  size_t left = 0;
+  for (size_t i = 0; asked && i < looks->count; i++) {
+    struct wall_thread *thread = looks->threads[i];
+    if (thread->is_running)
+      left += !running_threads_ask(asked, thread->tid, thread->record, i, false);
+  }
+  while (left > 0) {
+    take_answers(looks, asked, &left);
+    if (left == 0 || agent_monotonic_nanoseconds() >= deadline) break;
+    struct timespec nap = {.tv_nsec = NAP_NANOSECONDS};
+    nanosleep(&nap, NULL);
+  }
+  for (size_t i = 0; i < looks->count; i++) {
+    struct wall_thread *thread = looks->threads[i];
+    if (!thread->is_running || thread->has_answered) continue;
+    count_unread(looks, thread, "running");
+    looks->totals.unread++;
+  }
+  running_threads_end(asked);
+}
+
+/* ---- which threads there are ---- */
+
+/* By their records, which only running ones are asked by: it costs a pass over all. */
+static bool find_records(struct wall_looks *looks, const struct thread_ids *ids) {
+  uint32_t *records = agent_malloc((ids->count + 1) * sizeof *records);
+  if (!records) return false;
+  thread_records_match(ids, records);
+  for (size_t i = 0; i < ids->count; i++) {
+    struct thread_view view;
+    struct wall_thread *thread = looks->threads[i];
+    thread->record = records[i];
+    if (records[i] && thread_registry_read(records[i], &view) && view.tid == thread->tid)
+      thread->start_function = view.start;
+  }
+  agent_free(records);
+  return true;
+}
+
+static struct wall_thread *take_known(struct wall_looks *looks, size_t *cursor, int32_t tid) {
+  for (size_t i = 0; i < looks->count; i++, ++*cursor) {
+    if (*cursor >= looks->count) *cursor = 0;
+    struct wall_thread *thread = looks->threads[*cursor];
+    if (!thread || thread->tid != tid) continue;
+    looks->threads[(*cursor)++] = NULL;
+    return thread;
+  }
+  return NULL;
+}
+
+static struct wall_thread *new_thread(int32_t tid) {
+  struct wall_thread *thread = agent_calloc(1, sizeof *thread);
+  if (!thread) return NULL;
+  thread->tid = tid;
+  thread->runs_file = -1;
+  return thread;
+}
+
+/* The threads in the order of the list; those that are in it no more are kept for what they did. */
+static void release_thread(struct wall_looks *looks, struct wall_thread *thread) {
+  forget_file(looks, thread);
+  while (thread->places) {
+    struct place *place = thread->places;
+    thread->places = place->next;
+    agent_free(place->waiting);
+    agent_free(place);
+  }
+  agent_free(thread);
+}
+
+static bool match_threads(struct wall_looks *looks, const struct thread_ids *ids) {
+  struct wall_thread **threads = agent_calloc(ids->count + 1, sizeof *threads);
+  if (!threads) return false;
+  size_t cursor = 0;
+  bool whole = true;
+  for (size_t i = 0; i < ids->count && whole; i++) {
+    threads[i] = take_known(looks, &cursor, ids->tids[i]);
+    if (!threads[i]) threads[i] = new_thread(ids->tids[i]);
+    whole = threads[i] != NULL;
+  }
+  for (size_t i = 0; i < looks->count; i++) {
+    struct wall_thread *thread = looks->threads[i];
+    if (!thread) continue;
+    if (!thread->places) { /* so those that are kept are as few as places */
+      release_thread(looks, thread);
+      continue;
+    }
+    forget_file(looks, thread);
+    thread->next_ended = looks->ended;
+    looks->ended = thread;
+  }
+  agent_free(looks->threads);
+  looks->threads = threads;
+  for (looks->count = 0; looks->count < ids->count && threads[looks->count];) looks->count++;
+  return whole;
+}
+
+/* ---- an instant ---- */
+
+/* Code may have been loaded since. */
+static bool renew_code(struct wall_looks *looks) {
+  int64_t now = agent_monotonic_nanoseconds();
+  if (looks->stacks && now < looks->code_until) return true;
+  blocked_stack_reader_release(looks->stacks);
+  mappings_release(looks->code);
+  looks->stacks = NULL;
+  looks->code = mappings_collect();
+  if (looks->code)
+    looks->stacks =
+        blocked_stack_reader_new(looks->code, (uintptr_t)__ehdr_start, (uintptr_t)_etext);
+  looks->code_until = now + MAPPINGS_NANOSECONDS;
+  return looks->stacks != NULL;
+}
+
+static bool take(struct wall_looks *looks, int64_t patience) {
+  struct thread_ids ids;
+  size_t running = 0;
+  if (!renew_code(looks) || !thread_list_read(&ids)) return false;
+  bool whole = match_threads(looks, &ids);
+  for (size_t i = 0; whole && i < looks->count; i++) {
+    looks->threads[i]->has_answered = false;
+    look_at(looks, looks->threads[i]);
+    running += looks->threads[i]->is_running;
+  }
+  looks->totals.instants += whole;
+  looks->totals.running += running;
+  if (whole && running > 0 && !looks->options.off) {
+    whole = find_records(looks, &ids);
+    if (whole) ask_running(looks, running, patience);
+  }
+  thread_list_release(&ids);
+  return whole;
+}
+
+bool wall_looks_take(struct wall_looks *looks, int64_t patience) {
+  thread_dump_hold();
+  bool whole = take(looks, patience);
+  thread_dump_let_go();
+  return whole;
+}
+
+struct wall_totals wall_looks_totals(const struct wall_looks *looks) { return looks->totals; }
+
+/* ---- what was found ---- */
+
+static bool was_idle(const struct wall_looks *looks, const struct wall_thread *thread) {
+  const struct place *place = thread->places;
+  return place && !place->next && place->count == looks->totals.instants &&
+         strcmp(place->state, "running") != 0;
+}
+
+static bool add_thread(struct wall_looks *looks, struct wall_thread *thread,
+                       struct profile_builder *builder, double interval,
+                       struct symbolizer_session *symbols) {
+  if (looks->options.no_idle && was_idle(looks, thread)) return true;
+  for (struct place *place = thread->places; place; place = place->next) {
+    struct waiting *waiting = place->waiting;
+    if (waiting) wait_reason_name(&waiting->thread, looks->code, symbols, &waiting->reason);
+    struct profile_stack stack = {
+        .frame_count = place->frame_count, .epoch = place->epoch, .frames = place->frames};
+    struct profile_label labels[] = {
+        {.key = "thread_name", .text = thread->name},
+        {.key = "state", .text = waiting ? waiting->reason.state : place->state}};
+    double values[] = {(double)place->count, (double)place->count * interval};
+    if (!profile_builder_add(builder, &stack, labels, 2, values)) return false;
+  }
+  return true;
+}
+
+bool wall_looks_build(struct wall_looks *looks, struct profile_builder *builder, double interval) {
+  struct symbolizer_session *symbols = symbolizer_open();
+  looks->code_until = 0;
+  bool whole = symbols && renew_code(looks);
+  for (size_t i = 0; whole && i < looks->count; i++)
+    whole = add_thread(looks, looks->threads[i], builder, interval, symbols);
+  for (struct wall_thread *thread = looks->ended; whole && thread; thread = thread->next_ended)
+    whole = add_thread(looks, thread, builder, interval, symbols);
+  whole = whole && !symbolizer_given_up(symbols);
+  if (symbols) symbolizer_close(symbols);
+  return whole;
+}
+
+/* ---- life ---- */
+
+struct wall_looks *wall_looks_new(struct wall_options options) {
+  struct wall_looks *looks = agent_calloc(1, sizeof *looks);
+  struct rlimit files;
+  if (!looks) return NULL;
+  looks->options = options;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) looks->files_left = files.rlim_cur / FILES_SHARE;
+  return looks;
+}
+
+void wall_looks_release(struct wall_looks *looks) {
+  if (!looks) return;
+  for (size_t i = 0; i < looks->count; i++) release_thread(looks, looks->threads[i]);
+  while (looks->ended) {
+    struct wall_thread *thread = looks->ended;
+    looks->ended = thread->next_ended;
+    release_thread(looks, thread);
+  }
+  agent_free(looks->threads);
+  blocked_stack_reader_release(looks->stacks);
+  mappings_release(looks->code);
+  agent_free(looks);
+}
