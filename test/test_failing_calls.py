@@ -19,7 +19,8 @@ import process_tree
 import system_calls
 
 ENDPOINTS = ("", "heap?debug=1", "allocs", "goroutine?debug=2", "threadcreate?debug=1",
-             "block?debug=1", "mutex", "profile?seconds=1", "symbol", "health", "cmdline")
+             "block?debug=1", "mutex", "profile?seconds=1", "wall?seconds=1", "symbol", "health",
+             "cmdline")
 ALL = 1 << 40
 # What the kernel says where it refuses a call; of the others EPERM, as a filter would.
 LIKELY = {
