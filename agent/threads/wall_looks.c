@@ -204,7 +204,7 @@ static void take_answers(struct wall_looks *looks, struct running_threads *asked
   }
 }
 
-/* Where they run is what they say at their next tick; one that does not say is counted all the same. */
+/* Where they run they say at their next tick; one that does not say is counted all the same. */
 static void ask_running(struct wall_looks *looks, size_t count, int64_t patience) {
   enum { NAP_NANOSECONDS = 1000 * 1000 };
   int64_t deadline = agent_monotonic_nanoseconds() + patience;

@@ -29,7 +29,7 @@ enum wall_profile_result wall_profile_collect(struct http_response *response, in
                                               uint32_t hz, struct wall_options options,
                                               struct profile **out);
 
-/* For the health page: since the start; the rates in thousandths of a hertz, of the last profile. */
+/* For the health page: since the start; the rates are of the last profile. */
 struct wall_profile_status {
   uint32_t running;
   uint64_t instants, unmoved, walks, unread, lost, asked_millihertz, reached_millihertz;
