@@ -298,15 +298,19 @@ def test_every_view_opens_and_is_linked():
             return probe.connect_ex(("127.0.0.1", port)) == 0
     harness.poll(listens, "redis")
     links = re.findall(r"href='(view/\w+)'", host.text(""))
-    assert sorted(links) == ["view/" + name for name in ("allocs", "block", "goroutine", "heap", "mutex", "profile", "threadcreate")]
+    assert sorted(links) == ["view/" + name for name in ("allocs", "block", "goroutine", "heap", "mutex", "profile", "threadcreate", "wall")]
     with Browser() as browser:
         for link in links:
-            if link != "view/profile":
+            if link not in ("view/profile", "view/wall"):
                 browser.open(host.url(link))
                 browser.until("!!document.querySelector('#facts b')")
                 total = json.loads(host.text(link[5:] + "?format=json"))
                 assert browser.evaluate("document.querySelectorAll('#type option').length") == len(total["sample_types"])
                 assert "redis-server" in browser.evaluate("document.title")
+        browser.open(host.url("view/wall"))
+        browser.click("#record-tools [data-seconds='5']")
+        browser.until("!!document.querySelector('#flame g.frame')")
+        assert "aeMain" in frames(browser)  # where redis waits
         browser.open(origin(host) + "pid/%d/debug/pprof/view/heap" % host.pid)
         browser.until("!!document.querySelector('#flame g.frame')")
         assert "main" in frames(browser)

@@ -256,9 +256,12 @@ static void write_row(struct text_sink *text, const struct route *route) {
                        " <span class=get><a href='view/%s'>view</a> &middot; <a href='%s?debug=1'>text</a> &middot; <a href='%s' download>download</a> &middot; "
                        "<a href='%s?seconds=10' download>next 10 s</a></span>",
                        route->name, route->name, route->name, route->name);
-    else if (strcmp(route->name, "profile") == 0)
-      text_sink_text(text, " <span class=get><a href='view/profile'>view</a> &middot; <a href='profile?seconds=10' download>next 10 s</a> &middot; "
-                           "<a href='profile?seconds=30' download>next 30 s</a></span>");
+    else if (route->is_recorded)
+      text_sink_format(text,
+                       " <span class=get><a href='view/%s'>view</a> &middot; "
+                       "<a href='%s?seconds=10' download>next 10 s</a> &middot; "
+                       "<a href='%s?seconds=30' download>next 30 s</a></span>",
+                       route->name, route->name, route->name);
   }
   text_sink_text(text, "</td></tr>\n");
 }

@@ -105,7 +105,7 @@ static const struct route routes[] = {
      .off_reason = mutex_off_reason, .count = count_mutex, .handle = handle_mutex, .is_profile = true},
     {.name = "profile", .meaning = "Where CPU time goes",
      .description = "CPU profile. You can specify the duration in the seconds GET parameter, and samples a second in hz (1 to 1000).",
-     .off_reason = cpu_profile_off_reason, .handle = handle_profile},
+     .off_reason = cpu_profile_off_reason, .handle = handle_profile, .is_recorded = true},
     {.name = "symbol", .meaning = "Names for program counters",
      .description = "Maps given program counters (0xA+0xB, in the query or in a POST body) to function names",
      .handle = handle_symbol, .accepts_post = true},
@@ -117,7 +117,7 @@ static const struct route routes[] = {
     {.name = "wall", .meaning = "Where threads spend their time, waiting included",
      .description = "Wall-clock profile, also at /debug/fgprof. seconds (30) and looks a second in "
                     "hz (20); off=1 leaves out what runs, idle=0 threads that never moved.",
-     .handle = handle_wall},
+     .handle = handle_wall, .is_recorded = true},
 };
 
 const struct route *routes_all(size_t *count) {
@@ -126,7 +126,7 @@ const struct route *routes_all(size_t *count) {
 }
 
 bool route_has_view(const struct route *route) {
-  return route->is_profile || strcmp(route->name, "profile") == 0;
+  return route->is_profile || route->is_recorded;
 }
 
 const char *route_off_reason(const struct route *route) { return route->off_reason ? route->off_reason() : NULL; }

@@ -18,6 +18,7 @@ struct route {
   uint64_t (*count)(void);         /* records in the profile, or NULL */
   void (*handle)(const struct http_request *request, const struct route *route);
   bool is_profile;   /* has debug= and seconds= */
+  bool is_recorded;  /* a profile of so many seconds */
   bool accepts_post;
 };
 

@@ -2,6 +2,8 @@
 
 /** What the page shows: the profile whose name ends its URL. */
 export const profileName = decodeURIComponent(location.pathname.split('/').pop() || '');
+/** It says nothing of now, only of so many seconds. */
+export const isRecorded = ['profile', 'wall'].includes(profileName);
 
 /** @param {string} query @param {AbortSignal=} signal */
 export async function fetchAnswer(query, signal) {

@@ -1,5 +1,5 @@
 // Taking a profile away: files made of what the page has, named NAME-PID-PROFILE.
-import {fetchAnswer, profileName} from './source.js';
+import {fetchAnswer, isRecorded} from './source.js';
 import {collapsed} from './tree.js';
 
 function save(name, blob) {
@@ -49,12 +49,12 @@ async function standalone(answers, state) {
  *     shown
  */
 export async function takeAway(what, shown) {
-  const answer = shown.answers[shown.answers.length - 1], cpu = profileName === 'profile';
-  const seconds = cpu ? `seconds=${shown.seconds}` : '';
+  const answer = shown.answers[shown.answers.length - 1];
+  const seconds = isRecorded ? `seconds=${shown.seconds}` : '';
   if (what === 'pb') {
     save(fileName(answer, '.pb.gz'), await (await fetchAnswer(seconds)).blob());
   } else if (what === 'text') {
-    const query = cpu ? `format=top&${seconds}` : 'debug=1';
+    const query = isRecorded ? `format=top&${seconds}` : 'debug=1';
     save(fileName(answer, '.txt'), await (await fetchAnswer(query)).blob());
   } else if (what === 'collapsed') {
     save(

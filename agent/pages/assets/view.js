@@ -1,6 +1,6 @@
 // The page: what it holds, what the person does with it, and what is drawn then.
 import {describe, Flame, moduleHue} from './flame.js';
-import {fetchProfile, profileName, Recording} from './source.js';
+import {fetchProfile, isRecorded, profileName, Recording} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
 import {element, FunctionTable} from './table.js';
 import {takeAway} from './take.js';
@@ -8,7 +8,8 @@ import {allNodes, buildTree, expression, markMatches, pivot} from './tree.js';
 import {amount, baseName, share, signedAmount} from './units.js';
 
 const by = (id) => document.getElementById(id);
-const views = ['heap', 'allocs', 'profile', 'block', 'mutex', 'goroutine', 'threadcreate'];
+const views = ['heap', 'allocs', 'profile', 'wall', 'block', 'mutex', 'goroutine', 'threadcreate'];
+const titles = {profile: 'CPU profile', wall: 'wall clock'};
 const textFields = ['focus', 'ignore', 'hide', 'show'], switches = ['own', 'fold', 'rootdown'];
 const saved = by('saved') ? JSON.parse(by('saved').textContent) : null;
 
@@ -258,7 +259,7 @@ function showNotes(answers) {
 }
 
 function showControls() {
-  const {state} = page, cpu = profileName === 'profile';
+  const {state} = page;
   for (const name of switches) by(name).checked = !!state[name];
   for (const name of [...textFields, 'q'])
     if (document.activeElement !== by(name)) by(name).value = state[name];
@@ -267,15 +268,15 @@ function showControls() {
     button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
   by('tools').hidden = by('filters').hidden = !page.answer;
   by('rootdown-label').hidden = state.view !== 'flame';
-  by('live-tools').hidden = !!saved || cpu;
+  by('live-tools').hidden = !!saved || isRecorded;
   by('record-tools').hidden =
       !!saved || !!page.recording || ['goroutine', 'thread', 'threadcreate'].includes(profileName);
-  by('record-label').textContent = cpu ? 'Record' : 'What comes in the next';
+  by('record-label').textContent = isRecorded ? 'Record' : 'What comes in the next';
   by('recording').hidden = !page.recording;
   by('compare-tools').hidden = !!saved || !page.answer;
   by('compare').hidden = !page.mark;
   by('compare').textContent = page.other ? 'End comparison' :
-      cpu                                ? 'Compare A with the next recording' :
+      isRecorded                         ? 'Compare A with the next recording' :
                                            'Compare A with now';
   by('mark').textContent = page.mark ? 'Mark as A again' : 'Mark as A';
   by('take').hidden = !page.answer || !!saved;
@@ -304,7 +305,7 @@ async function refresh() {
 
 async function record(seconds) {
   page.seconds = seconds;
-  if (profileName !== 'profile')
+  if (!isRecorded)
     page.comparing = page.other = null;  // a change is not compared with a state
   page.recording = new Recording(seconds, (part, left) => {
     by('progress').value = part;
@@ -336,7 +337,7 @@ function compare() {
   page.comparing = !page.other && !page.comparing;
   page.other = null;
   if (!page.comparing) return draw();
-  if (profileName === 'profile') return record(page.seconds);
+  if (isRecorded) return record(page.seconds);
   return refresh();
 }
 
@@ -401,15 +402,16 @@ function start() {
     if (saved.answers.length > 1) [page.mark, page.other] = saved.answers;
     return draw();
   }
-  by('title').textContent = profileName === 'profile' ? 'CPU profile' : profileName;
+  by('title').textContent = titles[profileName] || profileName;
   by('profiles').append(...views.map((name) => {
     const link = element('a', {href: name}, name === 'profile' ? 'cpu' : name);
     if (name === profileName) link.setAttribute('aria-current', 'page');
     return link;
   }));
   showControls();
-  if (profileName !== 'profile') return refresh();
-  by('facts').textContent = 'Record for some seconds to see where CPU time goes.';
+  if (!isRecorded) return refresh();
+  by('facts').textContent = `Record for some seconds to see where ${
+      profileName === 'wall' ? 'time goes, waiting included' : 'CPU time goes'}.`;
 }
 
 start();
