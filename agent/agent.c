@@ -127,11 +127,12 @@ static void enter_tree(void) {
     return;
   }
   other_processes = &process_tree_as_others;
-  enum tree_role role = process_tree_enter(&address, &listener, reason, sizeof(reason));
+  enum tree_role role =
+      process_tree_enter(&address, &listener, told_to_stop, reason, sizeof(reason));
   listen_address_format(&address, where, sizeof(where));
   agent_status_set_address(where);
   if (role != TREE_HOLDER && role != TREE_MEMBER) {
-    keep_reason(reason);
+    if (!told_to_stop()) keep_reason(reason); /* else it has not tried to the end */
     return;
   }
   agent_status_set_off("");

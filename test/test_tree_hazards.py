@@ -303,6 +303,40 @@ def test_a_squatter_that_leaves():
     port.await_processes([first.pid, second.pid], others=False)
 
 
+LATE = r"""
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind("\0" + sys.argv[1])
+listener.listen(16)
+print("bound", flush=True)
+while True:
+    peer, _ = listener.accept()
+    print("asked", flush=True)
+    time.sleep(0.25)
+    peer.close()
+"""
+
+
+def test_a_squatter_that_closes_late_again_and_again():
+    """The program waits for its agent's end, and is not alone before: it does not wait for him."""
+    become = as_nobody()
+    expected = harness.run([hazards(), "unshare_late"], stdin=b"\n", plain=True).stdout
+    assert re.fullmatch(rb"ready\nby name -?\d\n", expected), expected
+    port = Port()
+    argv = [harness.need("python3"), "-c", LATE, "pprofagent/" + port.address]
+    squatter = harness.Host(argv, plain=True, preexec_fn=become, cwd="/")
+    assert squatter.line() == "bound"
+    host = harness.Host([hazards(), "unshare_late"], address=port.address)
+    host.ready()
+    assert squatter.line() == "asked"
+    host.go_on()
+    assert b"ready\n" + host.line().encode() + b"\n" == expected, host.describe()
+    assert host.finish() == 0
+    host = harness.Host([hazards(), "unshare_late"], address=port.address)
+    port.await_processes([host.pid])  # he is waited for once, and it has the port alone
+    assert "has its name and does not answer" in host.log()
+
+
 SLOW = r"""
 import socket, sys, time
 port, request = int(sys.argv[1]), sys.argv[2].encode()

@@ -30,6 +30,8 @@
 
 enum { PEERS = 6 };
 
+static bool never(void) { return false; }
+
 _Thread_local struct thread_state thread_state;
 bool thread_registry_has_tid(int32_t tid) {
   return (void)tid, false;
@@ -127,7 +129,7 @@ static void talk_to_holder(struct fuzz_input *input) {
   int listener, peers[PEERS];
   const struct client client = {.uid = 0};
   listen_address_parse("127.0.0.1:0", &address, reason, sizeof reason);
-  if (process_tree_enter(&address, &listener, reason, sizeof reason) != TREE_HOLDER) abort();
+  if (process_tree_enter(&address, &listener, never, reason, sizeof reason) != TREE_HOLDER) abort();
   socklen_t size = name_of(&address, &name);
   for (int i = 0; i < PEERS; i++) peers[i] = -1;
   while (fuzz_left(input)) {
@@ -202,7 +204,7 @@ static void talk_to_member(struct fuzz_input *input) {
   char reason[200];
   int listener, holder;
   is_trusted = true; /* else it would not have joined */
-  if (process_tree_enter(&address, &listener, reason, sizeof reason) != TREE_MEMBER) abort();
+  if (process_tree_enter(&address, &listener, never, reason, sizeof reason) != TREE_MEMBER) abort();
   if (read(welcomed[0], &holder, sizeof holder) != sizeof holder) abort();
   bool goes_on = true;
   while (goes_on && fuzz_left(input)) {

@@ -137,7 +137,7 @@ static void send_nonsense(int socket_) {
 static void be_member(struct listen_address *address, int report) {
   char reason[200];
   int listener;
-  enum tree_role role = process_tree_enter(address, &listener, reason, sizeof reason);
+  enum tree_role role = process_tree_enter(address, &listener, never, reason, sizeof reason);
   char text[64] = "no member";
   if (role == TREE_MEMBER) strcpy(text, "joined");
   if (write(report, text, strlen(text)) < 0) _exit(1);
@@ -258,7 +258,7 @@ static void check_member(const struct listen_address *parsed) {
     struct listen_address address = *parsed;
     int listener, status;
     char reason[200];
-    enum tree_role role = process_tree_enter(&address, &listener, reason, sizeof reason);
+    enum tree_role role = process_tree_enter(&address, &listener, never, reason, sizeof reason);
     CHECK(trusts || role != TREE_MEMBER);
     welcomed += role == TREE_MEMBER;
     for (int n = 0; n < 50 && role == TREE_MEMBER && process_tree_handle(); n++) usleep(100);
@@ -333,7 +333,7 @@ int main(void) {
   name.sun_family = AF_UNIX;
   name_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)sprintf(name.sun_path + 1, "pprofagent/%s", text));
   address = parsed;
-  CHECK(process_tree_enter(&address, &listener, reason, sizeof reason) == TREE_HOLDER);
+  CHECK(process_tree_enter(&address, &listener, never, reason, sizeof reason) == TREE_HOLDER);
   check_holder(&address, &parsed);
   close(listener);
   check_member(&parsed);

@@ -26,7 +26,8 @@ enum {
   TRIES = 100,
   NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
   PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
-  ANSWER_MILLISECONDS = 300,
+  ANSWER_MILLISECONDS = 300,    /* for all that hold the name in turn: who closes late may come again and again */
+  PIECE_MILLISECONDS = 5,
   /* Naps of those that let others have the port. A process that gave up its user: what root starts later can join only root's. */
   NAPS_FOR_ROOT = 6,
   NAPS_FOR_PARENT = 20,         /* a child forked before its parent was in */
@@ -47,6 +48,9 @@ static int connection;         /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
 static bool has_lost_holder;   /* and may yet find it again */
+static bool (*wanted_away)(void); /* this and the next two: while it enters */
+static bool is_leaving;
+static int answer_left;        /* of ANSWER_MILLISECONDS */
 static bool was_inside;        /* ever; or has met one who holds the port */
 static uid_t holder_uid;       /* when it last said something */
 static pid_t asked_pid;        /* whom it has asked to give way, since it was outside; 0: nobody */
@@ -71,6 +75,9 @@ static void nap(long nanoseconds) {
   struct timespec pause = {.tv_nsec = nanoseconds};
   nanosleep(&pause, NULL);
 }
+
+/* Before each wait, all of which are short. */
+static bool leaves(void) { return is_leaving = is_leaving || wanted_away(); }
 
 void process_tree_make_key(void) {
   if (atomic_load_explicit(&key_state, memory_order_acquire) == KEY_MADE) return;
@@ -171,9 +178,11 @@ static bool is_known_key(const struct tree_key *key) {
 /* What the holder answers to this process's introduction. *ended: it was about to end. */
 static int hear_welcome(int socket, struct tree_message *message, int *descriptor, bool *ended) {
   struct pollfd wait = {.fd = socket, .events = POLLIN};
-  int ready;
-  /* setuid in another thread interrupts, whatever is blocked */
-  while ((ready = poll(&wait, 1, ANSWER_MILLISECONDS)) < 0 && errno == EINTR) {
+  int ready = 0;
+  while (ready == 0 && answer_left > 0 && !leaves()) {
+    ready = poll(&wait, 1, PIECE_MILLISECONDS);
+    if (ready < 0 && errno == EINTR) ready = 0; /* setuid in another thread, whatever is blocked */
+    if (ready == 0) answer_left -= PIECE_MILLISECONDS;
   }
   int received = ready > 0 ? tree_message_receive_from(socket, message, &holder_uid,
                                                        client_access_shares, descriptor)
@@ -261,7 +270,7 @@ static int open_port(struct listen_address *address, unsigned tries, char *reaso
     struct listen_address attempt = *address;
     int listener = listen_address_open(&attempt, reason, reason_size);
     if (listener >= 0) *address = attempt;
-    if (listener >= 0 || errno != EADDRINUSE || --tries == 0) return listener;
+    if (listener >= 0 || errno != EADDRINUSE || --tries == 0 || leaves()) return listener;
     nap(NAP_NANOSECONDS);
   }
 }
@@ -323,7 +332,7 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
                : !has_first_user ? NAPS_FOR_ROOT
                : has_lost_holder ? NAPS_FOR_HOLDER
                                  : 0;
-  for (int tries = TRIES; tries > 0; tries--) {
+  for (int tries = TRIES; tries > 0 && !leaves(); tries--) {
     int socket = tree_socket();
     if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
     if (connect(socket, (const struct sockaddr *)&name, size) == 0) {
@@ -363,17 +372,23 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
   return TREE_OUTSIDE;
 }
 
-enum tree_role process_tree_enter(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+enum tree_role process_tree_enter(struct listen_address *address, int *listener,
+                                  bool (*give_up)(void), char *reason, size_t reason_size) {
   process_tree_make_key();
   *listener = -1;
   nameless = false;
+  wanted_away = give_up;
+  is_leaving = false;
+  answer_left = ANSWER_MILLISECONDS;
   tree_address = *address;
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
   parent_goes_first = has_lost_holder = false;
   asked_pid = 0;
-  if (result == TREE_HOPELESS && was_inside) result = TREE_OUTSIDE; /* others may have it, and go again */
-  was_inside = was_inside || result != TREE_HOPELESS;
+  bool has_tried = result == TREE_HOLDER || result == TREE_MEMBER || !is_leaving;
+  was_inside = was_inside || (has_tried && result != TREE_HOPELESS);
+  /* others may have it, and go again */
+  if (result == TREE_HOPELESS && (was_inside || !has_tried)) result = TREE_OUTSIDE;
   atomic_store_explicit(&role, result, memory_order_release);
   return result;
 }

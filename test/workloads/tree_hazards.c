@@ -1,4 +1,5 @@
 /* tree_hazards unshare: unshare(CLONE_NEWUSER) by its number, then by its name; prints what they return.
+ * tree_hazards unshare_late: `ready`, then by its name only.
  * tree_hazards vfork: a forked child whose agent is to start later (more than may start at once have been forked) has a vfork child that allocates.
  * tree_hazards fork_first MS: forks before its agent listens, and is stopped for so long; the child prints both pids.
  * tree_hazards fork_on_signal: its first fork, and another one whenever SIGUSR1 comes; prints the pids, and `ready` in between.
@@ -30,6 +31,12 @@ static void unshare_twice(void) {
   int status;
   CHECK(waitpid(pid, &status, 0) == pid);
   say("by name %ld, by number %d\n", result, WEXITSTATUS(status));
+}
+
+static void unshare_late(void) {
+  ready();
+  int result = unshare(CLONE_NEWUSER);
+  say("by name %d\n", result);
 }
 
 static void vfork_while_due(void) {
@@ -147,6 +154,7 @@ int main(int argc, char **argv) {
   CHECK(argc > 1);
   alarm(120);
   if (!strcmp(argv[1], "unshare")) unshare_twice();
+  else if (!strcmp(argv[1], "unshare_late")) unshare_late();
   else if (!strcmp(argv[1], "vfork")) vfork_while_due();
   else if (!strcmp(argv[1], "fork_first")) fork_first(atol(argv[2]));
   else if (!strcmp(argv[1], "fork_on_signal")) fork_on_signal();
