@@ -318,6 +318,28 @@ def test_a_listener_is_given_to_root_and_the_first_user_only():
         assert done.stdout.split() == [str(WELCOME), str(given)], (uid, done.stdout)
 
 
+ASK_FOR_PORT = JOIN + r"""
+peer.send(hello[:8] + struct.pack("=II", 8, 0).ljust(len(hello) - 8, b"\0"))  # it is to give way
+print(len(peer.recv(65536)))
+"""
+
+
+def test_root_s_process_gives_the_port_to_no_other_user():
+    """Who may join may not send the one away that holds the port."""
+    process_tree.run_as_root()
+    port = Port()
+    holder = Process(port, extra={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
+    port.await_processes([holder.pid])
+    hello = hello_message()
+    for uid in (OTHER, 0, OTHER):  # each is heard after what came of the one before
+        command = [harness.need("python3"), "-c", ASK_FOR_PORT, "pprofagent/" + port.address, hello]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=as_user(uid),
+                              cwd="/", check=True)
+        assert done.stdout.split() == [str(WELCOME), "0", "0"], (uid, done.stdout)
+    assert port.holder() == holder.pid
+    assert "takes the port over" not in holder.log()
+
+
 # ---- what a server's own user sees ---------------------------------------------------------------
 
 def may_read(uid, path):

@@ -202,6 +202,57 @@ def test_a_holder_known_by_its_key_alone_leads_nobody():
         os.kill(worker, signal.SIGKILL)
 
 
+NEVER = r"""
+import socket, struct, sys, time
+name, key = sys.argv[1], bytes.fromhex(sys.argv[2])
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind("\0" + name)
+listener.listen(16)
+print("bound", flush=True)
+before = 0
+while True:
+    peer, _ = listener.accept()
+    print("asked anew" if time.monotonic() - before > 2 else "asked", flush=True)
+    hello = peer.recv(65536)
+    welcome = hello[:8] + struct.pack("=II", 2, 0) + hello[16:20] + key
+    peer.send(welcome.ljust(len(hello), b"\0"))
+    peer.recv(65536)
+    peer.close()
+    before = time.monotonic()
+"""
+
+
+def test_a_holder_that_never_gives_way():
+    """It has the key of root's, and the port too. That it is asked again and again fills no log."""
+    become = as_nobody()
+    port = Port()
+    parent = Process(port)
+    port.await_processes([parent.pid])
+    key = key_shown(port, None)
+    worker = parent.do("fork detach close")
+    port.await_processes([parent.pid, worker])
+    stop(worker)
+    try:
+        parent.kill()
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", port.number))
+            taken.listen(1)
+            argv = [harness.need("python3"), "-c", NEVER, "pprofagent/" + port.address, key.hex()]
+            holder = harness.Host(argv, plain=True, preexec_fn=become, cwd="/")
+            assert holder.line() == "bound", holder.describe()
+            os.kill(worker, signal.SIGCONT)
+            asked = [holder.line(), holder.line()]
+            while asked[-2:] != ["asked anew", "asked"] or asked.count("asked anew") < 2:
+                asked.append(holder.line())
+            said = [line for line in parent.log().splitlines() if "pprofagent[%d]" % worker in line]
+            assert sum("is to give the port to this one" in line for line in said) == 1, said
+            holder.kill()
+        port.await_processes([worker], others=False)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
 # A token of his own for process PID, with all that everybody can know (agent/tree/tree_kinship.c).
 # In the message its number comes after the pid and the key.
 FORGER = r"""

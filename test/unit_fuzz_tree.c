@@ -144,10 +144,8 @@ static void talk_to_holder(struct fuzz_input *input) {
       send_message(input, *peer);
     }
     for (int i = what & 64 ? 0 : 3; i > 0; i--) process_tree_handle();
-    if (process_tree_role() != TREE_HOLDER) { /* it gave way */
-      if (!is_trusted) abort();
-      break;
-    }
+    /* root's gives way to nobody, and others to root's */
+    if (process_tree_role() != TREE_HOLDER) abort();
     if (what & 32) process_tree_as_others.would_answer(getpid(), &client, text);
     for (int i = 0; i < PEERS; i++)
       if (peers[i] >= 0) hear(peers[i]);

@@ -223,7 +223,9 @@ static int introduce(int socket, const struct ucred *holder, bool *again, char *
                   holder->pid, holder->uid);
   }
   bool known = is_known_key(&message.hello.key);
-  if (!trusted && !known && !kinship_proves(message.hello.token))
+  bool may_lead = process_owner_users().effective == 0 && /* else it is not given the port */
+                  (known || kinship_proves(message.hello.token));
+  if (!trusted && !may_lead)
     return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)",
                   holder->pid, holder->uid);
   if (!trusted) {
@@ -384,7 +386,7 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
   enum tree_role result = enter(address, listener, reason, reason_size);
   tree_address = *address;
   parent_goes_first = has_lost_holder = false;
-  asked_pid = 0;
+  if (result == TREE_HOLDER || result == TREE_MEMBER) asked_pid = 0;
   bool has_tried = result == TREE_HOLDER || result == TREE_MEMBER || !is_leaving;
   was_inside = was_inside || (has_tried && result != TREE_HOPELESS);
   /* others may have it, and go again */

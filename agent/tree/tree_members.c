@@ -226,7 +226,8 @@ static void hear_entry(struct member *member, const struct tree_message *message
 static bool hear_member(struct member *member, const struct tree_message *message) {
   if (message->kind == TREE_HELLO) return join(member, message);
   bool wants_port = message->kind == TREE_GIVE_WAY && member->joined;
-  if (wants_port && client_access_shares(member->uid)) gives_way = true;
+  /* Root's alone, and not from root's: the users of PPROFAGENT_ALLOW_UIDS may share it, no more. */
+  if (wants_port && member->uid == 0 && !process_owner_is(0)) gives_way = true;
   return false; /* it closes */
 }
 

@@ -25,8 +25,8 @@ enum tree_message_kind {
   TREE_ENTRY,          /* member */
   TREE_CONNECTION,     /* holder: with one descriptor */
   TREE_TAKEN,          /* member: it has that connection, and will answer */
-  TREE_GIVE_WAY        /* member: it knows the holder for kin, but will not be led by that user: it
-                          wants the port itself, and closes */
+  TREE_GIVE_WAY        /* member of root's: it knows the holder for kin, but will not be led by that
+                          user: it wants the port itself, and closes */
 };
 
 struct tree_key {
