@@ -25,6 +25,7 @@
 #include "agent/http/client_access.h"
 #include "agent/http/connection_gate.h"
 #include "agent/tree/process_tree.h"
+#include "agent/tree/tree_kinship.h"
 #include "agent/tree/tree_members.h"
 #include "agent/tree/tree_message.h"
 #include "shim/threads/thread_registry.h"
@@ -274,6 +275,72 @@ static void check_member(const struct listen_address *parsed) {
   close(false_holder);
 }
 
+/* ---- tokens ---- */
+
+/* What this process hears as a member of its own: the kind of the message; -1: it is closed. */
+static int answer_to(uint64_t token) {
+  struct tree_message message = {.hello = {.pid = getpid(), .token = token}};
+  int socket_ = connect_to_holder(), received = 0;
+  CHECK(tree_message_send(socket_, TREE_HELLO, &message, -1));
+  while (received == 0) {
+    process_tree_handle();
+    received = tree_message_receive(socket_, &message);
+  }
+  close(socket_);
+  process_tree_handle();
+  return received < 0 ? -1 : (int)message.kind;
+}
+
+static void *list_again_and_again(void *unused) {
+  size_t count;
+  while (!stop) free(process_tree_list(&count));
+  return unused;
+}
+
+static void fill_queue(int token) {
+  struct sockaddr_un its;
+  socklen_t size = sizeof its;
+  int result = getsockname(token, (struct sockaddr *)&its, &size);
+  while (result == 0) {
+    int visitor = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    result = connect(visitor, (struct sockaddr *)&its, size);
+    CHECK(result == 0 || errno == EAGAIN);
+    close(visitor);
+  }
+}
+
+/* Strangers have filled a token's queue: its keeper makes room, and until then who shows it is sent
+ * away without a refusal, to come again. */
+static void check_tokens(void) {
+  uint64_t number;
+  bool crowded;
+  int token = kinship_make(&number);
+  CHECK(token >= 0 && kinship_proves(number, &crowded) && !crowded);
+  own_user_is_trusted = false;
+  CHECK(answer_to(number) == TREE_WELCOME && answer_to(number + 1) == TREE_REFUSED);
+  fill_queue(token);
+  CHECK(!kinship_proves(number, &crowded) && crowded);
+  CHECK(answer_to(number) == -1);
+  kinship_keep(token, number, getpid(), getuid());
+  CHECK(kinship_kept_of(getpid() + 1, getuid()) == 0 && !kinship_proves(number, &crowded));
+  CHECK(kinship_kept_of(getpid(), getuid()) == number);
+  CHECK(kinship_proves(number, &crowded) && !crowded);
+  CHECK(answer_to(number) == TREE_WELCOME);
+  own_user_is_trusted = true;
+  pthread_t lister;
+  pthread_create(&lister, NULL, list_again_and_again, NULL);
+  for (int i = 0; i < 50; i++) { /* nobody is asked for what he is before his welcome */
+    fill_queue(token);
+    CHECK(answer_to(0) == TREE_WELCOME);
+  }
+  stop = true;
+  pthread_join(lister, NULL);
+  stop = own_user_is_trusted = false;
+  kinship_forget();
+  CHECK(!kinship_proves(number, &crowded) && !crowded && answer_to(number) == TREE_REFUSED);
+  own_user_is_trusted = true;
+}
+
 /* ---- descriptors ---- */
 
 static bool may_give(uid_t sender) { return sender == getuid() && own_user_is_trusted; }
@@ -334,6 +401,7 @@ int main(void) {
   name_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)sprintf(name.sun_path + 1, "pprofagent/%s", text));
   address = parsed;
   CHECK(process_tree_enter(&address, &listener, never, reason, sizeof reason) == TREE_HOLDER);
+  check_tokens();
   check_holder(&address, &parsed);
   close(listener);
   check_member(&parsed);

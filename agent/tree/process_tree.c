@@ -26,7 +26,7 @@ enum {
   TRIES = 100,
   NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
   PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
-  ANSWER_MILLISECONDS = 300,    /* for all that hold the name in turn: who closes late may come again and again */
+  ANSWER_MILLISECONDS = 300,    /* for all that have the name in turn: one may close late, again and again */
   PIECE_MILLISECONDS = 5,
   /* Naps of those that let others have the port. A process that gave up its user: what root starts later can join only root's. */
   NAPS_FOR_ROOT = 6,
@@ -200,6 +200,13 @@ static void ask_to_give_way(int socket, const struct ucred *holder) {
   tree_message_send(socket, TREE_GIVE_WAY, &message, -1);
 }
 
+/* Whether a holder of another user would give it to this process if asked. *again: it cannot be
+ * told now. */
+static bool may_have_port(bool is_kin, uint64_t token, bool *again) {
+  if (process_owner_users().effective != 0) return false;
+  return is_kin || kinship_proves(token, again);
+}
+
 /* Introduces this process to the holder. 0, or -1 with a reason; *again: the holder was about to
  * end, or has been asked to. */
 static int introduce(int socket, const struct ucred *holder, bool *again, char *reason,
@@ -223,9 +230,7 @@ static int introduce(int socket, const struct ucred *holder, bool *again, char *
                   holder->pid, holder->uid);
   }
   bool known = is_known_key(&message.hello.key);
-  bool may_lead = process_owner_users().effective == 0 && /* else it is not given the port */
-                  (known || kinship_proves(message.hello.token));
-  if (!trusted && !may_lead)
+  if (!trusted && !may_have_port(known, message.hello.token, again))
     return failed(reason, reason_size, "process %d, which has its name, is another user's (%u)",
                   holder->pid, holder->uid);
   if (!trusted) {

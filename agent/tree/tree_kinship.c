@@ -1,5 +1,6 @@
 #include "tree_kinship.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #include "agent/http/process_owner.h"
 #include "tree_message.h"
 
-enum { BACKLOG = 64 };
+enum { BACKLOG = 1024 };
 
 static bool has_token; /* this and the next: admin thread only */
 static struct {
@@ -50,12 +51,14 @@ int kinship_make(uint64_t *number) {
   return -1;
 }
 
-bool kinship_proves(uint64_t number) {
+bool kinship_proves(uint64_t number, bool *crowded) {
   struct sockaddr_un name;
   struct ucred maker;
   socklen_t name_size = name_of(number, &name), size = sizeof maker;
   int probe = number && process_start_ticks() ? seqpacket() : -1;
-  bool proven = probe >= 0 && connect(probe, (const struct sockaddr *)&name, name_size) == 0 &&
+  bool connected = probe >= 0 && connect(probe, (const struct sockaddr *)&name, name_size) == 0;
+  *crowded = probe >= 0 && !connected && errno == EAGAIN;
+  bool proven = connected &&
                 getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 &&
                 maker.pid == getpid() && maker.uid == process_owner_users().effective;
   if (probe >= 0) close(probe);

@@ -17,8 +17,10 @@
 
 /* A new token of this process's, which the caller sends away and closes; -1: none can be made. */
 int kinship_make(uint64_t *number);
-/* Whether this process has made the token of that number, with the rights that it has now. */
-bool kinship_proves(uint64_t number);
+/* Whether this process has made the token of that number, with the rights that it has now.
+ * *crowded: strangers have filled its queue, and who keeps it is to be asked again, who makes room
+ * (kinship_kept_of). */
+bool kinship_proves(uint64_t number, bool *crowded);
 
 /* Keeps a token that this process has made, as that user, in place of what was kept. */
 void kinship_keep(int descriptor, uint64_t number, pid_t pid, uid_t uid);

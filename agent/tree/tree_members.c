@@ -63,8 +63,7 @@ static _Atomic unsigned joined_count;
 static _Atomic uint32_t answers_received; /* the futex on which lists and requests wait */
 static _Atomic uint32_t rounds;
 static _Atomic int32_t hearing_thread; /* the admin thread, once somebody has joined */
-static bool is_open; /* this and the next: admin thread only */
-static bool gives_way;
+static bool is_open, gives_way; /* these and the next: admin thread only */
 static int listening_socket, epoll, shared_descriptor;
 static uid_t listens_as; /* whom the kernel tells those who connect */
 static struct tree_key own_keys[KEYS_MAX];
@@ -185,9 +184,11 @@ static bool welcome(const struct member *member, struct tree_message *answer, bo
 static bool join(struct member *member, const struct tree_message *hello) {
   const char *why = NULL;
   if (member->joined) return false;
-  bool shows_token = kinship_proves(hello->hello.token);
+  bool crowded, shows_token = kinship_proves(hello->hello.token, &crowded);
   bool has_key = shows_token || knows_key(&hello->hello.key);
-  if (!client_access_shares(member->uid) && !has_key)
+  bool is_stranger = !client_access_shares(member->uid) && !has_key;
+  if (is_stranger && crowded) return false; /* it comes again */
+  if (is_stranger)
     why = "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name that one";
   else if (hello->hello.pid != member->pid) why = "it is in another pid namespace";
   struct tree_message answer = {.hello = {.pid = member->pid}};
@@ -200,13 +201,14 @@ static bool join(struct member *member, const struct tree_message *hello) {
     answer.hello.key = own_keys[0];
   for (unsigned i = member_count; i-- > 0;) /* what the process was before exec */
     if (members[i]->joined && members[i]->pid == member->pid) drop(i);
+  if (!welcome(member, &answer, shows_token)) return false; /* first: workers ask who has joined */
   agent_lock_take(&lock);
   member->joined = true;
   member->has_key = has_key;
   member->key = hello->hello.key;
   agent_lock_release(&lock);
   atomic_fetch_add(&joined_count, 1);
-  return welcome(member, &answer, shows_token);
+  return true;
 }
 
 static void wake_those_who_wait(void) {
@@ -226,7 +228,6 @@ static void hear_entry(struct member *member, const struct tree_message *message
 static bool hear_member(struct member *member, const struct tree_message *message) {
   if (message->kind == TREE_HELLO) return join(member, message);
   bool wants_port = message->kind == TREE_GIVE_WAY && member->joined;
-  /* Root's alone, and not from root's: the users of PPROFAGENT_ALLOW_UIDS may share it, no more. */
   if (wants_port && member->uid == 0 && !process_owner_is(0)) gives_way = true;
   return false; /* it closes */
 }

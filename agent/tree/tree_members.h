@@ -12,7 +12,8 @@
  * descriptor; -1: none. False: nothing was done. */
 bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count, int shared);
 int tree_members_event(void); /* -1: not open */
-/* A member that would not be led by this process wants to hold the port. */
+/* A member of root's wants to hold the port, and would not be led by this process, which is none.
+ * The users of PPROFAGENT_ALLOW_UIDS may share it, no more. */
 bool tree_members_are_to_give_way(void);
 void tree_members_handle(void);
 void tree_members_look(void); /* now and then, and when this process has changed its user */
