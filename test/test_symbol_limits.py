@@ -106,6 +106,23 @@ def test_what_does_not_fit_has_function_names_and_is_counted():
     assert host.finish() == 0
 
 
+def test_what_the_memory_group_cannot_spare_is_left_to_the_host():
+    """The same program, whose lines fit into the default budget, but not into half of what is left
+    below the group's limit."""
+    group = MemoryGroup(24 << 20)
+    try:
+        host = harness.Host([harness.build("symbol_limits.c", *FLAGS, "-DROWS=400000")], rate=1,
+                            preexec_fn=group.join)
+        host.ready()
+        assert leaves(host) == {"hold0": 0}
+        assert budget_of(host)["budget"] == 64 << 20
+        assert host.health()["losses"]["symbols_memory_limit"] >= 1
+        assert host.finish() == 0
+    finally:
+        harness.stop_everything()
+        group.remove()
+
+
 def test_an_address_space_that_is_too_small_for_windows():
     host = harness.Host([with_huge_strings()], rate=1,
                         preexec_fn=harness.limit(resource.RLIMIT_AS, 300 << 20))
