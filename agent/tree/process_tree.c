@@ -26,7 +26,7 @@ enum {
   TRIES = 100,
   NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
   PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
-  ANSWER_MILLISECONDS = 300,    /* for all that have the name in turn: one may close late, again and again */
+  ANSWER_MILLISECONDS = 300,    /* in all: one that has the name may close late again and again */
   PIECE_MILLISECONDS = 5,
   /* Naps of those that let others have the port. A process that gave up its user: what root starts later can join only root's. */
   NAPS_FOR_ROOT = 6,

@@ -47,8 +47,9 @@ bool process_tree_may_give_listener(uid_t user);
 void process_tree_let_parent_go_first(void);
 
 /* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and the address's port is filled in.
- * TREE_OUTSIDE, TREE_HOPELESS: reason says why. Others who have the name may keep it waiting: about a second at most, and no longer than until
- * give_up says so, within some milliseconds (TREE_OUTSIDE). The program may be waiting for this thread's end. */
+ * TREE_OUTSIDE, TREE_HOPELESS: reason says why. Others who have the name may keep it waiting, for
+ * about a second at most, and only until give_up says so: then TREE_OUTSIDE within some
+ * milliseconds, for the program may be waiting for this thread's end. */
 enum tree_role process_tree_enter(struct listen_address *address, int *listener,
                                   bool (*give_up)(void), char *reason, size_t reason_size);
 /* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
