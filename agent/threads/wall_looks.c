@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shim/stacks/stack_capture.h"
 #include "shim/stacks/stack_table.h"
 #include "shim/threads/thread_registry.h"
 #include "agent/runtime/agent_memory.h"
@@ -60,9 +61,6 @@ struct wall_looks {
   int64_t code_until;
   struct blocked_stack_reader *stacks;
 };
-
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char _etext[] __attribute__((visibility("hidden")));
 
 /* ---- places ---- */
 
@@ -316,9 +314,9 @@ static bool renew_code(struct wall_looks *looks) {
   mappings_release(looks->code);
   looks->stacks = NULL;
   looks->code = mappings_collect();
-  if (looks->code)
-    looks->stacks =
-        blocked_stack_reader_new(looks->code, (uintptr_t)__ehdr_start, (uintptr_t)_etext);
+  uintptr_t own_start, own_end;
+  stack_capture_own_code(&own_start, &own_end);
+  if (looks->code) looks->stacks = blocked_stack_reader_new(looks->code, own_start, own_end);
   looks->code_until = now + MAPPINGS_NANOSECONDS;
   return looks->stacks != NULL;
 }
