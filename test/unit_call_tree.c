@@ -5,7 +5,8 @@
  *      test/stub_clock.c agent/profiles/call_tree.c agent/profiles/call_tree_json.c
  *      agent/profiles/call_tree_top.c agent/runtime/string_table.c agent/runtime/index_table.c
  *      agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c
- *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+ *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c
+ *      agent/profiles/number_order.c */
 /* The forms of a call tree, letter for letter, of hand-made tables: inlined code, places without
  * names, markers, names that would be markup or end a line, recursion, memory that fails. */
 #include <stdio.h>

@@ -6,7 +6,8 @@
  *      agent/profiles/profile_proto.c agent/profiles/profile_text.c agent/http/gzip_sink.c
  *      agent/runtime/string_table.c agent/runtime/index_table.c agent/http/text_sink.c
  *      agent/profiles/sampling_scale.c agent/runtime/process_info.c agent/runtime/own_memory.c
- *      agent/runtime/allowed_calls.c */
+ *      agent/runtime/allowed_calls.c
+ *      agent/profiles/number_order.c */
 /* deps: protobuf */
 /* flags: -lm */
 /* The proto form of hand-made tables, read back with the generated parser; every allocation failing in turn; 100,000 stacks.

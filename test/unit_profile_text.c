@@ -5,7 +5,8 @@
  *      test/stub_clock.c agent/profiles/profile_proto.c agent/profiles/profile_text.c
  *      agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c
  *      agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c
- *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+ *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c
+ *      agent/profiles/number_order.c */
 /* deps: protobuf */
 /* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
 #include <stdio.h>

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "agent/cpu/ring_stack.h"
+#include "check.h"
 #include "shim/base/counters.h"
 #include "shim/stacks/stack_capture.h"
 #include "shim/stacks/thread_trampoline.h"
@@ -33,24 +34,15 @@ void module_registry_note(const struct dl_find_object *found) {}
 uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t count) { return 0; }
 char *process_read_file(const char *path, size_t limit, size_t *size) { return NULL; }
 uint32_t thread_trampoline_leave_out(uint64_t *frames, uint32_t count) { return count; }
+enum { NOW = 1000000000 };
+uint64_t thread_cpu_nanoseconds(int32_t tid) { return NOW; } /* its clock stands still */
 
 /* ---- a stack, and a sample of it as the kernel would take it ---- */
 
-enum { COPY = 2048, LARGE = 8192, FUTURE = 1000000000 };
-
-static int failures;
-#define CHECK(condition)                                        \
-  do {                                                          \
-    if (!(condition)) {                                         \
-      printf("line %d: not %s\n", __LINE__, #condition);        \
-      failures++;                                               \
-    }                                                           \
-  } while (0)
+enum { COPY = 2048, LARGE = 8192 };
 
 static uintptr_t outer_call; /* a return address within the outermost function here */
 static struct stack_sample *sample;
-
-static uint32_t count_of(uint64_t loss) { return (uint32_t)loss; }
 
 static void take(struct perf_ring_record *record, uint64_t taken) {
   CHECK(ring_stack_unwind(record, gettid(), taken, sample));
@@ -62,35 +54,29 @@ static bool has_outer(void) {
   return false;
 }
 
-/* Now: until it was quick enough. */
-static void take_at_once(struct perf_ring_record *record) {
-  for (int tries = 0; tries < 10000; tries++) {
-    take(record, ring_stack_cpu_of(gettid()));
-    if (has_outer()) return;
-  }
+static bool is_cut(void) {
+  return !has_outer() && sample->frames[sample->frame_count - 1] == STACK_TRUNCATED_MEMORY;
 }
 
 static void check_sample(struct perf_ring_record *record, uintptr_t *outer_slot) {
-  take_at_once(record);
   uint64_t cut = shim_counters.stacks_truncated_memory, guessed = shim_counters.stacks_guessed;
-  take(record, ring_stack_cpu_of(gettid()) + FUTURE);
+  take(record, NOW - RING_STACK_LATE_NANOSECONDS);
   uint64_t last = sample->frames[sample->frame_count - 1];
   CHECK(has_outer() && stack_marker_is_guess(last));
   uint32_t whole = sample->frame_count - 1, late = (uint32_t)(last - STACK_GUESSED);
-  CHECK(count_of(shim_counters.stacks_truncated_memory) == count_of(cut));
-  CHECK(count_of(shim_counters.stacks_guessed) == count_of(guessed) + 1);
+  CHECK(shim_counters.stacks_truncated_memory == cut);
+  CHECK(shim_counters.stacks_guessed == guessed + 1);
 
-  take(record, 0); /* it has run since */
-  CHECK(!has_outer() && sample->frames[sample->frame_count - 1] == STACK_TRUNCATED_MEMORY);
-  CHECK(sample->frame_count - 1 + late == whole);
-  CHECK(count_of(shim_counters.stacks_truncated_memory) == count_of(cut) + 1);
+  take(record, NOW - RING_STACK_LATE_NANOSECONDS - 1); /* it has run for too long since */
+  CHECK(is_cut() && sample->frame_count - 1 + late == whole);
+  CHECK(shim_counters.stacks_truncated_memory == cut + 1);
 
   uintptr_t kept = *outer_slot; /* it has gone on, and something else lies there */
   *outer_slot = (uintptr_t)check_sample;
-  take(record, ring_stack_cpu_of(gettid()) + FUTURE);
+  take(record, NOW);
   *outer_slot = kept;
-  CHECK(!has_outer() && sample->frames[sample->frame_count - 1] == STACK_TRUNCATED_MEMORY);
-  take_at_once(record);
+  CHECK(is_cut());
+  take(record, NOW);
   CHECK(has_outer());
 }
 

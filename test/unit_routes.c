@@ -15,7 +15,8 @@
  *      agent/runtime/syscall_wrappers.c agent/cpu/cpu_profile.c test/stub_announced_code.c
  *      agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c shim/cpu/sample_buffer.c
  *      shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c
- *      agent/runtime/allowed_calls.c agent/runtime/own_memory.c shim/base/stack_depth.c */
+ *      agent/runtime/allowed_calls.c agent/runtime/own_memory.c shim/base/stack_depth.c
+ *      agent/profiles/number_order.c */
 /* deps: protobuf */
 /* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
 #include "agent/pages/routes.h"

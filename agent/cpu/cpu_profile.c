@@ -83,12 +83,6 @@ uint64_t cpu_profile_buffer_bytes(void) {
   return atomic_load_explicit(&cpu_samples.memory, memory_order_relaxed) ? BUFFER_BYTES : 0;
 }
 
-static int64_t clock_now(clockid_t clock) {
-  struct timespec now = {0};
-  clock_gettime(clock, &now);
-  return now.tv_sec * SECOND + now.tv_nsec;
-}
-
 /* ---- threads ---------------------------------------------------------------------------------------------------------------- */
 
 static void count_new(_Atomic uint64_t *counter, uint32_t now, uint32_t *most) {
@@ -172,7 +166,7 @@ static void open_rings(void) {
 
 /* anew: the period is another one. */
 static void look_for_threads(bool anew) {
-  int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+  int64_t before = agent_own_cpu_nanoseconds();
   blocked = without_timer = armed = refused = 0;
   announced_code_update(false);
   if (by_rings) open_rings();
@@ -180,7 +174,7 @@ static void look_for_threads(bool anew) {
   count_new(&shim_counters.cpu_threads_signal_blocked, blocked, &most_blocked);
   count_new(&shim_counters.cpu_threads_no_timer, without_timer, &most_without_timer);
   for (uint32_t i = 0; i < client_count; i++) cpu_coverage_threads(&clients[i]->coverage, blocked, without_timer);
-  int64_t pause = anew ? 0 : (clock_now(CLOCK_THREAD_CPUTIME_ID) - before) * SCAN_SHARE;
+  int64_t pause = anew ? 0 : (agent_own_cpu_nanoseconds() - before) * SCAN_SHARE;
   next_scan = agent_monotonic_nanoseconds() + (pause > SCAN_NANOSECONDS ? pause : SCAN_NANOSECONDS);
 }
 
@@ -297,14 +291,14 @@ static void read_rings(void *own) {
   bare_thread_enter_libc();
   for (;;) {
     ring_sampling_wait();
-    int64_t before = clock_now(CLOCK_THREAD_CPUTIME_ID);
+    int64_t before = agent_own_cpu_nanoseconds();
     agent_lock_take(&lock);
     bool ends = !by_rings || generation != (uint32_t)(uintptr_t)own;
     if (!ends && agent_monotonic_nanoseconds() >= next_scan) look_again();
     else if (!ends) look_at_rings();
     agent_lock_release(&lock);
     if (ends) return;
-    rest_after(clock_now(CLOCK_THREAD_CPUTIME_ID) - before);
+    rest_after(agent_own_cpu_nanoseconds() - before);
   }
 }
 
@@ -357,7 +351,7 @@ static enum cpu_profile_result join(struct client *client, const char **reason) 
   clients[client_count++] = client;
   atomic_store_explicit(&clients_running, client_count, memory_order_relaxed);
   client->period = period;
-  client->start_wall = clock_now(CLOCK_REALTIME);
+  client->start_wall = profile_wall_clock();
   client->start = agent_monotonic_nanoseconds();
   cpu_coverage_start(&client->coverage);
   cpu_coverage_threads(&client->coverage, blocked, without_timer);

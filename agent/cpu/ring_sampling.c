@@ -21,6 +21,7 @@
 #include "ring_stack.h"
 #include "agent/runtime/sandbox.h"
 #include "agent/runtime/task_files.h"
+#include "agent/threads/thread_list.h"
 
 enum {
   PAGES = 16,               /* of a ring: 7 samples; or 4 of a deep stack, in... */
@@ -137,7 +138,7 @@ static void set_clock(struct sampled_thread *thread) {
   uint64_t earlier, later;
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (!perf_ring_total(&thread->ring, &earlier)) return;
-    uint64_t now = ring_stack_cpu_of(thread->tid);
+    uint64_t now = thread_cpu_nanoseconds(thread->tid);
     if (!now || !perf_ring_total(&thread->ring, &later)) return; /* it has ended */
     thread->before = now - later;
     if (later - earlier < period / FIRST_PARTS) return;
@@ -149,7 +150,7 @@ static bool open_ring(struct sampled_thread *thread) {
   uint32_t stack = thread->is_deep ? PERF_RING_DEEP_STACK : PERF_RING_STACK;
   if (ring_sampling_bytes() + thread->pages * 4096 > BYTES_MAX) return false;
   for (int attempt = 0;; attempt++) {
-    uint64_t now = ring_stack_cpu_of(thread->tid), least = period / FIRST_PARTS;
+    uint64_t now = thread_cpu_nanoseconds(thread->tid), least = period / FIRST_PARTS;
     uint64_t first = thread->due > now + least ? thread->due - now : least;
     int fault = perf_ring_open(&thread->ring, thread->tid, first, stack, thread->pages,
                                thread->is_beyond);
@@ -191,7 +192,7 @@ static bool add_thread(uint32_t record, const struct thread_view *view) {
   if (agent_monotonic_nanoseconds() < no_ring_before || !reserve_place(record)) return false;
   struct sampled_thread thread = {
       .life = view->life, .record = record, .tid = view->tid, .pages = PAGES};
-  uint64_t now = ring_stack_cpu_of(view->tid);
+  uint64_t now = thread_cpu_nanoseconds(view->tid);
   /* What has started since the first look is to count from its first moment. */
   bool is_new = looked && now < period;
   thread.due = (is_new ? 0 : now) + 1 + draw_below(period);
@@ -300,7 +301,8 @@ static void correct_clock(struct sampled_thread *thread) {
   uint64_t charged;
   if (!thread->last) return;
   if (thread->ring.descriptor >= 0) set_clock(thread);
-  else if ((charged = ring_stack_cpu_of(thread->tid)) && thread->last > charged) /* never let it be ahead */
+  else if ((charged = thread_cpu_nanoseconds(thread->tid)) && thread->last > charged)
+    /* never let it be ahead */
     thread->before -= thread->last - charged;
   thread->last = 0;
 }
@@ -340,7 +342,7 @@ static void plan_wake(void) {
     if (thread->first_expected > now && thread->first_expected < wake)
       wake = thread->first_expected;
     if (thread->is_beyond && thread->ring.descriptor >= 0 && polled < URGENT_MAX &&
-        ring_stack_cpu_of(thread->tid)) /* the ring of one that has ended is always readable */
+        thread_cpu_nanoseconds(thread->tid)) /* the ring of one that has ended is always readable */
       atomic_store_explicit(&urgent[polled++], thread->ring.descriptor, memory_order_relaxed);
   }
   atomic_store_explicit(&urgent_count, polled, memory_order_release);
@@ -430,7 +432,8 @@ static bool wait_for_urgent(int64_t nanoseconds) {
   for (uint32_t i = 0; i < polled; i++)
     waits[i] = (struct pollfd){.fd = atomic_load_explicit(&urgent[i], memory_order_relaxed),
                                .events = POLLIN};
-  paced_poll(waits, polled, milliseconds < URGENT_MILLISECONDS ? milliseconds : URGENT_MILLISECONDS);
+  if (milliseconds > URGENT_MILLISECONDS) milliseconds = URGENT_MILLISECONDS;
+  paced_poll(waits, polled, milliseconds);
   return true;
 }
 

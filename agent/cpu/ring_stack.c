@@ -1,7 +1,6 @@
 #include "ring_stack.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "shim/stacks/module_registry.h"
 #include "shim/stacks/return_address.h"
@@ -9,20 +8,14 @@
 #include "shim/stacks/stack_range.h"
 #include "shim/stacks/thread_trampoline.h"
 #include "shim/stacks/unwind_rule.h"
-#include "shim/threads/thread_registry.h"
 #include "agent/runtime/memory_reader.h"
 #include "agent/runtime/own_memory.h"
+#include "agent/threads/thread_list.h"
 
 /* Under the caller's lock. */
 static bool refused_to_lend; /* unwind tables, since the rings began to be read */
 static struct remote_unwinder *unwinder; /* NULL, like the next: not needed yet */
 static struct memory_reader *memory;
-
-uint64_t ring_stack_cpu_of(int32_t tid) {
-  struct timespec now = {0, 0};
-  clock_gettime(thread_cpu_clock(tid), &now);
-  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static bool ends_at(const struct captured_stack *stack, enum stack_marker marker) {
   const uint64_t *frames = stack->frames;
@@ -90,14 +83,14 @@ static void find_rest(const struct perf_ring_record *record,
   memory_reader_forget(memory);
   const struct stack_rest rest = {read_rest, memory};
   stack_capture_copied(registers, record->stack, record->stack_size, &rest, whole);
-  uint64_t now = ring_stack_cpu_of(tid);
+  uint64_t now = thread_cpu_nanoseconds(tid);
   if (now > taken + RING_STACK_LATE_NANOSECONDS || now == 0) return;
   if (ends_at(whole, STACK_TRUNCATED_MEMORY) || ends_at(whole, STACK_TRUNCATED_NO_UNWIND)) return;
   uint32_t guesses, ignored, count = frames_of(whole, &guesses);
   uint32_t before = frames_of(stack, &ignored), late = count > before ? count - before : 1;
   if (!are_return_addresses(whole->frames + count - late, late)) return;
   if (guesses) whole->frame_count--;
-  if (whole->frame_count > stack_depth()) { /* a marker stands there: another takes a frame's place */
+  if (whole->frame_count > stack_depth()) { /* a marker: another takes a frame's place */
     whole->frame_count--;
     whole->frames[whole->frame_count - 1] = whole->frames[whole->frame_count];
   }

@@ -26,7 +26,4 @@ bool ring_stack_unwind(const struct perf_ring_record *record, int32_t tid, uint6
 /* Gives back what it needed. */
 void ring_stack_stop(void);
 
-/* CPU time of a thread, in nanoseconds; 0: it has ended. */
-uint64_t ring_stack_cpu_of(int32_t tid);
-
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "number_order.h"
 
 /* ---- functions and frames --------------------------------------------------------------- */
 
@@ -166,31 +167,13 @@ static uint32_t shared_functions(const struct call_tree *tree, const struct call
   return shared;
 }
 
-static bool comes_after(const struct call_tree *tree, const struct call_path *a,
-                        const struct call_path *b) {
+static bool comes_after(const void *things, uint32_t number_a, uint32_t number_b) {
+  const struct call_tree *tree = things;
+  const struct call_path *a = &tree->paths[number_a], *b = &tree->paths[number_b];
   uint32_t shared = shared_functions(tree, a, b);
   if (shared == a->length || shared == b->length) return a->length > b->length;
   return call_path_function(tree, a, shared) > call_path_function(tree, b, shared);
 }
-
-/* Merge sort of the samples' numbers. */
-static void sort(const struct call_tree *tree, uint32_t *order, uint32_t *scratch) {
-  uint64_t count = tree->path_count;
-  for (uint64_t width = 1; width < count; width *= 2) {
-    for (uint64_t start = 0; start < count; start += 2 * width) {
-      uint64_t a = start, a_end = start + width < count ? start + width : count, b = a_end;
-      uint64_t b_end = start + 2 * width < count ? start + 2 * width : count;
-      for (uint64_t to = start; to < b_end; to++) {
-        bool from_b = a == a_end || (b < b_end && comes_after(tree, &tree->paths[order[a]],
-                                                              &tree->paths[order[b]]));
-        scratch[to] = order[from_b ? b++ : a++];
-      }
-    }
-    memcpy(order, scratch, count * sizeof *order);
-  }
-}
-
-static double unsigned_value(int64_t value) { return value < 0 ? -(double)value : (double)value; }
 
 /* Paths in their order, and the running sums. */
 static bool arrange(struct call_tree *tree, const uint32_t *order) {
@@ -209,7 +192,7 @@ static bool arrange(struct call_tree *tree, const uint32_t *order) {
     for (uint32_t i = 0; i < tree->path_count; i++) {
       int64_t value = tree->profile->samples[order[i]].values[v];
       tree->sums[v][i + 1] = tree->sums[v][i] + (uint64_t)value;
-      tree->weights[v][i + 1] = tree->weights[v][i] + unsigned_value(value);
+      tree->weights[v][i + 1] = tree->weights[v][i] + call_value_size(value);
     }
     tree->total[v] = (int64_t)tree->sums[v][tree->path_count];
     tree->weight[v] = tree->weights[v][tree->path_count];
@@ -218,11 +201,10 @@ static bool arrange(struct call_tree *tree, const uint32_t *order) {
 }
 
 static bool arrange_paths(struct call_tree *tree) {
-  uint32_t *order = agent_malloc((2 * (size_t)tree->path_count + 1) * sizeof *order);
+  uint32_t *order = agent_malloc((tree->path_count + (size_t)1) * sizeof *order);
   if (!order) return false;
   for (uint32_t i = 0; i < tree->path_count; i++) order[i] = i;
-  sort(tree, order, order + tree->path_count);
-  bool ok = arrange(tree, order);
+  bool ok = number_order_sort(order, tree->path_count, comes_after, tree) && arrange(tree, order);
   agent_free(order);
   return ok;
 }
@@ -241,7 +223,7 @@ static void sum_functions(struct call_tree *tree) {
         if (leaf) function->flat[v] = (int64_t)((uint64_t)function->flat[v] + value);
         if (again) continue;
         function->cum[v] = (int64_t)((uint64_t)function->cum[v] + value);
-        function->weight[v] += unsigned_value((int64_t)value);
+        function->weight[v] += call_value_size((int64_t)value);
       }
     }
   }

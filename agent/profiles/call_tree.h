@@ -64,4 +64,9 @@ double call_node_share(const struct call_tree *tree, struct call_node node);
 uint32_t call_path_function(const struct call_tree *tree, const struct call_path *path,
                             uint32_t depth);
 
+/* Without its sign. */
+static inline double call_value_size(int64_t value) {
+  return value < 0 ? -(double)value : (double)value;
+}
+
 #endif

@@ -9,6 +9,7 @@
 #include "agent/runtime/foreign_text.h"
 #include "call_tree.h"
 #include "call_tree_forms.h"
+#include "number_order.h"
 
 uint32_t profile_default_value(const struct profile *profile) {
   for (uint32_t v = 0; profile->default_sample_type && v < profile->value_count; v++)
@@ -92,37 +93,21 @@ static void render_share(char *out, size_t size, int64_t value, int64_t total) {
            hundredths / 100, hundredths % 100);
 }
 
-static double size_of(int64_t value) { return value < 0 ? -(double)value : (double)value; }
+struct by_value {
+  const struct call_tree *tree;
+  uint32_t value;
+};
 
 /* By flat, then by cum, then by name. */
-static bool stands_below(const struct call_tree *tree, uint32_t a, uint32_t b, uint32_t v) {
-  const struct call_function *x = &tree->functions[a], *y = &tree->functions[b];
-  if (size_of(x->flat[v]) != size_of(y->flat[v])) return size_of(x->flat[v]) < size_of(y->flat[v]);
-  if (size_of(x->cum[v]) != size_of(y->cum[v])) return size_of(x->cum[v]) < size_of(y->cum[v]);
-  return strcmp(tree->strings.items[x->name], tree->strings.items[y->name]) > 0;
-}
-
-static void sift(const struct call_tree *tree, uint32_t *heap, uint32_t size, uint32_t at,
-                 uint32_t v) {
-  for (uint32_t child; (child = 2 * at + 1) < size; at = child) {
-    if (child + 1 < size && stands_below(tree, heap[child + 1], heap[child], v)) child++;
-    if (!stands_below(tree, heap[child], heap[at], v)) return;
-    uint32_t swapped = heap[at];
-    heap[at] = heap[child];
-    heap[child] = swapped;
-  }
-}
-
-/* Heap sort: the last of all goes to the end first. */
-static void sort_functions(const struct call_tree *tree, uint32_t *order, uint32_t count,
-                           uint32_t v) {
-  for (uint32_t i = count / 2; i > 0; i--) sift(tree, order, count, i - 1, v);
-  for (uint32_t left = count; left > 1; left--) {
-    uint32_t last = order[0];
-    order[0] = order[left - 1];
-    order[left - 1] = last;
-    sift(tree, order, left - 1, 0, v);
-  }
+static bool stands_below(const void *things, uint32_t a, uint32_t b) {
+  const struct by_value *by = things;
+  const struct call_function *x = &by->tree->functions[a], *y = &by->tree->functions[b];
+  double flat = call_value_size(y->flat[by->value]) - call_value_size(x->flat[by->value]);
+  double cum = call_value_size(y->cum[by->value]) - call_value_size(x->cum[by->value]);
+  if (flat != 0) return flat > 0;
+  if (cum != 0) return cum > 0;
+  char *const *strings = by->tree->strings.items;
+  return strcmp(strings[x->name], strings[y->name]) > 0;
 }
 
 static void write_heading(struct text_sink *text, const struct call_tree *tree,
@@ -177,7 +162,11 @@ static bool write_top(struct text_sink *text, const struct call_tree *tree,
   if (!order) return false;
   for (uint32_t i = 0; i < tree->function_count; i++)
     if (tree->functions[i].weight[options->value] > 0) order[count++] = i;
-  sort_functions(tree, order, count, options->value);
+  const struct by_value by = {tree, options->value};
+  if (!number_order_sort(order, count, stands_below, &by)) {
+    agent_free(order);
+    return false;
+  }
   uint32_t shown =
       options->node_count && options->node_count < count ? (uint32_t)options->node_count : count;
   int64_t sum = 0;

@@ -10,6 +10,7 @@
 
 #include "shim/stacks/stack_table.h"
 #include "agent/runtime/agent_memory.h"
+#include "number_order.h"
 #include "profile.h"
 #include "agent/runtime/foreign_text.h"
 #include "agent/http/text_sink.h"
@@ -137,25 +138,9 @@ struct records {
 struct text_form {
   void (*write_header)(struct text_sink *text, const struct profile *profile);
   void (*write_values)(struct text_sink *text, const int64_t *values); /* up to the addresses */
-  /* Whether sample b belongs above sample a, which stands above it now; equal ones stay as they were. */
-  bool (*swapped)(const struct records *records, uint32_t a, uint32_t b);
+  number_order_swapped *swapped; /* of samples; things: struct records */
   const char *end; /* behind the last record and its empty line */
 };
-
-static void merge_sort(uint32_t *order, uint32_t *scratch, const struct records *records, const struct text_form *form) {
-  size_t count = records->profile->sample_count;
-  for (size_t width = 1; width < count; width *= 2) {
-    for (size_t start = 0; start < count; start += 2 * width) {
-      size_t a = start, a_end = start + width < count ? start + width : count, b = a_end;
-      size_t b_end = start + 2 * width < count ? start + 2 * width : count;
-      for (size_t to = start; to < b_end; to++) {
-        bool from_b = a == a_end || (b < b_end && form->swapped(records, order[a], order[b]));
-        scratch[to] = order[from_b ? b++ : a++];
-      }
-    }
-    memcpy(order, scratch, count * sizeof *order);
-  }
-}
 
 static void write_record(struct text_sink *text, const struct records *records, const struct text_form *form, uint32_t number) {
   const struct profile_sample *sample = &records->profile->samples[number];
@@ -170,12 +155,11 @@ static void write_record(struct text_sink *text, const struct records *records, 
 /* False: out of memory. */
 static bool write_records(struct frame_writer *writer, const struct records *records, const struct text_form *form) {
   size_t count = records->profile->sample_count;
-  uint32_t *order = agent_malloc((2 * count + 1) * sizeof *order);
+  uint32_t *order = agent_malloc((count + 1) * sizeof *order);
   if (!order) return false;
   for (size_t i = 0; i < count; i++) order[i] = (uint32_t)i;
-  merge_sort(order, order + count, records, form);
-  form->write_header(writer->text, records->profile);
-  bool ok = true;
+  bool ok = number_order_sort(order, (uint32_t)count, form->swapped, records);
+  if (ok) form->write_header(writer->text, records->profile);
   for (size_t i = 0; i < count && ok && !writer->text->failed; i++) {
     write_record(writer->text, records, form, order[i]);
     ok = write_frames(writer, records->profile, &records->profile->samples[order[i]]);
@@ -244,7 +228,8 @@ static void write_heap_values(struct text_sink *text, const int64_t *values) {
   text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", values[2], values[3], values[0], values[1]);
 }
 
-static bool more_in_use(const struct records *records, uint32_t a, uint32_t b) {
+static bool more_in_use(const void *things, uint32_t a, uint32_t b) {
+  const struct records *records = things;
   const struct profile_sample *samples = records->profile->samples;
   return samples[b].values[HEAP_INUSE_BYTES] > samples[a].values[HEAP_INUSE_BYTES];
 }
@@ -264,7 +249,8 @@ static void write_contention_values(struct text_sink *text, const int64_t *value
   text_sink_format(text, "%" PRId64 " %" PRId64 " @", values[CONTENTION_DELAY], values[0]);
 }
 
-static bool more_delay(const struct records *records, uint32_t a, uint32_t b) {
+static bool more_delay(const void *things, uint32_t a, uint32_t b) {
+  const struct records *records = things;
   const struct profile_sample *samples = records->profile->samples;
   return samples[b].values[CONTENTION_DELAY] > samples[a].values[CONTENTION_DELAY];
 }
@@ -323,7 +309,8 @@ static void render_labels(char *out, const struct profile_sample *sample) {
 }
 
 /* By count, falling, then by the text of the addresses and labels, as Go. */
-static bool count_swapped(const struct records *records, uint32_t a, uint32_t b) {
+static bool count_swapped(const void *things, uint32_t a, uint32_t b) {
+  const struct records *records = things;
   const struct profile_location *locations = records->profile->locations;
   const struct profile_sample *above = &records->profile->samples[a], *below = &records->profile->samples[b];
   if (above->values[0] != below->values[0]) return below->values[0] > above->values[0];

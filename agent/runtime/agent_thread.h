@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 /* large_stack.h is for what recurses. */
 enum { AGENT_THREAD_MAX = 32, AGENT_THREAD_STACK = 256 * 1024 };
@@ -38,6 +39,12 @@ bool agent_thread_starting(void);
 
 /* CPU time of all agent threads, ended ones included. */
 uint64_t agent_thread_cpu_nanoseconds(void);
+/* Of the calling thread, which is not one of the program's. */
+static inline int64_t agent_own_cpu_nanoseconds(void) {
+  struct timespec now = {0};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
 
 /* Waits until the kernel knows of no more than `remaining` agent threads; false when that takes longer. Context: any. */
 bool agent_thread_await(unsigned remaining, int64_t deadline_ns);

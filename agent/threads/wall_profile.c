@@ -55,12 +55,6 @@ struct window {
   int64_t cost; /* of a look, on the mean: nanoseconds of a processor */
 };
 
-static int64_t processor_time(void) {
-  struct timespec now = {0};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return now.tv_sec * SECOND + now.tv_nsec;
-}
-
 /* 0 to below span. */
 static int64_t random_below(struct window *window, int64_t span) {
   window->random ^= window->random << 13;
@@ -75,9 +69,9 @@ static int64_t period_of(const struct window *window) {
 }
 
 static bool look(struct window *window, bool first) {
-  int64_t before = processor_time();
+  int64_t before = agent_own_cpu_nanoseconds();
   if (!wall_looks_take(window->looks, period_of(window) * 2 / 5)) return false;
-  int64_t cost = processor_time() - before;
+  int64_t cost = agent_own_cpu_nanoseconds() - before;
   if (!first) window->cost += (cost - window->cost) / COST_WEIGHT; /* the first walks all */
   return true;
 }
