@@ -1,16 +1,12 @@
 #include "agent.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +28,7 @@
 #include "agent/http/connection_inbox.h"
 #include "agent/runtime/descriptor_table.h"
 #include "host_end.h"
+#include "socket_file.h"
 #include "agent/http/http_server.h"
 #include "agent/http/listen_address.h"
 #include "agent/http/localhost_twin.h"
@@ -50,7 +47,6 @@
 #include "agent/tls/tls_context.h"
 #include "agent/runtime/thread_manners.h"
 #include "agent/tls/tls_front.h"
-#include "agent/runtime/trusted_path.h"
 
 #define MILLISECONDS INT64_C(1000000)
 enum {
@@ -91,7 +87,6 @@ static bool started_before;
 static int listener; /* -1: another process holds the port, or none of ours */
 static _Atomic bool server_runs; /* read by host threads too */
 static bool left_quietly; /* while the program counted its threads; so it comes back */
-static _Atomic uint64_t socket_device, socket_inode; /* of a unix socket's file, for its removal at exit */
 
 static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
 
@@ -112,13 +107,6 @@ static void keep_reason(const char *text) {
   if (!left_quietly) log_event("off: %s", text);
 }
 
-static void remember_socket_file(void) {
-  struct stat status;
-  if (address.port || lstat(address.socket.local.sun_path, &status) != 0) return;
-  atomic_store(&socket_device, status.st_dev);
-  atomic_store(&socket_inode, status.st_ino);
-}
-
 /* Takes this process's place among those that share the address. */
 static void enter_tree(void) {
   char reason[256] = "", where[160];
@@ -136,7 +124,7 @@ static void enter_tree(void) {
     return;
   }
   agent_status_set_off("");
-  remember_socket_file();
+  socket_file_remember(&address);
   if (role == TREE_MEMBER) return;
   if (left_quietly) left_quietly = false;
   else if (address.port) log_event("listening on http://%s/debug/pprof/", where);
@@ -147,7 +135,8 @@ static void enter_tree(void) {
     log_event("remote admin is off: %s", reason);
 }
 
-/* Another process is to have it. What is being answered goes on. */
+/* Another process is to have it. What is being answered goes on, but for remote admin; who waits at
+ * the gate comes again. */
 static void give_up_port(void) {
   tls_front_stop();
   if (server_runs) http_server_listen(-1);
@@ -290,7 +279,7 @@ static bool serve(int *exit_code) {
       if (ended) break;
       if (listener >= 0) localhost_twin_look(&address);
     }
-    if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* there is no holder */
+    if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* outside */
     connection_gate_handle();
     bool cannot_accept = events[EVENT_LISTENER].revents && !connection_gate_accept(listener);
     if (!server_runs && (cannot_accept || connection_inbox_waits())) {
@@ -496,11 +485,4 @@ void agent_main_thread_exits(void) {
   if (!agent_has_threads() || !*config.tls_address || atomic_exchange(&main_has_exited, 1)) return;
   wake_admin();
   agent_thread_await_libcs(agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
-}
-
-__attribute__((destructor)) static void remove_socket_file(void) {
-  if (!atomic_load(&socket_inode) || confinement_forbids_calls() || owner_pid != getpid()) return;
-  if (process_tree_is_last())
-    trusted_path_remove_socket(address.socket.local.sun_path, atomic_load(&socket_device),
-                               atomic_load(&socket_inode));
 }

@@ -119,7 +119,7 @@ void handle_mutex(const struct http_request *request, const struct route *route)
 uint64_t count_block(void) { return contention_table_count_of(CONTENTION_BLOCK); }
 uint64_t count_mutex(void) { return contention_table_count_of(CONTENTION_MUTEX); }
 
-/* ---- CPU and wall clock --------------------------------------------------------------------------------------------------------------------- */
+/* ---- CPU and wall clock ---- */
 
 /* False: an error has been sent. */
 static bool rate_parameter(const struct http_request *request, uint32_t usual, uint32_t *hz) {
@@ -135,13 +135,37 @@ static bool rate_parameter(const struct http_request *request, uint32_t usual, u
   return true;
 }
 
-static void send_cpu_profile(const struct http_request *request, const struct route *route, int64_t seconds, uint32_t hz,
-                             enum profile_form form) {
+struct recording {
+  int64_t seconds;
+  uint32_t hz;
+  enum profile_form form;
+};
+
+/* False: an error has been sent. */
+static bool recording_parameters(const struct http_request *request, int64_t usual_seconds,
+                                 uint32_t usual_hz, const char *too_long, struct recording *out) {
+  enum { LONGEST_SECONDS = 3600 };
+  _Static_assert((int)LONGEST_SECONDS == (int)CPU_PROFILE_MAX_SECONDS &&
+                     (int)LONGEST_SECONDS == (int)WALL_PROFILE_MAX_SECONDS, "as too_long says");
+  out->seconds = integer_parameter(request, "seconds");
+  out->form = form_parameter(request);
+  if (out->form == FORM_TEXT) out->form = FORM_PROTO; /* as Go: debug= says nothing here */
+  if (out->form == FORM_REFUSED || !rate_parameter(request, usual_hz, &out->hz)) return false;
+  /* as Go, also for what is no number */
+  if (out->seconds <= 0 || out->seconds == INT64_MAX) out->seconds = usual_seconds;
+  if (out->seconds <= LONGEST_SECONDS) return true;
+  http_respond_error(request->response, 503, too_long);
+  return false;
+}
+
+static void send_cpu_profile(const struct http_request *request, const struct route *route,
+                             const struct recording *recording) {
   struct profile *profile;
   const char *reason;
   char text[512];
-  switch (cpu_profile_collect(request->response, seconds, hz, &profile, &reason)) {
-    case CPU_PROFILE_DONE: return send_profile(request, route, profile, false, form);
+  switch (cpu_profile_collect(request->response, recording->seconds, recording->hz, &profile,
+                              &reason)) {
+    case CPU_PROFILE_DONE: return send_profile(request, route, profile, false, recording->form);
     case CPU_PROFILE_CANCELED: return http_respond_error(request->response, 500, "context canceled");
     case CPU_PROFILE_TOO_MANY:
       return http_respond_error(request->response, 503, "too many CPU profiles are running: at most 4 at once");
@@ -154,20 +178,15 @@ static void send_cpu_profile(const struct http_request *request, const struct ro
 }
 
 void handle_profile(const struct http_request *request, const struct route *route) {
-  int64_t seconds = integer_parameter(request, "seconds");
-  uint32_t hz;
-  enum profile_form form = form_parameter(request);
-  if (form == FORM_TEXT) form = FORM_PROTO; /* as Go: debug= says nothing here */
-  if (form == FORM_REFUSED ||
-      !rate_parameter(request, (uint32_t)config.cpuprofile_rate, &hz))
+  struct recording recording;
+  if (!recording_parameters(request, CPU_PROFILE_DEFAULT_SECONDS,
+                            (uint32_t)config.cpuprofile_rate,
+                            "a CPU profile takes at most 3600 seconds: ask for fewer", &recording))
     return;
-  if (seconds <= 0 || seconds == INT64_MAX) seconds = CPU_PROFILE_DEFAULT_SECONDS; /* as Go, also for what is no number */
-  if (seconds > CPU_PROFILE_MAX_SECONDS)
-    http_respond_error(request->response, 503, "a CPU profile takes at most 3600 seconds: ask for fewer");
-  else if (request_is_head(request)) send_profile_head(request, route, false, form);
-  else send_cpu_profile(request, route, seconds, hz, form);
+  if (request_is_head(request)) send_profile_head(request, route, false, recording.form);
+  else send_cpu_profile(request, route, &recording);
 }
-_Static_assert(CPU_PROFILE_MAX_SECONDS == 3600 && CPU_PROFILE_MAX_CLIENTS == 4, "the texts above");
+_Static_assert(CPU_PROFILE_MAX_CLIENTS == 4, "the text above");
 
 /* Whether key=0 stands there, as in idle=0. */
 static bool is_zero(const struct http_request *request, const char *key) {
@@ -178,12 +197,13 @@ static bool is_zero(const struct http_request *request, const char *key) {
 }
 
 static void send_wall(const struct http_request *request, const struct route *route,
-                      int64_t seconds, uint32_t hz, enum profile_form form) {
+                      const struct recording *recording) {
   struct wall_options options = {.off = integer_parameter(request, "off") > 0,
                                  .no_idle = is_zero(request, "idle")};
   struct profile *profile;
-  switch (wall_profile_collect(request->response, seconds, hz, options, &profile)) {
-    case WALL_PROFILE_DONE: return send_profile(request, route, profile, false, form);
+  switch (wall_profile_collect(request->response, recording->seconds, recording->hz, options,
+                               &profile)) {
+    case WALL_PROFILE_DONE: return send_profile(request, route, profile, false, recording->form);
     case WALL_PROFILE_CANCELED:
       return http_respond_error(request->response, 500, "context canceled");
     case WALL_PROFILE_TOO_MANY:
@@ -195,17 +215,13 @@ static void send_wall(const struct http_request *request, const struct route *ro
 }
 
 void handle_wall(const struct http_request *request, const struct route *route) {
-  int64_t seconds = integer_parameter(request, "seconds");
-  uint32_t hz;
-  enum profile_form form = form_parameter(request);
-  if (form == FORM_TEXT) form = FORM_PROTO; /* as the CPU profile */
-  if (form == FORM_REFUSED || !rate_parameter(request, WALL_PROFILE_DEFAULT_HZ, &hz)) return;
-  if (seconds <= 0 || seconds == INT64_MAX) seconds = WALL_PROFILE_DEFAULT_SECONDS;
-  if (seconds > WALL_PROFILE_MAX_SECONDS)
-    http_respond_error(request->response, 503,
-                       "a wall-clock profile takes at most 3600 seconds: ask for fewer");
-  else if (request_is_head(request)) send_profile_head(request, route, false, form);
-  else send_wall(request, route, seconds, hz, form);
+  struct recording recording;
+  if (!recording_parameters(request, WALL_PROFILE_DEFAULT_SECONDS, WALL_PROFILE_DEFAULT_HZ,
+                            "a wall-clock profile takes at most 3600 seconds: ask for fewer",
+                            &recording))
+    return;
+  if (request_is_head(request)) send_profile_head(request, route, false, recording.form);
+  else send_wall(request, route, &recording);
 }
-_Static_assert(WALL_PROFILE_MAX_SECONDS == 3600 && WALL_PROFILE_MAX_CLIENTS == 4 &&
+_Static_assert(WALL_PROFILE_MAX_CLIENTS == 4 &&
                (int)WALL_PROFILE_MAX_HZ == (int)CPU_SAMPLING_MAX_HZ, "the texts above");

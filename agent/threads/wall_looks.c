@@ -265,7 +265,6 @@ static struct wall_thread *new_thread(int32_t tid) {
   return thread;
 }
 
-/* The threads in the order of the list; those that are in it no more are kept for what they did. */
 static void release_thread(struct wall_looks *looks, struct wall_thread *thread) {
   forget_file(looks, thread);
   while (thread->places) {
@@ -277,6 +276,7 @@ static void release_thread(struct wall_looks *looks, struct wall_thread *thread)
   agent_free(thread);
 }
 
+/* The threads in the order of the list; those that are in it no more are kept for what they did. */
 static bool match_threads(struct wall_looks *looks, const struct thread_ids *ids) {
   struct wall_thread **threads = agent_calloc(ids->count + 1, sizeof *threads);
   if (!threads) return false;

@@ -15,10 +15,10 @@
 
 enum { BACKLOG = 1024 };
 
-static bool has_token; /* this and the next: admin thread only */
+/* Admin thread only. */
 static struct {
   int descriptor;
-  uint64_t number;
+  uint64_t number; /* 0: none is kept */
   pid_t pid;
   uid_t uid;
 } kept;
@@ -40,13 +40,15 @@ static int seqpacket(void) {
 
 int kinship_make(uint64_t *number) {
   struct sockaddr_un name;
-  *number = 0;
-  if (getrandom(number, sizeof *number, GRND_NONBLOCK) != sizeof *number || !*number) return -1;
-  socklen_t size = name_of(*number, &name);
+  uint64_t drawn;
+  if (getrandom(&drawn, sizeof drawn, GRND_NONBLOCK) != sizeof drawn || !drawn) return -1;
+  socklen_t size = name_of(drawn, &name);
   int token = process_start_ticks() ? seqpacket() : -1;
   if (token < 0) return -1;
-  if (bind(token, (const struct sockaddr *)&name, size) == 0 && listen(token, BACKLOG) == 0)
+  if (bind(token, (const struct sockaddr *)&name, size) == 0 && listen(token, BACKLOG) == 0) {
+    *number = drawn;
     return token;
+  }
   close(token);
   return -1;
 }
@@ -66,8 +68,8 @@ bool kinship_proves(uint64_t number, bool *crowded) {
 }
 
 void kinship_forget(void) {
-  if (has_token) close(kept.descriptor);
-  has_token = false;
+  if (kept.number) close(kept.descriptor);
+  kept.number = 0;
 }
 
 void kinship_keep(int descriptor, uint64_t number, pid_t pid, uid_t uid) {
@@ -76,7 +78,6 @@ void kinship_keep(int descriptor, uint64_t number, pid_t pid, uid_t uid) {
   kept.number = number;
   kept.pid = pid;
   kept.uid = uid;
-  has_token = true;
 }
 
 /* Anybody may have connected meanwhile: the maker must find room. */
@@ -89,7 +90,7 @@ static void make_room(void) {
 }
 
 uint64_t kinship_kept_of(pid_t pid, uid_t uid) {
-  if (!has_token || kept.pid != pid || kept.uid != uid) return 0;
+  if (!kept.number || kept.pid != pid || kept.uid != uid) return 0;
   make_room();
   return kept.number;
 }

@@ -170,12 +170,12 @@ static void accept_one(void) {
  * a unix address's listening socket. */
 static bool welcome(const struct member *member, struct tree_message *answer, bool shows_token) {
   bool is_trusted = client_access_shares(member->uid);
-  int token = is_trusted || shows_token ? -1 : kinship_make(&answer->hello.token);
-  bool gives_listener = token < 0 && process_tree_may_give_listener(member->uid);
-  if (token < 0) answer->hello.token = is_trusted ? kinship_kept_of(member->pid, member->uid) : 0;
-  /* a listening socket comes with no number: it is none's who made a token */
-  bool sent = tree_message_send(member->descriptor, TREE_WELCOME, answer,
-                                gives_listener && !answer->hello.token ? shared_descriptor : token);
+  uint64_t *number = &answer->hello.token;
+  *number = is_trusted ? kinship_kept_of(member->pid, member->uid) : 0;
+  int token = is_trusted || shows_token ? -1 : kinship_make(number), given = token;
+  /* what comes with a number is taken for a token */
+  if (!*number && process_tree_may_give_listener(member->uid)) given = shared_descriptor;
+  bool sent = tree_message_send(member->descriptor, TREE_WELCOME, answer, given);
   if (token >= 0) close(token);
   return sent;
 }
