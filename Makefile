@@ -197,40 +197,56 @@ $(GEN) $(DEPS):
 
 # ---- tests ------------------------------------------------------------------------------------------------------------------
 
-# test/unit_NAME.c tells in comments at its top what it is linked with: links:, flags:, sanitizer: thread.
+# test/unit_NAME.c is linked with what it needs of the parts below. It tells in comments at its top
+# what stands in for some of them, or is compiled once more with its flags (links:, flags:), and
+# which sanitizer is meant if not address and undefined behaviour (sanitizer: thread).
 UNIT_SOURCES := $(wildcard test/unit_*.c)
 # The words behind `/* KEY:` near the file's top, up to `*/`, on any number of lines.
 comment = $(strip $(shell awk -v key='/* $(1):' 'NR > 40 { exit } index($$0, key) == 1 { on = 1; \
   $$0 = substr($$0, length(key) + 1) } on { line = $$0; last = sub(/\*\/.*/, "", line); \
   sub(/^ \*/, "", line); print line; if (last) exit }' $(2)))
 comma := ,
-# Third-party objects that a unit test names in a line
-# /* deps: libbacktrace libiberty libunwind protobuf civetweb */.
-dep_objects_libbacktrace := $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o)
-dep_objects_libiberty    := $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
-dep_objects_protobuf     := $(OBJ)/profile.pb-c.o
-dep_objects_libunwind    := \
+
+# The parts: all of the library but the wrappers, which would take the place of libc's functions.
+WRAPPERS := $(wildcard shim/*/*_interposers.c) shim/processes/memory_lock.c
+PARTS    := $(filter-out $(WRAPPERS) agent/load.c agent/runtime/failed_assertion.c,$(SOURCES))
+SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE_tsan := -fsanitize=thread
+PART_FLAGS    := $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer
+THIRD_PARTY   := $(OBJ)/profile.pb-c.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) \
+  $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
+THIRD_PARTY_asan := $(DEPS)/sanitized_civetweb.o \
   $(foreach file,$(LIBUNWIND),$(DEPS)/sanitized_libunwind_$(notdir $(file)).o)
-dep_objects_civetweb     := $(DEPS)/sanitized_civetweb.o
-unit_deps = $(foreach dep,$(call comment,deps,$(1)),$(dep_objects_$(dep)))
+THIRD_PARTY_tsan := $(filter %civetweb.o $(DEPS)/libunwind_%,$(DEP_OBJECTS))
+define sanitized_parts
+$(BUILD)/$(1)/%.o: %.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h $(GEN)/linked_versions.h \
+    $(GEN)/page_assets_list.h
+	@mkdir -p $$(@D)
+	$$(call say,CC,$$@)
+	$(Q)$(CC) $(PART_FLAGS) $(SANITIZE_$(1)) $(INCLUDE) -MMD -MP -c $$< -o $$@
+$(BUILD)/$(1)/parts.a: $(PARTS:%.c=$(BUILD)/$(1)/%.o) $(THIRD_PARTY) $(THIRD_PARTY_$(1))
+	@rm -f $$@ && ar rcs $$@ $$^
+-include $(PARTS:%.c=$(BUILD)/$(1)/%.d)
+endef
+$(foreach sanitizer,asan tsan,$(eval $(call sanitized_parts,$(sanitizer))))
+
 $(GEN)/unit_assertion.c: | $(GEN)
 	@echo '#include <assert.h>' >$@
 	@echo 'void agent_failed_assertion(const char *a, const char *f, unsigned l, const char *n) { __assert_fail(a, f, l, n); }' >>$@
+sanitizer_of = $(if $(call comment,sanitizer,$(1)),tsan,asan)
+unit_of = $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
 define unit_test
-$(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1))): \
-    $(1) $(call comment,links,$(1)) $(call unit_deps,$(1)) $(DEP_OBJECTS) $(DEP_ARCHIVES) \
-    $(OBJ)/profile.pb-c.o $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
-    $(GEN)/page_assets_list.h \
-    $(wildcard shim/*.h shim/*/*.h agent/*.h agent/*/*.h test/*.h)
+$(3): $(1) $(call comment,links,$(1)) $(BUILD)/$(2)/parts.a $(DEP_ARCHIVES) \
+    $(GEN)/unit_assertion.c $(wildcard test/*.h)
 	@mkdir -p $(BUILD)/test
 	$$(call say,CC,$$@)
-	$(Q)$(CC) $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer -fsanitize=$(or $(call \
-	  comment,sanitizer,$(1)),address$(comma)undefined -fno-sanitize-recover=all) $(subst build/,$(BUILD)/,$(call \
-	  comment,flags,$(1))) $(INCLUDE) -o $$@ $(1) \
-	  $(call comment,links,$(1)) -Wl,--start-group $(call unit_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group $(GEN)/unit_assertion.c -pthread -lm
-UNIT_TESTS += $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
+	$(Q)$(CC) $(PART_FLAGS) $(SANITIZE_$(2)) $(subst build/,$(BUILD)/,$(call comment,flags,$(1))) \
+	  $(INCLUDE) -o $$@ $(1) $(call comment,links,$(1)) -Wl,--start-group \
+	  $(BUILD)/$(2)/parts.a $(DEP_ARCHIVES) -Wl,--end-group $(GEN)/unit_assertion.c -pthread -lm
+UNIT_TESTS += $(3)
 endef
-$(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source))))
+$(foreach source,$(UNIT_SOURCES),$(eval $(call unit_test,$(source),$(call \
+  sanitizer_of,$(source)),$(call unit_of,$(source)))))
 
 # Fuzzing: the unit tests that say /* fuzz: bytes */ are built once more, by clang with libFuzzer,
 # what they test of others' code too; those with /* fuzz: rounds */ make inputs of their own.
@@ -239,9 +255,6 @@ FUZZ := $(BUILD)/fuzz
 FUZZ_CC := clang
 FUZZ_NO_STACK := -mllvm -asan-stack=0 -mllvm -asan-instrument-dynamic-allocas=0
 FUZZED_FLAGS := $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address
-fuzzed_deps_libiberty := $(LIBIBERTY:%=$(FUZZ)/obj/libiberty_%.o)
-fuzzed_deps_libbacktrace := $(LIBBACKTRACE:%=$(FUZZ)/obj/libbacktrace_%.o)
-fuzzed_deps_civetweb := $(FUZZ)/obj/civetweb.o
 define fuzzed_object
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)
@@ -255,22 +268,29 @@ $(FUZZ)/obj/libbacktrace_%.o: $(DEPS)/libbacktrace_%.o
 	$(call fuzzed_object,$(GDB_FLAGS) -c $(SRC)/gdb/libbacktrace/$*.c)
 $(FUZZ)/obj/civetweb.o: $(DEPS)/civetweb.o
 	$(call fuzzed_object,$(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c,$(TO_CIVETWEB_SYSTEM))
-fuzzed_deps = $(foreach dep,$(call comment,deps,$(1)),$(fuzzed_deps_$(dep)))
+$(FUZZ)/obj/parts/%.o: %.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h $(GEN)/linked_versions.h \
+    $(GEN)/page_assets_list.h
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$<)
+	$(Q)$(FUZZ_CC) $(FUZZ_UNIT_FLAGS) -fsanitize=fuzzer-no-link,address,undefined \
+	  -MMD -MP -c $< -o $@
+-include $(PARTS:%.c=$(FUZZ)/obj/parts/%.d)
+FUZZ_UNIT_FLAGS = $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fno-sanitize-recover=all $(INCLUDE)
+$(FUZZ)/obj/parts.a: $(PARTS:%.c=$(FUZZ)/obj/parts/%.o) $(OBJ)/profile.pb-c.o \
+    $(LIBIBERTY:%=$(FUZZ)/obj/libiberty_%.o) $(LIBBACKTRACE:%=$(FUZZ)/obj/libbacktrace_%.o) \
+    $(FUZZ)/obj/civetweb.o $(filter %.o,$(THIRD_PARTY_asan))
+	@rm -f $@ && ar rcs $@ $^
 # gcc's words for what clang calls otherwise.
 fuzz_flags = $(subst --param asan-stack=0,$(FUZZ_NO_STACK),$(subst build/,$(BUILD)/,$(call \
   comment,flags,$(1))))
 define fuzzer
 $(patsubst test/unit_fuzz_%.c,$(FUZZ)/%,$(1)): $(1) $(call comment,links,$(1)) \
-    $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(GEN)/linked_versions.h \
-    $(GEN)/page_assets_list.h \
-    $(wildcard shim/*.h shim/*/*.h agent/*.h agent/*/*.h test/*.h)
+    $(FUZZ)/obj/parts.a $(DEP_ARCHIVES) $(GEN)/unit_assertion.c $(wildcard test/*.h)
 	@mkdir -p $$(@D)
 	$$(call say,FUZZ,$$@)
-	$$(Q)$(FUZZ_CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -DLIBFUZZER \
-	  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(call fuzz_flags,$(1)) \
-	  $(INCLUDE) -o $$@ $(1) $(call comment,links,$(1)) \
-	  -Wl,--start-group $(call fuzzed_deps,$(1)) $(DEP_ARCHIVES) -Wl,--end-group \
-	  $(GEN)/unit_assertion.c -pthread -lm
+	$$(Q)$(FUZZ_CC) $(FUZZ_UNIT_FLAGS) -DLIBFUZZER -fsanitize=fuzzer,address,undefined \
+	  $(call fuzz_flags,$(1)) -o $$@ $(1) $(call comment,links,$(1)) -Wl,--start-group \
+	  $(FUZZ)/obj/parts.a $(DEP_ARCHIVES) -Wl,--end-group $(GEN)/unit_assertion.c -pthread -lm
 endef
 fuzz_sources = $(foreach source,$(UNIT_SOURCES),$(if $(filter $(1),$(call \
   comment,fuzz,$(source))),$(source)))

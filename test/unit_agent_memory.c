@@ -1,4 +1,4 @@
-/* links: agent/runtime/agent_memory.c test/stub_own_mappings.c */
+/* links: test/stub_own_mappings.c */
 /* sanitizer: thread */
 /* agent_memory.h: blocks keep their bytes, do not overlap, and everything goes back to the kernel; from several threads. */
 #include <pthread.h>

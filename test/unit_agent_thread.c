@@ -1,7 +1,4 @@
-/* links: agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c
- *      shim/threads/thread_registry.c shim/base/table_memory.c shim/base/thread_state.c
- *      shim/threads/threadcreate_table.c shim/base/confinement.c agent/runtime/thread_manners.c
- *      */
+/* links: test/agent_memory_libc.c */
 /* The agent's own threads are told from the program's, also when the kernel gives a number anew.
  * The kernel's answer whether it knows a number is made up here; the threads are real. */
 #include <sched.h>

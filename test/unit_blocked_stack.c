@@ -1,13 +1,4 @@
-/* links: agent/threads/blocked_stack.c agent/threads/blocked_frame.c
- *      agent/threads/frame_pointer_search.c agent/stacks/call_site.c agent/stacks/prologue.c
- *      shim/base/instruction.c agent/runtime/memory_reader.c agent/runtime/own_memory.c
- *      shim/stacks/unwind_rule.c shim/stacks/registered_frames.c shim/stacks/announcements.c
- *      shim/base/confinement.c shim/stacks/cfi.c shim/stacks/cfi_entry.c
- *      test/agent_memory_libc.c agent/runtime/allowed_calls.c agent/stacks/remote_unwind.c
- *      agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c
- *      test/stub_debug_frames.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c
- *      shim/base/table_memory.c shim/base/stack_depth.c */
-/* deps: libunwind */
+/* links: test/agent_memory_libc.c test/stub_debug_frames.c */
 /* flags: -Wno-unused-parameter */
 /* Stacks of other threads: prologues in the forms that compilers write, a thread that is really blocked, and stacks of rubbish, of which
  * nothing may come but addresses of code and a marker. */

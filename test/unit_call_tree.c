@@ -1,12 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c
- *      agent/profiles/heap_profile.c agent/profiles/contention_profile.c
- *      agent/profiles/profile_losses.c agent/profiles/memstats.c
- *      agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c
- *      test/stub_clock.c agent/profiles/call_tree.c agent/profiles/call_tree_json.c
- *      agent/profiles/call_tree_top.c agent/runtime/string_table.c agent/runtime/index_table.c
- *      agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c
- *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c
- *      agent/profiles/number_order.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c test/stub_clock.c */
 /* The forms of a call tree, letter for letter, of hand-made tables: inlined code, places without
  * names, markers, names that would be markup or end a line, recursion, memory that fails. */
 #include <stdio.h>

@@ -1,5 +1,3 @@
-/* links: shim/stacks/cfi.c shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c
- *      shim/stacks/readable_pages.c shim/base/confinement.c */
 /* fuzz: rounds */
 /* Unwind sections that say anything: this program's own with bytes changed at random, and such as a
  * generator makes, valid in form and with numbers, registers, lengths, encodings and expressions as

@@ -1,7 +1,4 @@
-/* links: agent/http/client_access.c agent/runtime/sandbox.c agent/runtime/task_files.c
- *      agent/runtime/process_info.c test/agent_memory_libc.c shim/base/config.c
- *      shim/base/confinement.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c
- *      agent/runtime/unmapped_user.c agent/http/process_owner.c */
+/* links: test/agent_memory_libc.c */
 /* client_access.h on real connections: each kind of client, alive and closed in each way that leaves an end behind which the kernel
  * calls root's. All of it by sock_diag, and again where that is refused, by /proc. */
 #include "agent/http/client_access.h"

@@ -1,4 +1,3 @@
-/* links: shim/base/config.c */
 /* The environment: defaults, suffixes, and one fault a bad value with the default used. */
 #include "shim/base/config.h"
 

@@ -1,8 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c
- *      agent/profiles/contention_profile.c agent/profiles/profile_losses.c
- *      agent/profiles/profile_builder.c agent/stacks/own_frames.c
- *      agent/profiles/profile_delta.c agent/profiles/profile.c test/stub_clock.c
- *      agent/runtime/index_table.c agent/profiles/sampling_scale.c */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c test/stub_clock.c */
 /* The block and mutex profiles of a hand-made table: which entries they take, how values are rounded and merged, what was lost, deltas. */
 #include "agent/profiles/contention_profile.h"
 

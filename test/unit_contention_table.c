@@ -1,5 +1,4 @@
-/* links: shim/locks/contention_table.c shim/stacks/stack_table.c shim/base/table_memory.c
- *      shim/base/thread_state.c shim/base/confinement.c test/stub_module_registry.c */
+/* links: test/stub_module_registry.c */
 /* sanitizer: thread */
 /* Many threads count for the same stacks of both kinds: nothing is lost, each (kind, stack) is there once; a reader meanwhile never sees half of an
  * entry; a full table is counted, and its stacks stay out of the table of stacks. */

@@ -1,10 +1,5 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
- *      test/agent_memory_libc.c agent/cpu/cpu_profile.c test/stub_announced_code.c
- *      agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c agent/profiles/profile_builder.c
- *      agent/stacks/own_frames.c agent/profiles/profile.c agent/runtime/index_table.c
- *      agent/profiles/sampling_scale.c shim/cpu/sample_buffer.c shim/base/table_memory.c
- *      shim/base/thread_state.c shim/base/confinement.c agent/runtime/allowed_calls.c
- *      shim/base/stack_depth.c */
+ *      test/agent_memory_libc.c test/stub_announced_code.c */
 /* Clients that share the sampler: windows, rates, bounds, what stops it, and what the comments say of losses. The host is played: http_wait
  * calls what a test lets happen meanwhile. */
 #include "agent/cpu/cpu_profile.h"

@@ -1,6 +1,3 @@
-/* links: shim/cpu/cpu_sampling.c shim/base/stack_depth.c shim/threads/thread_registry.c
- *      shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c
- *      shim/threads/threadcreate_table.c shim/cpu/sample_buffer.c */
 /* sanitizer: thread */
 /* Arming against the sampler's stop, a change of its period and the thread's end, at each moment in
  * between: every timer that exists is deleted by the stop or by its own thread. And a storm of all

@@ -1,8 +1,5 @@
 /* Names that gdb shows for mangled ones, and names made to hurt. */
-/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c
- *      agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c
- *      agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
-/* deps: libiberty */
+/* links: test/agent_memory_libc.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,3 @@
-/* links: shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/readable_pages.c
- *      shim/base/confinement.c */
 /* Where a function's return address is, read from its code on: functions of which it is known at
  * each of their instructions, and bytes by chance, up to a page that cannot be read. */
 #include <stdio.h>

@@ -1,5 +1,3 @@
-/* links: shim/stacks/cfi.c shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c
- *      shim/stacks/readable_pages.c shim/base/confinement.c */
 /* fuzz: bytes */
 /* Unwind sections of valid form (generated_cfi.h) whose contents are the input's choice: read
  * within their bounds, not for ever, and what comes out can be followed. */

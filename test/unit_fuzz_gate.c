@@ -1,8 +1,3 @@
-/* links: agent/http/connection_gate.c agent/http/connection_inbox.c
- *      agent/http/request_process.c agent/http/refused_connection.c
- *      agent/runtime/descriptor_table.c agent/runtime/paced_poll.c agent/http/listen_address.c
- *      agent/runtime/log.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c
- *      agent/runtime/allowed_calls.c */
 /* fuzz: bytes */
 /* Strangers at the gate who say anything, piece by piece, hang up and let time go by. Nobody is let
  * in but for a process that would answer him; who is answered gets one whole refusal; no descriptor

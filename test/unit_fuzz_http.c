@@ -1,12 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/civetweb_system.c
- *      agent/http/civetweb_threads.c agent/http/civetweb_alone.c agent/http/civetweb_stubs.c
- *      agent/http/connection_inbox.c agent/http/refused_connection.c
- *      agent/runtime/descriptor_table.c agent/http/host_check.c agent/runtime/agent_thread.c
- *      agent/runtime/bare_thread.c agent/http/listen_address.c agent/runtime/log.c
- *      test/agent_memory_libc.c agent/runtime/thread_manners.c agent/runtime/allowed_calls.c
- *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/http/request_process.c
- *      agent/http/request_watch.c agent/http/query.c */
-/* deps: civetweb */
+/* links: test/agent_memory_libc.c */
 /* fuzz: bytes */
 /* Requests of any bytes to the real server, civetweb included, on one thread: an answer is none or
  * one whole one with the headers that every response has; a route is only called for a request

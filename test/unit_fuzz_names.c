@@ -1,8 +1,5 @@
-/* links: agent/symbols/demangle.c agent/symbols/large_stack.c test/agent_memory_libc.c
- *      agent/symbols/symbol_memory.c agent/runtime/memory_headroom.c
- *      agent/runtime/process_info.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+/* links: test/agent_memory_libc.c */
 /* flags: --param asan-stack=0 */
-/* deps: libiberty */
 /* fuzz: bytes */
 /* Mangled names, of C++ and of Rust: within their steps, their stack and their output; what is too
  * costly is said to be so, and a name that was read is read again at the same price. */

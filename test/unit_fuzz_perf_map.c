@@ -1,10 +1,4 @@
-/* links: agent/symbols/perf_map.c agent/symbols/elf_file.c agent/symbols/libbacktrace_region.c
- *      agent/symbols/dwarf_names.c agent/symbols/split_dwarf.c agent/symbols/debug_files.c
- *      test/agent_memory_libc.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c
- *      agent/runtime/allowed_calls.c agent/symbols/symbol_memory.c
- *      agent/symbols/section_windows.c agent/runtime/memory_headroom.c
- *      agent/runtime/process_info.c agent/runtime/own_memory.c */
-/* deps: libbacktrace */
+/* links: agent/symbols/perf_map.c test/agent_memory_libc.c */
 /* flags: -DPERF_MAP_PIECES_MAX=600 */
 /* fuzz: bytes */
 /* The text of a /tmp/perf-PID.map, changed once more while it is open: every name that is found is

@@ -1,7 +1,4 @@
-/* links: agent/tls/tls_connection.c agent/tls/tls_context.c agent/tls/tls_library.c
- *      agent/http/connection_inbox.c agent/runtime/log.c agent/runtime/agent_thread.c
- *      agent/runtime/bare_thread.c agent/runtime/thread_manners.c agent/runtime/trusted_path.c
- *      agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c test/agent_memory_libc.c */
+/* links: test/agent_memory_libc.c */
 /* fuzz: bytes */
 /* What somebody without a certificate sends to remote admin, in pieces: nothing but TLS records
  * comes back, and nothing gets to the server. */

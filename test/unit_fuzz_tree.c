@@ -1,10 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/tree/tree_kinship.c
- *      agent/runtime/agent_status.c agent/http/process_owner.c agent/tree/tree_members.c
- *      agent/tree/tree_message.c agent/http/connection_inbox.c agent/http/refused_connection.c
- *      agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c
- *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c
- *      agent/runtime/thread_manners.c agent/runtime/allowed_calls.c
- *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: test/agent_memory_libc.c */
 /* fuzz: bytes */
 /* Messages of the processes that share a port, as liars send them: to a holder, from some who may
  * join and some who may not; and to a member, from its holder. Who is a stranger joins nothing and

@@ -1,7 +1,4 @@
-/* links: agent/threads/goroutine_text.c agent/threads/goroutine_names.c
- *      agent/runtime/syscall_wrappers.c agent/runtime/index_table.c agent/http/text_sink.c
- *      agent/runtime/string_table.c agent/runtime/process_info.c test/stub_tables.c
- *      test/agent_memory_libc.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+/* links: test/stub_tables.c test/agent_memory_libc.c */
 /* The debug=2 text of a hand-made dump, letter for letter. With an argument it prints a dump for test_goroutine.py to read by both
  * grammars: `hostile`, of names made to break parsers; a number, of names made of random pieces; `many`, of 5,000 threads. */
 #include <stdio.h>

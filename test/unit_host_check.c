@@ -1,4 +1,3 @@
-/* links: agent/http/host_check.c */
 /* host_check.h: the table of its rules, then random heads, which must neither crash nor let a foreign host in. */
 #include <stdint.h>
 #include <stdio.h>

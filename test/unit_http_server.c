@@ -1,12 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/http/http_server.c agent/http/other_processes.c
- *      agent/http/civetweb_system.c agent/http/civetweb_threads.c agent/http/civetweb_alone.c
- *      agent/http/civetweb_stubs.c agent/http/connection_inbox.c
- *      agent/http/refused_connection.c agent/runtime/descriptor_table.c agent/http/host_check.c
- *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c
- *      agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c
- *      agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c
- *      agent/http/request_process.c agent/http/request_watch.c */
-/* deps: civetweb */
+/* links: test/agent_memory_libc.c */
 /* Random and mutated requests against the real server (civetweb included) under the address
  * sanitizer, for some seconds: each answer is empty or a whole one with the headers that every
  * response has, and the server stops cleanly afterwards. The same against the server that has no

@@ -1,7 +1,3 @@
-/* links: shim/cpu/interrupted_call.c shim/base/call_number.c shim/base/instruction.c
- *      shim/stacks/unwind_rule.c shim/stacks/registered_frames.c shim/stacks/announcements.c
- *      shim/base/confinement.c shim/stacks/cfi.c shim/stacks/cfi_entry.c
- *      shim/stacks/cfi_expression.c shim/stacks/readable_pages.c shim/base/table_memory.c */
 /* flags: -Wno-unused-parameter */
 /* System calls that a signal interrupts, from code as glibc 2.41 and compilers have it, and from
  * such that looks like it: a call that can be told goes on, any other keeps its EINTR. */

@@ -1,5 +1,3 @@
-/* links: shim/locks/lock_waiters.c shim/base/table_memory.c shim/base/thread_state.c
- *      shim/base/confinement.c */
 /* sanitizer: thread */
 /* Many threads wait for few objects, all of one bucket, and release them meanwhile: what releasers are charged with lies between what each wait had been
  * charged with for certain and how long it lasted, whoever charged it; places are used again; a wait that was abandoned is left by nobody else; a

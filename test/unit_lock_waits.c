@@ -1,7 +1,4 @@
-/* links: shim/locks/lock_waits.c shim/locks/lock_waiters.c shim/locks/contention_table.c
- *      shim/stacks/stack_table.c shim/base/table_memory.c shim/base/thread_state.c
- *      shim/base/confinement.c shim/allocation/sampler.c test/stub_module_registry.c
- *      shim/base/stack_depth.c */
+/* links: test/stub_module_registry.c */
 /* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and delays are right within four standard errors at every
  * rate, and exact at rate 1; a crowd is thinned without bias. */
 #include <math.h>

@@ -1,5 +1,4 @@
-/* links: agent/runtime/memory_headroom.c agent/runtime/process_info.c test/agent_memory_libc.c
- *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c */
+/* links: test/agent_memory_libc.c */
 /* memory_headroom.h: the least of what the machine, both kinds of memory cgroup and the limits
  * leave. */
 #include "agent/runtime/memory_headroom.h"

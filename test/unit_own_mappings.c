@@ -1,4 +1,3 @@
-/* links: shim/base/table_memory.c shim/base/confinement.c */
 /* table_memory.h, own mappings: aligned, zeroed, with their bytes when they move, and gone at the
  * end; before and after the program locks its memory, while another thread unlocks them all. */
 #include <pthread.h>

@@ -1,4 +1,3 @@
-/* links: agent/cpu/perf_ring.c */
 /* The ring's memory is the program's too, which may write anything there: whatever a record says,
  * nothing outside of it is read. Then one of the kernel's own, where it gives this user any. */
 #include "agent/cpu/perf_ring.h"

@@ -1,4 +1,3 @@
-/* links: shim/base/preload_variable.c */
 /* LD_PRELOAD without our own entry: what stays is byte for byte what was there. */
 #include "shim/base/preload_variable.h"
 

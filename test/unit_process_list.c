@@ -1,23 +1,5 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
- *      test/stub_process_tree.c test/agent_memory_libc.c agent/pages/routes.c
- *      agent/pages/process_list_page.c agent/pages/html_page.c agent/pages/profile_routes.c
- *      agent/pages/page_assets.c
- *      agent/pages/profile_request.c agent/profiles/call_tree.c agent/profiles/call_tree_json.c
- *      agent/profiles/call_tree_top.c agent/http/response.c agent/profiles/contention_profile.c
- *      agent/profiles/profile_losses.c agent/pages/index_page.c agent/pages/health_page.c
- *      agent/pages/symbol_lookup.c agent/http/query.c agent/profiles/heap_profile.c
- *      agent/profiles/memstats.c agent/profiles/profile_builder.c agent/stacks/own_frames.c
- *      agent/profiles/profile.c agent/profiles/profile_proto.c agent/profiles/profile_text.c
- *      agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c
- *      agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c
- *      agent/profiles/profile_delta.c agent/threads/thread_profile.c
- *      agent/threads/goroutine_text.c agent/threads/goroutine_names.c
- *      agent/runtime/syscall_wrappers.c agent/cpu/cpu_profile.c test/stub_announced_code.c
- *      agent/cpu/cpu_coverage.c agent/cpu/cpu_sample_table.c shim/cpu/sample_buffer.c
- *      shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c
- *      agent/runtime/allowed_calls.c agent/runtime/own_memory.c shim/base/stack_depth.c
- *      agent/profiles/number_order.c */
-/* deps: protobuf */
+ *      test/stub_process_tree.c test/agent_memory_libc.c test/stub_announced_code.c */
 /* `/`, and what is below /pid/N/: the list in both its forms, nothing in it that a process may have put there unescaped; relative links. */
 #include <stdio.h>
 #include <string.h>

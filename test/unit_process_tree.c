@@ -1,10 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/tree/process_tree.c agent/runtime/agent_status.c
- *      agent/http/process_owner.c agent/tree/tree_members.c agent/tree/tree_message.c
- *      agent/tree/tree_kinship.c agent/http/connection_inbox.c agent/http/refused_connection.c
- *      agent/runtime/descriptor_table.c agent/http/listen_address.c agent/runtime/log.c
- *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c test/agent_memory_libc.c
- *      agent/runtime/thread_manners.c agent/runtime/allowed_calls.c
- *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c */
+/* links: test/agent_memory_libc.c */
 /* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
  * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>

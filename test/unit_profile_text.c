@@ -1,13 +1,4 @@
-/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c
- *      agent/profiles/heap_profile.c agent/profiles/contention_profile.c
- *      agent/profiles/profile_losses.c agent/profiles/memstats.c
- *      agent/profiles/profile_builder.c agent/stacks/own_frames.c agent/profiles/profile.c
- *      test/stub_clock.c agent/profiles/profile_proto.c agent/profiles/profile_text.c
- *      agent/http/gzip_sink.c agent/runtime/string_table.c agent/runtime/index_table.c
- *      agent/http/text_sink.c agent/profiles/sampling_scale.c agent/runtime/process_info.c
- *      agent/runtime/own_memory.c agent/runtime/allowed_calls.c
- *      agent/profiles/number_order.c */
-/* deps: protobuf */
+/* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c test/stub_clock.c */
 /* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,3 @@
-/* links: shim/stacks/registered_frames.c shim/stacks/announcements.c shim/stacks/cfi.c
- *      shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c shim/stacks/readable_pages.c
- *      shim/base/confinement.c shim/base/table_memory.c */
 /* Registered unwind tables: a copy says what the original says; tables of valid form with contents
  * by chance, in part unreadable, do no harm; what does not fit is counted, and all of it comes
  * back; threads that register, take away and look up at once. Arguments: rounds, seed. */

@@ -1,10 +1,4 @@
-/* links: agent/stacks/remote_unwind.c agent/stacks/unwind_tables.c agent/runtime/first_stack.c
- *      agent/stacks/libunwind_stubs.c agent/runtime/memory_reader.c agent/runtime/own_memory.c
- *      agent/runtime/allowed_calls.c shim/stacks/unwind_rule.c shim/stacks/registered_frames.c
- *      shim/stacks/announcements.c shim/base/confinement.c shim/stacks/cfi.c
- *      shim/stacks/cfi_entry.c test/agent_memory_libc.c test/stub_debug_frames.c
- *      shim/stacks/readable_pages.c shim/stacks/cfi_expression.c shim/base/table_memory.c */
-/* deps: libunwind */
+/* links: test/agent_memory_libc.c test/stub_debug_frames.c */
 /* flags: -Wno-unused-parameter */
 /* fuzz: rounds */
 /* libunwind over this process: frames based on any register, rules of every kind, a stack that was

@@ -1,13 +1,4 @@
-/* links: agent/cpu/ring_stack.c shim/stacks/stack_capture.c shim/stacks/stack_range.c
- *      shim/stacks/epilogue.c shim/base/instruction.c shim/stacks/return_address.c
- *      shim/stacks/readable_pages.c shim/base/confinement.c shim/stacks/unwind_rule.c
- *      shim/stacks/cfi.c shim/stacks/cfi_entry.c shim/stacks/cfi_expression.c
- *      shim/stacks/registered_frames.c shim/stacks/announcements.c shim/base/stack_depth.c
- *      shim/base/table_memory.c shim/base/thread_state.c agent/stacks/remote_unwind.c
- *      agent/stacks/unwind_tables.c agent/runtime/first_stack.c agent/stacks/libunwind_stubs.c
- *      agent/runtime/memory_reader.c agent/runtime/own_memory.c agent/runtime/allowed_calls.c
- *      test/agent_memory_libc.c test/stub_debug_frames.c */
-/* deps: libunwind */
+/* links: test/agent_memory_libc.c test/stub_debug_frames.c */
 /* flags: -Wno-unused-parameter */
 /* A stack of which the kernel has copied a part: the rest is read from memory where the thread has
  * hardly run since, counts as guessed, and is left out where it has run, or where its memory holds

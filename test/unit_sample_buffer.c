@@ -1,5 +1,3 @@
-/* links: shim/cpu/sample_buffer.c shim/base/table_memory.c shim/base/thread_state.c
- *      shim/base/confinement.c */
 /* sanitizer: thread */
 /* Several writers, one reader, a ring far too small for them: every sample is read once and whole, every refused one counted as dropped. */
 #include <pthread.h>

@@ -1,4 +1,3 @@
-/* links: shim/allocation/sampler.c */
 /* flags: -lm */
 /* The sampler against its own law: P(sampled) = 1 - exp(-size / rate), whatever the sizes before; and the logarithm against libm. */
 #include "shim/allocation/sampler.h"

@@ -1,4 +1,3 @@
-/* links: agent/profiles/sampling_scale.c */
 /* flags: -lm */
 /* 1 / (1 - exp(-x)) against long double expm1, from 1e-18 to 1e3, and the corner cases. */
 #include "agent/profiles/sampling_scale.h"

@@ -1,17 +1,5 @@
 /* mappings_find over epochs, the name cache, sessions after a fork, and the region's limit, without any object file. */
-/* links: agent/symbols/symbolizer.c agent/symbols/jit_names.c test/stub_announced_code.c
- *      agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c
- *      agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c
- *      agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c
- *      agent/symbols/perf_map.c agent/symbols/demangle.c agent/symbols/large_stack.c
- *      agent/symbols/libbacktrace_region.c agent/symbols/mappings.c test/stub_module_registry.c
- *      test/agent_memory_libc.c agent/runtime/memory_headroom.c agent/runtime/process_info.c
- *      agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c agent/symbols/symbol_versions.c
- *      agent/symbols/loaded_code.c shim/stacks/module_identity.c agent/runtime/allowed_calls.c
- *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/symbols/mapped_file.c
- *      agent/symbols/symbol_memory.c agent/symbols/section_windows.c
- *      agent/symbols/shared_objects.c */
-/* deps: libbacktrace libiberty */
+/* links: test/stub_announced_code.c test/stub_module_registry.c test/agent_memory_libc.c */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,23 +1,12 @@
 /* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined behaviour, no hang, and all
  * memory given back. Usage: unit_symbolizer_fuzz [FILE ...]; without files it compiles some. */
 /* fuzz: rounds */
-/* links: agent/symbols/symbolizer.c agent/symbols/jit_names.c test/stub_announced_code.c
- *      agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c
- *      agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c
- *      agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c
- *      agent/symbols/perf_map.c agent/symbols/demangle.c agent/symbols/large_stack.c
- *      agent/symbols/libbacktrace_region.c agent/symbols/mappings.c test/stub_module_registry.c
- *      test/agent_memory_libc.c agent/runtime/memory_headroom.c agent/runtime/process_info.c
- *      agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c agent/symbols/symbol_versions.c
- *      agent/symbols/loaded_code.c shim/stacks/module_identity.c agent/runtime/allowed_calls.c
- *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/symbols/mapped_file.c
- *      agent/symbols/symbol_memory.c agent/symbols/section_windows.c
- *      agent/symbols/shared_objects.c */
+/* links: test/stub_announced_code.c agent/symbols/libbacktrace_region.c
+ *      test/stub_module_registry.c test/agent_memory_libc.c agent/symbols/section_windows.c */
 /* flags: -w -fno-sanitize=shift --param asan-stack=0 -DREGION_SEPARATE_BLOCKS
  *      -DSECTION_WINDOW=4096 -DSMALL_SECTION=0 -DHAVE_CONFIG_H -idirafter
  *      build/deps/src/gdb/include build/deps/src/gdb/libbacktrace/dwarf.c
  *      build/deps/src/gdb/libbacktrace/elf.c build/deps/src/gdb/libbacktrace/sort.c */
-/* deps: libiberty */
 #include <elf.h>
 #include <fcntl.h>
 #include <stdio.h>

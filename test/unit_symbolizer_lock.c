@@ -1,16 +1,4 @@
-/* links: agent/symbols/symbolizer.c agent/symbols/jit_names.c test/stub_announced_code.c
- *      agent/symbols/symbol_cache.c agent/symbols/symbol_table.c agent/symbols/object_symbols.c
- *      agent/symbols/plt_symbols.c agent/symbols/dwarf_names.c agent/symbols/debug_files.c
- *      agent/symbols/elf_file.c agent/symbols/memory_image.c agent/runtime/own_memory.c
- *      agent/symbols/perf_map.c agent/runtime/process_info.c agent/symbols/demangle.c
- *      agent/symbols/libbacktrace_region.c test/agent_memory_libc.c agent/symbols/mappings.c
- *      shim/stacks/module_identity.c test/stub_module_registry.c
- *      agent/runtime/memory_headroom.c agent/symbols/split_dwarf.c agent/symbols/fde_ranges.c
- *      agent/symbols/symbol_versions.c agent/symbols/loaded_code.c
- *      agent/runtime/allowed_calls.c agent/runtime/trusted_path.c agent/runtime/unmapped_user.c
- *      agent/symbols/mapped_file.c agent/symbols/symbol_memory.c
- *      agent/symbols/section_windows.c agent/symbols/shared_objects.c */
-/* deps: libbacktrace libiberty */
+/* links: test/stub_announced_code.c test/agent_memory_libc.c test/stub_module_registry.c */
 /* What the health page asks the symbolizer answers while a lookup, which may take seconds, holds
  * its lock; and while a name is read, the lock is free. */
 #include <link.h>

@@ -1,5 +1,3 @@
-/* links: shim/stacks/stack_table.c shim/allocation/heap_table.c shim/allocation/live_table.c
- *      shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* One thread: what goes in comes out, the bounds are kept and counted, and memory that cannot be had costs a count, not a crash. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,3 @@
-/* links: shim/stacks/stack_table.c shim/allocation/heap_table.c shim/allocation/live_table.c
- *      shim/base/table_memory.c shim/base/thread_state.c shim/base/confinement.c */
 /* sanitizer: thread */
 /* Eight threads on the same stacks, buckets and lines, blocks freed by another thread than the one that allocated them, and a reader
  * all the while: no data race, no lost count, never more frees than allocs. */

@@ -1,5 +1,4 @@
-/* links: agent/http/text_sink.c agent/runtime/string_table.c agent/runtime/index_table.c
- *      agent/threads/goroutine_names.c test/agent_memory_libc.c */
+/* links: test/agent_memory_libc.c */
 /* Foreign bytes in every form that pages give them: valid UTF-8, no control characters, nothing
  * that ends a line, a tag or a JSON string. The oracle decodes by the table of the Unicode standard
  * (3-7), not by the agent's code. */

@@ -1,4 +1,3 @@
-/* links: shim/processes/thread_count_path.c */
 /* Which paths tell how many threads a process has. */
 #include <stdlib.h>
 #include <string.h>

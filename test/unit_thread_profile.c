@@ -1,7 +1,4 @@
-/* links: agent/threads/thread_profile.c agent/profiles/profile_builder.c
- *      agent/stacks/own_frames.c agent/profiles/profile.c test/stub_clock.c
- *      agent/runtime/index_table.c agent/profiles/sampling_scale.c test/stub_tables.c
- *      test/agent_memory_libc.c */
+/* links: test/stub_clock.c test/stub_tables.c test/agent_memory_libc.c */
 /* The goroutine profile of a hand-made dump and the threadcreate profile of a hand-made table: what is grouped, labelled, lost. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,4 @@
-/* links: agent/threads/thread_records.c shim/threads/thread_registry.c shim/base/table_memory.c
- *      shim/base/thread_state.c shim/base/confinement.c shim/threads/threadcreate_table.c
- *      test/agent_memory_libc.c */
+/* links: test/agent_memory_libc.c */
 /* Two records claim one thread, because one has outlived its thread whose number the kernel used
  * again: the younger is kept, whichever is found first, and the other is given back with its
  * timer. */

@@ -1,5 +1,3 @@
-/* links: shim/threads/thread_registry.c shim/base/table_memory.c shim/base/thread_state.c
- *      shim/base/confinement.c shim/threads/threadcreate_table.c */
 /* sanitizer: thread */
 /* Records are taken and given back by many threads at once: never by two at a time, never more of them than threads need. */
 #include <pthread.h>

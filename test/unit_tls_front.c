@@ -1,9 +1,4 @@
-/* links: agent/runtime/paced_poll.c agent/tls/tls_front.c agent/tls/tls_connection.c
- *      agent/tls/tls_context.c agent/tls/tls_library.c agent/http/connection_inbox.c
- *      agent/runtime/agent_thread.c agent/runtime/bare_thread.c agent/http/listen_address.c
- *      agent/runtime/log.c test/agent_memory_libc.c agent/runtime/thread_manners.c
- *      agent/runtime/trusted_path.c agent/runtime/unmapped_user.c agent/runtime/allowed_calls.c
- *      agent/tls/tls_lobby.c */
+/* links: test/agent_memory_libc.c */
 /* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole answers to openssl s_client, mutated
  * handshakes and resets, starting and stopping again and again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
 #include <arpa/inet.h>

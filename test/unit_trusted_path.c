@@ -1,5 +1,3 @@
-/* links: agent/runtime/trusted_path.c agent/runtime/unmapped_user.c
- *      agent/runtime/allowed_calls.c */
 /* trusted_path.h: each way in which a stranger could have put something on the way to a file. */
 #include "agent/runtime/trusted_path.h"
 

@@ -127,7 +127,9 @@ void own_mappings_unlock(struct own_mappings *mappings) {
                                                  memory_order_acquire, memory_order_relaxed))
       continue;
     unlock(start, atomic_load_explicit(&entry->size, memory_order_relaxed));
-    atomic_store_explicit(&entry->start, start, memory_order_release);
+    uintptr_t marked = start | UNLOCKING; /* or its owner has waited too long, and left */
+    atomic_compare_exchange_strong_explicit(&entry->start, &marked, start, memory_order_release,
+                                            memory_order_relaxed);
   }
 }
 
