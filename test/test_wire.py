@@ -146,7 +146,8 @@ def test_headers():
              ("threadcreate", 200, BINARY, 'attachment; filename="threadcreate"'), ("threadcreate?seconds=x", 400, TEXT, None),
              ("block", 200, BINARY, 'attachment; filename="block"'), ("block?debug=1", 200, TEXT, None),
              ("block?seconds=1", 200, BINARY, 'attachment; filename="block-delta"'), ("mutex", 200, BINARY, 'attachment; filename="mutex"'),
-             ("mutex?debug=2", 200, TEXT, None), ("mutex?seconds=0", 400, TEXT, None), ("trace?seconds=1", 501, TEXT, None),
+             ("mutex?debug=2", 200, TEXT, None), ("mutex?seconds=0", 400, TEXT, None), ("trace?seconds=0.1", 200, BINARY, 'attachment; filename="trace"'),
+             ("trace?format=x", 400, TEXT, None), ("trace?seconds=3601", 503, TEXT, None),
              ("/debug/pprof", 301, HTML, None)]
     for path, status, content_type, disposition in cases:
         for method in ("GET", "HEAD"):
@@ -167,7 +168,8 @@ def test_error_texts_and_their_order():
              ("allocs?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"), ("goroutine?seconds=x&debug=2", 400, invalid),
              ("threadcreate?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
              ("block?seconds=x&debug=1", 400, invalid), ("mutex?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
-             ("trace", 501, b"trace is not available: not in this version of the agent\n"),
+             ("trace?format=x&seconds=3601", 400, b'invalid value for "format" - must be go\n'),
+             ("trace?seconds=3601", 503, b"a trace takes at most 3600 seconds: ask for fewer\n"),
              ("profile?hz=x&seconds=3601", 400, b'invalid value for "hz" - must be an integer from 1 to 1000\n'),
              ("profile?seconds=3601", 503, b"a CPU profile takes at most 3600 seconds: ask for fewer\n")]
     for path, status, text in cases:

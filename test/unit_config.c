@@ -91,6 +91,19 @@ static void check_untouched(void) {
   for (size_t i = 0; late + i < (const unsigned char *)(&out + 1); i++) CHECK(late[i] == 0x5a);
 }
 
+static void check_trace_buffer(void) {
+  static const struct { const char *text; uint64_t bytes; uint32_t faults; } cases[] = {
+      {"", 16 << 20, 0}, {"1M", 1 << 20, 0}, {"64m", 64 << 20, 0}, {"4G", (uint64_t)1 << 32, 0},
+      {"1023k", 16 << 20, 1}, {"5G", 16 << 20, 1}, {"much", 16 << 20, 1}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char assignment[100];
+    snprintf(assignment, sizeof assignment, "PPROFAGENT_TRACE_BUFFER=%s", cases[i].text);
+    struct config out = read_one(assignment);
+    CHECK(out.trace_buffer == cases[i].bytes && out.fault_count == cases[i].faults);
+    if (out.fault_count) CHECK(strstr(out.faults[0], "PPROFAGENT_TRACE_BUFFER"));
+  }
+}
+
 int main(void) {
   struct config out = read_one("HOME=/");
   CHECK(strcmp(out.address, "127.0.0.1:6060") == 0 && out.memprofile_rate == 524288 && out.blockprofile_rate == 100000 &&
@@ -131,6 +144,7 @@ int main(void) {
   longest[15] = '=';
   CHECK(read_one(longest).fault_count == 1);
   check_uids();
+  check_trace_buffer();
   check_tls();
   check_paths();
   check_untouched();

@@ -1,5 +1,6 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
- *      test/stub_process_tree.c test/agent_memory_libc.c test/stub_announced_code.c */
+ *      test/stub_process_tree.c test/agent_memory_libc.c test/stub_announced_code.c
+ *      test/stub_trace.c */
 /* `/`, and what is below /pid/N/: the list in both its forms, nothing in it that a process may have put there unescaped; relative links. */
 #include <stdio.h>
 #include <string.h>

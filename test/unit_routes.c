@@ -1,5 +1,6 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
- *      test/stub_process_tree.c test/agent_memory_libc.c test/stub_announced_code.c */
+ *      test/stub_process_tree.c test/agent_memory_libc.c test/stub_announced_code.c
+ *      test/stub_trace.c */
 /* Every endpoint: status, headers, texts and the order of the checks, as Go's net/http/pprof has them. */
 #include "agent/pages/routes.h"
 
@@ -24,7 +25,6 @@
 #define NOT_SECONDS "invalid value for \"seconds\" - must be a positive integer\n"
 #define NOT_HZ "invalid value for \"hz\" - must be an integer from 1 to 1000\n"
 #define INCOMPATIBLE "seconds and debug params are incompatible\n"
-#define NOT_HERE " is not available: not in this version of the agent\n"
 
 static const struct {
   const char *method, *path, *query;
@@ -112,7 +112,11 @@ static const struct {
      "--- mutex:\ncycles/second=1000000000\nsampling period=1\n4503599627370496 0 @ 0x7f0000006000 0x401010 0x3\n"},
     {"GET", "/debug/pprof/mutex", "seconds=2", 200, BINARY, "attachment; filename=\"mutex-delta\"", "\x1f\x8b"},
     {"GET", "/debug/pprof/mutex", "seconds=-2", 400, TEXT, "X-Go-Pprof: 1", NOT_SECONDS},
-    {"GET", "/debug/pprof/trace", "seconds=1", 501, TEXT, "X-Go-Pprof: 1", "trace" NOT_HERE},
+    {"GET", "/debug/pprof/trace", "seconds=0.25", 200, BINARY, "attachment; filename=\"trace\"", "go 1.11 trace"},
+    {"GET", "/debug/pprof/trace", "seconds=x&format=", 200, BINARY, "attachment; filename=\"trace\"", "go 1.11 trace"},
+    {"GET", "/debug/pprof/trace", "seconds=-1", 200, BINARY, "attachment; filename=\"trace\"", "go 1.11 trace"},
+    {"GET", "/debug/pprof/trace", "seconds=3600.5", 503, TEXT, "X-Go-Pprof: 1", "a trace takes at most 3600 seconds: ask for fewer\n"},
+    {"GET", "/debug/pprof/trace", "format=perf&seconds=4000", 400, TEXT, "X-Go-Pprof: 1", "invalid value for \"format\" - must be go\n"},
     {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
 };
 
@@ -308,7 +312,7 @@ static void test_index_page(void) {
   CHECK(strstr(html, "<tr><td>3</td><td><a href='goroutine?debug=1'>goroutine</a></td></tr>\n"));
   CHECK(strstr(html, "<tr><td>7</td><td><a href='threadcreate?debug=1'>threadcreate</a></td></tr>\n"));
   CHECK(strstr(html, "<tr><td>7</td><td><a href='block?debug=1'>block</a></td></tr>\n"));
-  CHECK(strstr(html, "<tr><td>3</td><td><a href='mutex?debug=1'>mutex</a></td></tr>\n") && !strstr(html, "<a href='trace"));
+  CHECK(strstr(html, "<tr><td>3</td><td><a href='mutex?debug=1'>mutex</a></td></tr>\n") && strstr(html, "<a href='trace?seconds=5' download>next 5 s</a>"));
   CHECK(strstr(html, "<a href='mutex?seconds=10' download>next 10 s</a>") && strstr(html, "<div class=profile-name>block: </div> Stack traces that led to blocking"));
   CHECK(strstr(html, "<tr><td>0</td><td><a href='profile'>profile</a></td></tr>\n") && !strstr(html, ">thread</a>"));
   CHECK(strstr(html, "<a href=\"goroutine?debug=2\">full goroutine stack dump</a>") && !strstr(html, "<script") && !strstr(html, "<b>bad"));

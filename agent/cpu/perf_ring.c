@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -25,28 +26,45 @@ _Static_assert(PERF_REG_X86_BX == 1 && PERF_REG_X86_SP == 7 && PERF_REG_X86_R8 =
 
 enum { PAGE = 4096 };
 
-static struct perf_event_attr attributes_of(uint64_t first, uint32_t stack_bytes, bool wakes) {
+static struct perf_event_attr attributes_of(uint64_t counter) {
   struct perf_event_attr attributes;
   memset(&attributes, 0, sizeof attributes);
   attributes.size = sizeof attributes;
   attributes.type = PERF_TYPE_SOFTWARE;
-  attributes.config = PERF_COUNT_SW_TASK_CLOCK;
+  attributes.config = counter;
+  attributes.disabled = 1;
+  attributes.comm = 1;
+  return attributes;
+}
+
+static struct perf_event_attr attributes_of_samples(uint64_t first, uint32_t stack_bytes,
+                                                    bool wakes) {
+  struct perf_event_attr attributes = attributes_of(PERF_COUNT_SW_TASK_CLOCK);
   attributes.sample_period = first;
   attributes.sample_type = PERF_SAMPLE_READ | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
   attributes.sample_regs_user = register_mask;
   attributes.sample_stack_user = stack_bytes;
-  attributes.disabled = 1;
-  attributes.comm = 1;
   attributes.wakeup_events = wakes;
   return attributes;
 }
 
-int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
-                   uint32_t pages, bool wakes) {
-  struct perf_event_attr attributes = attributes_of(first, stack_bytes, wakes);
+/* User mode alone: so perf_event_paranoid 2 allows it. */
+static struct perf_event_attr attributes_of_switches(void) {
+  struct perf_event_attr attributes = attributes_of(PERF_COUNT_SW_DUMMY);
+  attributes.context_switch = attributes.task = 1;
+  attributes.exclude_kernel = attributes.exclude_hv = 1;
+  attributes.sample_id_all = 1;
+  attributes.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU; /* struct trailer */
+  attributes.use_clockid = 1;
+  attributes.clockid = CLOCK_MONOTONIC;
+  return attributes;
+}
+
+static int open_ring(struct perf_ring *ring, struct perf_event_attr *attributes, int32_t tid,
+                     uint32_t pages) {
   *ring = (struct perf_ring){.descriptor = -1};
   int descriptor =
-      (int)syscall(SYS_perf_event_open, &attributes, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+      (int)syscall(SYS_perf_event_open, attributes, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
   if (descriptor < 0) return errno;
   size_t bytes = (size_t)(pages + 1) * PAGE;
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
@@ -57,6 +75,19 @@ int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t
   }
   if (fault) close(descriptor);
   else *ring = (struct perf_ring){.descriptor = descriptor, .memory = memory, .bytes = bytes};
+  return fault;
+}
+
+int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
+                   uint32_t pages, bool wakes) {
+  struct perf_event_attr attributes = attributes_of_samples(first, stack_bytes, wakes);
+  return open_ring(ring, &attributes, tid, pages);
+}
+
+int perf_ring_open_switches(struct perf_ring *ring, int32_t tid, uint32_t pages) {
+  struct perf_event_attr attributes = attributes_of_switches();
+  int fault = open_ring(ring, &attributes, tid, pages);
+  ring->has_trailers = !fault;
   return fault;
 }
 
@@ -121,11 +152,56 @@ static bool read_sample(const char *at, const char *end, struct perf_ring_record
   return true;
 }
 
+/* What every record of a ring of switches ends with. */
+struct trailer {
+  uint32_t pid, tid;
+  uint64_t time;
+  uint32_t cpu, reserved;
+};
+
+/* pid, parent's pid, tid, parent's tid, time: of a thread that was born to this one. */
+static bool read_birth(const char *at, const char *end, struct perf_ring_record *out) {
+  uint32_t numbers[4];
+  if ((size_t)(end - at) < sizeof numbers) return false;
+  memcpy(numbers, at, sizeof numbers);
+  out->kind = PERF_RING_BIRTH;
+  out->child = (int32_t)numbers[2];
+  return numbers[0] == numbers[1]; /* else it is a process */
+}
+
+/* What only a ring of switches has. misc: of the header. */
+static bool read_switch(uint32_t type, uint16_t misc, const char *at, const char *end,
+                        struct perf_ring_record *out) {
+  uint64_t id;
+  switch (type) {
+    case PERF_RECORD_SWITCH:
+      out->kind = misc & PERF_RECORD_MISC_SWITCH_OUT ? PERF_RING_OFF_CPU : PERF_RING_ON_CPU;
+      out->preempted = misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT;
+      return true;
+    case PERF_RECORD_LOST:
+      out->kind = PERF_RING_LOST;
+      return read_word(&at, end, &id) && read_word(&at, end, &out->lost);
+    case PERF_RECORD_FORK: return read_birth(at, end, out);
+    case PERF_RECORD_EXIT: out->kind = PERF_RING_END; return true;
+    default: return false;
+  }
+}
+
 /* length: of the record; its header may change under our eyes. False: it says nothing here. */
-static bool read_record(const struct perf_event_header *header, uint16_t length,
+static bool read_record(const struct perf_event_header *header, uint16_t length, bool has_trailer,
                         struct perf_ring_record *out) {
   const char *at = (const char *)(header + 1), *end = (const char *)header + length;
-  switch (header->type) {
+  uint32_t type = header->type;
+  if (has_trailer) {
+    struct trailer trailer;
+    if ((size_t)(end - at) < sizeof trailer) return false;
+    end -= sizeof trailer;
+    memcpy(&trailer, end, sizeof trailer);
+    out->at = (int64_t)trailer.time;
+    out->cpu = (int32_t)trailer.cpu;
+    if (type != PERF_RECORD_COMM) return read_switch(type, header->misc, at, end, out);
+  }
+  switch (type) {
     case PERF_RECORD_SAMPLE: return read_sample(at, end, out);
     case PERF_RECORD_COMM:
       out->kind = PERF_RING_NAME; /* behind pid and tid, NUL-terminated */
@@ -173,7 +249,8 @@ bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_reco
       continue;
     }
     ring->unread = length;
-    if (read_record(whole_record(data, size, ring->tail, length, scratch), length, out))
+    if (read_record(whole_record(data, size, ring->tail, length, scratch), length,
+                    ring->has_trailers, out))
       return true;
   }
 }

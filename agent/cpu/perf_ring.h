@@ -1,8 +1,10 @@
-/* One thread's CPU samples, written by the kernel into a ring of memory that it shares with the
- * agent (perf_event_open(2), the task clock): the thread's registers and a copy of the top of its
- * stack, each time that it has used so much CPU time. Nothing happens in the thread itself: no
- * signal, no handler, no system call that ends early. Context: agent threads; locks: the caller's.
- */
+/* What the kernel writes about one thread into a ring of memory that it shares with the agent
+ * (perf_event_open(2)). Nothing happens in the thread itself: no signal, no handler, no system call
+ * that ends early. A ring is of one of two kinds:
+ *   samples (the task clock): the thread's registers and a copy of the top of its stack, each time
+ *     that it has used so much CPU time;
+ *   switches: when it got a CPU and when it left it, what it gave birth to and when it ended.
+ * Both tell its names. Context: agent threads; locks: the caller's. */
 #ifndef AGENT_PERF_RING_H
 #define AGENT_PERF_RING_H
 
@@ -18,6 +20,7 @@ struct perf_ring {
   size_t bytes;
   uint64_t tail;   /* bytes ever read */
   uint32_t unread; /* bytes of the record that was handed out last: not given back yet */
+  bool has_trailers; /* a ring of switches: each record ends with its time and CPU */
 };
 
 /* Bytes of stack a sample; the kernel's records are less than 64 KB in all. */
@@ -28,6 +31,8 @@ enum { PERF_RING_STACK = 8192, PERF_RING_DEEP_STACK = 65000 };
  * descriptor; else what fills half of the ring does. 0 or an errno value. */
 int perf_ring_open(struct perf_ring *ring, int32_t tid, uint64_t first, uint32_t stack_bytes,
                    uint32_t pages, bool wakes);
+/* A ring of switches. 0 or an errno value. */
+int perf_ring_open_switches(struct perf_ring *ring, int32_t tid, uint32_t pages);
 void perf_ring_close(struct perf_ring *ring);
 /* What that value means for a user. */
 const char *perf_ring_describe(int fault);
@@ -38,7 +43,16 @@ bool perf_ring_set_period(struct perf_ring *ring, uint64_t period);
 bool perf_ring_total(const struct perf_ring *ring, uint64_t *nanoseconds);
 void perf_ring_give_up_descriptor(struct perf_ring *ring);
 
-enum perf_ring_kind { PERF_RING_SAMPLE, PERF_RING_NAME };
+enum perf_ring_kind {
+  PERF_RING_SAMPLE,
+  PERF_RING_NAME,
+  /* of a ring of switches */
+  PERF_RING_ON_CPU,
+  PERF_RING_OFF_CPU,
+  PERF_RING_BIRTH,
+  PERF_RING_END,
+  PERF_RING_LOST /* records that found no room, since the one before */
+};
 struct perf_ring_record {
   enum perf_ring_kind kind;
   uint64_t nanoseconds;              /* sample: CPU time of the thread since the ring was opened */
@@ -47,6 +61,11 @@ struct perf_ring_record {
   size_t stack_size;
   bool stack_is_cut;                 /* there is more of it */
   const char *name;                  /* name: the thread's new one */
+  int64_t at;                        /* of a ring of switches: CLOCK_MONOTONIC */
+  int32_t cpu;                       /* and where */
+  bool preempted;                    /* off CPU: it would have gone on */
+  int32_t child;                     /* birth: of which thread */
+  uint64_t lost;
 };
 /* Hardly any room is left: samples may have found none. */
 bool perf_ring_is_full(const struct perf_ring *ring);

@@ -88,9 +88,15 @@ uint64_t ring_sampling_merged(void) { return atomic_load_explicit(&merged, memor
 
 /* ---- whether ---- */
 
-const char *ring_sampling_refusal(void) {
+const char *ring_sampling_forbidden(void) {
   if (sandbox_has_filter()) return "the process is under a seccomp filter";
   if (!descriptor_table_is_private()) return "the agent has no descriptor table of its own";
+  return NULL;
+}
+
+const char *ring_sampling_refusal(void) {
+  const char *forbidden = ring_sampling_forbidden();
+  if (forbidden) return forbidden;
   struct perf_ring ring;
   enum { LONG = 1000000000 };
   int fault = perf_ring_open(&ring, 0, LONG, PERF_RING_STACK, PAGES, false);
@@ -288,6 +294,7 @@ static void read_ring(struct sampled_thread *thread, ring_sampling_sink *sink) {
       case PERF_RING_NAME:
         strncpy(thread->name, record.name, sizeof thread->name - 1);
         break;
+      default: break; /* of rings of switches */
     }
   }
   if (!full) return;
@@ -396,7 +403,7 @@ bool ring_sampling_start(void) {
     return false;
   }
   random_state = sampler_seed(&random_state, getpid());
-  cpu_sampling_announce_births(true);
+  cpu_sampling_announce_births(BIRTHS_FOR_PROFILES, true);
   return true;
 }
 
@@ -407,7 +414,7 @@ void ring_sampling_set_period(uint64_t nanoseconds) {
 }
 
 void ring_sampling_stop(void) {
-  cpu_sampling_announce_births(false);
+  cpu_sampling_announce_births(BIRTHS_FOR_PROFILES, false);
   while (count) remove_thread(count - 1);
   ring_stack_stop();
   agent_free(threads);
@@ -452,5 +459,5 @@ void ring_sampling_wait(void) {
 
 void ring_sampling_wake(void) {
   atomic_fetch_add_explicit(&cpu_sampling_births, 1, memory_order_release);
-  raw_futex_wake(&cpu_sampling_births, 1);
+  raw_futex_wake(&cpu_sampling_births, INT32_MAX);
 }

@@ -19,6 +19,8 @@
 
 #include "shim/cpu/sample_buffer.h"
 
+/* NULL: the agent may ask the kernel for rings (perf_ring.h); or why it must not. */
+const char *ring_sampling_forbidden(void);
 /* NULL: the kernel gives this process rings; or why it does not. Asks it. */
 const char *ring_sampling_refusal(void);
 

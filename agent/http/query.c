@@ -1,5 +1,6 @@
 #include "query.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int hex_digit(char c) {
@@ -91,4 +92,12 @@ bool parse_address(const char *text, size_t size, uint64_t *out) {
   }
   *out = value;
   return true;
+}
+
+bool parse_float(const char *text, double *out) {
+  char *end;
+  /* What strtod takes and ParseFloat does not: blanks before, nan(...). */
+  if (!*text || strspn(text, " \t\n\v\f\r") || strpbrk(text, "(xX")) return false;
+  *out = strtod(text, &end);
+  return !*end;
 }

@@ -19,6 +19,9 @@ enum query_result query_value(const char *query, const char *key, char *out, siz
 /* strconv.ParseInt(text, 10, 64): optional sign, decimal digits, nothing else; false (and *out clamped as Go does, or 0) otherwise. */
 bool parse_int(const char *text, int64_t *out);
 
+/* strconv.ParseFloat(text, 64) of decimal numbers, "inf" and "nan"; false otherwise. */
+bool parse_float(const char *text, double *out);
+
 /* strconv.ParseUint(text, 0, 64) on text[0 .. size): 0x, 0o, 0b, leading-0 octal or decimal. */
 bool parse_address(const char *text, size_t size, uint64_t *out);
 

@@ -33,6 +33,7 @@
 #include "agent/tree/process_tree.h"
 #include "routes.h"
 #include "agent/threads/wall_profile.h"
+#include "agent/trace/trace_recording.h"
 #include "agent/symbols/symbol_memory.h"
 #include "agent/symbols/symbolizer.h"
 #include "agent/tls/tls_front.h"
@@ -138,6 +139,20 @@ static void write_wall(struct json *json) {
   close_object(json);
 }
 
+static void write_trace(struct json *json) {
+  struct trace_recording_status trace = trace_recording_status();
+  open_object(json, "trace");
+  number(json, "running", trace.running);
+  string(json, "source", trace.source); /* null: nobody has asked for a trace yet */
+  string(json, "sampled_because", trace.off_reason);
+  number(json, "threads_with_ring", trace.threads_with_ring);
+  number(json, "threads_looked_at", trace.threads_without_ring);
+  number(json, "events", trace.events);
+  number(json, "lost", trace.lost);
+  number(json, "left_out", trace.left_out);
+  close_object(json);
+}
+
 static void write_config(struct json *json) {
   static const char *const children[] = {[CHILDREN_ALL] = "all", [CHILDREN_FORK] = "fork", [CHILDREN_NONE] = "none"};
   char shared[SHARED_TEXT_MAX];
@@ -149,6 +164,7 @@ static void write_config(struct json *json) {
   number(json, "cpuprofilerate", config.cpuprofile_rate);
   number(json, "stack_depth", config.stack_depth);
   number(json, "symbol_memory", config.symbol_memory);
+  number(json, "trace_buffer", config.trace_buffer);
   string(json, "children", children[config.children]);
   string(json, "log", config.log);
   string(json, "log_fault", log_fault(shared));
@@ -278,7 +294,8 @@ static void write_symbol_memory(struct json *json) {
 static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
                     thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
-                    registered_frames_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes(),
+                    registered_frames_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes() +
+                    trace_recording_status().ring_bytes,
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
@@ -299,6 +316,7 @@ static void write_agent(struct json *json) {
   number(json, "registered_frames", registered_frames_bytes());
   number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
   number(json, "cpu_rings", ring_sampling_bytes());
+  number(json, "trace_rings", trace_recording_status().ring_bytes);
   number(json, "allocator", allocator);
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
   number(json, "total", tables + allocator);
@@ -343,6 +361,7 @@ bool health_page_write(struct text_sink *text) {
   write_agent(&json);
   write_sharing(&json);
   write_wall(&json);
+  write_trace(&json);
   write_config(&json);
   text_sink_text(text, "}\n");
   return text_sink_end(text);

@@ -26,6 +26,7 @@
 #include "agent/tree/process_tree.h"
 #include "routes.h"
 #include "agent/tls/tls_front.h"
+#include "agent/trace/trace_recording.h"
 
 enum { COMMAND_LINE_SHOWN = 2000 };
 
@@ -66,6 +67,11 @@ static void lock_notices(struct notices *notices) {
   if (!same) notice(notices, "Mutex is off: ", mutex);
 }
 
+static void trace_notice(struct notices *notices) {
+  notice(notices, "The last trace was sampled, its states are not exact: ",
+         trace_recording_status().off_reason);
+}
+
 static void refusal_notice(struct notices *notices) {
   char last[PROCESS_REFUSAL_MAX], before[80];
   unsigned refused = process_tree_refusals(last);
@@ -78,6 +84,7 @@ static void write_notices(struct text_sink *text) {
   char reason[SHARED_TEXT_MAX];
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
+  trace_notice(&notices);
   notice(&notices, "The agent does not serve: ", process_tree_off_reason(reason));
   notice(&notices, "", localhost_twin_fault());
   notice(&notices, "Remote admin is off: ", tls_front_off_reason(reason));
@@ -262,6 +269,11 @@ static void write_row(struct text_sink *text, const struct route *route) {
                        "<a href='%s?seconds=10' download>next 10 s</a> &middot; "
                        "<a href='%s?seconds=30' download>next 30 s</a></span>",
                        route->name, route->name, route->name);
+    else if (route->is_trace)
+      text_sink_format(text,
+                       " <span class=get><a href='%s?seconds=1' download>next 1 s</a> &middot; "
+                       "<a href='%s?seconds=5' download>next 5 s</a></span>",
+                       route->name, route->name);
   }
   text_sink_text(text, "</td></tr>\n");
 }

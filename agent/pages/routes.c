@@ -15,6 +15,7 @@
 #include "agent/http/request_process.h"
 #include "agent/http/response.h"
 #include "symbol_lookup.h"
+#include "trace_routes.h"
 
 #define PREFIX "/debug/pprof/"
 
@@ -68,19 +69,10 @@ static void handle_index(const struct http_request *request) {
   agent_free(text);
 }
 
-static const char *not_built(void) { return "not in this version of the agent"; }
-
-static void handle_not_built(const struct http_request *request, const struct route *route) {
-  char text[256];
-  snprintf(text, sizeof text, "%s is not available: %s", route->name, not_built());
-  http_respond_error(request->response, 501, text);
-}
-
 /* ---- the table --------------------------------------------------------------------------------------------------------------- */
 
 #define THREADS .count = count_threads, .handle = handle_threads, .is_profile = true
 #define PARAMETERS "debug=1 gives text; seconds=N gives what changed in the next N seconds"
-#define NOT_BUILT .off_reason = not_built, .handle = handle_not_built
 
 static const struct route routes[] = {
     {.name = "allocs", .meaning = "Where memory was allocated since the program started, freed or not",
@@ -113,7 +105,10 @@ static const struct route routes[] = {
     {.name = "threadcreate", .meaning = "Where threads were created",
      .description = "Stack traces that led to the creation of new OS threads", .count = count_threads_created,
      .handle = handle_threadcreate, .is_profile = true},
-    {.name = "trace", .meaning = "What happened when", .description = "A trace of execution of the current program", NOT_BUILT},
+    {.name = "trace", .meaning = "What every thread did when: ran, waited, was woken",
+     .description = "A trace of execution of the current program, for go tool trace. You can "
+                    "specify the duration in the seconds GET parameter (1, fractions too).",
+     .handle = handle_trace, .is_trace = true},
     {.name = "wall", .meaning = "Where threads spend their time, waiting included",
      .description = "Wall-clock profile, also at /debug/fgprof. seconds (30) and looks a second in "
                     "hz (20); off=1 leaves out what runs, idle=0 threads that never moved.",

@@ -12,15 +12,15 @@
 #include "agent/runtime/agent_thread.h"
 #include "agent/symbols/mappings.h"
 #include "agent/symbols/symbolizer.h"
-#include "blocked_stack.h"
 #include "blocked_thread.h"
+#include "current_stacks.h"
 #include "running_threads.h"
 #include "thread_dump.h"
 #include "thread_list.h"
 #include "thread_records.h"
 #include "wait_reason.h"
 
-enum { PLACES_MAX = 1 << 16, FILES_SHARE = 2, MAPPINGS_NANOSECONDS = 1000000000 };
+enum { PLACES_MAX = 1 << 16, FILES_SHARE = 2 };
 
 /* What only a place where a thread waits has: its system call, and what that waits for. */
 struct waiting {
@@ -57,9 +57,7 @@ struct wall_looks {
   struct wall_thread **threads; /* in the order of the last list */
   struct wall_thread *ended;
   uint64_t files_left;
-  struct mappings *code;
-  int64_t code_until;
-  struct blocked_stack_reader *stacks;
+  struct current_stacks stacks;
 };
 
 /* ---- places ---- */
@@ -122,8 +120,8 @@ static enum thread_presence walk(struct wall_looks *looks, struct wall_thread *t
   bool stopped = state->number < 0 && blocked_thread_is_stopped(state);
   CAPTURED_STACK(stack);
   uint32_t epoch;
-  bool read = blocked_stack_read(looks->stacks, &registers, stack, &epoch);
-  wait_reason_look(&waiting.thread, stopped, blocked_stack_memory(looks->stacks), &waiting.reason);
+  bool read = blocked_stack_read(looks->stacks.reader, &registers, stack, &epoch);
+  wait_reason_look(&waiting.thread, stopped, blocked_stack_memory(looks->stacks.reader), &waiting.reason);
   if (!blocked_thread_still(state)) return THREAD_RUNNING;
   const char *word = waiting.reason.state;
   struct place *place = read && stack->frame_count > 0
@@ -306,25 +304,10 @@ static bool match_threads(struct wall_looks *looks, const struct thread_ids *ids
 
 /* ---- an instant ---- */
 
-/* Code may have been loaded since. */
-static bool renew_code(struct wall_looks *looks) {
-  int64_t now = agent_monotonic_nanoseconds();
-  if (looks->stacks && now < looks->code_until) return true;
-  blocked_stack_reader_release(looks->stacks);
-  mappings_release(looks->code);
-  looks->stacks = NULL;
-  looks->code = mappings_collect();
-  uintptr_t own_start, own_end;
-  stack_capture_own_code(&own_start, &own_end);
-  if (looks->code) looks->stacks = blocked_stack_reader_new(looks->code, own_start, own_end);
-  looks->code_until = now + MAPPINGS_NANOSECONDS;
-  return looks->stacks != NULL;
-}
-
 static bool take(struct wall_looks *looks, int64_t patience) {
   struct thread_ids ids;
   size_t running = 0;
-  if (!renew_code(looks) || !thread_list_read(&ids)) return false;
+  if (!current_stacks_renew(&looks->stacks) || !thread_list_read(&ids)) return false;
   bool whole = match_threads(looks, &ids);
   for (size_t i = 0; whole && i < looks->count; i++) {
     looks->threads[i]->has_answered = false;
@@ -364,7 +347,7 @@ static bool add_thread(struct wall_looks *looks, struct wall_thread *thread,
   if (looks->options.no_idle && was_idle(looks, thread)) return true;
   for (struct place *place = thread->places; place; place = place->next) {
     struct waiting *waiting = place->waiting;
-    if (waiting) wait_reason_name(&waiting->thread, looks->code, symbols, &waiting->reason);
+    if (waiting) wait_reason_name(&waiting->thread, looks->stacks.code, symbols, &waiting->reason);
     struct profile_stack stack = {
         .frame_count = place->frame_count, .epoch = place->epoch, .frames = place->frames};
     struct profile_label labels[] = {
@@ -378,8 +361,8 @@ static bool add_thread(struct wall_looks *looks, struct wall_thread *thread,
 
 bool wall_looks_build(struct wall_looks *looks, struct profile_builder *builder, double interval) {
   struct symbolizer_session *symbols = symbolizer_open();
-  looks->code_until = 0;
-  bool whole = symbols && renew_code(looks);
+  looks->stacks.until = 0;
+  bool whole = symbols && current_stacks_renew(&looks->stacks);
   for (size_t i = 0; whole && i < looks->count; i++)
     whole = add_thread(looks, looks->threads[i], builder, interval, symbols);
   for (struct wall_thread *thread = looks->ended; whole && thread; thread = thread->next_ended)
@@ -409,7 +392,6 @@ void wall_looks_release(struct wall_looks *looks) {
     release_thread(looks, thread);
   }
   agent_free(looks->threads);
-  blocked_stack_reader_release(looks->stacks);
-  mappings_release(looks->code);
+  current_stacks_release(&looks->stacks);
   agent_free(looks);
 }

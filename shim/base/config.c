@@ -235,6 +235,8 @@ void config_read(char *const *environment, struct config *out) {
               STACK_DEFAULT_FRAMES, &out->stack_depth, out);
   read_number(environment, "PPROFAGENT_SYMBOL_MEMORY", 16 << 20, (uint64_t)1 << 40, 64 << 20,
               &out->symbol_memory, out);
+  read_number(environment, "PPROFAGENT_TRACE_BUFFER", 1 << 20, (uint64_t)1 << 32, 16 << 20,
+              &out->trace_buffer, out);
   const char *children = find(environment, "PPROFAGENT_CHILDREN");
   if (!children || !*children || strcmp(children, "all") == 0) out->children = CHILDREN_ALL;
   else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;

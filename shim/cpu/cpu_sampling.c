@@ -27,7 +27,7 @@ static _Atomic int32_t sampled_pid; /* the process whose agent set it: a child h
 static _Atomic uint32_t timers;     /* how many exist */
 static _Atomic uint64_t random_state;
 static _Atomic bool must_not_arm;   /* threads that start */
-static _Atomic bool announce;       /* these tell the agent */
+static _Atomic uint32_t announce;   /* these tell the agent: who wants it, births_wanted_by */
 _Atomic uint32_t cpu_sampling_births;
 
 static int32_t own_pid(void) { return (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); }
@@ -239,7 +239,7 @@ AT_FORK void cpu_sampling_forget(void) {
   /* siblings' draws are not the same */
   if (atomic_load(&random_state)) atomic_store(&random_state, 0);
   if (atomic_load(&must_not_arm)) atomic_store(&must_not_arm, false);
-  if (atomic_load(&announce)) atomic_store(&announce, false);
+  if (atomic_load(&announce)) atomic_store(&announce, 0);
   if (!cpu_sampling_is_on()) return;
   atomic_store(&period, 0);
   memset((void *)counter_values, 0, sizeof counter_values);
@@ -251,13 +251,14 @@ AT_FORK void cpu_sampling_forget(void) {
 
 void cpu_sampling_let_threads_arm_themselves(bool yes) { atomic_store_explicit(&must_not_arm, !yes, memory_order_relaxed); }
 
-void cpu_sampling_announce_births(bool yes) {
-  atomic_store_explicit(&announce, yes, memory_order_relaxed);
+void cpu_sampling_announce_births(enum births_wanted_by who, bool yes) {
+  if (yes) atomic_fetch_or_explicit(&announce, who, memory_order_relaxed);
+  else atomic_fetch_and_explicit(&announce, ~(uint32_t)who, memory_order_relaxed);
 }
 
 static void announce_birth(void) {
   atomic_fetch_add_explicit(&cpu_sampling_births, 1, memory_order_release);
-  raw_futex_wake(&cpu_sampling_births, 1);
+  raw_futex_wake(&cpu_sampling_births, INT32_MAX);
 }
 
 void cpu_sampling_thread_starts(uint32_t number) {

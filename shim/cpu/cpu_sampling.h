@@ -52,7 +52,8 @@ void cpu_sampling_thread_starts(uint32_t record);
 void cpu_sampling_let_threads_arm_themselves(bool yes);
 /* Threads that start tell the agent, which waits for the word (ring_sampling.h). Context: agent. */
 extern _Atomic uint32_t cpu_sampling_births; /* written by them: one more each, then a wake */
-void cpu_sampling_announce_births(bool yes);
+enum births_wanted_by { BIRTHS_FOR_PROFILES = 1, BIRTHS_FOR_TRACES = 2 };
+void cpu_sampling_announce_births(enum births_wanted_by who, bool yes);
 /* The pid, asked of the kernel; 0 where that must not be (confinement.h). Context: host thread. */
 int32_t cpu_sampling_process(void);
 /* Whether a profile is running; and, in a child just forked: none is, and there are no timers. Context: host thread. */

@@ -1,0 +1,92 @@
+#include "trace_routes.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/http/query.h"
+#include "agent/http/response.h"
+#include "agent/trace/go_trace.h"
+#include "agent/trace/trace_recording.h"
+#include "profile_request.h"
+
+/* ---- forms of the answer ---- */
+
+static const struct trace_format {
+  const char *name; /* format=; the first one is what a request without it gets */
+  const char *content_type, *filename;
+  bool (*encode)(const struct trace_log *log, struct byte_sink *sink);
+} formats[] = {
+    {"go", "application/octet-stream", "trace", go_trace_encode},
+};
+enum { FORMATS = sizeof formats / sizeof *formats };
+
+/* NULL: refused, which has been said. */
+static const struct trace_format *format_parameter(const struct http_request *request) {
+  char text[PARAMETER_MAX], error[256];
+  enum query_result result = query_value(request->query, "format", text, sizeof text);
+  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text)) return &formats[0];
+  for (int i = 0; i < FORMATS && result == QUERY_FOUND; i++)
+    if (strcmp(formats[i].name, text) == 0) return &formats[i];
+  size_t used = (size_t)snprintf(error, sizeof error, "invalid value for \"format\" - must be ");
+  for (int i = 0; i < FORMATS; i++) {
+    const char *before = i == 0 ? "" : i + 1 < FORMATS ? ", " : " or ";
+    used += (size_t)snprintf(error + used, sizeof error - used, "%s%s", before, formats[i].name);
+  }
+  http_respond_error(request->response, 400, error);
+  return NULL;
+}
+
+static struct response_sink sink_of(const struct http_request *request,
+                                    const struct trace_format *format, char *headers,
+                                    size_t size) {
+  snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s\"\r\n",
+           format->filename);
+  return response_sink_to(request, format->content_type, headers);
+}
+
+enum { HEADERS_MAX = 96 };
+
+static void send_head(const struct http_request *request, const struct trace_format *format) {
+  char headers[HEADERS_MAX];
+  struct response_sink sink = sink_of(request, format, headers, sizeof headers);
+  if (http_respond_begin(sink.response, 200, sink.content_type, sink.headers, -1))
+    http_respond_end(sink.response);
+}
+
+static void send_trace(const struct http_request *request, const struct trace_format *format,
+                       double seconds) {
+  struct trace_recording *recording;
+  char headers[HEADERS_MAX];
+  switch (trace_recording_take(request->response, (int64_t)(seconds * 1e9), &recording)) {
+    case TRACE_DONE: {
+      struct response_sink sink = sink_of(request, format, headers, sizeof headers);
+      response_sink_end(&sink, format->encode(trace_recording_log(recording), &sink.base));
+      return trace_recording_release(recording);
+    }
+    case TRACE_CANCELED:
+      return http_respond_error(request->response, 500, "context canceled");
+    case TRACE_TOO_MANY:
+      return http_respond_error(request->response, 503,
+                                "too many traces are running: at most 4 at once");
+    case TRACE_NO_MEMORY: break;
+  }
+  http_respond_error(request->response, 500, "failed to collect trace");
+}
+_Static_assert(TRACE_MAX_CLIENTS == 4 && TRACE_MAX_SECONDS == 3600, "the texts");
+
+void handle_trace(const struct http_request *request, const struct route *route) {
+  char text[PARAMETER_MAX];
+  double seconds = 0;
+  (void)route;
+  const struct trace_format *format = format_parameter(request);
+  if (!format) return;
+  bool is_number = query_value(request->query, "seconds", text, sizeof text) == QUERY_FOUND &&
+                   parse_float(text, &seconds);
+  if (!is_number || isnan(seconds) || seconds <= 0) seconds = 1; /* as Go */
+  if (seconds > TRACE_MAX_SECONDS)
+    return http_respond_error(request->response, 503,
+                              "a trace takes at most 3600 seconds: ask for fewer");
+  if (request_is_head(request)) send_head(request, format);
+  else send_trace(request, format, seconds);
+}

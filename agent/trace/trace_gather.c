@@ -1,0 +1,116 @@
+#include "trace_gather.h"
+
+#include <string.h>
+
+#include "agent/runtime/agent_memory.h"
+
+void *trace_growing_add(struct trace_growing *array, size_t item_size) {
+  if (array->count == array->capacity) {
+    uint32_t capacity = array->capacity ? array->capacity * 2 : 256;
+    void *items = capacity > array->capacity ? agent_realloc(array->items, capacity * item_size)
+                                             : NULL;
+    if (!items) return NULL;
+    array->items = items;
+    array->capacity = capacity;
+  }
+  return memset((char *)array->items + (size_t)array->count++ * item_size, 0, item_size);
+}
+
+void trace_gather_start(struct trace_gather *gather, size_t bytes_max) {
+  *gather = (struct trace_gather){.bytes_max = bytes_max};
+}
+
+void trace_gather_release(struct trace_gather *gather) {
+  char **texts = gather->texts.items;
+  struct trace_taken_stack *stacks = gather->stacks.items;
+  for (uint32_t i = 0; i < gather->texts.count; i++) agent_free(texts[i]);
+  for (uint32_t i = 0; i < gather->stacks.count; i++)
+    agent_free((void *)(uintptr_t)stacks[i].frames);
+  agent_free(gather->texts.items);
+  agent_free(gather->stacks.items);
+  agent_free(gather->events.items);
+  index_table_release(&gather->text_index);
+  index_table_release(&gather->stack_index);
+}
+
+/* ---- texts ---- */
+
+struct text_key {
+  char *const *texts;
+  const char *text;
+};
+
+static bool text_equal(const void *context, uint32_t position) {
+  const struct text_key *key = context;
+  return strcmp(key->texts[position], key->text) == 0;
+}
+
+/* NULL: no memory. */
+static const char *keep_text(struct trace_gather *gather, const char *text) {
+  struct text_key key = {gather->texts.items, text};
+  size_t size = strlen(text) + 1;
+  uint64_t hash = hash_bytes(text, size);
+  uint32_t found = index_table_find(&gather->text_index, hash, text_equal, &key);
+  if (found != INDEX_TABLE_NONE) return key.texts[found];
+  char *copy = agent_strdup(text);
+  char **place = copy ? trace_growing_add(&gather->texts, sizeof copy) : NULL;
+  if (!place) {
+    agent_free(copy);
+    return NULL;
+  }
+  *place = copy;
+  gather->bytes += size + sizeof copy;
+  return index_table_add(&gather->text_index, hash, gather->texts.count - 1) ? copy : NULL;
+}
+
+/* ---- stacks ---- */
+
+struct stack_key {
+  const struct trace_taken_stack *stacks, *stack;
+};
+
+static bool stack_equal(const void *context, uint32_t position) {
+  const struct stack_key *key = context;
+  const struct trace_taken_stack *known = &key->stacks[position], *stack = key->stack;
+  return known->frame_count == stack->frame_count && known->epoch == stack->epoch &&
+         memcmp(known->frames, stack->frames, stack->frame_count * sizeof *stack->frames) == 0;
+}
+
+/* Its index + 1; 0: no memory. */
+static uint32_t keep_stack(struct trace_gather *gather, const struct trace_taken_stack *stack) {
+  struct stack_key key = {gather->stacks.items, stack};
+  size_t size = stack->frame_count * sizeof *stack->frames;
+  uint64_t hash = hash_mix(hash_bytes(stack->frames, size), stack->epoch);
+  uint32_t found = index_table_find(&gather->stack_index, hash, stack_equal, &key);
+  if (found != INDEX_TABLE_NONE) return found + 1;
+  uint64_t *frames = agent_malloc(size);
+  struct trace_taken_stack *place =
+      frames ? trace_growing_add(&gather->stacks, sizeof *place) : NULL;
+  if (!place) {
+    agent_free(frames);
+    return 0;
+  }
+  memcpy(frames, stack->frames, size);
+  *place = (struct trace_taken_stack){stack->frame_count, stack->epoch, frames};
+  gather->bytes += size + sizeof *place;
+  return index_table_add(&gather->stack_index, hash, gather->stacks.count - 1)
+      ? gather->stacks.count : 0;
+}
+
+/* ---- events ---- */
+
+static void leave_out(struct trace_gather *gather, int64_t at) {
+  gather->left_out++;
+  if (!gather->full_at || at < gather->full_at) gather->full_at = at;
+}
+
+void trace_gather_event(struct trace_gather *gather, const struct trace_event *event,
+                        const struct trace_taken_stack *stack) {
+  if (gather->bytes > gather->bytes_max) return leave_out(gather, event->at);
+  struct trace_event *place = trace_growing_add(&gather->events, sizeof *place);
+  if (!place) return leave_out(gather, event->at);
+  gather->bytes += sizeof *place;
+  *place = *event;
+  place->text = event->text ? keep_text(gather, event->text) : NULL;
+  place->stack = stack && stack->frame_count ? keep_stack(gather, stack) : 0;
+}

@@ -1,0 +1,44 @@
+/* What one client's recording has found so far, as it came: the same text and the same stack are
+ * kept once. trace_timeline.h makes a log of it.
+ * Context: agent threads; locks: the owner's; agent memory. */
+#ifndef AGENT_TRACE_GATHER_H
+#define AGENT_TRACE_GATHER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/runtime/index_table.h"
+#include "trace_log.h"
+
+/* A stack as blocked_stack.h and stack_table.h give it. */
+struct trace_taken_stack {
+  uint32_t frame_count, epoch; /* 0 frames: none */
+  const uint64_t *frames;
+};
+
+struct trace_growing { /* an array that doubles */
+  void *items;
+  uint32_t count, capacity;
+};
+
+struct trace_gather {
+  struct trace_growing events; /* struct trace_event, each thread's in order of time */
+  struct trace_growing texts;  /* char * */
+  struct trace_growing stacks; /* struct trace_taken_stack */
+  struct index_table text_index, stack_index;
+  size_t bytes, bytes_max;
+  uint64_t left_out; /* events that there was no room for, or no memory */
+  int64_t full_at;   /* 0, or when the first of them happened */
+};
+
+void trace_gather_start(struct trace_gather *gather, size_t bytes_max);
+/* Copies all; event->stack is not looked at. */
+void trace_gather_event(struct trace_gather *gather, const struct trace_event *event,
+                        const struct trace_taken_stack *stack);
+void trace_gather_release(struct trace_gather *gather);
+
+/* A zeroed item at the end; NULL: no memory. */
+void *trace_growing_add(struct trace_growing *array, size_t item_size);
+
+#endif

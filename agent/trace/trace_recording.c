@@ -1,0 +1,220 @@
+#include "trace_recording.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "shim/base/config.h"
+#include "shim/base/raw_syscall.h"
+#include "shim/cpu/cpu_sampling.h"
+#include "agent/cpu/ring_sampling.h"
+#include "agent/runtime/agent_lock.h"
+#include "agent/runtime/agent_memory.h"
+#include "agent/runtime/agent_thread.h"
+#include "agent/runtime/bare_thread.h"
+#include "agent/runtime/process_info.h"
+#include "agent/symbols/announced_code.h"
+#include "trace_gather.h"
+#include "trace_stacks.h"
+#include "trace_threads.h"
+#include "trace_timeline.h"
+
+enum {
+  WORK_NANOSECONDS = 5000000, /* between two readings of the rings */
+  GATHER_TIMES = 4 /* so many times PPROFAGENT_TRACE_BUFFER may be gathered from the rings */
+};
+
+struct trace_recording {
+  struct trace_gather gather;
+  int64_t start, end;
+  uint64_t lost; /* at the start; then, of its window */
+  struct trace_stacks stacks;
+  struct process_identity process;
+  struct trace_log log;
+};
+
+/* Under the lock. */
+static struct agent_lock lock;
+static struct trace_recording *clients[TRACE_MAX_CLIENTS];
+static uint32_t client_count, generation;
+static uint64_t events_total, left_out_total, lost_total;
+static const char *source, *off_reason;
+
+/* ---- the work ---- */
+
+static void gather(void *owner, const struct trace_event *event,
+                   const struct trace_taken_stack *stack) {
+  struct trace_recording *client = owner;
+  trace_gather_event(&client->gather, event, stack);
+}
+
+static void hand_out(void *owner, const struct trace_event *event,
+                     const struct trace_taken_stack *stack) {
+  (void)owner;
+  events_total++;
+  for (uint32_t i = 0; i < client_count; i++) gather(clients[i], event, stack);
+}
+
+/* Until it is time, or a thread starts. */
+static void wait_for_work(void) {
+  uint32_t births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
+  static _Atomic uint32_t seen; /* this thread's alone */
+  if (births == atomic_exchange_explicit(&seen, births, memory_order_relaxed)) {
+    struct timespec pause = {.tv_nsec = WORK_NANOSECONDS};
+    raw_futex_wait(&cpu_sampling_births, births, &pause);
+  }
+}
+
+/* However many threads are born, the work takes no more than its share of a processor. */
+static void rest_after(int64_t cost) {
+  enum { FREE_NANOSECONDS = 100000, SHARE = 4, LONGEST_NANOSECONDS = 20000000 };
+  if (cost < FREE_NANOSECONDS) return;
+  int64_t rest = cost * SHARE < LONGEST_NANOSECONDS ? cost * SHARE : LONGEST_NANOSECONDS;
+  struct timespec pause = {.tv_nsec = (long)rest};
+  nanosleep(&pause, NULL);
+}
+
+static void work(void *own) {
+  bare_thread_enter_libc();
+  for (;;) {
+    wait_for_work();
+    int64_t before = agent_own_cpu_nanoseconds();
+    agent_lock_take(&lock);
+    bool ends = client_count == 0 || generation != (uint32_t)(uintptr_t)own;
+    if (!ends) trace_threads_work();
+    agent_lock_release(&lock);
+    if (ends) return;
+    rest_after(agent_own_cpu_nanoseconds() - before);
+  }
+}
+
+/* NULL: the kernel tells when threads are switched; or why it does not. */
+static const char *find_refusal(void) {
+  if (config.cpu == CPU_TIMER) return "PPROFAGENT_CPU is timer";
+  const char *forbidden = ring_sampling_forbidden();
+  if (forbidden) return forbidden;
+  struct perf_ring ring;
+  int fault = perf_ring_open_switches(&ring, 0, 1);
+  if (fault) return perf_ring_describe(fault);
+  perf_ring_close(&ring);
+  return NULL;
+}
+
+static bool start(void) {
+  off_reason = find_refusal();
+  source = off_reason ? "looks" : "switch records";
+  cpu_sampling_announce_births(BIRTHS_FOR_TRACES, true);
+  bool started = trace_threads_start(!off_reason, config.trace_buffer / 4 * 3, hand_out);
+  if (started && agent_thread_create(NULL, AGENT_THREAD_STACK, work,
+                                     (void *)(uintptr_t)++generation) == 0)
+    return true;
+  if (started) trace_threads_stop();
+  cpu_sampling_announce_births(BIRTHS_FOR_TRACES, false);
+  return false;
+}
+
+static void stop(void) {
+  cpu_sampling_announce_births(BIRTHS_FOR_TRACES, false);
+  lost_total += trace_threads_status().lost;
+  trace_threads_stop();
+}
+
+/* ---- a client ---- */
+
+static enum trace_result join(struct trace_recording *client) {
+  if (client_count == TRACE_MAX_CLIENTS) return TRACE_TOO_MANY;
+  clients[client_count++] = client; /* first: what is found at the start is for it */
+  if (client_count == 1 && !start()) {
+    client_count = 0;
+    return TRACE_NO_MEMORY;
+  }
+  trace_threads_read();
+  if (client_count > 1) trace_threads_tell_newcomer(gather, client);
+  client->lost = trace_threads_status().lost;
+  client->start = agent_monotonic_nanoseconds();
+  return TRACE_DONE;
+}
+
+static void leave(struct trace_recording *client) {
+  client->end = agent_monotonic_nanoseconds();
+  trace_threads_read();
+  trace_threads_tell_leaver(gather, client);
+  client->lost = trace_threads_status().lost - client->lost;
+  client->log.is_sampled = off_reason != NULL;
+  client->log.period = off_reason ? trace_threads_status().period : 0;
+  left_out_total += client->gather.left_out;
+  uint32_t at = 0;
+  while (clients[at] != client) at++;
+  clients[at] = clients[--client_count];
+  if (client_count == 0) stop();
+}
+
+/* False: no memory. */
+static bool finish(struct trace_recording *recording) {
+  struct trace_gather *gathered = &recording->gather;
+  bool is_full = gathered->full_at && gathered->full_at < recording->end;
+  if (is_full && gathered->full_at > recording->start) recording->end = gathered->full_at;
+  process_identity_read(&recording->process);
+  if (!trace_timeline_make(gathered, recording->start, recording->end) ||
+      !trace_stacks_name(gathered, &recording->stacks))
+    return false;
+  struct trace_log *log = &recording->log;
+  log->program = recording->process.comm;
+  log->pid = recording->process.pid;
+  log->start = recording->start;
+  log->end = recording->end;
+  log->lost = recording->lost + gathered->left_out;
+  log->events = gathered->events.items;
+  log->event_count = gathered->events.count;
+  log->stacks = recording->stacks.items;
+  log->stack_count = gathered->stacks.count;
+  return true;
+}
+
+enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
+                                       struct trace_recording **out) {
+  *out = NULL;
+  struct trace_recording *recording = agent_calloc(1, sizeof *recording);
+  if (!recording) return TRACE_NO_MEMORY;
+  trace_gather_start(&recording->gather, config.trace_buffer * GATHER_TIMES);
+  announced_code_update(true);
+  agent_lock_take(&lock);
+  enum trace_result result = join(recording);
+  agent_lock_release(&lock);
+  if (result == TRACE_DONE) {
+    bool stayed = http_wait(response, recording->start + nanoseconds);
+    agent_lock_take(&lock);
+    leave(recording);
+    agent_lock_release(&lock);
+    if (!stayed) result = TRACE_CANCELED;
+    else if (!finish(recording)) result = TRACE_NO_MEMORY;
+  }
+  if (result == TRACE_DONE) *out = recording;
+  else trace_recording_release(recording);
+  return result;
+}
+
+const struct trace_log *trace_recording_log(const struct trace_recording *recording) {
+  return &recording->log;
+}
+
+void trace_recording_release(struct trace_recording *recording) {
+  if (!recording) return;
+  trace_gather_release(&recording->gather);
+  trace_stacks_release(&recording->stacks);
+  agent_free(recording);
+}
+
+struct trace_recording_status trace_recording_status(void) {
+  agent_lock_take(&lock);
+  struct trace_threads_status threads = trace_threads_status();
+  struct trace_recording_status status = {
+      .running = client_count, .threads_with_ring = threads.with_ring,
+      .threads_without_ring = threads.without_ring, .events = events_total,
+      .lost = lost_total + threads.lost, .left_out = left_out_total,
+      .ring_bytes = client_count ? threads.ring_bytes : 0, .source = source,
+      .off_reason = off_reason};
+  if (client_count == 0) status.lost = lost_total;
+  agent_lock_release(&lock);
+  return status;
+}

@@ -1,0 +1,39 @@
+/* What every thread does, for a while: clients share what is read from the kernel and from the
+ * program's locks, each has a window of its own. One thread of the agent's does the work while
+ * there are clients. Context: HTTP workers; locks: its own. */
+#ifndef AGENT_TRACE_RECORDING_H
+#define AGENT_TRACE_RECORDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/http/http_server.h"
+#include "trace_log.h"
+
+enum { TRACE_MAX_CLIENTS = 4, TRACE_MAX_SECONDS = 3600 };
+
+enum trace_result {
+  TRACE_DONE,
+  TRACE_CANCELED, /* the client went away */
+  TRACE_TOO_MANY, /* TRACE_MAX_CLIENTS are running */
+  TRACE_NO_MEMORY
+};
+
+struct trace_recording;
+
+/* Records for so long. *out: for trace_recording_release; NULL unless TRACE_DONE. */
+enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
+                                       struct trace_recording **out);
+const struct trace_log *trace_recording_log(const struct trace_recording *recording);
+void trace_recording_release(struct trace_recording *recording); /* NULL is fine */
+
+/* For the pages: of the recordings that go on, and totals since the start. */
+struct trace_recording_status {
+  uint32_t running, threads_with_ring, threads_without_ring;
+  uint64_t events, lost, left_out, ring_bytes;
+  const char *source;     /* "switch records" or "looks"; NULL: nobody has asked */
+  const char *off_reason; /* why it is looks; NULL: it is not */
+};
+struct trace_recording_status trace_recording_status(void);
+
+#endif
