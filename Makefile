@@ -129,11 +129,13 @@ $(DEPS)/lib%.a: Makefile | $(DEPS)
 	  { echo "lib$*.a is not installed: run scripts/install_packages build" >&2; exit 1; }; \
 	$(OBJCOPY) $(TO_AGENT_MEMORY) "$$archive" $@
 
-$(GEN)/profile.pb-c.h: proto/profile.proto | $(GEN)
+PROTO_HEADERS := $(GEN)/profile.pb-c.h $(GEN)/perfetto_trace.pb-c.h
+PROTO_OBJECTS := $(OBJ)/profile.pb-c.o $(OBJ)/perfetto_trace.pb-c.o
+$(PROTO_HEADERS): $(GEN)/%.pb-c.h: proto/%.proto | $(GEN)
 	@command -v protoc-c >/dev/null || { echo "protoc-c is not installed: run scripts/install_packages build" >&2; exit 1; }
-	@protoc-c --c_out=$(GEN) --proto_path=proto proto/profile.proto 2>$(GEN)/protoc.log || \
-	  { cat $(GEN)/protoc.log >&2; exit 1; }
-$(GEN)/profile.pb-c.c: $(GEN)/profile.pb-c.h ;
+	@protoc-c --c_out=$(GEN) --proto_path=proto $< 2>$(GEN)/$*.protoc.log || \
+	  { cat $(GEN)/$*.protoc.log >&2; exit 1; }
+$(PROTO_HEADERS:.h=.c): %.c: %.h ;
 
 $(GEN)/linked_versions.h: scripts/linked_versions $(FETCHED) $(DEP_ARCHIVES) | $(GEN)
 	@scripts/linked_versions $(SRC) "$(CC)" >$@
@@ -156,20 +158,20 @@ BINDING := $(OBJ)/shim/next/libc_binding.o
 LATER   := $(filter-out shim/next/libc_binding.c,\
   $(wildcard shim/*.c shim/*/*.c agent/*.c agent/*/*.c))
 SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(LATER))
-OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/profile.pb-c.o
+OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(PROTO_OBJECTS)
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
 LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
   -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,--hash-style=gnu -Wl,-T,shim/layout.ld -nostartfiles -static-libgcc
 
-$(OBJ)/shim/%.o: shim/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
+$(OBJ)/shim/%.o: shim/%.c Makefile | $(FETCHED) $(PROTO_HEADERS)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CFLAGS_SHIM) -MMD -MP -c $< -o $@
-$(OBJ)/agent/%.o: agent/%.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h
+$(OBJ)/agent/%.o: agent/%.c Makefile | $(FETCHED) $(PROTO_HEADERS)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CFLAGS_OURS) -MMD -MP -c $< -o $@
-$(OBJ)/profile.pb-c.o: $(GEN)/profile.pb-c.c Makefile
+$(PROTO_OBJECTS): $(OBJ)/%.o: $(GEN)/%.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) -I$(GEN) -c $< -o $@
@@ -213,13 +215,13 @@ PARTS    := $(filter-out $(WRAPPERS) agent/load.c agent/runtime/failed_assertion
 SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZE_tsan := -fsanitize=thread
 PART_FLAGS    := $(DIALECT) -O1 -g -Wall -Wextra -fno-omit-frame-pointer
-THIRD_PARTY   := $(OBJ)/profile.pb-c.o $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) \
+THIRD_PARTY   := $(PROTO_OBJECTS) $(LIBBACKTRACE:%=$(DEPS)/libbacktrace_%.o) \
   $(LIBIBERTY:%=$(DEPS)/libiberty_%.o)
 THIRD_PARTY_asan := $(DEPS)/sanitized_civetweb.o \
   $(foreach file,$(LIBUNWIND),$(DEPS)/sanitized_libunwind_$(notdir $(file)).o)
 THIRD_PARTY_tsan := $(filter %civetweb.o $(DEPS)/libunwind_%,$(DEP_OBJECTS))
 define sanitized_parts
-$(BUILD)/$(1)/%.o: %.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h $(GEN)/linked_versions.h \
+$(BUILD)/$(1)/%.o: %.c Makefile | $(FETCHED) $(PROTO_HEADERS) $(GEN)/linked_versions.h \
     $(GEN)/page_assets_list.h
 	@mkdir -p $$(@D)
 	$$(call say,CC,$$@)
@@ -268,7 +270,7 @@ $(FUZZ)/obj/libbacktrace_%.o: $(DEPS)/libbacktrace_%.o
 	$(call fuzzed_object,$(GDB_FLAGS) -c $(SRC)/gdb/libbacktrace/$*.c)
 $(FUZZ)/obj/civetweb.o: $(DEPS)/civetweb.o
 	$(call fuzzed_object,$(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c,$(TO_CIVETWEB_SYSTEM))
-$(FUZZ)/obj/parts/%.o: %.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h $(GEN)/linked_versions.h \
+$(FUZZ)/obj/parts/%.o: %.c Makefile | $(FETCHED) $(PROTO_HEADERS) $(GEN)/linked_versions.h \
     $(GEN)/page_assets_list.h
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$<)
@@ -276,7 +278,7 @@ $(FUZZ)/obj/parts/%.o: %.c Makefile | $(FETCHED) $(GEN)/profile.pb-c.h $(GEN)/li
 	  -MMD -MP -c $< -o $@
 -include $(PARTS:%.c=$(FUZZ)/obj/parts/%.d)
 FUZZ_UNIT_FLAGS = $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fno-sanitize-recover=all $(INCLUDE)
-$(FUZZ)/obj/parts.a: $(PARTS:%.c=$(FUZZ)/obj/parts/%.o) $(OBJ)/profile.pb-c.o \
+$(FUZZ)/obj/parts.a: $(PARTS:%.c=$(FUZZ)/obj/parts/%.o) $(PROTO_OBJECTS) \
     $(LIBIBERTY:%=$(FUZZ)/obj/libiberty_%.o) $(LIBBACKTRACE:%=$(FUZZ)/obj/libbacktrace_%.o) \
     $(FUZZ)/obj/civetweb.o $(filter %.o,$(THIRD_PARTY_asan))
 	@rm -f $@ && ar rcs $@ $^
