@@ -40,6 +40,8 @@ void go_event_put(struct go_batches *batches, struct go_lane *lane, int32_t tid,
                   enum go_event kind, unsigned count, const uint64_t *fields) {
   if (!lane->bytes && !(lane->bytes = agent_malloc(GO_LANE_BYTES))) batches->failed = true;
   if (!lane->bytes) return;
+  if (at <= batches->now) at = batches->now + 1;
+  batches->now = at;
   if (lane->used + 1 + (1 + GO_FIELDS_MAX) * NUMBER_MAX > GO_LANE_BYTES)
     send_lane(batches, lane, tid);
   if (lane->used == 0) lane->first = lane->last = at;

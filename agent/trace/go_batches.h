@@ -68,6 +68,7 @@ struct go_batches {
   uint8_t *string_uses; /* by its number: bits of enum go_string */
   uint32_t string_capacity;
   uint64_t made; /* strings of our own */
+  int64_t now;   /* the time of the last event */
   uint8_t *stack_uses;
   bool failed; /* out of memory */
   struct go_table made_strings, samples, table;
@@ -82,7 +83,9 @@ void go_batches_release(struct go_batches *batches);
 /* Strings, stacks and what is left; false: something was not written. */
 bool go_batches_end(struct go_batches *batches);
 
-/* Adds an event to a thread's batch, which goes out when it is full. Times never fall. */
+/* Adds an event to a thread's batch, which goes out when it is full. What comes at one time is set
+ * apart by 1 ns each, as the reader does: it finds its way between threads by times, and loses it
+ * for a moment where they are the same. */
 void go_event_put(struct go_batches *batches, struct go_lane *lane, int32_t tid, int64_t at,
                   enum go_event kind, unsigned count, const uint64_t *fields);
 /* Sends what is left in it and frees it. */
