@@ -14,7 +14,7 @@ extern int64_t agent_memory_fail_after;
     if (!(condition)) printf("line %d: %s\n", __LINE__, #condition), exit(1); \
   } while (0)
 
-/* ---- made by hand ----------------------------------------------------------------------------- */
+/* ---- made by hand ---------------------------------------------------------------------------- */
 
 enum { PID = 100, MICRO = 1000, START = 5000000 };
 
@@ -91,13 +91,13 @@ void fixture_trace_hand_made(struct fixture_trace *trace) {
   trace->log.lost = 12;
 }
 
-/* ---- made by chance --------------------------------------------------------------------------- */
+/* ---- made by chance -------------------------------------------------------------------------- */
 
 enum { THREADS_MAX = 24, CPUS_MAX = 4 };
-static const char *const texts[] = {"a", "worker-1", "\xff\xfe", "quo\"te\\", "new\nline", "\xc3\xa9t\xc3\xa9",
-                                    "cut \xc3", "std::vector<int, alloc<int>>::push_back(int&&)",
-                                    "\x1b[31m", "</script>", "read: pipe:[1]", "futex", "\xed\xa0\x80",
-                                    "\xf0\x9f\x98\x80", "select chan", "heap in use"};
+static const char *const texts[] = {
+    "a", "worker-1", "\xff\xfe", "quo\"te\\", "new\nline", "\xc3\xa9t\xc3\xa9", "cut \xc3",
+    "std::vector<int, alloc<int>>::push_back(int&&)", "\x1b[31m", "</script>", "read: pipe:[1]",
+    "futex", "\xed\xa0\x80", "\xf0\x9f\x98\x80", "select chan", "heap in use"};
 static char long_text[3000];
 
 struct chance_thread {
@@ -160,7 +160,7 @@ static void leave_cpu(struct chance *chance, int thread) {
     if (chance->on_cpu[cpu] == thread + 1) chance->on_cpu[cpu] = 0;
 }
 
-/* Into a state; where states are recorded a CPU runs one thread, and what finds none is runnable. */
+/* Into a state; where states are recorded a CPU runs one thread, who finds none is runnable. */
 static void put_state(struct chance *chance, int thread, uint8_t state, int32_t other) {
   struct chance_thread *is = &chance->threads[thread];
   struct trace_event event = {.other = state == TRACE_BLOCKED ? 0 : other};
@@ -281,7 +281,7 @@ void fixture_trace_random(struct fixture_trace *trace, uint64_t seed) {
   trace->log.end = chance.now + below(&chance, 5000);
 }
 
-/* ---- the test --------------------------------------------------------------------------------- */
+/* ---- the test -------------------------------------------------------------------------------- */
 
 struct memory {
   struct byte_sink base;
@@ -361,8 +361,9 @@ static void write_files(struct fixture_trace *trace, char **words, fixture_trace
   for (long i = 0; i < atol(words[2]); i++) {
     char path[512];
     struct memory memory;
-    if (i == 0) fixture_trace_hand_made(trace);
+    if (i < 2) fixture_trace_hand_made(trace);
     else fixture_trace_random(trace, seed + (uint64_t)i);
+    if (i == 1) trace->log.event_count = 0;
     MUST(encoded(trace, encode, &memory, SIZE_MAX));
     snprintf(path, sizeof path, "%s/%ld.out", words[1], i);
     FILE *file = fopen(path, "wb");

@@ -25,7 +25,7 @@ void fixture_trace_random(struct fixture_trace *trace, uint64_t seed);
 typedef bool fixture_trace_encoder(const struct trace_log *log, struct byte_sink *sink);
 /* Without words: hand-made and random recordings, each allocation failing in turn, receivers that
  * go away. With DIRECTORY COUNT SEED: writes that many encoded recordings there, N.out, and what
- * they were made of, N.log; the first one is the hand-made one. */
+ * they were made of, N.log; the first one is the hand-made one, the second one has no events. */
 int fixture_trace_test(int count, char **words, fixture_trace_encoder *encode);
 
 #endif

@@ -4,8 +4,8 @@ goroutine, processor or thread is not in the state for, is an error."""
 import re
 
 (BATCH, STACKS, STACK, STRINGS, STRING, SAMPLES, SAMPLE, FREQUENCY) = range(1, 9)
-(PROC_STATUS, CREATE, START, DESTROY, STOP, BLOCK, UNBLOCK, CALL, RETURN, STATUS, HEAP, LABEL, BEGIN,
- END, LOG) = 13, 14, 16, 17, 19, 20, 21, 22, 23, 25, 37, 39, 42, 43, 44
+(PROC_STATUS, CREATE, START, DESTROY, STOP, BLOCK, UNBLOCK, CALL, RETURN, STATUS, HEAP, LABEL,
+ BEGIN, END, LOG) = 13, 14, 16, 17, 19, 20, 21, 22, 23, 25, 37, 39, 42, 43, 44
 FIELDS = {PROC_STATUS: 2, CREATE: 3, START: 2, DESTROY: 0, STOP: 2, BLOCK: 2, UNBLOCK: 3, CALL: 2,
           RETURN: 0, STATUS: 3, HEAP: 1, LABEL: 1, BEGIN: 3, END: 3, LOG: 4}
 NO_THREAD = 2**64 - 1
@@ -48,7 +48,7 @@ class Goroutine:
 class Trace:
     def __init__(self, data):
         assert data[:16] == b"go 1.22 trace\0\0\0"
-        self.strings, self.stacks, self.pcs, self.threads, self.samples = {0: ""}, {0: []}, {}, {}, []
+        self.strings, self.stacks, self.threads, self.samples = {0: ""}, {0: []}, {}, []
         self.frequency = None
         rest = Bytes(data[16:])
         while rest.more():
@@ -57,6 +57,7 @@ class Trace:
             assert size <= BATCH_MAX
             self.add_batch(thread, at, Bytes(rest.take(size)))
         assert self.frequency == 10**9
+        assert any(self.threads.values())  # it refuses one without events
         assert all(stack in self.stacks for stack in self.samples)
         for frames in self.stacks.values():
             assert all(f in self.strings and file in self.strings for _, f, file, _ in frames)
@@ -114,7 +115,7 @@ class Trace:
                     self.happen(thread, at, kind, words)
                     break
             else:
-                raise AssertionError("nobody can go on: %s" % {t: e[-1] for t, e in left.items() if e})
+                raise AssertionError("nobody can go on: %s" % [e[-1] for e in left.values() if e])
 
     def may(self, kind, words):
         state = {START: "Runnable", UNBLOCK: "Waiting"}.get(kind)

@@ -1,5 +1,6 @@
-/* A recording as Chrome's trace event JSON: for ui.perfetto.dev, chrome://tracing and scripts. Times
- * are microseconds since the begin of the recording; metadata.start_ns is that on CLOCK_MONOTONIC.
+/* A recording as Chrome's trace event JSON: for ui.perfetto.dev, chrome://tracing and scripts.
+ * Times are microseconds since the begin of the recording; metadata.start_ns is that on
+ * CLOCK_MONOTONIC.
  * Context: agent threads; locks: none (one owner). */
 #ifndef AGENT_CHROME_TRACE_H
 #define AGENT_CHROME_TRACE_H

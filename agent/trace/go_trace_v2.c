@@ -3,9 +3,9 @@
  * - Starts and wake-ups of a goroutine are numbered, system calls of a processor too.
  * - Marks belong to a running goroutine: one that was seen waiting (where states are sampled) runs
  *   for no time at that moment.
- * - -pprof ends a wait or system call with the next event of the goroutine that has a stack. The end
- *   of a system call can have none, so a stop follows it, at the same time; a wake-up without a
- *   known waker has the waiter's stack. */
+ * - -pprof ends a wait or system call with the next event of the goroutine that has a stack. The
+ *   end of a system call can have none, so a stop follows it; a wake-up without a known waker has
+ *   the waiter's stack. */
 #include "go_trace_v2.h"
 
 #include <inttypes.h>
@@ -61,7 +61,7 @@ static uint64_t stack_of(struct encoder *encoder, uint32_t event) {
   return go_stack(&encoder->batches, encoder->log->events[event].stack);
 }
 
-/* ---- from one state to another ---------------------------------------------------------------- */
+/* ---- from one state to another --------------------------------------------------------------- */
 
 static void put_label(struct encoder *encoder, uint32_t thread, int64_t at) {
   struct go_thread *is = &encoder->threads[thread];
@@ -143,7 +143,7 @@ static void enter(struct encoder *encoder, uint32_t thread, uint32_t event, int6
   encoder->threads[thread].event = event;
 }
 
-/* ---- events ----------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 /* Its thread and processor are there, its goroutine not yet. */
 static void begin_thread(struct encoder *encoder, uint32_t thread, uint32_t event) {
@@ -279,14 +279,25 @@ static void add_event(struct encoder *encoder, uint32_t event) {
   }
 }
 
+/* The reader refuses a trace without any event. */
+static void put_empty(struct encoder *encoder) {
+  struct go_lane lane = {0};
+  const uint64_t fields[] = {0, PROCESSOR_RUNNING};
+  go_event_put(&encoder->batches, &lane, encoder->log->pid, encoder->log->start, GO_PROC_STATUS, 2,
+               fields);
+  go_lane_end(&encoder->batches, &lane, encoder->log->pid);
+}
+
 bool go_trace_v2_write(const struct trace_log *log, struct byte_sink *sink) {
   struct encoder *encoder = agent_calloc(1, sizeof *encoder);
   if (!encoder) return false;
   encoder->log = log;
-  bool ok = go_batches_start(&encoder->batches, log, sink) && trace_links_find(&encoder->links, log);
+  bool ok = go_batches_start(&encoder->batches, log, sink) &&
+            trace_links_find(&encoder->links, log);
   size_t count = encoder->links.thread_count;
   if (ok) encoder->threads = agent_calloc(count + 1, sizeof *encoder->threads);
   ok = ok && encoder->threads;
+  if (ok && count == 0) put_empty(encoder);
   for (size_t i = 0; ok && i < count; i++) encoder->threads[i].release = TRACE_LINK_NONE;
   for (size_t i = 0; ok && i < log->event_count; i++) {
     add_event(encoder, (uint32_t)i);

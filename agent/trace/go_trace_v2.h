@@ -1,6 +1,6 @@
 /* A recording as Go's execution trace of Go 1.22 and later, for `go tool trace`. An OS thread is a
- * thread there (M), the goroutine on it (its number: the tid) and the processor under that goroutine
- * (P, by which threads never come into each other's way). Times are CLOCK_MONOTONIC's.
+ * thread there (M), the goroutine on it (G, its number the tid), and the processor under that one
+ * (P), by which threads never come into each other's way. Times are CLOCK_MONOTONIC's.
  * Context: agent threads; locks: none (one owner). */
 #ifndef AGENT_GO_TRACE_V2_H
 #define AGENT_GO_TRACE_V2_H

@@ -46,7 +46,7 @@ static void at_time(trace_packet *packet, int64_t at) {
   packet->timestamp = (uint64_t)at;
 }
 
-/* ---- track events ----------------------------------------------------------------------------- */
+/* ---- track events ---------------------------------------------------------------------------- */
 
 struct annotated_event {
   track_event event;
@@ -105,7 +105,7 @@ static bool send_end(struct encoder *encoder, uint64_t track, int64_t at) {
   return send_event(encoder, at, &end);
 }
 
-/* ---- states ----------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 #define TASK_STATE(name) \
   PERFETTO__PROTOS__GENERIC_KERNEL_TASK_STATE_EVENT__TASK_STATE_ENUM__TASK_STATE_##name
@@ -184,7 +184,7 @@ static bool knows_cpus(const struct encoder *encoder) {
   return true;
 }
 
-/* ---- slices and instants ---------------------------------------------------------------------- */
+/* ---- slices and instants --------------------------------------------------------------------- */
 
 static void add_arrow_out(track_event *event, uint64_t *arrow) {
   if (*arrow == 0) return;
@@ -341,7 +341,7 @@ static bool send_counter(void *context, uint32_t number) {
   return send_event(encoder, event->at, &out);
 }
 
-/* ---- before everything ------------------------------------------------------------------------ */
+/* ---- before everything ----------------------------------------------------------------------- */
 
 static bool send_clock(struct encoder *encoder) {
   trace_packet packet = PERFETTO__PROTOS__TRACE_PACKET__INIT;
@@ -460,7 +460,8 @@ bool perfetto_trace_write(const struct trace_log *log, struct byte_sink *sink) {
             trace_links_find(&encoder->links, log);
   if (ok) encoder->lanes = agent_calloc(encoder->links.thread_count + 1, sizeof *encoder->lanes);
   ok = ok && encoder->lanes && send_head(encoder) &&
-       trace_walk(log, &encoder->links, &visitor, encoder) && perfetto_packets_end(&encoder->packets);
+       trace_walk(log, &encoder->links, &visitor, encoder) &&
+       perfetto_packets_end(&encoder->packets);
   perfetto_packets_release(&encoder->packets);
   trace_links_release(&encoder->links);
   agent_free(encoder->lanes);

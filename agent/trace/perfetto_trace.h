@@ -2,8 +2,8 @@
  * CLOCK_MONOTONIC's.
  *
  * Recorded states fill the scheduler's tables, a lane a CPU: a gap there is the state "stopped",
- * which no recorded thread has otherwise. Sampled ones, and those whose CPU is not known, are slices
- * of a lane "state" below the thread instead: two threads may be seen on one CPU then.
+ * which no recorded thread has otherwise. Sampled ones, and those whose CPU is not known, are
+ * slices of a lane "state" below the thread instead: two threads may be seen on one CPU then.
  * Context: agent threads; locks: none (one owner). */
 #ifndef AGENT_PERFETTO_TRACE_H
 #define AGENT_PERFETTO_TRACE_H
