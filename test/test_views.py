@@ -298,7 +298,7 @@ def test_every_view_opens_and_is_linked():
             return probe.connect_ex(("127.0.0.1", port)) == 0
     harness.poll(listens, "redis")
     links = re.findall(r"href='(view/\w+)'", host.text(""))
-    assert sorted(links) == ["view/" + name for name in ("allocs", "block", "goroutine", "heap", "mutex", "profile", "threadcreate", "wall")]
+    assert sorted(links) == ["view/" + name for name in ("allocs", "block", "goroutine", "goroutineleak", "heap", "mutex", "profile", "threadcreate", "wall")]
     with Browser() as browser:
         for link in links:
             if link not in ("view/profile", "view/wall"):

@@ -142,6 +142,8 @@ def test_headers():
              ("profile?seconds=3601", 503, TEXT, None), ("goroutine", 200, BINARY, 'attachment; filename="goroutine"'),
              ("goroutine?debug=1", 200, TEXT, None), ("goroutine?debug=2", 200, TEXT, None),
              ("goroutine?seconds=1", 200, BINARY, 'attachment; filename="goroutine-delta"'), ("goroutine?seconds=1&debug=2", 400, TEXT, None),
+             ("goroutineleak", 200, BINARY, 'attachment; filename="goroutineleak"'),
+             ("goroutineleak?debug=2", 200, TEXT, None), ("deadlock?debug=1", 200, TEXT, None),
              ("thread", 200, BINARY, 'attachment; filename="thread"'), ("threadcreate?debug=1", 200, TEXT, None),
              ("threadcreate", 200, BINARY, 'attachment; filename="threadcreate"'), ("threadcreate?seconds=x", 400, TEXT, None),
              ("block", 200, BINARY, 'attachment; filename="block"'), ("block?debug=1", 200, TEXT, None),

@@ -177,6 +177,37 @@ static void test_records(void) {
   free(text);
 }
 
+static void test_deadlocks(void) {
+#define NEEDS(holder_tid) .need = {NEED_MUTEX, holder_tid, 0x7000 + holder_tid, 0, false}
+  struct dumped_thread threads[] = {
+      {.tid = 10, .name = "a\nb", .state = "sync.Mutex.Lock", IDLE, FRAMES(IN_MAIN), NEEDS(12),
+       .stuck = STUCK_IN_CYCLE, .deadlock = 1},
+      {.tid = 11, .name = "behind", .state = "sync.Mutex.Lock", IDLE, FRAMES(IN_MAIN), NEEDS(10),
+       .stuck = STUCK_BEHIND, .deadlock = 1},
+      {.tid = 12, .name = "c", .state = "sync.Mutex.Lock", .blocked_nanoseconds = 60 * SECOND,
+       .syscall = -1, FRAMES(IN_MAIN), NEEDS(10), .stuck = STUCK_IN_CYCLE, .deadlock = 1},
+      {.tid = 13, .name = "d", .state = "sync.Mutex.Lock", IDLE, FRAMES(IN_MAIN), NEEDS(9),
+       .stuck = STUCK_AT_END, .deadlock = 2},
+      {.tid = 14, .name = "e", .state = "sleep", IDLE, FRAMES(IN_MAIN)}};
+  open_dump(threads, sizeof threads / sizeof *threads);
+  dump.deadlock_count = 2;
+  char *text = text_of_dump();
+  const char *at = strstr(text, "# deadlock"), *end = strstr(text, "\ngoroutine 10");
+  char found[1024];
+  snprintf(found, sizeof found, "%.*s", (int)(end - at), at);
+  compare("deadlocks", found,
+          "# deadlock: 10 (a?b) waits for mutex 0x700c held by 12; 12 (c) waits for mutex 0x700a held by 10\n"
+          "# behind it: 11\n"
+          "# deadlock: 13 (d) waits for mutex 0x7009 held by 9, which has ended\n");
+  static const char *const headers[] = {
+      "goroutine 10 [sync.Mutex.Lock (leaked)]:\n", "goroutine 11 [sync.Mutex.Lock (leaked)]:\n",
+      "goroutine 12 [sync.Mutex.Lock (leaked), 1 minutes]:\n", "goroutine 14 [sleep]:\n"};
+  for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
+    if (!strstr(text, headers[i])) compare("header", text, headers[i]);
+  dump.deadlock_count = 0;
+  free(text);
+}
+
 /* ---- names ---- */
 
 static const struct {

@@ -25,6 +25,7 @@
 #include "agent/runtime/process_info.h"
 #include "agent/tree/process_tree.h"
 #include "routes.h"
+#include "agent/threads/deadlocks.h"
 #include "agent/tls/tls_front.h"
 #include "agent/trace/trace_recording.h"
 
@@ -79,9 +80,28 @@ static void refusal_notice(struct notices *notices) {
   if (refused) notice(notices, before, last);
 }
 
+static void deadlock_notices(struct notices *notices) {
+  enum { SHOWN_MAX = 10 };
+  struct thread_dump *dump = deadlocks_look();
+  char line[DEADLOCK_LINE_MAX];
+  for (uint32_t i = 1; dump && i <= dump->deadlock_count && i <= SHOWN_MAX; i++) {
+    begin_notice(notices);
+    text_sink_text(notices->text, "<b><a href='goroutineleak?debug=2'>Deadlock</a></b>: ");
+    deadlock_describe(dump, i, line);
+    text_sink_html(notices->text, line);
+    if (deadlock_describe_behind(dump, i, line)) {
+      text_sink_text(notices->text, "; ");
+      text_sink_html(notices->text, line);
+    }
+    text_sink_text(notices->text, "</li>\n");
+  }
+  thread_dump_release(dump);
+}
+
 static void write_notices(struct text_sink *text) {
   struct notices notices = {text, false};
   char reason[SHARED_TEXT_MAX];
+  deadlock_notices(&notices);
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
   trace_notice(&notices);

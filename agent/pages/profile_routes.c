@@ -13,6 +13,7 @@
 #include "profile_request.h"
 #include "agent/http/query.h"
 #include "agent/http/response.h"
+#include "agent/threads/deadlocks.h"
 #include "agent/threads/thread_dump.h"
 #include "agent/threads/thread_list.h"
 #include "agent/threads/thread_profile.h"
@@ -77,6 +78,28 @@ static void send_thread_records(const struct http_request *request) {
 void handle_threads(const struct http_request *request, const struct route *route) {
   serve_profile(request, route, collect_threads, send_thread_records);
 }
+
+static struct profile *collect_stuck(const struct http_request *request) {
+  (void)request;
+  struct thread_dump *dump = thread_dump_take();
+  struct profile *profile = dump ? deadlock_profile_build(dump) : NULL;
+  thread_dump_release(dump);
+  return profile;
+}
+
+static void send_stuck_records(const struct http_request *request) {
+  struct thread_dump *dump = thread_dump_take();
+  struct response_sink sink = response_sink_to(request, TEXT_PLAIN, NULL);
+  if (dump) thread_dump_keep_stuck(dump);
+  response_sink_end(&sink, dump && goroutine_text_write(dump, &sink.base));
+  thread_dump_release(dump);
+}
+
+void handle_deadlock(const struct http_request *request, const struct route *route) {
+  serve_profile(request, route, collect_stuck, send_stuck_records);
+}
+
+uint64_t count_stuck(void) { return deadlocks_stuck_threads(); }
 
 void handle_threadcreate(const struct http_request *request, const struct route *route) {
   serve_profile(request, route, collect_threadcreate, NULL);

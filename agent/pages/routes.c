@@ -73,6 +73,7 @@ static void handle_index(const struct http_request *request) {
 
 #define THREADS .count = count_threads, .handle = handle_threads, .is_profile = true
 #define PARAMETERS "debug=1 gives text; seconds=N gives what changed in the next N seconds"
+#define STUCK .count = count_stuck, .handle = handle_deadlock, .is_profile = true
 
 static const struct route routes[] = {
     {.name = "allocs", .meaning = "Where memory was allocated since the program started, freed or not",
@@ -83,9 +84,14 @@ static const struct route routes[] = {
      .off_reason = block_off_reason, .count = count_block, .handle = handle_block, .is_profile = true},
     {.name = "cmdline", .meaning = "The command line of this program",
      .description = "The command line invocation of the current program, arguments separated by NUL", .handle = handle_cmdline},
+    {.name = "deadlock", .meaning = NULL, .description = "", STUCK},
     {.name = "goroutine", .meaning = "Where every thread is now",
      .description = "Stack traces of all current threads, under the name that Go's clients know. debug=1 gives text, grouped; debug=2 one "
                     "record a thread, as Go prints an unrecovered panic; tid=1 keeps threads apart.", THREADS},
+    {.name = "goroutineleak", .meaning = "Threads that can never go on: deadlocks",
+     .description = "Threads that wait for one another in a circle, or for what an ended thread "
+                    "holds, under the name that Go's clients know; also at deadlock. debug=1 gives "
+                    "text; debug=2 one record a thread.", STUCK},
     {.name = "health", .meaning = "The agent's own state: what is on, what was lost, what it costs",
      .description = "JSON: version, configuration, loss counters, table occupancy, the agent's memory and CPU time",
      .handle = handle_health},

@@ -20,6 +20,7 @@
 
 #include "shim/stacks/stack_table.h"
 #include "agent/runtime/agent_memory.h"
+#include "deadlocks.h"
 #include "goroutine_names.h"
 #include "agent/runtime/index_table.h"
 #include "agent/runtime/process_info.h"
@@ -271,7 +272,8 @@ static bool write_creator(struct writer *writer, const struct dumped_thread *thr
 
 static bool write_thread(struct writer *writer, const struct dumped_thread *thread) {
   static const int64_t MINUTE = 60 * INT64_C(1000000000);
-  text_sink_format(writer->text, "\ngoroutine %" PRId32 " [%s", thread->tid, thread->state);
+  text_sink_format(writer->text, "\ngoroutine %" PRId32 " [%s%s", thread->tid, thread->state,
+                   thread->stuck == NOT_STUCK ? "" : " (leaked)"); /* Go's word */
   int64_t minutes = thread->blocked_nanoseconds / MINUTE;
   if (minutes >= 1) text_sink_format(writer->text, ", %" PRId64 " minutes", minutes);
   text_sink_text(writer->text, "]:\n");
@@ -319,11 +321,26 @@ static void write_preamble(struct writer *writer) {
   }
 }
 
+static void write_deadlocks(struct writer *writer) {
+  enum { SHOWN_MAX = 100 };
+  const struct thread_dump *dump = writer->dump;
+  char line[DEADLOCK_LINE_MAX];
+  for (uint32_t i = 1; i <= dump->deadlock_count && i <= SHOWN_MAX; i++) {
+    deadlock_describe(dump, i, line);
+    text_sink_format(writer->text, "# deadlock: ");
+    text_sink_one_line(writer->text, line);
+    text_sink_text(writer->text, "\n");
+    if (!deadlock_describe_behind(dump, i, line)) continue;
+    text_sink_format(writer->text, "# %s\n", line);
+  }
+}
+
 bool goroutine_text_write(const struct thread_dump *dump, struct byte_sink *sink) {
   struct writer writer = {.dump = dump, .text = agent_malloc(sizeof *writer.text)};
   if (!writer.text) return false;
   text_sink_start(writer.text, sink);
   write_preamble(&writer);
+  write_deadlocks(&writer);
   bool ok = true;
   for (size_t i = 0; i < dump->count && ok && !writer.text->failed; i++) ok = write_thread(&writer, &dump->threads[i]);
   if (ok) ok = text_sink_end(writer.text);

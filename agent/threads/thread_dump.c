@@ -14,6 +14,7 @@
 #include "agent/runtime/agent_thread.h"
 #include "blocked_stack.h"
 #include "blocked_thread.h"
+#include "deadlocks.h"
 #include "agent/runtime/memory_reader.h"
 #include "agent/runtime/process_info.h"
 #include "running_threads.h"
@@ -131,6 +132,7 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   }
   thread->state = work->reasons[i].state;
   thread->blocked_nanoseconds = time;
+  thread->runs = state->runs;
   if (!read) thread->not_read = "a library was being unloaded just then";
   else if (stack->frame_count == 0) thread->not_read = "it was in the profiling agent's own code";
   else keep_frames(thread, stack->frames, stack->frame_count, epoch);
@@ -337,6 +339,7 @@ static void name_reasons(struct dump_work *work, struct thread_dump *dump) {
     if (!reason->state || thread->state != reason->state) continue;
     wait_reason_name(thread, dump->mappings, dump->symbols, reason);
     thread->state = reason->state;
+    thread->need = reason->need;
     thread->waits_for = reason->text[0] ? agent_strdup(reason->text) : NULL;
   }
 }
@@ -344,6 +347,7 @@ static void name_reasons(struct dump_work *work, struct thread_dump *dump) {
 static void leave_out_ended(struct dump_work *work, struct thread_dump *dump) {
   size_t kept = 0;
   for (size_t i = 0; i < dump->count; i++) {
+    dump->unjudged += !work->gone[i] && (work->asleep[i] || work->hidden[i]);
     if (work->gone[i]) agent_free((void *)work->threads[i].frames);
     else work->threads[kept++] = work->threads[i];
   }
@@ -367,6 +371,7 @@ static bool take(struct thread_dump *dump) {
   if (done) {
     name_reasons(&work, dump);
     leave_out_ended(&work, dump);
+    deadlocks_find(dump);
     done = !symbolizer_given_up(dump->symbols);
   }
   end_work(&work);
@@ -385,12 +390,23 @@ struct thread_dump *thread_dump_take(void) {
   return NULL;
 }
 
+static void release_thread(struct dumped_thread *thread) {
+  agent_free(thread->waits_for);
+  agent_free((void *)thread->frames);
+}
+
+void thread_dump_keep_stuck(struct thread_dump *dump) {
+  size_t kept = 0;
+  for (size_t i = 0; i < dump->count; i++) {
+    if (dump->threads[i].stuck == NOT_STUCK) release_thread(&dump->threads[i]);
+    else dump->threads[kept++] = dump->threads[i];
+  }
+  dump->count = kept;
+}
+
 void thread_dump_release(struct thread_dump *dump) {
   if (!dump) return;
-  for (size_t i = 0; i < dump->count; i++) {
-    agent_free(dump->threads[i].waits_for);
-    agent_free((void *)dump->threads[i].frames);
-  }
+  for (size_t i = 0; i < dump->count; i++) release_thread(&dump->threads[i]);
   agent_free(dump->threads);
   mappings_release(dump->mappings);
   if (dump->symbols) symbolizer_close(dump->symbols);

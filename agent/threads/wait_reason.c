@@ -231,7 +231,18 @@ void wait_reason_was_asked(struct wait_reason *reason) {
 
 /* ---- what a futex is ---- */
 
-enum lock_kind { LOCK_MUTEX, LOCK_PTHREAD_MUTEX, LOCK_PTHREAD_READ, LOCK_READ, LOCK_WRITE, LOCK_CONDITION, LOCK_SEMAPHORE, LOCK_THREAD, LOCK_OTHER };
+enum lock_kind {
+  LOCK_MUTEX,
+  LOCK_PTHREAD_MUTEX,
+  LOCK_PTHREAD_READ,
+  LOCK_PTHREAD_WRITE,
+  LOCK_READ,
+  LOCK_WRITE,
+  LOCK_CONDITION,
+  LOCK_SEMAPHORE,
+  LOCK_THREAD,
+  LOCK_OTHER
+};
 
 /* By the beginning of a function's name, from the leaf outwards; the first that matches counts. */
 struct lock_function {
@@ -245,7 +256,7 @@ static const struct lock_function lock_functions[] = {
     {"pthread_rwlock_rd", false, LOCK_PTHREAD_READ},
     {"pthread_rwlock_timedrd", false, LOCK_PTHREAD_READ},
     {"pthread_rwlock_clockrd", false, LOCK_PTHREAD_READ},
-    {"pthread_rwlock_", false, LOCK_WRITE},
+    {"pthread_rwlock_", false, LOCK_PTHREAD_WRITE},
     {"pthread_cond_", false, LOCK_CONDITION},
     {"cnd_", false, LOCK_CONDITION},
     {"sem_", false, LOCK_SEMAPHORE},
@@ -283,14 +294,21 @@ static const struct lock_function *find_lock_function(const char *name) {
   return NULL;
 }
 
+/* direct: nothing lies between that function and the system call but more of its own library. A
+ * handler that interrupted it may wait for anything. */
 static enum lock_kind find_lock_kind(const struct dumped_thread *thread, const struct mappings *mappings,
-                                     struct symbolizer_session *symbols) {
+                                     struct symbolizer_session *symbols, bool *direct) {
   enum { FRAMES_MAX = 6 };
   enum lock_kind kind = LOCK_OTHER;
+  const struct mapping *leaf = NULL;
+  *direct = true;
   for (uint32_t i = 0; i < thread->frame_count && i < FRAMES_MAX; i++) {
     uint64_t address = thread->frames[i] - 1;
     if (thread->frames[i] < STACK_MARKER_LIMIT) break;
-    const struct symbol_location *location = symbolizer_resolve(symbols, mappings_find(mappings, address, thread->epoch), address);
+    const struct mapping *map = mappings_find(mappings, address, thread->epoch);
+    if (i == 0) leaf = map;
+    *direct = *direct && map && map == leaf;
+    const struct symbol_location *location = symbolizer_resolve(symbols, map, address);
     for (uint32_t k = 0; k < location->frame_count; k++) {
       const struct lock_function *function = location->frames[k].function ? find_lock_function(location->frames[k].function) : NULL;
       if (!function) continue;
@@ -304,16 +322,65 @@ static enum lock_kind find_lock_kind(const struct dumped_thread *thread, const s
   return kind;
 }
 
+static bool is_tid(uint32_t word) { return word > 0 && word <= FUTEX_TID_MASK; }
+
 static void add_holder(struct wait_reason *reason, uint32_t tid) {
   size_t used = strlen(reason->text);
-  if (tid > 0 && tid <= FUTEX_TID_MASK) snprintf(reason->text + used, sizeof reason->text - used, " held by %u", tid);
+  snprintf(reason->text + used, sizeof reason->text - used, " held by %u", tid);
+}
+
+/* The word'th from the futex on names the holder; the object begins so many words before the futex.
+ */
+static void need(struct wait_reason *reason, const struct dumped_thread *thread,
+                 enum need_kind kind, uint32_t word, uint32_t before) {
+  uint64_t futex = thread->arguments[0];
+  uint32_t holder = word < reason->word_count ? reason->words[word] & FUTEX_TID_MASK : 0;
+  bool has_limit = thread->arguments[3] != 0;
+  if (has_limit || (holder == 0 && kind != NEED_REFUSED)) return;
+  reason->need = (struct thread_need){.kind = kind,
+                                      .holder = (int32_t)holder,
+                                      .object = futex - before * sizeof(uint32_t),
+                                      .holder_at = futex + word * sizeof(uint32_t),
+                                      .shared = !(thread->arguments[1] & FUTEX_PRIVATE_FLAG)};
+}
+
+static bool waits_by_value(int operation) {
+  return operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
+}
+
+/* glibc's pthread_mutex_t: lock, count, owner; a robust one's lock is its owner's tid. */
+static void name_mutex(struct wait_reason *reason, const struct dumped_thread *thread,
+                       bool is_wait) {
+  reason->state = "sync.Mutex.Lock";
+  uint32_t value = (uint32_t)thread->arguments[2];
+  if (reason->word_count == 0 || !is_wait) return;
+  /* No lock is waited for while it is 0: libc parks the thread (pthread_mutex_lock.c, "Delay the
+   * thread indefinitely"). */
+  if (reason->words[0] == 0 && value == 0) return need(reason, thread, NEED_REFUSED, 0, 0);
+  if (reason->words[0] == 0 || reason->word_count <= 2 || !is_tid(reason->words[2])) return;
+  add_holder(reason, reason->words[2]);
+  need(reason, thread, NEED_MUTEX, 2, 0);
+}
+
+/* glibc's pthread_rwlock_t. Readers wait at __wrphase_futex, four words before __cur_writer and two
+ * behind the start; a writer there as well, for readers, of whom nothing is known; or, behind
+ * another writer, at __writers_futex, a word later. */
+static void name_rwlock(struct wait_reason *reason, const struct dumped_thread *thread,
+                        bool for_reading) {
+  enum { READERS_TO_WRITER = 4, WRITERS_TO_WRITER = 3, START_TO_READERS = 2, START_TO_WRITERS = 3 };
+  uint32_t word = for_reading ? READERS_TO_WRITER : WRITERS_TO_WRITER;
+  reason->state = for_reading ? "sync.RWMutex.RLock" : "sync.RWMutex.Lock";
+  if (word >= reason->word_count || !is_tid(reason->words[word])) return;
+  add_holder(reason, reason->words[word]);
+  need(reason, thread, NEED_RWLOCK, word, for_reading ? START_TO_READERS : START_TO_WRITERS);
 }
 
 void wait_reason_name(const struct dumped_thread *thread, const struct mappings *mappings, struct symbolizer_session *symbols,
                       struct wait_reason *reason) {
   if (!reason->is_futex) return;
   int operation = (int)(thread->arguments[1] & FUTEX_CMD_MASK);
-  enum lock_kind kind = find_lock_kind(thread, mappings, symbols);
+  bool direct;
+  enum lock_kind kind = find_lock_kind(thread, mappings, symbols, &direct);
 #ifdef FUTEX_LOCK_PI2
   bool inherits = operation == FUTEX_LOCK_PI || operation == FUTEX_LOCK_PI2;
 #else
@@ -321,25 +388,25 @@ void wait_reason_name(const struct dumped_thread *thread, const struct mappings 
 #endif
   if (inherits) { /* the word itself names the owner, by the kernel's rule */
     reason->state = "sync.Mutex.Lock";
-    if (reason->word_count > 0) add_holder(reason, reason->words[0] & FUTEX_TID_MASK);
+    if (reason->word_count == 0 || !is_tid(reason->words[0] & FUTEX_TID_MASK)) return;
+    add_holder(reason, reason->words[0] & FUTEX_TID_MASK);
+    need(reason, thread, NEED_MUTEX, 0, 0);
     return;
   }
+  bool is_wait = direct && waits_by_value(operation);
   switch (kind) {
-    case LOCK_PTHREAD_MUTEX: /* glibc's pthread_mutex_t: lock, count, owner; a robust one's lock is its owner's tid */
-      reason->state = "sync.Mutex.Lock";
-      if (reason->word_count > 2) add_holder(reason, reason->words[2]);
-      break;
+    case LOCK_PTHREAD_MUTEX: name_mutex(reason, thread, is_wait); break;
     case LOCK_MUTEX: reason->state = "sync.Mutex.Lock"; break;
-    case LOCK_PTHREAD_READ: /* the futex is __wrphase_futex, four words before __cur_writer */
-      reason->state = "sync.RWMutex.RLock";
-      if (reason->word_count > 4) add_holder(reason, reason->words[4]);
-      break;
+    case LOCK_PTHREAD_READ: name_rwlock(reason, thread, true); break;
     case LOCK_READ: reason->state = "sync.RWMutex.RLock"; break;
+    case LOCK_PTHREAD_WRITE: name_rwlock(reason, thread, false); break;
     case LOCK_WRITE: reason->state = "sync.RWMutex.Lock"; break;
     case LOCK_CONDITION: reason->state = "sync.Cond.Wait"; break;
     case LOCK_SEMAPHORE: reason->state = "semacquire"; break;
     case LOCK_THREAD: /* the word is the thread's tid, until the kernel clears it */
-      if (reason->word_count > 0 && reason->words[0] > 0 && reason->words[0] <= FUTEX_TID_MASK) say(reason, "thread %u", reason->words[0]);
+      if (reason->word_count == 0 || !is_tid(reason->words[0])) break;
+      say(reason, "thread %u", reason->words[0]);
+      if (is_wait) need(reason, thread, NEED_END, 0, 0);
       break;
     case LOCK_OTHER: break;
   }

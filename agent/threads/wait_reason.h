@@ -23,6 +23,7 @@ struct wait_reason {
   bool is_futex;
   uint32_t words[FUTEX_WORDS];   /* from the futex on: the fields of a mutex or a lock beside it */
   uint32_t word_count;
+  struct thread_need need; /* of a futex that was named */
 };
 
 /* thread: its syscall and arguments are filled in. stopped: see blocked_thread.h; matters without a system call. */

@@ -84,7 +84,20 @@ void thread_registry_recycle(uint32_t number) {
   } while (!atomic_compare_exchange_weak_explicit(&free_list, &head, mine, memory_order_release, memory_order_relaxed));
 }
 
+/* Written in a forked child by its only thread, before any other is started. */
+enum { FORKS_KEPT = 4 };
+static int32_t forkers[FORKS_KEPT];
+static uint32_t forker_count;
+
+bool thread_registry_forked_here(int32_t tid) {
+  for (uint32_t i = 0; i < forker_count && i < FORKS_KEPT; i++)
+    if (forkers[i] == tid) return true;
+  return forker_count > FORKS_KEPT;
+}
+
 AT_FORK void thread_registry_keep_only(int32_t tid_before, int32_t tid_now) {
+  if (forker_count < FORKS_KEPT) forkers[forker_count] = tid_before;
+  forker_count++;
   for (uint32_t number = thread_registry_count(); number > 0; number--) {
     struct thread_record *record = thread_registry_at(number);
     uint64_t life = record ? atomic_load_explicit(&record->life, memory_order_relaxed) : 0;

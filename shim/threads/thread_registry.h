@@ -58,6 +58,10 @@ struct thread_record *thread_registry_at(uint32_t number); /* NULL: there is non
 
 /* In a forked child: of all records only the forking thread's goes on, under its new number. Context: the child's only thread. */
 void thread_registry_keep_only(int32_t tid_before, int32_t tid_now);
+/* Whether the thread that forked this process, or the parent it was forked from, had that number
+ * there: locks that it took before name it. True, too, where more forks than are kept led here.
+ * Context: any. */
+bool thread_registry_forked_here(int32_t tid);
 
 /* Numbers handed out so far are 1 .. thread_registry_count(). Context: any. */
 uint32_t thread_registry_count(void);
