@@ -31,6 +31,7 @@
 #include "agent/runtime/log.h"
 #include "agent/runtime/process_info.h"
 #include "agent/tree/process_tree.h"
+#include "resident_memory.h"
 #include "routes.h"
 #include "agent/threads/wall_profile.h"
 #include "agent/trace/trace_recording.h"
@@ -243,6 +244,29 @@ static void write_heap(struct json *json) {
   close_object(json);
 }
 
+/* What resident memory consists of; null: not known. */
+static void write_resident(struct json *json) {
+  static const char *const names[RESIDENT_KIND_COUNT] = {
+#define X(identifier, title, sentence) #identifier,
+      RESIDENT_KINDS(X)
+#undef X
+  };
+  struct resident_memory memory;
+  resident_memory_read(&memory);
+  open_object(json, "resident_memory");
+  string(json, "fault", memory.fault);
+  string(json, "coarse_because", memory.coarse);
+  for (int kind = 0; kind < RESIDENT_KIND_COUNT; kind++)
+    number_if_known(json, names[kind], memory.fault ? -1 : (int64_t)memory.bytes[kind]);
+  number_if_known(json, "total", memory.fault ? -1 : (int64_t)memory.total);
+  number(json, "of_it_lazily_freed", memory.lazily_freed);
+  number(json, "of_it_in_huge_pages", memory.huge);
+  number(json, "swapped", memory.swapped);
+  seconds(json, "age_seconds",
+          (uint64_t)(agent_monotonic_nanoseconds() - memory.taken_ns) / 1000000);
+  close_object(json);
+}
+
 static void write_threads(struct json *json) {
   uint64_t created, ended;
   threadcreate_totals(&created, &ended);
@@ -355,6 +379,7 @@ bool health_page_write(struct text_sink *text) {
   write_losses(&json);
   write_tables(&json);
   write_heap(&json);
+  write_resident(&json);
   write_threads(&json);
   write_sampling(&json);
   write_waits(&json);

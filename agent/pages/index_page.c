@@ -24,6 +24,7 @@
 #include "agent/runtime/log.h"
 #include "agent/runtime/process_info.h"
 #include "agent/tree/process_tree.h"
+#include "resident_memory.h"
 #include "routes.h"
 #include "agent/threads/deadlocks.h"
 #include "agent/tls/tls_front.h"
@@ -386,6 +387,7 @@ bool index_page_write(struct text_sink *text, const char *host_header, const cha
   write_facts(text, &process);
   write_details(text);
   write_profiles(text);
+  resident_memory_write_html(text);
   write_how_to(text, host_header, prefix);
   write_descriptions(text);
   html_page_end(text);

@@ -73,6 +73,7 @@ static const struct tried_call calls[] = {
     CALL(rt_sigaction, CALLS_SAMPLING, 0, 0, 0),
     CALL(rt_sigpending, CALLS_SAMPLING, 0, 0, 0),
     CALL(process_vm_readv, CALLS_READING, 0, 0, 0),
+    CALL(get_robust_list, CALLS_STACKS, -1, 0, 0),
     CALL(close_range, CALLS_ISOLATING, 2, 1, 0),
     CALL(unshare, CALLS_UNSHARING, 0, 0, 0),
     CALL(getresgid, CALLS_CREDENTIALS, 0, 0, 0),

@@ -13,6 +13,7 @@ enum call_use {
   CALLS_SAMPLING,  /* a thread's ticks: CPU profiles, stacks of running threads */
   CALLS_READING,   /* process_vm_readv */
   CALLS_ISOLATING, /* close_range */
+  CALLS_STACKS,    /* get_robust_list: where threads' stacks are */
   CALLS_UNSHARING,
   CALLS_CREDENTIALS, /* by which threads follow the program's */
   CALLS_SCHEDULING, /* thread_manners.c */
