@@ -1,10 +1,12 @@
-"""Chromium, driven through its DevTools protocol over a pair of pipes: the standard library only."""
+"""Chromium, driven by its DevTools protocol over a pair of pipes: the standard library only."""
 import base64
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import harness
@@ -14,7 +16,7 @@ class Browser:
     """One page of a headless chromium. What it said, asked for and threw is kept."""
 
     def __init__(self, width=1200, height=900):
-        self.directory = harness.scratch()
+        self.directory = tempfile.mkdtemp(prefix="pprofagent-browser-")
         to_read, self._out = os.pipe()
         self._in, to_write = os.pipe()
 
@@ -24,17 +26,20 @@ class Browser:
             os.dup2(high[1], 4)
 
         self.process = subprocess.Popen(
-            [harness.need("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-             "--remote-debugging-pipe", "--user-data-dir=" + self.directory, "about:blank"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=False,
-            preexec_fn=pipes, start_new_session=True, env=dict(os.environ, HOME=self.directory))
+            [harness.need("chromium"), "--headless", "--no-sandbox", "--disable-gpu",
+             "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--remote-debugging-pipe",
+             "--user-data-dir=" + self.directory, "about:blank"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            close_fds=False, preexec_fn=pipes, start_new_session=True,
+            env=dict(os.environ, HOME=self.directory))
         os.close(to_read)
         os.close(to_write)
         self._number, self._buffer, self._session = 0, b"", None
         self.console, self.requests, self._loaded = [], [], 0
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(domain + ".enable")
         self.size(width, height)
@@ -50,6 +55,7 @@ class Browser:
         self.process.wait()
         os.close(self._in)
         os.close(self._out)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _message(self, end):
         while b"\0" not in self._buffer:
@@ -68,10 +74,12 @@ class Browser:
             self.requests.append(given["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.console.append(json.dumps(given["exceptionDetails"])[:2000])
-        elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning", "assert"):
-            self.console.append(json.dumps(given["args"])[:2000])
-        elif method == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
-            self.console.append(given["entry"]["text"])
+        elif method == "Runtime.consoleAPICalled":
+            if given["type"] in ("error", "warning", "assert"):
+                self.console.append(json.dumps(given["args"])[:2000])
+        elif method == "Log.entryAdded":
+            if given["entry"]["level"] in ("error", "warning"):
+                self.console.append(given["entry"]["text"])
         elif method == "Page.loadEventFired":
             self._loaded += 1
 
@@ -90,8 +98,16 @@ class Browser:
             self._event(answer)
 
     def size(self, width, height, dark=False):
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def renew(self):
+        """As it was made, for another test."""
+        self.open("about:blank")
+        self.size(1200, 900)
+        del self.console[:], self.requests[:]
 
     def open(self, url):
         before = self._loaded
@@ -99,23 +115,26 @@ class Browser:
         harness.poll(lambda: self.evaluate("1") and self._loaded > before, "the page %s" % url)
 
     def evaluate(self, script):
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True)
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True,
+                           awaitPromise=True, userGesture=True)
         assert "exceptionDetails" not in answer, (script, answer["exceptionDetails"])
         return answer["result"].get("value")
 
     def until(self, script, what=None):
         """Waits until the script gives something true."""
-        harness.poll(lambda: self.evaluate("!!(%s)" % script), "%s; console: %s" % (what or script, self.console))
+        harness.poll(lambda: self.evaluate("!!(%s)" % script),
+                     "%s; console: %s" % (what or script, self.console))
 
     def click(self, selector):
         self.until("!!document.querySelector(%s)" % json.dumps(selector))
         self.evaluate("document.querySelector(%s).click()" % json.dumps(selector))
 
     def press(self, key):
+        codes = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37,
+                 "ArrowRight": 39}
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                      windowsVirtualKeyCode={"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38,
-                                             "ArrowLeft": 37, "ArrowRight": 39}.get(key, 0))
+                      windowsVirtualKeyCode=codes.get(key, 0))
 
     def picture(self, path):
         with open(path, "wb") as file:

@@ -1,13 +1,15 @@
-"""?format=json, top and collapsed of every profile: what `go tool pprof` makes of the same profile."""
+"""?format=json, top and collapsed of every profile: what `go tool pprof` makes of the same."""
 import collections
 import json
 import re
 
 import harness
 
+HEAP_TYPES = ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
 PROFILES = ("heap", "allocs", "block", "mutex", "goroutine", "threadcreate")
 UNITS = {"bytes": {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30},
-         "nanoseconds": {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "mins": 6e10, "hrs": 3.6e12}, "count": {}}
+         "nanoseconds": {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "mins": 6e10, "hrs": 3.6e12},
+         "count": {}}
 
 
 def exact_host():
@@ -25,7 +27,8 @@ def tree(host, query):
 
 
 def by_name(answer):
-    """{function: [flat of each sample type, cum of each]}; functions of one name are one, as in pprof."""
+    """{function: [flat of each sample type, cum of each]}; those of one name are one, as in
+    pprof."""
     out = collections.defaultdict(lambda: [[0] * len(answer["sample_types"]) for _ in range(2)])
     for function in answer["functions"]:
         for at, key in enumerate(("flat", "cum")):
@@ -37,7 +40,8 @@ def by_name(answer):
 def check_sums(answer):
     """Each node is its own, its children and what was cut below it; the root is everything."""
     nodes, types = answer["nodes"], range(len(answer["sample_types"]))
-    rest = [[node["cum"][v] - node["flat"][v] - node.get("cut", [0] * 4)[v] for v in types] for node in nodes]
+    rest = [[node["cum"][v] - node["flat"][v] - node.get("cut", [0] * 4)[v] for v in types]
+            for node in nodes]
     assert nodes[0]["parent"] is None and nodes[0]["cum"] == answer["total"]
     for number, node in enumerate(nodes[1:], 1):
         assert node["parent"] < number and 0 <= node["function"] < len(answer["functions"])
@@ -52,10 +56,12 @@ def check_sums(answer):
 def pprof_top(path, sample_type, unit):
     """{function: (flat, cum)} of the real pprof, exact."""
     out = {}
-    text, _ = harness.pprof("-top", "-symbolize=none", "-nodefraction=0", "-sample_index=" + sample_type, "-unit=" + unit, path)
+    text, _ = harness.pprof("-top", "-symbolize=none", "-nodefraction=0",
+                            "-sample_index=" + sample_type, "-unit=" + unit, path)
     for line in text.split("cum%\n", 1)[1].splitlines():
         flat, _, _, cum, _, name = line.split(None, 5)
-        out[name.replace(" (inline)", "")] = (int(re.sub(r"[a-zA-Z]", "", flat)), int(re.sub(r"[a-zA-Z]", "", cum)))
+        out[name.replace(" (inline)", "")] = tuple(int(re.sub(r"[a-zA-Z]", "", each))
+                                                   for each in (flat, cum))
     return out
 
 
@@ -72,15 +78,17 @@ def test_json_is_what_the_workload_did_and_what_pprof_shows():
     host, truths = exact_host()
     answer, path = tree(host, "heap?format=json"), saved(host, "heap")
     check_sums(answer)
-    assert [each["type"] for each in answer["sample_types"]] == ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
+    assert [each["type"] for each in answer["sample_types"]] == HEAP_TYPES
     assert answer["default_sample_type"] == "inuse_space" and answer["process"]["pid"] == host.pid
     assert answer["cut"]["one_in"] == 0 and answer["cut"]["nodes"] == 0 and len(truths) > 10
     functions = by_name(answer)
     for name in ("by_malloc", "by_calloc", "by_realloc_grow", "by_large_malloc"):
         assert functions[name][0] == truths[name], name
     for v, kind in enumerate(answer["sample_types"]):
-        seen = {name: (flat[v], cum[v]) for name, (flat, cum) in functions.items() if flat[v] or cum[v]}
-        assert seen == pprof_top(path, kind["type"], "B" if kind["unit"] == "bytes" else "count"), kind
+        seen = {name: (flat[v], cum[v]) for name, (flat, cum) in functions.items()
+                if flat[v] or cum[v]}
+        unit = "B" if kind["unit"] == "bytes" else "count"
+        assert seen == pprof_top(path, kind["type"], unit), kind
     assert host.finish() == 0
 
 
@@ -96,7 +104,8 @@ def test_top_and_collapsed_are_those_of_pprof():
             amount, label = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", shown).groups()
             factor = UNITS["bytes"][label] if label else 1
             assert abs(float(amount) * factor - exact) <= factor * 0.00501, (name, shown, exact)
-    assert [want[row[5]][0] for row in rows] == sorted((flat for flat, _ in want.values()), reverse=True)
+    by_size = sorted((flat for flat, _ in want.values()), reverse=True)
+    assert [want[row[5]][0] for row in rows] == by_size
     assert len(host.text("allocs?format=top&nodecount=3").split("cum%\n", 1)[1].splitlines()) == 3
     stacks = collections.Counter()
     for line in host.text("allocs?format=collapsed&sample_index=alloc_objects").splitlines():
@@ -120,16 +129,19 @@ def collapsed_traces(text):
 
 
 def test_every_profile_has_every_form():
-    host = harness.Host([harness.build("contention_counts.c", "-O1", "-fno-optimize-sibling-calls")], rate=1,
-                        extra={"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"})
+    program = harness.build("contention_counts.c", "-O1", "-fno-optimize-sibling-calls")
+    host = harness.Host([program], rate=1, extra={"PPROFAGENT_BLOCKPROFILERATE": "1",
+                                                  "PPROFAGENT_MUTEXPROFILEFRACTION": "1"})
     host.ready()
     for name in PROFILES:
         answer = tree(host, name + "?format=json")
         check_sums(answer)
         assert answer["profile"] == name and sum(map(abs, answer["total"])) > 0, name
         functions = by_name(answer)
-        assert [sum(flat[v] for flat, _ in functions.values()) for v in range(len(answer["total"]))] == answer["total"]
-        assert host.text(name + "?format=top").count("\n") > 5 and host.text(name + "?format=collapsed"), name
+        sums = [sum(flat[v] for flat, _ in functions.values()) for v in range(len(answer["total"]))]
+        assert sums == answer["total"]
+        assert host.text(name + "?format=top").count("\n") > 5, name
+        assert host.text(name + "?format=collapsed"), name
         below = "/pid/%d/debug/pprof/%s?format=json" % (host.pid, name)
         assert json.loads(host.get(below)[2])["profile"] == name
     names = by_name(tree(host, "block?format=json"))
@@ -140,11 +152,13 @@ def test_every_profile_has_every_form():
 
 
 def test_seconds_and_cpu():
-    host = harness.Host([harness.build("cpu_shares.c", "-O1", "-fno-optimize-sibling-calls"), "spin"])
+    program = harness.build("cpu_shares.c", "-O1", "-fno-optimize-sibling-calls")
+    host = harness.Host([program, "spin"])
     host.ready()
     answer = tree(host, "profile?seconds=1&format=json")
     check_sums(answer)
-    assert [each["type"] for each in answer["sample_types"]] == ["samples", "cpu"] and answer["duration_nanos"] > 0
+    assert [each["type"] for each in answer["sample_types"]] == ["samples", "cpu"]
+    assert answer["duration_nanos"] > 0
     assert by_name(answer)["spin"][0] == answer["total"] and answer["total"][1] > 0
     stack, value = host.text("profile?seconds=1&format=collapsed").splitlines()[0].rsplit(" ", 1)
     assert stack.endswith(";run_spin;spin") and int(value) > 0
@@ -172,9 +186,12 @@ def test_what_is_cut_is_said():
 
 def test_refusals():
     host, _ = exact_host()
-    for query, words in (("heap?format=xml", "must be json, top or collapsed"), ("heap?format=json&debug=1", "incompatible"),
-                         ("heap?format=top&sample_index=cpu", "inuse_space"), ("heap?format=" + "x" * 200, "must be json"),
-                         ("profile?format=xml&seconds=1", "must be json"), ("heap?format=json&seconds=x", "positive integer")):
+    for query, words in (("heap?format=xml", "must be json, top or collapsed"),
+                         ("heap?format=json&debug=1", "incompatible"),
+                         ("heap?format=top&sample_index=cpu", "inuse_space"),
+                         ("heap?format=" + "x" * 200, "must be json"),
+                         ("profile?format=xml&seconds=1", "must be json"),
+                         ("heap?format=json&seconds=x", "positive integer")):
         status, headers, body = host.get(query)
         assert status == 400 and words in body.decode(), (query, status, body)
     status, headers, body = host.get("heap?format=json", method="HEAD")

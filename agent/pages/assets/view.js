@@ -247,13 +247,12 @@ function showNotes(answers) {
   for (const answer of answers)
     for (const comment of answer.comments)
       if (!notes.includes(comment)) notes.push(comment);
-  if (latest.cut.one_in)
+  const {one_in: oneIn, nodes: cutNodes} = latest.cut;
+  if (oneIn)
     notes.push(
-        `Parts below 1/${
-            latest.cut.one_in.toLocaleString('en')} of the total are not listed one by one: ` +
-        `${
-            latest.cut.nodes.toLocaleString(
-                'en')} places in the tree; their sums are in what called them.`);
+        `Parts below 1/${oneIn.toLocaleString('en')} of the total are not listed one by one: ` +
+        `${cutNodes.toLocaleString('en')} places in the tree; ` +
+        'their sums are in what called them.');
   if (!latest.nodes[0].cum.some((value) => value)) notes.push('Nothing was sampled.');
   by('notes').replaceChildren(...notes.map((text) => element('li', {}, text)));
 }
