@@ -15,8 +15,8 @@ import pytest
 import harness
 from browser import Browser
 from view_page import (SHOWS_FRAMES, again, all_frames, check_quiet, choose, click_frame,
-                       click_row, facts, frames, has_row, open_view, origin, rows, type_into,
-                       viewed_heap, width)
+                       click_row, facts, frames, has_row, open_view, origin, rows, sticks_out,
+                       type_into, viewed_heap)
 
 NAMES = ("<script>window.hurt=1</script>", "<img src=x onerror=window.hurt=1>",
          "quotes \"double\" 'single' `back`", "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
@@ -108,14 +108,96 @@ def test_what_a_view_holds(browser):
     assert host.finish() == 0
 
 
+def tree_rows(browser):
+    """[(level, function, whether it is open or None, exact values)] from the top."""
+    return [tuple(row) for row in browser.evaluate(
+        "[...document.querySelectorAll('#tree tbody tr')].map(row => [Number(row.ariaLevel), "
+        "row.querySelector('td.name button').textContent, row.ariaExpanded, "
+        "[...row.querySelectorAll('td[data-value]')].map(cell => Number(cell.dataset.value))])")]
+
+
+def test_call_tree(browser):
+    host = viewed_heap()
+    open_view(browser, host, "heap#view=tree&type=inuse_space&focus=main",
+              "document.querySelectorAll('#tree tbody tr').length > 5")
+    every = STAYS + SHRINKS
+    held = tree_rows(browser)
+    assert held[0] == (1, "all", "true", [0, every]) and held[1][1] == "_start"
+    at = [row[1] for row in held].index("main")  # open as far as one child has most of it
+    level = held[at][0]
+    assert held[at] == (level, "main", "true", [0, every])
+    leaves = [(level + 1, "shrinks", None, [SHRINKS] * 2), (level + 1, "stays", None, [STAYS] * 2)]
+    assert held[at + 1:] == leaves
+    assert browser.evaluate("document.getElementById('table').hidden")
+    # keys: the tab key finds one row; down, shut, open, and out to what called it
+    focused = "document.activeElement.querySelector('td.name button').textContent"
+    assert browser.evaluate("document.querySelectorAll('#tree tr[tabindex=\"0\"]').length") == 1
+    browser.evaluate("document.querySelector('#tree tr[tabindex=\"0\"]').focus()")
+    for name in [row[1] for row in held[1:]]:
+        browser.press("ArrowDown")
+        assert browser.evaluate(focused) == name
+    browser.press("ArrowLeft")
+    assert browser.evaluate(focused) == "main" and tree_rows(browser) == held
+    browser.press("ArrowLeft")
+    assert [row[1] for row in tree_rows(browser)] == [row[1] for row in held[:at + 1]]
+    assert tree_rows(browser)[at] == (level, "main", "false", [0, every])
+    browser.press("ArrowRight")
+    assert browser.evaluate(focused) == "main" and tree_rows(browser) == held
+    # shut by a click, and opened again by a search for what is in it
+    browser.evaluate("document.querySelector('#tree tbody .twisty').click()")
+    assert len(tree_rows(browser)) == 1
+    type_into(browser, "q", "^stays$")
+    browser.until("!!document.querySelector('#tree tr.match')")
+    assert tree_rows(browser) == held
+    # what is zoomed into in the graph, and the way to its callers
+    browser.press("ArrowLeft")
+    browser.evaluate("document.querySelector('#tree tbody tr:last-child td.name button').click()")
+    browser.until("location.hash.includes('view=callers') && location.hash.includes('pick=stays')")
+    check_quiet(browser, origin(host))
+    assert host.finish() == 0
+
+
+def test_own_code_is_remembered_and_stands_in_the_url(browser):
+    host = viewed_heap()
+    open_view(browser, host, "heap")
+    browser.click("#own")
+    browser.until("location.hash.includes('own=1')")
+    folded = [name for name in rows(browser) if name in ("_start", "__libc_start_call_main")]
+    assert not folded and rows(browser)["main"] == [0, STAYS + SHRINKS]
+    assert "of libraries are folded" in browser.evaluate(
+        "document.getElementById('notes').textContent")
+    open_view(browser, host, "allocs")  # a bare URL: as it was last
+    browser.until("location.hash === '#own=1' && document.getElementById('own').checked")
+    open_view(browser, host, "heap#view=table", has_row("_start"))  # a colleague's: as it says
+    assert not browser.evaluate("document.getElementById('own').checked")
+    own = browser.evaluate(
+        "import(document.querySelector('script[type=module]').src.replace('view.js', 'tree.js'))"
+        ".then(tree => %s.filter(([name, module, file]) => "
+        "tree.isOwn(name, module, file || null, '/srv/app')).map(each => each[0]))" % json.dumps([
+            ["main", "/srv/app", ""], ["[app]", "/srv/app", ""],
+            ["[libc.so.6]", "/lib/libc.so.6", ""],
+            ["[truncated: no unwind information]", "", ""], ["helps", "/srv/libhelp.so", ""],
+            ["deflate", "/usr/lib/x86_64-linux-gnu/libz.so.1", ""],
+            ["std::vector<Own, std::allocator<Own> >::push_back(Own const&)", "/srv/app", ""],
+            ["Own* std::copy<Own const*, Own*>(Own const*, Own const*, Own*)", "/srv/app", ""],
+            ["std::vector<int> Own::list(std::string)", "/srv/app", "/src/own.cc"],
+            ["(anonymous namespace)::run(int)", "/srv/app", "/src/own.cc"],
+            ["min<int>", "/srv/app", "/usr/include/c++/12/bits/stl_algobase.h"],
+            ["operator new(unsigned long)", "/srv/app", ""]]))
+    assert own == ["main", "[app]", "helps", "std::vector<int> Own::list(std::string)",
+                   "(anonymous namespace)::run(int)"], own
+    check_quiet(browser, origin(host))
+    assert host.finish() == 0
+
+
 def test_keys_phone_and_dark(browser):
     host = viewed_heap()
     browser.size(360, 760)
     open_view(browser, host, "heap")
-    for view in ("table", "callers", "flame"):
+    for view in ("table", "tree", "callers", "flame"):
         browser.click("[data-view=%s]" % view)
         browser.until("document.querySelector('[data-view=%s]').ariaPressed === 'true'" % view)
-        assert width(browser) <= 360, view
+        assert not sticks_out(browser), view
     browser.evaluate("document.querySelector('#flame .chart').focus()")
     for _ in range(3):
         browser.press("ArrowDown")
@@ -163,7 +245,7 @@ def test_names_are_text(browser):
     assert browser.evaluate(made) == 0
     assert browser.evaluate("window.hurt === undefined")
     browser.size(360, 760)
-    assert width(browser) <= 360
+    assert not sticks_out(browser)
     check_quiet(browser, origin(host))
     assert host.finish() == 0
 

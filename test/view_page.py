@@ -92,6 +92,11 @@ def choose(browser, field, value):
     set_field(browser, field, value, "change")
 
 
-def width(browser):
-    """Of the whole document: more than the window's where something sticks out."""
-    return browser.evaluate("document.documentElement.scrollWidth")
+def sticks_out(browser):
+    """What is wider than the window, as tags and texts."""
+    return browser.evaluate(
+        "{const room = document.documentElement.clientWidth;"
+        "document.documentElement.scrollWidth <= room ? [] : "
+        "[...document.body.querySelectorAll('*')]"
+        ".filter(e => e.getBoundingClientRect().right > room + 0.5)"
+        ".map(e => e.tagName + '#' + e.id + '.' + e.className + ' ' + e.textContent.slice(0, 40))}")

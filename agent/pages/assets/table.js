@@ -16,7 +16,8 @@ export function element(tag, more, ...children) {
 
 const change = (key) => (fn) => fn[key][1] - fn[key][0];
 
-function columnsFor(look) {
+/** The values of a function, or of a node. */
+export function columnsFor(look) {
   if (look.compares) {
     return [
       {key: 'flat', label: 'Flat, change', of: change('flat'), signed: true},
@@ -29,6 +30,21 @@ function columnsFor(look) {
     {key: 'flat', label: 'Flat', of: (fn) => fn.flat[0], share: true},
     {key: 'cum', label: 'Cum', of: (fn) => fn.cum[0], share: true},
   ];
+}
+
+/** Into a row: what the columns say of a function or a node. */
+export function valueCells(row, of, columns, look) {
+  for (const column of columns) {
+    const value = column.of(of);
+    const cell = element(
+        'td', {className: column.wide ? 'wide' : ''},
+        column.signed ? signedAmount(value, look.unit) : amount(value, look.unit));
+    cell.dataset.value = String(value);
+    if (!value) cell.classList.add('dim');
+    if (column.signed && value) cell.classList.add(value > 0 ? 'more' : 'less');
+    row.append(cell);
+    if (column.share) row.append(element('td', {className: 'wide dim'}, share(value, look.total)));
+  }
 }
 
 export class FunctionTable {
@@ -91,18 +107,8 @@ export class FunctionTable {
   }
 
   row(fn, columns) {
-    const {look} = this, row = element('tr', {});
-    for (const column of columns) {
-      const value = column.of(fn);
-      const cell = element(
-          'td', {className: column.wide ? 'wide' : ''},
-          column.signed ? signedAmount(value, look.unit) : amount(value, look.unit));
-      cell.dataset.value = String(value);
-      if (column.signed && value) cell.classList.add(value > 0 ? 'more' : 'less');
-      row.append(cell);
-      if (column.share)
-        row.append(element('td', {className: 'wide dim'}, share(value, look.total)));
-    }
+    const row = element('tr', {});
+    valueCells(row, fn, columns, this.look);
     const button = element('button', {title: `${fn.name}\n${fn.file}`}, fn.name);
     button.onclick = () => this.on.pick(fn);
     row.append(

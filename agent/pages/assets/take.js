@@ -27,7 +27,8 @@ async function standalone(answers, state) {
   const base = new URL('.', import.meta.url).href;
   const text = async (name) => (await fetch(base + name)).text();
   const modules = [
-    'units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'view.js'
+    'units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'calls.js',
+    'facts.js', 'view.js'
   ];
   const [library, style, ...ours] =
       await Promise.all(['d3-flame-graph.js', 'view.css', ...modules].map(text));

@@ -13,13 +13,28 @@
 
 const systemPath = /^(\/usr)?\/lib(32|64|x32)?\/|^\[vdso\]$|libpprofagent\.so$/;
 const libraryName = new RegExp(
-    '^(std::|__gnu_cxx::|core::|alloc::|void std::|operator (new|delete)|' +
+    '^(std::|__gnu_cxx::|core::|alloc::|operator (new|delete)|' +
     '_start$|__libc_start|start_thread$|clone3?$|_dl_|<(alloc|core|std)::|' +
     '_*(malloc|calloc|realloc|free|memalign|posix_memalign|aligned_alloc)$)');
 
+/** `int* std::copy<a, b>(int*)`: `std::copy<a, b>`. */
+function withoutReturnType(name) {
+  if (name.startsWith('operator ')) return name;
+  let depth = 0, start = 0;
+  for (let i = 0; i < name.length; i++) {
+    const c = name[i];
+    if (c === '(' && depth === 0) return name.slice(start, i);
+    if (c === '<' || c === '(') depth++;
+    else if (c === '>' || c === ')') depth--;
+    else if (c === ' ' && depth === 0) start = i + 1;
+  }
+  return name.slice(start);
+}
+
 /** Whether a function is the program's own, not one of libraries that come with the system. */
-function isOwn(name, module, file, program) {
-  if (libraryName.test(name) || name.startsWith('[')) return false;
+export function isOwn(name, module, file, program) {
+  if (name.startsWith('[') && !module) return false;  // where a stack was cut
+  if (libraryName.test(withoutReturnType(name))) return false;
   if (file && (file.startsWith('/usr/include/') || file.startsWith('/rustc/'))) return false;
   return module === program || !systemPath.test(module || '/lib/');
 }
@@ -182,13 +197,15 @@ function sumFunctions(root, known) {
 
 /**
  * What is drawn of one answer, or of two that are compared.
- * @returns {{root: TreeNode, functions: Fn[], compares: boolean}}
+ * folded: how many functions are left out because they are of libraries.
+ * @returns {{root: TreeNode, functions: Fn[], compares: boolean, folded: number}}
  */
 export function buildTree(answers, type, options) {
   const root = newNode('all', null, null), places = new Map(), known = new Map();
   answers.forEach((answer, side) => addAnswer(root, places, known, answer, type, side, options));
   addUp(root);
-  return {root, functions: sumFunctions(root, known), compares: answers.length > 1};
+  const folded = options.own ? [...known.values()].filter((fn) => !fn.own).length : 0;
+  return {root, functions: sumFunctions(root, known), compares: answers.length > 1, folded};
 }
 
 function copyInto(places, target, node) {

@@ -1,11 +1,13 @@
 // The page: what it holds, what the person does with it, and what is drawn then.
-import {describe, Flame, moduleHue} from './flame.js';
+import {CallTree} from './calls.js';
+import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
+import {Flame} from './flame.js';
 import {fetchProfile, isRecorded, profileName, Recording} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
 import {element, FunctionTable} from './table.js';
 import {takeAway} from './take.js';
 import {allNodes, buildTree, expression, markMatches, pivot} from './tree.js';
-import {amount, baseName, share, signedAmount} from './units.js';
+import {share} from './units.js';
 
 const by = (id) => document.getElementById(id);
 const views = ['heap', 'allocs', 'profile', 'wall', 'block', 'mutex', 'goroutine', 'threadcreate'];
@@ -27,11 +29,13 @@ const page = {
 
 const flame = new Flame(
     chartIn(by('flame')),
-    {zoom: (node) => step({zoom: node.parent ? node.id : ''}), hover: showDetail});
+    {zoom: (node) => step({zoom: node.parent ? node.id : ''}), hover: tell});
 const table = new FunctionTable(by('table'), {
   pick: (fn) => step({pick: fn.name, view: 'callers'}),
-  hover: (fn) => fn && page.shown && showDetail(fn),
+  hover: tell,
 });
+const calls = new CallTree(
+    by('tree'), {pick: (fn) => step({pick: fn.name, view: 'callers'}), hover: tell});
 let callersFlame = null, calleesFlame = null;
 
 function chartIn(place) {
@@ -55,6 +59,9 @@ function step(more) {
 }
 
 // ---- what is drawn ----
+
+/** Of a node, a function, or nothing. */
+function tell(node) { showDetail(by('detail'), node, page.shown && page.shown.look); }
 
 function say(text) {
   by('message').hidden = !text;
@@ -89,10 +96,9 @@ function zoomOnly() {
   if (!before || !page.shown || page.state.view !== 'flame') return false;
   for (const key of Object.keys(before))
     if (before[key] !== page.drawn[key]) return false;
-  const wanted = page.state.zoom;
-  const node = wanted && allNodes(page.shown.root).find((each) => each.id === wanted);
+  const node = zoomedIn(page.shown.root);
   flame.zoomTo(node || page.shown.root);
-  showDetail(node || null);
+  tell(node);
   return true;
 }
 
@@ -116,47 +122,33 @@ function draw() {
   by('matched').textContent =
       wanted && shown.root.value ? `${share(matched, shown.root.value)} matched` : '';
   showTypes(answers[answers.length - 1], look);
-  showFacts(look, shown);
-  showNotes(answers);
+  showFacts(by('facts'), look, shown.root, answers);
+  showNotes(by('notes'), answers, shown.folded);
+  showTitle(answers[answers.length - 1]);
   drawFlame(shown, look);
   drawCallers(shown, look);
-  by('table').hidden = state.view === 'callers';
-  if (state.view !== 'callers') table.draw(shown.functions, look, state.pick, wanted);
+  by('tree').hidden = state.view !== 'tree';
+  if (state.view === 'tree') calls.draw(shown.root, look, wanted, zoomedIn(shown.root));
+  by('table').hidden = state.view === 'callers' || state.view === 'tree';
+  if (!by('table').hidden) table.draw(shown.functions, look, state.pick, wanted);
+}
+
+/** The node that is zoomed into, or null. */
+function zoomedIn(root) {
+  const {zoom} = page.state;
+  return (zoom && allNodes(root).find((node) => node.id === zoom)) || null;
 }
 
 function drawFlame(shown, look) {
   by('flame').hidden = page.state.view !== 'flame';
   if (page.state.view !== 'flame') return;
   flame.draw(shown.root, look, !!page.state.rootdown);
-  const zoomed =
-      page.state.zoom ? allNodes(shown.root).find((node) => node.id === page.state.zoom) : null;
+  const zoomed = zoomedIn(shown.root);
   if (zoomed) flame.zoomTo(zoomed);
-  showDetail(zoomed);
-  showLegend(shown, look);
-}
-
-function showLegend(shown, look) {
+  tell(zoomed);
   const old = by('legend');
   if (old) old.remove();
-  const legend = element('div', {id: 'legend', className: 'legend'});
-  const add = (color, text) => {
-    const box = element('i', {});
-    box.style.background = color;
-    legend.append(element('span', {}, box, text));
-  };
-  if (look.signed) {
-    add('hsl(4 85% 62%)', look.compares ? 'more in B' : 'more');
-    add('hsl(214 85% 62%)', look.compares ? 'less in B' : 'less');
-    legend.append(look.compares ? 'a frame is as wide as A and B together' : '');
-  } else {
-    const modules = new Map();
-    for (const fn of shown.functions)
-      modules.set(fn.module, (modules.get(fn.module) || 0) + Math.abs(fn.flat[0]));
-    const largest = [...modules].filter(([name]) => name).sort((a, b) => b[1] - a[1]).slice(0, 6);
-    for (const [module] of largest)
-      add(`hsl(${moduleHue(module, look.program)} 68% 71%)`, baseName(module));
-  }
-  by('flame').append(legend);
+  by('flame').append(legendOf(shown.functions, look));
 }
 
 function drawCallers(shown, look) {
@@ -179,25 +171,12 @@ function drawCallers(shown, look) {
   choose.value = name;
   choose.onchange = () => step({pick: choose.value});
   place.replaceChildren(element('h2', {}, 'Callers of ', choose));
-  const on = {zoom: (node) => node.fn && step({pick: node.name}), hover: showDetail};
+  const on = {zoom: (node) => node.fn && step({pick: node.name}), hover: tell};
   callersFlame = new Flame(chartIn(place), on);
   callersFlame.draw(both.callers, look, true);
   place.append(element('h2', {}, 'What it calls'));
   calleesFlame = new Flame(chartIn(place), on);
   calleesFlame.draw(both.callees, look, false);
-}
-
-function showDetail(node) {
-  const place = by('detail');
-  if (!node || !page.shown) {
-    place.textContent = '';
-    return;
-  }
-  const full = node.cut ? node : {...node, fn: node, cut: [0, 0], lines: null};
-  const words = describe(full, page.shown.look);
-  place.replaceChildren(
-      element('b', {dir: 'auto'}, words.name), ` — ${words.values}`, element('br', {}),
-      element('span', {className: 'dim'}, [words.place, words.module].filter(Boolean).join(' · ')));
 }
 
 function showTypes(answer, look) {
@@ -208,53 +187,11 @@ function showTypes(answer, look) {
   choose.value = look.type;
 }
 
-function fact(name, value, raw) {
-  const strong = element('b', {}, value);
-  strong.dataset.value = String(raw);
-  strong.dataset.fact = name;
-  return element('span', {}, strong, ' ', element('span', {className: 'dim'}, name));
-}
-
-function showFacts(look, shown) {
-  const facts = [];
-  if (look.compares) {
-    const [a, b] = look.totals;
-    facts.push(
-        fact('A', amount(a, look.unit), a), fact('B', amount(b, look.unit), b),
-        fact('change', signedAmount(b - a, look.unit), b - a));
-  } else {
-    facts.push(fact('in all', amount(look.total, look.unit), look.total));
-    const left = shown.root.cum[0];
-    if (left !== look.total)
-      facts.push(fact(
-          'left by the filter', `${amount(left, look.unit)}, ${share(left, look.total)}`, left));
-  }
-  const latest = page.shown.answers[page.shown.answers.length - 1];
-  const time = new Date(latest.time_nanos / 1e6).toLocaleTimeString();
-  const length =
-      latest.duration_nanos ? ` over ${amount(latest.duration_nanos, 'nanoseconds')}` : '';
-  facts.push(element('span', {className: 'dim', id: 'taken'}, `${time}${length}`));
-  by('facts').replaceChildren(...facts);
-  const {process} = latest;
-  document.title = `${process.name} (${process.pid}) ${latest.profile}`;
+function showTitle({process, profile}) {
+  document.title = `${process.name} (${process.pid}) ${profile}`;
   by('title').replaceChildren(
       element('span', {dir: 'auto'}, process.name || '?'),
-      element('span', {className: 'dim'}, ` ${latest.profile}, pid ${process.pid}`));
-}
-
-function showNotes(answers) {
-  const notes = [], latest = answers[answers.length - 1];
-  for (const answer of answers)
-    for (const comment of answer.comments)
-      if (!notes.includes(comment)) notes.push(comment);
-  const {one_in: oneIn, nodes: cutNodes} = latest.cut;
-  if (oneIn)
-    notes.push(
-        `Parts below 1/${oneIn.toLocaleString('en')} of the total are not listed one by one: ` +
-        `${cutNodes.toLocaleString('en')} places in the tree; ` +
-        'their sums are in what called them.');
-  if (!latest.nodes[0].cum.some((value) => value)) notes.push('Nothing was sampled.');
-  by('notes').replaceChildren(...notes.map((text) => element('li', {}, text)));
+      element('span', {className: 'dim'}, ` ${profile}, pid ${process.pid}`));
 }
 
 function showControls() {
@@ -394,6 +331,7 @@ function listen() {
 
 function start() {
   listen();
+  if (page.state.own) writeState(page.state, false);  // remembered: what is shown stands in the URL
   if (saved) {
     if (!location.hash) Object.assign(page.state, saved.state);
     by('home').hidden = true;
