@@ -129,6 +129,12 @@ class Browser:
         self.until("!!document.querySelector(%s)" % json.dumps(selector))
         self.evaluate("document.querySelector(%s).click()" % json.dumps(selector))
 
+    def choose_file(self, selector, path):
+        """As by the window that opens for it."""
+        node = self.call("DOM.getDocument")["root"]["nodeId"]
+        field = self.call("DOM.querySelector", nodeId=node, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=field, files=[path])
+
     def press(self, key):
         codes = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37,
                  "ArrowRight": 39}

@@ -36,6 +36,20 @@ def room(request):
         request.node.user_properties += [("note", line) for line in harness.notes]
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    from browser import Browser  # only where one is needed
+    with Browser() as shared:
+        yield shared
+
+
+@pytest.fixture
+def browser(chromium):
+    """One for all tests: a new one takes longer than most of them."""
+    chromium.renew()
+    return chromium
+
+
 class Telling:
     """What the reports of all tests say, in the process that the user looks at."""
 

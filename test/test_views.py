@@ -10,10 +10,7 @@ import socket
 import subprocess
 import threading
 
-import pytest
-
 import harness
-from browser import Browser
 from view_page import (SHOWS_FRAMES, again, all_frames, check_quiet, choose, click_frame,
                        click_row, facts, frames, has_row, open_view, origin, rows, sticks_out,
                        type_into, viewed_heap)
@@ -22,19 +19,6 @@ NAMES = ("<script>window.hurt=1</script>", "<img src=x onerror=window.hurt=1>",
          "quotes \"double\" 'single' `back`", "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
          "long_" + "x" * 10000, "</script><b>bold</b>&amp;${1}")
 STAYS, SHRINKS, GREW, FREED = 50 * 1000, 30 * 2000, 7 * 10000, 3 * 2000
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with Browser() as shared:
-        yield shared
-
-
-@pytest.fixture
-def browser(chromium):
-    """One for all tests: a new one takes longer than most of them."""
-    chromium.renew()
-    return chromium
 
 
 def test_what_a_view_holds(browser):
@@ -246,55 +230,6 @@ def test_names_are_text(browser):
     assert browser.evaluate("window.hurt === undefined")
     browser.size(360, 760)
     assert not sticks_out(browser)
-    check_quiet(browser, origin(host))
-    assert host.finish() == 0
-
-
-def pprof_difference(old, new, sample_type):
-    """{function: flat} of `pprof -diff_base`."""
-    text, _ = harness.pprof("-top", "-symbolize=none", "-nodefraction=0", "-unit=B",
-                            "-sample_index=" + sample_type, "-diff_base", old, new)
-    out = {}
-    for line in text.split("cum%\n", 1)[1].splitlines():
-        flat, _, _, cum, _, name = line.split(None, 5)
-        out[name] = [int(flat.rstrip("B")), int(cum.rstrip("B"))]
-    return out
-
-
-def saved(host, name):
-    path = os.path.join(host.directory, name)
-    with open(path, "wb") as file:
-        file.write(host.get("heap")[2])
-    return path
-
-
-def test_mark_and_compare(browser):
-    host = viewed_heap()
-    open_view(browser, host, "heap")
-    old = saved(host, "old.pb.gz")
-    before = json.loads(host.text("heap?format=json"))["total"][3]
-    browser.click("#mark")
-    again(host)
-    browser.click("#compare")
-    browser.until("document.querySelector('[data-fact=change]')")
-    after = json.loads(host.text("heap?format=json"))["total"][3]
-    assert facts(browser) == {"A": before, "B": after, "change": after - before}
-    assert after - before == GREW - FREED
-    want = pprof_difference(old, saved(host, "new.pb.gz"), "inuse_space")
-    held = rows(browser)
-    assert held["grows"] == [GREW, GREW, 0, GREW]
-    assert held["shrinks"] == [-FREED, -FREED, SHRINKS, SHRINKS - FREED]
-    assert held["stays"] == [0, 0, STAYS, STAYS]
-    assert {name: values[:2] for name, values in held.items() if any(values[:2])} == \
-        {name: values for name, values in want.items() if any(values)}
-    colors = dict(browser.evaluate(
-        all_frames("#flame") + ".map(g => [g.getAttribute('name'), "
-        "g.querySelector('rect').getAttribute('fill')])"))
-    for name, color in (("grows", "hsl(4 "), ("shrinks", "hsl(214 "), ("stays", "hsl(0 0%")):
-        assert colors[name].startswith(color), colors
-    browser.click("#compare")
-    browser.until("!document.querySelector('[data-fact=change]')")
-    assert facts(browser) == {"in all": after}
     check_quiet(browser, origin(host))
     assert host.finish() == 0
 

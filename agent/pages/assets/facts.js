@@ -3,17 +3,25 @@ import {describe, moduleHue} from './flame.js';
 import {element} from './table.js';
 import {amount, baseName, share, signedAmount} from './units.js';
 
-function fact(name, value, raw) {
+/** The hour of today, or the day too. */
+function whenTaken(answer) {
+  const date = new Date(answer.time_nanos / 1e6);
+  const today = date.toDateString() === new Date().toDateString();
+  const words = [today ? date.toLocaleTimeString() : date.toLocaleString()];
+  if (answer.duration_nanos) words.push(`over ${amount(answer.duration_nanos, 'nanoseconds')}`);
+  return words.join(' ');
+}
+
+/** A value, and what it is of. */
+function fact(name, value, raw, answer) {
   const strong = element('b', {}, value);
   strong.dataset.value = String(raw);
   strong.dataset.fact = name;
-  return element('span', {}, strong, ' ', element('span', {className: 'dim'}, name));
-}
-
-function whenTaken(answer) {
-  const time = new Date(answer.time_nanos / 1e6).toLocaleTimeString();
-  return answer.duration_nanos ? `${time} over ${amount(answer.duration_nanos, 'nanoseconds')}` :
-                                 time;
+  const words = [name];
+  if (answer && answer.file) words.push(answer.file);
+  if (answer && answer.time_nanos) words.push(whenTaken(answer));
+  return element(
+      'span', {}, strong, ' ', element('span', {className: 'dim', dir: 'auto'}, words.join(', ')));
 }
 
 /** The totals. @param {HTMLElement} place */
@@ -22,17 +30,16 @@ export function showFacts(place, look, root, answers) {
   if (look.compares) {
     const [a, b] = look.totals;
     facts.push(
-        fact('A', amount(a, look.unit), a), fact('B', amount(b, look.unit), b),
+        fact('A', amount(a, look.unit), a, answers[0]),
+        fact('B', amount(b, look.unit), b, answers[1]),
         fact('change', signedAmount(b - a, look.unit), b - a));
   } else {
-    facts.push(fact('in all', amount(look.total, look.unit), look.total));
+    facts.push(fact('in all', amount(look.total, look.unit), look.total, answers[0]));
     const left = root.cum[0];
     if (left !== look.total)
       facts.push(fact(
           'left by the filter', `${amount(left, look.unit)}, ${share(left, look.total)}`, left));
   }
-  const latest = answers[answers.length - 1];
-  facts.push(element('span', {className: 'dim', id: 'taken'}, whenTaken(latest)));
   place.replaceChildren(...facts);
 }
 
@@ -46,7 +53,8 @@ export function showNotes(place, answers, folded) {
   if (oneIn)
     notes.push(
         `Parts below 1/${oneIn.toLocaleString('en')} of the total are not listed one by one: ` +
-        `${nodes.toLocaleString('en')} places in the tree; their sums are in what called them.`);
+        `${nodes.toLocaleString('en')} places in the tree; their sums are in what called them.` +
+        (answers.length > 1 ? ' One that passes this mark seems new, or gone.' : ''));
   if (folded)
     notes.push(
         `Own code only: ${folded.toLocaleString('en')} functions of libraries are folded into ` +

@@ -12,8 +12,9 @@ function save(name, blob) {
 
 /** @param {{process: {name: string, pid: number}, profile: string}} answer */
 export function fileName(answer, ending) {
-  const name = (answer.process.name || 'process').replace(/[^A-Za-z0-9._-]+/g, '_');
-  return `${name}-${answer.process.pid}-${answer.profile}${ending}`;
+  const {name, pid} = answer.process;
+  const words = pid === null ? [name] : [name || 'process', pid, answer.profile];
+  return words.join('-').replace(/[^A-Za-z0-9._-]+/g, '_') + ending;
 }
 
 function scriptText(text) {
@@ -28,7 +29,7 @@ async function standalone(answers, state) {
   const text = async (name) => (await fetch(base + name)).text();
   const modules = [
     'units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'calls.js',
-    'facts.js', 'view.js'
+    'facts.js', 'file.js', 'view.js'
   ];
   const [library, style, ...ours] =
       await Promise.all(['d3-flame-graph.js', 'view.css', ...modules].map(text));
@@ -50,7 +51,7 @@ async function standalone(answers, state) {
  *     shown
  */
 export async function takeAway(what, shown) {
-  const answer = shown.answers[shown.answers.length - 1];
+  const answer = shown.answers.find((each) => each.process.pid !== null) || shown.answers[0];
   const seconds = isRecorded ? `seconds=${shown.seconds}` : '';
   if (what === 'pb') {
     save(fileName(answer, '.pb.gz'), await (await fetchAnswer(seconds)).blob());

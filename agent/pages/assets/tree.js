@@ -1,6 +1,8 @@
 // From the agent's answers (docs/views.md) to what is drawn: filtered, folded, merged, summed.
 // One answer is side 0; of two that are compared, the older is side 0 and the newer side 1.
 
+import {baseName} from './units.js';
+
 /**
  * @typedef {{name: string, module: string, file: string, own: boolean, flat: number[],
  *   cum: number[], size: number}} Fn
@@ -77,11 +79,12 @@ export function hash(text) {
   return ((high >>> 0) & 0x1fffff).toString(36) + (low >>> 0).toString(36);
 }
 
-/** The profile's functions, each once, with what the filters say of it. */
+/** The profile's functions, each once, with what the filters say of it. Another build of a program
+ * may lie elsewhere: modules are told apart by the ends of their paths. */
 function readFunctions(answer, known, options) {
   return answer.functions.map((each) => {
     const module = each.module === null ? '' : answer.modules[each.module];
-    const key = `${each.name}\0${module}\0${each.file || ''}`;
+    const key = `${each.name}\0${baseName(module)}\0${each.file || ''}`;
     let fn = known.get(key);
     if (!fn) {
       const own = isOwn(each.name, module, each.file, answer.program);

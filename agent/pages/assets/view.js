@@ -1,6 +1,7 @@
 // The page: what it holds, what the person does with it, and what is drawn then.
 import {CallTree} from './calls.js';
 import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
+import {readProfileFile} from './file.js';
 import {Flame} from './flame.js';
 import {fetchProfile, isRecorded, profileName, Recording} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
@@ -74,18 +75,26 @@ function filterOf(name) {
   return expression(page.state[name], () => field.classList.add('bad'));
 }
 
+/** The sample types that all of them have. */
+function typesOf(answers) {
+  const [first, ...others] = answers.map((each) => each.sample_types.map((one) => one.type));
+  return first.filter((type) => others.every((types) => types.includes(type)));
+}
+
 function lookOf(answers) {
-  const latest = answers[answers.length - 1], types = latest.sample_types;
+  const latest = answers[answers.length - 1], common = typesOf(answers);
+  const types = latest.sample_types.filter((each) => common.includes(each.type));
   const found = types.find((each) => each.type === page.state.type) ||
-      types.find((each) => each.type === latest.default_sample_type);
-  const v = types.indexOf(found), compares = answers.length > 1;
+      types.find((each) => each.type === latest.default_sample_type) || types[types.length - 1];
+  const totals = answers.map(
+      ({sample_types: known, total}) => total[known.findIndex((each) => each.type === found.type)]);
   return {
     type: found.type,
     unit: found.unit,
-    total: latest.total[v],
-    compares,
+    total: totals[totals.length - 1],
+    compares: answers.length > 1,
     program: latest.program,
-    totals: answers.map((each) => each.total[v])
+    totals
   };
 }
 
@@ -104,7 +113,8 @@ function zoomOnly() {
 
 function draw() {
   if (zoomOnly()) return;
-  const answers = page.other ? [page.mark, page.other] : page.answer ? [page.answer] : [];
+  const answers = page.other ? [page.mark, page.other] :
+                               [page.answer || page.mark].filter(Boolean);
   showControls();
   if (!answers.length) return;
   const look = lookOf(answers), {state} = page;
@@ -121,10 +131,10 @@ function draw() {
   const wanted = filterOf('q'), matched = markMatches(shown.root, wanted);
   by('matched').textContent =
       wanted && shown.root.value ? `${share(matched, shown.root.value)} matched` : '';
-  showTypes(answers[answers.length - 1], look);
+  showTypes(answers, look);
   showFacts(by('facts'), look, shown.root, answers);
   showNotes(by('notes'), answers, shown.folded);
-  showTitle(answers[answers.length - 1]);
+  showTitle(page.answer || answers[0]);
   drawFlame(shown, look);
   drawCallers(shown, look);
   by('tree').hidden = state.view !== 'tree';
@@ -179,19 +189,19 @@ function drawCallers(shown, look) {
   calleesFlame.draw(both.callees, look, false);
 }
 
-function showTypes(answer, look) {
-  const choose = by('type');
-  const names = answer.sample_types.map((each) => each.type);
+function showTypes(answers, look) {
+  const choose = by('type'), names = typesOf(answers);
   if ([...choose.options].map((each) => each.value).join() !== names.join())
     choose.replaceChildren(...names.map((name) => new Option(name.replace(/_/g, ' '), name)));
   choose.value = look.type;
 }
 
 function showTitle({process, profile}) {
-  document.title = `${process.name} (${process.pid}) ${profile}`;
+  const fromFile = process.pid === null, words = fromFile ? '' : ` ${profile}, pid ${process.pid}`;
+  document.title = fromFile ? process.name : `${process.name} (${process.pid}) ${profile}`;
   by('title').replaceChildren(
       element('span', {dir: 'auto'}, process.name || '?'),
-      element('span', {className: 'dim'}, ` ${profile}, pid ${process.pid}`));
+      element('span', {className: 'dim'}, words));
 }
 
 function showControls() {
@@ -202,14 +212,15 @@ function showControls() {
   if (textFields.some((name) => state[name])) by('filters').open = true;
   for (const button of document.querySelectorAll('[data-view]'))
     button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
-  by('tools').hidden = by('filters').hidden = !page.answer;
+  by('tools').hidden = by('filters').hidden = !page.answer && !page.mark;
   by('rootdown-label').hidden = state.view !== 'flame';
   by('live-tools').hidden = !!saved || isRecorded;
   by('record-tools').hidden =
       !!saved || !!page.recording || ['goroutine', 'thread', 'threadcreate'].includes(profileName);
   by('record-label').textContent = isRecorded ? 'Record' : 'What comes in the next';
   by('recording').hidden = !page.recording;
-  by('compare-tools').hidden = !!saved || !page.answer;
+  by('compare-tools').hidden = !!saved;
+  by('mark').hidden = !page.answer;
   by('compare').hidden = !page.mark;
   by('compare').textContent = page.other ? 'End comparison' :
       isRecorded                         ? 'Compare A with the next recording' :
@@ -221,9 +232,11 @@ function showControls() {
 // ---- what comes from the agent ----
 
 function take(answer) {
-  if (page.comparing) page.other = answer;
+  const apart = page.comparing && !typesOf([page.mark, answer]).length;
+  page.other = page.comparing && !apart ? answer : null;
+  page.comparing = !!page.other;
   page.answer = answer;
-  say('');
+  say(apart ? `A has ${namesOf(page.mark)}; what has come has ${namesOf(answer)}.` : '');
   draw();
 }
 
@@ -270,11 +283,52 @@ async function live() {
 }
 
 function compare() {
-  page.comparing = !page.other && !page.comparing;
+  page.comparing = !page.other;
   page.other = null;
   if (!page.comparing) return draw();
-  if (isRecorded) return record(page.seconds);
-  return refresh();
+  return isRecorded ? record(page.seconds) : refresh();
+}
+
+/** The other side of a comparison: of a saved profile and what is shown, the older is A. */
+async function compareWithFile(file) {
+  let answer;
+  try {
+    answer = await readProfileFile(file);
+    const here = page.answer || answer, types = typesOf([answer, here]);
+    if (!types.length)
+      throw new Error(`${file.name} has ${namesOf(answer)}; what is shown has ${namesOf(here)}.`);
+  } catch (error) {
+    return say(error.message);
+  }
+  say('');
+  const later = page.answer && answer.time_nanos > page.answer.time_nanos;
+  [page.mark, page.other] = later ? [page.answer, answer] : [answer, page.answer];
+  page.comparing = true;  // with what is recorded next, where there is nothing yet
+  draw();
+}
+
+const namesOf = (answer) => answer.sample_types.map((each) => each.type).join(', ');
+
+function listenForFiles() {
+  by('choose-file').onclick = () => by('file').click();
+  by('file').onchange = () => {
+    if (by('file').files.length) compareWithFile(by('file').files[0]);
+    by('file').value = '';
+  };
+  const isFile = (event) => !saved && event.dataTransfer.types.includes('Files');
+  const mark = (on) => document.body.classList.toggle('dropping', on);
+  addEventListener('dragover', (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    mark(true);
+  });
+  addEventListener('dragleave', (event) => event.relatedTarget || mark(false));
+  addEventListener('drop', (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    mark(false);
+    compareWithFile(event.dataTransfer.files[0]);
+  });
 }
 
 // ---- what the person does ----
@@ -331,6 +385,7 @@ function listen() {
 
 function start() {
   listen();
+  listenForFiles();
   if (page.state.own) writeState(page.state, false);  // remembered: what is shown stands in the URL
   if (saved) {
     if (!location.hash) Object.assign(page.state, saved.state);
