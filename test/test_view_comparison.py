@@ -151,10 +151,27 @@ def test_a_file_that_is_no_profile_is_refused_in_words(browser):
         assert facts(browser) == before and "stays" in rows(browser)
         browser.evaluate("document.getElementById('message').textContent = ''")
     # the values of a file may be negative, and of more than 32 bits
-    values = b"".join(varint(value % 2 ** 64) for value in (-5 * 2 ** 40, ))
-    drop(browser, "good.pb", types + piece(2, piece(2, values)))
+    drop(browser, "good.pb", types + piece(2, piece(2, varint(-5 * 2 ** 40 % 2 ** 64))))
     browser.until("document.querySelector('[data-fact=change]')")
     assert facts(browser)["A"] == -5 * 2 ** 40
+    check_quiet(browser, origin(host))
+    assert host.finish() == 0
+
+
+def test_inlined_functions_of_a_file(browser):
+    """The lines of a location begin with the innermost."""
+    host = viewed_heap()
+    open_view(browser, host, "heap")
+    drop(browser, "inlined.pb", b"".join(piece(6, name) for name in (
+        b"", b"inuse_space", b"bytes", b"outer", b"inner")) + piece(1, b"\x08\x01\x10\x02") +
+        piece(5, b"\x08\x01\x10\x03") + piece(5, b"\x08\x02\x10\x04") +
+        piece(4, b"\x08\x01" + piece(4, b"\x08\x02\x10\x07") + piece(4, b"\x08\x01\x10\x09")) +
+        piece(2, b"\x08\x01\x10\x64"))
+    browser.until("document.querySelector('[data-fact=change]')")
+    held = rows(browser)
+    assert held["inner"] == [-100, -100, 100, 0] and held["outer"] == [0, -100, 100, 0]
+    browser.click("[data-view=tree]")
+    browser.until("document.querySelector('#tree').textContent.includes('outer')")
     check_quiet(browser, origin(host))
     assert host.finish() == 0
 
