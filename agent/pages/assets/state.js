@@ -2,8 +2,8 @@
 
 /**
  * @typedef {{type: string, view: string, zoom: string, pick: string, q: string, own: string,
- *   fold: string, rootdown: string, focus: string, ignore: string, hide: string, show: string}}
- * State
+ *   fold: string, rootdown: string, tstate: string, focus: string, ignore: string, hide: string,
+ *   show: string}} State
  */
 
 /** @type {State} */
@@ -16,6 +16,7 @@ const nothing = {
   own: '',
   fold: '',
   rootdown: '',
+  tstate: '',
   focus: '',
   ignore: '',
   hide: '',

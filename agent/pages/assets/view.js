@@ -1,12 +1,14 @@
 // The page: what it holds, what the person does with it, and what is drawn then.
 import {CallTree} from './calls.js';
+import {lookForThreads} from './dump.js';
 import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
 import {readProfileFile} from './file.js';
 import {Flame} from './flame.js';
-import {fetchProfile, isRecorded, profileName, Recording} from './source.js';
+import {fetchAnswer, fetchProfile, isRecorded, profileName, Recording} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
 import {element, FunctionTable} from './table.js';
 import {takeAway} from './take.js';
+import {ThreadTable} from './threads.js';
 import {allNodes, buildTree, expression, markMatches, pivot} from './tree.js';
 import {share} from './units.js';
 
@@ -22,6 +24,7 @@ const page = {
   mark: null,    // side A
   other: null,   // side B while two are compared
   shown: null,   // what buildTree made of them
+  dump: null,    // of threads, while they are listed
   recording: null,
   seconds: 10,
   loading: false,
@@ -37,6 +40,11 @@ const table = new FunctionTable(by('table'), {
 });
 const calls = new CallTree(
     by('tree'), {pick: (fn) => step({pick: fn.name, view: 'callers'}), hover: tell});
+const threads = new ThreadTable(by('threads'), {
+  pick: (fn) => step({pick: fn.name, view: 'callers'}),
+  filter: (tstate) => step({tstate}),
+});
+const hasThreads = !saved && ['goroutine', 'thread'].includes(profileName);
 let callersFlame = null, calleesFlame = null;
 
 function chartIn(place) {
@@ -139,7 +147,8 @@ function draw() {
   drawCallers(shown, look);
   by('tree').hidden = state.view !== 'tree';
   if (state.view === 'tree') calls.draw(shown.root, look, wanted, zoomedIn(shown.root));
-  by('table').hidden = state.view === 'callers' || state.view === 'tree';
+  drawThreads(shown.functions, wanted);
+  by('table').hidden = ['callers', 'tree', 'threads'].includes(state.view);
   if (!by('table').hidden) table.draw(shown.functions, look, state.pick, wanted);
 }
 
@@ -196,6 +205,15 @@ function showTypes(answers, look) {
   choose.value = look.type;
 }
 
+/** Another look than the profile's, asked for when they are to be listed. */
+function drawThreads(functions, wanted) {
+  const place = by('threads');
+  place.hidden = page.state.view !== 'threads';
+  if (place.hidden || !hasThreads) return;
+  if (page.dump) threads.draw(page.dump, functions, wanted, page.state.tstate);
+  else loadThreads();
+}
+
 function showTitle({process, profile}) {
   const fromFile = process.pid === null, words = fromFile ? '' : ` ${profile}, pid ${process.pid}`;
   document.title = fromFile ? process.name : `${process.name} (${process.pid}) ${profile}`;
@@ -213,6 +231,7 @@ function showControls() {
   for (const button of document.querySelectorAll('[data-view]'))
     button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
   by('tools').hidden = by('filters').hidden = !page.answer && !page.mark;
+  document.querySelector('[data-view=threads]').hidden = !hasThreads;
   by('rootdown-label').hidden = state.view !== 'flame';
   by('live-tools').hidden = !!saved || isRecorded;
   by('record-tools').hidden =
@@ -240,10 +259,20 @@ function take(answer) {
   draw();
 }
 
+async function loadThreads() {
+  try {
+    page.dump = await lookForThreads(async () => (await fetchAnswer('debug=2')).text());
+    draw();
+  } catch (error) {
+    say(`The threads could not be had: ${error.message}`);
+  }
+}
+
 async function refresh() {
   if (page.loading || page.recording) return;
   page.loading = true;
   try {
+    page.dump = null;
     take(await fetchProfile(0));
   } catch (error) {
     say(`The profile could not be had: ${error.message}`);
