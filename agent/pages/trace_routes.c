@@ -6,7 +6,10 @@
 
 #include "agent/http/query.h"
 #include "agent/http/response.h"
+#include "agent/trace/chrome_trace.h"
 #include "agent/trace/go_trace.h"
+#include "agent/trace/go_trace_v2.h"
+#include "agent/trace/perfetto_trace.h"
 #include "agent/trace/trace_recording.h"
 #include "profile_request.h"
 
@@ -18,6 +21,9 @@ static const struct trace_format {
   bool (*encode)(const struct trace_log *log, struct byte_sink *sink);
 } formats[] = {
     {"go", "application/octet-stream", "trace", go_trace_encode},
+    {"go22", "application/octet-stream", "trace", go_trace_v2_write},
+    {"perfetto", "application/octet-stream", "trace.pftrace", perfetto_trace_write},
+    {"json", "application/json", "trace.json", chrome_trace_write},
 };
 enum { FORMATS = sizeof formats / sizeof *formats };
 
