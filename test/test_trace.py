@@ -190,6 +190,51 @@ def test_births_and_ends():
     assert "create_it" in pprof_of(path, "sched")
 
 
+def test_each_arrow_comes_from_who_released():
+    host = start()
+    need_switch_records(host)
+    path = record(host)
+    trace, lines = Trace(path), lines_until_the_end(host)
+    found = recorded_lines(trace, lines)
+    checked = 0
+    for line in found["waits"]:
+        if trace.time_in(line.tid, "blocked", line.begin, line.end) < MILLISECOND:
+            continue  # it came late
+        holds = [other for other in lines if other.what == "holds" and
+                 line.begin < other.end < line.end]
+        wakes = [event for event in trace.of("GoUnblock") if event.g and
+                 int(event.arguments["g"]) == line.tid and line.begin < event.at < line.end]
+        assert len(holds) == 1 and wakes, (line, holds, wakes)
+        assert wakes[-1].g == holds[0].tid and wakes[-1].at > holds[0].end - 20 * MICROSECOND
+        assert wakes[-1].at < holds[0].end + 100 * MICROSECOND + line.end - holds[0].end
+        checked += 1
+    assert checked > 5
+    assert "give_back_the_mutex" in pprof_of(path, "sched")
+
+
+def test_waits_for_locks_are_exact_where_states_are_sampled():
+    host = start(extra={"PPROFAGENT_CPU": "timer"})
+    path = record(host)
+    trace, lines = Trace(path), lines_until_the_end(host)
+    found = recorded_lines(trace, lines)
+    checked = 0
+    for line in found["waits"]:
+        blocked = [span for span in trace.spans[line.tid] if span.state == "blocked" and
+                   line.begin <= span.begin and span.end <= line.end]
+        if line.end - line.begin < MILLISECOND:
+            continue
+        # One span from the call to the release, which the waiter only sees when it has a CPU.
+        assert len(blocked) == 1, (line, trace.spans[line.tid])
+        holds = [other for other in lines if other.what == "holds" and
+                 line.begin < other.end < line.end]
+        assert len(holds) == 1 and abs(blocked[0].end - holds[0].end) < line.end - holds[0].end
+        wakes = [event for event in trace.of("GoUnblock")
+                 if int(event.arguments["g"]) == line.tid and event.at == blocked[0].end]
+        assert wakes and wakes[0].g == holds[0].tid, wakes
+        checked += 1
+    assert checked > 5
+
+
 def test_stacks_of_long_waits():
     host = start()
     path = record(host)

@@ -20,7 +20,7 @@ void trace_gather_start(struct trace_gather *gather, size_t bytes_max) {
   *gather = (struct trace_gather){.bytes_max = bytes_max};
 }
 
-void trace_gather_release(struct trace_gather *gather) {
+void trace_gather_free(struct trace_gather *gather) {
   char **texts = gather->texts.items;
   struct trace_taken_stack *stacks = gather->stacks.items;
   for (uint32_t i = 0; i < gather->texts.count; i++) agent_free(texts[i]);
@@ -29,6 +29,8 @@ void trace_gather_release(struct trace_gather *gather) {
   agent_free(gather->texts.items);
   agent_free(gather->stacks.items);
   agent_free(gather->events.items);
+  agent_free(gather->waits.items);
+  agent_free(gather->releases.items);
   index_table_release(&gather->text_index);
   index_table_release(&gather->stack_index);
 }
@@ -104,13 +106,41 @@ static void leave_out(struct trace_gather *gather, int64_t at) {
   if (!gather->full_at || at < gather->full_at) gather->full_at = at;
 }
 
+/* NULL: there is no room. */
+static void *add_item(struct trace_gather *gather, struct trace_growing *array, size_t item_size,
+                      int64_t at) {
+  void *place = NULL;
+  if (gather->bytes <= gather->bytes_max) place = trace_growing_add(array, item_size);
+  if (place) gather->bytes += item_size;
+  else leave_out(gather, at);
+  return place;
+}
+
+static uint32_t stack_number(struct trace_gather *gather, const struct trace_taken_stack *stack) {
+  return stack && stack->frame_count ? keep_stack(gather, stack) : 0;
+}
+
 void trace_gather_event(struct trace_gather *gather, const struct trace_event *event,
                         const struct trace_taken_stack *stack) {
-  if (gather->bytes > gather->bytes_max) return leave_out(gather, event->at);
-  struct trace_event *place = trace_growing_add(&gather->events, sizeof *place);
-  if (!place) return leave_out(gather, event->at);
-  gather->bytes += sizeof *place;
+  struct trace_event *place = add_item(gather, &gather->events, sizeof *place, event->at);
+  if (!place) return;
   *place = *event;
   place->text = event->text ? keep_text(gather, event->text) : NULL;
-  place->stack = stack && stack->frame_count ? keep_stack(gather, stack) : 0;
+  place->stack = stack_number(gather, stack);
+}
+
+void trace_gather_wait(struct trace_gather *gather, const struct trace_wait *wait,
+                       const struct trace_taken_stack *stack) {
+  struct trace_wait *place = add_item(gather, &gather->waits, sizeof *place, wait->end);
+  if (!place) return;
+  *place = *wait;
+  place->stack = stack_number(gather, stack);
+}
+
+void trace_gather_lock_release(struct trace_gather *gather, const struct trace_release *release,
+                               const struct trace_taken_stack *stack) {
+  struct trace_release *place = add_item(gather, &gather->releases, sizeof *place, release->at);
+  if (!place) return;
+  *place = *release;
+  place->stack = stack_number(gather, stack);
 }

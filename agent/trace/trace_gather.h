@@ -22,8 +22,25 @@ struct trace_growing { /* an array that doubles */
   uint32_t count, capacity;
 };
 
+/* As the program's threads told them (lock_trace.h); stacks: indexes + 1. */
+struct trace_wait {
+  int64_t begin, end;
+  uint64_t object;
+  int32_t tid;
+  uint32_t stack;
+  bool was_released;
+};
+
+struct trace_release {
+  int64_t at;
+  uint64_t object;
+  int32_t tid;
+  uint32_t stack;
+};
+
 struct trace_gather {
   struct trace_growing events; /* struct trace_event, each thread's in order of time */
+  struct trace_growing waits, releases; /* struct trace_wait, trace_release */
   struct trace_growing texts;  /* char * */
   struct trace_growing stacks; /* struct trace_taken_stack */
   struct index_table text_index, stack_index;
@@ -36,7 +53,11 @@ void trace_gather_start(struct trace_gather *gather, size_t bytes_max);
 /* Copies all; event->stack is not looked at. */
 void trace_gather_event(struct trace_gather *gather, const struct trace_event *event,
                         const struct trace_taken_stack *stack);
-void trace_gather_release(struct trace_gather *gather);
+void trace_gather_wait(struct trace_gather *gather, const struct trace_wait *wait,
+                       const struct trace_taken_stack *stack);
+void trace_gather_lock_release(struct trace_gather *gather, const struct trace_release *release,
+                               const struct trace_taken_stack *stack);
+void trace_gather_free(struct trace_gather *gather);
 
 /* A zeroed item at the end; NULL: no memory. */
 void *trace_growing_add(struct trace_growing *array, size_t item_size);

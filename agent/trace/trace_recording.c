@@ -7,6 +7,8 @@
 #include "shim/base/config.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/cpu/cpu_sampling.h"
+#include "shim/locks/lock_trace.h"
+#include "shim/stacks/stack_table.h"
 #include "agent/cpu/ring_sampling.h"
 #include "agent/runtime/agent_lock.h"
 #include "agent/runtime/agent_memory.h"
@@ -18,6 +20,7 @@
 #include "trace_stacks.h"
 #include "trace_threads.h"
 #include "trace_timeline.h"
+#include "trace_waits.h"
 
 enum {
   WORK_NANOSECONDS = 5000000, /* between two readings of the rings */
@@ -37,7 +40,7 @@ struct trace_recording {
 static struct agent_lock lock;
 static struct trace_recording *clients[TRACE_MAX_CLIENTS];
 static uint32_t client_count, generation;
-static uint64_t events_total, left_out_total, lost_total;
+static uint64_t events_total, left_out_total, lost_total, lost_locks_total;
 static const char *source, *off_reason;
 
 /* ---- the work ---- */
@@ -53,6 +56,38 @@ static void hand_out(void *owner, const struct trace_event *event,
   (void)owner;
   events_total++;
   for (uint32_t i = 0; i < client_count; i++) gather(clients[i], event, stack);
+}
+
+static struct trace_taken_stack stack_of(uint32_t id) {
+  struct stack_view view;
+  if (!id || !stack_table_read(id, &view)) return (struct trace_taken_stack){0};
+  return (struct trace_taken_stack){view.frame_count, view.epoch, view.frames};
+}
+
+static void hand_out_lock_event(const struct lock_trace_event *event) {
+  struct trace_taken_stack stack = stack_of(event->stack);
+  struct trace_wait wait = {.begin = (int64_t)event->begin, .end = (int64_t)event->at,
+                            .object = event->object, .tid = event->tid,
+                            .was_released = event->was_released};
+  struct trace_release release = {.at = (int64_t)event->at, .object = event->object,
+                                  .tid = event->tid};
+  events_total++;
+  for (uint32_t i = 0; i < client_count; i++) {
+    if (event->begin) trace_gather_wait(&clients[i]->gather, &wait, &stack);
+    else trace_gather_lock_release(&clients[i]->gather, &release, &stack);
+  }
+}
+
+static void read_everything(void) {
+  struct lock_trace_event event;
+  int32_t tid;
+  uint64_t count;
+  trace_threads_read();
+  while (lock_trace_next(&event)) hand_out_lock_event(&event);
+  while (lock_trace_next_loss(&tid, &count)) {
+    lost_locks_total += count;
+    trace_threads_lose(tid, count);
+  }
 }
 
 /* Until it is time, or a thread starts. */
@@ -81,7 +116,10 @@ static void work(void *own) {
     int64_t before = agent_own_cpu_nanoseconds();
     agent_lock_take(&lock);
     bool ends = client_count == 0 || generation != (uint32_t)(uintptr_t)own;
-    if (!ends) trace_threads_work();
+    if (!ends) {
+      trace_threads_work();
+      read_everything();
+    }
     agent_lock_release(&lock);
     if (ends) return;
     rest_after(agent_own_cpu_nanoseconds() - before);
@@ -104,11 +142,13 @@ static bool start(void) {
   off_reason = find_refusal();
   source = off_reason ? "looks" : "switch records";
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, true);
+  lock_trace_open(config.trace_buffer / 4); /* without memory: no lock's waits */
   bool started = trace_threads_start(!off_reason, config.trace_buffer / 4 * 3, hand_out);
   if (started && agent_thread_create(NULL, AGENT_THREAD_STACK, work,
                                      (void *)(uintptr_t)++generation) == 0)
     return true;
   if (started) trace_threads_stop();
+  lock_trace_close();
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, false);
   return false;
 }
@@ -116,6 +156,7 @@ static bool start(void) {
 static void stop(void) {
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, false);
   lost_total += trace_threads_status().lost;
+  lock_trace_close();
   trace_threads_stop();
 }
 
@@ -128,18 +169,18 @@ static enum trace_result join(struct trace_recording *client) {
     client_count = 0;
     return TRACE_NO_MEMORY;
   }
-  trace_threads_read();
+  read_everything();
   if (client_count > 1) trace_threads_tell_newcomer(gather, client);
-  client->lost = trace_threads_status().lost;
+  client->lost = trace_threads_status().lost + lost_locks_total;
   client->start = agent_monotonic_nanoseconds();
   return TRACE_DONE;
 }
 
 static void leave(struct trace_recording *client) {
   client->end = agent_monotonic_nanoseconds();
-  trace_threads_read();
+  read_everything();
   trace_threads_tell_leaver(gather, client);
-  client->lost = trace_threads_status().lost - client->lost;
+  client->lost = trace_threads_status().lost + lost_locks_total - client->lost;
   client->log.is_sampled = off_reason != NULL;
   client->log.period = off_reason ? trace_threads_status().period : 0;
   left_out_total += client->gather.left_out;
@@ -155,7 +196,8 @@ static bool finish(struct trace_recording *recording) {
   bool is_full = gathered->full_at && gathered->full_at < recording->end;
   if (is_full && gathered->full_at > recording->start) recording->end = gathered->full_at;
   process_identity_read(&recording->process);
-  if (!trace_timeline_make(gathered, recording->start, recording->end) ||
+  if (!trace_waits_link(gathered, recording->log.is_sampled) ||
+      !trace_timeline_make(gathered, recording->start, recording->end) ||
       !trace_stacks_name(gathered, &recording->stacks))
     return false;
   struct trace_log *log = &recording->log;
@@ -200,7 +242,7 @@ const struct trace_log *trace_recording_log(const struct trace_recording *record
 
 void trace_recording_release(struct trace_recording *recording) {
   if (!recording) return;
-  trace_gather_release(&recording->gather);
+  trace_gather_free(&recording->gather);
   trace_stacks_release(&recording->stacks);
   agent_free(recording);
 }
@@ -211,10 +253,10 @@ struct trace_recording_status trace_recording_status(void) {
   struct trace_recording_status status = {
       .running = client_count, .threads_with_ring = threads.with_ring,
       .threads_without_ring = threads.without_ring, .events = events_total,
-      .lost = lost_total + threads.lost, .left_out = left_out_total,
-      .ring_bytes = client_count ? threads.ring_bytes : 0, .source = source,
+      .lost = lost_total + lost_locks_total + threads.lost, .left_out = left_out_total,
+      .ring_bytes = client_count ? threads.ring_bytes + lock_trace_bytes() : 0, .source = source,
       .off_reason = off_reason};
-  if (client_count == 0) status.lost = lost_total;
+  if (client_count == 0) status.lost = lost_total + lost_locks_total;
   agent_lock_release(&lock);
   return status;
 }

@@ -150,6 +150,11 @@ void trace_threads_read(void) {
   remove_ended();
 }
 
+void trace_threads_lose(int32_t tid, uint64_t lost) {
+  struct traced_thread *thread = tid ? find(tid) : NULL;
+  if (thread) traced_thread_lost_events(thread, &context, lost);
+}
+
 static void list_if_due(int64_t now) {
   if (now < next_list) return;
   int64_t before = agent_own_cpu_nanoseconds();

@@ -17,6 +17,8 @@ void trace_threads_stop(void);
 /* What the rings have, which threads there are, what they wait for: each as often as it is due. */
 void trace_threads_work(void);
 void trace_threads_read(void);
+/* So many of the thread's events of locks are lost. */
+void trace_threads_lose(int32_t tid, uint64_t count);
 /* For a client that comes or goes, after a reading. */
 void trace_threads_tell_newcomer(traced_sink *sink, void *owner);
 void trace_threads_tell_leaver(traced_sink *sink, void *owner);

@@ -26,7 +26,7 @@ static void add(struct timeline *timeline, const struct trace_event *event, int6
   place->at = at < timeline->start ? timeline->start : at;
 }
 
-static bool is_state(uint8_t kind) {
+bool trace_timeline_is_state(uint8_t kind) {
   return kind == TRACE_RUNNING || kind == TRACE_RUNNABLE || kind == TRACE_BLOCKED;
 }
 
@@ -48,7 +48,7 @@ static void tell(struct timeline *timeline, struct thread_story *story,
   /* A state follows at once, in which it is until its first event. */
   struct trace_event state = {.kind = TRACE_RUNNABLE, .tid = first->tid, .cpu = -1};
   if (story->state) state = *story->state;
-  if (story->state || !is_state(first->kind) || at > intro.at) {
+  if (story->state || !trace_timeline_is_state(first->kind) || at > intro.at) {
     add(timeline, &state, intro.at);
     story->kind = state.kind;
   }
@@ -62,8 +62,8 @@ static void hold(struct timeline *timeline, struct thread_story *story,
   if (is_intro(event->kind)) story->intro = event;
   else if (event->kind == TRACE_THREAD_NAMED) story->name = event;
   else if (before && event->kind == TRACE_THREAD_ENDED) story->has_ended = true;
-  else if (before && is_state(event->kind)) story->state = event;
-  else if (before && event->kind == TRACE_LOST) story->state = NULL;
+  else if (before && (trace_timeline_is_state(event->kind) || event->kind == TRACE_LOST))
+    story->state = event; /* a gap goes on */
 }
 
 static void follow(struct timeline *timeline, struct thread_story *story,
@@ -74,7 +74,7 @@ static void follow(struct timeline *timeline, struct thread_story *story,
   if (early && !story->is_told) return hold(timeline, story, event);
   if (early) return; /* it is told already: one that was introduced twice */
   if (!story->is_told) tell(timeline, story, event, event->at);
-  if (is_state(event->kind)) {
+  if (trace_timeline_is_state(event->kind)) {
     if (story->kind == event->kind) return;
     story->kind = event->kind;
   }
@@ -89,6 +89,7 @@ static void tell_thread(struct timeline *timeline, const struct trace_event *eve
   struct thread_story story = {.kind = TRACE_LOST};
   for (uint32_t i = 0; i < count; i++) {
     const struct trace_event *event = &events[order[i]];
+    if (event->kind == TRACE_NOTHING) continue;
     if (event->tid) follow(timeline, &story, event);
     else if (event->at >= timeline->start && event->at <= timeline->end)
       add(timeline, event, event->at);
@@ -121,6 +122,10 @@ static uint32_t *order_of(const struct trace_growing *events, number_order_swapp
   return NULL;
 }
 
+uint32_t *trace_timeline_order(const struct trace_growing *events) {
+  return order_of(events, by_thread_swapped);
+}
+
 static bool put_in_order(struct trace_growing *events) {
   const struct trace_event *items = events->items;
   uint32_t *order = order_of(events, by_time_swapped);
@@ -140,7 +145,7 @@ static bool put_in_order(struct trace_growing *events) {
 bool trace_timeline_make(struct trace_gather *gather, int64_t start, int64_t end) {
   struct timeline timeline = {.start = start, .end = end};
   const struct trace_event *events = gather->events.items;
-  uint32_t *order = order_of(&gather->events, by_thread_swapped), count = gather->events.count;
+  uint32_t *order = trace_timeline_order(&gather->events), count = gather->events.count;
   for (uint32_t i = 0, next; order && i < count; i = next) {
     for (next = i + 1; next < count && events[order[next]].tid == events[order[i]].tid;) next++;
     tell_thread(&timeline, events, order + i, next - i);

@@ -177,6 +177,13 @@ static void lose(struct traced_thread *thread, const struct traced_context *cont
   thread->lost += count;
 }
 
+void traced_thread_lost_events(const struct traced_thread *thread,
+                               const struct traced_context *context, uint64_t count) {
+  struct trace_event event = {.at = thread->state.at, .tid = thread->tid, .cpu = -1,
+                              .kind = TRACE_LOST, .value = count};
+  if (thread->state.kind != TRACE_LOST && !thread->has_ended) hand_out(context, &event);
+}
+
 static void end_it(struct traced_thread *thread, const struct traced_context *context,
                    int64_t at) {
   struct trace_event event = {.at = at, .tid = thread->tid, .cpu = -1, .kind = TRACE_THREAD_ENDED};

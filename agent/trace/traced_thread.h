@@ -60,6 +60,9 @@ void traced_thread_look(struct traced_thread *thread, const struct traced_contex
 /* Its intro, as far as it is not handed out yet. last: now or never. */
 void traced_thread_introduce(struct traced_thread *thread, const struct traced_context *context,
                              bool last);
+/* Events of locks: from its last state on, which is told again. */
+void traced_thread_lost_events(const struct traced_thread *thread,
+                               const struct traced_context *context, uint64_t count);
 /* The end, seen from outside. */
 void traced_thread_vanishes(struct traced_thread *thread, const struct traced_context *context);
 /* For one client: who it is, for one that comes; the state that it is in, for one that goes. */

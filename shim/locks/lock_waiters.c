@@ -261,6 +261,16 @@ enum lock_release_look lock_waiters_look(const void *object, uint64_t random) {
   return look;
 }
 
+bool lock_waiters_wait_for(const void *object) {
+  for (uint32_t number = first_of(object); number;) {
+    struct lock_waiter *waiter = waiter_at(number);
+    number = waiter->next;
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object)
+      return true;
+  }
+  return false;
+}
+
 /* After a slice of `time` ns: the scale of those to come, which depends on those before them alone, and whether the next is looked at. */
 static void look_on(struct lock_waiter *waiter, uint64_t time, uint64_t random) {
   uint32_t looked_at = atomic_load_explicit(&waiter->looked_at, memory_order_relaxed);

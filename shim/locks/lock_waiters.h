@@ -46,7 +46,11 @@ static inline bool lock_waiters_may_wait_for(const void *object) {
 /* How many entered ones wait for this object or one of its bucket. */
 uint32_t lock_waiters_crowd(const void *object);
 
-/* start: ns; weight: waits that this one stands for. */
+/* Whether one of them waits for just this object. */
+bool lock_waiters_wait_for(const void *object);
+
+/* start: ns; weight: waits that this one stands for; 0: its releases are seen, and charged with
+ * nothing. */
 struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, uint64_t weight);
 /* released: by somebody; false: it gave up. *released_by: the entry (contention_table.h) of the latest release, 0: none was seen; *weight as
  * given. False: it had been abandoned, or its last releaser has yet to be named and will count it (lock_waiters_name). */

@@ -8,10 +8,13 @@
 #include "contention_table.h"
 #include "shim/base/counters.h"
 #include "shim/cpu/cpu_sampling.h"
+#include "shim/stacks/module_registry.h"
+#include "shim/stacks/stack_table.h"
 #include "shim/stacks/handler_stack.h"
 #include "shim/next/interposed.h"
 #include "lock_clock.h"
 #include "lock_status.h"
+#include "lock_trace.h"
 #include "shim/next/next_functions.h"
 #include "shim/allocation/sampler.h"
 #include "shim/stacks/stack_halves.h"
@@ -54,48 +57,72 @@ static uint64_t one_in(const void *object) {
 
 /* ---- stacks ---- */
 
-struct entry_wanted {
+struct place_wanted {
   enum contention_kind kind;
   uintptr_t function;
   const struct unwind_registers *caller;
-  uint32_t entry;
+  bool wants_entry, wants_stack;
+};
+
+struct place {
+  uint32_t entry; /* of the contention table */
+  uint32_t stack; /* of the stack table */
+};
+
+static struct place place_of_frames(const struct place_wanted *wanted, const uint64_t *frames,
+                                    uint32_t count) {
+  struct place place = {0, 0};
+  if (wanted->wants_entry) place.entry = contention_table_entry(wanted->kind, frames, count);
+  if (wanted->wants_stack)
+    place.stack = stack_table_intern(frames, count, module_registry_epoch_of(frames, count));
+  return place;
+}
+
+struct place_search {
+  struct place_wanted wanted;
+  struct place found;
 };
 
 /* The caller's stack below a leaf of ours. */
-static void find_entry(void *argument) {
-  struct entry_wanted *wanted = argument;
+static void find_place(void *argument) {
+  struct place_search *search = argument;
   CAPTURED_STACK(stack);
-  stack_capture(wanted->caller, stack);
-  stack_push(stack->frames, &stack->frame_count, wanted->function);
-  wanted->entry = contention_table_entry(wanted->kind, stack->frames, stack->frame_count);
+  stack_capture(search->wanted.caller, stack);
+  stack_push(stack->frames, &stack->frame_count, search->wanted.function);
+  search->found = place_of_frames(&search->wanted, stack->frames, stack->frame_count);
 }
 
-static uint32_t entry_of(enum contention_kind kind, uintptr_t function, const struct unwind_registers *caller) {
-  struct entry_wanted wanted = {kind, function, caller, 0};
-  if (LIKELY(handler_stack_call(find_entry, &wanted))) return wanted.entry;
+static struct place place_of(struct place_wanted wanted) {
+  struct place_search search = {wanted, {0, 0}};
+  if (LIKELY(handler_stack_call(find_place, &search))) return search.found;
   COUNT_LOSS(stacks_truncated_small);
-  const uint64_t frames[] = {function, caller->pc, STACK_TRUNCATED_SMALL};
-  return contention_table_entry(kind, frames, 3);
+  const uint64_t frames[] = {wanted.function, wanted.caller->pc, STACK_TRUNCATED_SMALL};
+  return place_of_frames(&wanted, frames, 3);
 }
 
 /* ---- waits ---- */
 
+/* For a trace each wait is entered, so that its releases are seen; one that was not drawn counts for
+ * none. */
 static void enter(struct lock_wait *wait, const void *object) {
   uint64_t n = one_in(object);
-  if (n == 1 || (n > 1 && draw() % n == 0)) wait->claim = lock_waiters_enter(object, wait->start, n);
+  bool drawn = n == 1 || (n > 1 && draw() % n == 0);
+  if (drawn || wait->traced)
+    wait->claim = lock_waiters_enter(object, wait->start, drawn ? n : 0);
 }
 
 struct lock_wait lock_wait_begin(const void *object) {
-  struct lock_wait wait = {0};
-  if ((config.blockprofile_rate == 0 && (config.mutexprofile_fraction == 0 || !object)) || !may_measure()) return wait;
+  struct lock_wait wait = {.traced = lock_trace_is_armed(), .object = object};
+  bool is_profiled = config.blockprofile_rate > 0 || (config.mutexprofile_fraction > 0 && object);
+  if ((!is_profiled && !wait.traced) || !may_measure()) return wait;
   wait.start = lock_clock_now();
   if (object) enter(&wait, object);
   return wait;
 }
 
 struct lock_wait lock_wait_watch(const void *object) {
-  struct lock_wait wait = {.watch_only = true};
-  if (config.mutexprofile_fraction == 0 || !may_measure()) return wait;
+  struct lock_wait wait = {.watch_only = true, .traced = lock_trace_is_armed()};
+  if ((config.mutexprofile_fraction == 0 && !wait.traced) || !may_measure()) return wait;
   wait.start = lock_clock_now();
   enter(&wait, object);
   return wait;
@@ -109,25 +136,39 @@ static void leave(struct lock_wait *wait, bool released) {
   else atomic_fetch_add_explicit(&shim_counters.mutex_lost_releases, weight, memory_order_relaxed);
 }
 
-static void record_block(uint64_t delay, uintptr_t function, const struct unwind_registers *caller) {
-  uint64_t rate = config.blockprofile_rate, count = CONTENTION_COUNT_UNIT;
-  if (delay == 0) delay = 1;
-  if (delay < rate) {
-    if (draw() % rate >= delay) return;
-    count = rate / delay * CONTENTION_COUNT_UNIT + rate % delay * CONTENTION_COUNT_UNIT / delay;
-    delay = rate;
-  }
-  contention_table_add(entry_of(CONTENTION_BLOCK, function, caller), count, delay);
+/* 0: that wait is not recorded; else for how many it counts. */
+static uint64_t draw_block(uint64_t *delay) {
+  uint64_t rate = config.blockprofile_rate, d = *delay;
+  if (d == 0) d = *delay = 1;
+  if (d >= rate) return CONTENTION_COUNT_UNIT;
+  if (draw() % rate >= d) return 0;
+  *delay = rate;
+  return rate / d * CONTENTION_COUNT_UNIT + rate % d * CONTENTION_COUNT_UNIT / d;
+}
+
+static void record_wait(const struct lock_wait *wait, enum lock_wait_end end, uint64_t now,
+                        uintptr_t function, const struct unwind_registers *caller) {
+  uint64_t delay = now - wait->start;
+  uint64_t count = config.blockprofile_rate > 0 ? draw_block(&delay) : 0;
+  if (count == 0 && !wait->traced) return;
+  struct place place = place_of(
+      (struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, wait->traced});
+  contention_table_add(place.entry, count, delay);
+  if (!wait->traced) return;
+  struct lock_trace_event event = {.begin = wait->start, .at = now,
+                                   .object = (uintptr_t)wait->object, .stack = place.stack,
+                                   .was_released = end == WAIT_RELEASED};
+  lock_trace_write(&event);
 }
 
 void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function, const struct unwind_registers *caller) {
   if (!wait->start) return;
   int saved_errno = errno;
-  bool is_block = end != WAIT_NOT_ONE && config.blockprofile_rate > 0 && !wait->watch_only &&
-                  !confinement_forbids_calls();
-  uint64_t now = is_block ? lock_clock_now() : 0;
+  bool is_wait = end != WAIT_NOT_ONE && (config.blockprofile_rate > 0 || wait->traced) &&
+                 !wait->watch_only && !confinement_forbids_calls();
+  uint64_t now = is_wait ? lock_clock_now() : 0;
   if (wait->claim.waiter) leave(wait, end == WAIT_RELEASED);
-  if (is_block) record_block(now - wait->start, function, caller);
+  if (is_wait) record_wait(wait, end, now, function, caller);
   errno = saved_errno;
 }
 
@@ -136,21 +177,35 @@ void lock_wait_forget_releaser(struct lock_wait *wait) {
 }
 
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object)) {
-  struct lock_release release = {false, 0, 0};
+  struct lock_release release = {false, 0, 0, 0};
   uint64_t random = draw();
   enum lock_release_look look = lock_waiters_look(object, random);
-  if (look == RELEASE_PASSES || !may_measure() || (is_release && !is_release(object))) return release;
-  release.time = lock_waiters_charge(object, look, lock_clock_now(), random, &release.mark);
+  bool is_traced = lock_trace_is_armed() &&
+                   (look != RELEASE_PASSES || lock_waiters_wait_for(object));
+  if (look == RELEASE_PASSES && !is_traced) return release;
+  if (!may_measure() || (is_release && !is_release(object))) return release;
+  uint64_t now = lock_clock_now();
+  if (is_traced) release.traced_at = now;
+  if (look == RELEASE_PASSES) return release;
+  release.time = lock_waiters_charge(object, look, now, random, &release.mark);
   release.charged = look == RELEASE_IS_CHARGED;
   return release;
 }
 
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function, const struct unwind_registers *caller) {
-  if (LIKELY(!release->charged)) return;
+  if (LIKELY(!release->charged && !release->traced_at)) return;
   int saved_errno = errno;
-  uint32_t entry = entry_of(CONTENTION_MUTEX, function, caller);
-  uint64_t ended = lock_waiters_name(object, release->mark, entry);
-  contention_table_add(entry, ended * CONTENTION_COUNT_UNIT, release->time);
+  struct place place = place_of((struct place_wanted){CONTENTION_MUTEX, function, caller,
+                                                      release->charged, release->traced_at > 0});
+  if (release->charged) {
+    uint64_t ended = lock_waiters_name(object, release->mark, place.entry);
+    contention_table_add(place.entry, ended * CONTENTION_COUNT_UNIT, release->time);
+  }
+  if (release->traced_at) {
+    struct lock_trace_event event = {.at = release->traced_at, .object = (uintptr_t)object,
+                                     .stack = place.stack};
+    lock_trace_write(&event);
+  }
   errno = saved_errno;
 }
 

@@ -1,4 +1,5 @@
-/* Waits for locks and their like: how long, and who made them wait. Sampling, and the rules by which it is unbiased.
+/* Waits for locks and their like: how long, and who made them wait. Sampling, and the rules by which it is unbiased. While a trace is recorded
+ * all waits and their releases go to lock_trace.h as well.
  *
  * block: at the end of each wait. A wait of d ns is recorded if d >= rate, else with probability d / rate, and then counts as rate / d
  * waits of d ns each (Go's runtime/mprof.go, blockevent and blocksampled).
@@ -27,6 +28,8 @@ struct lock_wait {
   uint64_t start; /* 0: not measured */
   struct lock_waiter_claim claim;
   bool watch_only; /* no event of the block profile */
+  bool traced;     /* somebody records */
+  const void *object;
 };
 
 enum lock_wait_end {
@@ -57,6 +60,7 @@ void lock_wait_forget_releaser(struct lock_wait *wait);
 struct lock_release {
   bool charged;
   uint64_t time, mark;
+  uint64_t traced_at; /* 0: nobody records */
 };
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object));
 /* Just after: the stack is walked while nobody waits for it. errno stays. */
