@@ -4,9 +4,9 @@ goroutine, processor or thread is not in the state for, is an error."""
 import re
 
 (BATCH, STACKS, STACK, STRINGS, STRING, SAMPLES, SAMPLE, FREQUENCY) = range(1, 9)
-(PROC_STATUS, CREATE, START, DESTROY, STOP, BLOCK, UNBLOCK, CALL, RETURN, STATUS, HEAP, LABEL,
- BEGIN, END, LOG) = 13, 14, 16, 17, 19, 20, 21, 22, 23, 25, 37, 39, 42, 43, 44
-FIELDS = {PROC_STATUS: 2, CREATE: 3, START: 2, DESTROY: 0, STOP: 2, BLOCK: 2, UNBLOCK: 3, CALL: 2,
+(PROC_STOP, PROC_STATUS, CREATE, START, DESTROY, STOP, BLOCK, UNBLOCK, CALL, RETURN, STATUS, HEAP, LABEL,
+ BEGIN, END, LOG) = 11, 13, 14, 16, 17, 19, 20, 21, 22, 23, 25, 37, 39, 42, 43, 44
+FIELDS = {PROC_STOP: 0, PROC_STATUS: 2, CREATE: 3, START: 2, DESTROY: 0, STOP: 2, BLOCK: 2, UNBLOCK: 3, CALL: 2,
           RETURN: 0, STATUS: 3, HEAP: 1, LABEL: 1, BEGIN: 3, END: 3, LOG: 4}
 NO_THREAD = 2**64 - 1
 BATCH_MAX, STRING_MAX, FRAMES_MAX = 64 << 10, 1 << 10, 128
@@ -104,7 +104,7 @@ class Trace:
     def play(self):
         self.goroutines, self.bound, self.processors, self.calls = {}, {}, {}, {}
         self.wakes, self.labels, self.reasons, self.regions, self.heap = [], {}, {}, [], []
-        self.reason_stacks, self.now = {}, 0
+        self.reason_stacks, self.now, self.ended, self.logs = {}, 0, [], []
         left = {thread: list(reversed(events)) for thread, events in self.threads.items()}
         while any(left.values()):
             for thread in sorted((t for t in left if left[t]), key=lambda t: left[t][-1][0]):
@@ -134,6 +134,9 @@ class Trace:
         if kind == PROC_STATUS:
             assert words[0] not in self.processors and words[1] == 1 and thread not in self.calls
             self.processors[words[0]], self.calls[thread] = thread, 0
+        elif kind == PROC_STOP:
+            del self.calls[thread]
+            self.ended.append(at)
         elif kind == STATUS:
             assert words[0] not in self.goroutines and words[1:] == [NO_THREAD, 1]
             self.goroutines[words[0]] = Goroutine("")
@@ -185,6 +188,8 @@ class Trace:
             name, begin = bound.regions.pop()
             assert name == self.strings[words[1]]
             self.regions.append((name, begin, at))
+        elif kind == LOG:
+            self.logs.append((number, self.strings[words[1]], self.strings[words[2]]))
         if kind in (STOP, BLOCK, CALL, LOG, BEGIN, END):
             assert words[-1] in self.stacks
 

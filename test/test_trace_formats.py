@@ -247,6 +247,10 @@ def check_perfetto_states(log, trace):
         wanted.sort(key=lambda span: span[1])
         assert perfetto_reader.merged(said) == perfetto_reader.merged(wanted)
         check_apart(said)
+        for at, name, cpu in trace.states.get(tid, []):
+            assert name != "RUNNING" or cpu in [
+                event.cpu for kind, begin, _, event in log.states[tid]
+                if kind == RUNNING and begin == at], (tid, at)
         if by_cpu and ended:
             last = "DEAD" if tid == log.pid else "DESTROYED"
             assert trace.states[tid][-1][:2] == (ended[0], last)
@@ -347,6 +351,9 @@ def test_go(tmp_path):
             happened = sum(event.tid == tid for event in log.events)
             check_go_states(go_spans(log, tid), trace.spans(tid, log.end), happened)
         assert len(trace.samples) == log.number(SAMPLE)
+        said = [value for _, key, value in trace.logs if key == "recording"]
+        assert len(trace.logs) == log.number(MARK) + len(said) and len(said) <= 1
+        assert all(("sampled" in value) == bool(log.sampled) for value in said)
         wakes = trace.wakes
         alive = {event.tid: event.at for event in log.events if event.kind == ENDED}
         for of, to, _, woken in log.arrows:
@@ -364,6 +371,9 @@ def check_go_hand_made(trace):
     assert (100, 101, START + 41 * MICRO) in trace.wakes
     assert trace.reasons[101] == ["sync: futex"] + ["12 records lost"] * 3 + ["sleep"]
     assert trace.heap == [4096]
+    assert trace.logs == [(100, "recording", "states recorded, 12 records lost"),
+                          (101, "instant", ""), (101, "allocation", "1048576 bytes")]
+    assert trace.ended == [START + 200 * MICRO, START + 200 * MICRO + 1]
     assert sorted(trace.regions) == [
         ("inner", START + 30 * MICRO, START + 50 * MICRO),
         ("outer", START + 20 * MICRO, START + 130 * MICRO)]

@@ -30,6 +30,7 @@ enum go_event {
   GO_CPU_SAMPLES = 6,
   GO_CPU_SAMPLE = 7,
   GO_FREQUENCY = 8,
+  GO_PROC_STOP = 11,
   GO_PROC_STATUS = 13,
   GO_CREATE = 14,
   GO_START = 16,

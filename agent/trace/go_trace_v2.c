@@ -37,6 +37,7 @@ struct encoder {
   struct trace_links links;
   struct go_batches batches;
   struct go_thread *threads;
+  bool has_said; /* how it was recorded */
 };
 
 #define PUT(encoder, thread, at, kind, ...)                                 \
@@ -101,6 +102,19 @@ static void make_runnable(struct encoder *encoder, uint32_t thread, uint32_t eve
   is->state = RUNNABLE;
 }
 
+/* What the recording is worth, where the first goroutine runs first. */
+static void say_how(struct encoder *encoder, uint32_t thread, int64_t at) {
+  const struct trace_log *log = encoder->log;
+  char how[128];
+  int used = log->is_sampled ? snprintf(how, sizeof how, "states sampled every %.3f ms",
+                                        (double)log->period / 1e6)
+                             : snprintf(how, sizeof how, "states recorded");
+  snprintf(how + used, sizeof how - (size_t)used, ", %" PRIu64 " records lost", log->lost);
+  encoder->has_said = true;
+  PUT(encoder, thread, at, GO_LOG, 0, text(encoder, "recording"),
+      go_made_string(&encoder->batches, how), 0);
+}
+
 static void make_running(struct encoder *encoder, uint32_t thread, uint32_t event, int64_t at) {
   struct go_thread *is = &encoder->threads[thread];
   if (is->state == RUNNING) return;
@@ -108,6 +122,7 @@ static void make_running(struct encoder *encoder, uint32_t thread, uint32_t even
   PUT(encoder, thread, at, GO_START, goroutine(encoder, thread), ++is->starts);
   is->state = RUNNING;
   put_label(encoder, thread, at);
+  if (!encoder->has_said) say_how(encoder, thread, at);
 }
 
 static void make_gap(struct encoder *encoder, uint32_t thread, uint64_t lost, int64_t at) {
@@ -288,6 +303,15 @@ static void put_empty(struct encoder *encoder) {
   go_lane_end(&encoder->batches, &lane, encoder->log->pid);
 }
 
+/* Viewers end with the last event: that is the end of the recording. */
+static void end_threads(struct encoder *encoder) {
+  for (uint32_t i = 0; i < encoder->links.thread_count; i++) {
+    struct go_thread *is = &encoder->threads[i];
+    if (is->state != ABSENT) put(encoder, i, encoder->log->end, GO_PROC_STOP, 0, NULL);
+    go_lane_end(&encoder->batches, &is->lane, encoder->links.threads[i].tid);
+  }
+}
+
 bool go_trace_v2_write(const struct trace_log *log, struct byte_sink *sink) {
   struct encoder *encoder = agent_calloc(1, sizeof *encoder);
   if (!encoder) return false;
@@ -303,8 +327,7 @@ bool go_trace_v2_write(const struct trace_log *log, struct byte_sink *sink) {
     add_event(encoder, (uint32_t)i);
     ok = go_batches_ok(&encoder->batches);
   }
-  for (size_t i = 0; encoder->threads && i < count; i++)
-    go_lane_end(&encoder->batches, &encoder->threads[i].lane, encoder->links.threads[i].tid);
+  if (encoder->threads) end_threads(encoder);
   ok = ok && go_batches_end(&encoder->batches);
   go_batches_release(&encoder->batches);
   trace_links_release(&encoder->links);
