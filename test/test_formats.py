@@ -148,6 +148,11 @@ def test_every_profile_has_every_form():
     assert names["wait_often"][1][0] == 7 and names["wait_seldom"][1][0] == 3
     names = by_name(tree(host, "mutex?format=json"))
     assert names["release_often"][1][0] == 7 and names["release_seldom"][1][0] == 3
+    waits = host.health()["lock_waits"]  # the sums of both
+    for name in ("block", "mutex"):
+        count, delay = tree(host, name + "?format=json")["total"]
+        assert waits[name]["contentions"] == count >= 10
+        assert abs(waits[name]["delay_seconds"] - delay / 1e9) < 0.002
     assert host.finish() == 0
 
 

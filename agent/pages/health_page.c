@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "shim/base/config.h"
 #include "shim/locks/contention_table.h"
@@ -93,6 +94,18 @@ static void boolean(struct json *json, const char *name, bool value) {
   text_sink_text(json->text, value ? "true" : "false");
 }
 
+/* The program's, without the agent's. threads: the agent's included; 0: not known. */
+static void write_threads_and_cpu(struct json *json, unsigned threads) {
+  unsigned agents = agent_thread_count();
+  uint64_t of_agent = agent_thread_cpu_nanoseconds(), of_all = 0;
+  struct timespec now;
+  if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) == 0)
+    of_all = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+  number_if_known(json, "threads", threads > agents ? (int64_t)(threads - agents) : -1);
+  if (of_all < of_agent) null(json, "cpu_seconds");
+  else seconds(json, "cpu_seconds", (of_all - of_agent) / 1000000);
+}
+
 static void write_process(struct json *json) {
   struct process_identity process;
   struct process_memory memory;
@@ -105,6 +118,7 @@ static void write_process(struct json *json) {
   else seconds(json, "uptime_seconds", (uint64_t)(process.uptime_seconds * 1000));
   number_if_known(json, "rss_bytes", memory.rss_bytes);
   number_if_known(json, "max_rss_bytes", memory.max_rss_bytes);
+  write_threads_and_cpu(json, process.threads);
   string(json, "proc_fault", proc_fault());
   string(json, "allocator", heap_allocator_path());
   close_object(json);
@@ -296,10 +310,30 @@ static void write_sampling(struct json *json) {
   close_object(json);
 }
 
-/* Waits for locks whose releasers are being looked for. */
+/* The sums of the block and of the mutex profile, estimates of all events. */
+static void write_contentions(struct json *json) {
+  static const char names[][6] = {[CONTENTION_BLOCK] = "block", [CONTENTION_MUTEX] = "mutex"};
+  double counts[2] = {0};
+  uint64_t delays[2] = {0};
+  struct contention_view view;
+  for (uint32_t entry = 1, count = contention_table_count(); entry <= count; entry++) {
+    if (!contention_table_read(entry, &view)) continue;
+    counts[view.kind] += view.count;
+    delays[view.kind] += view.delay;
+  }
+  for (int kind = CONTENTION_BLOCK; kind <= CONTENTION_MUTEX; kind++) {
+    open_object(json, names[kind]);
+    number(json, "contentions", (uint64_t)(counts[kind] + 0.5));
+    seconds(json, "delay_seconds", delays[kind] / 1000000);
+    close_object(json);
+  }
+}
+
+/* waiting_now: waits for locks whose releasers are being looked for. */
 static void write_waits(struct json *json) {
   open_object(json, "lock_waits");
   number(json, "waiting_now", lock_waiters_now());
+  write_contentions(json);
   close_object(json);
 }
 

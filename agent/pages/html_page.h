@@ -7,10 +7,14 @@
 
 #include "agent/http/text_sink.h"
 
-/* Headers of every page: no scripts, nothing from elsewhere. */
-#define HTML_PAGE_HEADERS                                                                                                        \
-  "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "                \
-  "frame-ancestors 'none'\r\n"
+/* Headers of every page: nothing from elsewhere; no scripts, or those of this origin. */
+#define HTML_PAGE_HEADERS                                                                        \
+  "Content-Security-Policy: " HTML_PAGE_POLICY "\r\n"
+#define HTML_PAGE_HEADERS_WITH_SCRIPT                                                            \
+  "Content-Security-Policy: " HTML_PAGE_POLICY "; script-src 'self'; connect-src 'self'\r\n"
+#define HTML_PAGE_POLICY                                                                         \
+  "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "         \
+  "frame-ancestors 'none'"
 
 /* Up to the title's text, which the caller writes; then up to the body; the end of the page. own_style: of this page, after the common one. */
 void html_page_begin(struct text_sink *text);

@@ -22,6 +22,7 @@
 #include "agent/http/civetweb_alone.h"
 #include "agent/http/localhost_twin.h"
 #include "agent/runtime/log.h"
+#include "page_assets.h"
 #include "agent/runtime/process_info.h"
 #include "agent/tree/process_tree.h"
 #include "resident_memory.h"
@@ -31,6 +32,22 @@
 #include "agent/trace/trace_recording.h"
 
 enum { COMMAND_LINE_SHOWN = 2000 };
+
+/* Of the lines that assets/index.js draws. */
+static const char style[] =
+    ".vitals{display:grid;grid-template-columns:repeat(3,1fr);gap:.6rem;"
+    "margin:.6rem 0 0}.vitals:empty{display:none}\n"
+    ".vital{display:grid;grid-template-columns:1fr auto;color:inherit;background:var(--card);"
+    "border:1px solid var(--line);border-radius:8px;padding:.55rem .8rem .4rem;min-width:0}\n"
+    ".vital:hover,.vital:focus{text-decoration:none;border-color:var(--link)}\n"
+    ".vital b{font-weight:600;font-variant-numeric:tabular-nums}\n"
+    ".vital svg{grid-column:1/-1;width:100%;height:2.6rem;margin:.25rem 0 .1rem}"
+    ".vital .line{fill:none;stroke:var(--link);stroke-width:1.5;vector-effect:non-scaling-stroke;"
+    "stroke-linejoin:round;stroke-linecap:round}.vital .area{fill:var(--link);opacity:.14}\n"
+    ".vital span:last-child{grid-column:1/-1;font-size:.85rem;text-align:right;"
+    "font-variant-numeric:tabular-nums}\n"
+    "@media(max-width:36rem){.vitals{grid-template-columns:1fr 1fr}.vital{display:block}"
+    ".vital b{display:block}}\n";
 
 /* ---- what is wrong ----------------------------------------------------------------------------------------------------------- */
 
@@ -378,13 +395,17 @@ bool index_page_write(struct text_sink *text, const char *host_header, const cha
   html_page_begin(text);
   text_sink_html(text, process.comm);
   text_sink_format(text, " (%d) /debug/pprof/", process.pid);
-  html_page_body(text, "");
+  html_page_body(text, style);
+  text_sink_format(text, "<script type=module crossorigin src=\"assets/%s/index.js\"></script>\n",
+                   page_assets_version());
   text_sink_text(text, "<h1>");
   text_sink_html(text, *process.comm ? process.comm : "?");
   text_sink_text(text, "</h1>\n<div class=dim>/debug/pprof/<br></div>\n");
   write_place_in_tree(text, prefix);
   write_notices(text);
   write_facts(text, &process);
+  text_sink_text(text, "<section id=vitals class=vitals aria-label=\"The last five minutes\">"
+                       "</section>\n");
   write_details(text);
   write_profiles(text);
   resident_memory_write_html(text);

@@ -46,6 +46,8 @@ void view_page_respond(const struct http_request *request) {
   respond(request, TEXT_HTML, asset_view_html, asset_view_html_end, "no-cache", VIEW_POLICY);
 }
 
+const char *page_assets_version(void) { return PAGE_ASSETS_VERSION; }
+
 void page_asset_respond(const struct http_request *request, const char *path) {
   static const char version[] = PAGE_ASSETS_VERSION "/";
   bool current = strncmp(path, version, sizeof version - 1) == 0;

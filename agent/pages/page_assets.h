@@ -11,6 +11,9 @@
 /* The page of every view; its scripts ask for the profile that the URL names. */
 void view_page_respond(const struct http_request *request);
 
+/* Between "assets/" and a file's name: changes with any of them. */
+const char *page_assets_version(void);
+
 /* path: behind "assets/". */
 void page_asset_respond(const struct http_request *request, const char *path);
 

@@ -63,7 +63,7 @@ static void handle_health(const struct http_request *request, const struct route
 
 static void handle_index(const struct http_request *request) {
   struct text_sink *text = agent_malloc(sizeof *text);
-  struct response_sink sink = response_sink_to(request, TEXT_HTML, HTML_PAGE_HEADERS);
+  struct response_sink sink = response_sink_to(request, TEXT_HTML, HTML_PAGE_HEADERS_WITH_SCRIPT);
   if (text) text_sink_start(text, &sink.base);
   response_sink_end(&sink, text && index_page_write(text, http_request_header(request, "Host"), request->prefix));
   agent_free(text);
