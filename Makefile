@@ -311,7 +311,7 @@ fuzz: packages-test
 
 # A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
 # never run.
-PACKAGES := packages-demo packages-test packages-soak packages-bench packages-fresh packages-stacks
+PACKAGES := $(addprefix packages-,demo test soak bench fresh stacks lint)
 .PHONY: $(PACKAGES)
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
@@ -355,10 +355,13 @@ soak: packages-soak
 	SOAK=1 $(PYTEST) --timeout=0 $(call chosen,$(TESTS))
 	@$(MAKE) --no-print-directory fuzz SECONDS=$(SOAK_SECONDS)
 
-# Which room includes which: ARCHITECTURE.md.
-lint:
+# Which room includes which: ARCHITECTURE.md; and whether all is as its formatter writes it.
+lint: packages-lint
 	@$(PYTHON) scripts/check_rooms
-.PHONY: lint
+	@scripts/check_style
+format: packages-lint
+	@scripts/check_style --write
+.PHONY: lint format
 
 # The library's unit-tested parts are built with sanitizers by `make units`; this runs only those.
 asan: units
@@ -390,7 +393,8 @@ help:
 	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its heap; KEEP=1 leaves it running'
 	@echo 'make test       installs what is missing, builds, runs every test (TESTS="word ..." only those)'
 	@echo 'make check      the quick tests, on what is installed'
-	@echo 'make lint       the includes, against the table of ARCHITECTURE.md'
+	@echo 'make lint       the includes, against the table of ARCHITECTURE.md; formats; shell scripts'
+	@echo 'make format     C and Python as .clang-format and pyproject.toml say'
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
 	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each; found: $(BUILD)/fuzz'
 	@echo 'make bench      side by side with peers; prints ratios'

@@ -69,20 +69,23 @@ enum {
 
 enum admin_command { ADMIN_RUN, ADMIN_STOP };
 
-/* Written by host threads (seq_cst: each side writes its own word, then reads the other's), read by the admin thread. */
+/* Written by host threads (seq_cst: each side writes its own word, then reads the other's), read by
+ * the admin thread. */
 static _Atomic uint32_t command;
 static _Atomic uint32_t admin_exists;
 static _Atomic int32_t admin_tid;
 static _Atomic uint32_t pause_depth;
 static _Atomic uint32_t main_has_exited; /* by pthread_exit */
 static _Atomic int64_t first_thread_ended_ns; /* by the system call; 0: it has not */
-static _Atomic uint32_t cannot_follow;   /* the host's credentials */
+static _Atomic uint32_t cannot_follow; /* the host's credentials */
 static _Atomic uint32_t wakes_sent;
 static bool wanted;
-static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and at first no agent thread */
+static pid_t owner_pid; /* the process in which agent_start ran; a forked child has another pid and
+                           at first no agent thread */
 
 /* Written by the admin thread only. */
-static struct listen_address address AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
+static struct listen_address address
+    AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
 static bool started_before;
 static int listener; /* -1: another process holds the port, or none of ours */
 static _Atomic bool server_runs; /* read by host threads too */
@@ -98,7 +101,9 @@ static void wake_admin(void) {
   if (tid) syscall(SYS_tgkill, owner_pid, tid, WAKE_SIGNAL);
 }
 
-/* ---- the admin thread ----------------------------------------------------------------------------------------------------- */
+/* ---- the admin thread
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void keep_reason(const char *text) {
   char before[SHARED_TEXT_MAX];
@@ -110,7 +115,8 @@ static void keep_reason(const char *text) {
 /* Takes this process's place among those that share the address. */
 static void enter_tree(void) {
   char reason[256] = "", where[160];
-  if (address.size == 0 && !listen_address_parse(config.address, &address, reason, sizeof(reason))) {
+  if (address.size == 0 &&
+      !listen_address_parse(config.address, &address, reason, sizeof(reason))) {
     keep_reason(reason);
     return;
   }
@@ -150,13 +156,15 @@ enum event { EVENT_WAKE, EVENT_LISTENER, EVENT_INBOX, EVENT_TREE, EVENT_GATE, EV
 
 /* Waits for a connection, a command, the other processes or the timeout. */
 static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_ms) {
-  static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours to take, nor to spin on */
+  static bool wake_is_noisy; /* the host has the wake signal pending for all its threads: not ours
+                                to take, nor to spin on */
   static uint32_t wakes_taken;
   static bool told_cannot_wait;
   waits[EVENT_WAKE] = (struct pollfd){.fd = wake_is_noisy ? -1 : wake, .events = POLLIN};
   waits[EVENT_LISTENER] = (struct pollfd){.fd = server_runs ? -1 : listener, .events = POLLIN};
   bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
-  waits[EVENT_INBOX] = (struct pollfd){.fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
+  waits[EVENT_INBOX] = (struct pollfd){
+      .fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
   waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
   waits[EVENT_GATE] = (struct pollfd){.fd = connection_gate_event(), .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
@@ -165,8 +173,9 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
   int ready = paced_poll(waits, waits[EVENT_GATE].fd < 0 ? EVENT_GATE : EVENTS, timeout_ms);
   if (ready < 0 && errno != EINTR && !told_cannot_wait) {
     told_cannot_wait = true;
-    log_event("no connection can be waited for: %s", errno == EINVAL
-              ? "the program has lowered its limit of open files (RLIMIT_NOFILE)" : "no memory");
+    log_event("no connection can be waited for: %s",
+              errno == EINVAL ? "the program has lowered its limit of open files (RLIMIT_NOFILE)"
+                              : "no memory");
   }
   if (ready <= 0) {
     for (int i = 0; i < EVENTS; i++) waits[i].revents = 0;
@@ -307,8 +316,9 @@ static void leave(void) {
 }
 
 static const char *why_paused(void) {
-  if (atomic_load(&cannot_follow)) return "the program's user or groups have changed, and a thread "
-                                          "of the agent's could neither follow nor end";
+  if (atomic_load(&cannot_follow))
+    return "the program's user or groups have changed, and a thread "
+           "of the agent's could neither follow nor end";
   if (left_quietly) return "the program counts its threads";
   return confinement_forbids_calls() ? "the program puts itself into a sandbox (seccomp)"
                                      : "paused: the program changes its namespaces or capabilities";
@@ -408,7 +418,8 @@ static void start_admin(void) {
   }
 }
 
-/* ---- called by the host's threads ----------------------------------------------------------------------------------------- */
+/* ---- called by the host's threads
+ * ----------------------------------------------------------------------------------------- */
 
 void agent_start_anew(void) {
   agent_status_set_was_forked();
@@ -424,7 +435,8 @@ void agent_start(void) {
     agent_status_set_off("PPROFAGENT_ADDR=off");
     return;
   }
-  if (next_allocator.tsan) { /* it takes descriptors for shared by all threads, and reports what ours do with their own */
+  if (next_allocator.tsan) { /* it takes descriptors for shared by all threads, and reports what
+                                ours do with their own */
     wanted = false;
     static const char reason[] = "the program is watched by ThreadSanitizer";
     agent_status_set_off(reason);

@@ -16,7 +16,7 @@
 enum { LOOKS_AT_ONCE = 64, EVERY_MILLISECONDS = 100, LATE_MILLISECONDS = 100 };
 
 /* Of the program's threads, signal handlers included. */
-static _Atomic uint32_t calls;      /* under way */
+static _Atomic uint32_t calls; /* under way */
 static _Atomic uint32_t while_open; /* 1: until agent_come_back */
 static _Atomic int64_t looks_whole_ns;
 
@@ -36,8 +36,8 @@ static bool all_but_caller_are_own(uint64_t threads) {
 /* Programs end themselves for what this tells, so it is not left to the number alone, which was
  * told when the agent may have had another one. */
 bool agent_leave_for_call(uint64_t threads) {
-  bool alone = __libc_single_threaded ? threads > 1 && own_threads()
-                                      : all_but_caller_are_own(threads);
+  bool alone =
+      __libc_single_threaded ? threads > 1 && own_threads() : all_but_caller_are_own(threads);
   if (!alone) return false;
   atomic_fetch_add(&calls, 1);
   agent_pause();
@@ -50,8 +50,8 @@ void agent_come_back_after_call(void) {
 }
 
 static bool may_leave(int64_t now) {
-  return !agent_is_serving() && allowance_take(&looks_whole_ns, now,
-                                               EVERY_MILLISECONDS * MILLISECONDS, LOOKS_AT_ONCE);
+  return !agent_is_serving() &&
+         allowance_take(&looks_whole_ns, now, EVERY_MILLISECONDS * MILLISECONDS, LOOKS_AT_ONCE);
 }
 
 bool agent_leave_while_open(uint64_t threads) {

@@ -12,7 +12,7 @@
 static _Atomic uint32_t following;
 static struct credentials the_programs, followed; /* followed: what the agent threads have */
 static _Atomic bool followed_is_known;
-static _Atomic bool refused;                /* by the kernel, to one of them */
+static _Atomic bool refused; /* by the kernel, to one of them */
 
 /* On each agent thread. */
 static void follow(void) {

@@ -31,8 +31,10 @@ bool agent_may_start_in_child(int64_t *now_ns) {
   return true;
 }
 
-/* The linker puts all variables of the agent and of what is linked in between these (shim/layout.ld). */
-extern char agent_state_begin[], agent_state_end[], agent_start_state_begin[], agent_start_state_end[];
+/* The linker puts all variables of the agent and of what is linked in between these
+ * (shim/layout.ld). */
+extern char agent_state_begin[], agent_state_end[], agent_start_state_begin[],
+    agent_start_state_end[];
 
 /* What has not been touched yet, most of it, takes a page each when it is written: the kernel is
  * asked for fresh ones instead. It refuses where the program has locked its memory. */
@@ -40,8 +42,7 @@ static void clear(char *begin, char *end) {
   enum { PAGE = 4096 };
   char *first = (char *)(((uintptr_t)begin + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
   char *last = (char *)((uintptr_t)end & ~(uintptr_t)(PAGE - 1));
-  if (first >= last ||
-      raw_syscall4(SYS_madvise, (long)first, last - first, MADV_DONTNEED, 0) != 0)
+  if (first >= last || raw_syscall4(SYS_madvise, (long)first, last - first, MADV_DONTNEED, 0) != 0)
     first = last = end;
   memset(begin, 0, (size_t)(first - begin));
   memset(last, 0, (size_t)(end - last));
@@ -71,7 +72,8 @@ AT_FORK void agent_start_in_child(bool at_once, int64_t now) {
 
 /* A handler that creates a thread may have interrupted anything. */
 static bool on_alternate_stack(void) {
-  return (uintptr_t)__builtin_frame_address(0) - thread_state.alternate_low < thread_state.alternate_size;
+  return (uintptr_t)__builtin_frame_address(0) - thread_state.alternate_low <
+         thread_state.alternate_size;
 }
 
 void agent_start_late(void) {

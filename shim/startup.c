@@ -18,14 +18,16 @@
 #include "shim/base/stack_depth.h"
 #include "shim/base/thread_state.h"
 
-extern void *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
+extern void
+    *__libc_stack_end; /* exported by the loader: the stack pointer at entry, where argc lies */
 
 enum { NOT_STARTED, STARTING, STARTED };
 static _Atomic int stage;
 static _Atomic uintptr_t starter; /* the thread that is starting, or has started, the library */
 
-/* libc sets environ in its own constructor; before that the same strings are above argc on the first stack. NULL: too early to know (a
- * program that refers to __libc_stack_end has a copy of it, which is filled when the program is relocated, last of all). */
+/* libc sets environ in its own constructor; before that the same strings are above argc on the
+ * first stack. NULL: too early to know (a program that refers to __libc_stack_end has a copy of it,
+ * which is filled when the program is relocated, last of all). */
 static char *const *find_environment(void) {
   if (environ) return environ;
   uintptr_t *stack = __libc_stack_end;
@@ -37,7 +39,9 @@ bool startup_ensure(void) {
   if (LIKELY(now == STARTED)) return true;
   if (!real.malloc) return false; /* not relocated: no variable of libc's can be reached */
   char *const *environment = find_environment();
-  if (!environment || now == STARTING || !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel, memory_order_acquire))
+  if (!environment || now == STARTING ||
+      !atomic_compare_exchange_strong_explicit(&stage, &now, STARTING, memory_order_acq_rel,
+                                               memory_order_acquire))
     return now == STARTED;
   int saved_errno = errno;
   atomic_store_explicit(&starter, (uintptr_t)__builtin_thread_pointer(), memory_order_relaxed);
@@ -48,7 +52,8 @@ bool startup_ensure(void) {
   if (is_secure) config_switch_off(&config);
   if (UNLIKELY(config.stack_depth != STACK_DEFAULT_FRAMES))
     stack_depth_beyond_default = (int32_t)config.stack_depth - STACK_DEFAULT_FRAMES;
-  if (config.children != CHILDREN_ALL) preload_variable_remove((char **)environment, preload_variable_own_path());
+  if (config.children != CHILDREN_ALL)
+    preload_variable_remove((char **)environment, preload_variable_own_path());
   heap_sampling_start((uintptr_t)__libc_stack_end);
   errno = saved_errno;
   atomic_store_explicit(&stage, STARTED, memory_order_release);
@@ -59,7 +64,9 @@ bool startup_ensure(void) {
 bool startup_await(void) {
   while (!startup_ensure()) {
     if (atomic_load_explicit(&stage, memory_order_acquire) != STARTING) return false;
-    if (atomic_load_explicit(&starter, memory_order_relaxed) == (uintptr_t)__builtin_thread_pointer()) return false;
+    if (atomic_load_explicit(&starter, memory_order_relaxed) ==
+        (uintptr_t)__builtin_thread_pointer())
+      return false;
     raw_nap();
   }
   return true;
@@ -67,9 +74,10 @@ bool startup_await(void) {
 
 /* ---- arena: for a handful of calls, so pages are spent freely ---- */
 
-char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((aligned(STARTUP_ARENA_PAGE)));
-/* Of each page: 0 free, else the block's size + 1 in its first page and 1 in the others. Taken by an acquire CAS, given back by a release
- * store of the block's owner. */
+char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE]
+    __attribute__((aligned(STARTUP_ARENA_PAGE)));
+/* Of each page: 0 free, else the block's size + 1 in its first page and 1 in the others. Taken by
+ * an acquire CAS, given back by a release store of the block's owner. */
 static _Atomic uint32_t arena_pages[STARTUP_ARENA_PAGES];
 static _Atomic bool arena_used[STARTUP_ARENA_PAGES]; /* before: no longer zero */
 
@@ -93,7 +101,8 @@ void *startup_arena_allocate(size_t size, size_t alignment) {
   size_t wanted = pages_of(size), run = 0;
   for (size_t i = 0; i < STARTUP_ARENA_PAGES; i++) {
     uint32_t free_page = 0;
-    if (!atomic_compare_exchange_strong_explicit(&arena_pages[i], &free_page, 1, memory_order_acquire, memory_order_relaxed)) {
+    if (!atomic_compare_exchange_strong_explicit(&arena_pages[i], &free_page, 1,
+                                                 memory_order_acquire, memory_order_relaxed)) {
       give_back(i - run, run);
       run = 0;
       continue;
@@ -101,9 +110,11 @@ void *startup_arena_allocate(size_t size, size_t alignment) {
     if (++run < wanted) continue;
     size_t first = i + 1 - run;
     char *block = startup_arena + first * STARTUP_ARENA_PAGE;
-    /* Not at once: memset cannot be called before this library is relocated, when all pages are new. */
+    /* Not at once: memset cannot be called before this library is relocated, when all pages are
+     * new. */
     for (size_t page = first; page <= i; page++)
-      if (atomic_load_explicit(&arena_used[page], memory_order_relaxed)) memset(startup_arena + page * STARTUP_ARENA_PAGE, 0, STARTUP_ARENA_PAGE);
+      if (atomic_load_explicit(&arena_used[page], memory_order_relaxed))
+        memset(startup_arena + page * STARTUP_ARENA_PAGE, 0, STARTUP_ARENA_PAGE);
     live_filter_add((uintptr_t)block);
     atomic_store_explicit(&arena_pages[first], (uint32_t)size + 1, memory_order_relaxed);
     return block;
@@ -123,9 +134,7 @@ void startup_arena_free(void *pointer) {
 
 /* ---- stand-ins ---- */
 
-bool startup_is_over(void) {
-  return startup_ensure() && !thread_state.agent;
-}
+bool startup_is_over(void) { return startup_ensure() && !thread_state.agent; }
 
 void *startup_malloc(size_t size) {
   return startup_is_over() ? real.malloc(size) : startup_arena_allocate(size, 16);
@@ -139,8 +148,10 @@ void *startup_calloc(size_t count, size_t size) {
 }
 
 void *startup_realloc(void *pointer, size_t size) {
-  /* On an agent thread libc may hold a block of the host's (the TLS vector of a thread stack that is used again). */
-  if (startup_is_over() || (pointer && !startup_arena_contains(pointer) && startup_ensure())) return real.realloc(pointer, size);
+  /* On an agent thread libc may hold a block of the host's (the TLS vector of a thread stack that
+   * is used again). */
+  if (startup_is_over() || (pointer && !startup_arena_contains(pointer) && startup_ensure()))
+    return real.realloc(pointer, size);
   void *moved = startup_arena_allocate(size, 16);
   if (moved && startup_arena_contains(pointer)) {
     size_t old = startup_arena_size_of(pointer);
@@ -160,11 +171,13 @@ int startup_posix_memalign(void **out, size_t alignment, size_t size) {
 }
 
 void *startup_aligned_alloc(size_t alignment, size_t size) {
-  return startup_is_over() ? real.aligned_alloc(alignment, size) : startup_arena_allocate(size, alignment);
+  return startup_is_over() ? real.aligned_alloc(alignment, size)
+                           : startup_arena_allocate(size, alignment);
 }
 
 void *startup_memalign(size_t alignment, size_t size) {
-  return startup_is_over() ? real.memalign(alignment, size) : startup_arena_allocate(size, alignment);
+  return startup_is_over() ? real.memalign(alignment, size)
+                           : startup_arena_allocate(size, alignment);
 }
 
 void *startup_valloc(size_t size) {

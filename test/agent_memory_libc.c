@@ -1,5 +1,5 @@
-/* agent_memory.h on the C library's allocator, so that the address sanitizer sees every block. agent_memory_fail_after lets the nth
- * allocation from now fail, and all after it. */
+/* agent_memory.h on the C library's allocator, so that the address sanitizer sees every block.
+ * agent_memory_fail_after lets the nth allocation from now fail, and all after it. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,9 @@
 
 int64_t agent_memory_fail_after = INT64_MAX;
 
-static int fails(void) { return agent_memory_fail_after != INT64_MAX && --agent_memory_fail_after < 0; }
+static int fails(void) {
+  return agent_memory_fail_after != INT64_MAX && --agent_memory_fail_after < 0;
+}
 
 void *agent_malloc(size_t size) { return fails() ? NULL : malloc(size); }
 void *agent_calloc(size_t count, size_t size) { return fails() ? NULL : calloc(count, size); }

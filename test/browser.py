@@ -26,13 +26,27 @@ class Browser:
             os.dup2(high[1], 4)
 
         self.process = subprocess.Popen(
-            [harness.need("chromium"), "--headless", "--no-sandbox", "--disable-gpu",
-             "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--remote-debugging-pipe",
-             "--user-data-dir=" + self.directory, "about:blank"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            close_fds=False, preexec_fn=pipes, start_new_session=True,
-            env=dict(os.environ, HOME=self.directory))
+            [
+                harness.need("chromium"),
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--remote-debugging-pipe",
+                "--user-data-dir=" + self.directory,
+                "about:blank",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=False,
+            preexec_fn=pipes,
+            start_new_session=True,
+            env=dict(os.environ, HOME=self.directory),
+        )
         os.close(to_read)
         os.close(to_write)
         self._number, self._buffer, self._session = 0, b"", None
@@ -98,8 +112,13 @@ class Browser:
             self._event(answer)
 
     def size(self, width, height, dark=False):
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -115,15 +134,22 @@ class Browser:
         harness.poll(lambda: self.evaluate("1") and self._loaded > before, "the page %s" % url)
 
     def evaluate(self, script):
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True,
-                           awaitPromise=True, userGesture=True)
+        answer = self.call(
+            "Runtime.evaluate",
+            expression=script,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
+        )
         assert "exceptionDetails" not in answer, (script, answer["exceptionDetails"])
         return answer["result"].get("value")
 
     def until(self, script, what=None):
         """Waits until the script gives something true."""
-        harness.poll(lambda: self.evaluate("!!(%s)" % script),
-                     "%s; console: %s" % (what or script, self.console))
+        harness.poll(
+            lambda: self.evaluate("!!(%s)" % script),
+            "%s; console: %s" % (what or script, self.console),
+        )
 
     def click(self, selector):
         self.until("!!document.querySelector(%s)" % json.dumps(selector))
@@ -136,11 +162,22 @@ class Browser:
         self.call("DOM.setFileInputFiles", nodeId=field, files=[path])
 
     def press(self, key):
-        codes = {"Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37,
-                 "ArrowRight": 39}
+        codes = {
+            "Enter": 13,
+            "Escape": 27,
+            "ArrowDown": 40,
+            "ArrowUp": 38,
+            "ArrowLeft": 37,
+            "ArrowRight": 39,
+        }
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                      windowsVirtualKeyCode=codes.get(key, 0))
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=codes.get(key, 0),
+            )
 
     def picture(self, path):
         with open(path, "wb") as file:

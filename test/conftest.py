@@ -39,6 +39,7 @@ def room(request):
 @pytest.fixture(scope="module")
 def chromium():
     from browser import Browser  # only where one is needed
+
     with Browser() as shared:
         yield shared
 

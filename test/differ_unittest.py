@@ -22,8 +22,10 @@ class Lines(unittest.TestResult):
     def unexpected(self, test, outcome, error):
         self.bad.add(test.id())
         last = "".join(str(error[1]).splitlines()[-1:])
-        print("%s: %s: %s\n%s" % (test.id(), outcome, last, self._exc_info_to_string(error, test)),
-              file=sys.stderr)
+        print(
+            "%s: %s: %s\n%s" % (test.id(), outcome, last, self._exc_info_to_string(error, test)),
+            file=sys.stderr,
+        )
         self.say(test, outcome)
 
     def addError(self, test, error):

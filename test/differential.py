@@ -20,11 +20,27 @@ import harness
 
 RETRIES = 4
 # Once is enough, unless it happens without the agent too.
-BAD_ENDS = re.compile(r"exit code (?:timeout|-4|-6|-7|-11|-31)\b|"
-                      r"signal (?:ILL|ABRT|BUS|SEGV|SYS|ALRM)")
-PAGES = ("", "?debug=1", "heap", "heap?debug=1", "allocs", "block", "mutex", "threadcreate",
-         "goroutine", "goroutine?debug=1", "goroutine?debug=2", "cmdline", "symbol", "health",
-         "profile?seconds=1", "heap?seconds=1")
+BAD_ENDS = re.compile(
+    r"exit code (?:timeout|-4|-6|-7|-11|-31)\b|" r"signal (?:ILL|ABRT|BUS|SEGV|SYS|ALRM)"
+)
+PAGES = (
+    "",
+    "?debug=1",
+    "heap",
+    "heap?debug=1",
+    "allocs",
+    "block",
+    "mutex",
+    "threadcreate",
+    "goroutine",
+    "goroutine?debug=1",
+    "goroutine?debug=2",
+    "cmdline",
+    "symbol",
+    "health",
+    "profile?seconds=1",
+    "heap?seconds=1",
+)
 
 
 def empty_preload():
@@ -41,13 +57,16 @@ def library():
 
 # ---- clients -------------------------------------------------------------------------------------
 
+
 class Clients:
     """They fetch every page of each process at a port, in a loop."""
 
     def __init__(self, port, how_many=2):
         self.port, self.answers, self.stopped = port, 0, threading.Event()
-        self.threads = [threading.Thread(target=self._fetch, args=(number,), daemon=True)
-                        for number in range(how_many)]
+        self.threads = [
+            threading.Thread(target=self._fetch, args=(number,), daemon=True)
+            for number in range(how_many)
+        ]
         for thread in self.threads:
             thread.start()
 
@@ -70,7 +89,7 @@ class Clients:
                 self.stopped.wait(0.005)
                 continue
             for entry in processes:
-                for page in PAGES[number::len(self.threads)]:
+                for page in PAGES[number :: len(self.threads)]:
                     if self.stopped.is_set():
                         return
                     try:
@@ -85,6 +104,7 @@ class Clients:
 
 
 # ---- one run -------------------------------------------------------------------------------------
+
 
 class Way:
     """How a program is run: plain, with an empty preload, under an agent that is idle or fetched.
@@ -101,8 +121,11 @@ class Way:
             extra = dict(extra or {}, PPROFAGENT_CPU="timer")
         preloads = {"plain": [], "preload": [harness.for_all(empty_preload())]}
         return harness.agent_environment(
-            address="127.0.0.1:%d" % self.port, extra=extra, plain=True,
-            preload_after=preloads.get(self.name, [library()]))
+            address="127.0.0.1:%d" % self.port,
+            extra=extra,
+            plain=True,
+            preload_after=preloads.get(self.name, [library()]),
+        )
 
     def under_agent(self):
         return self.name in ("idle", "fetched")
@@ -127,8 +150,11 @@ class Way:
             if self.clients:
                 return self.clients.answers >= 3
             with open("/proc/net/tcp") as file:  # asking it would wake it
-                return any(line.split()[1].endswith(":%04X" % self.port) and line.split()[3] == "0A"
-                           for line in file.readlines()[1:])
+                return any(
+                    line.split()[1].endswith(":%04X" % self.port) and line.split()[3] == "0A"
+                    for line in file.readlines()[1:]
+                )
+
         harness.poll(there, "an agent at port %d" % self.port)
 
 
@@ -148,9 +174,15 @@ def run(way, argv, seconds=600, says_ready=False, cwd=None, extra=None, user=Non
     """says_ready: the program prints a line, and goes on when it has read one."""
     stdout = stderr = b""
     with way, subprocess.Popen(
-            argv, stdin=subprocess.PIPE if says_ready else subprocess.DEVNULL, cwd=cwd, user=user,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=way.environment(extra),
-            start_new_session=True) as process:
+        argv,
+        stdin=subprocess.PIPE if says_ready else subprocess.DEVNULL,
+        cwd=cwd,
+        user=user,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=way.environment(extra),
+        start_new_session=True,
+    ) as process:
         try:
             if says_ready:
                 process.stdout.readline()
@@ -171,6 +203,7 @@ def run(way, argv, seconds=600, says_ready=False, cwd=None, extra=None, user=Non
 
 # ---- programs ------------------------------------------------------------------------------------
 
+
 class Program:
     """run(way_name, only) -> ({test: what it found, a text}, pages fetched meanwhile).
 
@@ -183,12 +216,16 @@ class Program:
 
 def at_once(name, tests, how_many, left_out=None):
     """A Program of {test: function(way_name) -> (text, answers)}."""
+
     def run_some(way_name, only=None):
         names = [name for name in tests if only is None or name in only]
         with concurrent.futures.ThreadPoolExecutor(how_many) as pool:
             found = list(pool.map(lambda name: tests[name](way_name), names))
-        return ({name: text for name, (text, _) in zip(names, found)},
-                sum(answers for _, answers in found))
+        return (
+            {name: text for name, (text, _) in zip(names, found)},
+            sum(answers for _, answers in found),
+        )
+
     return Program(name, run_some, list(tests), left_out)
 
 
@@ -202,8 +239,11 @@ class Differences:
         self.differ, self.any_preload, self.varying, self.answers = {}, {}, set(), {}
         for way in ways:
             found, self.answers[way] = program.run(way, only)
-            suspects = {name for name in set(found) | set(self.expected)
-                        if found.get(name) != self.expected.get(name)}
+            suspects = {
+                name
+                for name in set(found) | set(self.expected)
+                if found.get(name) != self.expected.get(name)
+            }
             self._settle(program, way, suspects, found)
 
     def _settle(self, program, way, suspects, found):
@@ -213,16 +253,23 @@ class Differences:
         under = {name: [found.get(name)] for name in suspects}
         left = set(suspects)
         for attempt in range(RETRIES):
-            doubtful = {name for name in left  # what is always the same need not be run for ever
-                        if attempt < 2 or len(set(plain[name])) + len(set(under[name])) > 2}
+            doubtful = {
+                name
+                for name in left  # what is always the same need not be run for ever
+                if attempt < 2 or len(set(plain[name])) + len(set(under[name])) > 2
+            }
             if not doubtful:
                 break
             for which, seen in (("plain", plain), (way, under)):
                 again, _ = program.run(which, doubtful)
                 for name in doubtful:
                     seen[name].append(again.get(name))
-            common = {name for name in left if set(plain[name]) & set(under[name])
-                      and not bad_ends(under[name]) - bad_ends(plain[name])}
+            common = {
+                name
+                for name in left
+                if set(plain[name]) & set(under[name])
+                and not bad_ends(under[name]) - bad_ends(plain[name])
+            }
             self.varying |= common
             left -= common
         odd = {name: [text for text in under[name] if text not in plain[name]] for name in left}

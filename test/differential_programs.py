@@ -12,8 +12,16 @@ import zlib
 import harness
 from differential import Program, Way, at_once, run
 
-SUBJECTS = ("clone", "namespaces", "credentials", "seccomp", "rlimits", "keyrings", "view",
-            "transfers")
+SUBJECTS = (
+    "clone",
+    "namespaces",
+    "credentials",
+    "seccomp",
+    "rlimits",
+    "keyrings",
+    "view",
+    "transfers",
+)
 AT_ONCE = 4
 
 
@@ -24,14 +32,20 @@ def not_installed(programs):
 
 # ---- cases of our own ----------------------------------------------------------------------------
 
+
 def outcome_of(argv, way_name, **options):
     found = run(Way(way_name), argv, **options)
     return "%s\nexit code %s" % (found.stdout + found.stderr, found.code), found.answers
 
 
 def case(program, name, form, way_name):
-    return outcome_of([program, name, form], way_name, seconds=100, says_ready=form != "early",
-                      cwd=harness.scratch())
+    return outcome_of(
+        [program, name, form],
+        way_name,
+        seconds=100,
+        says_ready=form != "early",
+        cwd=harness.scratch(),
+    )
 
 
 def subject(name):
@@ -39,24 +53,34 @@ def subject(name):
     and while it starts, and in a child of one."""
     program = harness.build("differ_%s.c" % name, "-O1")
     names = subprocess.run([program, "list"], capture_output=True, text=True).stdout.split()
-    tests = {each + suffix: functools.partial(case, program, each, form)
-             for each in names
-             for suffix, form in (("", ""), (" in a child", "forked"), (" at start", "early"))}
+    tests = {
+        each + suffix: functools.partial(case, program, each, form)
+        for each in names
+        for suffix, form in (("", ""), (" in a child", "forked"), (" at start", "early"))
+    }
     return at_once("system calls: " + name, tests, AT_ONCE)
 
 
 # ---- CPython -------------------------------------------------------------------------------------
 
-CPYTHON = ("test_threading", "test_signal", "test_subprocess", "test_fork1", "test_posix",
-           "test_os", "test_socket")
+CPYTHON = (
+    "test_threading",
+    "test_signal",
+    "test_subprocess",
+    "test_fork1",
+    "test_posix",
+    "test_os",
+    "test_socket",
+)
 
 
 def cpython(module):
     """CPython's own tests, by the distribution's interpreter."""
     interpreter = harness.need("python3")
     ask = "import sys; print('%d.%d' % sys.version_info[:2])"
-    version = subprocess.run([interpreter, "-c", ask], capture_output=True, text=True,
-                             check=True).stdout.strip()
+    version = subprocess.run(
+        [interpreter, "-c", ask], capture_output=True, text=True, check=True
+    ).stdout.strip()
     if not os.path.exists("/usr/lib/python%s/test/%s.py" % (version, module)):
         raise harness.Skip("libpython%s-testsuite is not installed" % version)
     script = os.path.join(harness.TEST_DIRECTORY, "differ_unittest.py")
@@ -71,6 +95,7 @@ def cpython(module):
             with open(path) as file:
                 results.update(line.rstrip("\n").split("\t") for line in file)
         return results, found.answers
+
     return Program("CPython %s %s" % (version, module), tests)
 
 
@@ -84,8 +109,11 @@ STRESSORS = """affinity alarm bad-altstack cap chroot clone context daemon dynli
 
 
 def stressor(program, name, way_name):
-    found = run(Way(way_name), [program, "--" + name, "1", "-t", "1", "--verify", "--temp-path",
-                                harness.scratch()], seconds=120)
+    found = run(
+        Way(way_name),
+        [program, "--" + name, "1", "-t", "1", "--verify", "--temp-path", harness.scratch()],
+        seconds=120,
+    )
     said = re.findall(r"(?:fail|error|skipp|abort)\w*:? .*", found.stdout + found.stderr)
     said = sorted({re.sub(r"\d+", "N", line) for line in said})
     return "%s\nexit code %s" % ("\n".join(said), found.code), found.answers
@@ -106,8 +134,7 @@ TOOLS = {
     "unshare, time namespace": "unshare -T --boottime 100000 -f cat /proc/self/timens_offsets",
     "nsenter": "nsenter -t $$ -n -u -i id -u",
     "setpriv": "setpriv --reuid=1000 --regid=1000 --clear-groups id",
-    "setpriv, no new privileges":
-        "setpriv --no-new-privs --bounding-set=-all grep -E 'Cap|NoNew' /proc/self/status",
+    "setpriv, no new privileges": "setpriv --no-new-privs --bounding-set=-all grep -E 'Cap|NoNew' /proc/self/status",
     "runuser": "runuser -u daemon -- id",
     "su": "su -s /bin/sh daemon -c 'id; exit 3'",
     "chrt, fifo": "chrt -f 10 sh -c 'chrt -p $$ | sed s/[0-9]*.s//; (exit 3); echo $?'",
@@ -140,13 +167,19 @@ def tool(command, way_name):
 
 def tools():
     found = {name: functools.partial(tool, command) for name, command in TOOLS.items()}
-    there = {name: function for name, function in found.items()
-             if shutil.which(TOOLS[name].split()[0])}
-    return at_once("packaged tools", there, AT_ONCE, not_installed(
-        {name: TOOLS[name].split()[0] for name in set(found) - set(there)}))
+    there = {
+        name: function for name, function in found.items() if shutil.which(TOOLS[name].split()[0])
+    }
+    return at_once(
+        "packaged tools",
+        there,
+        AT_ONCE,
+        not_installed({name: TOOLS[name].split()[0] for name in set(found) - set(there)}),
+    )
 
 
 # ---- browsers ------------------------------------------------------------------------------------
+
 
 def pixels(path):
     """A digest of the picture itself, or why there is none."""
@@ -157,7 +190,7 @@ def pixels(path):
     found, place = b"", 8
     while place < len(data):
         size, kind = struct.unpack_from(">I4s", data, place)
-        found += data[place + 8:place + 8 + size] if kind == b"IDAT" else b""
+        found += data[place + 8 : place + 8 + size] if kind == b"IDAT" else b""
         place += size + 12
     return hashlib.sha256(zlib.decompress(found)).hexdigest()[:16]
 
@@ -165,8 +198,10 @@ def pixels(path):
 def page(directory):
     path = os.path.join(directory, "page.html")
     with open(path, "w") as file:
-        file.write("<body style='background:#ace'><h1 id=x></h1><script>"
-                   "x.textContent=[...Array(50).keys()].map(i=>i*i).join(' ')</script>")
+        file.write(
+            "<body style='background:#ace'><h1 id=x></h1><script>"
+            "x.textContent=[...Array(50).keys()].map(i=>i*i).join(' ')</script>"
+        )
     return "file://" + path
 
 
@@ -175,10 +210,22 @@ def chromium(prefix, flags, way_name):
     picture = os.path.join(directory, "picture.png")
     url = page(directory)
     os.chmod(directory, 0o777)
-    argv = prefix + [harness.need("chromium"), "--headless", "--disable-gpu", "--no-first-run",
-                     "--disable-dev-shm-usage", "--disable-background-networking",
-                     "--window-size=400,300", "--user-data-dir=%s/data" % directory,
-                     "--screenshot=" + picture, url] + flags
+    argv = (
+        prefix
+        + [
+            harness.need("chromium"),
+            "--headless",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--window-size=400,300",
+            "--user-data-dir=%s/data" % directory,
+            "--screenshot=" + picture,
+            url,
+        ]
+        + flags
+    )
     found = run(Way(way_name), argv, seconds=300, cwd=directory, extra={"HOME": directory})
     return "exit code %s, %s" % (found.code, pixels(picture)), found.answers
 
@@ -186,21 +233,31 @@ def chromium(prefix, flags, way_name):
 def firefox(way_name):
     directory = harness.scratch()
     picture = os.path.join(directory, "picture.png")
-    argv = [harness.need("firefox-esr"), "--headless", "--profile", directory, "--screenshot",
-            picture, "--window-size=400,300", page(directory)]
+    argv = [
+        harness.need("firefox-esr"),
+        "--headless",
+        "--profile",
+        directory,
+        "--screenshot",
+        picture,
+        "--window-size=400,300",
+        page(directory),
+    ]
     found = run(Way(way_name), argv, seconds=300, cwd=directory, extra={"HOME": directory})
     return "exit code %s, %s" % (found.code, pixels(picture)), found.answers
 
 
 def browsers():
     tests = {}
-    left_out = not_installed({name: name for name in ("chromium", "firefox-esr")
-                              if not shutil.which(name)})
+    left_out = not_installed(
+        {name: name for name in ("chromium", "firefox-esr") if not shutil.which(name)}
+    )
     if shutil.which("chromium"):
         nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         tests["chromium without its sandbox"] = functools.partial(chromium, [], ["--no-sandbox"])
         tests["chromium in its sandbox"] = functools.partial(
-            chromium, nobody if os.getuid() == 0 else [], [])
+            chromium, nobody if os.getuid() == 0 else [], []
+        )
     if shutil.which("firefox-esr"):
         tests["firefox"] = firefox
     if not tests:
@@ -209,6 +266,7 @@ def browsers():
 
 
 # ---- a virtual machine ---------------------------------------------------------------------------
+
 
 def boot_sector():
     """Counts for a while, writes `boots` to the serial port and ends qemu by its debug port."""
@@ -224,16 +282,37 @@ def virtual_machine(flags, way_name):
     with open(disk, "wb") as file:
         file.write(boot_sector())
     return outcome_of(
-        [harness.need("qemu-system-x86_64"), "-nodefaults", "-display", "none", "-serial", "stdio",
-         "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", "format=raw,file=" + disk,
-         "-accel", "tcg"] + flags, way_name, seconds=120)
+        [
+            harness.need("qemu-system-x86_64"),
+            "-nodefaults",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=4",
+            "-drive",
+            "format=raw,file=" + disk,
+            "-accel",
+            "tcg",
+        ]
+        + flags,
+        way_name,
+        seconds=120,
+    )
 
 
 def qemu():
     harness.need("qemu-system-x86_64")
-    sandbox = ["-sandbox",
-               "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    sandbox = [
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    ]
     return at_once(
         "qemu boots a sector",
-        {"as it is": functools.partial(virtual_machine, []),
-         "with -sandbox on": functools.partial(virtual_machine, sandbox)}, 1)
+        {
+            "as it is": functools.partial(virtual_machine, []),
+            "with -sandbox on": functools.partial(virtual_machine, sandbox),
+        },
+        1,
+    )

@@ -14,8 +14,16 @@ from differential_programs import not_installed, outcome_of
 RELEASE = "trixie"
 INSIDE = "/usr/lib/libpprofagent.so"  # nspawn puts something else at /tmp
 PYTHON_PACKAGES = (
-    "python3.13", "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib",
-    "libexpat1", "libffi8", "libssl3t64", "libncursesw6", "libreadline8t64")
+    "python3.13",
+    "python3.13-minimal",
+    "libpython3.13-minimal",
+    "libpython3.13-stdlib",
+    "libexpat1",
+    "libffi8",
+    "libssl3t64",
+    "libncursesw6",
+    "libreadline8t64",
+)
 FORK_WARNINGS = """
 import os, sys, warnings
 warnings.simplefilter("always")
@@ -69,7 +77,11 @@ def preload_flags(way_name, flag):
 def nspawn(directory, command, way_name):
     return outcome_of(
         ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--pipe", "-D", directory]
-        + preload_flags(way_name, "--setenv=") + ["/bin/sh", "-c", command], way_name, seconds=40)
+        + preload_flags(way_name, "--setenv=")
+        + ["/bin/sh", "-c", command],
+        way_name,
+        seconds=40,
+    )
 
 
 def runc(directory, command, way_name):
@@ -86,24 +98,52 @@ def runc(directory, command, way_name):
     with open(path, "w") as file:
         json.dump(config, file)
     name = "differ-" + os.path.basename(bundle)
-    return outcome_of(["runc", "--root", os.path.join(bundle, "state"), "run", name], way_name,
-                      seconds=40, cwd=bundle)
+    return outcome_of(
+        ["runc", "--root", os.path.join(bundle, "state"), "run", name],
+        way_name,
+        seconds=40,
+        cwd=bundle,
+    )
 
 
 def bwrap(directory, command, way_name):
     return outcome_of(
-        ["bwrap", "--ro-bind", directory, "/", "--unshare-pid", "--unshare-net", "--unshare-ipc",
-         "--cap-add", "ALL", "--proc", "/proc", "--dev", "/dev", "--die-with-parent", "/bin/sh",
-         "-c", command], way_name, seconds=40)
+        [
+            "bwrap",
+            "--ro-bind",
+            directory,
+            "/",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--cap-add",
+            "ALL",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--die-with-parent",
+            "/bin/sh",
+            "-c",
+            command,
+        ],
+        way_name,
+        seconds=40,
+    )
 
 
-COMMANDS = {"first process": "echo $$; id -u; exit 3",
-            "several": "for i in 1 2 3; do (sleep 0.2; exit $i) & done; wait; echo done",
-            "another user": "setpriv --reuid=33 --regid=33 --clear-groups id"}
+COMMANDS = {
+    "first process": "echo $$; id -u; exit 3",
+    "several": "for i in 1 2 3; do (sleep 0.2; exit $i) & done; wait; echo done",
+    "another user": "setpriv --reuid=33 --regid=33 --clear-groups id",
+}
 
 
-CONTAINERS = (("systemd-nspawn", "systemd-nspawn", nspawn), ("runc", "runc", runc),
-              ("bubblewrap", "bwrap", bwrap))
+CONTAINERS = (
+    ("systemd-nspawn", "systemd-nspawn", nspawn),
+    ("runc", "runc", runc),
+    ("bubblewrap", "bwrap", bwrap),
+)
 
 
 def why_not(run, directory):
@@ -122,8 +162,10 @@ def containers():
         elif why_not(run, directory):
             left_out[name] = why_not(run, directory)
         else:
-            tests.update(("%s, %s" % (name, what), functools.partial(run, directory, command))
-                         for what, command in COMMANDS.items())
+            tests.update(
+                ("%s, %s" % (name, what), functools.partial(run, directory, command))
+                for what, command in COMMANDS.items()
+            )
     if not tests:
         raise harness.Skip("; ".join("%s: %s" % each for each in left_out.items()))
     return at_once("containers", tests, 1, left_out)
@@ -137,6 +179,19 @@ def python_fork():
 
     def test(way_name):
         enter = "cd %s; mount -t proc proc proc; mount --rbind /dev dev; exec chroot . \"$@\""
-        return outcome_of(["unshare", "-m", "/bin/sh", "-c", enter % directory, "sh",
-                           "/usr/bin/python3.13", "-c", FORK_WARNINGS], way_name)
+        return outcome_of(
+            [
+                "unshare",
+                "-m",
+                "/bin/sh",
+                "-c",
+                enter % directory,
+                "sh",
+                "/usr/bin/python3.13",
+                "-c",
+                FORK_WARNINGS,
+            ],
+            way_name,
+        )
+
     return at_once("Python 3.13's warnings at fork", {"fork, forkpty, subprocess": test}, 1)

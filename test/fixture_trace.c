@@ -9,8 +9,8 @@
 
 extern int64_t agent_memory_fail_after;
 
-#define MUST(condition)                                                     \
-  do {                                                                      \
+#define MUST(condition)                                                       \
+  do {                                                                        \
     if (!(condition)) printf("line %d: %s\n", __LINE__, #condition), exit(1); \
   } while (0)
 
@@ -52,9 +52,10 @@ void fixture_trace_hand_made(struct fixture_trace *trace) {
   const char *reading = "read: pipe:[1]";
   start(trace, "prog \"x\"\n\xff");
   uint32_t wait = add_stack(trace, waits, 4), unlock = add_stack(trace, unlocks, 2);
-#define EVENT(at_micro, tid_, kind_, ...)                                                  \
-  add(trace, (struct trace_event){.at = START + (int64_t)((at_micro) * MICRO), .tid = tid_, \
-                                  .kind = kind_, ##__VA_ARGS__})
+#define EVENT(at_micro, tid_, kind_, ...) \
+  add(trace,                              \
+      (struct trace_event){               \
+          .at = START + (int64_t)((at_micro)*MICRO), .tid = tid_, .kind = kind_, ##__VA_ARGS__})
   EVENT(0, 100, TRACE_THREAD_FOUND);
   EVENT(0, 100, TRACE_THREAD_NAMED, .text = "main");
   EVENT(0, 100, TRACE_RUNNING, .cpu = 0);
@@ -94,10 +95,22 @@ void fixture_trace_hand_made(struct fixture_trace *trace) {
 /* ---- made by chance -------------------------------------------------------------------------- */
 
 enum { THREADS_MAX = 24, CPUS_MAX = 4 };
-static const char *const texts[] = {
-    "a", "worker-1", "\xff\xfe", "quo\"te\\", "new\nline", "\xc3\xa9t\xc3\xa9", "cut \xc3",
-    "std::vector<int, alloc<int>>::push_back(int&&)", "\x1b[31m", "</script>", "read: pipe:[1]",
-    "futex", "\xed\xa0\x80", "\xf0\x9f\x98\x80", "select chan", "heap in use"};
+static const char *const texts[] = {"a",
+                                    "worker-1",
+                                    "\xff\xfe",
+                                    "quo\"te\\",
+                                    "new\nline",
+                                    "\xc3\xa9t\xc3\xa9",
+                                    "cut \xc3",
+                                    "std::vector<int, alloc<int>>::push_back(int&&)",
+                                    "\x1b[31m",
+                                    "</script>",
+                                    "read: pipe:[1]",
+                                    "futex",
+                                    "\xed\xa0\x80",
+                                    "\xf0\x9f\x98\x80",
+                                    "select chan",
+                                    "heap in use"};
 static char long_text[3000];
 
 struct chance_thread {
@@ -138,8 +151,8 @@ static void make_stacks(struct chance *chance) {
     for (uint32_t f = 0; f < count; f++) {
       const char *name = some_text(chance), *file = some_text(chance);
       if (below(chance, 3) != 0) pc = below(chance, 9) == 0 ? 0 : 0x400000 + below(chance, 4000);
-      trace->frames[s][f] = (struct trace_frame){pc, name ? name : "f", file ? file : "",
-                                                 below(chance, 3000)};
+      trace->frames[s][f] =
+          (struct trace_frame){pc, name ? name : "f", file ? file : "", below(chance, 3000)};
     }
   }
 }
@@ -249,8 +262,11 @@ static void step(struct chance *chance) {
     put_event(chance, thread, TRACE_SAMPLE, (struct trace_event){0});
   } else if (what < 89) {
     const char *text = some_text(chance);
-    add(chance->trace, (struct trace_event){.at = chance->now, .kind = TRACE_COUNTER, .cpu = -1,
-                                            .text = text, .value = chance->state});
+    add(chance->trace, (struct trace_event){.at = chance->now,
+                                            .kind = TRACE_COUNTER,
+                                            .cpu = -1,
+                                            .text = text,
+                                            .value = chance->state});
   } else if (what < 92) {
     put_event(chance, thread, TRACE_THREAD_NAMED, (struct trace_event){.text = some_text(chance)});
   } else if (what < 95) {

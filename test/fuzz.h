@@ -42,8 +42,7 @@ static inline const uint8_t *fuzz_piece(struct fuzz_input *input, size_t most, s
 /* How many descriptors are open, of those that a test has. */
 static inline int fuzz_descriptors(void) {
   int count = 0;
-  for (int descriptor = 0; descriptor < 128; descriptor++)
-    count += fcntl(descriptor, F_GETFD) >= 0;
+  for (int descriptor = 0; descriptor < 128; descriptor++) count += fcntl(descriptor, F_GETFD) >= 0;
   return count;
 }
 /* None is left. Threads of a sanitizer's or of libFuzzer's have one for a moment. */
@@ -119,8 +118,8 @@ static size_t fuzz_change(uint8_t *bytes, size_t size) {
       unsigned other = (unsigned)fuzz_below(fuzz_corpus_count);
       size_t has = fuzz_corpus[other].size, from = fuzz_below(has + 1);
       for (size_t i = 0; i < count; i++)
-        bytes[at + i] = from + i < has ? fuzz_corpus[other].bytes[from + i]
-                                       : (uint8_t)fuzz_below(256);
+        bytes[at + i] =
+            from + i < has ? fuzz_corpus[other].bytes[from + i] : (uint8_t)fuzz_below(256);
       return size + count;
     case 1: /* one goes */
       if (at + count > size) return size;

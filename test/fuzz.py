@@ -40,10 +40,20 @@ def command_of(unit, seconds, seed):
     kept, found = os.path.join(FUZZ, "corpus", short), os.path.join(FUZZ, "found")
     for directory in (kept, found):
         os.makedirs(directory, exist_ok=True)
-    return [guided, kept, os.path.join("test", "corpus", short), "-seed=%d" % (seed & 0xffffffff),
-            "-max_total_time=%d" % seconds, "-timeout=%d" % LONGEST_INPUT_SECONDS,
-            "-max_len=16384", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1",
-            "-artifact_prefix=%s/%s-" % (found, short), "-detect_leaks=0"]
+    return [
+        guided,
+        kept,
+        os.path.join("test", "corpus", short),
+        "-seed=%d" % (seed & 0xFFFFFFFF),
+        "-max_total_time=%d" % seconds,
+        "-timeout=%d" % LONGEST_INPUT_SECONDS,
+        "-max_len=16384",
+        "-rss_limit_mb=2048",
+        "-print_final_stats=1",
+        "-verbosity=1",
+        "-artifact_prefix=%s/%s-" % (found, short),
+        "-detect_leaks=0",
+    ]
 
 
 def said(text):
@@ -59,19 +69,29 @@ def said(text):
 
 def main():
     seconds, words = int(sys.argv[1]), sys.argv[2:]
-    seed = int(os.environ.get("FUZZ_SEED", "0"), 0) or time.time_ns() >> 10 & 0xffffffff
-    environment = dict(os.environ, FUZZ_SECONDS=str(seconds), FUZZ_SEED=str(seed),
-                       ASAN_OPTIONS="detect_leaks=0:handle_abort=1")
+    seed = int(os.environ.get("FUZZ_SEED", "0"), 0) or time.time_ns() >> 10 & 0xFFFFFFFF
+    environment = dict(
+        os.environ,
+        FUZZ_SECONDS=str(seconds),
+        FUZZ_SEED=str(seed),
+        ASAN_OPTIONS="detect_leaks=0:handle_abort=1",
+    )
     failed = []
     print("FUZZ_SEED=%d, %d s each" % (seed, seconds), flush=True)
     for unit, _ in fuzzers():
         if words and not any(word in unit for word in words):
             continue
         try:
-            done = subprocess.run(command_of(unit, seconds, seed), cwd=ROOT, env=environment,
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, errors="replace",
-                                  timeout=seconds + STOP_SECONDS)
+            done = subprocess.run(
+                command_of(unit, seconds, seed),
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                errors="replace",
+                timeout=seconds + STOP_SECONDS,
+            )
             code, text = done.returncode, done.stdout
         except subprocess.TimeoutExpired as error:
             code, text = "none: it does not end", (error.stdout or b"").decode(errors="replace")

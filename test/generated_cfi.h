@@ -41,7 +41,8 @@ static inline void put_uleb(struct generated_cfi *to, uint64_t value) {
 static inline void put_number(struct generated_cfi *to) {
   switch (generated_below(7)) {
     case 0: put_uleb(to, generated_below(64)); break;
-    case 1: case 2: put_uleb(to, 8 * generated_below(20)); break;
+    case 1:
+    case 2: put_uleb(to, 8 * generated_below(20)); break;
     case 3: put_uleb(to, generated_random()); break;
     case 4: put_uleb(to, 0); break;
     case 5: /* padded, or longer than any number is */
@@ -62,15 +63,19 @@ static inline void put_register(struct generated_cfi *to) {
 
 static inline void put_operation(struct generated_cfi *to) {
   switch (generated_below(9)) {
-    case 0: case 1: /* breg */
+    case 0:
+    case 1: /* breg */
       put_u8(to, 0x70 + (generated_below(3) ? 6 + generated_below(2) : generated_below(32)));
       put_number(to);
       break;
     case 2: put_u8(to, 0x30 + generated_below(32)); break; /* lit */
-    case 3: put_u8(to, 0x06); break;                       /* deref */
-    case 4: put_u8(to, 0x23); put_number(to); break;       /* plus_uconst */
-    case 5: put_u8(to, 0x12 + generated_below(2)); break;  /* dup, drop */
-    case 6: put_u8(to, 0x22); break;                       /* plus */
+    case 3: put_u8(to, 0x06); break; /* deref */
+    case 4:
+      put_u8(to, 0x23);
+      put_number(to);
+      break; /* plus_uconst */
+    case 5: put_u8(to, 0x12 + generated_below(2)); break; /* dup, drop */
+    case 6: put_u8(to, 0x22); break; /* plus */
     case 7: put_u8(to, 0x1a + generated_below(20)); break; /* arithmetic, comparisons */
     default: put_u8(to, generated_random());
   }
@@ -90,12 +95,12 @@ static inline void put_expression(struct generated_cfi *to) {
 static const struct {
   uint8_t op;
   const char *operands;
-} generated_instructions[] = {
-    {0x00, ""},   {0x02, "1"},  {0x03, "2"},  {0x04, "4"},  {0x05, "rn"}, {0x06, "r"},
-    {0x07, "r"},  {0x08, "r"},  {0x09, "rr"}, {0x0a, ""},   {0x0b, ""},   {0x0c, "rn"},
-    {0x0c, "rn"}, {0x0d, "r"},  {0x0d, "r"},  {0x0e, "n"},  {0x0e, "n"},  {0x0f, "e"},
-    {0x0f, "e"},  {0x10, "re"}, {0x11, "rn"}, {0x12, "rn"}, {0x13, "n"},  {0x14, "rn"},
-    {0x15, "rn"}, {0x16, "re"}, {0x2e, "n"},  {0x2f, "rn"}, {0x01, "4"}};
+} generated_instructions[] = {{0x00, ""},   {0x02, "1"},  {0x03, "2"},  {0x04, "4"},  {0x05, "rn"},
+                              {0x06, "r"},  {0x07, "r"},  {0x08, "r"},  {0x09, "rr"}, {0x0a, ""},
+                              {0x0b, ""},   {0x0c, "rn"}, {0x0c, "rn"}, {0x0d, "r"},  {0x0d, "r"},
+                              {0x0e, "n"},  {0x0e, "n"},  {0x0f, "e"},  {0x0f, "e"},  {0x10, "re"},
+                              {0x11, "rn"}, {0x12, "rn"}, {0x13, "n"},  {0x14, "rn"}, {0x15, "rn"},
+                              {0x16, "re"}, {0x2e, "n"},  {0x2f, "rn"}, {0x01, "4"}};
 
 static inline void put_instruction(struct generated_cfi *to) {
   uint64_t kinds = sizeof generated_instructions / sizeof *generated_instructions;

@@ -4,10 +4,42 @@ goroutine, processor or thread is not in the state for, is an error."""
 import re
 
 (BATCH, STACKS, STACK, STRINGS, STRING, SAMPLES, SAMPLE, FREQUENCY) = range(1, 9)
-(PROC_STOP, PROC_STATUS, CREATE, START, DESTROY, STOP, BLOCK, UNBLOCK, CALL, RETURN, STATUS, HEAP, LABEL,
- BEGIN, END, LOG) = 11, 13, 14, 16, 17, 19, 20, 21, 22, 23, 25, 37, 39, 42, 43, 44
-FIELDS = {PROC_STOP: 0, PROC_STATUS: 2, CREATE: 3, START: 2, DESTROY: 0, STOP: 2, BLOCK: 2, UNBLOCK: 3, CALL: 2,
-          RETURN: 0, STATUS: 3, HEAP: 1, LABEL: 1, BEGIN: 3, END: 3, LOG: 4}
+(
+    PROC_STOP,
+    PROC_STATUS,
+    CREATE,
+    START,
+    DESTROY,
+    STOP,
+    BLOCK,
+    UNBLOCK,
+    CALL,
+    RETURN,
+    STATUS,
+    HEAP,
+    LABEL,
+    BEGIN,
+    END,
+    LOG,
+) = (11, 13, 14, 16, 17, 19, 20, 21, 22, 23, 25, 37, 39, 42, 43, 44)
+FIELDS = {
+    PROC_STOP: 0,
+    PROC_STATUS: 2,
+    CREATE: 3,
+    START: 2,
+    DESTROY: 0,
+    STOP: 2,
+    BLOCK: 2,
+    UNBLOCK: 3,
+    CALL: 2,
+    RETURN: 0,
+    STATUS: 3,
+    HEAP: 1,
+    LABEL: 1,
+    BEGIN: 3,
+    END: 3,
+    LOG: 4,
+}
 NO_THREAD = 2**64 - 1
 BATCH_MAX, STRING_MAX, FRAMES_MAX = 64 << 10, 1 << 10, 128
 
@@ -36,7 +68,7 @@ class Bytes:
     def take(self, size):
         assert self.at + size <= len(self.data)
         self.at += size
-        return self.data[self.at - size:self.at]
+        return self.data[self.at - size : self.at]
 
 
 class Goroutine:
@@ -75,8 +107,12 @@ class Trace:
         assert thread == NO_THREAD
         batch.byte()
         while batch.more():
-            {STACKS: self.add_stack, STRINGS: self.add_string, SAMPLES: self.add_sample,
-             FREQUENCY: self.add_frequency}[kind](batch)
+            {
+                STACKS: self.add_stack,
+                STRINGS: self.add_string,
+                SAMPLES: self.add_sample,
+                FREQUENCY: self.add_frequency,
+            }[kind](batch)
 
     def add_string(self, batch):
         assert batch.byte() == STRING
@@ -197,20 +233,24 @@ class Trace:
         goroutine = self.goroutines.get(number)
         if not goroutine:
             return []
-        spans = goroutine.spans + ([] if goroutine.state == "Ended" else [
-            (goroutine.state, goroutine.since, end)])
+        spans = goroutine.spans + (
+            [] if goroutine.state == "Ended" else [(goroutine.state, goroutine.since, end)]
+        )
         return [span for span in spans if span[1] != span[2]]
 
     def stack_of_reason(self, reason):
-        return [(pc, self.strings[function], self.strings[file], line)
-                for pc, function, file, line in self.stacks[self.reason_stacks[reason]]]
+        return [
+            (pc, self.strings[function], self.strings[file], line)
+            for pc, function, file, line in self.stacks[self.reason_stacks[reason]]
+        ]
 
 
 def parsed_spans(text, end):
     """{(goroutine, state): nanoseconds} of `go tool trace -d=parsed`."""
     since, totals = {}, {}
     for at, number, before, after in re.findall(
-            r"Time=(\d+) Resource=Goroutine\((\d+)\).* (\w+)->(\w+)$", text, re.M):
+        r"Time=(\d+) Resource=Goroutine\((\d+)\).* (\w+)->(\w+)$", text, re.M
+    ):
         at, number = int(at), int(number)
         if number in since:
             totals[number, before] = totals.get((number, before), 0) + at - since[number]

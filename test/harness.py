@@ -26,10 +26,18 @@ from pprof_reader import Profile
 TEST_DIRECTORY = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TEST_DIRECTORY)
 BUILD = os.environ.get("BUILD_DIR", os.path.join(ROOT, "build"))
-AGENT = os.environ.get("PPROFAGENT_SO", os.path.join(BUILD, "libpprofagent.so"))  # another build of it may be tested
+AGENT = os.environ.get(
+    "PPROFAGENT_SO", os.path.join(BUILD, "libpprofagent.so")
+)  # another build of it may be tested
 WORKLOADS = os.path.join(TEST_DIRECTORY, "workloads")
-LIBRARIES = "/usr/lib/x86_64-linux-gnu" if os.uname().machine == "x86_64" else "/usr/lib/%s-linux-gnu" % os.uname().machine
-DEADLINE = float(os.environ.get("TEST_DEADLINE", "60"))  # seconds for anything that should take well under one
+LIBRARIES = (
+    "/usr/lib/x86_64-linux-gnu"
+    if os.uname().machine == "x86_64"
+    else "/usr/lib/%s-linux-gnu" % os.uname().machine
+)
+DEADLINE = float(
+    os.environ.get("TEST_DEADLINE", "60")
+)  # seconds for anything that should take well under one
 
 # The distribution's own programs first: another python3 may be a script that starts one.
 os.environ["PATH"] = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin:" + os.environ.get("PATH", "")
@@ -70,8 +78,11 @@ def agent():
 
 def source(name):
     """The path of one of the project's own source files, whichever room it is in."""
-    found = [path for top in ("agent", "shim")
-             for path in glob.glob(os.path.join(ROOT, top, "**", name), recursive=True)]
+    found = [
+        path
+        for top in ("agent", "shim")
+        for path in glob.glob(os.path.join(ROOT, top, "**", name), recursive=True)
+    ]
     assert len(found) == 1, (name, found)
     return found[0]
 
@@ -83,6 +94,7 @@ def objects(top):
 
 
 # ---- building workloads -----------------------------------------------------------------------------------------------------
+
 
 def build(source, *flags, name=None, shared=False):
     """Compiles test/workloads/SOURCE (or an absolute path) with -g -pthread and the flags; returns the program's path."""
@@ -98,8 +110,14 @@ def build(source, *flags, name=None, shared=False):
     if path.endswith(".rs"):
         command = [need("rustc"), "-g", "-o", new, path] + list(flags)
     else:
-        command = ["g++" if path.endswith(".cc") else "gcc", "-g", "-pthread", "-Wall",
-                   "-I" + WORKLOADS, "-I" + ROOT]
+        command = [
+            "g++" if path.endswith(".cc") else "gcc",
+            "-g",
+            "-pthread",
+            "-Wall",
+            "-I" + WORKLOADS,
+            "-I" + ROOT,
+        ]
         command += ["-shared", "-fPIC"] if shared else []
         command += [flag for flag in flags if not flag.startswith("-l")] + ["-o", new, path]
         command += [flag for flag in flags if flag.startswith("-l")]
@@ -121,8 +139,9 @@ def is_for_all(path):
     directories = [path]
     while directories[-1] != "/":
         directories.append(os.path.dirname(directories[-1]))
-    return os.stat(path).st_mode & stat.S_IROTH and \
-        all(os.stat(each).st_mode & stat.S_IXOTH for each in directories[1:])
+    return os.stat(path).st_mode & stat.S_IROTH and all(
+        os.stat(each).st_mode & stat.S_IXOTH for each in directories[1:]
+    )
 
 
 _copies = {}
@@ -144,10 +163,22 @@ def for_all(path):
 
 # ---- environment ------------------------------------------------------------------------------------------------------------
 
-def agent_environment(rate=None, address="127.0.0.1:0", preload_before=(), preload_after=(), log=None, extra=None, plain=False):
+
+def agent_environment(
+    rate=None,
+    address="127.0.0.1:0",
+    preload_before=(),
+    preload_after=(),
+    log=None,
+    extra=None,
+    plain=False,
+):
     """The environment of a host. plain: the same without the agent, for comparisons."""
-    environment = {key: value for key, value in os.environ.items()
-                   if not key.startswith("PPROFAGENT_") and key not in ("LD_PRELOAD", "LD_BIND_NOW")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("PPROFAGENT_") and key not in ("LD_PRELOAD", "LD_BIND_NOW")
+    }
     libraries = list(preload_before) + ([] if plain else [agent()]) + list(preload_after)
     if libraries:
         environment["LD_PRELOAD"] = ":".join(libraries)
@@ -170,8 +201,15 @@ def by_timers(options=None):
 
 def run(argv, stdin=b"", timeout=None, cwd=None, preexec_fn=None, **environment_options):
     """Runs a command to its end; returns CompletedProcess with bytes stdout and stderr. plain=True: without the agent."""
-    return subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout or DEADLINE * 3, cwd=cwd, preexec_fn=preexec_fn,
-                          env=agent_environment(**environment_options))
+    return subprocess.run(
+        argv,
+        input=stdin,
+        capture_output=True,
+        timeout=timeout or DEADLINE * 3,
+        cwd=cwd,
+        preexec_fn=preexec_fn,
+        env=agent_environment(**environment_options),
+    )
 
 
 def limit(which, value):
@@ -251,15 +289,31 @@ def in_time(action, seconds, what, prepare=lambda: None, attempts=4):
 class Host:
     """A program under the agent. Workloads print a line when they are ready and go on when they can read one (workload.h)."""
 
-    def __init__(self, argv, rate=None, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, cwd=None, preexec_fn=None,
-                 **environment_options):
+    def __init__(
+        self,
+        argv,
+        rate=None,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=None,
+        cwd=None,
+        preexec_fn=None,
+        **environment_options
+    ):
         self.directory = scratch()
         self.log_path = os.path.join(self.directory, "agent.log")
         self.stderr_path = os.path.join(self.directory, "stderr")
         environment = agent_environment(rate=rate, log=self.log_path, **environment_options)
         with open(self.stderr_path, "wb") as error_file:
-            self.process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=error_file, env=environment, cwd=cwd,
-                                            preexec_fn=preexec_fn)
+            self.process = subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=error_file,
+                env=environment,
+                cwd=cwd,
+                preexec_fn=preexec_fn,
+            )
         self.pid = self.process.pid
         self._buffer = b""
         self._address = None
@@ -324,7 +378,11 @@ class Host:
             return file.read()
 
     def describe(self):
-        return "; exit code %s\nstderr: %s\nagent log: %s" % (self.process.poll(), self.stderr()[-2000:], self.log()[-2000:])
+        return "; exit code %s\nstderr: %s\nagent log: %s" % (
+            self.process.poll(),
+            self.stderr()[-2000:],
+            self.log()[-2000:],
+        )
 
     def describe_stuck(self):
         return self.describe() + "\n" + stuck_state.describe(self.pid)
@@ -335,11 +393,17 @@ class Host:
     def address(self):
         """(host, port), read from the agent's log."""
         if self._address is None:
+
             def look():
-                found = re.search(r"\[%d\]: listening on http://([^/\s]+):(\d+)/" % self.pid, self.log())
+                found = re.search(
+                    r"\[%d\]: listening on http://([^/\s]+):(\d+)/" % self.pid, self.log()
+                )
                 if not found:
-                    assert self.process.poll() is None, "the host ended before its agent listened" + self.describe()
+                    assert self.process.poll() is None, (
+                        "the host ended before its agent listened" + self.describe()
+                    )
                 return found
+
             found = poll(look, "the agent's address in its log")
             self._address = found.group(1), int(found.group(2))
         return self._address
@@ -375,25 +439,43 @@ class Host:
 
 def losses(health):
     """{name: count} of every loss counter of the heap profile and its stacks that is not 0."""
-    return {name: count for name, count in health["losses"].items() if count and not name.startswith("symbols_")}
+    return {
+        name: count
+        for name, count in health["losses"].items()
+        if count and not name.startswith("symbols_")
+    }
 
 
 # ---- pprof ------------------------------------------------------------------------------------------------------------------
+
 
 def pprof(*arguments, timeout=None, cwd=None):
     """Runs the real `go tool pprof`; returns (stdout, stderr). Fails unless it exits 0."""
     go = need("go")
     directory = scratch()
     environment = dict(os.environ, PPROF_TMPDIR=directory, HOME=directory)
-    done = subprocess.run([go, "tool", "pprof"] + list(arguments), capture_output=True, text=True, env=environment, cwd=cwd,
-                          timeout=timeout or DEADLINE * 2, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, "pprof %s: exit code %d\n%s" % (" ".join(arguments), done.returncode, done.stderr)
+    done = subprocess.run(
+        [go, "tool", "pprof"] + list(arguments),
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cwd,
+        timeout=timeout or DEADLINE * 2,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, "pprof %s: exit code %d\n%s" % (
+        " ".join(arguments),
+        done.returncode,
+        done.stderr,
+    )
     return done.stdout, done.stderr
 
 
 def pprof_warnings(stderr):
     """What pprof wrote to stderr beyond its two lines about fetching and saving."""
-    usual = re.compile(r"^(Fetching profile over HTTP from |Saved profile in |Generating report in |$)")
+    usual = re.compile(
+        r"^(Fetching profile over HTTP from |Saved profile in |Generating report in |$)"
+    )
     return [line for line in stderr.splitlines() if not usual.match(line)]
 
 
@@ -411,29 +493,56 @@ def pprof_web(profile):
     directory = scratch()
     error_path = os.path.join(directory, "stderr")
     with open(error_path, "wb") as error_file:
-        process = subprocess.Popen([need("go"), "tool", "pprof", "-no_browser", "-http", "127.0.0.1:%d" % port, profile],
-                                   stdin=subprocess.DEVNULL, stdout=error_file, stderr=error_file, start_new_session=True,
-                                   env=dict(os.environ, PPROF_TMPDIR=directory, HOME=directory))
+        process = subprocess.Popen(
+            [need("go"), "tool", "pprof", "-no_browser", "-http", "127.0.0.1:%d" % port, profile],
+            stdin=subprocess.DEVNULL,
+            stdout=error_file,
+            stderr=error_file,
+            start_new_session=True,
+            env=dict(os.environ, PPROF_TMPDIR=directory, HOME=directory),
+        )
     try:
+
         def listening():
             assert process.poll() is None, "pprof -http ended: " + open(error_path).read()
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
+
         poll(listening, "pprof -http listening")
         yield "http://127.0.0.1:%d/" % port, lambda: open(error_path).read()
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # go tool runs pprof as a child, in this session of its own
+            os.killpg(
+                process.pid, signal.SIGKILL
+            )  # go tool runs pprof as a child, in this session of its own
         process.wait()
 
 
 def dom(url, seconds=60):
     """The document that headless chromium makes of a page, scripts run; and what chromium's console said."""
     directory = scratch()
-    command = [need("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
-               "--no-first-run", "--disable-background-networking", "--disable-component-update", "--user-data-dir=" + directory,
-               "--virtual-time-budget=10000", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=dict(os.environ, HOME=directory))
+    command = [
+        need("chromium"),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--enable-logging=stderr",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--user-data-dir=" + directory,
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        url,
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env=dict(os.environ, HOME=directory),
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 

@@ -15,7 +15,10 @@ from pprof_reader import bare
 FLAGS = ("-O2", "-fno-optimize-sibling-calls")
 TYPES = [("contentions", "count"), ("delay", "nanoseconds")]
 EVERY_EVENT = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
-SHARE, ABSOLUTE_NS = 0.03, 2e6  # of a sum that the program has measured; for the way from its clock to the agent's
+SHARE, ABSOLUTE_NS = (
+    0.03,
+    2e6,
+)  # of a sum that the program has measured; for the way from its clock to the agent's
 
 Wait = collections.namedtuple("Wait", "function primitive object begin seen end outcome")
 Release = collections.namedtuple("Release", "function primitive object begin end")
@@ -28,9 +31,13 @@ class Journal:
         for words in map(str.split, lines):
             assert words[0] != "failed", " ".join(words)
             if words[0] == "wait":
-                self.waits.append(Wait(words[1], public_name(words[2]), words[3], *map(int, words[4:7]), words[7]))
+                self.waits.append(
+                    Wait(words[1], public_name(words[2]), words[3], *map(int, words[4:7]), words[7])
+                )
             elif words[0] == "release":
-                self.releases.append(Release(words[1], public_name(words[2]), words[3], int(words[4]), int(words[5])))
+                self.releases.append(
+                    Release(words[1], public_name(words[2]), words[3], int(words[4]), int(words[5]))
+                )
 
     def blocked(self):
         """{(function, primitive): [ns of each wait]}"""
@@ -42,7 +49,8 @@ class Journal:
 
     def charged(self, since_when="begin", at="begin"):
         """{(function, primitive): ([events of each charge, 0 or 1], [ns of each])}: a charge for each wait that goes on at a release. since_when, at:
-        which of the program's looks at the clock are taken for the agent's at the begin of a wait and at a release."""
+        which of the program's looks at the clock are taken for the agent's at the begin of a wait and at a release.
+        """
         releases = collections.defaultdict(list)
         for release in sorted(self.releases, key=lambda item: item.begin):
             releases[release.object].append(release)
@@ -62,7 +70,6 @@ class Journal:
                 last[0][-1] = 1
         return found
 
-
     def most_events(self):
         """{(function, primitive): most events that it can have}. Any release during a wait may be
         its last that is not certainly before another: two whose looks at the clock overlap have no
@@ -74,11 +81,15 @@ class Journal:
         for wait in self.waits:
             if wait.outcome != "r" or ONLY_BLOCK.match(wait.primitive):
                 continue
-            during = [each for each in releases[wait.object]
-                      if wait.begin < each.end and each.begin < wait.end]
+            during = [
+                each
+                for each in releases[wait.object]
+                if wait.begin < each.end and each.begin < wait.end
+            ]
             certain = max((each.begin for each in during if each.end < wait.end), default=0)
-            found.update({(each.function, each.primitive) for each in during
-                          if each.end >= certain})
+            found.update(
+                {(each.function, each.primitive) for each in during if each.end >= certain}
+            )
         return dict(found)
 
 
@@ -89,7 +100,9 @@ def public_name(primitive):
 def program(source):
     """Built anew when the header that these workloads share has changed."""
     with open(os.path.join(harness.WORKLOADS, "lock_journal.h"), "rb") as file:
-        return harness.build(source, *FLAGS, name="%s_%08x" % (source.replace(".", "_"), zlib.crc32(file.read())))
+        return harness.build(
+            source, *FLAGS, name="%s_%08x" % (source.replace(".", "_"), zlib.crc32(file.read()))
+        )
 
 
 def start(source, **environment):
@@ -116,19 +129,37 @@ def blocked_sums(journal):
     sums = {}
     for wait in journal.waits:
         if wait.outcome != "n":
-            surely = max((at for at in releases[wait.object] if wait.begin < at < wait.end), default=wait.end) - wait.seen
+            surely = (
+                max(
+                    (at for at in releases[wait.object] if wait.begin < at < wait.end),
+                    default=wait.end,
+                )
+                - wait.seen
+            )
             count, least, most = sums.get((wait.function, wait.primitive), (0, -ABSOLUTE_NS, 0))
-            sums[wait.function, wait.primitive] = count + 1, least + surely * (1 - SHARE), most + wait.end - wait.begin
+            sums[wait.function, wait.primitive] = (
+                count + 1,
+                least + surely * (1 - SHARE),
+                most + wait.end - wait.begin,
+            )
     return sums
 
 
 def charged_sums(journal):
     """The same of releases: the agent looks at the clock between the program's two looks."""
-    ways = [journal.charged(since_when, at) for since_when in ("begin", "seen") for at in ("begin", "end")]
+    ways = [
+        journal.charged(since_when, at)
+        for since_when in ("begin", "seen")
+        for at in ("begin", "end")
+    ]
     sums = {}
     for key, (events, _) in ways[0].items():
         times = [sum(way[key][1]) for way in ways]
-        sums[key] = sum(events), min(times) * (1 - SHARE) - ABSOLUTE_NS, max(times) * (1 + SHARE) + ABSOLUTE_NS
+        sums[key] = (
+            sum(events),
+            min(times) * (1 - SHARE) - ABSOLUTE_NS,
+            max(times) * (1 + SHARE) + ABSOLUTE_NS,
+        )
     return sums
 
 
@@ -138,8 +169,21 @@ def differences(expected, seen):
     for key in sorted(set(expected) | set(seen)):
         count, least, most = expected.get(key, (0, 0, 0))
         seen_count, delay = seen.get(key, (0, 0))
-        if key not in expected or key not in seen or seen_count != count or not least <= delay <= most:
-            wrong.append("%s by %s: expected %s; found %s" % (
-                key[1], key[0], "%d, %.3f to %.3f ms" % (count, least / 1e6, most / 1e6) if key in expected else "none",
-                "%d, %.3f ms" % (seen_count, delay / 1e6) if key in seen else "none"))
+        if (
+            key not in expected
+            or key not in seen
+            or seen_count != count
+            or not least <= delay <= most
+        ):
+            wrong.append(
+                "%s by %s: expected %s; found %s"
+                % (
+                    key[1],
+                    key[0],
+                    "%d, %.3f to %.3f ms" % (count, least / 1e6, most / 1e6)
+                    if key in expected
+                    else "none",
+                    "%d, %.3f ms" % (seen_count, delay / 1e6) if key in seen else "none",
+                )
+            )
     return wrong

@@ -2,10 +2,24 @@
 demands of it: names and stacks known before their use, lanes described, slices that end, no state
 of a thread twice at one time, no RUNNING twice in a row, nothing after a thread's end."""
 
-STATES = ("UNKNOWN", "CREATED", "RUNNABLE", "RUNNING", "INTERRUPTIBLE_SLEEP",
-          "UNINTERRUPTIBLE_SLEEP", "STOPPED", "DEAD", "DESTROYED")
-SLICE_NAMES = {"RUNNING": "running", "RUNNABLE": "runnable", "INTERRUPTIBLE_SLEEP": "blocked",
-               "UNINTERRUPTIBLE_SLEEP": "blocked", "STOPPED": "records lost"}
+STATES = (
+    "UNKNOWN",
+    "CREATED",
+    "RUNNABLE",
+    "RUNNING",
+    "INTERRUPTIBLE_SLEEP",
+    "UNINTERRUPTIBLE_SLEEP",
+    "STOPPED",
+    "DEAD",
+    "DESTROYED",
+)
+SLICE_NAMES = {
+    "RUNNING": "running",
+    "RUNNABLE": "runnable",
+    "INTERRUPTIBLE_SLEEP": "blocked",
+    "UNINTERRUPTIBLE_SLEEP": "blocked",
+    "STOPPED": "records lost",
+}
 BEGIN, END, INSTANT, COUNT = 1, 2, 3, 4
 MONOTONIC = 3
 
@@ -27,7 +41,7 @@ def as_utf8(text):
     while at < len(text):
         for size in (1, 2, 3, 4):
             try:
-                out += text[at:at + size].decode("utf-8")
+                out += text[at : at + size].decode("utf-8")
                 at += size
                 break
             except UnicodeDecodeError:
@@ -56,12 +70,12 @@ def fields(data):
         if tag & 7 == 0:
             value, at = number(data, at)
         elif tag & 7 == 1:
-            value, at = int.from_bytes(data[at:at + 8], "little"), at + 8
+            value, at = int.from_bytes(data[at : at + 8], "little"), at + 8
         else:
             assert tag & 7 == 2, tag
             size, at = number(data, at)
             assert at + size <= len(data)
-            value, at = data[at:at + size], at + size
+            value, at = data[at : at + size], at + size
         out.setdefault(tag >> 3, []).append(value)
     return out
 
@@ -138,7 +152,8 @@ class Trace:
     def add_state(self, at, state):
         assert first(state, 3) in self.thread_tracks
         self.states.setdefault(first(state, 3), []).append(
-            (at, STATES[first(state, 4)], first(state, 1)))
+            (at, STATES[first(state, 4)], first(state, 1))
+        )
 
     def play(self):
         for states in self.states.values():
@@ -172,8 +187,13 @@ class Trace:
             text = first(note, 6, None)
             value = first(note, 3, first(note, 7)) if text is None else text.decode("utf-8")
             notes[first(note, 10).decode()] = value
-        what = Happening(self.strings[2][first(event, 10)], first(event, 22).decode(), at,
-                         self.stacks.get(first(event, 56)), notes)
+        what = Happening(
+            self.strings[2][first(event, 10)],
+            first(event, 22).decode(),
+            at,
+            self.stacks.get(first(event, 56)),
+            notes,
+        )
         for field, flows in ((47, self.flows_out), (48, self.flows_in)):
             for flow in event.get(field, []):
                 assert flow not in flows
@@ -198,6 +218,9 @@ class Trace:
         return [(name, at, until) for (at, name, _), until in zip(states, ends)]
 
     def state_slices(self, tid):
-        lanes = [uuid for uuid, parent in self.parents.items()
-                 if parent == self.thread_tracks[tid] and self.tracks[uuid] == "state"]
+        lanes = [
+            uuid
+            for uuid, parent in self.parents.items()
+            if parent == self.thread_tracks[tid] and self.tracks[uuid] == "state"
+        ]
         return [(piece.name, piece.begin, piece.end) for piece in self.lanes[lanes[0]]]

@@ -31,7 +31,7 @@ def _fields(data):
             value, at = _varint(data, at)
         elif wire == 2:
             size, at = _varint(data, at)
-            value = data[at:at + size]
+            value = data[at : at + size]
             assert len(value) == size, "length-delimited field runs past the end"
             at += size
         else:
@@ -50,7 +50,9 @@ def _repeated_ints(value):
     return out
 
 
-Frame = collections.namedtuple("Frame", "function system_name filename line address mapping inlined")
+Frame = collections.namedtuple(
+    "Frame", "function system_name filename line address mapping inlined"
+)
 Mapping = collections.namedtuple("Mapping", "id start limit offset filename build_id has_functions")
 Sample = collections.namedtuple("Sample", "frames values labels locations")
 
@@ -120,8 +122,15 @@ class Profile:
     def _mapping(self, data, index):
         f = dict(_fields(data))
         assert f.get(1) == index + 1, "mapping ids are not sequential from 1"
-        return Mapping(f[1], f.get(2, 0), f.get(3, 0), f.get(4, 0), self.strings[f.get(5, 0)], self.strings[f.get(6, 0)],
-                       bool(f.get(7, 0)))
+        return Mapping(
+            f[1],
+            f.get(2, 0),
+            f.get(3, 0),
+            f.get(4, 0),
+            self.strings[f.get(5, 0)],
+            self.strings[f.get(6, 0)],
+            bool(f.get(7, 0)),
+        )
 
     def _function(self, data, index):
         f = dict(_fields(data))
@@ -148,7 +157,17 @@ class Profile:
         frames = []
         for position, line in enumerate(lines):
             name, system_name, filename = self._functions[line[1] - 1]
-            frames.append(Frame(name, system_name, filename, _signed(line.get(2, 0)), address, mapping, position < len(lines) - 1))
+            frames.append(
+                Frame(
+                    name,
+                    system_name,
+                    filename,
+                    _signed(line.get(2, 0)),
+                    address,
+                    mapping,
+                    position < len(lines) - 1,
+                )
+            )
         return frames
 
     def _sample(self, data):
@@ -160,7 +179,9 @@ class Profile:
                 values += _repeated_ints(value)
             elif number == 3:
                 f = dict(_fields(value))
-                labels[self.strings[f.get(1, 0)]] = self.strings[f[2]] if 2 in f else _signed(f.get(3, 0))
+                labels[self.strings[f.get(1, 0)]] = (
+                    self.strings[f[2]] if 2 in f else _signed(f.get(3, 0))
+                )
         assert len(values) == len(self.sample_types), "a sample has %d values" % len(values)
         assert location_ids and 0 not in location_ids, "a sample without locations"
         frames = [frame for index in location_ids for frame in self._locations[index - 1]]
@@ -186,7 +207,10 @@ class Profile:
         return sums
 
     def total(self):
-        return [sum(sample.values[index] for sample in self.samples) for index in range(len(self.sample_types))]
+        return [
+            sum(sample.values[index] for sample in self.samples)
+            for index in range(len(self.sample_types))
+        ]
 
     def stacks_with(self, function):
         """Every distinct tuple of function names, leaf first, in which the function appears."""

@@ -38,7 +38,12 @@ class Port:
         """(status, headers, body); pid: below /pid/N/debug/pprof/."""
         connection = self.connection(timeout)
         try:
-            connection.request(method, path if pid is None else "/pid/%d/debug/pprof/%s" % (pid, path), body=body, headers=headers or {})
+            connection.request(
+                method,
+                path if pid is None else "/pid/%d/debug/pprof/%s" % (pid, path),
+                body=body,
+                headers=headers or {},
+            )
             response = connection.getresponse()
             return response.status, response.headers, response.read()
         finally:
@@ -60,6 +65,7 @@ class Port:
             for pid in pids:
                 seen.append(self.profile("profile?seconds=1", pid).by_function()[function][0])
             return sum(seen) >= at_least
+
         harness.poll(enough, "%d samples of %s" % (at_least, function))
 
     def health(self, pid):
@@ -80,10 +86,16 @@ class Port:
 
     def await_processes(self, pids, others=True, seconds=None):
         """Waits until these are in the list, all of them having answered, and (unless others) nobody else."""
+
         def look():
             found = self.processes()
             have = {pid for pid, entry in found.items() if entry["answered"]}
-            return found if (set(pids) <= have if others else set(pids) == set(found) == have) else None
+            return (
+                found
+                if (set(pids) <= have if others else set(pids) == set(found) == have)
+                else None
+            )
+
         try:
             return harness.poll(look, "processes %s in the list" % sorted(pids), seconds)
         except AssertionError as error:
@@ -118,7 +130,10 @@ class Process(harness.Host):
 
 def sleepers(port, count, program="/bin/sleep"):
     """Many small programs; harness.stop_everything() ends them."""
-    return [harness.Host([program, "300"], address=port.address, stdin=None, stdout=None) for _ in range(count)]
+    return [
+        harness.Host([program, "300"], address=port.address, stdin=None, stdout=None)
+        for _ in range(count)
+    ]
 
 
 def is_gone(pid):

@@ -48,11 +48,22 @@ def connect(port, blocking=False):
 
 def targets():
     """Requests for every process and page, whole ones."""
-    paths = ["/", "//", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline",
-             "/debug/pprof/symbol", "/debug/pprof/profile?seconds=30", "/debug/pprof/%2e%2e/",
-             "/pid/1/debug/pprof/heap"]
-    paths += ["/pid/%d/debug/pprof/%s" % (pid, name) for pid in aim["pids"]
-              for name in ("heap", "cmdline", "goroutine?debug=2", "profile?seconds=30")]
+    paths = [
+        "/",
+        "//",
+        "/debug/pprof/",
+        "/debug/pprof/heap",
+        "/debug/pprof/cmdline",
+        "/debug/pprof/symbol",
+        "/debug/pprof/profile?seconds=30",
+        "/debug/pprof/%2e%2e/",
+        "/pid/1/debug/pprof/heap",
+    ]
+    paths += [
+        "/pid/%d/debug/pprof/%s" % (pid, name)
+        for pid in aim["pids"]
+        for name in ("heap", "cmdline", "goroutine?debug=2", "profile?seconds=30")
+    ]
     for method in ("GET", "HEAD", "POST"):
         for path in paths:
             head = "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
@@ -63,6 +74,7 @@ REQUESTS = list(targets())
 
 
 # ---- the port ------------------------------------------------------------------------------------
+
 
 def refused_requests():
     """Whole ones, whose answers are read: refusals, or none at all."""
@@ -100,8 +112,11 @@ def crowd(port, pieces, most):
         connection = held.pop(source.randrange(len(held)))
         with contextlib.suppress(OSError):
             answer = connection.recv(4096)
-            is_right = (answer[:1] in TLS_RECORDS if port == aim["tls_port"]
-                        else answer[8:13] in (b" 403 ", b" 503 "))
+            is_right = (
+                answer[:1] in TLS_RECORDS
+                if port == aim["tls_port"]
+                else answer[8:13] in (b" 403 ", b" 503 ")
+            )
             if answer and not is_right:
                 violation("port %d: %r" % (port, answer[:300]))
         connection.close()
@@ -113,8 +128,18 @@ def silence():
 
 
 def half_requests():
-    crowd(aim["port"], [b"G", b"GET /pid/", b"GET / HTTP/1.1\r\nHost: ", b"\r\n" * 50,
-                        b"POST " + b"a" * 3000, source.randbytes(200)], 60)
+    crowd(
+        aim["port"],
+        [
+            b"G",
+            b"GET /pid/",
+            b"GET / HTTP/1.1\r\nHost: ",
+            b"\r\n" * 50,
+            b"POST " + b"a" * 3000,
+            source.randbytes(200),
+        ],
+        60,
+    )
 
 
 def members_flood():
@@ -123,11 +148,22 @@ def members_flood():
 
 def tls():
     hello = bytes.fromhex(aim["client_hello"])
-    crowd(aim["tls_port"], [b"", hello, hello[:50], b"GET / HTTP/1.1\r\n\r\n",
-                            source.randbytes(300), b"\x16\x03\x01\x40\x00" + b"\1" * 2000], 80)
+    crowd(
+        aim["tls_port"],
+        [
+            b"",
+            hello,
+            hello[:50],
+            b"GET / HTTP/1.1\r\n\r\n",
+            source.randbytes(300),
+            b"\x16\x03\x01\x40\x00" + b"\1" * 2000,
+        ],
+        80,
+    )
 
 
 # ---- the tree ------------------------------------------------------------------------------------
+
 
 def join_the_tree():
     hello = bytes.fromhex(aim["hello"])
@@ -153,9 +189,11 @@ def join_the_tree():
 def squat():
     """The other address of localhost, and names near the tree's."""
     name = "\0pprofagent/127.0.0.1:%d" % aim["port"]
-    for family, kind, address in ((socket.AF_INET6, socket.SOCK_STREAM, ("::1", aim["port"])),
-                                  (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", aim["port"])),
-                                  (socket.AF_UNIX, socket.SOCK_SEQPACKET, name)):
+    for family, kind, address in (
+        (socket.AF_INET6, socket.SOCK_STREAM, ("::1", aim["port"])),
+        (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", aim["port"])),
+        (socket.AF_UNIX, socket.SOCK_SEQPACKET, name),
+    ):
         with contextlib.suppress(OSError), socket.socket(family, kind) as squatter:
             squatter.bind(address)
             squatter.listen()
@@ -164,6 +202,7 @@ def squat():
 
 
 # ---- files ---------------------------------------------------------------------------------------
+
 
 def again(make, *arguments):
     with contextlib.suppress(OSError):
@@ -208,8 +247,16 @@ def forever(act):
 
 
 def main():
-    acts = [refused_requests, silence, half_requests, members_flood, tls, join_the_tree, squat,
-            plant]
+    acts = [
+        refused_requests,
+        silence,
+        half_requests,
+        members_flood,
+        tls,
+        join_the_tree,
+        squat,
+        plant,
+    ]
     if "only" in aim:
         acts = [act for act in acts if act.__name__ in aim["only"]]
     threads = [threading.Thread(target=forever, args=(act,)) for act in acts]

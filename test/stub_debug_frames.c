@@ -7,7 +7,9 @@ struct debug_frames {
   int nothing;
 };
 
-struct debug_frames *debug_frames_new(void) { return agent_calloc(1, sizeof(struct debug_frames)); }
+struct debug_frames *debug_frames_new(void) {
+  return agent_calloc(1, sizeof(struct debug_frames));
+}
 void debug_frames_release(struct debug_frames *frames) { agent_free(frames); }
 void debug_frames_forget(struct debug_frames *frames) { (void)frames; }
 bool debug_frames_find(struct debug_frames *frames, uintptr_t pc, struct debug_frame_entry *out) {

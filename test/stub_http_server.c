@@ -7,10 +7,15 @@
 
 #include "agent/pages/routes.h"
 
-void stub_http_handle(struct http_response *response, const char *method, const char *path, const char *query, const char *body,
-                      size_t body_size) {
-  const struct http_request request = {.method = method, .path = path, .prefix = response->prefix ? response->prefix : "", .query = query,
-                                       .body = body, .body_size = body_size, .response = response};
+void stub_http_handle(struct http_response *response, const char *method, const char *path,
+                      const char *query, const char *body, size_t body_size) {
+  const struct http_request request = {.method = method,
+                                       .path = path,
+                                       .prefix = response->prefix ? response->prefix : "",
+                                       .query = query,
+                                       .body = body,
+                                       .body_size = body_size,
+                                       .response = response};
   memory_sink_start(&response->body);
   response->body.refuse_after = response->refuse_after;
   response->head_only = strcmp(method, "HEAD") == 0;
@@ -24,13 +29,14 @@ const char *http_request_header(const struct http_request *request, const char *
   return strcmp(name, "Host") == 0 ? "localhost:6060\"><script>" : NULL;
 }
 
-bool http_respond_begin(struct http_response *response, int status, const char *content_type, const char *extra_headers,
-                        long long content_length) {
+bool http_respond_begin(struct http_response *response, int status, const char *content_type,
+                        const char *extra_headers, long long content_length) {
   if (response->begun) abort(); /* two responses to one request */
   response->begun = true;
   response->status = status;
   response->content_length = content_length;
-  snprintf(response->content_type, sizeof response->content_type, "%s", content_type ? content_type : "");
+  snprintf(response->content_type, sizeof response->content_type, "%s",
+           content_type ? content_type : "");
   snprintf(response->headers, sizeof response->headers, "%s", extra_headers ? extra_headers : "");
   return true;
 }
@@ -47,8 +53,11 @@ bool http_respond_end(struct http_response *response) {
 }
 
 void http_respond_error(struct http_response *response, int status, const char *text) {
-  if (!http_respond_begin(response, status, "text/plain; charset=utf-8", "X-Go-Pprof: 1\r\n", (long long)strlen(text) + 1)) return;
-  if (http_respond_write(response, text, strlen(text)) && http_respond_write(response, "\n", 1)) http_respond_end(response);
+  if (!http_respond_begin(response, status, "text/plain; charset=utf-8", "X-Go-Pprof: 1\r\n",
+                          (long long)strlen(text) + 1))
+    return;
+  if (http_respond_write(response, text, strlen(text)) && http_respond_write(response, "\n", 1))
+    http_respond_end(response);
 }
 
 bool http_wait(struct http_response *response, int64_t deadline_ns) {

@@ -13,16 +13,17 @@ struct http_response {
   char content_type[128], headers[1024];
   long long content_length;
   struct memory_sink body;
-  bool wait_result;       /* what http_wait gives */
+  bool wait_result; /* what http_wait gives */
   void (*during_wait)(void); /* called by it, or NULL */
-  long long waited_ns;    /* how far away its deadline was */
-  size_t refuse_after;    /* the client goes away after so many bytes; 0: never */
+  long long waited_ns; /* how far away its deadline was */
+  size_t refuse_after; /* the client goes away after so many bytes; 0: never */
   const char *prefix, *accept; /* of the request; NULL: "" and no such header */
 };
 
-/* Handles a request; to be released by stub_http_release. response: zeroed, or with the fields above preset. */
-void stub_http_handle(struct http_response *response, const char *method, const char *path, const char *query, const char *body,
-                      size_t body_size);
+/* Handles a request; to be released by stub_http_release. response: zeroed, or with the fields
+ * above preset. */
+void stub_http_handle(struct http_response *response, const char *method, const char *path,
+                      const char *query, const char *body, size_t body_size);
 void stub_http_release(struct http_response *response);
 
 #endif

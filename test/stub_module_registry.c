@@ -16,7 +16,9 @@ bool module_registry_read(uint32_t index, struct module_view *out) {
   *out = modules[index - 1];
   return true;
 }
-uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count) { return (void)frames, (void)frame_count, 1; }
+uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count) {
+  return (void)frames, (void)frame_count, 1;
+}
 uint64_t module_registry_bytes(void) { return 0; }
 void module_registry_note(const struct dl_find_object *found) { (void)found; }
 void module_registry_check_unloaded(void) {}

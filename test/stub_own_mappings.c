@@ -30,7 +30,5 @@ void *own_mapping_resize(struct own_mappings *mappings, void *start, size_t size
   return moved;
 }
 
-void own_mapping_forget(struct own_mappings *mappings, void *start) {
-  (void)mappings, (void)start;
-}
+void own_mapping_forget(struct own_mappings *mappings, void *start) { (void)mappings, (void)start; }
 void own_mappings_unlock(struct own_mappings *mappings) { (void)mappings; }

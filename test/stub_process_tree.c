@@ -12,10 +12,13 @@ struct stub_process_tree stub_process_tree = {.role = TREE_HOLDER, .tls_address 
 
 enum tree_role process_tree_role(void) { return stub_process_tree.role; }
 const char *process_tree_off_reason(char out[SHARED_TEXT_MAX]) { return (void)out, NULL; }
-unsigned process_tree_size(void) { return stub_process_tree.count ? (unsigned)stub_process_tree.count : 1; }
+unsigned process_tree_size(void) {
+  return stub_process_tree.count ? (unsigned)stub_process_tree.count : 1;
+}
 const char *process_tree_fault(void) { return stub_process_tree.fault; }
 unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]) {
-  snprintf(last, PROCESS_REFUSAL_MAX, "%s", stub_process_tree.refused ? stub_process_tree.refusal : "");
+  snprintf(last, PROCESS_REFUSAL_MAX, "%s",
+           stub_process_tree.refused ? stub_process_tree.refusal : "");
   return stub_process_tree.refused;
 }
 struct process_entry *process_tree_list(size_t *count) {

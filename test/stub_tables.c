@@ -12,8 +12,11 @@
 #include "shim/stacks/module_registry.h"
 
 struct stub_tables stub;
-struct config config = {.address = "127.0.0.1:6060", .memprofile_rate = 524288, .blockprofile_rate = 100000,
-                        .mutexprofile_fraction = 10, .cpuprofile_rate = 100};
+struct config config = {.address = "127.0.0.1:6060",
+                        .memprofile_rate = 524288,
+                        .blockprofile_rate = 100000,
+                        .mutexprofile_fraction = 10,
+                        .cpuprofile_rate = 100};
 struct shim_counters shim_counters;
 
 /* shim/allocation/heap_table.h, shim/allocation/heap_status.h */
@@ -122,10 +125,12 @@ static const struct stub_symbol *find_symbol(uint64_t address) {
   return low < stub.symbol_count && stub.symbols[low].start <= address ? &stub.symbols[low] : NULL;
 }
 
-const struct symbol_location *symbolizer_resolve(struct symbolizer_session *session, const struct mapping *map, uint64_t address) {
+const struct symbol_location *symbolizer_resolve(struct symbolizer_session *session,
+                                                 const struct mapping *map, uint64_t address) {
   const struct stub_symbol *symbol = map ? find_symbol(address) : NULL;
   uint32_t frames = symbol ? symbol->frame_count : 0;
-  struct symbol_location *location = calloc(1, sizeof *location + frames * sizeof location->frames[0]);
+  struct symbol_location *location =
+      calloc(1, sizeof *location + frames * sizeof location->frames[0]);
   location->frame_count = frames;
   if (symbol) {
     location->symbol_start = symbol->start;
@@ -161,5 +166,7 @@ static bool memory_sink_write(struct byte_sink *base, const void *bytes, size_t 
   return true;
 }
 
-void memory_sink_start(struct memory_sink *sink) { *sink = (struct memory_sink){.base = {memory_sink_write}}; }
+void memory_sink_start(struct memory_sink *sink) {
+  *sink = (struct memory_sink){.base = {memory_sink_write}};
+}
 void memory_sink_release(struct memory_sink *sink) { free(sink->bytes); }

@@ -1,4 +1,5 @@
-/* Tables, mappings and symbols built by hand, in place of shim/ and of the symbolizer, for unit tests and fuzzers of the encoders. */
+/* Tables, mappings and symbols built by hand, in place of shim/ and of the symbolizer, for unit
+ * tests and fuzzers of the encoders. */
 #ifndef TEST_STUB_TABLES_H
 #define TEST_STUB_TABLES_H
 
@@ -21,10 +22,11 @@ struct stub_symbol {
 struct stub_tables {
   uint32_t bucket_count, stack_count, symbol_count, mapping_count, contention_count;
   struct heap_bucket_view *buckets; /* [0] is bucket 1 */
-  struct stack_view *stacks;        /* [0] is stack 1 */
-  struct stub_symbol *symbols;      /* sorted by start */
+  struct stack_view *stacks; /* [0] is stack 1 */
+  struct stub_symbol *symbols; /* sorted by start */
   struct mapping mappings[STUB_MAX_MAPPINGS];
-  struct contention_view *contention; /* [0] is entry 1; one without count and delay is not in use */
+  struct contention_view
+      *contention; /* [0] is entry 1; one without count and delay is not in use */
   const char *heap_off_reason, *block_off_reason, *mutex_off_reason;
   unsigned resolved; /* calls of symbolizer_resolve */
   unsigned sessions; /* open ones */

@@ -30,17 +30,23 @@ bool thread_list_read(struct thread_ids *out) {
   return true;
 }
 void thread_list_release(struct thread_ids *ids) { free(ids->tids); }
-bool thread_blocks_signal(int32_t tid, int signal) { return signal == cpu_sampling_signal() && stub_threads.blocks_signal[tid - FIRST_TID]; }
+bool thread_blocks_signal(int32_t tid, int signal) {
+  return signal == cpu_sampling_signal() && stub_threads.blocks_signal[tid - FIRST_TID];
+}
 void thread_records_match(const struct thread_ids *ids, uint32_t *numbers) {
   for (size_t i = 0; i < ids->count; i++) {
     numbers[i] = (uint32_t)i + 1;
     atomic_store(&records[i].life, 1);
   }
 }
-bool sandbox_is_tighter(int32_t tid) { return tid && stub_threads.sandboxed[tid - FIRST_TID]; } /* 0: the agent's own thread */
+bool sandbox_is_tighter(int32_t tid) {
+  return tid && stub_threads.sandboxed[tid - FIRST_TID];
+} /* 0: the agent's own thread */
 
 /* shim/threads/thread_registry.h, shim/threads/threadcreate_table.h, shim/cpu/interrupted_call.h */
-struct thread_record *thread_registry_at(uint32_t number) { return &records[number - 1]; }
+struct thread_record *thread_registry_at(uint32_t number) {
+  return &records[number - 1];
+}
 uint32_t thread_registry_count(void) { return stub_threads.count; }
 uint64_t thread_registry_bytes(void) { return 65536; }
 bool threadcreate_table_read(uint32_t index, struct threadcreate_view *out) {
@@ -89,8 +95,12 @@ void cpu_sampling_let_threads_arm_themselves(bool yes) { stub_threads.arm_themse
 uint32_t cpu_sampling_timers(void) { return 0; }
 int cpu_sampling_signal(void) { return stub_threads.handler_installed ? 16 : 0; }
 
-bool stub_threads_sample(int32_t tid, const char *name, uint32_t ticks, const uint64_t *frames, uint32_t frame_count) {
-  struct stack_sample sample = {.tid = tid, .ticks = ticks, .nanoseconds = ticks * stub_threads.period, .epoch = 1,
+bool stub_threads_sample(int32_t tid, const char *name, uint32_t ticks, const uint64_t *frames,
+                         uint32_t frame_count) {
+  struct stack_sample sample = {.tid = tid,
+                                .ticks = ticks,
+                                .nanoseconds = ticks * stub_threads.period,
+                                .epoch = 1,
                                 .frame_count = frame_count};
   strncpy(sample.name, name, SAMPLE_NAME_SIZE - 1);
   return sample_buffer_write(&cpu_samples, &sample, frames);
@@ -131,7 +141,8 @@ const char *cpu_counters_off_reason(void) { return NULL; }
 /* agent/threads/thread_dump.h: two threads of the fixture's program in the same place, a third
  * elsewhere */
 struct thread_dump *thread_dump_take(void) {
-  static const uint64_t working[] = {0x7f0000001020, 0x401010}, making[] = {0x401210, 0x401110, 0x401010};
+  static const uint64_t working[] = {0x7f0000001020, 0x401010},
+                        making[] = {0x401210, 0x401110, 0x401010};
   stub_threads.dumps_taken++;
   if (stub_threads.dump_fails) return NULL;
   stub_threads.dumps_open++;
@@ -143,8 +154,14 @@ struct thread_dump *thread_dump_take(void) {
   dump->symbols = symbolizer_open();
   for (uint32_t i = 0; i < stub_threads.count; i++) {
     struct dumped_thread *thread = &dump->threads[i];
-    *thread = (struct dumped_thread){.tid = FIRST_TID + (int32_t)i, .name = "worker", .is_main = i == 0, .syscall = -1, .epoch = 1,
-                                     .blocked_nanoseconds = -1, .state = i == 0 ? "running" : "IO wait", .frames = i == 0 ? making : working,
+    *thread = (struct dumped_thread){.tid = FIRST_TID + (int32_t)i,
+                                     .name = "worker",
+                                     .is_main = i == 0,
+                                     .syscall = -1,
+                                     .epoch = 1,
+                                     .blocked_nanoseconds = -1,
+                                     .state = i == 0 ? "running" : "IO wait",
+                                     .frames = i == 0 ? making : working,
                                      .frame_count = i == 0 ? 3 : 2};
   }
   return dump;
@@ -161,12 +178,16 @@ void thread_dump_release(struct thread_dump *dump) {
 void thread_dump_keep_stuck(struct thread_dump *dump) { dump->count = 0; }
 
 /* agent/threads/deadlocks.h: nobody is stuck */
-struct thread_dump *deadlocks_look(void) { return NULL; }
+struct thread_dump *deadlocks_look(void) {
+  return NULL;
+}
 uint32_t deadlocks_stuck_threads(void) { return 0; }
 
 bool host_handlers_adopt_all(void) { return true; }
 void host_handlers_settle(void) {}
-uint64_t thread_cpu_nanoseconds(int32_t tid) { return stub_threads.cpu[tid - FIRST_TID] += stub_threads.cpu_step; }
+uint64_t thread_cpu_nanoseconds(int32_t tid) {
+  return stub_threads.cpu[tid - FIRST_TID] += stub_threads.cpu_step;
+}
 
 /* agent/threads/wall_profile.h: there is no memory for one */
 enum wall_profile_result wall_profile_collect(struct http_response *response, int64_t seconds,
@@ -176,4 +197,6 @@ enum wall_profile_result wall_profile_collect(struct http_response *response, in
   *out = NULL;
   return WALL_PROFILE_NO_MEMORY;
 }
-struct wall_profile_status wall_profile_status(void) { return (struct wall_profile_status){0}; }
+struct wall_profile_status wall_profile_status(void) {
+  return (struct wall_profile_status){0};
+}

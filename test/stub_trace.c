@@ -1,4 +1,5 @@
-/* trace_recording.h without threads: a recording of nothing, which lasts as long as is asked for. */
+/* trace_recording.h without threads: a recording of nothing, which lasts as long as is asked for.
+ */
 #include "agent/trace/trace_recording.h"
 
 #include <stdlib.h>
@@ -15,8 +16,8 @@ enum trace_result trace_recording_take(struct http_response *response, int64_t n
   int64_t start = agent_monotonic_nanoseconds();
   if (!http_wait(response, start + nanoseconds)) return TRACE_CANCELED;
   *out = calloc(1, sizeof **out);
-  (*out)->log = (struct trace_log){.program = "program", .pid = 100, .start = start,
-                                   .end = start + nanoseconds};
+  (*out)->log = (struct trace_log){
+      .program = "program", .pid = 100, .start = start, .end = start + nanoseconds};
   return TRACE_DONE;
 }
 const struct trace_log *trace_recording_log(const struct trace_recording *recording) {

@@ -43,9 +43,10 @@ def _tasks(pid):
         return []
     lines = []
     for name in names:
-        stat, wchan, call = (_text("%s/%s/%s" % (directory, name, file))
-                             for file in ("stat", "wchan", "syscall"))
-        comm, state = stat[stat.find("("):stat.rfind(")") + 1], "".join(_fields(stat)[:1])
+        stat, wchan, call = (
+            _text("%s/%s/%s" % (directory, name, file)) for file in ("stat", "wchan", "syscall")
+        )
+        comm, state = stat[stat.find("(") : stat.rfind(")") + 1], "".join(_fields(stat)[:1])
         lines.append("  %s %s %s in %s, system call %s" % (name, comm, state, wchan, call))
     return lines
 
@@ -55,19 +56,39 @@ def _frame(line):
     function = re.match(r"#\d+ +(?:0x[0-9a-f]+ in )?(\S+)", line).group(1)
     place = re.search(r" (?:at|from) (\S+)$", line)
     named = re.findall(r"(\w+)=[^,()<]*<([\w+]+)>", line)
-    return "%s(%s) %s" % (function, ", ".join("%s=%s" % pair for pair in named),
-                          os.path.basename(place.group(1)) if place else "?")
+    return "%s(%s) %s" % (
+        function,
+        ", ".join("%s=%s" % pair for pair in named),
+        os.path.basename(place.group(1)) if place else "?",
+    )
 
 
 def _stacks(pid):
     gdb = shutil.which("gdb")
     if not gdb:
         return ["  no stacks: gdb is not installed"]
-    command = [gdb, "-nx", "-batch", "-iex", "set debuginfod enabled off", "-p", str(pid),
-               "-ex", "set width 0", "-ex", "thread apply all backtrace 30"]
+    command = [
+        gdb,
+        "-nx",
+        "-batch",
+        "-iex",
+        "set debuginfod enabled off",
+        "-p",
+        str(pid),
+        "-ex",
+        "set width 0",
+        "-ex",
+        "thread apply all backtrace 30",
+    ]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              errors="replace", timeout=GDB_SECONDS)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=GDB_SECONDS,
+        )
     except subprocess.TimeoutExpired:
         return ["  no stacks: gdb took %d s" % GDB_SECONDS]
     alike = collections.defaultdict(list)

@@ -16,17 +16,36 @@ OWNER, OTHER, THIRD = 61234, 61235, 61236  # users that are nobody in particular
 
 def as_user(uid):
     """A preexec_fn."""
+
     def become():
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
+
     return become
 
 
 def curl(uid, url, *options):
     """(status, headers, body) of the real curl, run by that user."""
-    done = subprocess.run([harness.need("curl"), "-sS", "-i", "-g", "--noproxy", "*", "--max-time", "30", *options, url], cwd="/",
-                          stdin=subprocess.DEVNULL, capture_output=True, preexec_fn=as_user(uid), env={"PATH": os.environ["PATH"]})
+    done = subprocess.run(
+        [
+            harness.need("curl"),
+            "-sS",
+            "-i",
+            "-g",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "30",
+            *options,
+            url,
+        ],
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        preexec_fn=as_user(uid),
+        env={"PATH": os.environ["PATH"]},
+    )
     assert done.returncode == 0, done
     return parse(done.stdout)
 
@@ -47,15 +66,20 @@ class Guest:
         process_tree.run_as_root()
         directory = readable_by_all(harness.build("guest.c", *WAIT), harness.agent())
         self.port = harness.free_port()
-        environment = harness.agent_environment(address=address % self.port if "%d" in address else address, extra=extra)
+        environment = harness.agent_environment(
+            address=address % self.port if "%d" in address else address, extra=extra
+        )
         environment["LD_PRELOAD"] = os.path.join(directory, os.path.basename(harness.agent()))
         program = os.path.join(directory, os.path.basename(harness.build("guest.c", *WAIT)))
-        self.process = harness.Host(argv or [program, "wait"], preexec_fn=as_user(uid) if uid else None, extra=environment)
+        self.process = harness.Host(
+            argv or [program, "wait"], preexec_fn=as_user(uid) if uid else None, extra=environment
+        )
         self.host = "127.0.0.1" if address.startswith("127") else "[::1]"
 
         def listens():
             with socket.socket(socket.AF_INET if self.host[0] != "[" else socket.AF_INET6) as probe:
                 return probe.connect_ex((self.host.strip("[]"), self.port)) == 0
+
         if "%d" in address:
             harness.poll(listens, "the agent listening" + self.process.describe())
 
@@ -67,22 +91,49 @@ class Guest:
 
 
 def refusal(uid, owner):
-    return "user %d may not connect: this process belongs to user %d; PPROFAGENT_ALLOW_UIDS names further users" % (uid, owner)
+    return (
+        "user %d may not connect: this process belongs to user %d; PPROFAGENT_ALLOW_UIDS names further users"
+        % (uid, owner)
+    )
 
 
 def test_only_the_owner_and_root_may_connect():
     guest = Guest(OWNER)
     assert guest.status(0) == 200 and guest.status(OWNER) == 200
-    for path in ("/", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/cmdline", "/debug/pprof/profile?seconds=9", "/nope",
-                 "/debug/pprof/nope", "/debug/pprof/%00", "/debug/pprof/trace", "/pid/1/debug/pprof/cmdline",
-                 "/pid/%d/debug/pprof/cmdline" % guest.process.pid):
+    for path in (
+        "/",
+        "/debug/pprof/",
+        "/debug/pprof/heap",
+        "/debug/pprof/cmdline",
+        "/debug/pprof/profile?seconds=9",
+        "/nope",
+        "/debug/pprof/nope",
+        "/debug/pprof/%00",
+        "/debug/pprof/trace",
+        "/pid/1/debug/pprof/cmdline",
+        "/pid/%d/debug/pprof/cmdline" % guest.process.pid,
+    ):
         answer = curl(OTHER, guest.url(path))
         check_error(answer, 403, refusal(OTHER, OWNER))
-        assert set(answer[1]) == {"content-type", "x-go-pprof", "x-content-type-options", "cache-control",
-                                  "cross-origin-resource-policy", "content-length", "connection"}, answer[1]
-    for options in (("-d", "0x1"), ("-X", "DELETE"), ("-H", "Host: evil"), ("-H", "Origin: null"),
-                    ("-H", "Transfer-Encoding: chunked", "-d", "x")):
-        check_error(curl(OTHER, guest.url("/debug/pprof/symbol"), *options), 403, refusal(OTHER, OWNER))
+        assert set(answer[1]) == {
+            "content-type",
+            "x-go-pprof",
+            "x-content-type-options",
+            "cache-control",
+            "cross-origin-resource-policy",
+            "content-length",
+            "connection",
+        }, answer[1]
+    for options in (
+        ("-d", "0x1"),
+        ("-X", "DELETE"),
+        ("-H", "Host: evil"),
+        ("-H", "Origin: null"),
+        ("-H", "Transfer-Encoding: chunked", "-d", "x"),
+    ):
+        check_error(
+            curl(OTHER, guest.url("/debug/pprof/symbol"), *options), 403, refusal(OTHER, OWNER)
+        )
     status, _, body = curl(OTHER, guest.url(), "-I")
     assert status == 403 and body == b""
     assert guest.status(OWNER) == 200
@@ -102,7 +153,9 @@ def test_further_users_may_be_named():
     config = json.loads(curl(OTHER, guest.url("/debug/pprof/health"))[2])["config"]
     assert config["allow_uids"] == [OTHER] and len(config["faults"]) == 2, config
     assert "nobody" in config["faults"][0] and "4294967295" in config["faults"][1], config
-    assert "PPROFAGENT_ALLOW_UIDS: &quot;nobody&quot;" in curl(OTHER, guest.url("/debug/pprof/"))[2].decode().replace("&#34;", "&quot;")
+    assert "PPROFAGENT_ALLOW_UIDS: &quot;nobody&quot;" in curl(OTHER, guest.url("/debug/pprof/"))[
+        2
+    ].decode().replace("&#34;", "&quot;")
 
 
 def test_the_user_that_counts_is_today_s():
@@ -112,7 +165,10 @@ sys.stdin.readline()
 os.setgid(%d); os.setuid(%d)
 print("done", flush=True)
 sys.stdin.readline()
-""" % (OWNER, OWNER)
+""" % (
+        OWNER,
+        OWNER,
+    )
     guest = Guest(argv=[harness.need("python3"), "-c", program])
     check_error(curl(OWNER, guest.url()), 403, refusal(OWNER, 0))
     guest.process.go_on()
@@ -144,10 +200,17 @@ c = socket.create_connection(("127.0.0.1", %d))
 c.sendall(b"GET /debug/pprof/cmdline HTTP/1.1\\r\\nHost: 127.0.0.1:%d\\r\\n\\r\\n")
 c.shutdown(socket.SHUT_WR)
 while piece := c.recv(65536): sys.stdout.buffer.write(piece)
-""" % (guest.port, guest.port)
+""" % (
+        guest.port,
+        guest.port,
+    )
     for uid, status in ((0, 200), (OWNER, 200), (OTHER, 403)):
-        done = subprocess.run([harness.need("python3"), "-c", program], capture_output=True,
-                              preexec_fn=as_user(uid), cwd="/")
+        done = subprocess.run(
+            [harness.need("python3"), "-c", program],
+            capture_output=True,
+            preexec_fn=as_user(uid),
+            cwd="/",
+        )
         assert done.returncode == 0 and parse(done.stdout)[0] == status, (uid, done)
 
 
@@ -177,13 +240,16 @@ def test_a_tunnel_from_another_port():
             with near, socket.create_connection(("127.0.0.1", guest.port)) as far:
                 far.sendall(near.recv(65536))
                 near.sendall(read_all(far))
+
     threading.Thread(target=forward, daemon=True).start()
     try:
         url = "http://localhost:%d/debug/pprof/cmdline" % tunnel
         check_error(curl(0, url), 403, "host not allowed: localhost:%d" % tunnel)
         for name in ("localhost", "127.0.0.1"):
             assert curl(0, url, "-H", "Host: %s:%d" % (name, guest.port))[0] == 200
-        assert curl(OTHER, url, "-H", "Host: localhost:%d" % guest.port)[0] == 200  # it is the tunnel's user that connects
+        assert (
+            curl(OTHER, url, "-H", "Host: localhost:%d" % guest.port)[0] == 200
+        )  # it is the tunnel's user that connects
     finally:
         listener.close()
 
@@ -198,7 +264,10 @@ def test_a_unix_socket_is_private_from_its_first_moment():
 
         def start():
             program = [harness.build("guest.c", *WAIT), "wait"]
-            started.append(harness.Host(program, address="unix:" + path, preexec_fn=lambda: os.umask(0)))
+            started.append(
+                harness.Host(program, address="unix:" + path, preexec_fn=lambda: os.umask(0))
+            )
+
         starter = threading.Thread(target=start)
         starter.start()
         mode = None
@@ -210,12 +279,18 @@ def test_a_unix_socket_is_private_from_its_first_moment():
         starter.join()
         assert mode is not None and stat.S_IMODE(mode) == 0o600, oct(mode or 0)
     harness.poll(lambda: "listening" in started[0].log(), "the agent listening")
-    done = subprocess.run([harness.need("curl"), "-sS", "--unix-socket", path, "http://x/debug/pprof/cmdline"], capture_output=True,
-                          preexec_fn=as_user(OTHER), cwd="/")
+    done = subprocess.run(
+        [harness.need("curl"), "-sS", "--unix-socket", path, "http://x/debug/pprof/cmdline"],
+        capture_output=True,
+        preexec_fn=as_user(OTHER),
+        cwd="/",
+    )
     assert done.returncode == 7 and done.stdout == b"", done  # "failed to connect"
     assert curl(0, "http://x/debug/pprof/cmdline", "--unix-socket", path)[0] == 200
     os.chmod(path, 0o777)  # whoever opens it up is asked for the list all the same
-    check_error(curl(OTHER, "http://x/debug/pprof/cmdline", "--unix-socket", path), 403, refusal(OTHER, 0))
+    check_error(
+        curl(OTHER, "http://x/debug/pprof/cmdline", "--unix-socket", path), 403, refusal(OTHER, 0)
+    )
 
 
 STARVE = """
@@ -236,8 +311,11 @@ def test_a_stranger_cannot_keep_the_owner_out():
     """Another user's silent connections come as fast as they can: they may not take all places."""
     guest = Guest(OWNER)
     assert guest.status(0) == 200
-    stranger = subprocess.Popen(["/usr/bin/python3", "-c", STARVE, str(guest.port)], stdout=subprocess.PIPE,
-                                preexec_fn=as_user(OTHER))
+    stranger = subprocess.Popen(
+        ["/usr/bin/python3", "-c", STARVE, str(guest.port)],
+        stdout=subprocess.PIPE,
+        preexec_fn=as_user(OTHER),
+    )
     try:
         assert stranger.stdout.readline() == b"ready\n"
         in_use = lambda: sum("socket:" in target for target in descriptors(guest.process))

@@ -22,9 +22,16 @@ def check_conformance(libraries, rates):
     for rate in rates:
         found = conformance_output(rate=rate, preload_after=libraries)
         assert found[0] == 0, "rate %s: exit code %d\n%s" % (rate, found[0], found[1][-500:])
-        different = [pair for pair in zip(expected[1].splitlines(), found[1].splitlines()) if pair[0] != pair[1]]
+        different = [
+            pair
+            for pair in zip(expected[1].splitlines(), found[1].splitlines())
+            if pair[0] != pair[1]
+        ]
         assert found == expected, "rate %s, over %s: without the agent, with it:\n%s" % (
-            rate, libraries or "glibc", "\n".join("%s | %s" % pair for pair in different[:20]))
+            rate,
+            libraries or "glibc",
+            "\n".join("%s | %s" % pair for pair in different[:20]),
+        )
 
 
 def test_conformance_over_glibc():
@@ -44,12 +51,21 @@ def test_conformance_over_mimalloc():
     """mimalloc 2.0.9 misaligns some blocks of its own accord; which ones depends on its pages. So only: no answer is worse."""
     libraries = [harness.need_library(ALLOCATORS[2])]
     expected = conformance_output(plain=True, preload_after=libraries)
-    drop = (b"misaligned", b"errno was changed")  # its first malloc changes errno: under the agent that one is the loader's
+    drop = (
+        b"misaligned",
+        b"errno was changed",
+    )  # its first malloc changes errno: under the agent that one is the loader's
     for rate in (None, 1, 512):
         code, output = conformance_output(rate=rate, preload_after=libraries)
         assert code == 0
-        lines = [[line for line in text.splitlines() if not any(word in line for word in drop)] for text in (expected[1], output)]
-        assert lines[0] == lines[1], "rate %s: %s" % (rate, [pair for pair in zip(*lines) if pair[0] != pair[1]][:10])
+        lines = [
+            [line for line in text.splitlines() if not any(word in line for word in drop)]
+            for text in (expected[1], output)
+        ]
+        assert lines[0] == lines[1], "rate %s: %s" % (
+            rate,
+            [pair for pair in zip(*lines) if pair[0] != pair[1]][:10],
+        )
 
 
 def heap_off_reason(host):
@@ -60,25 +76,41 @@ def heap_off_reason(host):
 
 def not_seen(library):
     """mimalloc 3 has a strdup of its own, which does not call malloc."""
-    names = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True
+    ).stdout
     return {"by_strdup"} if re.search(r"\bstrdup\b", names) else set()
 
 
 def check_exact(argv, may_be_off=False, without=(), **environment):
     host = harness.Host(argv, rate=1, **environment)
-    expected = {name: values for name, values in truths(host.ready()).items() if name not in without}
+    expected = {
+        name: values for name, values in truths(host.ready()).items() if name not in without
+    }
     reason = heap_off_reason(host)
     if reason:
         assert may_be_off, "heap is off: " + reason
         page = host.text("/debug/pprof/")
-        assert reason[:20] in page.replace("&#39;", "'"), "the index page does not say why heap is off: " + reason
+        assert reason[:20] in page.replace("&#39;", "'"), (
+            "the index page does not say why heap is off: " + reason
+        )
         harness.note("off: " + reason)
     else:
         profile = host.profile("heap")
         check_leaves(profile)
         below = {"by_strdup"}
-        compare(profile, {f: v for f, v in expected.items() if f not in below}, profile.by_leaf(), "heap")
-        compare(profile, {f: v for f, v in expected.items() if f in below}, profile.by_function(), "heap")
+        compare(
+            profile,
+            {f: v for f, v in expected.items() if f not in below},
+            profile.by_leaf(),
+            "heap",
+        )
+        compare(
+            profile,
+            {f: v for f, v in expected.items() if f in below},
+            profile.by_function(),
+            "heap",
+        )
         lost = harness.losses(host.health())
         assert not lost, "losses: %s" % lost
     assert host.finish() == 0, host.describe()
@@ -87,22 +119,31 @@ def check_exact(argv, may_be_off=False, without=(), **environment):
 def test_agent_before_the_allocator():
     for name in ALLOCATORS:
         library = harness.need_library(name)
-        check_exact([harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC, without=not_seen(library),
-                    preload_after=[library])
+        check_exact(
+            [harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC,
+            without=not_seen(library),
+            preload_after=[library],
+        )
 
 
 def test_agent_after_the_allocator():
     """The program's malloc is then the allocator's own. Either the agent sees it all the same, or it says that heap is off and why."""
     for name in ALLOCATORS:
         library = harness.need_library(name)
-        check_exact([harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC, may_be_off=True,
-                    without=not_seen(library), preload_before=[library])
+        check_exact(
+            [harness.build("exact.c", *FLAGS)] + WITHOUT_PVALLOC,
+            may_be_off=True,
+            without=not_seen(library),
+            preload_before=[library],
+        )
 
 
 def test_allocator_linked_to_the_program():
     for name in ALLOCATORS:
         library = harness.need_library(name)
-        program = harness.build("exact.c", "-Wl,--no-as-needed", "-l:" + os.path.basename(library), *FLAGS)
+        program = harness.build(
+            "exact.c", "-Wl,--no-as-needed", "-l:" + os.path.basename(library), *FLAGS
+        )
         check_exact([program] + WITHOUT_PVALLOC, without=not_seen(library))
 
 
@@ -114,13 +155,24 @@ def test_cxx_over_each_allocator():
 
 
 def check_cxx_over(library, order):
-    host = harness.Host([harness.build("exact_new.cc", "-std=c++17", *FLAGS), "without-failing-new" if "mimalloc" in library else "-"],
-                        rate=1, **{order: [library]})
+    host = harness.Host(
+        [
+            harness.build("exact_new.cc", "-std=c++17", *FLAGS),
+            "without-failing-new" if "mimalloc" in library else "-",
+        ],
+        rate=1,
+        **{order: [library]}
+    )
     expected = truths(host.ready())
     if heap_off_reason(host) is None:
         profile = host.profile("heap")
         check_leaves(profile)
-        compare(profile, {f: v for f, v in expected.items() if f != "by_failing_new"}, profile.by_leaf(), library)
+        compare(
+            profile,
+            {f: v for f, v in expected.items() if f != "by_failing_new"},
+            profile.by_leaf(),
+            library,
+        )
     host.go_on()
     host.ready()
     assert host.finish() == 0, host.describe()
@@ -147,7 +199,11 @@ def test_allocator_inside_the_program():
     assert expected.returncode == 0 and b"yes" in expected.stdout, expected
     for rate in (1, 512, None):
         done = harness.run([program], rate=rate)
-        assert (done.returncode, done.stdout, done.stderr) == (expected.returncode, expected.stdout, expected.stderr), done
+        assert (done.returncode, done.stdout, done.stderr) == (
+            expected.returncode,
+            expected.stdout,
+            expected.stderr,
+        ), done
     host = harness.Host([program], rate=1)
     host.ready()
     reason = heap_off_reason(host)
@@ -166,7 +222,11 @@ def test_allocator_inside_the_program_not_exported():
     expected = harness.run([program], plain=True)
     for rate in (1, None):
         done = harness.run([program], rate=rate)
-        assert (done.returncode, done.stdout, done.stderr) == (expected.returncode, expected.stdout, expected.stderr), done
+        assert (done.returncode, done.stdout, done.stderr) == (
+            expected.returncode,
+            expected.stdout,
+            expected.stderr,
+        ), done
 
 
 def test_symbols_that_the_host_looks_for_by_name():
@@ -174,4 +234,7 @@ def test_symbols_that_the_host_looks_for_by_name():
     program = harness.build("symbol_presence.c", "-O1")
     expected = harness.run([program], plain=True)
     done = harness.run([program])
-    assert done.stdout == expected.stdout, "without the agent:\n%s\nwith it:\n%s" % (expected.stdout.decode(), done.stdout.decode())
+    assert done.stdout == expected.stdout, "without the agent:\n%s\nwith it:\n%s" % (
+        expected.stdout.decode(),
+        done.stdout.decode(),
+    )

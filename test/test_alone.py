@@ -10,7 +10,9 @@ import process_tree
 def start(**options):
     if os.getuid() != 0:
         raise harness.Skip("it needs to be root, to give that up")
-    host = harness.Host([harness.build("last_threads.c", "-O1", "-fno-optimize-sibling-calls")], **options)
+    host = harness.Host(
+        [harness.build("last_threads.c", "-O1", "-fno-optimize-sibling-calls")], **options
+    )
     host.ready()
     return host
 
@@ -24,26 +26,50 @@ def host_without_threads(**options):
 
 
 def own_threads(host):
-    return [tid for tid in harness.tasks(host.pid) if harness.proc_text("/proc/%d/task/%d/comm" % (host.pid, tid)) == "pprofagent\n"]
+    return [
+        tid
+        for tid in harness.tasks(host.pid)
+        if harness.proc_text("/proc/%d/task/%d/comm" % (host.pid, tid)) == "pprofagent\n"
+    ]
 
 
 def ask_for_long(host, client):
-    client.sendall(b"GET /debug/pprof/profile?seconds=30 HTTP/1.1\r\nHost: %s:%d\r\n\r\n" % (host.address[0].encode(), host.address[1]))
+    client.sendall(
+        b"GET /debug/pprof/profile?seconds=30 HTTP/1.1\r\nHost: %s:%d\r\n\r\n"
+        % (host.address[0].encode(), host.address[1])
+    )
     # its sampler's handler is installed: SigCgt of the process
-    harness.poll(lambda: int(harness.proc_text("/proc/%d/status" % host.pid).split("SigCgt:")[1].split()[0], 16), "the profile")
+    harness.poll(
+        lambda: int(
+            harness.proc_text("/proc/%d/status" % host.pid).split("SigCgt:")[1].split()[0], 16
+        ),
+        "the profile",
+    )
 
 
 def test_every_page():
     host = host_without_threads(rate=1)
     health = host.health()
-    assert "one at a time" in health["agent"]["answers_alone"] and health["agent"]["threads"] == 1, health["agent"]
+    assert (
+        "one at a time" in health["agent"]["answers_alone"] and health["agent"]["threads"] == 1
+    ), health["agent"]
     assert "answered one at a time" in host.text("")
     assert host.profile("heap").by_leaf()["keeps_a_block"][2:] == [1, 30001]
     sums = host.profile("profile?seconds=1&hz=100").by_function()
     assert sums["burns_alone"][0] > 0 and sums["burns_alone"] == sums["burn"], sums
     dump = host.text("goroutine?debug=2")
     assert dump.count("goroutine ") >= 2 and "burns_alone(" in dump and "\nmain(" in dump, dump
-    for path in ("allocs", "block", "mutex", "threadcreate", "goroutine", "heap?seconds=1", "cmdline", "symbol", "/?format=json"):
+    for path in (
+        "allocs",
+        "block",
+        "mutex",
+        "threadcreate",
+        "goroutine",
+        "heap?seconds=1",
+        "cmdline",
+        "symbol",
+        "/?format=json",
+    ):
         assert host.get(path)[0] == 200, path
     assert host.get("heap", method="PUT")[0] == 405 and host.get("nothing")[0] == 404
     assert len(own_threads(host)) == 1
@@ -53,13 +79,18 @@ def test_every_page():
 def test_clients_take_turns():
     host = host_without_threads()
     found = []
-    clients = [threading.Thread(target=lambda: found.append(host.get("profile?seconds=1")[0])) for _ in range(3)]
+    clients = [
+        threading.Thread(target=lambda: found.append(host.get("profile?seconds=1")[0]))
+        for _ in range(3)
+    ]
     for client in clients:
         client.start()
     for client in clients:
         client.join()
     assert found == [200, 200, 200], found
-    with socket.create_connection(host.address) as silent:  # says nothing: others wait no longer than its deadline
+    with socket.create_connection(
+        host.address
+    ) as silent:  # says nothing: others wait no longer than its deadline
         silent.sendall(b"GET /")
         assert host.get("cmdline", timeout=10)[0] == 200
     with socket.create_connection(host.address) as gone:
@@ -94,7 +125,9 @@ def test_processes_that_share_a_port():
         host.ready()
     for _ in range(2):
         found = port.processes()
-        assert {pid: entry["answered"] for pid, entry in found.items()} == {host.pid: True for host in hosts}, found
+        assert {pid: entry["answered"] for pid, entry in found.items()} == {
+            host.pid: True for host in hosts
+        }, found
         for host in hosts:
             sums = port.profile("profile?seconds=1&hz=100", host.pid).by_function()
             assert sums["burns_alone"][0] > 0, sums

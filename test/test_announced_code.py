@@ -16,9 +16,12 @@ def start(*arguments, options=None):
 
 def stacks(profile, size=None):
     """From the code that was made on; of blocks of that size."""
-    found = [[bare(frame.function) or "[made]" for frame in sample.frames]
-             for sample in profile.samples if size in (None, sample.labels.get("bytes"))]
-    return [names[names.index("through_made") - 1:] for names in found if "through_made" in names]
+    found = [
+        [bare(frame.function) or "[made]" for frame in sample.frames]
+        for sample in profile.samples
+        if size in (None, sample.labels.get("bytes"))
+    ]
+    return [names[names.index("through_made") - 1 :] for names in found if "through_made" in names]
 
 
 def go_on(host):
@@ -29,8 +32,9 @@ def go_on(host):
 def walk(arguments, options):
     host = start("walk", *arguments, options=options)
     cpu = stacks(host.profile("profile?seconds=1&hz=500"))
-    complete = [names for names in cpu
-                if names[:5] == ["first_name", "through_made", "run", "walk", "main"]]
+    complete = [
+        names for names in cpu if names[:5] == ["first_name", "through_made", "run", "walk", "main"]
+    ]
     # some are in through_made itself; what comes before is then the end of another stack
     assert len(complete) > 0, cpu
     assert not [names for names in cpu if names[-1] != "_start"], cpu

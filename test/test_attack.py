@@ -12,10 +12,12 @@ import harness
 from test_server import answers, cpu_seconds, guest, host_text_address, parse, raw, read_all
 
 MEGABYTE = 1 << 20
-WORKERS = 12                        # http_server.h
-THREADS = 1 + 1 + WORKERS           # admin thread, acceptor
-BODY_MEMORY = WORKERS * 3           # MB: a body of 1 MB that comes in chunks doubles its buffer, and moves once more
-RESET = b"\1\0\0\0\0\0\0\0"         # struct linger: close() resets the connection, so that no TIME_WAIT fills the machine's table
+WORKERS = 12  # http_server.h
+THREADS = 1 + 1 + WORKERS  # admin thread, acceptor
+BODY_MEMORY = (
+    WORKERS * 3
+)  # MB: a body of 1 MB that comes in chunks doubles its buffer, and moves once more
+RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: close() resets the connection, so that no TIME_WAIT fills the machine's table
 
 
 class Watch:
@@ -44,7 +46,9 @@ class Watch:
         while True:
             try:
                 self.most_resident = max(self.most_resident, self.resident_now())
-                self.most_threads = max(self.most_threads, len(os.listdir("/proc/%d/task" % self.host.pid)) - 1)
+                self.most_threads = max(
+                    self.most_threads, len(os.listdir("/proc/%d/task" % self.host.pid)) - 1
+                )
             except FileNotFoundError:
                 return  # the test has failed and stopped the program
             if self.ending.wait(0.02):
@@ -59,10 +63,24 @@ class Watch:
         self.thread.join()
         health = self.host.health()["agent"]
         spent = cpu_seconds(self.host.pid) - self.cpu
-        harness.note("%s: answered %.2f s afterwards; %d threads, %.1f MB more resident at most, %.2f s of CPU time" % (
-            what, waited, self.most_threads, (self.most_resident - self.resident) / MEGABYTE, spent))
-        assert self.most_threads <= THREADS and health["threads"] <= THREADS, (self.most_threads, health)
-        assert self.most_resident - self.resident < megabytes * MEGABYTE, (self.resident, self.most_resident)
+        harness.note(
+            "%s: answered %.2f s afterwards; %d threads, %.1f MB more resident at most, %.2f s of CPU time"
+            % (
+                what,
+                waited,
+                self.most_threads,
+                (self.most_resident - self.resident) / MEGABYTE,
+                spent,
+            )
+        )
+        assert self.most_threads <= THREADS and health["threads"] <= THREADS, (
+            self.most_threads,
+            health,
+        )
+        assert self.most_resident - self.resident < megabytes * MEGABYTE, (
+            self.resident,
+            self.most_resident,
+        )
         # names' memory has a bound of its own, and is more where debug files are installed
         kept = health["memory_bytes"]["total"] - health["symbol_memory"]["used"]
         assert kept < self.memory + 2 * MEGABYTE, (self.memory, health)
@@ -114,6 +132,7 @@ def in_threads(*functions):
             function()
         except Exception as error:  # reported in the test's own thread
             failures.append(error)
+
     threads = [threading.Thread(target=call, args=(function,)) for function in functions]
     for thread in threads:
         thread.start()
@@ -186,26 +205,57 @@ def test_endless_heads_and_bodies():
     watch = Watch(host)
     symbol = head(host, "POST /debug/pprof/symbol HTTP/1.1")
     attacks = {
-        "URL": (b"GET /", b"a" * 65536, 431), "method": (b"", b"A" * 65536, 431), "query": (b"GET /?", b"&seconds=1" * 6000, 431),
-        "header": (head(host) + b"X: ", b"y" * 65536, 431), "headers": (head(host), b"X: y\r\n" * 10000, 431),
-        "body without end": (symbol + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"+" * 65536 + b"\r\n", 413),
-        "body of 8 EB": (symbol + b"Content-Length: %d\r\n\r\n" % (2 ** 63 - 1), b"+" * 65536, 413),
-        "body of more than that": (symbol + b"Content-Length: %d\r\n\r\n" % 10 ** 30, b"+" * 65536, 413),
-        "chunk of 8 EB": (symbol + b"Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n", b"+" * 65536, 413),
-        "chunk head without end": (symbol + b"Transfer-Encoding: chunked\r\n\r\n", b"1" * 65536, 400),
-        "body where none belongs": (head(host) + b"Content-Length: 1000000000\r\n\r\n", b"x" * 65536, 400),
+        "URL": (b"GET /", b"a" * 65536, 431),
+        "method": (b"", b"A" * 65536, 431),
+        "query": (b"GET /?", b"&seconds=1" * 6000, 431),
+        "header": (head(host) + b"X: ", b"y" * 65536, 431),
+        "headers": (head(host), b"X: y\r\n" * 10000, 431),
+        "body without end": (
+            symbol + b"Transfer-Encoding: chunked\r\n\r\n",
+            b"10000\r\n" + b"+" * 65536 + b"\r\n",
+            413,
+        ),
+        "body of 8 EB": (symbol + b"Content-Length: %d\r\n\r\n" % (2**63 - 1), b"+" * 65536, 413),
+        "body of more than that": (
+            symbol + b"Content-Length: %d\r\n\r\n" % 10**30,
+            b"+" * 65536,
+            413,
+        ),
+        "chunk of 8 EB": (
+            symbol + b"Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n",
+            b"+" * 65536,
+            413,
+        ),
+        "chunk head without end": (
+            symbol + b"Transfer-Encoding: chunked\r\n\r\n",
+            b"1" * 65536,
+            400,
+        ),
+        "body where none belongs": (
+            head(host) + b"Content-Length: 1000000000\r\n\r\n",
+            b"x" * 65536,
+            400,
+        ),
     }
     # what the agent reads of a body, and what the kernel may hold
-    unread = sum(int(harness.proc_text("/proc/sys/net/ipv4/tcp_" + way).split()[2]) for way in ("rmem", "wmem"))
+    unread = sum(
+        int(harness.proc_text("/proc/sys/net/ipv4/tcp_" + way).split()[2])
+        for way in ("rmem", "wmem")
+    )
     for name, (start, piece, expected) in attacks.items():
         sent, answer = push(host, start, piece)
-        assert parse(answer)[0] == expected and sent < 17 * MEGABYTE + unread, (name, sent, answer[:200])
+        assert parse(answer)[0] == expected and sent < 17 * MEGABYTE + unread, (
+            name,
+            sent,
+            answer[:200],
+        )
 
     def attack(name):
         start, piece, expected = attacks[name]
         for _ in range(6):
             status = parse(push(host, start, piece)[1])[0]
             assert status in (expected, 503, None), (name, status)
+
     in_threads(*[lambda name=name: attack(name) for name in attacks for _ in range(2)])
     watch.check("%d endless requests" % (len(attacks) * 12), BODY_MEMORY)
 
@@ -217,15 +267,22 @@ def test_pipelined_requests():
     one = head(host) + b"\r\n"
     body = head(host, "GET /debug/pprof/heap HTTP/1.1") + b"\r\n"
     symbol = head(host, "POST /debug/pprof/symbol HTTP/1.1")
-    for text in (one * 1000, one + b"\0" * 100000, symbol + b"Content-Length: 3\r\n\r\n0x1" + body * 100,
-                 symbol + b"Transfer-Encoding: chunked\r\n\r\n3\r\n0x1\r\n0\r\n\r\n" + body * 100,
-                 head(host) + b"Content-Length: %d\r\n\r\n" % len(body) + body,
-                 symbol + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + body,
-                 symbol + b"Content-Length: 3\r\nContent-Length: %d\r\n\r\n0x1" % (3 + len(body)) + body):
+    for text in (
+        one * 1000,
+        one + b"\0" * 100000,
+        symbol + b"Content-Length: 3\r\n\r\n0x1" + body * 100,
+        symbol + b"Transfer-Encoding: chunked\r\n\r\n3\r\n0x1\r\n0\r\n\r\n" + body * 100,
+        head(host) + b"Content-Length: %d\r\n\r\n" % len(body) + body,
+        symbol + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + body,
+        symbol + b"Content-Length: 3\r\nContent-Length: %d\r\n\r\n0x1" % (3 + len(body)) + body,
+    ):
         with socket.create_connection(host.address, timeout=10) as connection:
             connection.sendall(text)
             answer = read_all(connection)
-        assert answer.count(b"HTTP/1.1 ") == 1 and b"application/octet-stream" not in answer, (text[:200], answer)
+        assert answer.count(b"HTTP/1.1 ") == 1 and b"application/octet-stream" not in answer, (
+            text[:200],
+            answer,
+        )
     watch.check("pipelines")
 
 
@@ -238,13 +295,23 @@ def test_garbage_from_everywhere():
         mine = random.Random(seed)
         for _ in range(100):
             text = mine.randbytes(mine.randrange(1, 3000))
-            start = mine.choice((b"", b"GET ", b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", head(host), head(host) + b"\r\n"))
+            start = mine.choice(
+                (
+                    b"",
+                    b"GET ",
+                    b"GET / HTTP/1.1\r\n",
+                    b"\x16\x03\x01",
+                    head(host),
+                    head(host) + b"\r\n",
+                )
+            )
             try:
                 status = raw(host, start + text, half_close=True)[0]
             except OSError:
                 continue
             assert status in (None, 200) or 400 <= status < 600, status
             assert status != 200 or start.endswith(b"\r\n\r\n"), text
+
     in_threads(*[lambda seed=source.random(): throw(seed) for _ in range(8)])
     watch.check("800 requests of noise")
 
@@ -264,8 +331,11 @@ def test_slow_clients_of_every_kind():
         crowd.append(connection)
         try:
             if i % 2:
-                connection.sendall(head(host, "POST /debug/pprof/symbol HTTP/1.1") + b"Content-Length: 500000\r\n\r\n" +
-                                   (b"%#x+" % address * 100000)[:500000])
+                connection.sendall(
+                    head(host, "POST /debug/pprof/symbol HTTP/1.1")
+                    + b"Content-Length: 500000\r\n\r\n"
+                    + (b"%#x+" % address * 100000)[:500000]
+                )
             else:
                 connection.sendall(head(host))
         except OSError:

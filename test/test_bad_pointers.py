@@ -19,8 +19,14 @@ def lines_of(process):
 
 
 def plain():
-    lines = lines_of(subprocess.Popen([program()], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      env=harness.agent_environment(plain=True)))
+    lines = lines_of(
+        subprocess.Popen(
+            [program()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=harness.agent_environment(plain=True),
+        )
+    )
     assert len(lines) > 80 and "sigaltstack(bad, NULL): -1, errno 14" in lines, lines  # EFAULT
     return lines
 
@@ -45,6 +51,7 @@ def test_bad_pointers_while_a_profile_runs():
     expected = plain()
     host = harness.Host([program()])
     host.ready()
+
     def client():
         with contextlib.suppress(OSError, http.client.HTTPException):
             host.get("profile?seconds=60")  # until the program ends

@@ -32,10 +32,13 @@ def test_libc_takes_the_program_for_single_threaded():
 def rights(pid, tid):
     task = "/proc/%d/task/%d" % (pid, tid)
     wanted = ("Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:")
-    lines = [line for line in harness.proc_text(task + "/status").splitlines()
-             if line.startswith(wanted)]
+    lines = [
+        line for line in harness.proc_text(task + "/status").splitlines() if line.startswith(wanted)
+    ]
     try:
-        return lines + [os.readlink("%s/ns/%s" % (task, name)) for name in ("uts", "net", "mnt", "user")]
+        return lines + [
+            os.readlink("%s/ns/%s" % (task, name)) for name in ("uts", "net", "mnt", "user")
+        ]
     except FileNotFoundError:
         return []
 
@@ -48,17 +51,40 @@ def check_rights(host, at_work=False):
     assert not at_work or len([other for other in others if other]) >= 3, others
 
 
-WAYS = ("setgroups", "initgroups", "setegid", "seteuid", "seteuid_back", "setresgid", "capset",
-        "unshare_uts", "unshare_mount", "keepcaps", "setresuid")
-ENDS = (("setgid", "setuid"), ("number",), ("setregid", "setreuid"), ("no_capability",),
-        ("keepcaps", "setuid"), ("unshare_net",), ("unshare_user",))
+WAYS = (
+    "setgroups",
+    "initgroups",
+    "setegid",
+    "seteuid",
+    "seteuid_back",
+    "setresgid",
+    "capset",
+    "unshare_uts",
+    "unshare_mount",
+    "keepcaps",
+    "setresuid",
+)
+ENDS = (
+    ("setgid", "setuid"),
+    ("number",),
+    ("setregid", "setreuid"),
+    ("no_capability",),
+    ("keepcaps", "setuid"),
+    ("unshare_net",),
+    ("unshare_user",),
+)
 
 
 def check_gives_up(ways, at_work=False):
     if os.getuid() != 0:
         raise harness.Skip("needs root")
-    plain = harness.run([harness.build("gives_up_rights.c", *FLAGS)] + list(ways), plain=True,
-                        stdin=b"\n" * 20).stdout.decode().splitlines()
+    plain = (
+        harness.run(
+            [harness.build("gives_up_rights.c", *FLAGS)] + list(ways), plain=True, stdin=b"\n" * 20
+        )
+        .stdout.decode()
+        .splitlines()
+    )
     host = harness.Host([harness.build("gives_up_rights.c", *FLAGS)] + list(ways))
     host.ready()
     harness.poll(lambda: len(harness.tasks(host.pid)) == 2, "the agent's thread")
@@ -85,7 +111,9 @@ def test_idle_threads_follow():
 
 
 def test_threads_at_work_follow():
-    check_gives_up(("setgroups", "setegid", "seteuid", "seteuid_back", "setresgid", "setresuid"), True)
+    check_gives_up(
+        ("setgroups", "setegid", "seteuid", "seteuid_back", "setresgid", "setresuid"), True
+    )
     check_gives_up(("keepcaps", "setuid"), True)
     check_gives_up(("number",), True)
 

@@ -15,8 +15,20 @@ def host_with_memory():
 def test_index_page():
     host = host_with_memory()
     document, console = harness.dom(host.url())
-    text = html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<style.*?</style>", "", document, flags=re.DOTALL)))
-    for word in ("heap", "allocs", "block", "mutex", "cmdline", "symbol", "every wait of 100 µs or more", str(host.pid), "exact_c"):
+    text = html.unescape(
+        re.sub(r"<[^>]+>", " ", re.sub(r"<style.*?</style>", "", document, flags=re.DOTALL))
+    )
+    for word in (
+        "heap",
+        "allocs",
+        "block",
+        "mutex",
+        "cmdline",
+        "symbol",
+        "every wait of 100 µs or more",
+        str(host.pid),
+        "exact_c",
+    ):
         assert word in text, "%s is not on the page:\n%s" % (word, text[:3000])
     assert not console, console
     links = set(re.findall(r"href=[\"']?([^\"' >]+)", document))
@@ -24,20 +36,36 @@ def test_index_page():
         if link.startswith(("http:", "https:", "#", "data:")):
             continue
         path = html.unescape(link).split("#")[0]
-        status, _, body = host.get(path, timeout=90) if "seconds" not in path and "trace" not in path and "profile" not in path \
+        status, _, body = (
+            host.get(path, timeout=90)
+            if "seconds" not in path and "trace" not in path and "profile" not in path
             else (200, None, b"-")
+        )
         assert status == 200 and body, "the page's link %s answers %d" % (path, status)
     harness.note("%d links" % len(links))
     if os.environ.get("SCREENSHOT"):
-        harness.subprocess.run([harness.need("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,1000",
-                                "--screenshot=" + os.environ["SCREENSHOT"], host.url()], capture_output=True, timeout=60)
+        harness.subprocess.run(
+            [
+                harness.need("chromium"),
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--window-size=1100,1000",
+                "--screenshot=" + os.environ["SCREENSHOT"],
+                host.url(),
+            ],
+            capture_output=True,
+            timeout=60,
+        )
     assert host.finish() == 0
 
 
 def test_text_profile_in_a_browser():
     host = host_with_memory()
     document, console = harness.dom(host.url("heap?debug=1"))
-    assert "heap profile: " in document and "by_malloc+0x" in document and not console, document[:1000]
+    assert "heap profile: " in document and "by_malloc+0x" in document and not console, document[
+        :1000
+    ]
     assert host.finish() == 0
 
 
@@ -47,8 +75,10 @@ def test_cross_origin_page_cannot_read():
     directory = harness.scratch()
     page = os.path.join(directory, "page.html")
     with open(page, "w") as file:
-        file.write("<body><script>fetch('%s').then(r => r.text()).then(t => document.body.append('re' + 'ad'))"
-                   ".catch(e => document.body.append('refu' + 'sed'))</script>" % host.url("heap"))
+        file.write(
+            "<body><script>fetch('%s').then(r => r.text()).then(t => document.body.append('re' + 'ad'))"
+            ".catch(e => document.body.append('refu' + 'sed'))</script>" % host.url("heap")
+        )
     document, _ = harness.dom("file://" + page)
     assert "refused" in document, document
     assert host.finish() == 0
@@ -63,6 +93,8 @@ def test_pprof_web_page_shows_names():
     with harness.pprof_web(path) as (page, _):
         for view in ("", "flamegraph", "top", "peek", "source"):
             document, console = harness.dom(page + "ui/" + view)
-            assert view == "source" or "by_large_realloc" in document, "by_large_realloc is not in pprof's view %s" % (view or "graph")
+            assert (
+                view == "source" or "by_large_realloc" in document
+            ), "by_large_realloc is not in pprof's view %s" % (view or "graph")
             assert not [line for line in console if "Error" in line], console
     assert status == 200 and host.finish() == 0

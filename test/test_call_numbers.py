@@ -12,16 +12,80 @@ PADDING = 64  # nops between functions: a disassembler that has lost its step fi
 LINE = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*\t(\S.*)$")
 A_REGISTERS = ("%rax", "%eax", "%ax", "%al", "%ah")
 # Leave eax alone although it is their last operand, or have no operand that they write.
-READERS = ("cmp", "test", "push", "nop", "endbr64", "data16", "cs", "j", "bt ", "prefetch",
-           "mfence", "lfence", "sfence", "ucomi", "comi", "leave")
-WRITERS = ("syscall", "lods", "in", "rdtsc", "rdtscp", "xgetbv", "lahf", "cltq", "cwtl", "cqto",
-           "cltd", "xchg", "xadd", "lock", "rep", "repz", "repnz", "rdpmc", "vmcall", "xlat")
+READERS = (
+    "cmp",
+    "test",
+    "push",
+    "nop",
+    "endbr64",
+    "data16",
+    "cs",
+    "j",
+    "bt ",
+    "prefetch",
+    "mfence",
+    "lfence",
+    "sfence",
+    "ucomi",
+    "comi",
+    "leave",
+)
+WRITERS = (
+    "syscall",
+    "lods",
+    "in",
+    "rdtsc",
+    "rdtscp",
+    "xgetbv",
+    "lahf",
+    "cltq",
+    "cwtl",
+    "cqto",
+    "cltd",
+    "xchg",
+    "xadd",
+    "lock",
+    "rep",
+    "repz",
+    "repnz",
+    "rdpmc",
+    "vmcall",
+    "xlat",
+)
 # What SA_RESTART does not, or not always, make go on; libc has their numbers in its code.
-OF_LIBC = ("poll", "epoll_wait", "pause", "accept", "ppoll", "pselect6", "epoll_pwait",
-           "clock_nanosleep", "futex", "rt_sigtimedwait", "rt_sigsuspend", "semtimedop", "msgsnd",
-           "msgrcv", "read", "readv", "write", "writev", "recvfrom", "recvmsg", "recvmmsg",
-           "sendto", "sendmsg", "sendmmsg", "accept4", "connect", "wait4", "waitid", "flock",
-           "fcntl", "getrandom")
+OF_LIBC = (
+    "poll",
+    "epoll_wait",
+    "pause",
+    "accept",
+    "ppoll",
+    "pselect6",
+    "epoll_pwait",
+    "clock_nanosleep",
+    "futex",
+    "rt_sigtimedwait",
+    "rt_sigsuspend",
+    "semtimedop",
+    "msgsnd",
+    "msgrcv",
+    "read",
+    "readv",
+    "write",
+    "writev",
+    "recvfrom",
+    "recvmsg",
+    "recvmmsg",
+    "sendto",
+    "sendmsg",
+    "sendmmsg",
+    "accept4",
+    "connect",
+    "wait4",
+    "waitid",
+    "flock",
+    "fcntl",
+    "getrandom",
+)
 
 
 class Object:
@@ -32,14 +96,14 @@ class Object:
             self.data = file.read()
         self.segments, self.tables = [], None
         assert self.data[:6] == b"\x7fELF\x02\x01", path
-        phoff, = struct.unpack_from("<Q", self.data, 32)
+        (phoff,) = struct.unpack_from("<Q", self.data, 32)
         entry, count = struct.unpack_from("<HH", self.data, 54)
         for i in range(count):
             header = struct.unpack_from("<IIQQQQ", self.data, phoff + i * entry)
             kind, flags, offset, address, _, size = header
             if kind == 1:
                 self.segments.append((address, offset, size, flags & 1))
-            if kind == 0x6474e550:
+            if kind == 0x6474E550:
                 self.tables = address
         self.starts, self.descriptions = self.read_table() if self.tables is not None else ([], [])
 
@@ -51,10 +115,10 @@ class Object:
 
     def read_table(self):
         at = self.offset(self.tables)
-        if at is None or self.data[at:at + 4] != b"\x01\x1b\x03\x3b":
+        if at is None or self.data[at : at + 4] != b"\x01\x1b\x03\x3b":
             return [], []
-        count, = struct.unpack_from("<I", self.data, at + 8)
-        pairs = list(struct.iter_unpack("<ii", self.data[at + 12:at + 12 + 8 * count]))
+        (count,) = struct.unpack_from("<I", self.data, at + 8)
+        pairs = list(struct.iter_unpack("<ii", self.data[at + 12 : at + 12 + 8 * count]))
         return [self.tables + pair[0] for pair in pairs], [self.tables + pair[1] for pair in pairs]
 
     def function(self, address):
@@ -62,7 +126,7 @@ class Object:
         i = bisect.bisect_right(self.starts, address) - 1
         if i < 0:
             return None
-        size, = struct.unpack_from("<I", self.data, self.offset(self.descriptions[i]) + 12)
+        (size,) = struct.unpack_from("<I", self.data, self.offset(self.descriptions[i]) + 12)
         return (self.starts[i], size) if address < self.starts[i] + size else None
 
     def functions_with_syscalls(self):
@@ -97,18 +161,24 @@ def disassemble(pieces):
             if address - begins[which] < len(pieces[which]):
                 text = found.group(3).strip()
                 if text[0] == "j":  # its target is an offset too
-                    text = re.sub(r"0x([0-9a-f]+)$",
-                                  lambda m: "0x%x" % (int(m.group(1), 16) - begins[which]), text)
+                    text = re.sub(
+                        r"0x([0-9a-f]+)$",
+                        lambda m: "0x%x" % (int(m.group(1), 16) - begins[which]),
+                        text,
+                    )
                 result[which].append((address - begins[which], len(found.group(2).split()), text))
     return result
 
 
 def writes_eax(text):
     name = text.split()[0]
-    if name in WRITERS or name.startswith(("call", "cmpxchg", "ret", "jmp")) or \
-            (name.startswith(("mul", "imul", "div", "idiv")) and "," not in text):
+    if (
+        name in WRITERS
+        or name.startswith(("call", "cmpxchg", "ret", "jmp"))
+        or (name.startswith(("mul", "imul", "div", "idiv")) and "," not in text)
+    ):
         return True
-    operands = text[len(name):].split("#")[0].strip()
+    operands = text[len(name) :].split("#")[0].strip()
     in_memory = "(" in operands.split(",")[-1]
     return operands.endswith(A_REGISTERS) and not in_memory and not text.startswith(READERS)
 
@@ -130,8 +200,20 @@ def at_entry(instructions, i, k, register):
     for index, (_, _, text) in enumerate(instructions[:k]):
         name, _, operands = text.partition(" ")
         store = re.fullmatch(r"%\w+,(0x[0-9a-f]+)\(%rsp\)", operands.strip())
-        if name not in ("mov", "test", "testb", "testl", "cmp", "cmpl", "cmpb", "endbr64", "lea",
-                        "movslq", "nop", "xor") and not re.match("j[^m]", name):
+        if name not in (
+            "mov",
+            "test",
+            "testb",
+            "testl",
+            "cmp",
+            "cmpl",
+            "cmpb",
+            "endbr64",
+            "lea",
+            "movslq",
+            "nop",
+            "xor",
+        ) and not re.match("j[^m]", name):
             return None
         written = operands.split("#")[0].split(",")[-1].strip()
         if name in ("mov", "lea", "movslq", "xor") and written.startswith("%"):
@@ -188,11 +270,14 @@ def compare(path):
     """{number: how often it was accepted}, how many calls, those refused though constant."""
     elf = Object(path)
     functions = elf.functions_with_syscalls()
-    codes = [elf.data[elf.offset(start):elf.offset(start) + size] for start, size in functions]
+    codes = [elf.data[elf.offset(start) : elf.offset(start) + size] for start, size in functions]
     questions, answers, names = [], [], []
     for (start, _), code, instructions in zip(functions, codes, disassemble(codes)):
-        real = {offset: k for k, (offset, _, text) in enumerate(instructions)
-                if text.split()[0] == "syscall"}
+        real = {
+            offset: k
+            for k, (offset, _, text) in enumerate(instructions)
+            if text.split()[0] == "syscall"
+        }
         at = code.find(b"\x0f\x05")
         while at >= 0:
             questions.append((code, at))
@@ -219,7 +304,7 @@ def passed_numbers(elf):
     """What is pushed as the last argument of a call: the number, where libc's cancellation points
     call a function that makes the system call (glibc 2.41)."""
     start, offset, size, _ = next(segment for segment in elf.segments if segment[3])
-    code, found = elf.data[offset:offset + size], set()
+    code, found = elf.data[offset : offset + size], set()
     for match in re.finditer(rb"\x6a(.)|\x68(....)", code, re.DOTALL):
         found.add(int.from_bytes(match.group(1) or match.group(2), "little"))
     return found
@@ -229,8 +314,10 @@ def test_each_restartable_call_of_libc_is_understood():
     path = harness.need_library("libc.so.6")
     accepted, total, refused = compare(path)
     known = numbers()
-    harness.note("%d of %d accepted, refused although constant: %s" % (
-        sum(accepted.values()), total, refused[:20]))
+    harness.note(
+        "%d of %d accepted, refused although constant: %s"
+        % (sum(accepted.values()), total, refused[:20])
+    )
     missing = [name for name in OF_LIBC if str(known[name]) not in accepted]
     if "e6<16" in accepted:  # __syscall_cancel_arch; its caller may make the call itself
         assert any(said.startswith("m") for said in accepted), accepted
@@ -246,10 +333,28 @@ def test_every_system_call_of_large_programs():
     """Code of many compilers: none is read as another call than it is."""
     libraries = "/usr/lib/x86_64-linux-gnu/lib"
     rust = os.path.expanduser("~/.rustup/toolchains/*/bin/")
-    names = ("asan", "tsan", "lsan", "ubsan", "gomp", "uv", "crypto",
-             "nspr4", "glib-2.0", "rustc_driver-*", "m", "gcc_s")
-    patterns = ["/lib64/ld-linux-x86-64.so.2", "/usr/bin/node", "/usr/bin/python3.*",
-                "/usr/sbin/nginx", "/usr/bin/cargo", rust + "cargo"]
+    names = (
+        "asan",
+        "tsan",
+        "lsan",
+        "ubsan",
+        "gomp",
+        "uv",
+        "crypto",
+        "nspr4",
+        "glib-2.0",
+        "rustc_driver-*",
+        "m",
+        "gcc_s",
+    )
+    patterns = [
+        "/lib64/ld-linux-x86-64.so.2",
+        "/usr/bin/node",
+        "/usr/bin/python3.*",
+        "/usr/sbin/nginx",
+        "/usr/bin/cargo",
+        rust + "cargo",
+    ]
     patterns += [libraries + name + ".so*" for name in names]
     paths = sorted({os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)})
     total, understood, objects = 0, 0, 0
@@ -268,42 +373,98 @@ def test_every_system_call_of_large_programs():
 def test_look_alikes():
     """Bytes that end as `mov $number,%eax` does, of something else; and what may come between."""
     table = [  # code before the `syscall`, what is right
-        ("b807000000", "7"), ("41b807000000", "?"), ("48b80700000000000000", "?"),
-        ("66b80700", "?"), ("31c0", "0"), ("4531c0", "?"), ("4831c0", "0"),
-        ("c745b807000000", "?"), ("b8070000004531c0", "7"), ("b80700000031c9", "7"),
-        ("b80700000089d0", "r2"), ("b80700000088c4", "?"), ("b80700000024f0", "?"),
-        ("b807000000f30f1ec8", "?"), ("b807000000f30f1efa", "7"), ("b807000000e800000000", "?"),
-        ("b807000000eb00", "?"), ("b80700000000c0", "?"), ("b80700000000c4", "?"),
-        ("b807000000f00fb10b", "?"), ("b80700000085c07500", "?"),
-        ("85c0750583c101b807000000", "?"), ("85c07403b807000000", "?"), ("48c7c007000000", "7"),
-        ("49c7c007000000", "?"), ("89d8", "r3"), ("4889d8", "r3"), ("4c89e0", "r12"),
-        ("89c8", "?"), ("4489d8", "?"), ("89d89090", "e3<8"), ("b8070000004990", "?"),
-        ("b8070000004190", "?"), ("b80700000090", "7"), ("b807000000c5f96ec0", "?"),
-        ("b8070000000f94c0", "?"), ("b8070000000f44c1", "?"), ("b8070000000f44c8", "7"),
-        ("b80700000058", "?"), ("b8070000004158", "7"), ("b807000000b400", "?"),
-        ("b80700000041b400", "7"), ("b807000000488b7c2408", "7"), ("b807000000b0", "?"),
+        ("b807000000", "7"),
+        ("41b807000000", "?"),
+        ("48b80700000000000000", "?"),
+        ("66b80700", "?"),
+        ("31c0", "0"),
+        ("4531c0", "?"),
+        ("4831c0", "0"),
+        ("c745b807000000", "?"),
+        ("b8070000004531c0", "7"),
+        ("b80700000031c9", "7"),
+        ("b80700000089d0", "r2"),
+        ("b80700000088c4", "?"),
+        ("b80700000024f0", "?"),
+        ("b807000000f30f1ec8", "?"),
+        ("b807000000f30f1efa", "7"),
+        ("b807000000e800000000", "?"),
+        ("b807000000eb00", "?"),
+        ("b80700000000c0", "?"),
+        ("b80700000000c4", "?"),
+        ("b807000000f00fb10b", "?"),
+        ("b80700000085c07500", "?"),
+        ("85c0750583c101b807000000", "?"),
+        ("85c07403b807000000", "?"),
+        ("48c7c007000000", "7"),
+        ("49c7c007000000", "?"),
+        ("89d8", "r3"),
+        ("4889d8", "r3"),
+        ("4c89e0", "r12"),
+        ("89c8", "?"),
+        ("4489d8", "?"),
+        ("89d89090", "e3<8"),
+        ("b8070000004990", "?"),
+        ("b8070000004190", "?"),
+        ("b80700000090", "7"),
+        ("b807000000c5f96ec0", "?"),
+        ("b8070000000f94c0", "?"),
+        ("b8070000000f44c1", "?"),
+        ("b8070000000f44c8", "7"),
+        ("b80700000058", "?"),
+        ("b8070000004158", "7"),
+        ("b807000000b400", "?"),
+        ("b80700000041b400", "7"),
+        ("b807000000488b7c2408", "7"),
+        ("b807000000b0", "?"),
         # From memory: only of rsp or rbp, without an index or a segment, and right before.
-        ("488b442410", "m4+16"), ("8b442410", "m4+16"), ("488b45f8", "m5-8"),
-        ("488b042400000000", "?"), ("488b0424", "m4+0"), ("488b8424f0ffffff", "m4-16"),
-        ("4a8b442410", "?"), ("488b441c10", "?"), ("498b442410", "?"), ("488b4310", "?"),
-        ("488b0510000000", "?"), ("64488b442410", "?"),
-        ("67488b442410", "?"), ("668b442410", "?"), ("488b44241090", "?"),
+        ("488b442410", "m4+16"),
+        ("8b442410", "m4+16"),
+        ("488b45f8", "m5-8"),
+        ("488b042400000000", "?"),
+        ("488b0424", "m4+0"),
+        ("488b8424f0ffffff", "m4-16"),
+        ("4a8b442410", "?"),
+        ("488b441c10", "?"),
+        ("498b442410", "?"),
+        ("488b4310", "?"),
+        ("488b0510000000", "?"),
+        ("64488b442410", "?"),
+        ("67488b442410", "?"),
+        ("668b442410", "?"),
+        ("488b44241090", "?"),
         # From a register as it was at the function's entry.
-        ("4889f04889ce", "e6<8"), ("89f04889ce", "e6<8"), ("31f689f04889ce", "?"),
-        ("4889f04889ce4c895c2408", "e6<16"), ("4889f04889ce4c895c2420", "e6<40"),
-        ("4889f04889ce4c891c24", "?"), ("4889f04889ce4c895c24f8", "?"), ("4889f04889ce4c8919", "?"),
-        ("4889f04889ce4c895c0c08", "?"), ("4889f04889ce64894c2408", "?"), ("564889f04889ce", "?"),
-        ("4889f04889ce56", "?"), ("4883ec084889f04889ce", "?"), ("4889e54889f04889ce", "?"),
-        ("4889f04889cec6442408ff", "?"), ("4889f04889ceff4c2408", "?"),
-        ("4889f04889ce0f11442408", "?"), ("8b07f607087500498bfb4889f04889d74889ce4c895c2408", "?"),
+        ("4889f04889ce", "e6<8"),
+        ("89f04889ce", "e6<8"),
+        ("31f689f04889ce", "?"),
+        ("4889f04889ce4c895c2408", "e6<16"),
+        ("4889f04889ce4c895c2420", "e6<40"),
+        ("4889f04889ce4c891c24", "?"),
+        ("4889f04889ce4c895c24f8", "?"),
+        ("4889f04889ce4c8919", "?"),
+        ("4889f04889ce4c895c0c08", "?"),
+        ("4889f04889ce64894c2408", "?"),
+        ("564889f04889ce", "?"),
+        ("4889f04889ce56", "?"),
+        ("4883ec084889f04889ce", "?"),
+        ("4889e54889f04889ce", "?"),
+        ("4889f04889cec6442408ff", "?"),
+        ("4889f04889ceff4c2408", "?"),
+        ("4889f04889ce0f11442408", "?"),
+        ("8b07f607087500498bfb4889f04889d74889ce4c895c2408", "?"),
         ("8b07f6070875404989fb4889f04889d74889ce4c895c2408", "e6<16"),
         ("8b07f60708757f4989fb4889f04889d74889ce4c895c2408", "e6<16"),
-        ("8b07f6070875f94989fb4889f04889d74889ce4c895c2408", "?")]
+        ("8b07f6070875f94989fb4889f04889d74889ce4c895c2408", "?"),
+    ]
     said = driver_says([(bytes.fromhex(code + "0f05c3"), len(code) // 2) for code, _ in table])
     wrong = [(code, right, found) for (code, right), found in zip(table, said) if right != found]
     assert not wrong, wrong
     # Jumps to the `syscall` itself, from before and from behind it.
-    jumped = [("eb05b8070000000f05c3", 7), ("b8070000000f05ebfc", 5),
-              ("b8070000000f05750fc3", 5), ("b8070000000f0575f7c3", 5)]
+    jumped = [
+        ("eb05b8070000000f05c3", 7),
+        ("b8070000000f05ebfc", 5),
+        ("b8070000000f05750fc3", 5),
+        ("b8070000000f0575f7c3", 5),
+    ]
     said = driver_says([(bytes.fromhex(code), at) for code, at in jumped])
     assert said == ["?", "?", "7", "7"], "a jump in between is not seen"

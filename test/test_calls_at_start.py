@@ -9,8 +9,9 @@ def test_calls_of_a_resolver():
     # Run by the loader while it relocates a library, which is before it relocates ours.
     library = harness.build("calls_while_relocating_library.c", "-O1", shared=True)
     directory, name = os.path.split(library)
-    program = harness.build("calls_while_relocating.c", "-O1", "-L" + directory, "-l:" + name,
-                            "-Wl,-rpath," + directory)
+    program = harness.build(
+        "calls_while_relocating.c", "-O1", "-L" + directory, "-l:" + name, "-Wl,-rpath," + directory
+    )
     for options in ({"plain": True}, {}, {"address": "off"}, {"extra": {"LD_BIND_NOW": "1"}}):
         done = harness.run([program], **options)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b""), (options, done)

@@ -22,9 +22,18 @@ def test_pprof_asks_for_ninety_thousand_names():
     saved = os.path.join(host.directory, "heap.pb.gz")
     with open(saved, "wb") as file:
         file.write(host.get("heap")[2])
-    addresses = sorted({frame.address for sample in host.profile("heap").samples for frame in sample.frames[:1] if not frame.function})
+    addresses = sorted(
+        {
+            frame.address
+            for sample in host.profile("heap").samples
+            for frame in sample.frames[:1]
+            if not frame.function
+        }
+    )
     assert len(addresses) == 90000
-    status, _, body = host.get("symbol", "POST", body="+".join("%#x" % address for address in addresses), timeout=120)
+    status, _, body = host.get(
+        "symbol", "POST", body="+".join("%#x" % address for address in addresses), timeout=120
+    )
     assert (status, body) == (200, b"num_symbols: 1\n")
     top = harness.pprof_clean("-top", "-sample_index=alloc_objects", host.url("heap"), timeout=300)
     assert "90000" in top, top
@@ -48,18 +57,40 @@ def test_large_bodies():
             file.write(b"+" * size)
         for options in ((), ("-H", "Transfer-Encoding: chunked")):
             status, body = curl(host, "--data-binary", "@" + path, *options)
-            assert (status, body) == (expected, b"num_symbols: 1\n" if expected == 200 else b"request body too large\n"), (size, options)
+            assert (status, body) == (
+                expected,
+                b"num_symbols: 1\n" if expected == 200 else b"request body too large\n",
+            ), (size, options)
 
 
 def test_names_of_hosts_have_no_case():
     host = harness.Host([harness.build("guest.c")])
     port = host.address[1]
     for name in ("LocalHost", "LOCALHOST", "localhost."):
-        for target in ("/debug/pprof/cmdline", "http://%s:%d/debug/pprof/cmdline" % (name.swapcase(), port)):
-            for extra in ("", "ORIGIN: http://lOCALHOST:%d\r\n" % port, "Referer: HTTP://LOCALHOST:%d/debug/pprof/\r\n" % port):
-                status, headers, _ = raw(host, "GET %s HTTP/1.1\r\nHOST: %s:%d\r\n%s\r\n" % (target, name, port, extra))
-                assert status == 200 and "access-control-allow-origin" not in headers, (name, target, extra, status)
+        for target in (
+            "/debug/pprof/cmdline",
+            "http://%s:%d/debug/pprof/cmdline" % (name.swapcase(), port),
+        ):
+            for extra in (
+                "",
+                "ORIGIN: http://lOCALHOST:%d\r\n" % port,
+                "Referer: HTTP://LOCALHOST:%d/debug/pprof/\r\n" % port,
+            ):
+                status, headers, _ = raw(
+                    host, "GET %s HTTP/1.1\r\nHOST: %s:%d\r\n%s\r\n" % (target, name, port, extra)
+                )
+                assert status == 200 and "access-control-allow-origin" not in headers, (
+                    name,
+                    target,
+                    extra,
+                    status,
+                )
     for name in ("localhost.evil", "evil.localhost", "xlocalhost", "localhost..", "LOCALHOST\x00"):
-        assert raw(host, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: %s:%d\r\n\r\n" % (name, port))[0] in (400, 403), name
-    check_error(raw(host, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: LocalHost:%d\r\n\r\n" % (port + 1)), 403,
-                "host not allowed: LocalHost:%d" % (port + 1))
+        assert raw(host, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: %s:%d\r\n\r\n" % (name, port))[
+            0
+        ] in (400, 403), name
+    check_error(
+        raw(host, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: LocalHost:%d\r\n\r\n" % (port + 1)),
+        403,
+        "host not allowed: LocalHost:%d" % (port + 1),
+    )

@@ -24,7 +24,13 @@ def confines():
 def with_libseccomp():
     if not os.path.exists("/usr/include/seccomp.h"):
         raise harness.Skip("libseccomp is not installed")
-    return harness.build("confines_itself.c", "-O1", "-DWITH_LIBSECCOMP", "-lseccomp", name="confines_itself_libseccomp")
+    return harness.build(
+        "confines_itself.c",
+        "-O1",
+        "-DWITH_LIBSECCOMP",
+        "-lseccomp",
+        name="confines_itself_libseccomp",
+    )
 
 
 def outcome(host, starts, act=None):
@@ -39,7 +45,9 @@ def outcome(host, starts, act=None):
     return host.process.wait(harness.DEADLINE), said, host.stderr()
 
 
-def check_same(program, *arguments, rate=None, late=True, act=lambda host: host.address, extra=None):
+def check_same(
+    program, *arguments, rate=None, late=True, act=lambda host: host.address, extra=None
+):
     nothing = harness.build("nothing.c", shared=True)
     options = {"preexec_fn": harness.limit(resource.RLIMIT_CORE, 0), "rate": rate, "extra": extra}
     argv = [program] + list(arguments) + (["late"] if late else [])
@@ -62,23 +70,42 @@ def check_all(cases):
 
 def test_every_action_and_deed():
     program = confines()
-    check_all(((program, way, action, deed), {"rate": rate, "late": late})
-              for way, rate in (("prctl", None), ("tsync", 1)) for action in ACTIONS for deed in DEEDS for late in (True, False))
+    check_all(
+        ((program, way, action, deed), {"rate": rate, "late": late})
+        for way, rate in (("prctl", None), ("tsync", 1))
+        for action in ACTIONS
+        for deed in DEEDS
+        for late in (True, False)
+    )
 
 
 def test_every_way():
     program = confines()
-    check_all(((program, way, "kill_process", deed), {"rate": 512, "extra": EVERYTHING})
-              for way in ("syscall", "prctl_by_syscall") for deed in DEEDS)
-    check_all(((program, "strict", "kill_thread", deed), {"rate": rate}) for deed in ("violate", "heap") for rate in (None, 1))
-    check_all(((with_libseccomp(), way, action, deed), {}) for way in ("tsync", "alone") for action in FATAL for deed in DEEDS)
+    check_all(
+        ((program, way, "kill_process", deed), {"rate": 512, "extra": EVERYTHING})
+        for way in ("syscall", "prctl_by_syscall")
+        for deed in DEEDS
+    )
+    check_all(
+        ((program, "strict", "kill_thread", deed), {"rate": rate})
+        for deed in ("violate", "heap")
+        for rate in (None, 1)
+    )
+    check_all(
+        ((with_libseccomp(), way, action, deed), {})
+        for way in ("tsync", "alone")
+        for action in FATAL
+        for deed in DEEDS
+    )
 
 
 def test_nobody_looks_at_a_program_that_has_confined_itself():
     """It sleeps for long: whatever an agent looks at by the clock does not happen."""
     program = confines()
-    check_all([((program, way, action, "idle"), {}) for way in ("prctl", "tsync") for action in ACTIONS] +
-              [((with_libseccomp(), "tsync", action, "idle"), {}) for action in FATAL])
+    check_all(
+        [((program, way, action, "idle"), {}) for way in ("prctl", "tsync") for action in ACTIONS]
+        + [((with_libseccomp(), "tsync", action, "idle"), {}) for action in FATAL]
+    )
 
 
 def test_a_dispatch_of_system_calls_of_its_own():
@@ -106,13 +133,20 @@ def test_a_filter_that_is_not_seen():
     assert host.line() == "confined"
     with contextlib.suppress(OSError, http.client.HTTPException):
         host.get("")
-    harness.poll(lambda: "off: the program has put itself under a seccomp filter" in host.log(), "the agent to leave")
+    harness.poll(
+        lambda: "off: the program has put itself under a seccomp filter" in host.log(),
+        "the agent to leave",
+    )
     harness.poll(lambda: agent_threads(host.pid) == [], "its threads to end")
     assert host.process.wait(harness.DEADLINE) == 7
 
 
 def agent_threads(pid):
-    return [task for task in harness.tasks(pid) if harness.proc_text("/proc/%d/task/%d/comm" % (pid, task)) == "pprofagent\n"]
+    return [
+        task
+        for task in harness.tasks(pid)
+        if harness.proc_text("/proc/%d/task/%d/comm" % (pid, task)) == "pprofagent\n"
+    ]
 
 
 def test_a_profile_that_runs_meanwhile():
@@ -120,8 +154,12 @@ def test_a_profile_that_runs_meanwhile():
         def ask():
             with contextlib.suppress(OSError, http.client.HTTPException):  # it is cut off
                 host.get("profile?seconds=60")
+
         threading.Thread(target=ask, daemon=True).start()
-        harness.poll(lambda: host.health()["cpu_sampling"]["profiles_running"] == 1, "the profile to run")
+        harness.poll(
+            lambda: host.health()["cpu_sampling"]["profiles_running"] == 1, "the profile to run"
+        )
+
     program = confines()
     for way in ("prctl", "tsync"):
         for deed in ("heap", "threads"):
@@ -129,6 +167,7 @@ def test_a_profile_that_runs_meanwhile():
 
 
 # ---- questions that change nothing --------------------------------------------------------------------------------------------
+
 
 def test_probes():
     """The agent's threads do not even pause; every profile stays on."""
@@ -141,7 +180,11 @@ def test_probes():
     host.go_on()
     lines = host.ready() + ["ready"]
     assert lines == expected.stdout.decode().splitlines()[1:], (lines, expected)
-    assert agent_threads(host.pid) == before and len(before) == 1, (before, agent_threads(host.pid), host.log())
+    assert agent_threads(host.pid) == before and len(before) == 1, (
+        before,
+        agent_threads(host.pid),
+        host.log(),
+    )
     assert host.log().count("listening on") == 1, host.log()
     status, _, body = host.get("profile?seconds=1")
     assert status == 200, body
@@ -162,7 +205,10 @@ def test_calls_that_fail():
     host.go_on()
     lines = host.ready() + ["ready"]
     assert lines == expected.stdout.decode().splitlines()[1:], (lines, expected)
-    back = harness.poll(lambda: re.search(r"(?s).*listening on http://(.*?)/debug/pprof/\n$", host.log()), "the agent to be back")
+    back = harness.poll(
+        lambda: re.search(r"(?s).*listening on http://(.*?)/debug/pprof/\n$", host.log()),
+        "the agent to be back",
+    )
     assert host.log().count("listening on") > 1, host.log()
     host._address = harness.host_port("http://" + back.group(1))
     assert host.profile("allocs").by_function()["allocate_after"][0] == 1000
@@ -178,6 +224,9 @@ def test_children_of_a_program_that_probes():
     host.address
     host.go_on()
     host.ready()
-    harness.poll(lambda: "sharing the port that process %d holds" % host.pid in host.log(), "the child to be served")
+    harness.poll(
+        lambda: "sharing the port that process %d holds" % host.pid in host.log(),
+        "the child to be served",
+    )
     host.go_on()
     assert host.finish() == 0

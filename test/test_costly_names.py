@@ -40,25 +40,41 @@ def program_with(names):
     directory = harness.scratch()
     source, output = os.path.join(directory, "names.c"), os.path.join(directory, "names")
     with open(source, "w") as file:
-        file.write('#define _GNU_SOURCE\n#include <errno.h>\n#include <sched.h>\n'
-                   '#include "workload.h"\n')
+        file.write(
+            '#define _GNU_SOURCE\n#include <errno.h>\n#include <sched.h>\n'
+            '#include "workload.h"\n'
+        )
         for i, name in enumerate(names):
             file.write('void *hold%d(size_t) __asm__("%s");\n' % (i, name))
             file.write("FRAME void *hold%d(size_t n) { return keep(malloc(n)); }\n" % i)
         file.write("int main(void) {\n")
         for i in range(len(names)):
             file.write("  hold%d(1001);\n" % i)
-        file.write('  while (ready()) say("%d\\n", unshare(CLONE_NEWUSER) ? errno : 0);\n'
-                   '  return 0;\n}\n')
-    done = subprocess.run(["gcc", "-O1", "-fno-optimize-sibling-calls", "-I" + harness.WORKLOADS,
-                           "-o", output, source], capture_output=True, text=True)
+        file.write(
+            '  while (ready()) say("%d\\n", unshare(CLONE_NEWUSER) ? errno : 0);\n'
+            '  return 0;\n}\n'
+        )
+    done = subprocess.run(
+        [
+            "gcc",
+            "-O1",
+            "-fno-optimize-sibling-calls",
+            "-I" + harness.WORKLOADS,
+            "-o",
+            output,
+            source,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return output
 
 
 def functions(host, path="heap"):
-    return {s.frames[0].function for s in host.profile(path).samples
-            if s.labels.get("bytes") == 1001}
+    return {
+        s.frames[0].function for s in host.profile(path).samples if s.labels.get("bytes") == 1001
+    }
 
 
 def test_a_rust_binder_and_a_c_plus_plus_pack():
@@ -97,8 +113,9 @@ def sent_request(host, path):
     """A connection on which a request has been sent."""
     parts = urllib.parse.urlsplit(host.url())
     connection = socket.create_connection((parts.hostname, parts.port))
-    connection.sendall(b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n"
-                       % (path.encode(), parts.netloc.encode()))
+    connection.sendall(
+        b"GET %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (path.encode(), parts.netloc.encode())
+    )
     return connection
 
 
@@ -115,6 +132,7 @@ def test_a_client_that_goes_leaves_no_work():
         before = used()
         select.select([], [], [], 0.3)
         return used() - before < 0.02
+
     start = used()
     connection = sent_request(host, "/debug/pprof/heap")  # who goes before that is nobody's
     harness.poll(lambda: used() > start + 0.05, "names are being read")
@@ -140,8 +158,9 @@ def test_a_host_does_not_wait_for_names():
     host.ready()
     used = host.health()["agent"]["cpu_seconds"]
     connections = [sent_request(host, "/debug/pprof/heap") for _ in range(4)]
-    harness.poll(lambda: host.health()["agent"]["cpu_seconds"] > used + 0.02,
-                 "names are being read")
+    harness.poll(
+        lambda: host.health()["agent"]["cpu_seconds"] > used + 0.02, "names are being read"
+    )
     assert namespace_error(host) == "0"
     for connection in connections:
         connection.close()

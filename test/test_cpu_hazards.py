@@ -58,15 +58,22 @@ class Profiling:
 
     def armed(self):
         """Waits until the host's threads have timers or rings, or an answer has come without."""
-        harness.poll(lambda: has_timers(self.host.pid) or has_rings(self.host.pid) or
-                     self.answers or self.host.process.poll() is not None, "the program is sampled")
+        harness.poll(
+            lambda: has_timers(self.host.pid)
+            or has_rings(self.host.pid)
+            or self.answers
+            or self.host.process.poll() is not None,
+            "the program is sampled",
+        )
         return self
 
     def stop(self):
         """Ends the profiles; the current one is waited for."""
         self.stopped = True
         self.thread.join(harness.DEADLINE)
-        assert not self.thread.is_alive(), "a profile of one second never ends" + self.host.describe()
+        assert not self.thread.is_alive(), (
+            "a profile of one second never ends" + self.host.describe()
+        )
         if self.stayer.sock:
             self.stayer.sock.shutdown(socket.SHUT_RDWR)
         self.stayer.close()
@@ -131,8 +138,13 @@ def outcome_under_profile(argv, expect_samples=20, seconds=None, by_timers=True,
     for line in lines:
         if line.startswith("#"):
             harness.note("%s: %s" % (" ".join(argv[1:]), line[2:]))
-    assert profiling.samples() >= expect_samples, "only %d samples: the hazard was not there; %s%s" % (
-        profiling.samples(), profiling.answers[:1], host.describe())
+    assert (
+        profiling.samples() >= expect_samples
+    ), "only %d samples: the hazard was not there; %s%s" % (
+        profiling.samples(),
+        profiling.answers[:1],
+        host.describe(),
+    )
     return (code, compared(lines), host.stderr().encode()), profiling
 
 
@@ -140,12 +152,18 @@ def check_same(argv, **options):
     run_options = {key: value for key, value in options.items() if key in ("extra", "preexec_fn")}
     expected = plain_outcome(argv, **run_options)
     found, profiling = outcome_under_profile(argv, **options)
-    assert found == expected, "%s differs from a run without the agent:\n%s" % (" ".join(argv), difference(expected, found))
+    assert found == expected, "%s differs from a run without the agent:\n%s" % (
+        " ".join(argv),
+        difference(expected, found),
+    )
     return expected, profiling
 
 
 def difference(expected, found):
-    texts = [["exit code %d" % code] + lines + stderr.decode(errors="replace").splitlines() for code, lines, stderr in (expected, found)]
+    texts = [
+        ["exit code %d" % code] + lines + stderr.decode(errors="replace").splitlines()
+        for code, lines, stderr in (expected, found)
+    ]
     return "\n".join(list(difflib.unified_diff(*texts, "without", "with", lineterm="", n=0))[:40])
 
 
@@ -157,15 +175,28 @@ def check_mode(mode, *arguments, contains=None, **options):
 
 def test_own_sigprof_timer():
     for when in ("before", "after"):
-        check_mode("own_sigprof", when, contains="ticks all there, 0 of somebody else's", expect_samples=200)
+        check_mode(
+            "own_sigprof",
+            when,
+            contains="ticks all there, 0 of somebody else's",
+            expect_samples=200,
+        )
 
 
 def test_host_that_uses_every_signal():
-    check_mode("every_signal", contains="handled 0 unasked, 180 in all, 0 with a wrong mask, 0 with a wrong value")
+    check_mode(
+        "every_signal",
+        contains="handled 0 unasked, 180 in all, 0 with a wrong mask, 0 with a wrong value",
+    )
 
 
 def test_signals_that_are_taken():
-    check_mode("taken_signals", "two", contains="unasked 0, SIGSTKFLT 50, SIGPROF 50, SIGURG 50", expect_samples=100)
+    check_mode(
+        "taken_signals",
+        "two",
+        contains="unasked 0, SIGSTKFLT 50, SIGPROF 50, SIGURG 50",
+        expect_samples=100,
+    )
 
 
 def test_every_signal_is_taken():
@@ -183,7 +214,11 @@ def test_every_signal_is_taken():
 
 def test_default_actions():
     expected, _ = check_same([hazards(), "default_actions"], expect_samples=1)
-    assert expected[0] == -16 and "signal 16: killed by 16" in expected[1] and "signal 27: killed by 27" in expected[1], expected
+    assert (
+        expected[0] == -16
+        and "signal 16: killed by 16" in expected[1]
+        and "signal 27: killed by 27" in expected[1]
+    ), expected
 
 
 def test_tiny_alternate_stacks():
@@ -202,7 +237,9 @@ def test_coroutines_and_jumps_out_of_handlers():
 
 def large_megabytes():
     with open("/proc/meminfo") as file:
-        available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) >> 10
+        available = (
+            next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) >> 10
+        )
     return "1024" if available > 3000 else "256"
 
 
@@ -210,13 +247,34 @@ def test_fork_of_a_large_process():
     """The kernel starts a fork again for each signal that is pending: with a tick every few milliseconds it would never end."""
     size = large_megabytes()
     for kind, count in (("fork", "40"), ("_Fork", "20"), ("vfork", "200"), ("spawn", "100")):
-        plain = harness.run([hazards(), "fork_large", size, kind, count], stdin=b"\n" * 9, plain=True)
-        check_mode("fork_large", size, kind, count, contains="%s of %s children well" % (count, count), expect_samples=1, seconds=180)
-        harness.note("without: " + next(line for line in plain.stdout.decode().splitlines() if line.startswith("#")))
+        plain = harness.run(
+            [hazards(), "fork_large", size, kind, count], stdin=b"\n" * 9, plain=True
+        )
+        check_mode(
+            "fork_large",
+            size,
+            kind,
+            count,
+            contains="%s of %s children well" % (count, count),
+            expect_samples=1,
+            seconds=180,
+        )
+        harness.note(
+            "without: "
+            + next(line for line in plain.stdout.decode().splitlines() if line.startswith("#"))
+        )
 
 
 def test_raw_clone_of_a_large_process():
-    check_mode("fork_large", large_megabytes(), "clone", "20", contains="20 of 20 children well", expect_samples=1, seconds=180)
+    check_mode(
+        "fork_large",
+        large_megabytes(),
+        "clone",
+        "20",
+        contains="20 of 20 children well",
+        expect_samples=1,
+        seconds=180,
+    )
 
 
 def test_exec_during_a_profile():
@@ -228,10 +286,13 @@ def test_exec_during_a_profile():
         assert host.ready() == ([] if left else [])
         host._address = None
         listening = count - left + 1
-        harness.poll(lambda: host.log().count("listening on http") >= listening or host.process.poll() is not None,
-                     "image %d listens%s" % (listening, host.describe()))
+        harness.poll(
+            lambda: host.log().count("listening on http") >= listening
+            or host.process.poll() is not None,
+            "image %d listens%s" % (listening, host.describe()),
+        )
         address = [line for line in host.log().splitlines() if "listening on http" in line][-1]
-        host._address = harness.host_port(address[address.index("http://"):].split()[0])
+        host._address = harness.host_port(address[address.index("http://") :].split()[0])
         profilings.append(Profiling(host).armed())
         host.go_on()
     assert host.line() == "last one" and host.line() == "ready", host.describe()
@@ -262,11 +323,15 @@ def test_exceptions_dlopen_malloc_and_every_way_to_end():
             rest = host.process.stdout.read().decode().splitlines()
             code = host.process.wait(harness.DEADLINE)
             profiling.stop()
-            assert (code, lines + rest) == (expected.returncode, expected.stdout.decode().splitlines()), (how, code, lines + rest, expected)
+            assert (code, lines + rest) == (
+                expected.returncode,
+                expected.stdout.decode().splitlines(),
+            ), (how, code, lines + rest, expected)
             assert host.stderr().encode() == expected.stderr, host.stderr()
 
 
 # ---- masks and sandboxes ------------------------------------------------------------------------------------------------------
+
 
 def check_masks(mode, **options):
     expected, profiling = check_same([masks(), mode], **options)
@@ -311,18 +376,43 @@ def test_a_filter_that_refuses_timers():
 
 
 def test_no_pending_signals_allowed():
-    check_refusal([masks(), "plain_burn"], ("timer", "RLIMIT_SIGPENDING"), preexec_fn=harness.limit(resource.RLIMIT_SIGPENDING, 0))
+    check_refusal(
+        [masks(), "plain_burn"],
+        ("timer", "RLIMIT_SIGPENDING"),
+        preexec_fn=harness.limit(resource.RLIMIT_SIGPENDING, 0),
+    )
 
 
 # ---- EINTR --------------------------------------------------------------------------------------------------------------------
+
 
 def test_a_million_calls_see_no_eintr():
     """While a thread's CPU timer fires 250 times a second (the kernel's tick), in the middle of calls that SA_RESTART does not cover."""
     expected, profiling = check_same([calls(), "count", "1000000"], expect_samples=500, seconds=180)
     leafs = profiling.by_leaf()
-    inside = sum(count for name, count in leafs.items() if any(word in name for word in (
-        "poll", "sleep", "select", "sem", "futex", "recv", "read", "msg", "sigtimedwait", "syscall")))
-    harness.note("%d samples, %d of them inside the calls: %s" % (profiling.samples(), inside, leafs.most_common(12)))
+    inside = sum(
+        count
+        for name, count in leafs.items()
+        if any(
+            word in name
+            for word in (
+                "poll",
+                "sleep",
+                "select",
+                "sem",
+                "futex",
+                "recv",
+                "read",
+                "msg",
+                "sigtimedwait",
+                "syscall",
+            )
+        )
+    )
+    harness.note(
+        "%d samples, %d of them inside the calls: %s"
+        % (profiling.samples(), inside, leafs.most_common(12))
+    )
     assert inside > 100, leafs
 
 
@@ -336,21 +426,32 @@ def test_the_hosts_own_signals_that_come_with_a_tick():
 
 # ---- where ticks hit ----------------------------------------------------------------------------------------------------------
 
+
 def leafs(mode):
     """{stack of function names, leaf first: samples} of a program that burns in one place."""
     library = harness.build("cpu_leafs_library.c", "-O1", shared=True)
-    program = harness.build("cpu_leafs.c", "-O1", "-fno-optimize-sibling-calls", "-Wl,--no-as-needed", library, "-Wl,-z,lazy",
-                            "-Wl,-rpath," + os.path.dirname(library))
+    program = harness.build(
+        "cpu_leafs.c",
+        "-O1",
+        "-fno-optimize-sibling-calls",
+        "-Wl,--no-as-needed",
+        library,
+        "-Wl,-z,lazy",
+        "-Wl,-rpath," + os.path.dirname(library),
+    )
     host = harness.Host([program, mode], **harness.by_timers())
     host.ready()
     stacks = collections.Counter()
 
     def enough():  # a busy machine may give the program little of its time
         for sample in host.profile("profile?seconds=2&hz=250").samples:
-            names = (frame.function or "[%s]" % (frame.mapping and frame.mapping.filename)
-                     for frame in sample.frames)
+            names = (
+                frame.function or "[%s]" % (frame.mapping and frame.mapping.filename)
+                for frame in sample.frames
+            )
             stacks[tuple(names)] += sample.values[0]
         return sum(stacks.values()) > 100
+
     harness.poll(enough, "a hundred samples")
     assert host.finish() == 0
     return stacks
@@ -363,14 +464,33 @@ def share(stacks, condition):
 def test_leaf_in_the_vdso():
     stacks = leafs("vdso")
     assert share(stacks, lambda stack: "run" in stack and "ask_the_clock" in stack) > 0.95, stacks
-    inside = share(stacks, lambda stack: any(name.endswith("clock_gettime") and name.startswith("__vdso") or name == "clock_gettime" for name in stack[:2]))
+    inside = share(
+        stacks,
+        lambda stack: any(
+            name.endswith("clock_gettime") and name.startswith("__vdso") or name == "clock_gettime"
+            for name in stack[:2]
+        ),
+    )
     assert inside > 0.5, stacks
 
 
 def test_leaf_in_a_stub():
     stacks = leafs("stub")
-    assert share(stacks, lambda stack: stack[0] == "library_nothing@plt" and stack[1:3] == ("call_nothing", "run")) > 0.02, stacks
-    assert share(stacks, lambda stack: stack[0] in ("library_nothing@plt", "library_nothing", "call_nothing")) > 0.95, stacks
+    assert (
+        share(
+            stacks,
+            lambda stack: stack[0] == "library_nothing@plt"
+            and stack[1:3] == ("call_nothing", "run"),
+        )
+        > 0.02
+    ), stacks
+    assert (
+        share(
+            stacks,
+            lambda stack: stack[0] in ("library_nothing@plt", "library_nothing", "call_nothing"),
+        )
+        > 0.95
+    ), stacks
 
 
 def test_leaf_in_code_without_unwind_information():
@@ -382,17 +502,32 @@ def test_leaf_in_code_without_unwind_information():
 def test_leaf_in_the_kernel():
     stacks = leafs("kernel")
     # glibc 2.41 has three functions of its own below read
-    in_read = lambda stack: any(name.endswith("read") for name in stack[:4]) and "fill_from_kernel" in stack
+    in_read = (
+        lambda stack: any(name.endswith("read") for name in stack[:4])
+        and "fill_from_kernel" in stack
+    )
     assert share(stacks, in_read) > 0.9, stacks
 
 
 # ---- others' tests ------------------------------------------------------------------------------------------------------------
 
+
 def test_stress_ng():
     """Its stressors are forked from the process that is profiled: they have the handler, but no timer."""
     stress = harness.need("stress-ng")
     argv = [stress, "-t", "4", "--temp-path", harness.scratch()]
-    for stressor in ("context", "bad-altstack", "itimer", "fork", "dynlib", "pthread", "sigsuspend", "sigq", "timer", "vfork"):
+    for stressor in (
+        "context",
+        "bad-altstack",
+        "itimer",
+        "fork",
+        "dynlib",
+        "pthread",
+        "sigsuspend",
+        "sigq",
+        "timer",
+        "vfork",
+    ):
         argv += ["--" + stressor, "1"]
     expected = harness.run(argv, plain=True)
     host = harness.Host(argv, stdin=subprocess.DEVNULL, **harness.by_timers())
@@ -400,5 +535,12 @@ def test_stress_ng():
     host.process.stdout.read()
     code = host.process.wait(harness.DEADLINE)
     profiling.stop()
-    assert code == expected.returncode == 0, (code, expected.returncode, host.stderr(), expected.stderr)
-    assert all(status == 200 for status, _ in profiling.answers) and profiling.answers, profiling.answers
+    assert code == expected.returncode == 0, (
+        code,
+        expected.returncode,
+        host.stderr(),
+        expected.stderr,
+    )
+    assert (
+        all(status == 200 for status, _ in profiling.answers) and profiling.answers
+    ), profiling.answers

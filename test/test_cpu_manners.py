@@ -35,11 +35,19 @@ def test_threads_born_with_all_signals_blocked_are_sampled():
     host = harness.Host([manners(), "blocked_pool"], **harness.by_timers())
     host.ready()
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        running = executor.submit(host.profile, "profile?seconds=8")  # they need one, or two with as many busy processes beside them
-        harness.poll(lambda: host.health()["cpu_sampling"]["profiles_running"] == 1, "the profile to run")
+        running = executor.submit(
+            host.profile, "profile?seconds=8"
+        )  # they need one, or two with as many busy processes beside them
+        harness.poll(
+            lambda: host.health()["cpu_sampling"]["profiles_running"] == 1, "the profile to run"
+        )
         host.go_on()
         profile = running.result()
-    pool = sum(sample.values[1] for sample in profile.samples if any(frame.function == "pool" for frame in sample.frames))
+    pool = sum(
+        sample.values[1]
+        for sample in profile.samples
+        if any(frame.function == "pool" for frame in sample.frames)
+    )
     harness.note("%.2f s of 2 s" % (pool / 1e9))
     assert 1.5e9 < pool < 2.2e9 and not profile.comments, (pool, profile.comments)
     host.ready()

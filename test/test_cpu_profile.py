@@ -58,13 +58,19 @@ def profile_of_all(host, query=""):
 
 def host_threads(pid):
     """{tid: name} of the threads that are not the agent's."""
-    threads = {tid: harness.proc_text("/proc/%d/task/%d/comm" % (pid, tid)).rstrip("\n") for tid in harness.tasks(pid)}
+    threads = {
+        tid: harness.proc_text("/proc/%d/task/%d/comm" % (pid, tid)).rstrip("\n")
+        for tid in harness.tasks(pid)
+    }
     return {tid: name for tid, name in threads.items() if name not in ("", "pprofagent")}
 
 
 def cpu_times(pid):
     """{tid: nanoseconds on a CPU, as the scheduler accounts for them} of the host's threads."""
-    texts = {tid: harness.proc_text("/proc/%d/task/%d/schedstat" % (pid, tid)) for tid in host_threads(pid)}
+    texts = {
+        tid: harness.proc_text("/proc/%d/task/%d/schedstat" % (pid, tid))
+        for tid in host_threads(pid)
+    }
     return {tid: int(text.split()[0]) for tid, text in texts.items() if text}
 
 
@@ -87,40 +93,57 @@ def nanoseconds_of(profile, chosen):
 
 
 def check_form(profile):
-    assert profile.sample_types == [("samples", "count"), ("cpu", "nanoseconds")], profile.sample_types
+    assert profile.sample_types == [
+        ("samples", "count"),
+        ("cpu", "nanoseconds"),
+    ], profile.sample_types
     assert profile.period_type == ("cpu", "nanoseconds") and profile.default_sample_type is None
     labels = {"tid", "thread_name"}
-    assert all(sample.values[0] >= 1 and set(sample.labels) - {"guessed_frames"} == labels
-               for sample in profile.samples)
+    assert all(
+        sample.values[0] >= 1 and set(sample.labels) - {"guessed_frames"} == labels
+        for sample in profile.samples
+    )
 
 
 # ---- shares and sums ---------------------------------------------------------------------------------------------------------
+
 
 def check_shares(host, query="", period=PERIOD, may_miss=False):
     """Checks everything of a profile but its sum; returns it with the truth and the sampled time of what measured itself.
     may_miss: a profile that says that it has missed CPU time is returned as well."""
     profile, (spent, threads) = profile_of_all(host, query)
     check_form(profile)
-    assert profile.period == period and (may_miss or not profile.comments), (profile.period, profile.comments)
+    assert profile.period == period and (may_miss or not profile.comments), (
+        profile.period,
+        profile.comments,
+    )
     assert abs(profile.time_nanos / 1e9 + profile.duration_nanos / 1e9 - time.time()) < 60
     found = {name: values[1] for name, values in profile.by_function().items() if name in spent}
     assert set(found) == set(spent), found
     losses = harness.losses(host.health())
     # A thread's first instruction, behind clone's system call, is a return to nowhere; its stack
     # may not be there yet.
-    odd = sum(losses.pop("stacks_" + kind, 0)
-              for kind in ("truncated_no_unwind", "truncated_memory", "guessed"))
+    odd = sum(
+        losses.pop("stacks_" + kind, 0)
+        for kind in ("truncated_no_unwind", "truncated_memory", "guessed")
+    )
     assert odd < 0.01 * profile.total()[0] and losses == {}, losses
     total, flat = sum(spent.values()), sum(found.values())
     # The functions' caller looks at its clock after each call: a busy kernel likes to change threads there, and what that costs is in the truth.
-    sampled = nanoseconds_of(profile, lambda sample: any(frame.function == "burn_for" for frame in sample.frames))
-    count = flat / max(period, 4_000_000)  # ticks come no more often on some kernels: one stands for several periods then
+    sampled = nanoseconds_of(
+        profile, lambda sample: any(frame.function == "burn_for" for frame in sample.frames)
+    )
+    count = flat / max(
+        period, 4_000_000
+    )  # ticks come no more often on some kernels: one stands for several periods then
     deviations = {}
     for name in spent:
         share = spent[name] / total
         deviations[name] = (found[name] / flat - share) / math.sqrt(share * (1 - share) / count)
-    harness.note("deviations in binomial standard errors: %s; sampled / spent: %.4f" % (
-        ", ".join("%s %+.1f" % pair for pair in deviations.items()), sampled / total))
+    harness.note(
+        "deviations in binomial standard errors: %s; sampled / spent: %.4f"
+        % (", ".join("%s %+.1f" % pair for pair in deviations.items()), sampled / total)
+    )
     assert all(abs(deviation) < 4.5 for deviation in deviations.values()), deviations
     return profile, spent, threads, sampled
 
@@ -138,13 +161,25 @@ def check_shares_and_sums(**options):
     profile, spent, threads, sampled = check_shares(host)
     assert all(sample.values[1] == sample.values[0] * PERIOD for sample in profile.samples)
     assert abs(sampled - sum(spent.values())) < 0.02 * sum(spent.values()), (sampled, spent)
-    errors = {name: nanoseconds_of(profile, lambda sample: sample.labels["thread_name"] == name) - nanoseconds for name, nanoseconds in threads.items()}
-    harness.note("threads: " + ", ".join("%+.2f periods" % (error / PERIOD) for error in errors.values()))
-    assert all(abs(error) <= 2.1 * PERIOD for error in errors.values()), errors  # its first and its last period
+    errors = {
+        name: nanoseconds_of(profile, lambda sample: sample.labels["thread_name"] == name)
+        - nanoseconds
+        for name, nanoseconds in threads.items()
+    }
+    harness.note(
+        "threads: " + ", ".join("%+.2f periods" % (error / PERIOD) for error in errors.values())
+    )
+    assert all(
+        abs(error) <= 2.1 * PERIOD for error in errors.values()
+    ), errors  # its first and its last period
     tids = {name: tid for tid, name in host_threads(host.pid).items()}
-    assert all(sample.labels["tid"] == tids[sample.labels["thread_name"]] for sample in profile.samples), tids
+    assert all(
+        sample.labels["tid"] == tids[sample.labels["thread_name"]] for sample in profile.samples
+    ), tids
     # glibc 2.41 has it as __clone3
-    stacks = {tuple(frame.function.lstrip("_") for frame in sample.frames) for sample in profile.samples}
+    stacks = {
+        tuple(frame.function.lstrip("_") for frame in sample.frames) for sample in profile.samples
+    }
     assert ("burn_40", "burn_for", "run", "start_thread", "clone3") in stacks, stacks
 
 
@@ -166,14 +201,22 @@ def check_short_lives(**options):
         profile, spent, _, sampled = check_shares(host, may_miss=True)
         missed = sum(spent.values()) - sampled
         if profile.comments:  # what it misses it says, to a tenth of all
-            stated = float(re.search(r"CPU time not sampled: ([0-9.]+) s", profile.comments[0]).group(1)) * 1e9
+            stated = (
+                float(re.search(r"CPU time not sampled: ([0-9.]+) s", profile.comments[0]).group(1))
+                * 1e9
+            )
             assert abs(stated - missed) < 0.1 * sum(spent.values()), (profile.comments, missed)
             continue
         assert len({sample.labels["tid"] for sample in profile.samples}) > 0.9 * lives
         if abs(missed) < bound:
             return
     busy = os.getloadavg()[0]  # the burners are four
-    assert profile.comments and busy > 4 + 2 * os.cpu_count(), (sampled, spent, profile.comments, busy)
+    assert profile.comments and busy > 4 + 2 * os.cpu_count(), (
+        sampled,
+        spent,
+        profile.comments,
+        busy,
+    )
     harness.note("too busy (%.0f): %s" % (busy, profile.comments[0]))
 
 
@@ -196,14 +239,21 @@ def check_thousand_hertz(**options):
 
 # ---- where ---------------------------------------------------------------------------------------------------------------------
 
+
 def test_leaf_is_the_exact_instruction():
     host, lines = start("cpu_shares.c", "spin")
     address, line = re.fullmatch(r"spin (\w+) line (\d+)", lines[0]).groups()
     profile = host.profile("profile?seconds=2")
-    leaves = [sample.frames[0] for sample in profile.samples if sample.frames[0].address == int(address, 16)]
+    leaves = [
+        sample.frames[0]
+        for sample in profile.samples
+        if sample.frames[0].address == int(address, 16)
+    ]
     assert leaves and all(leaf.line == int(line) for leaf in leaves), leaves
     exact = nanoseconds_of(profile, lambda sample: sample.frames[0].address == int(address, 16))
-    assert exact > 0.98 * profile.total()[1], [(hex(s.frames[0].address), s.frames[0].function, s.values) for s in profile.samples]
+    assert exact > 0.98 * profile.total()[1], [
+        (hex(s.frames[0].address), s.frames[0].function, s.values) for s in profile.samples
+    ]
 
 
 def test_raw_clone_threads_are_found():
@@ -211,7 +261,9 @@ def test_raw_clone_threads_are_found():
     first = int(lines[0].split()[1])
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(host.profile, "profile?seconds=4")
-        harness.poll(lambda: host.health()["cpu_sampling"]["profiles_running"], "the profile to run")
+        harness.poll(
+            lambda: host.health()["cpu_sampling"]["profiles_running"], "the profile to run"
+        )
         host.go_on()
         second = int(host.line().split()[1])
         profile = running.result()
@@ -219,15 +271,23 @@ def test_raw_clone_threads_are_found():
     assert {(first, "burn_cloned"), (second, "burn_cloned_later")} <= found, found
     spent = nanoseconds_of(profile, lambda sample: sample.labels["tid"] == first)
     assert 0.2e9 < spent < 4.2e9, spent
-    assert all(sample.frames[1].function == "run" for sample in profile.samples if sample.labels["tid"] == first)
+    assert all(
+        sample.frames[1].function == "run"
+        for sample in profile.samples
+        if sample.labels["tid"] == first
+    )
 
 
 # ---- clients -------------------------------------------------------------------------------------------------------------------
 
+
 def spend(pid, seconds):
     """Waits until the host's threads have used so much CPU time more."""
     before = sum(cpu_times(pid).values())
-    harness.poll(lambda: sum(cpu_times(pid).values()) > before + seconds * 1e9, "%.1f s of CPU time" % seconds)
+    harness.poll(
+        lambda: sum(cpu_times(pid).values()) > before + seconds * 1e9,
+        "%.1f s of CPU time" % seconds,
+    )
 
 
 def two_windows(host, seconds):
@@ -239,7 +299,9 @@ def two_windows(host, seconds):
         spend(host.pid, 0.5)  # phase_0 is to be seen
         truth(host)
         short = pool.submit(host.profile, "profile?seconds=2&hz=500")
-        harness.poll(lambda: running_profiles(host) == 2 or long.done(), "the second profile to run")
+        harness.poll(
+            lambda: running_profiles(host) == 2 or long.done(), "the second profile to run"
+        )
         inside = short.result()
         truth(host)
         spend(host.pid, 0.5)  # and phase_2
@@ -267,19 +329,30 @@ def check_two_clients(**options):
         host, _ = start("cpu_shares.c", "phases", **options)
         found = two_windows(host, seconds)
     inside, outer, spent, wall = found
-    phases = [{name for name in profile.by_function() if name.startswith("phase_")} for profile in (inside, outer)]
+    phases = [
+        {name for name in profile.by_function() if name.startswith("phase_")}
+        for profile in (inside, outer)
+    ]
     assert phases == [{"phase_1"}, {"phase_0", "phase_1", "phase_2"}], phases
-    assert 2e9 <= inside.duration_nanos < outer.duration_nanos and outer.duration_nanos >= seconds * 1e9
+    assert (
+        2e9 <= inside.duration_nanos < outer.duration_nanos
+        and outer.duration_nanos >= seconds * 1e9
+    )
     assert inside.period == 2_000_000
     # The rate changed twice within the long window; its sum is the time that was spent all the same.
     spent *= outer.duration_nanos / 1e9 / wall
     assert abs(outer.total()[1] - spent) < 0.06 * spent, (outer.total(), spent)
-    harness.poll(lambda: running_profiles(host) == 0 and timers(host.pid) == 0, "the sampler to stop")
+    harness.poll(
+        lambda: running_profiles(host) == 0 and timers(host.pid) == 0, "the sampler to stop"
+    )
 
 
 def ask_and_hang_up(host, path, meanwhile):
     with socket.create_connection(host.address) as connection:
-        connection.sendall(b"GET /debug/pprof/%s HTTP/1.1\r\nHost: %s:%d\r\n\r\n" % ((path.encode(),) + (host.address[0].encode(), host.address[1])))
+        connection.sendall(
+            b"GET /debug/pprof/%s HTTP/1.1\r\nHost: %s:%d\r\n\r\n"
+            % ((path.encode(),) + (host.address[0].encode(), host.address[1]))
+        )
         meanwhile()
 
 
@@ -290,8 +363,11 @@ def test_client_that_goes_away_stops_the_sampler():
         host.profile("profile?seconds=1")
     if host.health()["cpu_sampling"]["source"] != "perf":
         raise harness.Skip(host.health()["cpu_sampling"]["perf_off_reason"])
-    ask_and_hang_up(host, "profile?seconds=600", lambda: harness.poll(
-        lambda: rings() == 5, "a ring for each of the five threads"))
+    ask_and_hang_up(
+        host,
+        "profile?seconds=600",
+        lambda: harness.poll(lambda: rings() == 5, "a ring for each of the five threads"),
+    )
     harness.poll(lambda: rings() == 0 and running_profiles(host) == 0, "the sampler to stop")
     assert "perf_event" not in harness.proc_text("/proc/%d/maps" % host.pid)
 
@@ -299,8 +375,14 @@ def test_client_that_goes_away_stops_the_sampler():
 def test_client_that_goes_away_stops_the_timers():
     host, _ = start("cpu_shares.c", "endless", **harness.by_timers())
     assert timers(host.pid) == 0
-    ask_and_hang_up(host, "profile?seconds=600", lambda: harness.poll(lambda: timers(host.pid) == 5, "a timer for each of the five threads"))
-    harness.poll(lambda: timers(host.pid) == 0 and running_profiles(host) == 0, "the sampler to stop")
+    ask_and_hang_up(
+        host,
+        "profile?seconds=600",
+        lambda: harness.poll(lambda: timers(host.pid) == 5, "a timer for each of the five threads"),
+    )
+    harness.poll(
+        lambda: timers(host.pid) == 0 and running_profiles(host) == 0, "the sampler to stop"
+    )
 
 
 def test_client_that_goes_away_leaves_the_other_its_profile():
@@ -308,7 +390,11 @@ def test_client_that_goes_away_leaves_the_other_its_profile():
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         other = pool.submit(host.profile, "profile?seconds=3")
         harness.poll(lambda: running_profiles(host) == 1, "the first profile to run")
-        ask_and_hang_up(host, "profile?seconds=600&hz=1000", lambda: harness.poll(lambda: running_profiles(host) == 2, "the second one to run"))
+        ask_and_hang_up(
+            host,
+            "profile?seconds=600&hz=1000",
+            lambda: harness.poll(lambda: running_profiles(host) == 2, "the second one to run"),
+        )
         profile = other.result()
     assert profile.total()[1] > 0.5e9 and timers(host.pid) == 0
 
@@ -316,17 +402,26 @@ def test_client_that_goes_away_leaves_the_other_its_profile():
 def test_bounds():
     host, _ = start("cpu_shares.c", "phases")
     status, _, body = host.get("profile?seconds=3601")
-    assert (status, body) == (503, b"a CPU profile takes at most 3600 seconds: ask for fewer\n"), (status, body)
+    assert (status, body) == (503, b"a CPU profile takes at most 3600 seconds: ask for fewer\n"), (
+        status,
+        body,
+    )
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         running = [pool.submit(host.get, "profile?seconds=3") for _ in range(4)]
         harness.poll(lambda: running_profiles(host) == 4, "four profiles to run")
         status, _, body = host.get("profile?seconds=1")
-        assert (status, body) == (503, b"too many CPU profiles are running: at most 4 at once\n"), (status, body)
+        assert (status, body) == (503, b"too many CPU profiles are running: at most 4 at once\n"), (
+            status,
+            body,
+        )
         assert all(future.result()[0] == 200 for future in running)
     assert host.get("profile?seconds=1")[0] == 200
     for value in ("0", "1001", "-1", "x", "1e2", "99999999999999999999"):
         status, _, body = host.get("profile?seconds=1&hz=" + value)
-        assert (status, body) == (400, b'invalid value for "hz" - must be an integer from 1 to 1000\n'), (value, status, body)
+        assert (status, body) == (
+            400,
+            b'invalid value for "hz" - must be an integer from 1 to 1000\n',
+        ), (value, status, body)
 
 
 def test_nothing_is_armed_when_nobody_asks():
@@ -346,10 +441,15 @@ def test_nothing_is_armed_when_nobody_asks():
 
 # ---- pprof ---------------------------------------------------------------------------------------------------------------------
 
+
 def test_pprof_reads_it_without_a_warning():
     host, _ = start("cpu_shares.c", "endless")
     top = harness.pprof_clean("-top", host.url("profile?seconds=2"))
-    assert "Type: cpu" in top and re.search(r"Duration: 2(\.\d+)?s, Total samples = ", top) and "burn_40" in top, top
+    assert (
+        "Type: cpu" in top
+        and re.search(r"Duration: 2(\.\d+)?s, Total samples = ", top)
+        and "burn_40" in top
+    ), top
     saved = os.path.join(harness.scratch(), "cpu.pb.gz")
     with open(saved, "wb") as file:
         file.write(host.get("profile?seconds=1")[2])

@@ -58,8 +58,9 @@ def check(argv, **options):
 
 def test_transfers_are_whole():
     need_rings()
-    expected, profiling = check([harness.build("whole_transfers.c", "-O1"), "1"],
-                                expect_samples=500)
+    expected, profiling = check(
+        [harness.build("whole_transfers.c", "-O1"), "1"], expect_samples=500
+    )
     assert expected[1].count("ready") == 2, expected
     assert not any("short" in line for line in expected[1]), expected
     leaves = profiling.by_leaf()
@@ -92,8 +93,9 @@ def test_nothing_is_installed_while_it_runs():
     need_rings()
     host, _ = start("cpu_shares.c", "phases")
     plain = handlers(host.pid)
-    status = lambda: re.findall("(?m)^Sig(?:Cgt|Blk|Ign):.*",
-                                harness.proc_text("/proc/%d/status" % host.pid))
+    status = lambda: re.findall(
+        "(?m)^Sig(?:Cgt|Blk|Ign):.*", harness.proc_text("/proc/%d/status" % host.pid)
+    )
     before = status()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(host.profile, "profile?seconds=3")
@@ -115,8 +117,9 @@ def test_deep_stacks_and_names():
             if "burn" in functions:
                 names.add(sample.labels["thread_name"])
                 total += sample.values[0]
-                whole += sample.values[0] * (functions.count("deeper") == 101 and
-                                             "run" in functions)
+                whole += sample.values[0] * (
+                    functions.count("deeper") == 101 and "run" in functions
+                )
     assert total > 1000 and whole > 0.9 * total, (whole, total)
     assert names == {"first name", "second name"}, names
 
@@ -128,10 +131,20 @@ def test_go_program():
     source, program = os.path.join(directory, "main.go"), os.path.join(directory, "spin")
     with open(source, "w") as file:
         file.write(GO)
-    environment = dict(os.environ, CGO_ENABLED="1", GOFLAGS="-mod=mod", GO111MODULE="off",
-                       GOCACHE=os.path.join(directory, "cache"), GOPATH=directory)
-    done = subprocess.run([harness.need("go"), "build", "-o", program, source], env=environment,
-                          capture_output=True, text=True)
+    environment = dict(
+        os.environ,
+        CGO_ENABLED="1",
+        GOFLAGS="-mod=mod",
+        GO111MODULE="off",
+        GOCACHE=os.path.join(directory, "cache"),
+        GOPATH=directory,
+    )
+    done = subprocess.run(
+        [harness.need("go"), "build", "-o", program, source],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     _, profiling = check([program], expect_samples=500)
     by_function = profiling.by_leaf()
@@ -163,8 +176,10 @@ def test_where_there_is_no_ring_for_each_thread():
     """As many descriptors as the agent needs to serve, and a few more: then all threads are sampled
     by timers."""
     need_rings()
-    host = harness.Host([harness.build("blocked_many.c", "-O0"), "200", "sleep"],
-                        preexec_fn=harness.limit(resource.RLIMIT_NOFILE, 60))
+    host = harness.Host(
+        [harness.build("blocked_many.c", "-O0"), "200", "sleep"],
+        preexec_fn=harness.limit(resource.RLIMIT_NOFILE, 60),
+    )
     host.ready()
     assert host.get("profile?seconds=1")[0] == 200
     sampling = host.health()["cpu_sampling"]
@@ -183,8 +198,10 @@ def test_code_that_is_gone_when_its_samples_are_read():
     profiling = Profiling(host).armed()
     host.go_on()
     refused = lambda: [answer for answer in profiling.answers if answer[0] != 200]
-    harness.poll(lambda: profiling.samples() >= 100 or refused() or host.process.poll() is not None,
-                 "100 samples" + host.describe())
+    harness.poll(
+        lambda: profiling.samples() >= 100 or refused() or host.process.poll() is not None,
+        "100 samples" + host.describe(),
+    )
     assert not refused() and host.process.poll() is None, (refused(), host.describe())
     host.go_on()
     host.ready()
@@ -210,8 +227,9 @@ def test_frames_that_the_kernel_s_copy_does_not_reach():
     """A function's frame of 300 KB lies between each thread's leaf and its outermost function. What
     was read a moment later is right and counts as guessed; or the stack is cut, and counted."""
     need_rings()
-    host = harness.Host([harness.build("large_frames.c", *FLAGS), "3"],
-                        extra={"PPROFAGENT_CPU": "perf"})
+    host = harness.Host(
+        [harness.build("large_frames.c", *FLAGS), "3"], extra={"PPROFAGENT_CPU": "perf"}
+    )
     host.ready()
     totals = {"whole": 0, "cut": 0}
 
@@ -233,6 +251,7 @@ def test_frames_that_the_kernel_s_copy_does_not_reach():
         # a sample may stand for several, and each stack is counted once
         assert host.health()["losses"]["stacks_truncated_memory"] - before <= cut + 9
         return totals["whole"] >= 10
+
     harness.poll(look, "whole stacks")
     harness.note("whole %(whole)d, cut %(cut)d" % totals)
     host.go_on()

@@ -18,6 +18,7 @@ def profiled_and_dumped(argv):
                 dumps.append(host.get("goroutine?debug=2")[0])
             except OSError:
                 return
+
     dumper = threading.Thread(target=dump)
     dumper.start()
     try:

@@ -24,8 +24,10 @@ def test_profiles_start_and_stop_while_threads_are_born():
         assert host.line() == "storm"
         with socket.create_connection(host.address) as connection:
             name, port = host.address
-            connection.sendall(b"GET /debug/pprof/profile?seconds=600&hz=1000 HTTP/1.1\r\n"
-                               b"Host: %s:%d\r\n\r\n" % (name.encode(), port))
+            connection.sendall(
+                b"GET /debug/pprof/profile?seconds=600&hz=1000 HTTP/1.1\r\n"
+                b"Host: %s:%d\r\n\r\n" % (name.encode(), port)
+            )
             harness.poll(lambda: profiles_running(host) == 1, "the profile to run")
         host.go_on()  # before, while or after the sampler stops
         host.ready()

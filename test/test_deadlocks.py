@@ -7,12 +7,36 @@ import harness
 from test_thread_dump import is_blocked_in
 
 FUTEX, PARKED = 202, ("pi-0", "pi-1")
-STUCK = {"behind-0", "self", "rw-0", "rw-1", "writers-0", "writers-1", "orphan", "joins", "joined",
-         "deep-0", "deep-1", "pi-0", "pi-1"} | \
-        {"%s-%d" % (name, i) for name, count in (("two", 2), ("three", 3), ("ten", 10))
-         for i in range(count)}
-INNOCENT = {"slow-0", "slow-1", "timed-0", "timed-1", "readers-0", "readers-1", "writer",
-            "condition", "robust"}
+STUCK = {
+    "behind-0",
+    "self",
+    "rw-0",
+    "rw-1",
+    "writers-0",
+    "writers-1",
+    "orphan",
+    "joins",
+    "joined",
+    "deep-0",
+    "deep-1",
+    "pi-0",
+    "pi-1",
+} | {
+    "%s-%d" % (name, i)
+    for name, count in (("two", 2), ("three", 3), ("ten", 10))
+    for i in range(count)
+}
+INNOCENT = {
+    "slow-0",
+    "slow-1",
+    "timed-0",
+    "timed-1",
+    "readers-0",
+    "readers-1",
+    "writer",
+    "condition",
+    "robust",
+}
 
 
 class Planted:
@@ -35,9 +59,14 @@ class Planted:
 
 def stuck_of(profile):
     """{thread name: (tid, what it waits for, its functions)}"""
-    return {sample.labels["thread_name"]: (sample.labels["tid"], sample.labels["waits_for"],
-                                           [frame.function for frame in sample.frames])
-            for sample in profile.samples}
+    return {
+        sample.labels["thread_name"]: (
+            sample.labels["tid"],
+            sample.labels["waits_for"],
+            [frame.function for frame in sample.frames],
+        )
+        for sample in profile.samples
+    }
 
 
 def test_all_kinds_are_told_and_nobody_else():
@@ -49,16 +78,23 @@ def test_all_kinds_are_told_and_nobody_else():
     assert set(stuck) == STUCK, set(stuck) ^ STUCK
     for name, (tid, waits, functions) in stuck.items():
         assert tid == tids[name]
-        assert "act" in functions and ("mutex" in functions or "reads" in functions or
-                                       "writes" in functions or "joins" in functions), functions
+        assert "act" in functions and (
+            "mutex" in functions
+            or "reads" in functions
+            or "writes" in functions
+            or "joins" in functions
+        ), functions
 
     def waits(name):
         return stuck[name][1]
+
     for name, count in (("two", 2), ("three", 3), ("ten", 10), ("writers", 2), ("deep", 2)):
         for i in range(count):
             holder = tids["%s-%d" % (name, (i + 1) % count)]
-            assert re.fullmatch(r"(mutex|read-write lock) 0x[0-9a-f]+ held by %d" % holder,
-                                waits("%s-%d" % (name, i))), waits("%s-%d" % (name, i))
+            assert re.fullmatch(
+                r"(mutex|read-write lock) 0x[0-9a-f]+ held by %d" % holder,
+                waits("%s-%d" % (name, i)),
+            ), waits("%s-%d" % (name, i))
     assert waits("rw-1").startswith("read-write lock 0x")
     assert waits("rw-1").endswith(" held by %d" % tids["rw-0"])
     assert waits("self").endswith(" held by itself")
@@ -72,18 +108,27 @@ def test_where_it_is_shown():
     host, tids = planted.host, planted.tids
     names = {tid: name for name, tid in tids.items()}
     whole, only = host.text("goroutine?debug=2"), host.text("deadlock?debug=2")
-    cycle = r"# deadlock: %d \(two-0\) waits for mutex 0x[0-9a-f]+ held by %d; " \
-            r"%d \(two-1\) waits for mutex 0x[0-9a-f]+ held by %d\n# behind it: %d\n" % \
-            (tids["two-0"], tids["two-1"], tids["two-1"], tids["two-0"], tids["behind-0"])
+    cycle = (
+        r"# deadlock: %d \(two-0\) waits for mutex 0x[0-9a-f]+ held by %d; "
+        r"%d \(two-1\) waits for mutex 0x[0-9a-f]+ held by %d\n# behind it: %d\n"
+        % (tids["two-0"], tids["two-1"], tids["two-1"], tids["two-0"], tids["behind-0"])
+    )
     page = host.text("")
-    for text in (whole, only, page.replace("</a></b>", "")
-                 .replace("; behind", "\n# behind").replace("<b><a href='goroutineleak?debug=2'>D",
-                                                           "# d").replace("</li>", "")):
+    for text in (
+        whole,
+        only,
+        page.replace("</a></b>", "")
+        .replace("; behind", "\n# behind")
+        .replace("<b><a href='goroutineleak?debug=2'>D", "# d")
+        .replace("</li>", ""),
+    ):
         assert re.search(cycle, text), text
     for text in (whole, only):
         goroutine_grammars.parse(text)
-        marked = {names.get(int(tid)) for tid in
-                  re.findall(r"^goroutine (\d+) \[[\w. ]+ \(leaked\)[],]", text, re.MULTILINE)}
+        marked = {
+            names.get(int(tid))
+            for tid in re.findall(r"^goroutine (\d+) \[[\w. ]+ \(leaked\)[],]", text, re.MULTILINE)
+        }
         assert marked == STUCK, marked ^ STUCK
     shown = {names[int(tid)] for tid in re.findall(r"^goroutine (\d+) ", only, re.MULTILINE)}
     assert shown == STUCK, shown ^ STUCK

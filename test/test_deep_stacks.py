@@ -38,8 +38,11 @@ def heap(kept, depths, setting=None):
     profile, health = host.profile("heap"), host.health()
     text = host.text("heap?debug=1")
     assert host.finish() == 0, host.describe()
-    found = [check(sample, kept) for sample in profile.samples
-             if bare(sample.frames[0].function) == "leaf"]
+    found = [
+        check(sample, kept)
+        for sample in profile.samples
+        if bare(sample.frames[0].function) == "leaf"
+    ]
     assert sorted(found) == sorted(depths), found
     return text, harness.losses(health), health
 
@@ -78,14 +81,22 @@ def test_other_profiles_keep_as_many():
     deep = harness.build("deep_everything.c", "-O1", "-fno-optimize-sibling-calls")
     for kept, options in ((128, {}), (1024, {}), (1024, harness.by_timers())):
         options = dict(options)
-        options["extra"] = dict(options.get("extra") or {}, PPROFAGENT_STACKDEPTH=str(kept),
-                                PPROFAGENT_BLOCKPROFILERATE="1")
+        options["extra"] = dict(
+            options.get("extra") or {},
+            PPROFAGENT_STACKDEPTH=str(kept),
+            PPROFAGENT_BLOCKPROFILERATE="1",
+        )
         host = harness.Host([deep], rate=1, **options)
         host.ready()
         host.go_on()
-        for path, leaf in (("profile?seconds=1&hz=250", "spin"), ("block", "waits"),
-                           ("threadcreate", "creates"), ("allocs", "allocates"),
-                           ("goroutine", "sleeps")):
+        for path, leaf in (
+            ("profile?seconds=1&hz=250", "spin"),
+            ("block", "waits"),
+            ("threadcreate", "creates"),
+            ("allocs", "allocates"),
+            ("goroutine", "sleeps"),
+        ):
+
             def depths():
                 found = []
                 for sample in host.profile(path).samples:
@@ -96,6 +107,7 @@ def test_other_profiles_keep_as_many():
                         if not names[-1].startswith("[truncated: stack memory"):
                             found.append((names.count("recursion"), left_out, len(names)))
                 return found
+
             found = harness.poll(depths, "%s of a deep stack" % path)
             for seen, left_out, length in found:
                 assert seen + left_out == 700, (path, kept, found)

@@ -17,19 +17,31 @@ import harness
 DOCUMENT = os.path.join(harness.ROOT, "docs", "do-no-harm.md")
 SLOW = ("tsync_kill_long", "storm", "rttime", "rttime_inherited", "cpu_time", "waits")
 MUCH_THE_SAME = ("clone3_", "libc_new", "syscall_new", "raw_", "inline_set", "setns_")
-QUICK_AT_START = {name + " at start" for name in (
-    "syscall_none", "libc_none", "vm_set_ids", "storm", "libc_drop", "unshare_user")}
-SOAK = {"system_calls_" + name: functools.partial(programs.subject, name)
-        for name in programs.SUBJECTS}
-SOAK.update((name.replace("test_", "cpython_"), functools.partial(programs.cpython, name))
-            for name in programs.CPYTHON)
-SOAK.update(tools=programs.tools, qemu=programs.qemu, containers=roots.containers,
-            python_fork_warnings=roots.python_fork, browsers=programs.browsers,
-            stress_ng=programs.stress_ng)
+QUICK_AT_START = {
+    name + " at start"
+    for name in ("syscall_none", "libc_none", "vm_set_ids", "storm", "libc_drop", "unshare_user")
+}
+SOAK = {
+    "system_calls_" + name: functools.partial(programs.subject, name) for name in programs.SUBJECTS
+}
+SOAK.update(
+    (name.replace("test_", "cpython_"), functools.partial(programs.cpython, name))
+    for name in programs.CPYTHON
+)
+SOAK.update(
+    tools=programs.tools,
+    qemu=programs.qemu,
+    containers=roots.containers,
+    python_fork_warnings=roots.python_fork,
+    browsers=programs.browsers,
+    stress_ng=programs.stress_ng,
+)
 KEPT = os.path.join(harness.BUILD, "test", "soak")  # what each program's run has found
 COUNTED = "the kernel counts the agent's thread"
-INLINE = "nobody sees a system call by an instruction of the program's own; its other threads' " \
-         "credentials stay what they were, as they would with a thread of the program's"
+INLINE = (
+    "nobody sees a system call by an instruction of the program's own; its other threads' "
+    "credentials stay what they were, as they would with a thread of the program's"
+)
 # Differences that stay, and why: docs/limits.md.
 KNOWN = {
     "nproc_2": COUNTED + "s: RLIMIT_NPROC leaves room for as many less",
@@ -38,11 +50,11 @@ KNOWN = {
     "keyctl new_session": COUNTED + ": KEYCTL_SESSION_TO_PARENT wants a parent with one",
     **{"inline_" + call: INLINE for call in ("setuid", "setresuid", "setresgid", "setgroups")},
     "reads": "a signal ends a large read early, and CPU samples by timers (PPROFAGENT_CPU=timer, "
-             "as here, or where the kernel gives no rings) are signals",
+    "as here, or where the kernel gives no rings) are signals",
     "memlock_all": "MCL_CURRENT is refused where all that is mapped, the library's 3.9 MB too, is "
-                   "more than RLIMIT_MEMLOCK",
+    "more than RLIMIT_MEMLOCK",
     "fork, forkpty, subprocess": "while a client is connected the agent's threads stay, and Python "
-                                 "3.12 and later warns of a fork beside them",
+    "3.12 and later warns of a fork beside them",
 }
 
 
@@ -53,10 +65,15 @@ def case_of(test):
 
 def check(found):
     for way in found.ways:
-        harness.note("%s, %s: %d tests, %d differ; %d pages fetched" % (
-            found.name, way, len(found.expected), len(found.differ[way]), found.answers[way]))
-    lines = ["%s, %s, %s: %s" % (found.name, way, test, how)
-             for test, way, how in found.report() if case_of(test) not in KNOWN]
+        harness.note(
+            "%s, %s: %d tests, %d differ; %d pages fetched"
+            % (found.name, way, len(found.expected), len(found.differ[way]), found.answers[way])
+        )
+    lines = [
+        "%s, %s, %s: %s" % (found.name, way, test, how)
+        for test, way, how in found.report()
+        if case_of(test) not in KNOWN
+    ]
     assert not lines, "%d differ\n%s" % (len(lines), "\n".join(lines))
     assert found.answers.get("fetched", 1), found.name + ": no page was fetched"
 
@@ -81,8 +98,9 @@ def soak(name):
     try:
         program = SOAK[name]()
         difference = differential.Differences(program)
-        found["left_out"] = {"%s: %s" % (program.name, part): reason
-                             for part, reason in program.left_out.items()}
+        found["left_out"] = {
+            "%s: %s" % (program.name, part): reason for part, reason in program.left_out.items()
+        }
         found["name"], found["row"] = program.name, row(difference)
         found["differ"] = list(difference.report())
         check(difference)
@@ -90,8 +108,9 @@ def soak(name):
         found["left_out"] = {name.replace("_", " "): str(reason)}
         raise
     except BaseException as fault:
-        found.setdefault("left_out", {name.replace("_", " "): "its run failed: %s" % (
-            str(fault).split("\n")[0])})
+        found.setdefault(
+            "left_out", {name.replace("_", " "): "its run failed: %s" % (str(fault).split("\n")[0])}
+        )
         raise
     finally:
         keep(name, found)
@@ -100,6 +119,7 @@ def soak(name):
 def define(name, function, argument):
     def test():
         function(argument)
+
     test.__name__ = name
     globals()[name] = test
 
@@ -152,8 +172,13 @@ def kept():
 
 def row(found):
     return "| %s | %d | %d | %d | %d | %d | %d |\n" % (
-        found.name, len(found.expected), *[len(found.differ[way]) for way in found.ways],
-        found.answers["fetched"], len(found.varying), len(set().union(*found.any_preload.values())))
+        found.name,
+        len(found.expected),
+        *[len(found.differ[way]) for way in found.ways],
+        found.answers["fetched"],
+        len(found.varying),
+        len(set().union(*found.any_preload.values())),
+    )
 
 
 def differences(found):
@@ -166,20 +191,37 @@ def differences(found):
         forms = dict.fromkeys(test.removeprefix(name).strip() or "as it is" for test, _, _ in seen)
         reason = " Why: %s." % KNOWN[name] if name in KNOWN else ""
         text = "**%s: %s** (%s; %s): %s.%s" % (
-            found["name"], name, ways, ", ".join(forms), seen[0][2], reason)
-        yield textwrap.fill(text, 100, initial_indent="- ", subsequent_indent="  ",
-                            break_long_words=False, break_on_hyphens=False) + "\n"
+            found["name"],
+            name,
+            ways,
+            ", ".join(forms),
+            seen[0][2],
+            reason,
+        )
+        yield textwrap.fill(
+            text,
+            100,
+            initial_indent="- ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) + "\n"
 
 
 def table(results):
     with open("/etc/os-release") as file:
-        system = next(line.split("=")[1].strip().strip('"') for line in file
-                      if line.startswith("PRETTY_NAME"))
-    lines = [HEAD % (system, platform.release(), platform.machine(),
-                     datetime.date.today().isoformat())]
+        system = next(
+            line.split("=")[1].strip().strip('"') for line in file if line.startswith("PRETTY_NAME")
+        )
+    lines = [
+        HEAD % (system, platform.release(), platform.machine(), datetime.date.today().isoformat())
+    ]
     lines += [found["row"] for found in results.values() if "row" in found]
-    left_out = ["- %s: %s.\n" % (part, reason.rstrip("."))
-                for found in results.values() for part, reason in found["left_out"].items()]
+    left_out = [
+        "- %s: %s.\n" % (part, reason.rstrip("."))
+        for found in results.values()
+        for part, reason in found["left_out"].items()
+    ]
     lines += ["\n## Not run\n"] * bool(left_out) + left_out
     differ = [line for found in results.values() for line in differences(found)]
     lines += ["\n## Differences\n"] * bool(differ) + differ

@@ -27,8 +27,9 @@ LINES = {name: place for source in SOURCES for name, place in lines_of(source).i
 
 
 def run(command, directory):
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True,
-                          timeout=harness.DEADLINE * 3)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=harness.DEADLINE * 3
+    )
     assert done.returncode == 0, "%s\n%s" % (" ".join(command), done.stderr)
 
 
@@ -37,8 +38,13 @@ def compile_chain(directory, compiler, *flags, link=()):
     objects = []
     for source in SOURCES:
         objects.append(source[:-3] + ".o")
-        run([harness.need(compiler)] + FLAGS + list(flags) +
-            ["-c", "-o", objects[-1], os.path.join(harness.WORKLOADS, source)], directory)
+        run(
+            [harness.need(compiler)]
+            + FLAGS
+            + list(flags)
+            + ["-c", "-o", objects[-1], os.path.join(harness.WORKLOADS, source)],
+            directory,
+        )
     run([harness.need(compiler), "-pthread", "-o", "chain"] + list(link) + objects, directory)
     return os.path.join(directory, "chain")
 
@@ -49,8 +55,11 @@ def stack_of(program, size, cwd=None):
     host.ready()
     samples = host.profile("heap").samples
     found = [sample for sample in samples if sample.labels.get("bytes") == size]
-    losses = {name: count for name, count in host.health()["losses"].items()
-              if count and name.startswith("symbols_")}
+    losses = {
+        name: count
+        for name, count in host.health()["losses"].items()
+        if count and name.startswith("symbols_")
+    }
     assert host.finish() == 0
     assert len(found) == 1 and found[0].values[0] == 1, found
     losses.pop("symbols_unnamed", None)  # libc's end of the stack, without its debug package
@@ -67,7 +76,7 @@ def last_name(function):
 def difference(frames, losses):
     """None if it is the chain, with its files and lines."""
     own = [frame for frame in frames if last_name(frame[0]) in LINES]
-    if [last_name(frame[0]) for frame in own] != CHAIN or frames[:len(own)] != own:
+    if [last_name(frame[0]) for frame in own] != CHAIN or frames[: len(own)] != own:
         return "names: %s" % frames
     wrong = [frame for frame, name in zip(own, CHAIN) if frame[1:] != LINES[name]]
     return "lines: %s" % wrong if wrong else "losses: %s" % losses if losses else None
@@ -82,8 +91,19 @@ def check_chain(compiler, *flags, link=()):
 
 def contents(program, section):
     path = os.path.join(harness.scratch(), "section")
-    run(["objcopy", "-O", "binary", "--only-section=" + section, "--set-section-flags",
-         section + "=alloc", program, path], "/")
+    run(
+        [
+            "objcopy",
+            "-O",
+            "binary",
+            "--only-section=" + section,
+            "--set-section-flags",
+            section + "=alloc",
+            program,
+            path,
+        ],
+        "/",
+    )
     with open(path, "rb") as file:
         return file.read()
 
@@ -92,18 +112,23 @@ def formats(program, section):
     """{4}, {8} or both: the sizes of offsets in the units or tables of a section."""
     data, at, found = contents(program, section), 0, set()
     while at < len(data):
-        width = 8 if data[at:at + 4] == b"\xff\xff\xff\xff" else 4
+        width = 8 if data[at : at + 4] == b"\xff\xff\xff\xff" else 4
         found.add(width)
         start = at + width - 4
-        at = start + width + int.from_bytes(data[start:start + width], "little")
+        at = start + width + int.from_bytes(data[start : start + width], "little")
     return found
 
 
 # ---- 32 and 64-bit DWARF -------------------------------------------------------------------------
 
+
 def test_64_bit_units_of_gcc_with_the_assemblers_32_bit_line_tables():
-    for flags in (["-gdwarf-5"], ["-gdwarf-4"], ["-gdwarf-3"],
-                  ["-gdwarf-5", "-ffunction-sections"]):
+    for flags in (
+        ["-gdwarf-5"],
+        ["-gdwarf-4"],
+        ["-gdwarf-3"],
+        ["-gdwarf-5", "-ffunction-sections"],
+    ):
         program = check_chain("g++", "-gdwarf64", *flags)
         assert 8 in formats(program, ".debug_info"), flags
         assert formats(program, ".debug_line") == {4}, flags
@@ -166,9 +191,14 @@ def assemble_chain(directory, assembler, change, *flags):
 
 def test_tables_need_not_have_the_format_of_their_units():
     for units, tables, flags in ((4, 8, ["-gdwarf32"]), (8, 4, ["-gdwarf64"])):
-        program = assemble_chain(harness.scratch(), [harness.need("clang"), "-c"],
-                                 lambda text: convert_tables(text, tables == 8),
-                                 "-gdwarf-5", "-ffunction-sections", *flags)
+        program = assemble_chain(
+            harness.scratch(),
+            [harness.need("clang"), "-c"],
+            lambda text: convert_tables(text, tables == 8),
+            "-gdwarf-5",
+            "-ffunction-sections",
+            *flags
+        )
         assert units in formats(program, ".debug_info"), units
         for section in CONVERTED:
             assert tables in formats(program, section), (section, formats(program, section))
@@ -193,7 +223,7 @@ DEEP_LINES = lines_of("dwarf_deep.cc")
 def levels_of(frames):
     """The frames up to main: a number for each level<N> or level_N, and the others' names."""
     names = [bare(function) for function, _, _ in frames]
-    matches = [(re.search(r"level[_<](\d+)", name), name) for name in names[:names.index("main")]]
+    matches = [(re.search(r"level[_<](\d+)", name), name) for name in names[: names.index("main")]]
     return [int(match.group(1)) if match else name for match, name in matches]
 
 
@@ -205,7 +235,7 @@ def check_deep(compiler, depth):
     assert levels_of(frames) == list(range(depth + 1)) + ["outermost"], levels_of(frames)
     assert not losses, losses
     assert frames[0][1:] == DEEP_LINES["leaf"], frames[0]
-    assert {frame[1:] for frame in frames[1:depth + 1]} == {DEEP_LINES["level"]}, frames
+    assert {frame[1:] for frame in frames[1 : depth + 1]} == {DEEP_LINES["level"]}, frames
     assert frames[depth + 1][1:] == DEEP_LINES["outermost"]
     frames, _ = stack_of(program, 100002)
     found = [(last_name(function), place) for function, *place in frames[:2]]
@@ -238,9 +268,12 @@ def deep_unit(depth):
     """Assembly of a unit by hand, for which compilers take minutes: function outermost, into which
     `depth` levels are inlined, each in a block; then function apart."""
     span = ".quad %s, .Lend_%s - %s"
-    lines = [DEEP_ABBREVIATIONS, '.section .debug_info,"",@progbits',
-             ".Linfo: .long .Linfo_end - .Linfo - 4; .short 4; .long .Labbrev; .byte 8",
-             '.uleb128 1; .asciz "deep.c"; .long .Lline; .quad outermost, .Lend_apart - outermost']
+    lines = [
+        DEEP_ABBREVIATIONS,
+        '.section .debug_info,"",@progbits',
+        ".Linfo: .long .Linfo_end - .Linfo - 4; .short 4; .long .Labbrev; .byte 8",
+        '.uleb128 1; .asciz "deep.c"; .long .Lline; .quad outermost, .Lend_apart - outermost',
+    ]
     lines += ['.Llevel_%d: .uleb128 2; .asciz "level_%d"' % (n, n) for n in range(depth)]
     lines += ['.uleb128 3; .asciz "outermost"; ' + span % (("outermost",) * 3)]
     for level in reversed(range(depth)):
@@ -256,11 +289,28 @@ def deep_program(depth):
     directory = harness.scratch()
     source = os.path.join(directory, "deep.cc")
     with open(source, "w") as file:
-        file.write('#include "dwarf_chain.h"\n#include <cstdlib>\nextern "C" {\n' + "".join(
-            "void *%s(size_t size) { return kept(malloc(size)); }\n" % name
-            for name in ("outermost", "apart")) + "}\n")
-    run(["g++", "-O1", "-g0", "-fno-toplevel-reorder", "-I" + harness.WORKLOADS, "-S", "-o",
-         "deep.s", source], directory)
+        file.write(
+            '#include "dwarf_chain.h"\n#include <cstdlib>\nextern "C" {\n'
+            + "".join(
+                "void *%s(size_t size) { return kept(malloc(size)); }\n" % name
+                for name in ("outermost", "apart")
+            )
+            + "}\n"
+        )
+    run(
+        [
+            "g++",
+            "-O1",
+            "-g0",
+            "-fno-toplevel-reorder",
+            "-I" + harness.WORKLOADS,
+            "-S",
+            "-o",
+            "deep.s",
+            source,
+        ],
+        directory,
+    )
     with open(os.path.join(directory, "deep.s")) as file:
         text = file.read()
     for name, line in (("outermost", 7), ("apart", 8)):
@@ -269,9 +319,11 @@ def deep_program(depth):
     with open(os.path.join(directory, "deep.s"), "w") as file:
         file.write('.file 1 "deep.c"\n' + text + deep_unit(depth))
     with open(os.path.join(directory, "main.c"), "w") as file:
-        file.write('#include "workload.h"\nvoid *outermost(size_t), *apart(size_t);\n'
-                   'int main(void) {\n  outermost(100001);\n  apart(100002);\n'
-                   '  say("ready\\n");\n  while (wait_for_line()) {}\n}\n')
+        file.write(
+            '#include "workload.h"\nvoid *outermost(size_t), *apart(size_t);\n'
+            'int main(void) {\n  outermost(100001);\n  apart(100002);\n'
+            '  say("ready\\n");\n  while (wait_for_line()) {}\n}\n'
+        )
     run(["gcc", "-g", "-I" + harness.WORKLOADS, "-o", "deep", "main.c", "deep.s"], directory)
     return os.path.join(directory, "deep")
 
@@ -300,12 +352,15 @@ def test_any_depth_of_inlining_keeps_the_leaf_says_what_is_cut_and_spoils_nothin
 
 # ---- too large -----------------------------------------------------------------------------------
 
+
 def grow_section(program, name, size):
     """The section becomes that long, at the end of the file, which has a hole there."""
     with open(program, "r+b") as file:
         header = file.read(64)
-        table, count, names = (int.from_bytes(header[at:at + width], "little")
-                               for at, width in ((40, 8), (60, 2), (62, 2)))
+        table, count, names = (
+            int.from_bytes(header[at : at + width], "little")
+            for at, width in ((40, 8), (60, 2), (62, 2))
+        )
         file.seek(table)
         sections = [file.read(64) for _ in range(count)]
 

@@ -6,8 +6,16 @@ import re
 import harness
 
 FLAGS = ("-O1", "-fno-optimize-sibling-calls")
-EMPTY = ("by_malloc", "by_calloc_count", "by_calloc_size", "by_realloc", "by_reallocarray",
-         "by_memalign", "by_aligned_alloc", "by_posix_memalign")
+EMPTY = (
+    "by_malloc",
+    "by_calloc_count",
+    "by_calloc_size",
+    "by_realloc",
+    "by_reallocarray",
+    "by_memalign",
+    "by_aligned_alloc",
+    "by_posix_memalign",
+)
 SIZES = dict({name: 0 for name in EMPTY}, one_byte=1, eight_bytes=8)
 
 

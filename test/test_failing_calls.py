@@ -18,16 +18,47 @@ import harness
 import process_tree
 import system_calls
 
-ENDPOINTS = ("", "heap?debug=1", "allocs", "goroutine?debug=2", "threadcreate?debug=1",
-             "block?debug=1", "mutex", "profile?seconds=1", "wall?seconds=1", "symbol", "health",
-             "cmdline")
+ENDPOINTS = (
+    "",
+    "heap?debug=1",
+    "allocs",
+    "goroutine?debug=2",
+    "threadcreate?debug=1",
+    "block?debug=1",
+    "mutex",
+    "profile?seconds=1",
+    "wall?seconds=1",
+    "symbol",
+    "health",
+    "cmdline",
+)
 ALL = 1 << 40
 # What the kernel says where it refuses a call; of the others EPERM, as a filter would.
 LIKELY = {
-    errno.ENOMEM: ("mmap", "mprotect", "mremap", "munmap", "brk", "poll", "epoll_wait", "recvfrom",
-                   "recvmsg", "getsockopt", "process_vm_readv"),
-    errno.EMFILE: ("openat", "socket", "accept4", "eventfd2", "epoll_create1", "signalfd4", "dup3",
-                   "pidfd_open", "perf_event_open"),
+    errno.ENOMEM: (
+        "mmap",
+        "mprotect",
+        "mremap",
+        "munmap",
+        "brk",
+        "poll",
+        "epoll_wait",
+        "recvfrom",
+        "recvmsg",
+        "getsockopt",
+        "process_vm_readv",
+    ),
+    errno.EMFILE: (
+        "openat",
+        "socket",
+        "accept4",
+        "eventfd2",
+        "epoll_create1",
+        "signalfd4",
+        "dup3",
+        "pidfd_open",
+        "perf_event_open",
+    ),
     errno.EAGAIN: ("clone", "timer_create", "madvise"),
     errno.EIO: ("read", "pread64", "close", "getdents64", "readlink"),
     errno.ENOBUFS: ("sendto", "sendmsg"),
@@ -35,15 +66,31 @@ LIKELY = {
     errno.EINTR: ("futex",),
 }
 INTERRUPTIBLE = ("poll", "read", "pread64", "accept4", "openat", "close", "clock_nanosleep", "dup3")
-NEVER_FAIL = ("exit", "exit_group", "rt_sigreturn", "restart_syscall", "getpid", "getppid",
-              "gettid", "getuid", "geteuid", "getgid", "getegid")
+NEVER_FAIL = (
+    "exit",
+    "exit_group",
+    "rt_sigreturn",
+    "restart_syscall",
+    "getpid",
+    "getppid",
+    "gettid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+)
 # Calls without which no client is heard, and what cannot fail each time: who waits would not wait.
 NOBODY_IS_HEARD = ("accept4", "poll", "epoll_wait")
 NOT_EACH_TIME = ("futex",)
 # make test's share, of which each has once shown a fault
-QUICK = (("poll", errno.EINVAL, 1, ALL, 100), ("poll", errno.EINTR, 1, ALL, 10),
-         ("rt_sigprocmask", errno.EPERM, 1, ALL, 10), ("epoll_wait", errno.EPERM, 1, ALL, 100),
-         ("accept4", errno.EMFILE, 1, ALL, 100), ("mmap", errno.ENOMEM, 1, ALL, 100))
+QUICK = (
+    ("poll", errno.EINVAL, 1, ALL, 100),
+    ("poll", errno.EINTR, 1, ALL, 10),
+    ("rt_sigprocmask", errno.EPERM, 1, ALL, 10),
+    ("epoll_wait", errno.EPERM, 1, ALL, 100),
+    ("accept4", errno.EMFILE, 1, ALL, 100),
+    ("mmap", errno.ENOMEM, 1, ALL, 100),
+)
 SOAK = bool(os.environ.get("SOAK"))
 
 
@@ -68,8 +115,9 @@ class Injector:
 
     def __init__(self, tid, rules=(), seed=1):
         argv = [harness.build("fail_calls.c", "-O1"), "attach", str(tid)] + rules_text(rules)
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE,
-                                        env=dict(os.environ, SEED=str(seed)))
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, env=dict(os.environ, SEED=str(seed))
+        )
         if self.process.stdout.readline() != b"attached\n":
             raise harness.Skip("no permission to trace")
 
@@ -102,15 +150,17 @@ class Scene:
         self.host = harness.Host([program()], address=self.port.address)
         self.host.ready()
         self.host.address  # it listens
-        self.member, = process_tree.sleepers(self.port, 1)
+        (self.member,) = process_tree.sleepers(self.port, 1)
         self.port.await_processes([self.host.pid, self.member.pid])
         self.await_idle()
-        self.admin, = self.agent_threads()
+        (self.admin,) = self.agent_threads()
         self.descriptors = self.settled_descriptors()
 
     def agent_threads(self):
-        names = {tid: harness.proc_text("/proc/%d/task/%d/comm" % (self.host.pid, tid))
-                 for tid in harness.tasks(self.host.pid)}
+        names = {
+            tid: harness.proc_text("/proc/%d/task/%d/comm" % (self.host.pid, tid))
+            for tid in harness.tasks(self.host.pid)
+        }
         return [tid for tid, name in names.items() if name == "pprofagent\n"]
 
     def await_idle(self):
@@ -131,10 +181,12 @@ class Scene:
 
     def settled_descriptors(self):
         """The last threads that end have some to close."""
+
         def look():
             before = self.own_descriptors()
             time.sleep(0.2)
             return before if self.own_descriptors() == before else None
+
         return harness.poll(look, "descriptors that stay")
 
     def ask(self, endpoint, seconds):
@@ -142,8 +194,9 @@ class Scene:
         path, pid = endpoint
         post = {"method": "POST", "body": "0x1+0x2"} if path == "symbol" else {}
         try:
-            status, _, body = self.port.get("/debug/pprof/" + path if pid is None else path, pid,
-                                            timeout=seconds, **post)
+            status, _, body = self.port.get(
+                "/debug/pprof/" + path if pid is None else path, pid, timeout=seconds, **post
+            )
             return status, body
         except socket.timeout:
             return "late", b""
@@ -165,26 +218,35 @@ class Scene:
 def is_right(answers):
     """What the answers say; a CPU profile may have been too short for a sample."""
     for (path, pid), (_, body) in answers.items():
-        marks = {"heap?debug=1": b"heap profile: ", "goroutine?debug=2": b"goroutine ",
-                 "symbol": b"num_symbols: 1", "health": b"losses", "": b"<html"}
+        marks = {
+            "heap?debug=1": b"heap profile: ",
+            "goroutine?debug=2": b"goroutine ",
+            "symbol": b"num_symbols: 1",
+            "health": b"losses",
+            "": b"<html",
+        }
         assert marks.get(path, b"") in body, (path, pid, body[:300])
     return True
 
 
 def check_quiet(injector, what):
     """Nobody asks: soon there are less than a hundred calls a second."""
+
     def quiet():
         before, start = injector.calls(), time.monotonic()
         time.sleep(0.3)
         return (injector.calls() - before) / (time.monotonic() - start) < 100
+
     harness.poll(quiet, "no busy loop: " + what, 20)
 
 
 def inject(scene, rules, seed=1):
     """The calls that failed at least once."""
     what = "%s, seed %d" % (rules, seed)
-    unheard = any(last == ALL and percent == 100 and name in NOBODY_IS_HEARD
-                  for name, _, _, last, percent in rules)
+    unheard = any(
+        last == ALL and percent == 100 and name in NOBODY_IS_HEARD
+        for name, _, _, last, percent in rules
+    )
     injector = Injector(scene.admin, rules, seed)
     try:
         answers = scene.ask_all(2, at_once=64) if unheard else scene.ask_all()
@@ -204,12 +266,17 @@ def check_recovery(scene, what):
     harness.poll(scene.all_is_served, "all is served after %s" % what, 40)
     scene.await_idle()
     try:
-        harness.poll(lambda: scene.own_descriptors() == scene.descriptors, "the same descriptors", 20)
+        harness.poll(
+            lambda: scene.own_descriptors() == scene.descriptors, "the same descriptors", 20
+        )
     except AssertionError:
-        before, after = (collections.Counter(each) for each in
-                         (scene.descriptors, scene.own_descriptors()))
-        raise AssertionError("%s: lost %s, left over %s\n%s" % (
-            what, before - after, after - before, scene.host.log())) from None
+        before, after = (
+            collections.Counter(each) for each in (scene.descriptors, scene.own_descriptors())
+        )
+        raise AssertionError(
+            "%s: lost %s, left over %s\n%s"
+            % (what, before - after, after - before, scene.host.log())
+        ) from None
 
 
 def calls_made():
@@ -283,7 +350,9 @@ def test_calls_at_start_fail():
     """In the program's own thread, and what the library does for it later: fork, threads."""
     plain = harness.run([program()], plain=True)
     code, output, made = run_from_start(())
-    assert (code, output) == (plain.returncode, plain.stdout) and {"mmap", "clone"} <= set(made), made
+    assert (code, output) == (plain.returncode, plain.stdout) and {"mmap", "clone"} <= set(
+        made
+    ), made
     for name in set(made) - set(NEVER_FAIL) - {"rt_sigaction"}:  # the last is the program's
         for last in (1, ALL):
             code, output, _ = run_from_start([(name, likely(name), 1, last, 100)])

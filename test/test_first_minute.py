@@ -16,12 +16,19 @@ PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin", "HOME": "/no
 
 def test_targets_install_what_they_need():
     """make looks up no pattern rule for a phony target: nothing would be installed, silently."""
-    environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith(("MAKE", "MFLAGS"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
     wanted = {"demo": "demo", "test": "test", "bench": "bench", "soak": "soak", "fresh": "fresh"}
     for target, packages in wanted.items():
-        done = subprocess.run(["make", "-n", target], cwd=harness.ROOT, env=environment,
-                              capture_output=True, text=True, timeout=harness.DEADLINE * 3)
+        done = subprocess.run(
+            ["make", "-n", target],
+            cwd=harness.ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=harness.DEADLINE * 3,
+        )
         first = (done.stdout.splitlines() or [""])[0]
         assert done.returncode == 0, (target, done.stderr)
         assert first.endswith("scripts/install_packages " + packages), (target, done.stdout[:500])
@@ -29,15 +36,22 @@ def test_targets_install_what_they_need():
 
 # ---- without root, without a network -------------------------------------------------------------
 
+
 def as_nobody(*command, **environment):
     """Runs it without root, and without a terminal on which sudo could ask for a password."""
     harness.need("setpriv")
     if os.geteuid() != 0:
         raise harness.Skip("needs root to become nobody")
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    return subprocess.run(nobody + list(command), env=dict(PLAIN, **environment), cwd="/",
-                          capture_output=True, text=True, start_new_session=True,
-                          timeout=harness.DEADLINE)
+    return subprocess.run(
+        nobody + list(command),
+        env=dict(PLAIN, **environment),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=harness.DEADLINE,
+    )
 
 
 def readable_script(name):
@@ -55,8 +69,11 @@ def dpkg_without(*packages):
     with open("/var/lib/dpkg/status", errors="replace") as file:
         stanzas = file.read().split("\n\n")
     with open(os.path.join(directory, "status"), "w") as file:
-        file.write("\n\n".join(stanza for stanza in stanzas
-                               if stanza.split("\n")[0].split(" ")[-1] not in packages))
+        file.write(
+            "\n\n".join(
+                stanza for stanza in stanzas if stanza.split("\n")[0].split(" ")[-1] not in packages
+            )
+        )
     return directory
 
 
@@ -69,8 +86,11 @@ def test_without_root_one_sentence_says_what_is_missing():
     for target in ("demo", "test"):
         done = as_nobody(script, target, DPKG_ADMINDIR=dpkg_without("redis-tools", "zlib1g-dev"))
         assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1, done
-        told = re.fullmatch(r"install_packages: not installed:(.*); "
-                            r"as root: apt-get install --no-install-recommends(.*)\n", done.stderr)
+        told = re.fullmatch(
+            r"install_packages: not installed:(.*); "
+            r"as root: apt-get install --no-install-recommends(.*)\n",
+            done.stderr,
+        )
         assert told and told.group(1) == told.group(2), done.stderr
         assert {"redis-tools", "zlib1g-dev"} <= set(told.group(1).split()), done.stderr
 
@@ -89,15 +109,23 @@ def test_offline_with_a_filled_cache():
     if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
         raise harness.Skip("no right to make a network namespace")
     offline = ["unshare", "-n"]
-    done = subprocess.run(offline + [os.path.join(SCRIPTS, "install_packages"), "build"],
-                          capture_output=True, text=True, timeout=harness.DEADLINE)
+    done = subprocess.run(
+        offline + [os.path.join(SCRIPTS, "install_packages"), "build"],
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not glob.glob(os.path.join(cache, "pprofagent", "gdb_*")):
         raise harness.Skip("the sources were not downloaded (CIVETWEB_SRC, GDB_SRC)")
     target = os.path.join(harness.scratch(), "src")
-    done = subprocess.run(offline + [os.path.join(SCRIPTS, "fetch_deps"), target],
-                          capture_output=True, text=True, timeout=harness.DEADLINE * 2)
+    done = subprocess.run(
+        offline + [os.path.join(SCRIPTS, "fetch_deps"), target],
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE * 2,
+    )
     assert done.returncode == 0, done
     assert os.path.exists(os.path.join(target, "gdb", "libbacktrace", "dwarf.c")), done
 
@@ -110,26 +138,38 @@ def test_a_bare_root_needs_root():
 
 # ---- the demo ------------------------------------------------------------------------------------
 
+
 def start_demo(**environment):
     harness.need("redis-server", "redis-benchmark", "go", "curl")
     directory = harness.scratch()
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith("PPROFAGENT_") and name not in ("KEEP", "LD_PRELOAD")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PPROFAGENT_") and name not in ("KEEP", "LD_PRELOAD")
+    }
     kept.update(environment, PPROFAGENT_LIBRARY=harness.agent(), TMPDIR=directory)
-    process = subprocess.Popen([os.path.join(SCRIPTS, "demo")], env=kept, start_new_session=True,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [os.path.join(SCRIPTS, "demo")],
+        env=kept,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     return process, directory
 
 
 def nothing_left(process, directory):
     """The demo's session is empty and so is its TMPDIR."""
+
     def ended():
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
             return True
         return False
+
     harness.poll(ended, "the demo's processes ending")
     left = [name for name in os.listdir(directory) if not name.startswith("go-")]
     assert not left, left
@@ -145,8 +185,10 @@ def amount(text):
 def rows(section):
     """{function: (flat, cum)} of the table of pprof -top."""
     found = re.findall(r"^ *(\S+) +\S+% +\S+% +(\S+) +\S+%  (.*)$", section, re.MULTILINE)
-    return {name: tuple(0 if value == "0" else amount(value) for value in (flat, cum))
-            for flat, cum, name in found}
+    return {
+        name: tuple(0 if value == "0" else amount(value) for value in (flat, cum))
+        for flat, cum, name in found
+    }
 
 
 def test_demo_shows_what_it_promises():
@@ -162,8 +204,12 @@ def test_demo_shows_what_it_promises():
     url = re.search(r"under the agent: (http://127\.0\.0\.1:\d+/debug/pprof/)\n", head).group(1)
     for load in ("SET", "LPUSH"):
         assert re.search(r"^%s: .*per second" % load, head, re.MULTILINE), head
-    for section, word, profile in ((heap, "heap", "heap"), (cpu, "CPU", "profile"),
-                                   (locks, "locks", "mutex"), (threads, "threads", "goroutine")):
+    for section, word, profile in (
+        (heap, "heap", "heap"),
+        (cpu, "CPU", "profile"),
+        (locks, "locks", "mutex"),
+        (threads, "threads", "goroutine"),
+    ):
         command, meaning = section.splitlines()[:2]
         shown = r"\$ (go tool pprof -top|curl) .*%s%s\b" % (re.escape(url), profile)
         assert re.match(shown, command), command

@@ -28,20 +28,45 @@ class Family:
 
     def __init__(self, argv, rate=1, **options):
         self.port = Port()
-        self.host = harness.Host([str(word) for word in argv], rate=rate, address=self.port.address, **options)
+        self.host = harness.Host(
+            [str(word) for word in argv], rate=rate, address=self.port.address, **options
+        )
 
     def await_others(self, count):
         """The pids of the other processes, once there are so many and all have answered."""
+
         def look():
             found = self.port.processes()
             others = [pid for pid in found if pid != self.host.pid]
-            return (others,) if found and len(others) == count and all(entry["answered"] for entry in found.values()) else None
+            return (
+                (others,)
+                if found
+                and len(others) == count
+                and all(entry["answered"] for entry in found.values())
+                else None
+            )
+
         try:
             return harness.poll(look, "%d other processes" % count)[0]
         except AssertionError as error:
-            raise AssertionError("%s; there are %s%s" % (error, self.port.processes(), self.host.describe())) from None
+            raise AssertionError(
+                "%s; there are %s%s" % (error, self.port.processes(), self.host.describe())
+            ) from None
 
-    def check_served(self, pids, paths=("", "heap", "allocs?debug=1", "goroutine?debug=2", "threadcreate", "block", "mutex?debug=1", "cmdline")):
+    def check_served(
+        self,
+        pids,
+        paths=(
+            "",
+            "heap",
+            "allocs?debug=1",
+            "goroutine?debug=2",
+            "threadcreate",
+            "block",
+            "mutex?debug=1",
+            "cmdline",
+        ),
+    ):
         """Every endpoint of each, as of a process that has just started."""
         for pid in pids:
             health = self.port.health(pid)
@@ -65,7 +90,12 @@ class Family:
             assert found[-1] == expected[len(found) - 1], (found, expected)
         code = self.host.finish()
         rest = self.host.process.stdout.read()
-        assert (code, rest, self.host.stderr()) == (plain.returncode, b"", plain.stderr.decode()), (code, plain, rest, self.host.describe())
+        assert (code, rest, self.host.stderr()) == (plain.returncode, b"", plain.stderr.decode()), (
+            code,
+            plain,
+            rest,
+            self.host.describe(),
+        )
         assert not looks, "the program was not ready as often as that"
 
 
@@ -82,6 +112,7 @@ def read_truth(host, who):
 
 # ---- profiles ----------------------------------------------------------------------------------------------------------------
 
+
 def check_heap(*arguments):
     family = Family([harness.build("fork_profiles.c", *FLAGS), "heap", *arguments])
     host, port = family.host, family.port
@@ -94,12 +125,18 @@ def check_heap(*arguments):
     parent, parents = read_truth(host, "parent")
     host.ready()
     assert parent == host.pid
-    for pid, truth, absent in ((child, childs, "allocates_in_parent"), (parent, parents, "allocates_in_child")):
+    for pid, truth, absent in (
+        (child, childs, "allocates_in_parent"),
+        (parent, parents, "allocates_in_child"),
+    ):
         for path in ("heap", "allocs"):
             sums = port.profile(path, pid).by_leaf()
             assert {name: sums.get(name) for name in truth} == truth, (path, pid, truth, sums)
             assert absent not in sums, (pid, sums)
-    assert port.profile("heap", child).by_function().get("by_thread" if arguments else "main", [0])[0] > 0
+    assert (
+        port.profile("heap", child).by_function().get("by_thread" if arguments else "main", [0])[0]
+        > 0
+    )
     assert host.finish() == 0
     harness.poll(lambda: not os.path.exists("/proc/%d" % child), "the child's end")
 
@@ -115,7 +152,10 @@ def test_heap_of_a_child_that_another_thread_forks():
 
 def cpu_shares(body_or_profile):
     sums = body_or_profile.by_function()
-    burnt = {name: sums.get(name, [0, 0])[1] for name in ("burns_in_parent", "burns_in_child", "burns_in_childs_thread")}
+    burnt = {
+        name: sums.get(name, [0, 0])[1]
+        for name in ("burns_in_parent", "burns_in_child", "burns_in_childs_thread")
+    }
     return burnt, body_or_profile.total()[1]
 
 
@@ -130,8 +170,9 @@ def check_cpu(fork_under_profile):
         if fork_under_profile:
             parents = [pool.submit(port.profile, "profile?seconds=3&hz=500", host.pid)]
             sampling = lambda: port.health(host.pid)["cpu_sampling"]
-            harness.poll(lambda: sampling()["timers"] or sampling()["rings"],
-                         "the parent is sampled")
+            harness.poll(
+                lambda: sampling()["timers"] or sampling()["rings"], "the parent is sampled"
+            )
         host.go_on()
         child = int(host.line().split()[1])
         host.ready()
@@ -139,13 +180,28 @@ def check_cpu(fork_under_profile):
         if not fork_under_profile:
             parents = [pool.submit(port.profile, "profile?seconds=2&hz=500", host.pid)]
         childs = pool.submit(port.profile, "profile?seconds=1&hz=500", child)
-        (of_child, all_of_child), (of_parent, all_of_parent) = cpu_shares(childs.result()), cpu_shares(parents[0].result())
-    assert of_child["burns_in_parent"] == 0 and of_parent["burns_in_child"] == of_parent["burns_in_childs_thread"] == 0, (of_child, of_parent)
-    assert of_child["burns_in_child"] > 0 and of_child["burns_in_childs_thread"] > 0 and of_parent["burns_in_parent"] > 0, (of_child, of_parent)
+        (of_child, all_of_child), (of_parent, all_of_parent) = cpu_shares(
+            childs.result()
+        ), cpu_shares(parents[0].result())
+    assert (
+        of_child["burns_in_parent"] == 0
+        and of_parent["burns_in_child"] == of_parent["burns_in_childs_thread"] == 0
+    ), (of_child, of_parent)
+    assert (
+        of_child["burns_in_child"] > 0
+        and of_child["burns_in_childs_thread"] > 0
+        and of_parent["burns_in_parent"] > 0
+    ), (of_child, of_parent)
     # What is not in these is the fork itself and libc's around it.
-    assert sum(of_child.values()) > 0.8 * all_of_child and of_parent["burns_in_parent"] > 0.8 * all_of_parent, (of_child, all_of_child, of_parent)
+    assert (
+        sum(of_child.values()) > 0.8 * all_of_child
+        and of_parent["burns_in_parent"] > 0.8 * all_of_parent
+    ), (of_child, all_of_child, of_parent)
     os.kill(host.pid, signal.SIGKILL)
-    harness.poll(lambda: list(port.processes()) == [child] or not os.path.exists("/proc/%d" % child), "the child alone, or its end")
+    harness.poll(
+        lambda: list(port.processes()) == [child] or not os.path.exists("/proc/%d" % child),
+        "the child alone, or its end",
+    )
 
 
 def test_cpu_profiles_of_parent_and_child_at_the_same_time():
@@ -167,23 +223,48 @@ def check_threads(*arguments):
 
     def waiting(pid):
         sums = port.profile("goroutine", pid).by_function()
-        return {name: sums.get(name, [0])[0] for name in ("waits_in_parent", "waits_in_child", "threads")}, port.profile("goroutine", pid).total()[0]
+        return {
+            name: sums.get(name, [0])[0]
+            for name in ("waits_in_parent", "waits_in_child", "threads")
+        }, port.profile("goroutine", pid).total()[0]
+
     extra = 1 if arguments else 0  # the thread that forks
-    harness.poll(lambda: waiting(child) == ({"waits_in_parent": 0, "waits_in_child": 2, "threads": 1}, 3), "the child's threads: %s" % (waiting(child),))
-    harness.poll(lambda: waiting(host.pid) == ({"waits_in_parent": 3, "waits_in_child": 0, "threads": 1}, 4 + extra), "the parent's: %s" % (waiting(host.pid),))
+    harness.poll(
+        lambda: waiting(child) == ({"waits_in_parent": 0, "waits_in_child": 2, "threads": 1}, 3),
+        "the child's threads: %s" % (waiting(child),),
+    )
+    harness.poll(
+        lambda: waiting(host.pid)
+        == ({"waits_in_parent": 3, "waits_in_child": 0, "threads": 1}, 4 + extra),
+        "the parent's: %s" % (waiting(host.pid),),
+    )
 
     def creations(pid):
         found = {}
         for sample in port.profile("threadcreate", pid).samples:
-            for name in {bare(frame.function) for frame in sample.frames} & {"creates_in_parent", "creates_in_child", "main"}:
+            for name in {bare(frame.function) for frame in sample.frames} & {
+                "creates_in_parent",
+                "creates_in_child",
+                "main",
+            }:
                 made, live = found.get(name, (0, 0))
-                found[name] = made + sample.values[0], live + sample.values[0] * (sample.labels["state"] == "live")
+                found[name] = made + sample.values[0], live + sample.values[0] * (
+                    sample.labels["state"] == "live"
+                )
         return found
+
     # A copy of the parent's, whose threads have ended in the child, but for the one that lives on in it.
-    assert creations(child)["creates_in_parent"] == (3, 0) and creations(child)["creates_in_child"] == (2, 2), creations(child)
-    assert creations(host.pid)["creates_in_parent"] == (3, 3) and "creates_in_child" not in creations(host.pid), creations(host.pid)
+    assert creations(child)["creates_in_parent"] == (3, 0) and creations(child)[
+        "creates_in_child"
+    ] == (2, 2), creations(child)
+    assert creations(host.pid)["creates_in_parent"] == (
+        3,
+        3,
+    ) and "creates_in_child" not in creations(host.pid), creations(host.pid)
     entries = port.processes()
-    assert (entries[child]["threads"], entries[host.pid]["threads"]) == (3, 4 + extra) and entries[child]["parent"] == host.pid, entries
+    assert (entries[child]["threads"], entries[host.pid]["threads"]) == (3, 4 + extra) and entries[
+        child
+    ]["parent"] == host.pid, entries
     assert host.finish() == 0
 
 
@@ -197,6 +278,7 @@ def test_threads_of_a_child_that_another_thread_forks():
 
 # ---- what a child finds -------------------------------------------------------------------------------------------------------
 
+
 def check_way(mode, looks, rate=1, lines=(), program=None, **options):
     family = Family([program or ways()] + mode.split(), rate=rate, **options)
     family.check_as_plain([look(family) if look else (lambda: None) for look in looks], lines)
@@ -205,26 +287,48 @@ def check_way(mode, looks, rate=1, lines=(), program=None, **options):
 
 def served(count, *paths):
     """A look at `ready`: so many other processes, each with these endpoints, or all of them."""
-    return lambda family: lambda: family.check_served(family.await_others(count), *([paths] if paths else []))
+    return lambda family: lambda: family.check_served(
+        family.await_others(count), *([paths] if paths else [])
+    )
 
 
 def test_child_is_as_without_the_agent():
     """errno, signal mask, descriptor numbers, stdio's buffers, exit handlers: at once and when it is served."""
     for rate in (None, 1):
-        check_way("child", [served(1)], rate, lines=["errno 34, mask 0 1 0, next descriptors 3 4", "atexit in child", "errno 34, child exit 7"])
+        check_way(
+            "child",
+            [served(1)],
+            rate,
+            lines=[
+                "errno 34, mask 0 1 0, next descriptors 3 4",
+                "atexit in child",
+                "errno 34, child exit 7",
+            ],
+        )
 
 
 def test_main_thread_of_the_child_ends():
-    check_way("main_thread_ends", [served(1)], lines=["last thread", "atexit in child", "child exit 0"])
+    check_way(
+        "main_thread_ends", [served(1)], lines=["last thread", "atexit in child", "child exit 0"]
+    )
 
 
 def test_fork_and_threads_in_atfork_handlers():
     for rate in (None, 1):
-        check_way("atfork_handlers", [served(1)], rate, lines=["in prepare 11, in child 13", "child exit 20, in prepare 11, in parent 12"])
+        check_way(
+            "atfork_handlers",
+            [served(1)],
+            rate,
+            lines=["in prepare 11, in child 13", "child exit 20, in prepare 11, in parent 12"],
+        )
 
 
 def test_children_that_leave_the_atfork_handlers_that_bore_them():
-    check_way("born_in_handlers", [served(1), served(1)], lines=["born in a handler: exit 41", "born in a handler: exit 42"])
+    check_way(
+        "born_in_handlers",
+        [served(1), served(1)],
+        lines=["born in a handler: exit 41", "born in a handler: exit 42"],
+    )
 
 
 def test_fork_in_a_signal_handler():
@@ -234,14 +338,31 @@ def test_fork_in_a_signal_handler():
 
 def test_calls_that_are_no_fork():
     """vfork, _Fork, raw clone, clone with a stack of its own, posix_spawn, system, popen: unharmed; those that do not exec are not served."""
+
     def one_thread(family):
         def look():
-            children = harness.poll(lambda: [int(word) for task in harness.tasks(family.host.pid)
-                                             for word in harness.proc_text("/proc/%d/task/%d/children" % (family.host.pid, task)).split()], "the child")
+            children = harness.poll(
+                lambda: [
+                    int(word)
+                    for task in harness.tasks(family.host.pid)
+                    for word in harness.proc_text(
+                        "/proc/%d/task/%d/children" % (family.host.pid, task)
+                    ).split()
+                ],
+                "the child",
+            )
             time.sleep(0.3)  # it must not come: agents start after 100 ms
-            assert len(os.listdir("/proc/%d/task" % children[0])) == 1 and family.await_others(0) == []
+            assert (
+                len(os.listdir("/proc/%d/task" % children[0])) == 1 and family.await_others(0) == []
+            )
+
         return look
-    check_way("other_calls", [one_thread, one_thread], lines=["counter 40", "posix_spawn 6", "system 5", "popen", "pclose 4"])
+
+    check_way(
+        "other_calls",
+        [one_thread, one_thread],
+        lines=["counter 40", "posix_spawn 6", "system 5", "popen", "pclose 4"],
+    )
 
 
 def test_child_that_executes_at_once_and_later():
@@ -257,23 +378,34 @@ def test_fifty_generations():
         def look():
             pids = set(family.await_others(50)) | {family.host.pid}
             parents = {pid: entry["parent"] for pid, entry in family.port.processes().items()}
-            assert {pid for pid, parent in parents.items() if parent not in pids} == {family.host.pid}, parents
+            assert {pid for pid, parent in parents.items() if parent not in pids} == {
+                family.host.pid
+            }, parents
             assert len({parent for parent in parents.values() if parent in pids}) == 50, parents
             family.check_served(sorted(pids)[::25])
+
         return look
+
     check_way("nested", [chain], lines=["50 generations"])
 
 
 def test_more_children_than_are_started_at_once():
     """The first sixty or so soon, the others when they allocate."""
+
     def some(family):
-        return lambda: harness.poll(lambda: len(family.port.processes()) > 60, "more than sixty: %d" % len(family.port.processes()))
+        return lambda: harness.poll(
+            lambda: len(family.port.processes()) > 60,
+            "more than sixty: %d" % len(family.port.processes()),
+        )
+
     def all_of_them(family):
         return lambda: family.check_served(family.await_others(100)[::30])
+
     check_way("together 100", [some, all_of_them, None], lines=["100 children well"])
 
 
 # ---- storms -------------------------------------------------------------------------------------------------------------------
+
 
 def resources(family):
     """(descriptors of the agent's, its threads, its memory, RSS) of the host."""
@@ -295,10 +427,19 @@ def test_ten_thousand_forks():
     def look():
         family.await_others(0)
         found.append(resources(family))
+
     family.check_as_plain([look, look, look], ["wrong exit codes: 0"])
-    _, (descriptors, threads, memory, rss), (descriptors_after, threads_after, memory_after, rss_after) = found
-    harness.note("descriptors, threads, agent bytes, RSS before and after: %s %s" % tuple(found[1:]))
-    assert descriptors_after <= descriptors + 1 and threads_after <= threads + 2, found  # one more request may be ending
+    (
+        _,
+        (descriptors, threads, memory, rss),
+        (descriptors_after, threads_after, memory_after, rss_after),
+    ) = found
+    harness.note(
+        "descriptors, threads, agent bytes, RSS before and after: %s %s" % tuple(found[1:])
+    )
+    assert (
+        descriptors_after <= descriptors + 1 and threads_after <= threads + 2
+    ), found  # one more request may be ending
     assert memory_after - memory < 256 << 10 and rss_after - rss < 4 << 20, found
 
 
@@ -321,7 +462,10 @@ def check_storm(forks, stay, during=None, **options):
     family.check_served(others[::5])
     for pid in others[:1]:  # exact, whatever its parent was in the middle of
         if options.get("rate") == 1:
-            assert family.port.profile("heap", pid).by_function()["works_in_child"][2:] == [1, 12345], pid
+            assert family.port.profile("heap", pid).by_function()["works_in_child"][2:] == [
+                1,
+                12345,
+            ], pid
         assert family.port.ok("profile?seconds=1", pid)
     family.host.go_on()
     assert family.host.line() == "%d of %d that stayed well" % (stay, stay)
@@ -343,19 +487,33 @@ def repeatedly(path):
             assert family.port.ok(path, family.host.pid), path
             count += 1
         return count
+
     return task
 
 
 def test_fork_while_requests_run():
     """The agent's own locks and buffers are in any state then; a child starts with none of it."""
-    paths = ("profile?seconds=1&hz=400", "goroutine?debug=2", "heap", "mutex?debug=1", "heap?seconds=1", "health")
+    paths = (
+        "profile?seconds=1&hz=400",
+        "goroutine?debug=2",
+        "heap",
+        "mutex?debug=1",
+        "heap?seconds=1",
+        "health",
+    )
     for rate, source in ((1, "timer"), (None, "auto")):
-        counts = check_storm(200, 12, [repeatedly(path) for path in paths], rate=rate,
-                             extra=dict(EVERYTHING, PPROFAGENT_CPU=source))
+        counts = check_storm(
+            200,
+            12,
+            [repeatedly(path) for path in paths],
+            rate=rate,
+            extra=dict(EVERYTHING, PPROFAGENT_CPU=source),
+        )
         assert min(counts) > 0, dict(zip(paths, counts))
 
 
 # ---- daemons and children that give up rights --------------------------------------------------------------------------------
+
 
 def check_daemon(mode, expected_line):
     reports = []
@@ -368,11 +526,17 @@ def check_daemon(mode, expected_line):
             with open(path) as file:
                 reports.append(file.read())
             if not plain:
+
                 def alone():
                     found = port.processes()
                     return len(found) == 1 and list(found.values())[0]
+
                 entry = harness.poll(alone, "the daemon to hold the port")
-                assert entry["holder"] and entry["pid"] != host.pid and entry["name"] == os.path.basename(confined())[:15], entry
+                assert (
+                    entry["holder"]
+                    and entry["pid"] != host.pid
+                    and entry["name"] == os.path.basename(confined())[:15]
+                ), entry
                 assert port.profile("heap", entry["pid"]).total()[0] > 0
                 assert port.profile("allocs", entry["pid"]).by_function()["allocate"][0] >= 3000
         finally:
@@ -398,23 +562,42 @@ def test_chroot_and_another_user():
 
     def look(family):
         def check():
-            pid, = family.await_others(1)
+            (pid,) = family.await_others(1)
             assert family.port.processes()[pid]["uid"] == 65534
             assert family.port.profile("allocs", pid).total()[0] >= 3000
+
         return check
-    check_way("chroot_child " + directory, [look], program=confined(), lines=["uid 65534, /proc -1, back to root -1", "child exit 3"])
+
+    check_way(
+        "chroot_child " + directory,
+        [look],
+        program=confined(),
+        lines=["uid 65534, /proc -1, back to root -1", "child exit 3"],
+    )
 
 
 def test_child_enters_a_user_namespace():
-    if harness.run([confined(), "unshare_child"], plain=True, stdin=b"\n" * 9).stdout.count(b"unshare 0 0") != 2:
+    if (
+        harness.run([confined(), "unshare_child"], plain=True, stdin=b"\n" * 9).stdout.count(
+            b"unshare 0 0"
+        )
+        != 2
+    ):
         raise harness.Skip("user namespaces are not permitted here")
-    check_way("unshare_child", [None, served(1), None], program=confined(), lines=["unshare 0 0", "child exit 8"])
+    check_way(
+        "unshare_child",
+        [None, served(1), None],
+        program=confined(),
+        lines=["unshare 0 0", "child exit 8"],
+    )
 
 
 def test_limits():
     """No room or no thread for an agent: the child has none, and is well."""
     for kilobytes in (0, 64, 200, 300, 500, 1000, 3000):
-        check_way("memory_limit %d" % kilobytes, [], program=confined(), rate=None, lines=["limited"])
+        check_way(
+            "memory_limit %d" % kilobytes, [], program=confined(), rate=None, lines=["limited"]
+        )
     if os.getuid() == 0:
         check_way("process_limit", [None, None], program=confined(), lines=["child exit 7"])
 
@@ -427,7 +610,10 @@ def test_parent_is_killed():
     os.kill(family.host.pid, signal.SIGKILL)
     started = time.monotonic()
     found = family.port.await_processes(children, others=False)
-    harness.note("all %d served %.0f ms after the kill" % (len(children), 1000 * (time.monotonic() - started)))
+    harness.note(
+        "all %d served %.0f ms after the kill"
+        % (len(children), 1000 * (time.monotonic() - started))
+    )
     assert sum(entry["holder"] for entry in found.values()) == 1, found
     family.check_served(children)
     for pid in children:
@@ -438,16 +624,23 @@ def test_parent_is_killed():
 
 # ---- PPROFAGENT_CHILDREN -----------------------------------------------------------------------------------------------------
 
+
 def test_children_none():
     """No agent thread ever, no sample: nothing is written to any table. With `all` the same program shows that it would be seen."""
+
     def nobody(family):
         def look():
             family.port.await_processes([family.host.pid], others=False)
             time.sleep(0.3)  # it must not come
             assert family.await_others(0) == []
+
         return look
+
     family = Family([ways(), "unsampled"], rate=1, extra={"PPROFAGENT_CHILDREN": "none"})
-    family.check_as_plain([nobody(family), nobody(family)], ["memory beside the heap: as before", "threads 1", "child exit 3"])
+    family.check_as_plain(
+        [nobody(family), nobody(family)],
+        ["memory beside the heap: as before", "threads 1", "child exit 3"],
+    )
     family = Family([ways(), "unsampled"], rate=1, extra={"PPROFAGENT_CHILDREN": "fork"})
     assert family.host.line() == "ready"
     family.check_served(family.await_others(1))
@@ -473,14 +666,30 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 def test_real_programs_that_fork():
     # from 3.12 on python warns when it forks with more than one thread, and the agent's counts
-    commands = (["/usr/bin/python3", "-W", "ignore:This process:DeprecationWarning", "-c", PYTHON],
-                ["/bin/bash", "-c", "(echo a; (echo b; exit 3); echo $?) | cat; for i in 1 2 3; do (exit $i) & done; wait; echo $(echo c)"],
-                ["/bin/sh", "-c", "(sleep 0.1; echo late) & echo early; wait"],
-                ["/usr/bin/perl", "-e", "for (1..20) { my $p = fork; exit $_ if !$p; waitpid $p, 0; print $? >> 8 }"])
+    commands = (
+        ["/usr/bin/python3", "-W", "ignore:This process:DeprecationWarning", "-c", PYTHON],
+        [
+            "/bin/bash",
+            "-c",
+            "(echo a; (echo b; exit 3); echo $?) | cat; for i in 1 2 3; do (exit $i) & done; wait; echo $(echo c)",
+        ],
+        ["/bin/sh", "-c", "(sleep 0.1; echo late) & echo early; wait"],
+        [
+            "/usr/bin/perl",
+            "-e",
+            "for (1..20) { my $p = fork; exit $_ if !$p; waitpid $p, 0; print $? >> 8 }",
+        ],
+    )
     for argv in commands:
         if not os.path.exists(argv[0]):
             continue
         plain = harness.run(argv, plain=True)
         for children in ("all", "fork", "none"):
-            found = harness.run(argv, rate=512, address=Port().address, extra={"PPROFAGENT_CHILDREN": children})
-            assert (found.returncode, found.stdout, found.stderr) == (plain.returncode, plain.stdout, plain.stderr), (plain, found)
+            found = harness.run(
+                argv, rate=512, address=Port().address, extra={"PPROFAGENT_CHILDREN": children}
+            )
+            assert (found.returncode, found.stdout, found.stderr) == (
+                plain.returncode,
+                plain.stdout,
+                plain.stderr,
+            ), (plain, found)

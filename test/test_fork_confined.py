@@ -5,13 +5,18 @@ from test_fork import check_way, confined, served
 
 def test_child_filters_its_system_calls():
     """From then on it is on its own: the agent has left."""
-    check_way("filter_child", [served(0), served(1), served(0)], program=confined(),
-              lines=["filtered", "child exit 4"])
+    check_way(
+        "filter_child",
+        [served(0), served(1), served(0)],
+        program=confined(),
+        lines=["filtered", "child exit 4"],
+    )
 
 
 def test_child_of_a_program_that_filters():
     def not_served(family):
         return lambda: harness.poll(lambda: not family.port.processes(), "nobody holds the port")
+
     check_way("filtered_parent", [not_served], program=confined(), lines=["child exit 6"])
 
 

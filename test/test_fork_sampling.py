@@ -11,12 +11,14 @@ FLAGS = ("-O1", "-fno-optimize-sibling-calls")
 def test_siblings_samples_are_independent():
     """16 children allocate n blocks of s bytes each; p = 1 - exp(-s/rate), so each has np samples
     with the variance np(1-p), and the spread of the 16 (chi squared with 15 degrees of freedom)
-    lies between 0.8 and 65 but for 1 run in 10 million. Of one and the same sequence it would be 0."""
+    lies between 0.8 and 65 but for 1 run in 10 million. Of one and the same sequence it would be 0.
+    """
     children, blocks, size, rate = 16, 8192, 1024, 65536
     port = Port()
     program = harness.build("fork_siblings.c", *FLAGS)
-    host = harness.Host([program, str(children), str(blocks), str(size)], rate=rate,
-                        address=port.address)
+    host = harness.Host(
+        [program, str(children), str(blocks), str(size)], rate=rate, address=port.address
+    )
     pids = [int(line.split()[1]) for line in host.ready()]
     port.await_processes(pids)
     p = -math.expm1(-size / rate)
@@ -27,8 +29,9 @@ def test_siblings_samples_are_independent():
         mean = sum(samples) / children
         spread = sum((count - mean) ** 2 for count in samples) / variance
         off = (mean - blocks * p) / math.sqrt(variance / children)
-        harness.note("%s: %s, spread %.1f, mean off by %.1f roots" %
-                     (function, samples, spread, off))
+        harness.note(
+            "%s: %s, spread %.1f, mean off by %.1f roots" % (function, samples, spread, off)
+        )
         assert 0.8 < spread < 65, (function, samples, spread)
         assert abs(off) < 5.5, (function, samples, off)
     assert host.finish() == 0

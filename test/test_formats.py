@@ -7,9 +7,11 @@ import harness
 
 HEAP_TYPES = ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
 PROFILES = ("heap", "allocs", "block", "mutex", "goroutine", "threadcreate")
-UNITS = {"bytes": {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30},
-         "nanoseconds": {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "mins": 6e10, "hrs": 3.6e12},
-         "count": {}}
+UNITS = {
+    "bytes": {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30},
+    "nanoseconds": {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "mins": 6e10, "hrs": 3.6e12},
+    "count": {},
+}
 
 
 def exact_host():
@@ -40,8 +42,10 @@ def by_name(answer):
 def check_sums(answer):
     """Each node is its own, its children and what was cut below it; the root is everything."""
     nodes, types = answer["nodes"], range(len(answer["sample_types"]))
-    rest = [[node["cum"][v] - node["flat"][v] - node.get("cut", [0] * 4)[v] for v in types]
-            for node in nodes]
+    rest = [
+        [node["cum"][v] - node["flat"][v] - node.get("cut", [0] * 4)[v] for v in types]
+        for node in nodes
+    ]
     assert nodes[0]["parent"] is None and nodes[0]["cum"] == answer["total"]
     for number, node in enumerate(nodes[1:], 1):
         assert node["parent"] < number and 0 <= node["function"] < len(answer["functions"])
@@ -56,12 +60,19 @@ def check_sums(answer):
 def pprof_top(path, sample_type, unit):
     """{function: (flat, cum)} of the real pprof, exact."""
     out = {}
-    text, _ = harness.pprof("-top", "-symbolize=none", "-nodefraction=0",
-                            "-sample_index=" + sample_type, "-unit=" + unit, path)
+    text, _ = harness.pprof(
+        "-top",
+        "-symbolize=none",
+        "-nodefraction=0",
+        "-sample_index=" + sample_type,
+        "-unit=" + unit,
+        path,
+    )
     for line in text.split("cum%\n", 1)[1].splitlines():
         flat, _, _, cum, _, name = line.split(None, 5)
-        out[name.replace(" (inline)", "")] = tuple(int(re.sub(r"[a-zA-Z]", "", each))
-                                                   for each in (flat, cum))
+        out[name.replace(" (inline)", "")] = tuple(
+            int(re.sub(r"[a-zA-Z]", "", each)) for each in (flat, cum)
+        )
     return out
 
 
@@ -85,8 +96,9 @@ def test_json_is_what_the_workload_did_and_what_pprof_shows():
     for name in ("by_malloc", "by_calloc", "by_realloc_grow", "by_large_malloc"):
         assert functions[name][0] == truths[name], name
     for v, kind in enumerate(answer["sample_types"]):
-        seen = {name: (flat[v], cum[v]) for name, (flat, cum) in functions.items()
-                if flat[v] or cum[v]}
+        seen = {
+            name: (flat[v], cum[v]) for name, (flat, cum) in functions.items() if flat[v] or cum[v]
+        }
         unit = "B" if kind["unit"] == "bytes" else "count"
         assert seen == pprof_top(path, kind["type"], unit), kind
     assert host.finish() == 0
@@ -130,8 +142,11 @@ def collapsed_traces(text):
 
 def test_every_profile_has_every_form():
     program = harness.build("contention_counts.c", "-O1", "-fno-optimize-sibling-calls")
-    host = harness.Host([program], rate=1, extra={"PPROFAGENT_BLOCKPROFILERATE": "1",
-                                                  "PPROFAGENT_MUTEXPROFILEFRACTION": "1"})
+    host = harness.Host(
+        [program],
+        rate=1,
+        extra={"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"},
+    )
     host.ready()
     for name in PROFILES:
         answer = tree(host, name + "?format=json")
@@ -191,12 +206,14 @@ def test_what_is_cut_is_said():
 
 def test_refusals():
     host, _ = exact_host()
-    for query, words in (("heap?format=xml", "must be json, top or collapsed"),
-                         ("heap?format=json&debug=1", "incompatible"),
-                         ("heap?format=top&sample_index=cpu", "inuse_space"),
-                         ("heap?format=" + "x" * 200, "must be json"),
-                         ("profile?format=xml&seconds=1", "must be json"),
-                         ("heap?format=json&seconds=x", "positive integer")):
+    for query, words in (
+        ("heap?format=xml", "must be json, top or collapsed"),
+        ("heap?format=json&debug=1", "incompatible"),
+        ("heap?format=top&sample_index=cpu", "inuse_space"),
+        ("heap?format=" + "x" * 200, "must be json"),
+        ("profile?format=xml&seconds=1", "must be json"),
+        ("heap?format=json&seconds=x", "positive integer"),
+    ):
         status, headers, body = host.get(query)
         assert status == 400 and words in body.decode(), (query, status, body)
     status, headers, body = host.get("heap?format=json", method="HEAD")

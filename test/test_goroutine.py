@@ -45,11 +45,23 @@ LINES = [
     ("goroutine 1 [sleep]:\nf(...)\n\t/a.c:1\n...additional frames elided...\n\n", True, True),
     ("goroutine 1 [sleep]:\nf(...)\n\t/a.c:1\n...3 frames elided...\n\n", False, False),
     ("goroutine 1 [sleep]:\n\n", False, False),
-    ("goroutine 1 [sleep]:\nf(0x1, _, {0x2}, ...)\n\t/a.c:1\n\n", True, False),  # our panicparse knows no structures
-    ("goroutine 1 [sleep]:\nf(0x1, _, ...)\n\t/a.c:1\ncreated by g in goroutine 2\n\t/a.c:2\n\n", True, True),
+    (
+        "goroutine 1 [sleep]:\nf(0x1, _, {0x2}, ...)\n\t/a.c:1\n\n",
+        True,
+        False,
+    ),  # our panicparse knows no structures
+    (
+        "goroutine 1 [sleep]:\nf(0x1, _, ...)\n\t/a.c:1\ncreated by g in goroutine 2\n\t/a.c:2\n\n",
+        True,
+        True,
+    ),
     ("goroutine 1 [sleep]:\nf(0x1, 5 (socket))\n\t/a.c:1\n\n", False, False),
     ("goroutine 1 [sleep]:\nf(...)\n\t/a.c:1\ncreated by g\n\n", False, False),
-    ("goroutine 1 [sleep]:\nf(...)\n\t/a.c:1\ncreated by g\n\t/a.c:2\nh(...)\n\t/a.c:3\n\n", False, False),
+    (
+        "goroutine 1 [sleep]:\nf(...)\n\t/a.c:1\ncreated by g\n\t/a.c:2\nh(...)\n\t/a.c:3\n\n",
+        False,
+        False,
+    ),
 ]
 
 
@@ -64,13 +76,24 @@ def test_grammars_are_strict():
     wrong = []
     for state, function, place, gostackparse, panicparse in KNOWN:
         text = RECORD % (state, function, place)
-        if (takes(parse_gostackparse, text), takes(parse_panicparse, text)) != (gostackparse, panicparse):
+        if (takes(parse_gostackparse, text), takes(parse_panicparse, text)) != (
+            gostackparse,
+            panicparse,
+        ):
             wrong.append(text)
     for text, gostackparse, panicparse in LINES:
-        if (takes(parse_gostackparse, text), takes(parse_panicparse, text)) != (gostackparse, panicparse):
+        if (takes(parse_gostackparse, text), takes(parse_panicparse, text)) != (
+            gostackparse,
+            panicparse,
+        ):
             wrong.append(text)
     assert not wrong, "\n".join(wrong)
-    long_line = "# " + "x" * goroutine_grammars.SCANNER_LINE_BYTES + "\n" + RECORD % ("sleep", "f", "/a.c:1")
+    long_line = (
+        "# "
+        + "x" * goroutine_grammars.SCANNER_LINE_BYTES
+        + "\n"
+        + RECORD % ("sleep", "f", "/a.c:1")
+    )
     assert not takes(parse_gostackparse, long_line)
 
 
@@ -78,19 +101,28 @@ def unit_dump(which):
     program = os.path.join(harness.BUILD, "test", "unit_goroutine_text")
     if not os.path.exists(program):
         raise harness.Skip("the unit tests are not built: make units")
-    return subprocess.run([program, which], stdout=subprocess.PIPE, check=True, timeout=harness.DEADLINE).stdout
+    return subprocess.run(
+        [program, which], stdout=subprocess.PIPE, check=True, timeout=harness.DEADLINE
+    ).stdout
 
 
 def by_panicparse(text):
     """How many goroutines the real panicparse counts."""
-    done = subprocess.run([harness.need("panicparse")], input=text, capture_output=True, timeout=harness.DEADLINE)
+    done = subprocess.run(
+        [harness.need("panicparse")], input=text, capture_output=True, timeout=harness.DEADLINE
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    return sum(int(found) for found in re.findall(rb"^(?:\x1b\[[0-9;]*m)?(\d+): ", done.stdout, re.MULTILINE))
+    return sum(
+        int(found)
+        for found in re.findall(rb"^(?:\x1b\[[0-9;]*m)?(\d+): ", done.stdout, re.MULTILINE)
+    )
 
 
 def test_hostile_names():
     goroutines = parse(unit_dump("hostile"))
-    assert [g.id for g in goroutines] == list(range(100, 100 + len(goroutines))) and len(goroutines) > 50
+    assert [g.id for g in goroutines] == list(range(100, 100 + len(goroutines))) and len(
+        goroutines
+    ) > 50
     for g in goroutines:
         assert len(g.frames) == 2 and g.elided and g.created_by.line == g.frames[0].line, g
 
@@ -98,7 +130,9 @@ def test_hostile_names():
 def test_random_names():
     for seed in range(1, 200 if os.environ.get("SOAK") else 12):
         goroutines = parse(unit_dump(str(seed)))
-        assert [(g.id, len(g.frames)) for g in goroutines] == [(100 + i, 1) for i in range(2000)], seed
+        assert [(g.id, len(g.frames)) for g in goroutines] == [
+            (100 + i, 1) for i in range(2000)
+        ], seed
         for i, g in enumerate(goroutines):
             assert g.created_by.line == g.frames[0].line and g.frames[0].line in (i, 0), g
 
@@ -120,6 +154,7 @@ def test_real_panicparse():
 
 
 # ---- threads that wait -------------------------------------------------------------------------------------------------------
+
 
 def waiting_host(*flags):
     """The host, {tid: (name, creator's tid, function, line, suffix, argument)}, the first thread's tid."""
@@ -143,9 +178,21 @@ def thread_state(pid, tid):
         return file.read().rsplit(") ", 1)[1][0]
 
 
-CANCELLATION = ("__syscall_cancel_arch", "__internal_syscall_cancel", "__syscall_cancel")  # glibc 2.41
-STATES = {"epoll": "IO wait", "poll": "IO wait", "read": "IO wait", "recv": "IO wait", "sleep": "sleep", "semaphore": "semacquire",
-          "mutex": "sync.Mutex.Lock", "condition": "sync.Cond.Wait"}
+CANCELLATION = (
+    "__syscall_cancel_arch",
+    "__internal_syscall_cancel",
+    "__syscall_cancel",
+)  # glibc 2.41
+STATES = {
+    "epoll": "IO wait",
+    "poll": "IO wait",
+    "read": "IO wait",
+    "recv": "IO wait",
+    "sleep": "sleep",
+    "semaphore": "semacquire",
+    "mutex": "sync.Mutex.Lock",
+    "condition": "sync.Cond.Wait",
+}
 
 
 def check_waiting_thread(goroutine, truth):
@@ -153,12 +200,17 @@ def check_waiting_thread(goroutine, truth):
     names = [frame.function for frame in goroutine.frames]
     assert "leaf_" + suffix in names, names
     at = names.index("leaf_" + suffix)
-    assert names[at:at + 4] == ["leaf_" + suffix, "middle_" + suffix, "entry_" + suffix, "begin"], names
+    assert names[at : at + 4] == [
+        "leaf_" + suffix,
+        "middle_" + suffix,
+        "entry_" + suffix,
+        "begin",
+    ], names
     inside = [name for name in names[:at] if not name.endswith(CANCELLATION)]
     assert 1 <= len(inside) <= 4, names  # the C library's part: the wrapper, for locks some more
-    assert len(names) <= at + 6 and all(START.fullmatch(name) for name in names[at + 4:]), names
+    assert len(names) <= at + 6 and all(START.fullmatch(name) for name in names[at + 4 :]), names
     assert not goroutine.elided and not any(name.startswith("[") for name in names), names
-    for frame in goroutine.frames[at:at + 4]:
+    for frame in goroutine.frames[at : at + 4]:
         assert frame.file.endswith("threads_waiting.c") and frame.line > 0, frame
     if argument != "-":
         wrapper = goroutine.frames[names.index(inside[0])]
@@ -166,7 +218,10 @@ def check_waiting_thread(goroutine, truth):
         assert suffix in inside[0], names
     assert goroutine.state == STATES[suffix], (goroutine.state, suffix)
     assert goroutine.minutes == 0
-    assert (goroutine.created_by.function, goroutine.created_by.line) == (function, line), goroutine.created_by
+    assert (goroutine.created_by.function, goroutine.created_by.line) == (
+        function,
+        line,
+    ), goroutine.created_by
     assert goroutine.created_by.file.endswith("threads_waiting.c")
 
 
@@ -182,7 +237,10 @@ def check_dump(*flags):
     for tid, truth in threads.items():
         try:
             check_waiting_thread(goroutines[tid], truth)
-            assert "created by %s in goroutine %d\n" % (truth[2], truth[1]) in re.search(r"goroutine %d \[.*?\n\n" % tid, text + "\n", re.S)[0]
+            assert (
+                "created by %s in goroutine %d\n" % (truth[2], truth[1])
+                in re.search(r"goroutine %d \[.*?\n\n" % tid, text + "\n", re.S)[0]
+            )
         except AssertionError as problem:
             wrong.append("%s: %s" % (truth[0], problem))
     assert not wrong, "\n".join(wrong)
@@ -230,13 +288,27 @@ def test_profile():
     for name, _, _, _, suffix, _ in threads.values():
         assert states[name] == STATES[suffix], (name, states[name])
         at = found[name].index("leaf_" + suffix)
-        assert found[name][at:at + 4] == ["leaf_" + suffix, "middle_" + suffix, "entry_" + suffix, "begin"], found[name]
+        assert found[name][at : at + 4] == [
+            "leaf_" + suffix,
+            "middle_" + suffix,
+            "entry_" + suffix,
+            "begin",
+        ], found[name]
     with_tid = host.profile("goroutine?tid=1")
     named = {sample.labels["tid"]: sample.labels["thread_name"] for sample in with_tid.samples}
     assert named.pop(first) and named == {tid: truth[0] for tid, truth in threads.items()}, named
     text = host.text("goroutine?debug=1")
     assert text.startswith("goroutine profile: total 17\n")
-    assert len(re.findall(r'^1 @(?: 0x[0-9a-f]+)+\n# labels: \{"state":"[^"]+", "thread_name":"[^"]+"\}$', text, re.MULTILINE)) == 17
+    assert (
+        len(
+            re.findall(
+                r'^1 @(?: 0x[0-9a-f]+)+\n# labels: \{"state":"[^"]+", "thread_name":"[^"]+"\}$',
+                text,
+                re.MULTILINE,
+            )
+        )
+        == 17
+    )
     top = harness.pprof_clean("-top", "-cum", host.url("goroutine"))
     assert re.search(r"^\s*0\s+0%.*\s16 94\.12%\s+begin$", top, re.MULTILINE), top
     only = harness.pprof_clean("-top", "-tagfocus=thread_name=t-mutex", host.url("goroutine"))
@@ -247,24 +319,35 @@ def test_profile():
 def test_same_stacks_are_one_sample():
     host = harness.Host([harness.build("threads_created.c", *FLAGS)])
     host.ready()
+
     def look():
         profile = host.profile("goroutine")
         return profile if profile.total() == [13] else None  # when the detached ones are gone
+
     profile = harness.poll(look, "12 living threads and the first")
-    living = [sample for sample in profile.samples if any(frame.function == "lives" for frame in sample.frames)]
+    living = [
+        sample
+        for sample in profile.samples
+        if any(frame.function == "lives" for frame in sample.frames)
+    ]
     assert sum(sample.values[0] for sample in living) == 12
     # 11 by pthread_create and one through lives_int
-    assert sorted(sample.values[0] for sample in living) == [1, 11], [[f.function for f in s.frames] for s in living]
+    assert sorted(sample.values[0] for sample in living) == [1, 11], [
+        [f.function for f in s.frames] for s in living
+    ]
     assert host.finish() == 0
 
 
 # ---- who created them --------------------------------------------------------------------------------------------------------
 
+
 def creators(host):
     """{thread name: (function, line)} of those that say who created them."""
     text = host.text("goroutine?debug=2")
     names = preamble(text)[2]
-    return {names[g.id]: (g.created_by.function, g.created_by.line) for g in parse(text) if g.created_by}
+    return {
+        names[g.id]: (g.created_by.function, g.created_by.line) for g in parse(text) if g.created_by
+    }
 
 
 def check_cpp_creators(*flags):
@@ -277,7 +360,11 @@ def check_cpp_creators(*flags):
     assert set(found) == set(truth) and len(truth) == 4, found
     for name, (function, number) in truth.items():
         assert found[name][1] == number, (name, found[name], truth[name])
-        same = found[name][0].startswith(function) if function.endswith("<") else found[name][0] == function
+        same = (
+            found[name][0].startswith(function)
+            if function.endswith("<")
+            else found[name][0] == function
+        )
         assert same, (found[name], truth[name])
     host.kill()
 
@@ -295,7 +382,9 @@ def test_rust_creators():
     truth = {}
     for line in host.ready():
         _, name, function, number = line.split()
-        truth[name.replace("-", os.path.basename(host.process.args[0])[:15])] = "threads_rust::" + function, int(number)
+        truth[
+            name.replace("-", os.path.basename(host.process.args[0])[:15])
+        ] = "threads_rust::" + function, int(number)
     assert creators(host) == truth
     assert host.finish() == 0
 
@@ -306,7 +395,11 @@ def test_bare_names_agree():
     host.ready()
     frames = [frame for sample in host.profile("goroutine").samples for frame in sample.frames]
     in_profile = {bare(frame.function) for frame in frames if frame.function}
-    in_text = {frame.function for goroutine in parse(host.text("goroutine?debug=2")) for frame in goroutine.frames}
+    in_text = {
+        frame.function
+        for goroutine in parse(host.text("goroutine?debug=2"))
+        for frame in goroutine.frames
+    }
     plain = {name for name in in_profile if re.fullmatch(r"[\w:~]+", name)}
     assert len(plain) >= 5 and plain <= in_text, plain - in_text
     host.kill()

@@ -29,16 +29,24 @@ def test_signals_are_as_without_the_agent():
     plain, expected = lines_until_ready("signals", plain=True)
     host, lines = lines_until_ready("signals")
     assert lines == expected and "SIGPIPE default" in lines, (lines, expected)
-    everything = (1 << 64) - 1 & ~(1 << 8 | 1 << 18 | 1 << 31 | 1 << 32)  # but SIGKILL, SIGSTOP and the C library's 32 and 33
+    everything = (1 << 64) - 1 & ~(
+        1 << 8 | 1 << 18 | 1 << 31 | 1 << 32
+    )  # but SIGKILL, SIGSTOP and the C library's 32 and 33
 
     def agent_threads():
         for tid in harness.tasks(host.pid):
             text = harness.proc_text("/proc/%d/task/%d/status" % (host.pid, tid))
             if tid != host.pid and text:
                 yield dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
     # While a thread starts it has its creator's name, and the C library blocks its own two as well.
-    harness.poll(lambda: all((status["Name"], int(status["SigBlk"], 16)) == ("pprofagent", everything) for status in agent_threads()),
-                 "all signals blocked")
+    harness.poll(
+        lambda: all(
+            (status["Name"], int(status["SigBlk"], 16)) == ("pprofagent", everything)
+            for status in agent_threads()
+        ),
+        "all signals blocked",
+    )
     assert host.finish() == 0
 
 
@@ -48,12 +56,14 @@ def check_namespace(what, sign):
         raise harness.Skip("not allowed here: %s" % expected)
     host, lines = lines_until_ready(what)
     assert lines == expected, (lines, expected)
+
     # In its new user namespace the program's user has no number, so nobody can be told to be the same: it says so.
     def asked_who_it_is():
         try:
             return request(host)[0] in (200, 403)
         except OSError:
             return False
+
     harness.poll(asked_who_it_is, "the server afterwards")
     assert host.finish() == 0
 
@@ -70,7 +80,11 @@ def test_unshare_command():
     command = [harness.need("unshare"), "-U", "-r", "/usr/bin/id", "-u"]
     plain = harness.run(command, plain=True)
     done = harness.run(command)
-    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr), (done, plain)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        plain.returncode,
+        plain.stdout,
+        plain.stderr,
+    ), (done, plain)
 
 
 def test_mount_namespace():
@@ -89,7 +103,9 @@ def test_wake_signal_pending_in_the_host():
     assert request(host)[0] == 200
     before = cpu_seconds(host.pid)
     time.sleep(0.7)
-    assert cpu_seconds(host.pid) - before < 0.1, "the admin thread spins on a signal that is not its own"
+    assert (
+        cpu_seconds(host.pid) - before < 0.1
+    ), "the admin thread spins on a signal that is not its own"
     host.go_on()
     lines = host.ready()
     assert lines[0] == "sigwait 23", lines
@@ -97,7 +113,10 @@ def test_wake_signal_pending_in_the_host():
 
 
 def test_process_ends_when_only_the_agent_is_left():
-    for what, expected in (("main_ends", b"atexit ran\n"), ("main_ends_first", b"last thread ends\natexit ran\n")):
+    for what, expected in (
+        ("main_ends", b"atexit ran\n"),
+        ("main_ends_first", b"last thread ends\natexit ran\n"),
+    ):
         for delay in (0, 0.1):
             host = harness.Host([harness.build("guest.c", *WAIT), what])
             host.ready()
@@ -134,13 +153,16 @@ def test_idle_process_has_one_agent_thread_and_uses_no_cpu():
     assert len(harness.tasks(host.pid)) == 2
 
     def switches():
-        text = harness.proc_text("/proc/%d/task/%d/status" % (host.pid, max(harness.tasks(host.pid))))
+        text = harness.proc_text(
+            "/proc/%d/task/%d/status" % (host.pid, max(harness.tasks(host.pid)))
+        )
         return [line for line in text.splitlines() if "ctxt_switches" in line]
 
     def idle_for_a_second():  # once in 5 s it looks whether the program is still there
         before = switches()
         time.sleep(1)
         return switches() == before
+
     harness.poll(idle_for_a_second, "a second without a context switch", 20)
 
 
@@ -148,7 +170,12 @@ def test_agent_threads_take_no_memory_of_the_hosts_allocator():
     host = guest()
 
     def peak():
-        return next(int(line.split()[1]) for line in open("/proc/%d/status" % host.pid) if line.startswith("VmPeak"))
+        return next(
+            int(line.split()[1])
+            for line in open("/proc/%d/status" % host.pid)
+            if line.startswith("VmPeak")
+        )
+
     before = peak()
     for path in ("cmdline", "", "heap", "heap?debug=1", "health"):
         assert host.get(path)[0] == 200
@@ -186,18 +213,35 @@ def test_pprofagent_command():
     tool = os.path.join(harness.ROOT, "scripts", "pprofagent")
     environment = dict(os.environ, PPROFAGENT_LIBRARY=harness.agent())
     path = os.path.join(harness.scratch(), "agent.sock")
-    for address, shown in (("127.0.0.1:0", "http://127.0.0.1:"), ("unix:" + path, "unix:" + path), ("off", "not listening")):
-        process = subprocess.Popen([tool, "run", "--addr", address, "--", "/bin/sleep", "60"], env=environment)
+    for address, shown in (
+        ("127.0.0.1:0", "http://127.0.0.1:"),
+        ("unix:" + path, "unix:" + path),
+        ("off", "not listening"),
+    ):
+        process = subprocess.Popen(
+            [tool, "run", "--addr", address, "--", "/bin/sleep", "60"], env=environment
+        )
         try:
+
             def listed():
-                lines = subprocess.run([tool, "ps"], capture_output=True, text=True, check=True).stdout.splitlines()
-                return [line for line in lines if line.split()[0] == str(process.pid) and shown in line and "sleep" in line]
+                lines = subprocess.run(
+                    [tool, "ps"], capture_output=True, text=True, check=True
+                ).stdout.splitlines()
+                return [
+                    line
+                    for line in lines
+                    if line.split()[0] == str(process.pid) and shown in line and "sleep" in line
+                ]
+
             harness.poll(listed, "pprofagent ps to list " + address)
         finally:
             process.kill()
             process.wait()
-    done = subprocess.run([tool, "run", "--addr=off", "sh", "-c", "echo $0 $1; exit 3", "a b", "c"], env=environment,
-                          capture_output=True)
+    done = subprocess.run(
+        [tool, "run", "--addr=off", "sh", "-c", "echo $0 $1; exit 3", "a b", "c"],
+        env=environment,
+        capture_output=True,
+    )
     assert (done.returncode, done.stdout) == (3, b"a b c\n"), done
     assert subprocess.run([tool, "run"], env=environment, capture_output=True).returncode == 2
 
@@ -208,12 +252,21 @@ def test_log_to_stderr_and_silence():
     assert done.stderr == b"" and done.stdout == b"", done
     done = harness.run([program], log="stderr", stdin=b"\n\n")
     done = harness.run(["/bin/sleep", "0.2"], log="stderr")
-    assert done.stderr.count(b"\n") == 1 and b"listening on http://127.0.0.1:" in done.stderr, done.stderr
+    assert (
+        done.stderr.count(b"\n") == 1 and b"listening on http://127.0.0.1:" in done.stderr
+    ), done.stderr
 
 
 def test_capabilities_that_outlive_a_change_of_user():
     """They are a thread's own: with an agent thread of the old ones libc would find that one thread may change its group and another not, and abort."""
-    command = [harness.need("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "--", "/usr/bin/id"]
+    command = [
+        harness.need("setpriv"),
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--",
+        "/usr/bin/id",
+    ]
     plain = harness.run(command, plain=True)
     if plain.returncode != 0:
         raise harness.Skip("not allowed here: %s" % plain.stderr)

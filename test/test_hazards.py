@@ -17,14 +17,25 @@ def hazards():
 
 
 def outcome(done):
-    return done.returncode, done.stdout, re.sub(rb"(?m)^==\d+==", b"==PID==", done.stderr)  # as valgrind and the sanitizers write it
+    return (
+        done.returncode,
+        done.stdout,
+        re.sub(rb"(?m)^==\d+==", b"==PID==", done.stderr),
+    )  # as valgrind and the sanitizers write it
 
 
 def difference(expected, found):
     """The exit codes, and the lines of stdout and stderr that differ."""
-    texts = [["exit code %d" % code] + stdout.decode(errors="replace").splitlines() + stderr.decode(errors="replace").splitlines()
-             for code, stdout, stderr in (expected, found)]
-    return "\n".join(line for line in list(difflib.unified_diff(*texts, "without", "with", lineterm="", n=0))[:60])
+    texts = [
+        ["exit code %d" % code]
+        + stdout.decode(errors="replace").splitlines()
+        + stderr.decode(errors="replace").splitlines()
+        for code, stdout, stderr in (expected, found)
+    ]
+    return "\n".join(
+        line
+        for line in list(difflib.unified_diff(*texts, "without", "with", lineterm="", n=0))[:60]
+    )
 
 
 def check_same(argv, rates=RATES, **options):
@@ -33,7 +44,10 @@ def check_same(argv, rates=RATES, **options):
     for rate in rates:
         found = outcome(harness.run(argv, rate=rate, **options))
         assert found == expected, "%s at rate %s differs from a run without the agent:\n%s" % (
-            " ".join(argv), rate, difference(expected, found))
+            " ".join(argv),
+            rate,
+            difference(expected, found),
+        )
     return expected
 
 
@@ -55,7 +69,12 @@ def test_second_preloaded_library_with_dlsym_wrapper():
     """Before and after the agent; it allocates in its constructor and in its own dlsym."""
     wrapper = harness.build("preload_wrapper.c", "-O1", shared=True)
     for order in ("preload_before", "preload_after"):
-        for argv in ([hazards(), "constructors"], [hazards(), "spawns"], ["/bin/ls", "/"], ["/usr/bin/python3", "-c", "print('x' * 3)"]):
+        for argv in (
+            [hazards(), "constructors"],
+            [hazards(), "spawns"],
+            ["/bin/ls", "/"],
+            ["/usr/bin/python3", "-c", "print('x' * 3)"],
+        ):
             check_same(argv, rates=(None, 1), **{order: [wrapper]})
 
 
@@ -90,12 +109,18 @@ def test_address_space_limit():
         limits = harness.limit(resource.RLIMIT_AS, megabytes << 20)
         check_mode("out_of_memory", contains=b"ENOMEM after many: yes", preexec_fn=limits)
     for megabytes in (10, 20, 40, 60):  # enough for the program, perhaps not for the agent
-        check_same(["/bin/echo", "hello"], preexec_fn=harness.limit(resource.RLIMIT_AS, megabytes << 20))
+        check_same(
+            ["/bin/echo", "hello"], preexec_fn=harness.limit(resource.RLIMIT_AS, megabytes << 20)
+        )
 
 
 def test_few_descriptors():
     for count in (4, 5, 6, 8):
-        check_same(["/bin/echo", "hello"], rates=(None,), preexec_fn=harness.limit(resource.RLIMIT_NOFILE, count))
+        check_same(
+            ["/bin/echo", "hello"],
+            rates=(None,),
+            preexec_fn=harness.limit(resource.RLIMIT_NOFILE, count),
+        )
     check_mode("constructors", preexec_fn=harness.limit(resource.RLIMIT_NOFILE, 4))
 
 
@@ -152,7 +177,9 @@ def test_short_threads_leak_nothing():
         host.profile("heap")
         health = host.health()
         with open("/proc/%d/statm" % host.pid) as file:
-            sizes.append((health["agent"]["memory_bytes"]["total"], int(file.read().split()[1]) * 4096))
+            sizes.append(
+                (health["agent"]["memory_bytes"]["total"], int(file.read().split()[1]) * 4096)
+            )
         host.go_on()
     assert host.finish() == 0
     harness.note("agent bytes and RSS after 200 threads %s, after 10,200 %s" % tuple(sizes))
@@ -183,7 +210,9 @@ def test_dlopen_dlclose_under_scrape():
     harness.note("%d loads and unloads, %d scrapes" % (rounds, scrapes))
     assert values == [rounds * 11, rounds * 1033, rounds, rounds * 33], (rounds, values)
     assert host.finish() == 0
-    host = harness.Host([hazards(), "plugins", plugin], rate=1)  # never scraped while the module was loaded: its name is kept
+    host = harness.Host(
+        [hazards(), "plugins", plugin], rate=1
+    )  # never scraped while the module was loaded: its name is kept
     host.ready()
     host.go_on()
     host.line()
@@ -201,15 +230,37 @@ def test_user_namespace():
 
 
 COMMANDS = (
-    ["/bin/ls", "-la", "/usr/include"], ["/bin/cat", "/etc/passwd"], ["/bin/grep", "-c", "include", "-r", "/usr/include/linux"],
-    ["/bin/false"], ["/usr/bin/sort", "/etc/services"], ["/bin/sed", "-n", "1,5p", "/etc/passwd"], ["/bin/date", "-u", "-d", "@0"],
-    ["/usr/bin/find", "/usr/include/linux", "-name", "*.h"], ["/bin/tar", "cf", "-", "-C", "/usr/include", "linux"],
-    ["/usr/bin/perl", "-e", "my %h; $h{$_} = 'x' x $_ for 1 .. 2000; print scalar(keys %h), qq(\\n); exit 5"],
-    ["/usr/bin/python3", "-c", "import json, sys; print(json.dumps(list(range(1000)))); print('e', file=sys.stderr); sys.exit(6)"],
-    ["/usr/bin/awk", "BEGIN { for (i = 0; i < 9999; i++) a[i] = i; print length(a) }"], ["/bin/ls", "/nonexistent"],
-    ["/bin/bash", "-c", "for i in 1 2 3; do echo $i | tr 123 abc; done; (exit 9)"], ["/bin/sh", "-c", "kill -9 $$"],
-    ["/bin/bash", "-c", "exec 0<&- 1>&-; exit 3"], ["/usr/bin/env", "-i", "/bin/echo", "bare"], ["/usr/bin/od", "-c", "/etc/hostname"],
-    ["/bin/bash", "-c", "x=$(seq 1000 | sort -r | head -1); echo $x; ulimit -n; cat < /etc/hostname | wc -c; trap 'echo t' EXIT"],
+    ["/bin/ls", "-la", "/usr/include"],
+    ["/bin/cat", "/etc/passwd"],
+    ["/bin/grep", "-c", "include", "-r", "/usr/include/linux"],
+    ["/bin/false"],
+    ["/usr/bin/sort", "/etc/services"],
+    ["/bin/sed", "-n", "1,5p", "/etc/passwd"],
+    ["/bin/date", "-u", "-d", "@0"],
+    ["/usr/bin/find", "/usr/include/linux", "-name", "*.h"],
+    ["/bin/tar", "cf", "-", "-C", "/usr/include", "linux"],
+    [
+        "/usr/bin/perl",
+        "-e",
+        "my %h; $h{$_} = 'x' x $_ for 1 .. 2000; print scalar(keys %h), qq(\\n); exit 5",
+    ],
+    [
+        "/usr/bin/python3",
+        "-c",
+        "import json, sys; print(json.dumps(list(range(1000)))); print('e', file=sys.stderr); sys.exit(6)",
+    ],
+    ["/usr/bin/awk", "BEGIN { for (i = 0; i < 9999; i++) a[i] = i; print length(a) }"],
+    ["/bin/ls", "/nonexistent"],
+    ["/bin/bash", "-c", "for i in 1 2 3; do echo $i | tr 123 abc; done; (exit 9)"],
+    ["/bin/sh", "-c", "kill -9 $$"],
+    ["/bin/bash", "-c", "exec 0<&- 1>&-; exit 3"],
+    ["/usr/bin/env", "-i", "/bin/echo", "bare"],
+    ["/usr/bin/od", "-c", "/etc/hostname"],
+    [
+        "/bin/bash",
+        "-c",
+        "x=$(seq 1000 | sort -r | head -1); echo $x; ulimit -n; cat < /etc/hostname | wc -c; trap 'echo t' EXIT",
+    ],
 )
 
 
@@ -222,8 +273,12 @@ def test_commands_are_byte_identical():
 def test_minimal_environment():
     """Nothing but LD_PRELOAD: the defaults, and silence, even where the port is taken."""
     for _ in range(2):
-        done = subprocess.run(["/bin/bash", "-c", "echo hello; echo $((6 * 7)) >&2; exit 4"], capture_output=True,
-                              env={"LD_PRELOAD": harness.agent()}, timeout=harness.DEADLINE)
+        done = subprocess.run(
+            ["/bin/bash", "-c", "echo hello; echo $((6 * 7)) >&2; exit 4"],
+            capture_output=True,
+            env={"LD_PRELOAD": harness.agent()},
+            timeout=harness.DEADLINE,
+        )
         assert (done.returncode, done.stdout, done.stderr) == (4, b"hello\n", b"42\n"), done
 
 
@@ -232,7 +287,9 @@ def test_make_with_children():
     make = harness.need("make")
     directory = harness.scratch()
     with open(os.path.join(directory, "Makefile"), "w") as file:
-        file.write("all: $(foreach n,1 2 3 4 5 6 7 8,f$(n))\n\t@cat f* | sort | md5sum\nf%:\n\t@sh -c 'seq $* 1000 | tac > $@'\n")
+        file.write(
+            "all: $(foreach n,1 2 3 4 5 6 7 8,f$(n))\n\t@cat f* | sort | md5sum\nf%:\n\t@sh -c 'seq $* 1000 | tac > $@'\n"
+        )
     expected = harness.run([make, "-j2", "-C", directory], plain=True)
     for name in range(1, 9):
         os.unlink(os.path.join(directory, "f%d" % name))
@@ -241,30 +298,55 @@ def test_make_with_children():
 
 
 def test_address_sanitizer_host():
-    for flags, extra in ((["-static-libasan"], {}), ([], {"ASAN_OPTIONS": "verify_asan_link_order=0"})):
-        program = harness.build("conformance.c", "-O1", "-fno-builtin", "-fsanitize=address", *flags,
-                                name="asan_conformance" + "".join(flags).replace("-", "_"))
-        extra = {"ASAN_OPTIONS": extra.get("ASAN_OPTIONS", "") + ":allocator_may_return_null=1:detect_leaks=0"}
+    for flags, extra in (
+        (["-static-libasan"], {}),
+        ([], {"ASAN_OPTIONS": "verify_asan_link_order=0"}),
+    ):
+        program = harness.build(
+            "conformance.c",
+            "-O1",
+            "-fno-builtin",
+            "-fsanitize=address",
+            *flags,
+            name="asan_conformance" + "".join(flags).replace("-", "_")
+        )
+        extra = {
+            "ASAN_OPTIONS": extra.get("ASAN_OPTIONS", "")
+            + ":allocator_may_return_null=1:detect_leaks=0"
+        }
         check_same([program], rates=(None, 1), extra=extra)
 
 
 def test_valgrind_host():
     valgrind = harness.need("valgrind")
-    for program, rates in (([hazards(), "constructors"], (None, 1)), ([hazards(), "cancellation"], (None, 1)),
-                           ([harness.build("stl_threads.cc", "-std=c++17", "-O2")], (1,))):
-        expected = check_same([valgrind, "-q", "--error-exitcode=9"] + program, rates=rates, timeout=180)
+    for program, rates in (
+        ([hazards(), "constructors"], (None, 1)),
+        ([hazards(), "cancellation"], (None, 1)),
+        ([harness.build("stl_threads.cc", "-std=c++17", "-O2")], (1,)),
+    ):
+        expected = check_same(
+            [valgrind, "-q", "--error-exitcode=9"] + program, rates=rates, timeout=180
+        )
         assert expected[0] != 9, expected
 
 
 def test_killed_host_leaves_nothing():
     """SIGKILL at any time during start: no file stays behind in the temporary directories."""
-    before = {name for name in os.listdir("/tmp") if "pprofagent" in name and not name.startswith("pprofagent-test-")}
+    before = {
+        name
+        for name in os.listdir("/tmp")
+        if "pprofagent" in name and not name.startswith("pprofagent-test-")
+    }
     for delay in (0, 0.005, 0.1, 0.11, 0.2):
         process = subprocess.Popen(["/bin/sleep", "30"], env=harness.agent_environment())
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    after = {name for name in os.listdir("/tmp") if "pprofagent" in name and not name.startswith("pprofagent-test-")}
+    after = {
+        name
+        for name in os.listdir("/tmp")
+        if "pprofagent" in name and not name.startswith("pprofagent-test-")
+    }
     assert after <= before, after - before
 
 
@@ -282,11 +364,25 @@ def test_stacks_of_the_programs_own_making():
 
 def test_library_that_replaces_some_forms_of_operator_new():
     library = harness.build("array_new.cc", "-O1", "-DLIBRARY", shared=True)
-    program = harness.build("array_new.cc", "-O1", "-Wl,--no-as-needed", library, "-Wl,-rpath," + library.rsplit("/", 1)[0])
+    program = harness.build(
+        "array_new.cc",
+        "-O1",
+        "-Wl,--no-as-needed",
+        library,
+        "-Wl,-rpath," + library.rsplit("/", 1)[0],
+    )
     assert check_same([program], rates=(None, 1, 65536))[:2] == (0, b"ok\n")
     # Over an allocator with an operator new of its own the other forms cannot be sampled: said, not silent.
-    host = harness.Host([harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls"), "1000", "100", "64"], rate=1,
-                        preload_after=[library, harness.need_library("libjemalloc.so.2")])
+    host = harness.Host(
+        [
+            harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls"),
+            "1000",
+            "100",
+            "64",
+        ],
+        rate=1,
+        preload_after=[library, harness.need_library("libjemalloc.so.2")],
+    )
     host.ready()
     losses = harness.losses(host.health())
     assert host.finish() == 0
@@ -303,8 +399,9 @@ def test_jumps_out_of_malloc():
     program = harness.build("jump_out.c", "-O1", "-fno-optimize-sibling-calls")
     for rate in (1, 4096):
         # a stack of 1 MB: at rate 1 each of its allocations walks up to 2,048 frames
-        host = harness.Host([program], rate=rate,
-                            preexec_fn=harness.limit(resource.RLIMIT_STACK, 1 << 20))
+        host = harness.Host(
+            [program], rate=rate, preexec_fn=harness.limit(resource.RLIMIT_STACK, 1 << 20)
+        )
         host.ready()
         profile, losses = host.profile("allocs"), harness.losses(host.health())
         assert host.finish() == 0
@@ -316,11 +413,27 @@ def test_jumps_out_of_malloc():
 
 def test_plugins_taking_turns():
     """More often than the module table has entries: names stay right and nothing grows."""
-    plugins = [harness.build("plugins_taking_turns.c", "-O1", "-fno-optimize-sibling-calls", "-DNAME=" + name, shared=True, name=name)
-               for name in ("only_in_a", "only_in_b")]
-    host = harness.Host([harness.build("plugins_taking_turns.c", "-O1")] + plugins + ["3000"], rate=1)
+    plugins = [
+        harness.build(
+            "plugins_taking_turns.c",
+            "-O1",
+            "-fno-optimize-sibling-calls",
+            "-DNAME=" + name,
+            shared=True,
+            name=name,
+        )
+        for name in ("only_in_a", "only_in_b")
+    ]
+    host = harness.Host(
+        [harness.build("plugins_taking_turns.c", "-O1")] + plugins + ["3000"], rate=1
+    )
     host.ready()
     sums, health = host.profile("allocs").by_leaf(), host.health()
     assert host.finish() == 0
-    assert sums["only_in_a"][0] == sums["only_in_b"][0] == 1500, (sums.get("only_in_a"), sums.get("only_in_b"))
-    assert health["tables"]["stacks"]["used"] < 200 and health["tables"]["modules"]["used"] < 20, health["tables"]
+    assert sums["only_in_a"][0] == sums["only_in_b"][0] == 1500, (
+        sums.get("only_in_a"),
+        sums.get("only_in_b"),
+    )
+    assert (
+        health["tables"]["stacks"]["used"] < 200 and health["tables"]["modules"]["used"] < 20
+    ), health["tables"]

@@ -18,18 +18,31 @@ import math
 import harness
 
 VALUES = ("alloc_objects", "alloc_space", "inuse_objects", "inuse_space")
-MODES = ((524288, "full", 32), (65536, "full", 16), (1 << 20, "full", 16), (4096, "tiny", 10), (1000, "tiny", 8))
+MODES = (
+    (524288, "full", 32),
+    (65536, "full", 16),
+    (1 << 20, "full", 16),
+    (4096, "tiny", 10),
+    (1000, "tiny", 8),
+)
 
 
 class Estimate:
     """Truth, variance, expected number of samples and estimate of one function's four values, added up over runs."""
 
     def __init__(self):
-        self.truth, self.variance, self.samples, self.found = [0.0] * 4, [0.0] * 4, [0.0] * 4, [0.0] * 4
+        self.truth, self.variance, self.samples, self.found = (
+            [0.0] * 4,
+            [0.0] * 4,
+            [0.0] * 4,
+            [0.0] * 4,
+        )
 
     def expect(self, size, allocated, held, rate):
         p = -math.expm1(-size / rate)
-        for index, (count, weight) in enumerate(((allocated, 1), (allocated, size), (held, 1), (held, size))):
+        for index, (count, weight) in enumerate(
+            ((allocated, 1), (allocated, size), (held, 1), (held, size))
+        ):
             self.truth[index] += count * weight
             self.variance[index] += count * (1 - p) / p * weight * weight
             self.samples[index] += count * p
@@ -70,9 +83,18 @@ def one_run(program, mode, rate):
 def check_family(name, estimates, bound, least_samples, all_z, wrong):
     for function, estimate in estimates.items():
         for index, value in enumerate(VALUES):
-            label = "%s %s %s: truth %.0f, profile %.0f" % (name, function, value, estimate.truth[index], estimate.found[index])
+            label = "%s %s %s: truth %.0f, profile %.0f" % (
+                name,
+                function,
+                value,
+                estimate.truth[index],
+                estimate.found[index],
+            )
             if estimate.exact(index):
-                if abs(estimate.found[index] - estimate.truth[index]) > 1e-9 * estimate.truth[index]:
+                if (
+                    abs(estimate.found[index] - estimate.truth[index])
+                    > 1e-9 * estimate.truth[index]
+                ):
                     wrong.append(label + ": must be exact")
             elif estimate.samples[index] >= least_samples:
                 z = estimate.z(index)
@@ -94,7 +116,12 @@ def test_unbiased_over_rates_and_seeds():
                 pooled[function].add(estimate)
             for index in range(4):
                 total = estimates["total"]
-                errors[index].append((total.found[index] / total.truth[index] - 1, math.sqrt(total.variance[index]) / total.truth[index]))
+                errors[index].append(
+                    (
+                        total.found[index] / total.truth[index] - 1,
+                        math.sqrt(total.variance[index]) / total.truth[index],
+                    )
+                )
         check_family("rate %d, %d runs" % (rate, runs), pooled, 5.2, 10, pooled_z, wrong)
         figures = []
         for index, value in enumerate(VALUES):
@@ -102,14 +129,24 @@ def test_unbiased_over_rates_and_seeds():
             standard_error = math.sqrt(sum(se * se for _, se in errors[index])) / runs
             figures.append("%s %+.2f%% (SE %.2f%%)" % (value, 100 * mean, 100 * standard_error))
             if abs(mean) > 4.2 * standard_error:
-                wrong.append("rate %d: mean relative error of %s is %+.3f %%, its standard error %.3f %%" % (
-                    rate, value, 100 * mean, 100 * standard_error))
+                wrong.append(
+                    "rate %d: mean relative error of %s is %+.3f %%, its standard error %.3f %%"
+                    % (rate, value, 100 * mean, 100 * standard_error)
+                )
         harness.note("rate %7d, %2d runs, mean error: %s" % (rate, runs, ", ".join(figures)))
     single = [z for z, function in run_z if function != "total"]
     outside = sum(abs(z) > 3 for z in single) / len(single)
     dispersion = sum(z * z for z in single) / len(single)
-    harness.note("%d z of single runs: %.2f %% outside 3 SE, mean of z^2 %.2f, largest %.1f; pooled: largest %.1f" % (
-        len(single), 100 * outside, dispersion, max(map(abs, single)), max(abs(z) for z, _ in pooled_z)))
+    harness.note(
+        "%d z of single runs: %.2f %% outside 3 SE, mean of z^2 %.2f, largest %.1f; pooled: largest %.1f"
+        % (
+            len(single),
+            100 * outside,
+            dispersion,
+            max(map(abs, single)),
+            max(abs(z) for z, _ in pooled_z),
+        )
+    )
     if outside > 0.02:
         wrong.append("%.1f %% of the z lie outside 3 SE" % (100 * outside))
     if not 0.6 < dispersion < 1.5:
@@ -122,9 +159,16 @@ def test_aligned_new_over_each_allocator():
     program = harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls")
     rate = 65536
     for library in (None, "libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"):
-        for count, size, alignment in ((2000000, 64, 64), (300000, 4000, 64), (30000, 100000, 4096)):
-            host = harness.Host([program, str(count), str(size), str(alignment)], rate=rate,
-                                preload_after=[harness.need_library(library)] if library else [])
+        for count, size, alignment in (
+            (2000000, 64, 64),
+            (300000, 4000, 64),
+            (30000, 100000, 4096),
+        ):
+            host = harness.Host(
+                [program, str(count), str(size), str(alignment)],
+                rate=rate,
+                preload_after=[harness.need_library(library)] if library else [],
+            )
             host.ready()
             sums = host.profile("allocs").by_function()
             assert host.finish() == 0
@@ -132,5 +176,12 @@ def test_aligned_new_over_each_allocator():
             error = math.sqrt((1 - share) / share / count)
             for function in ("by_aligned", "by_aligned_nothrow"):
                 ratio = sums[function][0] / count
-                assert abs(ratio - 1) < 5 * error, "%s over %s, %d bytes: %.4f of the truth, standard error %.4f" % (
-                    function, library, size, ratio, error)
+                assert (
+                    abs(ratio - 1) < 5 * error
+                ), "%s over %s, %d bytes: %.4f of the truth, standard error %.4f" % (
+                    function,
+                    library,
+                    size,
+                    ratio,
+                    error,
+                )

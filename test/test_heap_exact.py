@@ -7,18 +7,37 @@ from pprof_reader import bare
 FLAGS = ("-O1", "-fno-optimize-sibling-calls")
 OPTIMISED = ("-O2", "-fno-optimize-sibling-calls")
 # No sample may begin with one of these: the first frame is the caller of the allocation function.
-ALLOCATION_FUNCTIONS = {"malloc", "calloc", "realloc", "reallocarray", "posix_memalign", "aligned_alloc", "memalign", "valloc",
-                        "pvalloc", "free", "operator new", "operator new[]"}
+ALLOCATION_FUNCTIONS = {
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "posix_memalign",
+    "aligned_alloc",
+    "memalign",
+    "valloc",
+    "pvalloc",
+    "free",
+    "operator new",
+    "operator new[]",
+}
 
 
 def truths(lines):
     """{function: [alloc objects, alloc bytes, in-use objects, in-use bytes]}"""
-    return {words[1]: [int(word) for word in words[2:]] for words in map(str.split, lines) if words[0] == "truth"}
+    return {
+        words[1]: [int(word) for word in words[2:]]
+        for words in map(str.split, lines)
+        if words[0] == "truth"
+    }
 
 
 def compare(profile, expected, sums, what):
-    wrong = ["%s %s: expected %s, profile has %s" % (what, function, values, sums[function])
-             for function, values in expected.items() if sums[function] != values]
+    wrong = [
+        "%s %s: expected %s, profile has %s" % (what, function, values, sums[function])
+        for function, values in expected.items()
+        if sums[function] != values
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -29,7 +48,9 @@ def check_leaves(profile):
             continue  # ld.so's own calloc calls ours, for the TLS of a new thread
         assert bare(leaf.function) not in ALLOCATION_FUNCTIONS, "first frame is " + leaf.function
         for frame in sample.frames:
-            file = os.path.basename(frame.mapping.filename) if frame.mapping else ""  # the checkout may be so called
+            file = (
+                os.path.basename(frame.mapping.filename) if frame.mapping else ""
+            )  # the checkout may be so called
             assert not file.startswith("libpprofagent"), "a frame of the agent: %s" % (frame,)
 
 
@@ -44,7 +65,12 @@ def check_c(flags):
         compare(profile, below, profile.by_function(), name)
         own = {function: values for function, values in expected.items() if function not in below}
         compare(profile, own, profile.by_leaf(), name)
-        compare(profile, {f: v for f, v in own.items() if f not in ("by_destructor", "thread_main")}, profile.by_function(), name + " cumulative")
+        compare(
+            profile,
+            {f: v for f, v in own.items() if f not in ("by_destructor", "thread_main")},
+            profile.by_function(),
+            name + " cumulative",
+        )
     assert harness.losses(host.health()) == {}
     assert host.finish() == 0
 
@@ -64,17 +90,36 @@ def test_cxx_every_operator_new_and_delete():
         expected = truths(lines)
         profile = host.profile("heap")
         check_leaves(profile)
-        compare(profile, {f: v for f, v in expected.items() if f not in ("by_throwing_constructor", "by_failing_new")},
-                profile.by_leaf(), "heap")
+        compare(
+            profile,
+            {
+                f: v
+                for f, v in expected.items()
+                if f not in ("by_throwing_constructor", "by_failing_new")
+            },
+            profile.by_leaf(),
+            "heap",
+        )
         # exception objects are allocated by libstdc++ below these two: only what the leaf itself did is known
-        compare(profile, {"by_throwing_constructor": expected["by_throwing_constructor"]}, profile.by_leaf(), "heap")
+        compare(
+            profile,
+            {"by_throwing_constructor": expected["by_throwing_constructor"]},
+            profile.by_leaf(),
+            "heap",
+        )
         assert profile.by_leaf()["by_failing_new"] == [0] * 4
         sums = profile.by_function()
         for words in map(str.split, lines):
             if words[0] == "below":
-                assert sums[words[1]][0:2] == [int(words[2]), int(words[3])], (words, sums[words[1]])
+                assert sums[words[1]][0:2] == [int(words[2]), int(words[3])], (
+                    words,
+                    sums[words[1]],
+                )
             if words[0] == "inuse":
-                assert sums[words[1]][2:4] == [int(words[2]), int(words[3])], (words, sums[words[1]])
+                assert sums[words[1]][2:4] == [int(words[2]), int(words[3])], (
+                    words,
+                    sums[words[1]],
+                )
         host.go_on()
         host.ready()
         after = host.profile("heap").by_function()
@@ -85,7 +130,14 @@ def test_cxx_every_operator_new_and_delete():
 
 def test_static_libstdcxx():
     """operator new inside the executable calls malloc: counted once, and the chain leads to the C++ function."""
-    host = harness.Host([harness.build("exact_new.cc", "-std=c++17", "-static-libstdc++", "-static-libgcc", *FLAGS)], rate=1)
+    host = harness.Host(
+        [
+            harness.build(
+                "exact_new.cc", "-std=c++17", "-static-libstdc++", "-static-libgcc", *FLAGS
+            )
+        ],
+        rate=1,
+    )
     expected = truths(host.ready())
     sums = host.profile("heap").by_function()
     for function in ("by_new", "by_new_array", "by_new_nothrow", "by_new_object"):
@@ -98,15 +150,28 @@ def test_profile_fields():
     host = harness.Host([harness.build("exact.c", *FLAGS)], rate=1)
     host.ready()
     heap, allocs = host.profile("heap"), host.profile("allocs")
-    types = [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")]
+    types = [
+        ("alloc_objects", "count"),
+        ("alloc_space", "bytes"),
+        ("inuse_objects", "count"),
+        ("inuse_space", "bytes"),
+    ]
     for profile in (heap, allocs):
         assert profile.sample_types == types, profile.sample_types
-        assert profile.period_type == ("space", "bytes") and profile.period == 1, (profile.period_type, profile.period)
-        assert profile.mappings[0].filename.endswith("exact_c_O1_fno_optimize_sibling_calls"), profile.mappings[0]
+        assert profile.period_type == ("space", "bytes") and profile.period == 1, (
+            profile.period_type,
+            profile.period,
+        )
+        assert profile.mappings[0].filename.endswith(
+            "exact_c_O1_fno_optimize_sibling_calls"
+        ), profile.mappings[0]
         for sample in profile.samples:
             assert sample.values[0] >= sample.values[2] and sample.values[1] >= sample.values[3]
             if sample.values[1]:
-                assert sample.labels["bytes"] * sample.values[0] == sample.values[1], (sample.labels, sample.values)
+                assert sample.labels["bytes"] * sample.values[0] == sample.values[1], (
+                    sample.labels,
+                    sample.values,
+                )
     assert heap.default_sample_type is None and allocs.default_sample_type == "alloc_space"
     assert host.finish() == 0
 
@@ -115,5 +180,7 @@ def test_rate_zero_is_off():
     host = harness.Host([harness.build("exact.c", *FLAGS)], rate=0)
     host.ready()
     status, headers, body = host.get("heap")
-    assert status == 503 and headers["X-Go-Pprof"] == "1" and b"PPROFAGENT_MEMPROFILERATE is 0" in body, (status, body)
+    assert (
+        status == 503 and headers["X-Go-Pprof"] == "1" and b"PPROFAGENT_MEMPROFILERATE is 0" in body
+    ), (status, body)
     assert host.finish() == 0

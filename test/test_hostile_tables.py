@@ -23,14 +23,23 @@ def run(*arguments):
     lines = host.ready()
     assert len(lines) == 1 and int(lines[0].split()[0]) > 0, lines
     assert host.finish() == 0, host.describe()
-    stacks = [[bare(frame.function) for frame in sample.frames] for profile in (heap, cpu)
-              for sample in profile.samples]
+    stacks = [
+        [bare(frame.function) for frame in sample.frames]
+        for profile in (heap, cpu)
+        for sample in profile.samples
+    ]
     return stacks, harness.losses(health)
 
 
 def spoilt(how):
-    library = harness.build("spoilt_library.c", "-O1", "-fno-optimize-sibling-calls",
-                            "-Wl,-z,separate-code", "-Wl,-z,now", shared=True)
+    library = harness.build(
+        "spoilt_library.c",
+        "-O1",
+        "-fno-optimize-sibling-calls",
+        "-Wl,-z,separate-code",
+        "-Wl,-z,now",
+        shared=True,
+    )
     copy = os.path.join(harness.scratch(), "libspoilt.so")
     shutil.copy(library, copy)
     return run(how, copy)
@@ -45,7 +54,7 @@ def having(stacks, name):
 def test_an_offset_after_an_expression():
     stacks, lost = run("offset")
     for stack in having(stacks, "hostile_offset"):  # there is no rule: the code tells
-        assert stack[stack.index("hostile_offset") + 1:][:2] == ["work", "main"], stack
+        assert stack[stack.index("hostile_offset") + 1 :][:2] == ["work", "main"], stack
     assert lost["stacks_guessed"] > 0, lost
 
 
@@ -59,7 +68,7 @@ def test_a_cfa_on_no_stack():
 def test_a_header_that_is_protected():
     stacks, lost = spoilt("header")
     for stack in having(stacks, "spoilt_leaf"):  # there is no rule: the code tells
-        below = stack[stack.index("spoilt_leaf") + 1:]
+        below = stack[stack.index("spoilt_leaf") + 1 :]
         assert below[:3] == ["spoilt_allocate", "work", "main"], stack
     assert lost["stacks_guessed"] > 0, lost
 

@@ -6,11 +6,13 @@ import harness
 from view_page import again, check_quiet, origin, sticks_out, viewed_heap
 
 # {label: [value, note, points of its line]}
-LINES = ("Object.fromEntries([...document.querySelectorAll('.vital')].map(each => ["
-         "each.firstChild.textContent, [each.querySelector('b').textContent, "
-         "each.lastChild.textContent, "
-         "[...each.querySelectorAll('.line')].map(l => l.getAttribute('d')).join('')"
-         ".split(/[ML]/).length - 2]]))")
+LINES = (
+    "Object.fromEntries([...document.querySelectorAll('.vital')].map(each => ["
+    "each.firstChild.textContent, [each.querySelector('b').textContent, "
+    "each.lastChild.textContent, "
+    "[...each.querySelectorAll('.line')].map(l => l.getAttribute('d')).join('')"
+    ".split(/[ML]/).length - 2]]))"
+)
 GREW_LESS_FREED = 7 * 10000 - 3 * 2000
 
 
@@ -20,8 +22,14 @@ def test_lines_of_the_last_minutes(browser):
     browser.until("document.querySelectorAll('.vital').length === 6")
     browser.until("document.querySelectorAll('.vital')[3].querySelector('.line')")  # a rate: CPU
     lines = browser.evaluate(LINES)
-    assert list(lines) == ["Heap in use", "Allocation rate", "Resident memory", "CPU", "Threads",
-                           "Lock waits"]
+    assert list(lines) == [
+        "Heap in use",
+        "Allocation rate",
+        "Resident memory",
+        "CPU",
+        "Threads",
+        "Lock waits",
+    ]
     assert lines["Threads"][0] == "1" and lines["Threads"][1].startswith("the same for ")
     assert lines["Heap in use"][0] == "107 KiB" and lines["Lock waits"][0] == "0/s"
     again(host)

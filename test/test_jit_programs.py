@@ -38,8 +38,11 @@ def stacks(argv, options):
     health = host.health()
     assert host.text("goroutine?debug=2")
     host.kill()
-    return [[bare(frame.function) for frame in sample.frames] +
-            ["[guessed]"] * ("guessed_frames" in sample.labels) for sample in cpu.samples], health
+    return [
+        [bare(frame.function) for frame in sample.frames]
+        + ["[guessed]"] * ("guessed_frames" in sample.labels)
+        for sample in cpu.samples
+    ], health
 
 
 def both_ways(argv, leaf, least_registered):
@@ -49,8 +52,10 @@ def both_ways(argv, leaf, least_registered):
         assert used >= least_registered, (used, found)
         made = [names for names in found if names[0].startswith(leaf)]
         whole = [names for names in made if names[-1] == "_start"]
-        harness.note("%s: %d of %d stacks of its code are whole" %
-                     (os.path.basename(argv[0]), len(whole), len(made)))
+        harness.note(
+            "%s: %d of %d stacks of its code are whole"
+            % (os.path.basename(argv[0]), len(whole), len(made))
+        )
         # a ring's first samples of a deep stack are copied in part only
         in_part = [names for names in made if names[-1].startswith("[truncated: stack memory")]
         assert whole and len(whole) + len(in_part) == len(made), (made, found)
@@ -66,8 +71,13 @@ def test_qemu():
 
 def test_php():
     php = harness.need("php")
-    settings = {"enable_cli": "1", "jit_buffer_size": "64M", "jit": "tracing", "jit_debug": "256",
-                "file_update_protection": "0"}
+    settings = {
+        "enable_cli": "1",
+        "jit_buffer_size": "64M",
+        "jit": "tracing",
+        "jit_debug": "256",
+        "file_update_protection": "0",
+    }
     arguments = ["-dopcache.%s=%s" % each for each in settings.items()]
     both_ways([php] + arguments + [source("work.php", PHP)], "TRACE-", 10)
 

@@ -31,12 +31,19 @@ def test_posts_from_a_timers_handler():
 
 
 def test_fork_in_the_midst_of_contention():
-    check_mode("fork_in_contention", b"300 of 300 children well, handlers 200 200 0", rates=(EVERYTHING, {}))
+    check_mode(
+        "fork_in_contention",
+        b"300 of 300 children well, handlers 200 200 0",
+        rates=(EVERYTHING, {}),
+    )
 
 
 def test_locks_in_destructors_of_threads():
     check_mode("thread_ends", b"destructors 1440, counted 1440")
-    check([harness.build("lockhaz_sanitized.cc", "-std=c++17", "-O1")], b"counted 6000, destroyed 6, timeout 1, future 5")
+    check(
+        [harness.build("lockhaz_sanitized.cc", "-std=c++17", "-O1")],
+        b"counted 6000, destroyed 6, timeout 1, future 5",
+    )
 
 
 def test_smallest_stacks():
@@ -68,62 +75,143 @@ def test_waits_in_the_loader():
     """IFUNC resolvers, constructors, callbacks of dl_iterate_phdr: loaded at run time, linked, preloaded; lazily bound and at once."""
     library = harness.build("lockhaz_library.c", "-O1", shared=True)
     plain = harness.build("lockhaz_library.c", "-O1", "-DNO_IFUNC", shared=True)
-    linked = harness.build("lockhaz.c", "-O1", "-Wl,--no-as-needed", library, "-Wl,-rpath," + os.path.dirname(library), name="lockhaz_linked")
+    linked = harness.build(
+        "lockhaz.c",
+        "-O1",
+        "-Wl,--no-as-needed",
+        library,
+        "-Wl,-rpath," + os.path.dirname(library),
+        name="lockhaz_linked",
+    )
     for extra in ({}, {"LD_BIND_NOW": "1"}):
         check_mode("loader", b"loaded", library, plain, rates=(EVERYTHING, {}), extra=extra)
         check([linked, "everything"], b"consumed 20000", rates=(EVERYTHING, {}), extra=extra)
         for order in ("preload_before", "preload_after"):
-            check_mode("everything", b"consumed 20000", rates=(EVERYTHING,), extra=extra, **{order: [library]})
-            check_same(["/bin/ls", "/"], rates=(None,), extra=dict(EVERYTHING, **extra), **{order: [library]})
+            check_mode(
+                "everything",
+                b"consumed 20000",
+                rates=(EVERYTHING,),
+                extra=extra,
+                **{order: [library]}
+            )
+            check_same(
+                ["/bin/ls", "/"],
+                rates=(None,),
+                extra=dict(EVERYTHING, **extra),
+                **{order: [library]}
+            )
 
 
 def test_allocators_that_lock():
     """One whose every call takes a pthread mutex; jemalloc, tcmalloc and mimalloc; at heap rate 1 too."""
     allocators = [harness.build("lockhaz_malloc.c", "-O1", "-fno-builtin", shared=True)]
-    allocators += [os.path.join(harness.LIBRARIES, name) for name in ("libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2.0")]
+    allocators += [
+        os.path.join(harness.LIBRARIES, name)
+        for name in ("libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2.0")
+    ]
     for allocator in allocators:
         if not os.path.exists(allocator):
             harness.note(allocator + " is not installed")
             continue
         for order in ("preload_before", "preload_after"):
             for rate in (None, 1):
-                expected = check_same([hazards(), "everything"], rates=(rate,), extra=EVERYTHING, **{order: [allocator]})
+                expected = check_same(
+                    [hazards(), "everything"],
+                    rates=(rate,),
+                    extra=EVERYTHING,
+                    **{order: [allocator]}
+                )
                 assert expected[0] == 0 and b"consumed 20000" in expected[1], expected
-    check_same(["/usr/bin/python3", "-c", "import threading; t = [threading.Thread(target=print) for _ in range(9)]; [x.start() for x in t]"],
-               rates=(1,), extra=EVERYTHING, preload_after=[allocators[0]])
+    check_same(
+        [
+            "/usr/bin/python3",
+            "-c",
+            "import threading; t = [threading.Thread(target=print) for _ in range(9)]; [x.start() for x in t]",
+        ],
+        rates=(1,),
+        extra=EVERYTHING,
+        preload_after=[allocators[0]],
+    )
 
 
 def test_another_library_that_wraps_locks():
     wrapper = harness.build("lockhaz_wrapper.c", "-O1", shared=True)
     for order in ("preload_before", "preload_after"):
-        for mode, contains in (("everything", b"wrapped calls: many"), ("thread_ends", b"counted 1440"), ("versions", b"turns 6000")):
-            check_mode(mode, contains, rates=(EVERYTHING,), extra={"LOCKHAZ_COUNTS": "1"}, **{order: [wrapper]})
+        for mode, contains in (
+            ("everything", b"wrapped calls: many"),
+            ("thread_ends", b"counted 1440"),
+            ("versions", b"turns 6000"),
+        ):
+            check_mode(
+                mode,
+                contains,
+                rates=(EVERYTHING,),
+                extra={"LOCKHAZ_COUNTS": "1"},
+                **{order: [wrapper]}
+            )
 
 
 def test_mutrace_beside_the_agent():
-    library = next((path for path in ("/usr/lib/mutrace/libmutrace.so", harness.LIBRARIES + "/libmutrace.so") if os.path.exists(path)), None)
+    library = next(
+        (
+            path
+            for path in ("/usr/lib/mutrace/libmutrace.so", harness.LIBRARIES + "/libmutrace.so")
+            if os.path.exists(path)
+        ),
+        None,
+    )
     if library is None:
         raise harness.Skip("mutrace is not installed")
     for order in ("preload_before", "preload_after"):
-        expected, found = (harness.run([hazards(), "everything"], plain=plain, extra=EVERYTHING, **{order: [library]}) for plain in (True, False))
-        assert (found.returncode, found.stdout) == (expected.returncode, expected.stdout), (expected, found)
+        expected, found = (
+            harness.run(
+                [hazards(), "everything"], plain=plain, extra=EVERYTHING, **{order: [library]}
+            )
+            for plain in (True, False)
+        )
+        assert (found.returncode, found.stdout) == (expected.returncode, expected.stdout), (
+            expected,
+            found,
+        )
 
 
 def test_valgrind():
     valgrind = harness.need("valgrind")
-    for program in ([hazards(), "everything"], [harness.build("lockhaz_sanitized.cc", "-std=c++17", "-O1")]):
-        expected = check_same([valgrind, "-q", "--fair-sched=yes", "--error-exitcode=9"] + program, rates=(None,), timeout=180, extra=EVERYTHING)
+    for program in (
+        [hazards(), "everything"],
+        [harness.build("lockhaz_sanitized.cc", "-std=c++17", "-O1")],
+    ):
+        expected = check_same(
+            [valgrind, "-q", "--fair-sched=yes", "--error-exitcode=9"] + program,
+            rates=(None,),
+            timeout=180,
+            extra=EVERYTHING,
+        )
         assert expected[0] == 0, expected
 
 
 def check_sanitized(kind, extra):
     """The agent leaves such hosts alone, as they wrap locks themselves: nothing is reported that is not reported without it."""
+
     def program(source, *flags):
-        return harness.build(source, "-O1", "-fsanitize=" + kind, *flags, name="%s_%s" % (kind, source.replace(".", "_")))
-    for argv in ([program("lockhaz.c"), "everything"], [program("lockhaz.c"), "thread_ends"], [program("lockhaz_sanitized.cc", "-std=c++17")]):
+        return harness.build(
+            source,
+            "-O1",
+            "-fsanitize=" + kind,
+            *flags,
+            name="%s_%s" % (kind, source.replace(".", "_"))
+        )
+
+    for argv in (
+        [program("lockhaz.c"), "everything"],
+        [program("lockhaz.c"), "thread_ends"],
+        [program("lockhaz_sanitized.cc", "-std=c++17")],
+    ):
         expected = outcome(harness.run(argv, plain=True, extra=extra))
         if b"FATAL: " in expected[2]:
-            raise harness.Skip("the sanitizer does not run here: " + expected[2].decode(errors="replace")[:100])
+            raise harness.Skip(
+                "the sanitizer does not run here: " + expected[2].decode(errors="replace")[:100]
+            )
         assert expected[0] == 0, expected
         for rate in (EVERYTHING, {}):
             found = outcome(harness.run(argv, timeout=harness.DEADLINE, extra=dict(extra, **rate)))
@@ -142,8 +230,9 @@ def test_profiles_interrupt_no_waits():
     """EINTR of sem_timedwait and futexes under a CPU profile, beside a thread that uses the CPU."""
     expected = harness.run([hazards(), "interrupted_waits"], plain=True, stdin=b"\n\n")
     assert expected.stdout == b"ready\ninterrupted 0\nready\n", expected
-    host = harness.Host([hazards(), "interrupted_waits"],
-                        **harness.by_timers({"extra": EVERYTHING}))
+    host = harness.Host(
+        [hazards(), "interrupted_waits"], **harness.by_timers({"extra": EVERYTHING})
+    )
     host.ready()
     host.go_on()
     profile = host.profile("profile?seconds=2&hz=1000")

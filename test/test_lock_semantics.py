@@ -15,8 +15,11 @@ RATES = (EVERYTHING, {}, NOTHING)
 
 def difference(expected, found):
     """The exit codes, and the lines of stdout and stderr that differ."""
-    texts = [["exit code %d" % done.returncode] + (done.stdout + done.stderr).decode(errors="replace").splitlines()
-             for done in (expected, found)]
+    texts = [
+        ["exit code %d" % done.returncode]
+        + (done.stdout + done.stderr).decode(errors="replace").splitlines()
+        for done in (expected, found)
+    ]
     return "\n".join(list(difflib.unified_diff(*texts, "without", "with", lineterm="", n=3))[:80])
 
 
@@ -26,8 +29,15 @@ def check_same(argv, lines, rates=RATES, **options):
     assert expected.returncode == 0 and expected.stdout.count(b"\n") >= lines, expected
     for extra in rates:
         found = harness.run(argv, extra=extra, **options)
-        assert (found.returncode, found.stdout, found.stderr) == (expected.returncode, expected.stdout, expected.stderr), \
-            "%s, %s: differs from a run without the agent\n%s" % (os.path.basename(argv[0]), extra, difference(expected, found))
+        assert (found.returncode, found.stdout, found.stderr) == (
+            expected.returncode,
+            expected.stdout,
+            expected.stderr,
+        ), "%s, %s: differs from a run without the agent\n%s" % (
+            os.path.basename(argv[0]),
+            extra,
+            difference(expected, found),
+        )
     return expected.stdout.decode()
 
 
@@ -52,7 +62,10 @@ def test_the_same_under_bind_now():
         program = harness.build(source, "-O1")
         expected = harness.run([program], plain=True)
         found = harness.run([program], extra=dict(EVERYTHING, LD_BIND_NOW="1"))
-        assert (found.returncode, found.stdout) == (expected.returncode, expected.stdout), difference(expected, found)
+        assert (found.returncode, found.stdout) == (
+            expected.returncode,
+            expected.stdout,
+        ), difference(expected, found)
 
 
 def test_two_processes_with_and_without():
@@ -62,9 +75,14 @@ def test_two_processes_with_and_without():
     expected = harness.run([program, shared], plain=True)
     assert expected.returncode == 0 and b"the other's exit code 0" in expected.stdout, expected
     for first, second in ((True, False), (False, True), (True, True)):
-        found = harness.run([program, shared, harness.agent() if second else ""], plain=not first, extra=EVERYTHING)
-        assert (found.returncode, found.stdout, found.stderr) == (expected.returncode, expected.stdout, expected.stderr), \
-            "first %s, second %s\n%s" % (first, second, difference(expected, found))
+        found = harness.run(
+            [program, shared, harness.agent() if second else ""], plain=not first, extra=EVERYTHING
+        )
+        assert (found.returncode, found.stdout, found.stderr) == (
+            expected.returncode,
+            expected.stdout,
+            expected.stderr,
+        ), "first %s, second %s\n%s" % (first, second, difference(expected, found))
 
 
 def functions_of(profile):
@@ -82,13 +100,20 @@ def check_nothing_left(argv, abandoned):
         lines.append(host.line())
         if lines[-1] == "ready":
             health = host.health()
-            assert health["profiles"]["mutex"]["on"] and health["profiles"]["block"]["on"], health["profiles"]
+            assert health["profiles"]["mutex"]["on"] and health["profiles"]["block"]["on"], health[
+                "profiles"
+            ]
             assert health["lock_waits"]["waiting_now"] == 0, health["lock_waits"]
             assert health["losses"]["mutex_waits_abandoned"] >= abandoned, health["losses"]
-            assert "late_release" not in functions_of(host.profile("mutex")), host.text("mutex?debug=1")
+            assert "late_release" not in functions_of(host.profile("mutex")), host.text(
+                "mutex?debug=1"
+            )
             host.go_on()
     assert lines == expected.stdout.decode().splitlines(), "\n".join(
-        difflib.unified_diff(expected.stdout.decode().splitlines(), lines, "without", "with", lineterm="", n=3))
+        difflib.unified_diff(
+            expected.stdout.decode().splitlines(), lines, "without", "with", lineterm="", n=3
+        )
+    )
     assert host.finish() == 0
 
 
@@ -101,7 +126,10 @@ def test_cancellation():
 
 def test_cancellation_with_exceptions():
     """By -fexceptions in C, and in C++ with destructors and catch (...)."""
-    for program in (harness.build("locksem_cancel.c", "-O1", "-fexceptions"), harness.build("locksem_cancel.cc", "-O1")):
+    for program in (
+        harness.build("locksem_cancel.c", "-O1", "-fexceptions"),
+        harness.build("locksem_cancel.cc", "-O1"),
+    ):
         check_same([program], 300)
         check_nothing_left([program], 0)
 

@@ -22,15 +22,36 @@ def soak(seconds, extra):
     said = [host.line(), host.line()]
     assert said[1] == "all invariants hold", said
     assert host.finish() == 0, host.describe()
-    harness.note("%s: %s; agent bytes %s, then %s" % (extra, said[0][2:], *(
-        {name: health["agent"]["memory_bytes"][name] for name in ("contention_table", "lock_waiters", "stack_table")} for health in (warm, quiet))))
+    harness.note(
+        "%s: %s; agent bytes %s, then %s"
+        % (
+            extra,
+            said[0][2:],
+            *(
+                {
+                    name: health["agent"]["memory_bytes"][name]
+                    for name in ("contention_table", "lock_waiters", "stack_table")
+                }
+                for health in (warm, quiet)
+            ),
+        )
+    )
     assert quiet["lock_waits"]["waiting_now"] == 0, quiet["lock_waits"]
     for name in ("contention_lost_table_full", "contention_lost_no_memory", "mutex_lost_waiters"):
         assert quiet["losses"][name] == 0, quiet["losses"]
     for name in ("lock_waiters", "thread_registry"):
-        assert quiet["agent"]["memory_bytes"][name] == warm["agent"]["memory_bytes"][name], (name, warm["agent"], quiet["agent"])
-    for name in ("contention_table", "stack_table"):  # a stack that is seen only now and then may come late
-        assert quiet["agent"]["memory_bytes"][name] <= warm["agent"]["memory_bytes"][name] + (256 << 10), (name, warm["agent"], quiet["agent"])
+        assert quiet["agent"]["memory_bytes"][name] == warm["agent"]["memory_bytes"][name], (
+            name,
+            warm["agent"],
+            quiet["agent"],
+        )
+    for name in (
+        "contention_table",
+        "stack_table",
+    ):  # a stack that is seen only now and then may come late
+        assert quiet["agent"]["memory_bytes"][name] <= warm["agent"]["memory_bytes"][name] + (
+            256 << 10
+        ), (name, warm["agent"], quiet["agent"])
 
 
 def test_short():

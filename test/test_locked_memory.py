@@ -31,14 +31,19 @@ def run_host(way, asked=False, preexec_fn=limited, **options):
     directory = harness.scratch()
     os.chmod(directory, 0o1777)  # the log is another user's
     log = os.path.join(directory, "log")
-    host = harness.Host([program, str(TAKEN_MEGABYTES), way], preexec_fn=preexec_fn,
-                        extra={"PPROFAGENT_LOG": log}, **options)
+    host = harness.Host(
+        [program, str(TAKEN_MEGABYTES), way],
+        preexec_fn=preexec_fn,
+        extra={"PPROFAGENT_LOG": log},
+        **options
+    )
     host.log_path = log
     first, statuses, ended = host.ready()[0], set(), threading.Event()
 
     def ask(page):
         while not ended.is_set():
             statuses.add(host.get(page)[0])
+
     askers = [threading.Thread(target=ask, args=(page,)) for page in PAGES if asked]
     if asked:
         assert host.get("health")[0] == 200
@@ -86,6 +91,7 @@ def test_where_no_limit_counts_what_the_program_uses_stays_locked():
         effective = int(file.read().split("CapEff:\t")[1].split()[0], 16)
     if not effective >> CAP_IPC_LOCK & 1:
         raise harness.Skip("needs the right to lock anything")
-    first, plain = (run_host("function", plain=plain, preexec_fn=only_limited)[0]
-                    for plain in (False, True))
+    first, plain = (
+        run_host("function", plain=plain, preexec_fn=only_limited)[0] for plain in (False, True)
+    )
     assert locked(first)[1] - locked(plain)[1] > 1024, (first, plain)

@@ -16,8 +16,9 @@ def libraries():
     os.makedirs(directory, exist_ok=True)
     first = os.path.join(directory, "first.so")
     command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libsmall_0000.so", "-o", first]
-    subprocess.run(command + ["-x", "c", "-"], input=b"int small_0000(void) { return 1; }\n",
-                   check=True)
+    subprocess.run(
+        command + ["-x", "c", "-"], input=b"int small_0000(void) { return 1; }\n", check=True
+    )
     with open(first, "rb") as file:
         template = file.read()
     assert template.count(b"small_0000") >= 2
@@ -37,8 +38,12 @@ def program():
 
 
 def test_libraries_before_libc():
-    host = harness.Host([program()], rate=512, preload_after=preloads(),
-                        extra={"PPROFAGENT_MUTEXPROFILEFRACTION": "1"})
+    host = harness.Host(
+        [program()],
+        rate=512,
+        preload_after=preloads(),
+        extra={"PPROFAGENT_MUTEXPROFILEFRACTION": "1"},
+    )
     host.ready()
     harness.poll(lambda: "compute" in str(host.profile("heap").by_function()), "samples")
     harness.poll(lambda: "fight" in str(host.profile("mutex").by_function()), "waits")

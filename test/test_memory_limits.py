@@ -13,9 +13,13 @@ def program_with_huge_debug_strings():
     source = harness.build("big_strings.c")
     directory = harness.scratch()
     strings, output = os.path.join(directory, "strings"), os.path.join(directory, "big")
-    subprocess.run(["objcopy", "--dump-section", ".debug_str=" + strings, source, output], check=True)
+    subprocess.run(
+        ["objcopy", "--dump-section", ".debug_str=" + strings, source, output], check=True
+    )
     os.truncate(strings, STRINGS)
-    subprocess.run(["objcopy", "--update-section", ".debug_str=" + strings, source, output], check=True)
+    subprocess.run(
+        ["objcopy", "--update-section", ".debug_str=" + strings, source, output], check=True
+    )
     return output
 
 
@@ -24,7 +28,10 @@ class MemoryGroup:
 
     def __init__(self, size=LIMIT):
         name = "pprofagent-test-%d" % os.getpid()
-        for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        for root, limit in (
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ):
             self.path = os.path.join(root, name)
             try:
                 os.mkdir(self.path)
@@ -49,6 +56,7 @@ class MemoryGroup:
             except OSError:
                 return False
             return True
+
         harness.poll(gone, "the cgroup is empty")
 
 

@@ -24,13 +24,20 @@ def check(*functions, counts):
     """The journal's charges of these functions are the profile's, and its delays are returned; counts: by construction, in each of the two
     rounds; None: not even a charge."""
     journal, _, mutex = schedules()
-    expected = {key: values for key, values in lock_journal.charged_sums(journal).items() if key[0] in functions}
+    expected = {
+        key: values
+        for key, values in lock_journal.charged_sums(journal).items()
+        if key[0] in functions
+    }
     assert {key[0]: values[0] for key, values in expected.items()} == {
-        function: 2 * count for function, count in zip(functions, counts) if count is not None}, expected
+        function: 2 * count for function, count in zip(functions, counts) if count is not None
+    }, expected
     seen = {key: values for key, values in mutex.items() if key[0] in functions}
     wrong = lock_journal.differences(expected, seen)
     assert not wrong, "\n".join(wrong)
-    return [values[1] for function in functions for key, values in seen.items() if key[0] == function]
+    return [
+        values[1] for function in functions for key, values in seen.items() if key[0] == function
+    ]
 
 
 def test_every_kind_of_release():
@@ -39,13 +46,17 @@ def test_every_kind_of_release():
     journal, answers, _ = every_kind()
     expected = lock_journal.charged_sums(journal)
     assert len(expected) > 40 and {count for count, _, _ in expected.values()} == {2}
-    wrong = lock_journal.differences(expected, lock_journal.found(harness.Profile(answers["mutex"][0])))
+    wrong = lock_journal.differences(
+        expected, lock_journal.found(harness.Profile(answers["mutex"][0]))
+    )
     assert not wrong, "\n".join(wrong)
 
 
 def test_several_wait_and_the_lock_goes_round():
     """A holds, three wait; A gives it to B, for whom two wait on, B to C, for whom one does: A is charged for three, B for two, C for one, D for none."""
-    of_a, of_b, of_c = check("give_to_several", "give_to_two", "give_to_one", "give_to_none", counts=(1, 1, 1, None))
+    of_a, of_b, of_c = check(
+        "give_to_several", "give_to_two", "give_to_one", "give_to_none", counts=(1, 1, 1, None)
+    )
     assert of_a > of_b > of_c > 0
 
 
@@ -54,7 +65,13 @@ def test_semaphore_posts_by_one_who_never_waited():
 
 
 def test_one_takes_another_waits_a_third_gives_back():
-    check("give_for_another", "give_spin_of_another", "take_passed", "take_spin", counts=(1, 1, None, None))
+    check(
+        "give_for_another",
+        "give_spin_of_another",
+        "take_passed",
+        "take_spin",
+        counts=(1, 1, None, None),
+    )
 
 
 def test_futex_wakes():
@@ -65,12 +82,25 @@ def test_futex_wakes():
 def test_requeue():
     """It is a release, also for the waiter that it only moves to another word: that one's later
     release is not seen (futex_calls.c)."""
-    check("give_requeue", "give_wake_requeued", "give_cmp_requeue", "give_wake_cmp_requeued", counts=(2, None, 2, None))
+    check(
+        "give_requeue",
+        "give_wake_requeued",
+        "give_cmp_requeue",
+        "give_wake_cmp_requeued",
+        counts=(2, None, 2, None),
+    )
 
 
 def test_waiting_for_a_condition_releases_its_mutex():
-    functions = ["give_by_" + name for name in ("cond_wait", "cond_timedwait", "cond_clockwait", "cnd_wait", "cnd_timedwait")]
-    old = [name for name in ("give_by_old_cond_wait", "give_by_old_cond_timedwait") if os.uname().machine == "x86_64"]
+    functions = [
+        "give_by_" + name
+        for name in ("cond_wait", "cond_timedwait", "cond_clockwait", "cnd_wait", "cnd_timedwait")
+    ]
+    old = [
+        name
+        for name in ("give_by_old_cond_wait", "give_by_old_cond_timedwait")
+        if os.uname().machine == "x86_64"
+    ]
     check(*functions, *old, counts=[1] * len(functions + old))
 
 
@@ -79,8 +109,15 @@ def test_inner_unlocks_release_nothing():
 
 
 def test_unlocks_that_fail_release_nothing():
-    check("give_not_its_own", "give_not_its_own_robust", "give_not_its_own_recursive", "give_errorcheck", "give_robust", "give_again",
-          counts=(None, None, None, 1, 1, 1))
+    check(
+        "give_not_its_own",
+        "give_not_its_own_robust",
+        "give_not_its_own_recursive",
+        "give_errorcheck",
+        "give_robust",
+        "give_again",
+        counts=(None, None, None, 1, 1, 1),
+    )
 
 
 def test_pi_futex_unlock_that_fails_releases_nothing():
@@ -119,10 +156,13 @@ def test_waiters_of_these_schedules():
 
 def test_releasers_are_charged_with_what_waiters_waited():
     """Hundreds of short sections of six locks, four threads: charges follow the program's own account of each call; and releasers' events
-    and waiters' events are the same number, but for waits whose release came before they were entered (counted)."""
+    and waiters' events are the same number, but for waits whose release came before they were entered (counted).
+    """
     host = lock_journal.start("lock_crowd.c", **EVERY_EVENT)
     journal = Journal(host.ready())
-    block, mutex = lock_journal.found(host.profile("block")), lock_journal.found(host.profile("mutex"))
+    block, mutex = lock_journal.found(host.profile("block")), lock_journal.found(
+        host.profile("mutex")
+    )
     losses = harness.losses(host.health())
     assert host.finish() == 0
     assert set(losses) <= {"mutex_lost_releases"}, losses
@@ -130,12 +170,24 @@ def test_releasers_are_charged_with_what_waiters_waited():
     assert waits == ended + losses.get("mutex_lost_releases", 0), (waits, ended, losses)
     at_most = journal.most_events()
     at_most.update((key, len(times)) for key, times in journal.blocked().items())
-    for sums, seen in ((lock_journal.blocked_sums(journal), block), (lock_journal.charged_sums(journal), mutex)):
+    for sums, seen in (
+        (lock_journal.blocked_sums(journal), block),
+        (lock_journal.charged_sums(journal), mutex),
+    ):
         assert len(sums) == 6 and set(seen) == set(sums), (sums, seen)
         for key, (_, least, most) in sums.items():
             found, delay = seen[key]
-            harness.note("%s: %d waits, %.1f ms; the program's: %.1f to %.1f ms" % (key[0], found, delay / 1e6, least / 1e6, most / 1e6))
-            assert 10 < found <= at_most[key] and most > 10e6 and least <= delay <= most, (key, at_most[key], least, most, seen[key])
+            harness.note(
+                "%s: %d waits, %.1f ms; the program's: %.1f to %.1f ms"
+                % (key[0], found, delay / 1e6, least / 1e6, most / 1e6)
+            )
+            assert 10 < found <= at_most[key] and most > 10e6 and least <= delay <= most, (
+                key,
+                at_most[key],
+                least,
+                most,
+                seen[key],
+            )
 
 
 def test_default_fraction():
@@ -149,7 +201,16 @@ def test_default_fraction():
     assert len(charged) == 3 and set(seen) == set(charged), seen
     for key, (events, times) in charged.items():
         for value, terms in zip(seen[key], (events, times)):
-            truth, error = sum(terms), math.sqrt((fraction - 1) * sum(term * term for term in terms))
-            harness.note("%s: truth %d, profile %+.2f %%, standard error %.2f %%" % (
-                key[0], truth, 100 * value / truth - 100, 100 * error / truth))
-            assert abs(value - truth) <= 4 * error + lock_journal.SHARE * truth, (key, truth, value, error)
+            truth, error = sum(terms), math.sqrt(
+                (fraction - 1) * sum(term * term for term in terms)
+            )
+            harness.note(
+                "%s: truth %d, profile %+.2f %%, standard error %.2f %%"
+                % (key[0], truth, 100 * value / truth - 100, 100 * error / truth)
+            )
+            assert abs(value - truth) <= 4 * error + lock_journal.SHARE * truth, (
+                key,
+                truth,
+                value,
+                error,
+            )

@@ -14,8 +14,9 @@ def test_no_allocation_on_the_agents_threads():
 
 def test_no_allocation_where_another_preload_serves_malloc():
     """The heap profile is off then; all else is there."""
-    host = harness.Host([every_profile()], rate=512, extra=EVERYTHING_ON,
-                        preload_before=[wrapper()])
+    host = harness.Host(
+        [every_profile()], rate=512, extra=EVERYTHING_ON, preload_before=[wrapper()]
+    )
     host.ready()
     for page in PAGES:
         expected = 503 if page.startswith(("heap", "allocs")) else 200

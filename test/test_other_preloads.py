@@ -9,10 +9,28 @@ import time
 import harness
 
 ORDERS = ("preload_before", "preload_after")
-PAGES = ("", "?debug=1", "heap", "heap?debug=1", "allocs", "allocs?debug=1", "block",
-         "block?debug=1", "mutex", "mutex?debug=1", "threadcreate", "threadcreate?debug=1",
-         "goroutine", "goroutine?debug=1", "goroutine?debug=2", "cmdline", "symbol", "health",
-         "profile?seconds=1", "heap?seconds=1")
+PAGES = (
+    "",
+    "?debug=1",
+    "heap",
+    "heap?debug=1",
+    "allocs",
+    "allocs?debug=1",
+    "block",
+    "block?debug=1",
+    "mutex",
+    "mutex?debug=1",
+    "threadcreate",
+    "threadcreate?debug=1",
+    "goroutine",
+    "goroutine?debug=1",
+    "goroutine?debug=2",
+    "cmdline",
+    "symbol",
+    "health",
+    "profile?seconds=1",
+    "heap?seconds=1",
+)
 EVERYTHING_ON = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
 
 
@@ -27,8 +45,16 @@ def names_header():
 def defines_everything(name, source, *flags, **options):
     with open(names_header(), "rb") as file:
         mark = hashlib.sha256(file.read()).hexdigest()[:16]
-    return harness.build(source, "-O1", "-fno-builtin", "-include", names_header(), *flags,
-                         name=name + "_" + mark, **options)
+    return harness.build(
+        source,
+        "-O1",
+        "-fno-builtin",
+        "-include",
+        names_header(),
+        *flags,
+        name=name + "_" + mark,
+        **options
+    )
 
 
 def everything():
@@ -69,8 +95,15 @@ def test_no_other_preload_is_called_by_the_agent():
 
 def test_no_function_of_the_program_is_called_by_the_agent():
     definitions = os.path.join(harness.WORKLOADS, "preload_everything.c")
-    check_nobody_elses(defines_everything("every_profile_defining", "every_profile.c", "-rdynamic",
-                                          "-fno-optimize-sibling-calls", definitions))
+    check_nobody_elses(
+        defines_everything(
+            "every_profile_defining",
+            "every_profile.c",
+            "-rdynamic",
+            "-fno-optimize-sibling-calls",
+            definitions,
+        )
+    )
 
 
 def test_the_test_library_notices_calls():
@@ -99,8 +132,11 @@ def libfaketime():
 
 
 def check_true_time(faked, order):
-    host = harness.Host([every_profile()], extra={"FAKETIME": faked, "FAKETIME_DONT_RESET": "1"},
-                        **{order: [libfaketime()]})
+    host = harness.Host(
+        [every_profile()],
+        extra={"FAKETIME": faked, "FAKETIME_DONT_RESET": "1"},
+        **{order: [libfaketime()]}
+    )
     host.ready()
     for page in ("profile?seconds=2", "heap?seconds=2", "mutex?seconds=2"):
         wall, begin = time.time_ns(), time.monotonic_ns()

@@ -8,8 +8,12 @@ from pprof_reader import bare
 
 
 def exported():
-    lines = subprocess.run([harness.need("nm"), "-D", "--defined-only", harness.agent()],
-                           capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        [harness.need("nm"), "-D", "--defined-only", harness.agent()],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     return {line.split()[-1].split("@")[0] for line in lines}
 
 
@@ -24,8 +28,12 @@ def test_wrappers_stand_for_what_they_do():
     assert host.finish() == 0, host.describe()
     known, seen = exported(), set()
     for sample in profile.samples:
-        own = [i for i, frame in enumerate(sample.frames) if frame.mapping and
-               os.path.basename(frame.mapping.filename) == os.path.basename(harness.agent())]
+        own = [
+            i
+            for i, frame in enumerate(sample.frames)
+            if frame.mapping
+            and os.path.basename(frame.mapping.filename) == os.path.basename(harness.agent())
+        ]
         names = [bare(frame.function) for frame in sample.frames]
         for i in own:
             assert names[i] in known, (names[i], names)

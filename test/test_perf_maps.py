@@ -13,11 +13,19 @@ def program():
 
 def names(host, size):
     """Of the JIT code that allocated that many bytes."""
-    return [sample.frames[0].function for sample in host.profile("heap").samples if sample.labels.get("bytes") == size]
+    return [
+        sample.frames[0].function
+        for sample in host.profile("heap").samples
+        if sample.labels.get("bytes") == size
+    ]
 
 
 def losses(host):
-    return {name: count for name, count in host.health()["losses"].items() if name.startswith("symbols_perf_map")}
+    return {
+        name: count
+        for name, count in host.health()["losses"].items()
+        if name.startswith("symbols_perf_map")
+    }
 
 
 NO_LOSS = {"symbols_perf_map_stale": 0, "symbols_perf_map_limit": 0}
@@ -41,7 +49,9 @@ def test_the_last_line_counts_in_a_map_of_any_size():
             before = host.health()["agent"]["memory_bytes"]["allocator"]
             assert names(host, 100000) == ["new_name"]
             assert losses(host) == NO_LOSS
-            assert host.health()["agent"]["memory_bytes"]["allocator"] < before + (16 << 20)  # given back
+            assert host.health()["agent"]["memory_bytes"]["allocator"] < before + (
+                16 << 20
+            )  # given back
 
 
 def map_before_exec(text, touch=""):
@@ -51,7 +61,9 @@ def map_before_exec(text, touch=""):
 
 
 def test_a_map_of_an_earlier_process_is_not_believed():
-    with started(map_before_exec("200000000 40 of_yesterday\\n", "touch -d '2 days ago' /tmp/perf-$$.map;")) as host:
+    with started(
+        map_before_exec("200000000 40 of_yesterday\\n", "touch -d '2 days ago' /tmp/perf-$$.map;")
+    ) as host:
         path = "/tmp/perf-%d.map" % host.pid
         assert names(host, 100000) == [""]
         assert losses(host)["symbols_perf_map_stale"] >= 1

@@ -38,9 +38,20 @@ def name_of_deleted(owner_of_forged, *unprivileged):
     shutil.copy(driver(), program)
     path = compile_library(directory, "-g")
     planted = given_to(owner_of_forged, forged(path))
-    done = subprocess.run([*unprivileged, program, "--self", "library", path, "library_exported",
-                           "replace=" + planted], capture_output=True, text=True,
-                          timeout=harness.DEADLINE)
+    done = subprocess.run(
+        [
+            *unprivileged,
+            program,
+            "--self",
+            "library",
+            path,
+            "library_exported",
+            "replace=" + planted,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE,
+    )
     assert done.returncode == 0, done
     found, counters = parse(done.stdout)
     return [frames[0][0] for _, frames in found.values()], counters["symbols_files_not_trusted"]
@@ -48,8 +59,13 @@ def name_of_deleted(owner_of_forged, *unprivileged):
 
 def test_a_deleted_object_is_not_what_lies_in_its_place():
     process_tree.run_as_root()
-    as_owner = [harness.need("setpriv"), "--reuid=%d" % OWNER, "--regid=%d" % OWNER,
-                "--clear-groups", "--bounding-set=-all"]
+    as_owner = [
+        harness.need("setpriv"),
+        "--reuid=%d" % OWNER,
+        "--regid=%d" % OWNER,
+        "--clear-groups",
+        "--bounding-set=-all",
+    ]
     # of the owner or root it is taken: it is the same object by its build-id
     assert name_of_deleted(OWNER, *as_owner) == (["forged_by_others"], 0)
     assert name_of_deleted(0, *as_owner) == (["forged_by_others"], 0)
@@ -64,8 +80,13 @@ def test_a_dlclosed_object_is_not_what_lies_in_its_place():
     directory = harness.scratch()
     path = compile_library(directory, "-g")
     _, frames, counters = test_symbols.self_resolve(
-        "library", path, "library_exported", "note", "close",
-        "replace=" + given_to(OTHER, forged(path)))
+        "library",
+        path,
+        "library_exported",
+        "note",
+        "close",
+        "replace=" + given_to(OTHER, forged(path)),
+    )
     assert frames == [[]] and counters["symbols_files_not_trusted"] >= 1, (frames, counters)
 
 
@@ -81,6 +102,7 @@ def test_debug_files_of_a_stranger():
     def lines():
         _, frames, counters = test_symbols.self_resolve("library", path, "library_exported")
         return frames[0][0][3] > 0, counters["symbols_files_not_trusted"]
+
     assert lines() == (True, 0)
     given_to(OTHER, debug)
     has, refused = lines()
@@ -107,6 +129,7 @@ def test_a_dwz_file_of_a_stranger():
     def looked_up():
         _, frames, counters = test_symbols.self_resolve("library", path, "library_exported")
         return frames, counters["symbols_files_not_trusted"]
+
     frames, refused = looked_up()
     assert refused == 0 and frames[0][0][0] == "library_exported" and frames[0][0][3] > 0, frames
     given_to(OTHER, common)

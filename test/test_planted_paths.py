@@ -31,8 +31,13 @@ def shared_directory():
 def by_stranger(function, *arguments):
     """Runs a function of os as the stranger."""
     script = "import os, sys; getattr(os, sys.argv[1])(*sys.argv[2:])"
-    subprocess.run([harness.need("python3"), "-c", script, function, *arguments], check=True,
-                   preexec_fn=as_user(OTHER), env={"PATH": os.environ["PATH"]}, cwd="/")
+    subprocess.run(
+        [harness.need("python3"), "-c", script, function, *arguments],
+        check=True,
+        preexec_fn=as_user(OTHER),
+        env={"PATH": os.environ["PATH"]},
+        cwd="/",
+    )
 
 
 def roots_file(text="of root\n"):
@@ -57,6 +62,7 @@ def health_with_log(log):
             return None
         finally:
             connection.close()
+
     found = harness.poll(answer, "the health page" + host.describe())
     assert host.finish() == 0
     return found["config"]
@@ -116,9 +122,12 @@ def test_a_log_behind_a_link_of_root_s():
 def test_a_log_has_no_text_of_clients_and_no_more_lines_than_it_may():
     host = guest()
     for _ in range(400):
-        for request in ("GET / HTTP/" + "evil_text" * 20,
-                        "GET /evil_text HTTP/7.7\r\nHost: evil_text", "evil_text / HTTP/1.1",
-                        "GET /%00evil_text HTTP/1.1\r\nevil_text: " + "x" * 9000):
+        for request in (
+            "GET / HTTP/" + "evil_text" * 20,
+            "GET /evil_text HTTP/7.7\r\nHost: evil_text",
+            "evil_text / HTTP/1.1",
+            "GET /%00evil_text HTTP/1.1\r\nevil_text: " + "x" * 9000,
+        ):
             try:
                 raw(host, request + "\r\n\r\n")
             except (OSError, AssertionError, ValueError, IndexError):
@@ -128,8 +137,10 @@ def test_a_log_has_no_text_of_clients_and_no_more_lines_than_it_may():
     assert len(log.splitlines()) < 250, len(log.splitlines())  # 100, and one a second
     config = host.health()["config"]
     assert config["log_fault"] is None
-    harness.note("%d lines of 1600 refused requests, %d left out" % (
-        len(log.splitlines()), config["log_lines_left_out"]))
+    harness.note(
+        "%d lines of 1600 refused requests, %d left out"
+        % (len(log.splitlines()), config["log_lines_left_out"])
+    )
 
 
 def test_a_unix_socket_in_a_directory_that_is_swapped():
@@ -144,8 +155,12 @@ def test_a_unix_socket_in_a_directory_that_is_swapped():
         stale.bind(os.path.join(race, "run", "agent.sock"))
     flip = harness.build("flip_directories.c", "-O1")
     directory = readable_by_all(flip)
-    attacker = subprocess.Popen([os.path.join(directory, os.path.basename(flip)), "run", "other"],
-                                cwd=race, stdout=subprocess.PIPE, preexec_fn=as_user(OTHER))
+    attacker = subprocess.Popen(
+        [os.path.join(directory, os.path.basename(flip)), "run", "other"],
+        cwd=race,
+        stdout=subprocess.PIPE,
+        preexec_fn=as_user(OTHER),
+    )
     try:
         assert attacker.stdout.readline() == b"ready\n"
         for _ in range(10):
@@ -158,8 +173,11 @@ def test_a_unix_socket_in_a_directory_that_is_swapped():
         attacker.kill()
         attacker.wait()
         attacker.stdout.close()
-    left = sorted(os.path.join(name, entry) for name in ("run", "other")
-                  for entry in os.listdir(os.path.join(race, name)))
+    left = sorted(
+        os.path.join(name, entry)
+        for name in ("run", "other")
+        for entry in os.listdir(os.path.join(race, name))
+    )
     assert [os.path.basename(path) for path in left] == ["agent.sock"] * 2, left
     contents = [path for path in left if os.path.isfile(os.path.join(race, path))]
     assert len(contents) == 1 and open(os.path.join(race, contents[0])).read() == "of root\n"
@@ -169,8 +187,13 @@ def test_a_stale_socket_of_a_strangers_stays():
     process_tree.run_as_root()
     path = os.path.join(shared_directory(), "agent.sock")
     script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1])"
-    subprocess.run([harness.need("python3"), "-c", script, path], check=True, cwd="/",
-                   preexec_fn=as_user(OTHER), env={"PATH": os.environ["PATH"]})
+    subprocess.run(
+        [harness.need("python3"), "-c", script, path],
+        check=True,
+        cwd="/",
+        preexec_fn=as_user(OTHER),
+        env={"PATH": os.environ["PATH"]},
+    )
     host = guest(address="unix:" + path)
     harness.poll(lambda: "the address is in use" in host.log(), "the reason" + host.describe())
     assert host.finish() == 0 and os.lstat(path).st_uid == OTHER
@@ -198,9 +221,13 @@ def test_tls_files_in_a_directory_of_a_strangers():
         planted = os.path.join(directory, name)
         by_stranger("symlink", paths[name], planted)
         used = dict(paths, **{name: planted})
-        host = harness.Host([harness.build("guest.c", "-O1"), "wait"], extra={
-            "PPROFAGENT_TLS_ADDR": "127.0.0.1:0", **{
-                "PPROFAGENT_TLS_" + key.upper(): value for key, value in used.items()}})
+        host = harness.Host(
+            [harness.build("guest.c", "-O1"), "wait"],
+            extra={
+                "PPROFAGENT_TLS_ADDR": "127.0.0.1:0",
+                **{"PPROFAGENT_TLS_" + key.upper(): value for key, value in used.items()},
+            },
+        )
         host.ready()
         reason = "PPROFAGENT_TLS_%s: %s is not safe: the directory" % (name.upper(), planted)
         harness.poll(lambda: reason in host.log(), "the reason" + host.describe())  # noqa: B023

@@ -13,22 +13,70 @@ import pytest
 
 pytestmark = pytest.mark.alone
 
-FAMILIES = ("pthread_mutex_", "pthread_cond_", "pthread_rwlock_", "pthread_barrier_", "pthread_spin_", "sem_", "pthread_join", "pthread_cancel",
-            "pthread_testcancel", "pthread_cleanup", "pthread_exit", "pthread_setcancel", "pthread_detach", "pthread_kill", "pthread_atfork")
+FAMILIES = (
+    "pthread_mutex_",
+    "pthread_cond_",
+    "pthread_rwlock_",
+    "pthread_barrier_",
+    "pthread_spin_",
+    "sem_",
+    "pthread_join",
+    "pthread_cancel",
+    "pthread_testcancel",
+    "pthread_cleanup",
+    "pthread_exit",
+    "pthread_setcancel",
+    "pthread_detach",
+    "pthread_kill",
+    "pthread_atfork",
+)
 SLOW = {  # more than two seconds each, almost all of them asleep
-    "pthread_barrier_destroy/2-1", "pthread_barrier_init/4-1", "pthread_barrier_wait/1-1", "pthread_barrier_wait/3-1", "pthread_barrier_wait/3-2",
-    "pthread_cancel/2-2", "pthread_cancel/2-3", "pthread_cond_broadcast/1-2", "pthread_cond_signal/2-2", "pthread_cond_timedwait/4-1",
-    "pthread_detach/1-2", "pthread_join/1-1", "pthread_join/6-3", "pthread_mutex_lock/1-1", "pthread_mutex_timedlock/1-1",
-    "pthread_mutex_timedlock/2-1", "pthread_mutex_unlock/2-1", "pthread_rwlock_rdlock/1-1", "pthread_rwlock_rdlock/2-1",
-    "pthread_rwlock_rdlock/2-2", "pthread_rwlock_rdlock/2-3", "pthread_rwlock_rdlock/4-1", "pthread_rwlock_timedrdlock/1-1",
-    "pthread_rwlock_timedrdlock/3-1", "pthread_rwlock_timedrdlock/6-1", "pthread_rwlock_timedrdlock/6-2", "pthread_rwlock_timedwrlock/1-1",
-    "pthread_rwlock_timedwrlock/3-1", "pthread_rwlock_timedwrlock/6-1", "pthread_rwlock_timedwrlock/6-2", "pthread_rwlock_unlock/2-1",
-    "pthread_rwlock_unlock/3-1", "pthread_rwlock_wrlock/1-1", "pthread_rwlock_wrlock/2-1", "pthread_spin_lock/1-2", "pthread_spin_lock/3-2",
-    "pthread_spin_unlock/1-2", "sem_timedwait/3-1"}
+    "pthread_barrier_destroy/2-1",
+    "pthread_barrier_init/4-1",
+    "pthread_barrier_wait/1-1",
+    "pthread_barrier_wait/3-1",
+    "pthread_barrier_wait/3-2",
+    "pthread_cancel/2-2",
+    "pthread_cancel/2-3",
+    "pthread_cond_broadcast/1-2",
+    "pthread_cond_signal/2-2",
+    "pthread_cond_timedwait/4-1",
+    "pthread_detach/1-2",
+    "pthread_join/1-1",
+    "pthread_join/6-3",
+    "pthread_mutex_lock/1-1",
+    "pthread_mutex_timedlock/1-1",
+    "pthread_mutex_timedlock/2-1",
+    "pthread_mutex_unlock/2-1",
+    "pthread_rwlock_rdlock/1-1",
+    "pthread_rwlock_rdlock/2-1",
+    "pthread_rwlock_rdlock/2-2",
+    "pthread_rwlock_rdlock/2-3",
+    "pthread_rwlock_rdlock/4-1",
+    "pthread_rwlock_timedrdlock/1-1",
+    "pthread_rwlock_timedrdlock/3-1",
+    "pthread_rwlock_timedrdlock/6-1",
+    "pthread_rwlock_timedrdlock/6-2",
+    "pthread_rwlock_timedwrlock/1-1",
+    "pthread_rwlock_timedwrlock/3-1",
+    "pthread_rwlock_timedwrlock/6-1",
+    "pthread_rwlock_timedwrlock/6-2",
+    "pthread_rwlock_unlock/2-1",
+    "pthread_rwlock_unlock/3-1",
+    "pthread_rwlock_wrlock/1-1",
+    "pthread_rwlock_wrlock/2-1",
+    "pthread_spin_lock/1-2",
+    "pthread_spin_lock/3-2",
+    "pthread_spin_unlock/1-2",
+    "sem_timedwait/3-1",
+}
 EVERYTHING = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
 NO_PROGRAM = {"pthread_once/4-1"}
 UNDEFINED = {"pthread_barrier_wait/6-1"}  # waits at a barrier that is whatever lies on the stack
-SETS_THE_CLOCK = {"pthread_cond_init/1-2", "pthread_cond_init/2-2"}  # of the machine that runs the tests
+SETS_THE_CLOCK = {
+    "pthread_cond_init/1-2",
+    "pthread_cond_init/2-2",
+}  # of the machine that runs the tests
 # They detach threads that run on stacks of the program's own (threads_scenarii.c, 8 and 14) and use
 # each stack again a round later, however slowly its last thread ends: two threads on one stack.
 # On a busy machine 4-3 does so in 47 of 60 runs without the agent and 48 of 60 with it; made to wait
@@ -36,7 +84,14 @@ SETS_THE_CLOCK = {"pthread_cond_init/1-2", "pthread_cond_init/2-2"}  # of the ma
 # a few of a hundred runs without the agent, more with it: more is on the stack when its turn comes.
 CRASH_BY_THEMSELVES = {"pthread_detach/4-3", "pthread_create/14-1"}
 RETRIES = 4
-CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGABRT, -signal.SIGTRAP, -signal.SIGSYS}
+CRASHES = {
+    -signal.SIGSEGV,
+    -signal.SIGBUS,
+    -signal.SIGILL,
+    -signal.SIGABRT,
+    -signal.SIGTRAP,
+    -signal.SIGSYS,
+}
 
 
 def fetched():
@@ -55,8 +110,17 @@ def fetched():
 def names(directory):
     """FUNCTION/NUMBER of every program."""
     interfaces = os.path.join(directory, "conformance", "interfaces")
-    found = {"%s/%s" % (folder, name[:-2]) for folder in os.listdir(interfaces) for name in os.listdir(os.path.join(interfaces, folder))
-             if name.endswith(".c") and name[0].isdigit()} - NO_PROGRAM - UNDEFINED - SETS_THE_CLOCK
+    found = (
+        {
+            "%s/%s" % (folder, name[:-2])
+            for folder in os.listdir(interfaces)
+            for name in os.listdir(os.path.join(interfaces, folder))
+            if name.endswith(".c") and name[0].isdigit()
+        }
+        - NO_PROGRAM
+        - UNDEFINED
+        - SETS_THE_CLOCK
+    )
     assert len(found) == 448 and SLOW < found, (len(found), SLOW - found)
     return sorted(found)
 
@@ -65,17 +129,39 @@ def build(directory, name):
     program = os.path.join(directory, "programs", name.replace("/", "-"))
     if not os.path.exists(program):
         os.makedirs(os.path.dirname(program), exist_ok=True)
-        done = subprocess.run(["gcc", "-O1", "-w", "-std=gnu99", "-D_POSIX_C_SOURCE=200112L", "-I" + os.path.join(directory, "include"), "-pthread",
-                               "-o", program, os.path.join(directory, "conformance", "interfaces", name + ".c"), "-lrt", "-lm"],
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [
+                "gcc",
+                "-O1",
+                "-w",
+                "-std=gnu99",
+                "-D_POSIX_C_SOURCE=200112L",
+                "-I" + os.path.join(directory, "include"),
+                "-pthread",
+                "-o",
+                program,
+                os.path.join(directory, "conformance", "interfaces", name + ".c"),
+                "-lrt",
+                "-lm",
+            ],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
     return program
 
 
 def outcome(program, environment, seconds):
     """The exit code, -N after signal N, or "timeout"."""
-    process = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-                               cwd=os.path.dirname(program), start_new_session=True)
+    process = subprocess.Popen(
+        [program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd=os.path.dirname(program),
+        start_new_session=True,
+    )
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -98,14 +184,25 @@ def check(selected, seconds, at_once, extra):
     results = []
     for environment in (plain, with_agent):
         with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-            results.append(dict(zip(chosen, pool.map(lambda name: outcome(programs[name], environment, seconds), chosen))))
+            results.append(
+                dict(
+                    zip(
+                        chosen,
+                        pool.map(
+                            lambda name: outcome(programs[name], environment, seconds), chosen
+                        ),
+                    )
+                )
+            )
     differ, again = [], 0
     for name in chosen:
         expected, found = results[0][name], results[1][name]
         if expected == found:
             continue
         again += 1
-        expected, found = [expected], [found]  # some depend on timing: one after the other, and alone
+        expected, found = [expected], [
+            found
+        ]  # some depend on timing: one after the other, and alone
         for _ in range(RETRIES):
             expected.append(outcome(programs[name], plain, seconds))
             found.append(outcome(programs[name], with_agent, seconds))

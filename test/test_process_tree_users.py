@@ -19,8 +19,13 @@ def test_chroot_changed_user_and_closed_descriptors():
     parent.do("alloc:30001")
     empty = harness.scratch()
     os.chmod(empty, 0o755)
-    sizes = {"chroot:" + empty: 40003, "uid:%d" % NOBODY: 50007,
-             "chroot:%s uid:%d" % (empty, NOBODY): 60013, "close": 70001, "detach close": 80021}
+    sizes = {
+        "chroot:" + empty: 40003,
+        "uid:%d" % NOBODY: 50007,
+        "chroot:%s uid:%d" % (empty, NOBODY): 60013,
+        "close": 70001,
+        "detach close": 80021,
+    }
     children = {}
     try:
         for words, size in sizes.items():
@@ -64,6 +69,7 @@ def test_worker_of_another_user_takes_over():
 
 
 # ---- a master that becomes another program of itself, while its workers live on ------------------
+
 
 def worker_of(master):
     return master.do("fork uid:%d close alloc:50007" % NOBODY)

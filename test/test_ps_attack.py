@@ -26,9 +26,14 @@ class Stranger:
     """Holds abstract sockets of those names."""
 
     def __init__(self, *names):
-        self.process = subprocess.Popen([harness.need("python3"), "-c", PLANT, *names], cwd="/",
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        preexec_fn=as_user(OTHER), env={"PATH": os.environ["PATH"]})
+        self.process = subprocess.Popen(
+            [harness.need("python3"), "-c", PLANT, *names],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=as_user(OTHER),
+            env={"PATH": os.environ["PATH"]},
+        )
         assert self.process.stdout.readline() == b"planted\n"
 
     def __enter__(self):
@@ -66,10 +71,15 @@ def test_lines_that_a_stranger_makes():
     inodes = agent_sockets(host)
     assert len(inodes) >= 2, inodes  # the port, the tree's name
     for number, inode in enumerate(sorted(inodes)):
-        for name in ("@pprofagent/\\e[32mevil.org:80\\e[0m", "@pprofagent/evil.org:80",
-                     "@pprofagent/127.0.0.1:1", "@pprofagent/127.0.0.1:1/%d" % host.pid,
-                     "/evil.sock", "",
-                     "@pprofagent/127.0.0.1:80/\\e]0;evil\\e")[number::len(inodes)]:
+        for name in (
+            "@pprofagent/\\e[32mevil.org:80\\e[0m",
+            "@pprofagent/evil.org:80",
+            "@pprofagent/127.0.0.1:1",
+            "@pprofagent/127.0.0.1:1/%d" % host.pid,
+            "/evil.sock",
+            "",
+            "@pprofagent/127.0.0.1:80/\\e]0;evil\\e",
+        )[number :: len(inodes)]:
             with Stranger(LINE % (inode, name)):
                 assert shown(host) == "not sure", (inode, name)
     with Stranger("pprofagent/evil.org:80", "x\\n\\e[31m", "pprofagent/127.0.0.1:1"):
@@ -79,8 +89,11 @@ def test_lines_that_a_stranger_makes():
 
 def test_the_path_of_a_unix_socket():
     process_tree.run_as_root()
-    for name, address in (("agent_1.sock", None), ("an agent's.sock", "not sure"),
-                          ("\x1b[31m", "not sure")):
+    for name, address in (
+        ("agent_1.sock", None),
+        ("an agent's.sock", "not sure"),
+        ("\x1b[31m", "not sure"),
+    ):
         path = os.path.join(harness.scratch(), name)
         host = harness.Host([harness.build("guest.c", "-O1"), "wait"], address="unix:" + path)
         host.ready()
@@ -89,6 +102,7 @@ def test_the_path_of_a_unix_socket():
         def answers():
             with socket.socket(socket.AF_UNIX) as client:
                 return client.connect_ex(path) == 0  # noqa: B023
+
         harness.poll(answers, "its listener")
         assert shown(host) == (address or "unix:" + path), name
         assert host.finish() == 0

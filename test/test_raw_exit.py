@@ -26,7 +26,7 @@ def reuse(end, birth, before=lambda host: None):
 
 def created_by(host, tid):
     text = host.text("goroutine?debug=2")
-    block, = re.findall(r"^goroutine %d .*?(?=^goroutine |\Z)" % tid, text, re.M | re.S)
+    (block,) = re.findall(r"^goroutine %d .*?(?=^goroutine |\Z)" % tid, text, re.M | re.S)
     return re.findall(r"^created by (\w+)", block, re.M)
 
 
@@ -34,8 +34,12 @@ def test_created_by_the_one_that_created_it():
     for end in ("instruction", "call"):
         host, tid, _ = reuse(end, "pthread")
         assert created_by(host, tid) == ["creates_second"], (end, created_by(host, tid))
-        live = {frame.function for sample in host.profile("threadcreate").samples
-                for frame in sample.frames if sample.labels["state"] == "live"}
+        live = {
+            frame.function
+            for sample in host.profile("threadcreate").samples
+            for frame in sample.frames
+            if sample.labels["state"] == "live"
+        }
         assert "creates_second" in live and "creates_first" not in live, live
 
 
@@ -47,11 +51,14 @@ def test_nobody_knows_who_created_a_bare_clone():
 def sampled(end, seconds):
     """CPU seconds of the second thread in a profile of so many, None where that was over."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
+
         def start(host):
             pending = pool.submit(host.profile, "profile?seconds=%d&hz=500" % seconds)
-            harness.poll(lambda: host.health()["cpu_sampling"]["profiles_running"] == 1,
-                         "the profile to run")
+            harness.poll(
+                lambda: host.health()["cpu_sampling"]["profiles_running"] == 1, "the profile to run"
+            )
             return pending
+
         _, _, pending = reuse(end, "pthread", start)
         in_time = not pending.done()
         burnt = pending.result().by_function().get("burns", [0, 0])[1] / 1e9

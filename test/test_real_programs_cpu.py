@@ -40,14 +40,23 @@ class Load:
 
 
 def cpu_profile(host, seconds=3, hz=HZ):
-    profile = host.profile("profile?seconds=%d&hz=%d" % (seconds, hz), timeout=harness.DEADLINE + seconds)
-    assert profile.sample_types == [("samples", "count"), ("cpu", "nanoseconds")], profile.sample_types
+    profile = host.profile(
+        "profile?seconds=%d&hz=%d" % (seconds, hz), timeout=harness.DEADLINE + seconds
+    )
+    assert profile.sample_types == [
+        ("samples", "count"),
+        ("cpu", "nanoseconds"),
+    ], profile.sample_types
     return profile
 
 
 def whole(profile):
     """The share of the samples whose stack is followed to its end."""
-    cut = sum(sample.values[0] for sample in profile.samples if sample.frames[-1].function.startswith("[truncated"))
+    cut = sum(
+        sample.values[0]
+        for sample in profile.samples
+        if sample.frames[-1].function.startswith("[truncated")
+    )
     return 1 - cut / profile.total()[0]
 
 
@@ -56,15 +65,37 @@ def check(profile, functions, at_least=50, whole_stacks=0.97):
     assert total >= at_least, "only %d samples" % total
     sums = profile.by_function()
     missing = [name for name in functions if sums[name][0] <= 0]
-    assert not missing, "not in the profile: %s; there are %s" % (missing, sorted(sums, key=lambda name: -sums[name][0])[:40])
-    garbage = {frame.function for sample in profile.samples for frame in sample.frames if frame.mapping is None and not frame.function}
+    assert not missing, "not in the profile: %s; there are %s" % (
+        missing,
+        sorted(sums, key=lambda name: -sums[name][0])[:40],
+    )
+    garbage = {
+        frame.function
+        for sample in profile.samples
+        for frame in sample.frames
+        if frame.mapping is None and not frame.function
+    }
     assert not garbage
     for sample in profile.samples:
-        assert isinstance(sample.labels["tid"], int) and isinstance(sample.labels["thread_name"], str), sample.labels
-    assert whole(profile) >= whole_stacks, "%.3f of the stacks are whole; ends: %s" % (whole(profile), collections.Counter(
-        tuple(bare(frame.function) for frame in sample.frames[-4:]) for sample in profile.samples).most_common(5))
+        assert isinstance(sample.labels["tid"], int) and isinstance(
+            sample.labels["thread_name"], str
+        ), sample.labels
+    assert whole(profile) >= whole_stacks, "%.3f of the stacks are whole; ends: %s" % (
+        whole(profile),
+        collections.Counter(
+            tuple(bare(frame.function) for frame in sample.frames[-4:])
+            for sample in profile.samples
+        ).most_common(5),
+    )
     leafs = sorted(profile.by_leaf().items(), key=lambda item: -item[1][0])[:6]
-    harness.note("%d samples, %.1f %% whole; %s" % (total, 100 * whole(profile), ", ".join("%s %d" % (name or "?", value[0]) for name, value in leafs)))
+    harness.note(
+        "%d samples, %.1f %% whole; %s"
+        % (
+            total,
+            100 * whole(profile),
+            ", ".join("%s %d" % (name or "?", value[0]) for name, value in leafs),
+        )
+    )
 
 
 def check_pprof(host, profile_path, function):
@@ -75,24 +106,26 @@ def check_pprof(host, profile_path, function):
 
 def test_python_threads():
     python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else harness.need("python3")
-    script = ("import hashlib, sys, threading, zlib\n"
-              "stop, counts = threading.Event(), {}\n"
-              "def hashing():\n"
-              "    data = b'x' * 1000000\n"
-              "    while not stop.is_set(): counts['hash'] = hashlib.sha256(data).hexdigest()\n"
-              "def packing():\n"
-              "    data = bytes(range(256)) * 4000\n"
-              "    while not stop.is_set(): counts['pack'] = len(zlib.compress(data, 9))\n"
-              "def counting():\n"
-              "    while not stop.is_set(): counts['sum'] = sum(i * i for i in range(20000))\n"
-              "threads = [threading.Thread(target=f) for f in (hashing, packing, counting)]\n"
-              "for t in threads: t.start()\n"
-              "print('ready', flush=True)\n"
-              "sys.stdin.readline()\n"
-              "stop.set()\n"
-              "for t in threads: t.join()\n"
-              "print(sorted(counts.items()))\n"
-              "sys.exit(7)\n")
+    script = (
+        "import hashlib, sys, threading, zlib\n"
+        "stop, counts = threading.Event(), {}\n"
+        "def hashing():\n"
+        "    data = b'x' * 1000000\n"
+        "    while not stop.is_set(): counts['hash'] = hashlib.sha256(data).hexdigest()\n"
+        "def packing():\n"
+        "    data = bytes(range(256)) * 4000\n"
+        "    while not stop.is_set(): counts['pack'] = len(zlib.compress(data, 9))\n"
+        "def counting():\n"
+        "    while not stop.is_set(): counts['sum'] = sum(i * i for i in range(20000))\n"
+        "threads = [threading.Thread(target=f) for f in (hashing, packing, counting)]\n"
+        "for t in threads: t.start()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "stop.set()\n"
+        "for t in threads: t.join()\n"
+        "print(sorted(counts.items()))\n"
+        "sys.exit(7)\n"
+    )
     expected = harness.run([python, "-c", script], stdin=b"\n", plain=True)
     host = harness.Host([python, "-c", script])
     assert host.ready() == []
@@ -103,21 +136,50 @@ def test_python_threads():
         busy[sample.labels["tid"]] += sample.values[0]
     assert len([count for count in busy.values() if count > 30]) == 3, busy
     host.go_on()
-    assert host.line() == expected.stdout.decode().splitlines()[1] and host.finish() == expected.returncode == 7
+    assert (
+        host.line() == expected.stdout.decode().splitlines()[1]
+        and host.finish() == expected.returncode == 7
+    )
     assert host.stderr() == ""
 
 
 def test_redis_with_a_snapshot_under_load():
     server, benchmark, client = harness.need("redis-server", "redis-benchmark", "redis-cli")
     port, directory = str(harness.free_port()), harness.scratch()
-    host = harness.Host([server, "--port", port, "--save", "", "--dir", directory, "--bind", "127.0.0.1"])
+    host = harness.Host(
+        [server, "--port", port, "--save", "", "--dir", directory, "--bind", "127.0.0.1"]
+    )
 
     def ask(*words):
-        return subprocess.run([client, "-p", port] + list(words), capture_output=True, text=True, timeout=harness.DEADLINE).stdout.strip()
+        return subprocess.run(
+            [client, "-p", port] + list(words),
+            capture_output=True,
+            text=True,
+            timeout=harness.DEADLINE,
+        ).stdout.strip()
 
     def load():
-        subprocess.run([benchmark, "-p", port, "-n", "20000", "-r", "20000", "-d", "100", "-P", "16", "-t", "set,get,lpush", "-q"], check=True,
-                       capture_output=True, timeout=harness.DEADLINE)
+        subprocess.run(
+            [
+                benchmark,
+                "-p",
+                port,
+                "-n",
+                "20000",
+                "-r",
+                "20000",
+                "-d",
+                "100",
+                "-P",
+                "16",
+                "-t",
+                "set,get,lpush",
+                "-q",
+            ],
+            check=True,
+            capture_output=True,
+            timeout=harness.DEADLINE,
+        )
 
     harness.poll(lambda: ask("ping") == "PONG", "redis answers")
     load()
@@ -125,14 +187,23 @@ def test_redis_with_a_snapshot_under_load():
 
     def save():
         assert ask("bgsave") == "Background saving started"
-        harness.poll(lambda: "rdb_bgsave_in_progress:0" in ask("info", "persistence"), "bgsave ends")
+        harness.poll(
+            lambda: "rdb_bgsave_in_progress:0" in ask("info", "persistence"), "bgsave ends"
+        )
         saves.append("rdb_last_bgsave_status:ok" in ask("info", "persistence"))
 
     with Load(load) as loading, Load(save):
         profile = cpu_profile(host, seconds=6)
     assert saves and all(saves) and loading.calls, (saves, loading.calls)
-    check(profile, ["main", "aeMain", "readQueryFromClient", "processCommand", "rdbSaveBackground", "fork"])
-    assert not [sample for sample in profile.samples if "rdbSaveRio" in [frame.function for frame in sample.frames]], "a child's samples"
+    check(
+        profile,
+        ["main", "aeMain", "readQueryFromClient", "processCommand", "rdbSaveBackground", "fork"],
+    )
+    assert not [
+        sample
+        for sample in profile.samples
+        if "rdbSaveRio" in [frame.function for frame in sample.frames]
+    ], "a child's samples"
     path = os.path.join(host.directory, "cpu.pb.gz")
     _, _, body = host.get("profile?seconds=1")
     with open(path, "wb") as file:
@@ -143,20 +214,25 @@ def test_redis_with_a_snapshot_under_load():
     assert host.stderr() == "", host.stderr()
 
 
-NODE_SCRIPT = ("function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }\n"
-               "const crypto = require('crypto');\n"
-               "let stop = false, result = 0;\n"
-               "process.stdin.once('data', () => { stop = true; });\n"
-               "console.log('ready');\n"
-               "function step() { result = fibonacci(24); crypto.createHash('sha512').update('x'.repeat(300000)).digest();\n"
-               "  const kept = []; for (let i = 0; i < 3000; i++) kept.push({text: 'x' + i});\n"
-               "  if (stop) { console.log(result); process.exitCode = 9; process.stdin.destroy(); } else setImmediate(step); }\n"
-               "step();\n")
+NODE_SCRIPT = (
+    "function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }\n"
+    "const crypto = require('crypto');\n"
+    "let stop = false, result = 0;\n"
+    "process.stdin.once('data', () => { stop = true; });\n"
+    "console.log('ready');\n"
+    "function step() { result = fibonacci(24); crypto.createHash('sha512').update('x'.repeat(300000)).digest();\n"
+    "  const kept = []; for (let i = 0; i < 3000; i++) kept.push({text: 'x' + i});\n"
+    "  if (stop) { console.log(result); process.exitCode = 9; process.stdin.destroy(); } else setImmediate(step); }\n"
+    "step();\n"
+)
 
 
 def cut_share(profile):
-    cut = sum(sample.values[0] for sample in profile.samples
-              if sample.frames[-1].function.startswith("[truncated"))
+    cut = sum(
+        sample.values[0]
+        for sample in profile.samples
+        if sample.frames[-1].function.startswith("[truncated")
+    )
     return cut / profile.total()[0]
 
 
@@ -192,7 +268,10 @@ def test_node():
         check(profile, [], whole_stacks=0)
         check_node_stacks(profile, named=bool(options))
         host.go_on()
-        assert host.line() == expected.stdout.decode().splitlines()[1] and host.process.wait(harness.DEADLINE) == expected.returncode == 9
+        assert (
+            host.line() == expected.stdout.decode().splitlines()[1]
+            and host.process.wait(harness.DEADLINE) == expected.returncode == 9
+        )
         assert host.stderr().encode() == expected.stderr
         for path in glob.glob("/tmp/perf-%d.map" % host.pid):
             os.unlink(path)
@@ -202,14 +281,20 @@ def test_node_profiles_itself_meanwhile():
     """V8's own profiler uses SIGPROF: both get their samples."""
     node = harness.need("node")
     directory = harness.scratch()
-    host = harness.Host([node, "--cpu-prof", "--cpu-prof-dir=" + directory, "-e", NODE_SCRIPT], cwd=directory)
+    host = harness.Host(
+        [node, "--cpu-prof", "--cpu-prof-dir=" + directory, "-e", NODE_SCRIPT], cwd=directory
+    )
     assert host.ready() == []
     check(cpu_profile(host), [], whole_stacks=0)
     host.go_on()
-    assert host.line() == "46368" and host.process.wait(harness.DEADLINE) == 9 and host.stderr() == "", host.describe()
+    assert (
+        host.line() == "46368" and host.process.wait(harness.DEADLINE) == 9 and host.stderr() == ""
+    ), host.describe()
     with open(glob.glob(directory + "/*.cpuprofile")[0]) as file:
         theirs = json.load(file)
-    assert len(theirs["samples"]) > 500 and any(node["callFrame"]["functionName"] == "fibonacci" for node in theirs["nodes"])
+    assert len(theirs["samples"]) > 500 and any(
+        node["callFrame"]["functionName"] == "fibonacci" for node in theirs["nodes"]
+    )
 
 
 JAVA_SOURCE = """
@@ -255,7 +340,8 @@ def test_java():
             names[sample.labels["thread_name"]] += sample.values[0]
         assert names["burner-0"] > 50 and names["burner-1"] > 50, names
         of_a_file = lambda mapping: (
-            mapping and mapping.filename.startswith(("/usr", "/lib", "[vdso]")))
+            mapping and mapping.filename.startswith(("/usr", "/lib", "[vdso]"))
+        )
         compiled = [sample for sample in profile.samples if not of_a_file(sample.frames[0].mapping)]
         assert len(compiled) > 20, len(compiled)
         for sample in compiled:  # to a thread's start, or cut visibly: nothing in between
@@ -264,7 +350,9 @@ def test_java():
         if options:  # else its code uses the frame pointer for something else
             assert cut_share(profile) <= 0.02, (options, cut_share(profile))
         host.go_on()
-        assert [host.line(), host.line()] == expected.stdout.decode().splitlines()[1:] and host.process.wait(harness.DEADLINE) == 11
+        assert [host.line(), host.line()] == expected.stdout.decode().splitlines()[
+            1:
+        ] and host.process.wait(harness.DEADLINE) == 11
         assert host.stderr().encode() == expected.stderr, host.stderr()
 
 
@@ -273,22 +361,35 @@ def test_nginx_under_load():
     port, directory = harness.free_port(), harness.scratch()
     os.chmod(directory, 0o755)
     with open(os.path.join(directory, "index.html"), "w") as file:
-        file.write("".join("<p>paragraph %d of a page, %x</p>\n" % (n, n * 2654435761 % 1000003) for n in range(6000)))
+        file.write(
+            "".join(
+                "<p>paragraph %d of a page, %x</p>\n" % (n, n * 2654435761 % 1000003)
+                for n in range(6000)
+            )
+        )
     configuration = os.path.join(directory, "nginx.conf")
     with open(configuration, "w") as file:
-        file.write("daemon off; master_process off; pid %(d)s/pid; error_log %(d)s/error.log;\n"
-                   "events { worker_connections 256; }\n"
-                   "http { access_log off; gzip on; gzip_comp_level 6; client_body_temp_path %(d)s/b; proxy_temp_path %(d)s/p;\n"
-                   "fastcgi_temp_path %(d)s/f; uwsgi_temp_path %(d)s/u; scgi_temp_path %(d)s/s;\n"
-                   "server { listen 127.0.0.1:%(port)d; root %(d)s; } }\n" % {"d": directory, "port": port})
+        file.write(
+            "daemon off; master_process off; pid %(d)s/pid; error_log %(d)s/error.log;\n"
+            "events { worker_connections 256; }\n"
+            "http { access_log off; gzip on; gzip_comp_level 6; client_body_temp_path %(d)s/b; proxy_temp_path %(d)s/p;\n"
+            "fastcgi_temp_path %(d)s/f; uwsgi_temp_path %(d)s/u; scgi_temp_path %(d)s/s;\n"
+            "server { listen 127.0.0.1:%(port)d; root %(d)s; } }\n" % {"d": directory, "port": port}
+        )
     host = harness.Host([nginx, "-c", configuration, "-p", directory])
     url = "http://127.0.0.1:%d/" % port
     size = os.path.getsize(os.path.join(directory, "index.html"))
 
     def fetch():
-        done = subprocess.run([curl, "-s", "--compressed"] + [url] * 20, capture_output=True, timeout=harness.DEADLINE)
+        done = subprocess.run(
+            [curl, "-s", "--compressed"] + [url] * 20, capture_output=True, timeout=harness.DEADLINE
+        )
         assert len(done.stdout) == size * 20, done
-    harness.poll(lambda: subprocess.run([curl, "-s", "-o", "/dev/null", url]).returncode == 0, "nginx answers")
+
+    harness.poll(
+        lambda: subprocess.run([curl, "-s", "-o", "/dev/null", url]).returncode == 0,
+        "nginx answers",
+    )
     with Load(fetch) as load:
         profile = cpu_profile(host)
     assert load.calls
@@ -312,13 +413,24 @@ def unprivileged():
     if os.getuid() != 0:
         return None, os.getuid(), os.getgid()
     user = pwd.getpwnam("nobody")
-    if subprocess.run(["setpriv", "--reuid=%d" % user.pw_uid, "--regid=%d" % user.pw_gid, "--clear-groups", "test", "-r", harness.agent()]).returncode:
+    if subprocess.run(
+        [
+            "setpriv",
+            "--reuid=%d" % user.pw_uid,
+            "--regid=%d" % user.pw_gid,
+            "--clear-groups",
+            "test",
+            "-r",
+            harness.agent(),
+        ]
+    ).returncode:
         raise harness.Skip("the build directory cannot be read by another user")
 
     def become():
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
+
     return become, user.pw_uid, user.pw_gid
 
 
@@ -332,10 +444,26 @@ def test_postgres():
     directory = harness.scratch()
     os.chown(directory, uid, gid)
     data = os.path.join(directory, "data")
-    subprocess.run([programs + "/initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"], check=True, preexec_fn=become, capture_output=True, cwd="/")
+    subprocess.run(
+        [programs + "/initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"],
+        check=True,
+        preexec_fn=become,
+        capture_output=True,
+        cwd="/",
+    )
 
-    argv = [programs + "/postgres", "--single", "-D", data, "-c", "dynamic_shared_memory_type=mmap", "postgres"]
-    expected = harness.run(argv, stdin=(QUERY + "\n").encode(), preexec_fn=become, plain=True, cwd="/")
+    argv = [
+        programs + "/postgres",
+        "--single",
+        "-D",
+        data,
+        "-c",
+        "dynamic_shared_memory_type=mmap",
+        "postgres",
+    ]
+    expected = harness.run(
+        argv, stdin=(QUERY + "\n").encode(), preexec_fn=become, plain=True, cwd="/"
+    )
     assert expected.returncode == 0 and b"3000000" in expected.stdout, expected
     host = in_open_directory(argv, become, uid)
     host.process.stdin.write((QUERY + "\n").encode() * 3)
@@ -344,24 +472,53 @@ def test_postgres():
     check(profile, ["PostgresMain", "standard_ExecutorRun", "md5_text"], whole_stacks=0.95)
     host.process.stdin.close()
     output = host.process.stdout.read()
-    assert host.process.wait(harness.DEADLINE * 2) == 0 and output.count(b"3000000") == 3, (output, host.describe())
+    assert host.process.wait(harness.DEADLINE * 2) == 0 and output.count(b"3000000") == 3, (
+        output,
+        host.describe(),
+    )
 
     port = str(harness.free_port())
-    host = in_open_directory([programs + "/postgres", "-D", data, "-p", port, "-k", "", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"], become, uid,
-                             stdin=subprocess.DEVNULL)
+    host = in_open_directory(
+        [
+            programs + "/postgres",
+            "-D",
+            data,
+            "-p",
+            port,
+            "-k",
+            "",
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+        ],
+        become,
+        uid,
+        stdin=subprocess.DEVNULL,
+    )
 
     def bench(*options):
-        return subprocess.run([programs + "/pgbench", "-h", "127.0.0.1", "-p", port, "-U", "tester", "-n"] + list(options) + ["postgres"],
-                              capture_output=True, text=True, timeout=harness.DEADLINE)
+        return subprocess.run(
+            [programs + "/pgbench", "-h", "127.0.0.1", "-p", port, "-U", "tester", "-n"]
+            + list(options)
+            + ["postgres"],
+            capture_output=True,
+            text=True,
+            timeout=harness.DEADLINE,
+        )
+
     harness.poll(lambda: bench("-i", "-q").returncode == 0, "postgres answers")
 
     def connect_and_ask():  # a backend is forked for each transaction
         done = bench("-C", "-c", "4", "-t", "10")
         assert done.returncode == 0 and "number of failed transactions: 0" in done.stdout, done
+
     with Load(connect_and_ask) as load:
         profile = cpu_profile(host, seconds=4)
     assert load.calls > 1
-    check(profile, ["PostmasterMain"], at_least=5, whole_stacks=0.9)  # it forks with all signals blocked: those ticks come afterwards
+    check(
+        profile, ["PostmasterMain"], at_least=5, whole_stacks=0.9
+    )  # it forks with all signals blocked: those ticks come afterwards
     host.process.send_signal(harness.signal.SIGINT)
     assert host.process.wait(harness.DEADLINE) == 0
     assert not re.search("PANIC|terminated by signal|server process", host.stderr()), host.stderr()
@@ -375,6 +532,7 @@ def in_open_directory(argv, become, uid, **options):
         path = original()
         os.chown(path, uid, -1)
         return path
+
     harness.scratch = open_scratch
     try:
         return harness.Host(argv, preexec_fn=become, cwd="/", **options)

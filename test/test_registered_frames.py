@@ -17,13 +17,15 @@ def start(how, options=None):
 
 
 def stacks(profile):
-    return [([bare(frame.function) or "[made]" for frame in sample.frames], sample.labels)
-            for sample in profile.samples]
+    return [
+        ([bare(frame.function) or "[made]" for frame in sample.frames], sample.labels)
+        for sample in profile.samples
+    ]
 
 
 def made(profile):
     """The stacks with a frame in the code that was made, from there on."""
-    return [names[names.index("[made]"):] for names, _ in stacks(profile) if "[made]" in names]
+    return [names[names.index("[made]") :] for names, _ in stacks(profile) if "[made]" in names]
 
 
 def whole(how):
@@ -47,10 +49,10 @@ def test_frames_in_it_are_followed_until_its_tables_are_taken_away():
         assert len(complete) > 0 and len(found) - len(complete) <= 2, (options, found)
         assert not [labels for _, labels in stacks(cpu) if "guessed_frames" in labels], stacks(cpu)
         heap = made(host.profile("heap"))
-        assert heap and all(stack[:4] == whole("walk")
-                            for stack in heap), heap
-        waiting = [block for block in host.text("goroutine?debug=2").split("\n\n")
-                   if "wait_there" in block]
+        assert heap and all(stack[:4] == whole("walk") for stack in heap), heap
+        waiting = [
+            block for block in host.text("goroutine?debug=2").split("\n\n") if "wait_there" in block
+        ]
         assert len(waiting) == 1, waiting
         assert re.search(r"wait_there\(.*through_made\(.*waiting\(", waiting[0], re.S), waiting
         health = host.health()
@@ -61,8 +63,11 @@ def test_frames_in_it_are_followed_until_its_tables_are_taken_away():
         assert host.health()["tables"]["registered_frames"]["used"] == 0
         host.go_on()
         host.profile("profile?seconds=1")
-        after = [names for names, labels in stacks(host.profile("allocs"))
-                 if labels.get("bytes") == AFTERWARDS]
+        after = [
+            names
+            for names, labels in stacks(host.profile("allocs"))
+            if labels.get("bytes") == AFTERWARDS
+        ]
         assert after and all(names[2].startswith("[truncated: no unwind") for names in after), after
         run_ends(host)
 
@@ -75,11 +80,11 @@ def test_code_that_comes_and_goes_under_profiles():
             host.profile("profile?seconds=1&hz=1000")
             host.text("goroutine?debug=2")
         heap = [stack for stack in made(host.profile("allocs")) if "main" in stack]
-        assert heap and all(stack[:4] == whole("churn")
-                            for stack in heap), heap
+        assert heap and all(stack[:4] == whole("churn") for stack in heap), heap
         others = [stack for stack in made(host.profile("allocs")) if "main" not in stack]
-        assert others and all(stack[:3] == ["[made]", "through_made", "make_and_unmake"]
-                              for stack in others), others
+        assert others and all(
+            stack[:3] == ["[made]", "through_made", "make_and_unmake"] for stack in others
+        ), others
         assert host.health()["losses"]["registered_lost_full"] == 0
         host.go_on()
         count = int(host.ready()[0].split()[0])

@@ -5,19 +5,31 @@ import harness
 
 MB = 1 << 20
 # What else there is: the program and its libraries, the agent's tables and its buffers.
-USUAL = {"brk_heap": 1, "arenas": 1, "anonymous": 6, "shared": 0.1, "file_pages": 6,
-         "file_copies": 1, "stacks": 0.3}
+USUAL = {
+    "brk_heap": 1,
+    "arenas": 1,
+    "anonymous": 6,
+    "shared": 0.1,
+    "file_pages": 6,
+    "file_copies": 1,
+    "stacks": 0.3,
+}
 
 
 def test_each_kind():
-    host = harness.Host([harness.build("resident.c", "-O1")],
-                        extra={"GLIBC_TUNABLES": "glibc.malloc.arena_max=8"})
+    host = harness.Host(
+        [harness.build("resident.c", "-O1")], extra={"GLIBC_TUNABLES": "glibc.malloc.arena_max=8"}
+    )
     made = {line.split()[0]: int(line.split()[1]) for line in host.ready()}
     assert set(made) == set(USUAL)
     memory = host.health()["resident_memory"]
     assert memory["fault"] is None and memory["coarse_because"] is None
     for kind, size in made.items():
-        assert size * MB <= memory[kind] <= (size + USUAL[kind]) * MB, (kind, size, memory[kind] / MB)
+        assert size * MB <= memory[kind] <= (size + USUAL[kind]) * MB, (
+            kind,
+            size,
+            memory[kind] / MB,
+        )
     kinds = list(USUAL) + ["other"]
     assert sum(memory[kind] for kind in kinds) == memory["total"]
     status = harness.proc_text("/proc/%d/status" % host.pid)
@@ -25,8 +37,16 @@ def test_each_kind():
     assert abs(memory["total"] - resident) < 4 * MB, (memory["total"], resident)
     page = host.text("")
     assert "Why is resident memory larger than the heap?" in page
-    for title in ("first area", "further arenas", "Stacks", "Copies of files", "Shared memory",
-                  "Heap in use, by the profile", "mallinfo2", "Together"):
+    for title in (
+        "first area",
+        "further arenas",
+        "Stacks",
+        "Copies of files",
+        "Shared memory",
+        "Heap in use, by the profile",
+        "mallinfo2",
+        "Together",
+    ):
         assert title in page, title
     assert host.finish() == 0
 

@@ -15,9 +15,17 @@ def stacks_of(how, *flags, path="profile?seconds=2&hz=250"):
     host.go_on()
     host.ready()
     assert host.finish() == 0, host.describe()
-    return [[([bare(frame.function) if frame.function else "[made]" for frame in sample.frames],
-              sample.labels.get("guessed_frames", 0), sample.values[0])
-             for sample in profile.samples] for profile in profiles], harness.losses(health)
+    return [
+        [
+            (
+                [bare(frame.function) if frame.function else "[made]" for frame in sample.frames],
+                sample.labels.get("guessed_frames", 0),
+                sample.values[0],
+            )
+            for sample in profile.samples
+        ]
+        for profile in profiles
+    ], harness.losses(health)
 
 
 def test_code_with_frame_pointers():
@@ -26,7 +34,7 @@ def test_code_with_frame_pointers():
         called = [entry for entry in cpu + heap if "called_back" in entry[0]]
         assert len(called) > 2, (cpu, heap)
         for names, guessed, _ in called:
-            after = names[names.index("called_back") + 1:]
+            after = names[names.index("called_back") + 1 :]
             assert after[1:3] == ["through_made", "run"] and after[3] == "main", names
             assert guessed == 1, (names, guessed)
         assert lost["stacks_guessed"] > 0, lost
@@ -53,7 +61,7 @@ def called_back(how):
     assert len(stacks) > 1, (cpu, heap)
     for names, guessed, _ in stacks:
         assert "never_called" not in names, names
-        yield names[names.index("called_back") + 1:], guessed
+        yield names[names.index("called_back") + 1 :], guessed
 
 
 def test_code_without_frame_pointers():

@@ -9,8 +9,16 @@ import harness
 
 SOURCE = os.path.join(harness.WORKLOADS, "every_profile.c")
 EVERYTHING_ON = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
-PAGES = ("heap", "allocs?debug=1", "block", "mutex", "threadcreate", "goroutine?debug=2",
-         "profile?seconds=1", "health")
+PAGES = (
+    "heap",
+    "allocs?debug=1",
+    "block",
+    "mutex",
+    "threadcreate",
+    "goroutine?debug=2",
+    "profile?seconds=1",
+    "health",
+)
 
 
 def sanitized(compiler, kind, *flags):
@@ -20,8 +28,20 @@ def sanitized(compiler, kind, *flags):
     output = os.path.join(harness.BUILD, "test", "workloads", name)
     if not os.path.exists(output) or os.path.getmtime(output) < os.path.getmtime(SOURCE):
         os.makedirs(os.path.dirname(output), exist_ok=True)
-        command = [compiler, "-g", "-O1", "-w", "-pthread", "-fno-optimize-sibling-calls",
-                   "-fsanitize=" + kind, "-I" + harness.WORKLOADS, *flags, "-o", output, SOURCE]
+        command = [
+            compiler,
+            "-g",
+            "-O1",
+            "-w",
+            "-pthread",
+            "-fno-optimize-sibling-calls",
+            "-fsanitize=" + kind,
+            "-I" + harness.WORKLOADS,
+            *flags,
+            "-o",
+            output,
+            SOURCE,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             missing = r"libclang_rt|cannot find|unsupported option"
@@ -72,8 +92,9 @@ def test_address_sanitizer():
 
 
 def test_address_sanitizer_preloaded():
-    runtime = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True,
-                             text=True).stdout.strip()
+    runtime = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
     if not os.path.exists(runtime):
         raise harness.Skip("libasan.so is not installed")
     check(sanitized("gcc", "address"), preload_before=[os.path.realpath(runtime)])

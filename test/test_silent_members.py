@@ -14,8 +14,14 @@ SILENT = b"that process does not answer: it is stopped, or very busy\n"
 def stop(pid):
     """All of its threads: one that runs may go on for a moment."""
     os.kill(pid, signal.SIGSTOP)
-    state = lambda tid: harness.proc_text("/proc/%d/task/%d/stat" % (pid, tid)).rpartition(")")[2].split()[:1]
-    harness.poll(lambda: all(state(tid) in (["T"], []) for tid in harness.tasks(pid)), "all of it stops")
+    state = (
+        lambda tid: harness.proc_text("/proc/%d/task/%d/stat" % (pid, tid))
+        .rpartition(")")[2]
+        .split()[:1]
+    )
+    harness.poll(
+        lambda: all(state(tid) in (["T"], []) for tid in harness.tasks(pid)), "all of it stops"
+    )
 
 
 def test_stopped_member():
@@ -27,10 +33,15 @@ def test_stopped_member():
         for path in ("", "cmdline", "heap", "goroutine?debug=2"):
             status, headers, body = port.get(path, second.pid)
             assert (status, body) == (503, SILENT), (path, status, body)
-            assert headers["Content-Type"] == "text/plain; charset=utf-8" and headers["X-Go-Pprof"] == "1"
+            assert (
+                headers["Content-Type"] == "text/plain; charset=utf-8"
+                and headers["X-Go-Pprof"] == "1"
+            )
         with concurrent.futures.ThreadPoolExecutor(30) as pool:  # more than there are workers
             answers = [pool.submit(port.get, "cmdline", second.pid) for _ in range(30)]
-            assert {(answer.result()[0], answer.result()[2]) for answer in answers} == {(503, SILENT)}
+            assert {(answer.result()[0], answer.result()[2]) for answer in answers} == {
+                (503, SILENT)
+            }
         assert port.get("cmdline", third.pid)[0] == port.get("cmdline", first.pid)[0] == 200
     finally:
         os.kill(second.pid, signal.SIGCONT)
@@ -43,12 +54,21 @@ def test_member_that_ends_while_it_is_asked():
     stop(second.pid)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         answer = pool.submit(port.get, "cmdline", second.pid)
-        harness.poll(lambda: any(b":%04X" % port.number in line and b" 01 " in line for line in open("/proc/net/tcp", "rb")), "the request")
+        harness.poll(
+            lambda: any(
+                b":%04X" % port.number in line and b" 01 " in line
+                for line in open("/proc/net/tcp", "rb")
+            ),
+            "the request",
+        )
         second.process.kill()
         second.process.wait()
         status, _, body = answer.result()
     # by then it has ended, or has not been waited for yet
-    assert (status, body) in ((404, b"no process %d under the agent on this port\n" % second.pid), (503, SILENT)), (status, body)
+    assert (status, body) in (
+        (404, b"no process %d under the agent on this port\n" % second.pid),
+        (503, SILENT),
+    ), (status, body)
     harness.poll(lambda: port.get("cmdline", second.pid)[0] == 404, "it is gone")
 
 
@@ -71,4 +91,6 @@ def test_member_that_becomes_another_program_again_and_again():
     harness.note(str(answers))
     gone = (404, b"no process %d under the agent on this port\n" % restless.pid)
     assert set(answers) <= {200, gone, (503, SILENT), "cut off"} and answers[200] > 0, answers
-    assert answers.get("cut off", 0) <= 15, answers  # of the many moments in which it may, few are those of an answer
+    assert (
+        answers.get("cut off", 0) <= 15
+    ), answers  # of the many moments in which it may, few are those of an answer

@@ -7,8 +7,9 @@ UNTOUCHED = "0 bytes below the stack overwritten"
 
 
 def call_on(kind, size, profiles):
-    program = harness.build("small_stack_calls.c", "-O1", "-fno-optimize-sibling-calls", "-pthread",
-                            "-Wl,-z,now")  # the loader takes 2 KB for a name at its first call
+    program = harness.build(
+        "small_stack_calls.c", "-O1", "-fno-optimize-sibling-calls", "-pthread", "-Wl,-z,now"
+    )  # the loader takes 2 KB for a name at its first call
     plain = harness.run([program, kind, size], stdin=b"\n", plain=True)
     assert plain.stdout.decode().splitlines() == [UNTOUCHED, "ready"], plain
     host = harness.Host([program, kind, size], rate=1, extra=EVERYTHING)
@@ -25,8 +26,16 @@ def call_on(kind, size, profiles):
 def test_coroutines_with_a_page_or_less():
     """What a tick needs is tested in test_cpu_small_stacks."""
     for size in ("6144", "4096", "2048"):
-        call_on("coroutine", size, [("heap", "allocate"), ("block", "calls"), ("mutex", "calls"),
-                                    ("threadcreate", "calls")])
+        call_on(
+            "coroutine",
+            size,
+            [
+                ("heap", "allocate"),
+                ("block", "calls"),
+                ("mutex", "calls"),
+                ("threadcreate", "calls"),
+            ],
+        )
 
 
 def test_smallest_threads_in_signals():

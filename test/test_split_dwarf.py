@@ -4,8 +4,17 @@ import os
 import shutil
 
 import harness
-from test_dwarf_forms import (CHAIN, INLINED, LINES, SOURCES, compile_chain, difference, last_name,
-                              run, stack_of)
+from test_dwarf_forms import (
+    CHAIN,
+    INLINED,
+    LINES,
+    SOURCES,
+    compile_chain,
+    difference,
+    last_name,
+    run,
+    stack_of,
+)
 
 COMPILERS = ("g++", "clang++")
 VERSIONS = ("-gdwarf-5", "-gdwarf-4")
@@ -27,7 +36,7 @@ def check_without(program, what):
     """Functions are the symbol table's, lines the skeleton's; what is inlined is lost, and told."""
     frames, losses = stack_of(program, 100001)
     own = [name for name in CHAIN if name not in INLINED]
-    assert [last_name(function) for function, _, _ in frames[:len(own)]] == own, (what, frames)
+    assert [last_name(function) for function, _, _ in frames[: len(own)]] == own, (what, frames)
     leaf_most = {"entry": "inner", "caller": "operator()"}  # the line of the innermost call
     for frame, name in zip(frames, own):
         assert frame[1:] == LINES[leaf_most.get(name, name)], (what, frame)
@@ -62,8 +71,10 @@ def test_packages():
         for compiler in COMPILERS:
             for version in versions:
                 program, files = split_chain(compiler, version, "-ffunction-sections")
-                run([harness.need(tool), "-e", program, "-o", program + ".dwp"],
-                    os.path.dirname(program))
+                run(
+                    [harness.need(tool), "-e", program, "-o", program + ".dwp"],
+                    os.path.dirname(program),
+                )
                 for path in files:
                     os.unlink(path)
                 check(program, (tool, compiler, version))

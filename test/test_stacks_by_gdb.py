@@ -66,7 +66,7 @@ def compare(ours, theirs, unknown, reaches_root):
     """What is wrong, or None. unknown: how many frames gdb has before one that it does not know."""
     if reaches_root:
         later = [theirs[0] - 1] + theirs[1:]
-        good = is_within(theirs, ours) or is_within(later, ours) or ours == theirs[:len(ours)]
+        good = is_within(theirs, ours) or is_within(later, ours) or ours == theirs[: len(ours)]
     else:
         sure = min(unknown, len(ours))
         good = ours[:sure] == theirs[:sure]
@@ -82,18 +82,33 @@ def check(comm, argv, directory):
     report, answers = write(directory, "report", b""), os.path.join(directory, "answers")
     hold = os.path.join(directory, "hold")
     environment = harness.agent_environment(
-        address="off", plain=True, preload_after=[ORACLE],
-        extra=dict(UNWIND_ORACLE=report, UNWIND_ORACLE_COMM=comm, UNWIND_ORACLE_HOLD=hold,
-                   UNWIND_ORACLE_STACKS=str(STACKS * 2)))
+        address="off",
+        plain=True,
+        preload_after=[ORACLE],
+        extra=dict(
+            UNWIND_ORACLE=report,
+            UNWIND_ORACLE_COMM=comm,
+            UNWIND_ORACLE_HOLD=hold,
+            UNWIND_ORACLE_STACKS=str(STACKS * 2),
+        ),
+    )
     nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    program = subprocess.Popen(argv, env=environment, cwd=directory, start_new_session=True,
-                               **nowhere)
+    program = subprocess.Popen(
+        argv, env=environment, cwd=directory, start_new_session=True, **nowhere
+    )
     try:
         harness.poll(lambda: program.poll() is not None or cpu_ticks(program.pid) > 200, "its work")
-        script = write(directory, "gdb.py", (GDB % dict(
-            pid=program.pid, hold=hold, answers=answers, stacks=STACKS)).encode())
-        done = subprocess.run([gdb, "-nx", "-batch", "-iex", "set debuginfod enabled off", "-x",
-                               script], capture_output=True, text=True, timeout=60 + STACKS * 2)
+        script = write(
+            directory,
+            "gdb.py",
+            (GDB % dict(pid=program.pid, hold=hold, answers=answers, stacks=STACKS)).encode(),
+        )
+        done = subprocess.run(
+            [gdb, "-nx", "-batch", "-iex", "set debuginfod enabled off", "-x", script],
+            capture_output=True,
+            text=True,
+            timeout=60 + STACKS * 2,
+        )
     finally:
         try:
             os.killpg(program.pid, signal.SIGKILL)
@@ -115,10 +130,18 @@ def check(comm, argv, directory):
         same += mine == pcs
         fault = compare(mine, pcs, unknown, root in ROOTS) if pcs else "gdb has no frame"
         if fault:
-            wrong.append("%s\n  ours %s\n  gdb  %s" % (
-                fault, " ".join("%x" % frame for frame in mine), " ".join("%x" % pc for pc in pcs)))
-    harness.note("%s: %d stacks, gdb's reach the root in %d; %d are the same" % (
-        comm, len(pairs), whole, same))
+            wrong.append(
+                "%s\n  ours %s\n  gdb  %s"
+                % (
+                    fault,
+                    " ".join("%x" % frame for frame in mine),
+                    " ".join("%x" % pc for pc in pcs),
+                )
+            )
+    harness.note(
+        "%s: %d stacks, gdb's reach the root in %d; %d are the same"
+        % (comm, len(pairs), whole, same)
+    )
     assert not wrong, "%d of %d\n%s" % (len(wrong), len(pairs), "\n".join(wrong[:5]))
     return whole
 
@@ -135,7 +158,10 @@ def test_node():
 def test_java_with_frame_pointers():
     java, javac = harness.need("java", "javac")
     directory = harness.scratch()
-    write(directory, "Work.java", b"""
+    write(
+        directory,
+        "Work.java",
+        b"""
 public class Work {
   static int fib(int n) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
   static int text(int n) { String s = ""; for (int i = 0; i < n; i++) s += i; return s.length(); }
@@ -143,21 +169,41 @@ public class Work {
   static void work() { for (int i = 0; i < 100; i++) sink += fib(20) + text(300); }
   public static void main(String[] words) { while (sink != 1) work(); }
 }
-""")
+""",
+    )
     subprocess.run([javac, "-d", directory, os.path.join(directory, "Work.java")], check=True)
-    check("java", [java, "-XX:+PreserveFramePointer", "-Xmx128m", "-cp", directory, "Work"],
-          directory)
+    check(
+        "java", [java, "-XX:+PreserveFramePointer", "-Xmx128m", "-cp", directory, "Work"], directory
+    )
 
 
 def test_numpy():
     if subprocess.run(["/usr/bin/python3", "-c", "import numpy"], capture_output=True).returncode:
         raise harness.Skip("python3-numpy is not installed")
-    text = ("import numpy\na = numpy.random.rand(300, 300)\n"
-            "while True: b = a @ a; numpy.linalg.solve(a, b[0]); numpy.sort(b, axis=None)\n")
+    text = (
+        "import numpy\na = numpy.random.rand(300, 300)\n"
+        "while True: b = a @ a; numpy.linalg.solve(a, b[0]); numpy.sort(b, axis=None)\n"
+    )
     check("python3", ["/usr/bin/python3", "-c", text], harness.scratch())
 
 
 def test_ffmpeg():
-    check("ffmpeg", [harness.need("ffmpeg"), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i",
-                     "testsrc2=size=640x360:rate=30", "-c:v", "libx264", "-f", "null", "-"],
-          harness.scratch())
+    check(
+        "ffmpeg",
+        [
+            harness.need("ffmpeg"),
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=640x360:rate=30",
+            "-c:v",
+            "libx264",
+            "-f",
+            "null",
+            "-",
+        ],
+        harness.scratch(),
+    )

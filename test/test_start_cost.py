@@ -25,14 +25,17 @@ def start_cost(preload):
 def test_faults_and_calls():
     empty, agent = start_cost(empty_preload()), start_cost(harness.agent())
     more = {name: agent[name] - empty[name] for name in empty}
-    harness.note("an exec: %(faults)d page faults and %(calls)d system calls more than with an "
-                 "empty preload" % more)
+    harness.note(
+        "an exec: %(faults)d page faults and %(calls)d system calls more than with an "
+        "empty preload" % more
+    )
     assert more["faults"] <= FAULTS and more["calls"] <= CALLS, (empty, agent)
 
 
 def readelf(option):
-    return subprocess.run(["readelf", "-W", option, harness.agent()], capture_output=True,
-                          text=True, check=True).stdout
+    return subprocess.run(
+        ["readelf", "-W", option, harness.agent()], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_relocations():

@@ -8,20 +8,89 @@ import harness
 from system_calls import numbers, under_filter
 
 # What the agent makes and a program's start does not. Without the first it serves nobody, without the others it lacks a part.
-SERVING = ("signalfd4", "eventfd2", "epoll_create1", "epoll_ctl", "epoll_wait", "tgkill", "accept4", "bind", "listen", "getpeername",
-           "setsockopt", "fcntl", "getdents64", "ioctl", "geteuid", "getresuid",
-           "clock_nanosleep")
+SERVING = (
+    "signalfd4",
+    "eventfd2",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "tgkill",
+    "accept4",
+    "bind",
+    "listen",
+    "getpeername",
+    "setsockopt",
+    "fcntl",
+    "getdents64",
+    "ioctl",
+    "geteuid",
+    "getresuid",
+    "clock_nanosleep",
+)
 SAMPLING = ("timer_create", "timer_settime", "timer_delete", "clock_getres", "rt_sigpending")
-HARMLESS = ("process_vm_readv", "close_range", "unshare", "perf_event_open", "readlinkat",
-            "unlinkat")
+HARMLESS = (
+    "process_vm_readv",
+    "close_range",
+    "unshare",
+    "perf_event_open",
+    "readlinkat",
+    "unlinkat",
+)
 LISTS = {  # as systemd.exec(5) names them, with what is not the program's own
-    "@debug": ("perf_event_open", "process_vm_readv", "process_vm_writev", "ptrace", "kcmp", "pidfd_getfd"),
-    "@timer": ("timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete", "timerfd_create", "timerfd_settime",
-               "setitimer", "getitimer", "alarm", "times"),
-    "@ipc": ("process_vm_readv", "process_vm_writev", "memfd_create", "pipe2", "shmget", "semget", "msgget", "mq_open"),
-    "@resources": ("sched_setscheduler", "sched_setaffinity", "setpriority", "ioprio_set", "mbind", "move_pages", "set_mempolicy"),
+    "@debug": (
+        "perf_event_open",
+        "process_vm_readv",
+        "process_vm_writev",
+        "ptrace",
+        "kcmp",
+        "pidfd_getfd",
+    ),
+    "@timer": (
+        "timer_create",
+        "timer_settime",
+        "timer_gettime",
+        "timer_getoverrun",
+        "timer_delete",
+        "timerfd_create",
+        "timerfd_settime",
+        "setitimer",
+        "getitimer",
+        "alarm",
+        "times",
+    ),
+    "@ipc": (
+        "process_vm_readv",
+        "process_vm_writev",
+        "memfd_create",
+        "pipe2",
+        "shmget",
+        "semget",
+        "msgget",
+        "mq_open",
+    ),
+    "@resources": (
+        "sched_setscheduler",
+        "sched_setaffinity",
+        "setpriority",
+        "ioprio_set",
+        "mbind",
+        "move_pages",
+        "set_mempolicy",
+    ),
 }
-PATHS = ("", "heap", "goroutine?debug=2", "goroutine", "profile?seconds=1", "block", "mutex", "threadcreate", "health", "cmdline", "?processes=1")
+PATHS = (
+    "",
+    "heap",
+    "goroutine?debug=2",
+    "goroutine",
+    "profile?seconds=1",
+    "block",
+    "mutex",
+    "threadcreate",
+    "health",
+    "cmdline",
+    "?processes=1",
+)
 FORBIDS = "the program was started under a seccomp filter that ends it for "
 
 
@@ -30,7 +99,9 @@ def served():
 
 
 def plain_outcome(argv, **options):
-    done = harness.run(argv, plain=True, stdin=b"\n", preexec_fn=harness.limit(resource.RLIMIT_CORE, 0), **options)
+    done = harness.run(
+        argv, plain=True, stdin=b"\n", preexec_fn=harness.limit(resource.RLIMIT_CORE, 0), **options
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -49,22 +120,37 @@ def check(names, action="kill_process", serves=True):
     """The host ends as it would; the answers by path ({}: the agent is off and says why)."""
     argv = under_filter(action, names, [served()])
     expected = plain_outcome(argv)
-    assert expected == plain_outcome(argv, preload_after=[harness.build("nothing.c", shared=True)]) and expected[0] == 7, (names, expected)
-    host = harness.Host(argv, preexec_fn=harness.limit(resource.RLIMIT_CORE, 0), extra={"PPROFAGENT_BLOCKPROFILERATE": "1"})
+    assert (
+        expected == plain_outcome(argv, preload_after=[harness.build("nothing.c", shared=True)])
+        and expected[0] == 7
+    ), (names, expected)
+    host = harness.Host(
+        argv,
+        preexec_fn=harness.limit(resource.RLIMIT_CORE, 0),
+        extra={"PPROFAGENT_BLOCKPROFILERATE": "1"},
+    )
     host.ready()
     if serves:
         host.address
         answers = ask_everything(host)
     else:
         answers = {}
-        harness.poll(lambda: FORBIDS + names[0] in host.log() or host.process.poll() is not None, "the agent to say why it is off")
+        harness.poll(
+            lambda: FORBIDS + names[0] in host.log() or host.process.poll() is not None,
+            "the agent to say why it is off",
+        )
     host.go_on()
-    assert (host.finish(), host.stderr().encode()) == (expected[0], expected[2]), (names, host.describe())
+    assert (host.finish(), host.stderr().encode()) == (expected[0], expected[2]), (
+        names,
+        host.describe(),
+    )
     return answers
 
 
 def check_each(cases, **options):
-    plain_outcome(under_filter("errno", ["personality"], [served()]))  # builds them before several run
+    plain_outcome(
+        under_filter("errno", ["personality"], [served()])
+    )  # builds them before several run
     harness.build("nothing.c", shared=True)
     with concurrent.futures.ThreadPoolExecutor(4) as executor:
         running = [(names, executor.submit(check, names, **options)) for names in cases]
@@ -84,14 +170,19 @@ def test_calls_by_which_threads_are_sampled():
         status, body = answers.pop("profile?seconds=1")
         assert status == 500 and (FORBIDS + name).encode() in body, (name, status, body)
         assert all(status == 200 for status, _ in answers.values()), (name, answers)
-        assert (FORBIDS + name).encode() in answers["goroutine?debug=2"][1], answers["goroutine?debug=2"]
+        assert (FORBIDS + name).encode() in answers["goroutine?debug=2"][1], answers[
+            "goroutine?debug=2"
+        ]
 
 
 def test_calls_that_have_a_substitute():
     """Names, stacks and profiles are there all the same."""
     for name, answers in check_each([(name,) for name in known(HARMLESS)]).items():
         assert all(status == 200 for status, _ in answers.values()), (name, answers)
-        assert b"served_under_filter.c" in answers["goroutine?debug=2"][1], (name, answers["goroutine?debug=2"])
+        assert b"served_under_filter.c" in answers["goroutine?debug=2"][1], (
+            name,
+            answers["goroutine?debug=2"],
+        )
 
 
 def test_lists_of_a_service_manager():

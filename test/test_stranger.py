@@ -33,8 +33,9 @@ STRANGER = os.path.join(harness.TEST_DIRECTORY, "stranger.py")
 
 def agent_threads(pid):
     comm = "/proc/%d/task/%d/comm"
-    return [tid for tid in harness.tasks(pid)
-            if harness.proc_text(comm % (pid, tid)) == "pprofagent\n"]
+    return [
+        tid for tid in harness.tasks(pid) if harness.proc_text(comm % (pid, tid)) == "pprofagent\n"
+    ]
 
 
 class Watch(threading.Thread):
@@ -78,7 +79,10 @@ class Scene:
         server = harness.need("redis-server")
         self.redis = harness.Host(
             [server, "--port", self.redis_port, "--save", "", "--bind", "127.0.0.1"],
-            address=self.port.address, extra=test_tls.settings(), cwd=self.own)
+            address=self.port.address,
+            extra=test_tls.settings(),
+            cwd=self.own,
+        )
         harness.poll(lambda: self.ask("ping") == "PONG", "redis answers")
         self.tls_port = test_tls.tls_port(self.redis)
         self.port.await_processes([self.redis.pid])
@@ -111,9 +115,16 @@ class Scene:
         mine = lambda path: os.path.join(directory, os.path.basename(path))  # noqa: E731
         extra = {"LD_PRELOAD": mine(harness.agent())}
         self.strangers_own = [
-            harness.Host([mine(path), *words], rate=1, address=self.port.address, extra=extra,
-                         preexec_fn=as_user(OTHER), cwd="/")
-            for path, words in ((program, ()), (tables, ("offset",)), (tables, ("elsewhere",)))]
+            harness.Host(
+                [mine(path), *words],
+                rate=1,
+                address=self.port.address,
+                extra=extra,
+                preexec_fn=as_user(OTHER),
+                cwd="/",
+            )
+            for path, words in ((program, ()), (tables, ("offset",)), (tables, ("elsewhere",)))
+        ]
         for host in self.strangers_own:
             host.ready()
 
@@ -157,8 +168,9 @@ class Scene:
         """One whose log and socket have his links and directories on their way."""
         log = os.path.join(self.shared, "next.log")
         socket = "unix:%s/of_stranger/run/agent.sock" % self.shared
-        host = harness.Host([harness.build("guest.c", "-O1"), "wait"], address=socket,
-                            extra={"PPROFAGENT_LOG": log})
+        host = harness.Host(
+            [harness.build("guest.c", "-O1"), "wait"], address=socket, extra={"PPROFAGENT_LOG": log}
+        )
         host.ready()
         assert host.finish() == 0, host.describe()
 
@@ -167,7 +179,11 @@ class Scene:
             now = os.stat(path)
             assert open(path).read() == "of root\n", path
             assert (now.st_mtime_ns, now.st_size, now.st_ino, now.st_uid) == (
-                before.st_mtime_ns, before.st_size, before.st_ino, before.st_uid), path
+                before.st_mtime_ns,
+                before.st_size,
+                before.st_ino,
+                before.st_uid,
+            ), path
         his = os.path.join(self.shared, "of_stranger")
         for directory, names, files in os.walk(his):
             for name in names + files:
@@ -190,8 +206,14 @@ def stranger(**aim):
     os.chmod(path, 0o644)
     report = {}
     command = [harness.need("python3"), os.path.join(directory, "stranger.py"), path]
-    process = subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               preexec_fn=as_user(OTHER), env={"PATH": os.environ["PATH"]})
+    process = subprocess.Popen(
+        command,
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=as_user(OTHER),
+        env={"PATH": os.environ["PATH"]},
+    )
     try:
         assert process.stdout.readline() == b"ready\n"
         yield report
@@ -208,10 +230,22 @@ def stranger(**aim):
 @contextlib.contextmanager
 def load(port):
     """redis has something to do."""
-    command = [harness.need("redis-benchmark"), "-p", port, "-t", "set,get,lpush", "-r", "1000",
-               "-n", "20000", "-l", "-q"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    command = [
+        harness.need("redis-benchmark"),
+        "-p",
+        port,
+        "-t",
+        "set,get,lpush",
+        "-r",
+        "1000",
+        "-n",
+        "20000",
+        "-l",
+        "-q",
+    ]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield
     finally:
@@ -225,17 +259,28 @@ def aim_at(scene):
         os.mkdir(path)
         given_to(OTHER, path)
     first, second = scene.precious.values()
-    return {"port": scene.port.number, "tls_port": scene.tls_port, "pids": scene.pids,
-            "hello": hello_message(), "client_hello": client_hello().hex(), "directory": his,
-            "links": {"../next.log": first, "../next.log.1": second, "other/agent.sock": second,
-                      "run/agent.sock": first},
-            "swap": ["run", "other"]}
+    return {
+        "port": scene.port.number,
+        "tls_port": scene.tls_port,
+        "pids": scene.pids,
+        "hello": hello_message(),
+        "client_hello": client_hello().hex(),
+        "directory": his,
+        "links": {
+            "../next.log": first,
+            "../next.log.1": second,
+            "other/agent.sock": second,
+            "run/agent.sock": first,
+        },
+        "swap": ["run", "other"],
+    }
 
 
 def test_everything_at_once():
     started, scene = time.monotonic(), Scene()
-    program_descriptors = lambda: sorted(harness.proc_links(  # noqa: E731
-        "/proc/%d/task/%d/fd" % (scene.redis.pid, scene.redis.pid)))
+    program_descriptors = lambda: sorted(
+        harness.proc_links("/proc/%d/task/%d/fd" % (scene.redis.pid, scene.redis.pid))  # noqa: E731
+    )
     idle = len(agent_threads(scene.redis.pid))
     descriptors = program_descriptors()
     watch = Watch(scene.redis.pid)
@@ -258,16 +303,26 @@ def test_everything_at_once():
     harness.poll(lambda: program_descriptors() == descriptors, "redis has what it had")
     slowest = max(scene.latencies)
     harness.note("%s" % report["counts"])
-    harness.note("the owner: %d answers, all right, the slowest %.2f s (%s); at most %d threads, "
-                 "%d descriptors, %.1f MB" % (len(scene.latencies), *slowest, watch.threads,
-                                              watch.descriptors, scene.most_memory / (1 << 20)))
+    harness.note(
+        "the owner: %d answers, all right, the slowest %.2f s (%s); at most %d threads, "
+        "%d descriptors, %.1f MB"
+        % (
+            len(scene.latencies),
+            *slowest,
+            watch.threads,
+            watch.descriptors,
+            scene.most_memory / (1 << 20),
+        )
+    )
     if os.environ.get("SOAK"):
         late = sorted(each for each in scene.latencies if each[0] > 2)
         harness.note("longer than 2 s: %d of %d%s" % (len(late), len(scene.latencies), late[-3:]))
         for what in sorted({what for _, what in scene.latencies}):
             took = [seconds for seconds, which in scene.latencies if which == what]
-            harness.note("%s: first %.2f s, median %.2f s, slowest %.2f s" % (
-                what, took[0], statistics.median(took), max(took)))
+            harness.note(
+                "%s: first %.2f s, median %.2f s, slowest %.2f s"
+                % (what, took[0], statistics.median(took), max(took))
+            )
     lines = len(scene.redis.log().splitlines())
     assert lines < 100 + 1.5 * (time.monotonic() - started), lines  # 100, and one a second
     assert scene.ask("ping") == "PONG"

@@ -36,6 +36,7 @@ def threads(members):
 
 # ---- what a stranger costs -----------------------------------------------------------------------
 
+
 def test_a_stranger_s_requests_start_no_server():
     port, members = tree(4)
     for each in members * 3:
@@ -69,13 +70,19 @@ def test_a_crowd_of_strangers_starts_no_server():
         for request in ("", "GET /pi", line % members[1].pid, line % members[2].pid + "\r\n"):
             harness.poll(lambda: threads(members) == [IDLE] * 3, "the servers' end")
             command = [harness.need("python3"), "-c", CROWD, str(port.number), request, "300"]
-            crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     preexec_fn=as_user(OTHER), cwd="/")
+            crowd = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                preexec_fn=as_user(OTHER),
+                cwd="/",
+            )
             try:
                 assert crowd.stdout.readline() == b"ready\n"
                 assert threads(members) == [IDLE] * 3, (request, threads(members))
-                harness.in_time(lambda _: port.ok("cmdline", members[1].pid), 2,
-                                "an answer beside the crowd")
+                harness.in_time(
+                    lambda _: port.ok("cmdline", members[1].pid), 2, "an answer beside the crowd"
+                )
             finally:
                 crowd.kill()
                 crowd.communicate()
@@ -101,8 +108,9 @@ sys.stdin.read()
 def check_crowd_at(members, where, request, ask):
     command = [harness.need("python3"), "-c", CROWD_ELSEWHERE, where, request]
     harness.poll(lambda: threads(members) == [IDLE] * len(members), "the servers' end")
-    crowd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
-                             preexec_fn=as_user(OTHER))
+    crowd = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", preexec_fn=as_user(OTHER)
+    )
     try:
         assert crowd.stdout.readline() == b"ready\n"
         assert threads(members) == [IDLE] * len(members), (where, request, threads(members))
@@ -119,6 +127,7 @@ def test_a_crowd_at_the_other_address_of_localhost():
 
     def ask():
         assert curl(0, url % "cmdline")[0] == 200
+
     for request in ("", "GET /pi", "GET /pid/%d/debug/pprof/heap HTTP/1.1\r\n" % members[1].pid):
         check_crowd_at(members, str(port.number), request, ask)
     check_error(curl(OTHER, url % "heap"), 403, refusal(OTHER, 0))
@@ -148,6 +157,7 @@ def test_strangers_do_not_keep_a_server_alive():
     def ends():
         check_error(curl(OTHER, "http://%s/" % port.address), 403, refusal(OTHER, 0))
         return threads(members) == [IDLE]
+
     harness.poll(ends, "the server's end among a stranger's requests")
 
 
@@ -214,15 +224,20 @@ class Actor(Guest):
 
 
 def not_only(uid, real, effective, saved):
-    return ("user %d may not connect: this process is not only that user's (real %d, effective %d, "
-            "saved %d); PPROFAGENT_ALLOW_UIDS names further users" % (uid, real, effective, saved))
+    return (
+        "user %d may not connect: this process is not only that user's (real %d, effective %d, "
+        "saved %d); PPROFAGENT_ALLOW_UIDS names further users" % (uid, real, effective, saved)
+    )
 
 
 def test_a_user_taken_on_for_a_moment():
     actor = Actor()
-    for words, users in (("seteuid %d" % OWNER, (0, OWNER, 0)), ("seteuid 0", None),
-                         ("setresuid %d 0 0" % OWNER, (OWNER, 0, 0)),
-                         ("setresuid %d %d 0" % (OWNER, OWNER), (OWNER, OWNER, 0))):
+    for words, users in (
+        ("seteuid %d" % OWNER, (0, OWNER, 0)),
+        ("seteuid 0", None),
+        ("setresuid %d 0 0" % OWNER, (OWNER, 0, 0)),
+        ("setresuid %d %d 0" % (OWNER, OWNER), (OWNER, OWNER, 0)),
+    ):
         actor.do(words)
         text = not_only(OWNER, *users) if users else refusal(OWNER, 0)
         check_error(curl(OWNER, actor.url()), 403, text)
@@ -247,9 +262,12 @@ def test_a_process_that_is_not_dumpable():
     actor = Actor(OWNER, PPROFAGENT_ALLOW_UIDS=str(THIRD))
     assert actor.status(OWNER) == 200
     actor.do("dumpable 0")
-    check_error(curl(OWNER, actor.url()), 403,
-                "user %d may not connect: this process is not dumpable (prctl(2)), so only root "
-                "may; PPROFAGENT_ALLOW_UIDS names further users" % OWNER)
+    check_error(
+        curl(OWNER, actor.url()),
+        403,
+        "user %d may not connect: this process is not dumpable (prctl(2)), so only root "
+        "may; PPROFAGENT_ALLOW_UIDS names further users" % OWNER,
+    )
     assert actor.status(0) == actor.status(THIRD) == 200
     actor.do("dumpable 1")
     assert actor.status(OWNER) == 200
@@ -269,8 +287,12 @@ def test_a_holder_of_the_user_taken_on_is_not_believed():
     process_tree.run_as_root()
     port = Port()
     python = harness.need("python3")
-    holder = harness.Host([python, "-c", HOLDER, "pprofagent/" + port.address, "00" * 16],
-                          plain=True, preexec_fn=as_user(OWNER), cwd="/")
+    holder = harness.Host(
+        [python, "-c", HOLDER, "pprofagent/" + port.address, "00" * 16],
+        plain=True,
+        preexec_fn=as_user(OWNER),
+        cwd="/",
+    )
     assert holder.line() == "bound"
     program = "import os, sys; os.seteuid(%d); print('there', flush=True); sys.stdin.read()"
     host = harness.Host([python, "-c", program % OWNER], address=port.address)
@@ -313,15 +335,19 @@ def test_a_listener_is_given_to_root_and_the_first_user_only():
     hello = hello_message()
     for uid, given in ((0, 1), (OTHER, 0)):
         command = [harness.need("python3"), "-c", JOIN, "pprofagent/" + port.address, hello]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=as_user(uid),
-                              cwd="/", check=True)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, preexec_fn=as_user(uid), cwd="/", check=True
+        )
         assert done.stdout.split() == [str(WELCOME), str(given)], (uid, done.stdout)
 
 
-ASK_FOR_PORT = JOIN + r"""
+ASK_FOR_PORT = (
+    JOIN
+    + r"""
 peer.send(hello[:8] + struct.pack("=II", 8, 0).ljust(len(hello) - 8, b"\0"))  # it is to give way
 print(len(peer.recv(65536)))
 """
+)
 
 
 def test_root_s_process_gives_the_port_to_no_other_user():
@@ -333,8 +359,9 @@ def test_root_s_process_gives_the_port_to_no_other_user():
     hello = hello_message()
     for uid in (OTHER, 0, OTHER):  # each is heard after what came of the one before
         command = [harness.need("python3"), "-c", ASK_FOR_PORT, "pprofagent/" + port.address, hello]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=as_user(uid),
-                              cwd="/", check=True)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, preexec_fn=as_user(uid), cwd="/", check=True
+        )
         assert done.stdout.split() == [str(WELCOME), "0", "0"], (uid, done.stdout)
     assert port.holder() == holder.pid
     assert "takes the port over" not in holder.log()
@@ -342,11 +369,16 @@ def test_root_s_process_gives_the_port_to_no_other_user():
 
 # ---- what a server's own user sees ---------------------------------------------------------------
 
+
 def may_read(uid, path):
     """Whether that user may read a first byte."""
     program = "import sys; open(sys.argv[1], 'rb').read(1)"
-    done = subprocess.run([harness.need("python3"), "-c", program, path], capture_output=True,
-                          preexec_fn=as_user(uid), cwd="/")
+    done = subprocess.run(
+        [harness.need("python3"), "-c", program, path],
+        capture_output=True,
+        preexec_fn=as_user(uid),
+        cwd="/",
+    )
     return done.returncode == 0
 
 
@@ -357,10 +389,12 @@ def test_nginx_shows_no_more_than_proc():
     nginx, port, directory = harness.need("nginx"), Port(), harness.scratch()
     os.chmod(directory, 0o755)
     with open(directory + "/nginx.conf", "w") as file:
-        file.write("user nobody nogroup;\nworker_processes 1;\ndaemon off;\npid %s/pid;\n"
-                   "error_log %s/error;\nevents {}\n"
-                   "http { access_log off; server { listen 127.0.0.1:%d; } }\n" %
-                   (directory, directory, harness.free_port()))
+        file.write(
+            "user nobody nogroup;\nworker_processes 1;\ndaemon off;\npid %s/pid;\n"
+            "error_log %s/error;\nevents {}\n"
+            "http { access_log off; server { listen 127.0.0.1:%d; } }\n"
+            % (directory, directory, harness.free_port())
+        )
     command = [nginx, "-p", directory, "-c", directory + "/nginx.conf"]
     master = harness.Host(command, address=port.address)
     nobody = 65534
@@ -381,6 +415,7 @@ def test_nginx_shows_no_more_than_proc():
 
 
 # ---- localhost is two addresses ------------------------------------------------------------------
+
 
 def need_version_six():
     with socket.socket(socket.AF_INET6) as probe:
@@ -436,4 +471,5 @@ def test_another_process_takes_over_both():
     def has_both():
         with socket.socket(socket.AF_INET6) as probe:
             return probe.connect_ex(("::1", port.number)) == 0
+
     harness.poll(has_both, "the second address")

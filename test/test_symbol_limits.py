@@ -111,8 +111,11 @@ def test_what_the_memory_group_cannot_spare_is_left_to_the_host():
     below the group's limit."""
     group = MemoryGroup(24 << 20)
     try:
-        host = harness.Host([harness.build("symbol_limits.c", *FLAGS, "-DROWS=400000")], rate=1,
-                            preexec_fn=group.join)
+        host = harness.Host(
+            [harness.build("symbol_limits.c", *FLAGS, "-DROWS=400000")],
+            rate=1,
+            preexec_fn=group.join,
+        )
         host.ready()
         assert leaves(host) == {"hold0": 0}
         assert budget_of(host)["budget"] == 64 << 20
@@ -124,8 +127,9 @@ def test_what_the_memory_group_cannot_spare_is_left_to_the_host():
 
 
 def test_an_address_space_that_is_too_small_for_windows():
-    host = harness.Host([with_huge_strings()], rate=1,
-                        preexec_fn=harness.limit(resource.RLIMIT_AS, 300 << 20))
+    host = harness.Host(
+        [with_huge_strings()], rate=1, preexec_fn=harness.limit(resource.RLIMIT_AS, 300 << 20)
+    )
     host.ready()
     assert leaves(host) == {"hold0": 0}
     budget_of(host)
@@ -139,8 +143,9 @@ def split_off_debug_file():
     debug = stripped + ".debug"
     source = harness.build("symbol_limits.c", *FLAGS, "-DROWS=30000")
     subprocess.run(["objcopy", "--only-keep-debug", source, debug], check=True)
-    subprocess.run(["objcopy", "--strip-debug", "--add-gnu-debuglink=" + debug, source, stripped],
-                   check=True)
+    subprocess.run(
+        ["objcopy", "--strip-debug", "--add-gnu-debuglink=" + debug, source, stripped], check=True
+    )
     grow_section(debug, ".debug_str", STRINGS)
     return stripped, debug
 
@@ -172,8 +177,9 @@ def test_a_debug_file_that_is_replaced_between_two_requests():
 
 
 def test_a_wrong_budget_is_said():
-    host = harness.Host([harness.build("symbol_limits.c", *FLAGS)],
-                        extra={"PPROFAGENT_SYMBOL_MEMORY": "1M"})
+    host = harness.Host(
+        [harness.build("symbol_limits.c", *FLAGS)], extra={"PPROFAGENT_SYMBOL_MEMORY": "1M"}
+    )
     host.ready()
     settings = host.health()["config"]
     assert settings["symbol_memory"] == 64 << 20

@@ -50,9 +50,16 @@ def twice(*names):
 
 
 def test_jit_names_keep_their_at_signs():
-    names = ["JS:*handler /app/node_modules/@babel/core@7.1/index.js:10:5",
-             "py::run:/srv/a@b/app.py", "block in foo@/srv/app.rb:12", "Program/main@15::Invoke()",
-             "@leading", "trailing@", "f@@V1", "read@plt"]
+    names = [
+        "JS:*handler /app/node_modules/@babel/core@7.1/index.js:10:5",
+        "py::run:/srv/a@b/app.py",
+        "block in foo@/srv/app.rb:12",
+        "Program/main@15::Invoke()",
+        "@leading",
+        "trailing@",
+        "f@@V1",
+        "read@plt",
+    ]
     lines = ["2000000000%02x 10 %s\n" % (16 * at, name) for at, name in enumerate(names)]
     places = ["%x" % (16 * at) for at in range(len(names))]
     _, frames, _ = self_resolve("jit", *places, text_input="".join(lines))
@@ -81,12 +88,14 @@ def test_a_plain_name_in_dwarf_gets_what_the_symbol_says_more():
         for symbol, expected in names.items():
             source, path = os.path.join(directory, "fill.c"), os.path.join(directory, "fill")
             with open(source, "w") as file:
-                file.write("int fill(int n) {\n  return n + 1;\n}\n"
-                           "int main(int n, char **v) { return fill(n); }\n")
+                file.write(
+                    "int fill(int n) {\n  return n + 1;\n}\n"
+                    "int main(int n, char **v) { return fill(n); }\n"
+                )
             run(["gcc", "-g", "-c", "-o", path + ".o", source])
             run(["objcopy", "--redefine-sym", "fill=" + symbol, path + ".o"])
             run(["gcc", "-o", path, path + ".o"])
-            (_, frames), = resolve(path, [start_of(all_starts(path), symbol)])[0].values()
+            ((_, frames),) = resolve(path, [start_of(all_starts(path), symbol)])[0].values()
             assert frames[0][0] == expected and frames[0][3] == 1, (symbol, frames)
 
 
@@ -97,17 +106,22 @@ def test_only_versions_that_the_object_defines_are_cut():
         source, script = os.path.join(directory, "v.c"), os.path.join(directory, "v.map")
         library = os.path.join(directory, "v.so")
         with open(source, "w") as file:
-            file.write('int old_code(void) { return 1; }\n'
-                       '__asm__(".symver old_code, renamed@VERS_1.0");\n'
-                       'int new_code(void) { return 2; }\n'
-                       '__asm__(".symver new_code, renamed@@VERS_2.0");\n')
+            file.write(
+                'int old_code(void) { return 1; }\n'
+                '__asm__(".symver old_code, renamed@VERS_1.0");\n'
+                'int new_code(void) { return 2; }\n'
+                '__asm__(".symver new_code, renamed@@VERS_2.0");\n'
+            )
         with open(script, "w") as file:
             file.write("VERS_1.0 { local: old_code; new_code; };\nVERS_2.0 { } VERS_1.0;\n")
         run(["gcc", "-shared", "-fPIC", "-o", library, source, "-Wl,--version-script", script])
         raw = run(["readelf", "-sW", library])
         assert "renamed@VERS_1.0" in raw, raw
-        places = [int(line.split()[1], 16) for line in raw.splitlines()
-                  if re.search(r" (old|new)_code$", line)]
+        places = [
+            int(line.split()[1], 16)
+            for line in raw.splitlines()
+            if re.search(r" (old|new)_code$", line)
+        ]
         assert len(places) == 2, raw
         assert names_at(library, places) == twice("renamed", "renamed")
         debug = library + ".debug"  # has the symbols, but not what defines the versions
@@ -126,8 +140,10 @@ def test_dollar_names_are_names_and_marks_are_not():
         names = twice("bare_function", "$d.1", "$xrv64gc")
         assert names_at(path, [bare + 1, bare + 2, bare + 4]) == names
         with open(path, "r+b") as file:
-            for machine, names in ((EM_AARCH64, ("bare_function", "$xrv64gc")),
-                                   (EM_RISCV, ("bare_function", "bare_function"))):
+            for machine, names in (
+                (EM_AARCH64, ("bare_function", "$xrv64gc")),
+                (EM_RISCV, ("bare_function", "bare_function")),
+            ):
                 file.seek(18)
                 file.write(machine.to_bytes(2, "little"))
                 file.flush()
@@ -187,8 +203,11 @@ def test_long_and_costly_mangled_names():
         name = "Tup%d" % level
         nested = "%d%sI%scE" % (len(name), name, nested)
     costly = "_RNvMIC0FGzzzzzzzz_EuEl1f"  # 62^8 lifetimes
-    mangled = {"_Z4workI%sEvv" % nested: None, costly: costly,
-               "_Z11constrainedITk1CiEiT_": "int constrained<int>(int)"}
+    mangled = {
+        "_Z4workI%sEvv" % nested: None,
+        costly: costly,
+        "_Z11constrainedITk1CiEiT_": "int constrained<int>(int)",
+    }
     with tempfile.TemporaryDirectory() as directory:
         source, path = os.path.join(directory, "long.s"), os.path.join(directory, "long.so")
         with open(source, "w") as file:
@@ -234,19 +253,29 @@ def test_node_functions_below_a_scoped_package():
         package = os.path.join(directory, "node_modules", "@scope", "pkg@1.2")
         os.makedirs(package)
         with open(os.path.join(package, "index.js"), "w") as file:
-            file.write("exports.burn = function burn(n) {\n"
-                       "  let x = 0; for (let i = 0; i < n; i++) x += i % 7; return x;\n};\n")
+            file.write(
+                "exports.burn = function burn(n) {\n"
+                "  let x = 0; for (let i = 0; i < n; i++) x += i % 7; return x;\n};\n"
+            )
         with open(os.path.join(directory, "main.js"), "w") as file:
-            file.write("const { burn } = require('@scope/pkg@1.2'); console.log('ready');\n"
-                       "(function turn() { burn(3e6); setTimeout(turn, 0); })();\n")
-        host = harness.Host([node, "--perf-basic-prof", "main.js"], cwd=directory,
-                            stdin=subprocess.DEVNULL)
+            file.write(
+                "const { burn } = require('@scope/pkg@1.2'); console.log('ready');\n"
+                "(function turn() { burn(3e6); setTimeout(turn, 0); })();\n"
+            )
+        host = harness.Host(
+            [node, "--perf-basic-prof", "main.js"], cwd=directory, stdin=subprocess.DEVNULL
+        )
         host.ready()
 
         def burn_names():
             profile = host.profile("profile?seconds=1")
-            return {frame.function for sample in profile.samples for frame in sample.frames
-                    if re.search(r"\bburn ", frame.function or "")}
+            return {
+                frame.function
+                for sample in profile.samples
+                for frame in sample.frames
+                if re.search(r"\bburn ", frame.function or "")
+            }
+
         names = harness.poll(burn_names, "a function of the package in a CPU profile")
         place = os.path.join(os.path.realpath(package), "index.js:")
         assert all(place in name for name in names), names

@@ -34,16 +34,18 @@ def names_of(path, addresses):
 
 def test_equal_symbols():
     """All entries of .symtab are the same one."""
-    lines = ["\t.type s%d, @function\n\t.set s%d, first\n\t.size s%d, 16" % (i, i, i)
-             for i in range(MANY)]
+    lines = [
+        "\t.type s%d, @function\n\t.set s%d, first\n\t.size s%d, 16" % (i, i, i)
+        for i in range(MANY)
+    ]
     with tempfile.TemporaryDirectory() as directory:
         path = assemble(directory, symbols(lines))
         with open(path, "r+b") as file:
             data = bytearray(file.read())
             start, size = section_of_type(data, 2)
-            entries = [data[start + at:start + at + 24] for at in range(24, size, 24)]
+            entries = [data[start + at : start + at + 24] for at in range(24, size, 24)]
             chosen = next(entry for entry in entries if entry[4] & 15 == 2)
-            data[start + 24:start + size] = chosen * (size // 24 - 1)
+            data[start + 24 : start + size] = chosen * (size // 24 - 1)
             file.seek(0)
             file.write(data)
         names, _ = names_of(path, [TEXT, TEXT + 15])
@@ -52,8 +54,11 @@ def test_equal_symbols():
 
 def test_symbols_below_others():
     """Symbol i is [i, 2 MANY - i): each holds all later ones, which end before the addresses."""
-    lines = ["\t.type s%d, @function\n\t.set s%d, first + %d\n\t.size s%d, %d"
-             % (i, i, i, i, 2 * MANY - 2 * i) for i in range(MANY)]
+    lines = [
+        "\t.type s%d, @function\n\t.set s%d, first + %d\n\t.size s%d, %d"
+        % (i, i, i, i, 2 * MANY - 2 * i)
+        for i in range(MANY)
+    ]
     with tempfile.TemporaryDirectory() as directory:
         path = assemble(directory, symbols(lines))
         names, _ = names_of(path, [TEXT + 2 * MANY - 1 - i for i in range(ASKED)])
@@ -97,10 +102,15 @@ begin:
 \t.uleb128 2
 \t.quad %d, %d
 \t.asciz "outer"
-""" % ((TEXT, 2 * calls) * 2)
+""" % (
+        (TEXT, 2 * calls) * 2
+    )
     for i in range(calls):
         text += "\t.uleb128 3\n\t.quad %d, %d\n\t.asciz \"i%d\"\n" % (
-            TEXT + i, 2 * calls - 2 * i, i)
+            TEXT + i,
+            2 * calls - 2 * i,
+            i,
+        )
     text += "\t.byte 0, 0\nend:\n"
     with tempfile.TemporaryDirectory() as directory:
         path = assemble(directory, text)
@@ -114,7 +124,9 @@ def test_units_that_share_a_long_list_of_ranges():
     many = 100000
     text = "\t.text\n\t.globl plain\n\t.type plain, @function\n"
     text += "plain:\n\t.skip 16\n\t.size plain, 16\n"
-    text += ABBREVIATIONS + """
+    text += (
+        ABBREVIATIONS
+        + """
 \t.section .debug_info,"",@progbits
 \t.rept %d
 \t.long 12
@@ -129,7 +141,9 @@ def test_units_that_share_a_long_list_of_ranges():
 \t.quad 16, 16
 \t.endr
 \t.quad 0, 0
-""" % (many, many)
+"""
+        % (many, many)
+    )
     with tempfile.TemporaryDirectory() as directory:
         names, counters = names_of(assemble(directory, text), [TEXT + 1])
         assert names == ["plain"], names
@@ -140,8 +154,10 @@ def test_names_that_overlap():
     """Each symbol's name begins one byte later in the same long text."""
     many = 60000
     with tempfile.TemporaryDirectory() as directory:
-        lines = ["\t.type s%d, @function\n\t.set s%d, first\n\t.size s%d, 16" % (i, i, i)
-                 for i in range(many)]
+        lines = [
+            "\t.type s%d, @function\n\t.set s%d, first\n\t.size s%d, 16" % (i, i, i)
+            for i in range(many)
+        ]
         path = assemble(directory, symbols(lines))
         overlap_names(path, many)
         found, counters = resolve(path, [TEXT])
@@ -150,7 +166,7 @@ def test_names_that_overlap():
 
 
 def number_at(data, at, size):
-    return int.from_bytes(data[at:at + size], "little")
+    return int.from_bytes(data[at : at + size], "little")
 
 
 def section_of_type(data, wanted):
@@ -168,16 +184,17 @@ def overlap_names(path, many):
 
         def number(at, size):
             return number_at(data, at, size)
+
         table, count = number(40, 8), number(60, 2)
         headers = [table + 64 * i for i in range(count)]
         symtab = next(h for h in headers if number(h + 4, 4) == 2)
         strings = headers[number(symtab + 40, 4)]
         start, size = number(symtab + 24, 8), number(symtab + 32, 8)
         for i in range(1, size // 24):
-            data[start + 24 * i:start + 24 * i + 4] = i.to_bytes(4, "little")
+            data[start + 24 * i : start + 24 * i + 4] = i.to_bytes(4, "little")
         text = b"\0" + b"a" * (64 * many) + b"\0"
-        data[strings + 24:strings + 32] = len(data).to_bytes(8, "little")
-        data[strings + 32:strings + 40] = len(text).to_bytes(8, "little")
+        data[strings + 24 : strings + 32] = len(data).to_bytes(8, "little")
+        data[strings + 32 : strings + 40] = len(text).to_bytes(8, "little")
         file.seek(0)
         file.write(data + text)
 

@@ -9,13 +9,15 @@ import tempfile
 
 import harness
 
-AGENT_FILES = ("symbolizer symbol_cache symbol_table object_symbols plt_symbols dwarf_names "
-               "debug_files elf_file memory_image perf_map jit_names demangle large_stack "
-               "libbacktrace_region mappings agent_memory memory_headroom process_info "
-               "split_dwarf fde_ranges symbol_versions loaded_code module_identity "
-               "mapped_file trusted_path unmapped_user "
-               "own_memory allowed_calls section_windows shared_objects symbol_memory "
-               "table_memory confinement").split()
+AGENT_FILES = (
+    "symbolizer symbol_cache symbol_table object_symbols plt_symbols dwarf_names "
+    "debug_files elf_file memory_image perf_map jit_names demangle large_stack "
+    "libbacktrace_region mappings agent_memory memory_headroom process_info "
+    "split_dwarf fde_ranges symbol_versions loaded_code module_identity "
+    "mapped_file trusted_path unmapped_user "
+    "own_memory allowed_calls section_windows shared_objects symbol_memory "
+    "table_memory confinement"
+).split()
 THIRD_PARTY = "libbacktrace_dwarf libbacktrace_elf libbacktrace_sort libiberty_cp-demangle libiberty_rust-demangle".split()
 CACHED_FUNCTIONS = {}
 
@@ -25,8 +27,10 @@ def driver():
         output = os.path.join(harness.BUILD, "test", "symbols_driver")
         os.makedirs(os.path.dirname(output), exist_ok=True)
         sources = [os.path.join(harness.WORKLOADS, "symbols_driver.c")]
-        sources += [os.path.join(harness.TEST_DIRECTORY, stub + ".c")
-                    for stub in ("stub_module_registry", "stub_announced_code")]
+        sources += [
+            os.path.join(harness.TEST_DIRECTORY, stub + ".c")
+            for stub in ("stub_module_registry", "stub_announced_code")
+        ]
         sources += [harness.source(name + ".c") for name in AGENT_FILES]
         deps = os.path.join(harness.BUILD, "deps")
         objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY]
@@ -39,8 +43,15 @@ def driver():
 
 
 def run(argv, cwd=None, text_input=None):
-    done = subprocess.run(argv, cwd=cwd, input=text_input, capture_output=True, text=True, timeout=harness.DEADLINE)
-    assert done.returncode == 0, "%s: %d\n%s%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr)
+    done = subprocess.run(
+        argv, cwd=cwd, input=text_input, capture_output=True, text=True, timeout=harness.DEADLINE
+    )
+    assert done.returncode == 0, "%s: %d\n%s%s" % (
+        " ".join(argv),
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
     return done.stdout
 
 
@@ -61,7 +72,10 @@ def parse(output):
 
 
 def resolve(path, addresses, build_id_of=None):
-    output = run([driver(), path, build_id(build_id_of or path)], text_input="\n".join("%x" % address for address in addresses))
+    output = run(
+        [driver(), path, build_id(build_id_of or path)],
+        text_input="\n".join("%x" % address for address in addresses),
+    )
     return parse(output)
 
 
@@ -81,7 +95,9 @@ def functions(path):
 
 
 def every_address(path, step=1):
-    return sorted({start + at for start, size in functions(path).values() for at in range(0, size, step)})
+    return sorted(
+        {start + at for start, size in functions(path).values() for at in range(0, size, step)}
+    )
 
 
 def compile_cplusplus(directory, *flags, compiler="g++", name="inlined"):
@@ -96,19 +112,30 @@ def oracle(path, addresses):
     tool = shutil.which("llvm-symbolizer") or shutil.which("llvm-symbolizer-14")
     if tool is None:
         raise harness.Skip("llvm-symbolizer is not installed")
-    output = run([tool, "--output-style=JSON", "--no-demangle", "--inlines", "--obj=" + path],
-                 text_input="\n".join("0x%x" % address for address in addresses))
+    output = run(
+        [tool, "--output-style=JSON", "--no-demangle", "--inlines", "--obj=" + path],
+        text_input="\n".join("0x%x" % address for address in addresses),
+    )
     expected = {}
     for line in output.splitlines():
-        for entry in json.loads(line) if line.startswith("[") else [json.loads(line)] if line else []:
-            frames = [(frame["FunctionName"], frame["FileName"], frame["Line"]) for frame in entry.get("Symbol", [])]
-            expected[int(entry["Address"], 16)] = [frame for frame in frames if frame[0] or frame[1]]
+        for entry in (
+            json.loads(line) if line.startswith("[") else [json.loads(line)] if line else []
+        ):
+            frames = [
+                (frame["FunctionName"], frame["FileName"], frame["Line"])
+                for frame in entry.get("Symbol", [])
+            ]
+            expected[int(entry["Address"], 16)] = [
+                frame for frame in frames if frame[0] or frame[1]
+            ]
     return expected
 
 
 def same_name(ours, theirs):
     """gcc writes C1 constructors as aliases of C2; clones have a suffix in the symbol table only."""
-    return re.sub(r"([CD])[1-5](?=[EI])", r"\1", ours) == re.sub(r"([CD])[1-5](?=[EI])", r"\1", re.sub(r"\.[a-z].*", "", theirs))
+    return re.sub(r"([CD])[1-5](?=[EI])", r"\1", ours) == re.sub(
+        r"([CD])[1-5](?=[EI])", r"\1", re.sub(r"\.[a-z].*", "", theirs)
+    )
 
 
 def compare_with_oracle(path, step=1):
@@ -120,13 +147,25 @@ def compare_with_oracle(path, step=1):
         ours, theirs = found[address][1], expected[address]
         good = len(ours) == len(theirs)
         for (_, system_name, file_name, line), (name, their_file, their_line) in zip(ours, theirs):
-            named_by_dwarf_only = not system_name.startswith("_Z")  # llvm-symbolizer leaves out their namespaces
-            good = good and (named_by_dwarf_only or same_name(system_name, name)) and line == their_line
-            good = good and os.path.normpath(file_name if file_name != "?" else ".") == os.path.normpath(their_file or ".")
+            named_by_dwarf_only = not system_name.startswith(
+                "_Z"
+            )  # llvm-symbolizer leaves out their namespaces
+            good = (
+                good
+                and (named_by_dwarf_only or same_name(system_name, name))
+                and line == their_line
+            )
+            good = good and os.path.normpath(
+                file_name if file_name != "?" else "."
+            ) == os.path.normpath(their_file or ".")
         if not good:
             wrong.append("%x: %s instead of %s" % (address, ours, theirs))
     # gcc's ranges of a few inlined functions overlap: either reading is right
-    assert len(wrong) <= len(addresses) // 500, "%d of %d differ:\n%s" % (len(wrong), len(addresses), "\n".join(wrong[:10]))
+    assert len(wrong) <= len(addresses) // 500, "%d of %d differ:\n%s" % (
+        len(wrong),
+        len(addresses),
+        "\n".join(wrong[:10]),
+    )
     assert counters["symbols_files_malformed"] == 0
     return len(addresses)
 
@@ -135,8 +174,14 @@ def check_inline_chain(path, found):
     """What the source says, whatever the tools: malloc's caller is innermost <- middle <- (lambda) <- c_function."""
     start, size = functions(path)["c_function"]
     chains = [[frame[0] for frame in found[address][1]] for address in range(start, start + size)]
-    full = [chain for chain in chains if chain[:2] == ["innermost(int)", "middle(int)"] or chain[:2] == ["innermost", "middle"]]
-    assert full and all(chain[2:] == ["<lambda>::operator()", "c_function"] for chain in full), chains[:40]
+    full = [
+        chain
+        for chain in chains
+        if chain[:2] == ["innermost(int)", "middle(int)"] or chain[:2] == ["innermost", "middle"]
+    ]
+    assert full and all(
+        chain[2:] == ["<lambda>::operator()", "c_function"] for chain in full
+    ), chains[:40]
 
 
 def test_dwarf_5_with_inlined_functions():
@@ -150,9 +195,19 @@ def test_static_functions_and_anonymous_namespaces_are_qualified():
     with tempfile.TemporaryDirectory() as directory:
         for flags in (["-gdwarf-5", "-O2"], ["-gdwarf-4", "-O2"], ["-g", "-O0"]):
             path = compile_cplusplus(directory, *flags)
-            names = {frame[0] for _, frames in resolve(path, every_address(path, 2))[0].values() for frame in frames}
-            assert {"deep::(anonymous namespace)::hidden(int)", "deep::(anonymous namespace)::Node::fill(int)"} <= names, names
-            assert names & {"deep::(anonymous namespace)::Node::~Node", "deep::(anonymous namespace)::Node::~Node()"}, names
+            names = {
+                frame[0]
+                for _, frames in resolve(path, every_address(path, 2))[0].values()
+                for frame in frames
+            }
+            assert {
+                "deep::(anonymous namespace)::hidden(int)",
+                "deep::(anonymous namespace)::Node::fill(int)",
+            } <= names, names
+            assert names & {
+                "deep::(anonymous namespace)::Node::~Node",
+                "deep::(anonymous namespace)::Node::~Node()",
+            }, names
             assert not names & {"hidden", "fill", "Node::fill", "operator()", "~Node"}, names
 
 
@@ -166,7 +221,10 @@ def test_dwarf_4_with_inlined_functions():
 def test_dwarf_without_optimisation_and_in_sections():
     with tempfile.TemporaryDirectory() as directory:
         compare_with_oracle(compile_cplusplus(directory, "-O0", "-g"), step=3)
-        compare_with_oracle(compile_cplusplus(directory, "-O2", "-g", "-ffunction-sections", "-Wl,--gc-sections"), step=3)
+        compare_with_oracle(
+            compile_cplusplus(directory, "-O2", "-g", "-ffunction-sections", "-Wl,--gc-sections"),
+            step=3,
+        )
         compare_with_oracle(compile_cplusplus(directory, "-O2", "-g", "-no-pie"), step=3)
 
 
@@ -174,7 +232,9 @@ def test_clang():
     harness.need("clang++")
     with tempfile.TemporaryDirectory() as directory:
         for version in ("-gdwarf-4", "-gdwarf-5"):
-            compare_with_oracle(compile_cplusplus(directory, "-O2", "-g", version, compiler="clang++"), step=2)
+            compare_with_oracle(
+                compile_cplusplus(directory, "-O2", "-g", version, compiler="clang++"), step=2
+            )
 
 
 def test_compressed_debug_sections():
@@ -208,9 +268,21 @@ def test_debug_file_by_debuglink():
         os.rename(debug, os.path.join(directory, ".debug", os.path.basename(debug)))
         assert resolve(path, addresses)[0] == expected
         # another program's debug file under the right name is refused
-        other = compile_cplusplus(directory, "-O1", "-g", "-DOTHER", "-Wl,--build-id=0x1234567890", name="other")
-        run(["objcopy", "--only-keep-debug", other, os.path.join(directory, ".debug", os.path.basename(debug))])
-        assert all(len(frames) == 0 or frames[0][3] == 0 for _, frames in resolve(path, addresses)[0].values())
+        other = compile_cplusplus(
+            directory, "-O1", "-g", "-DOTHER", "-Wl,--build-id=0x1234567890", name="other"
+        )
+        run(
+            [
+                "objcopy",
+                "--only-keep-debug",
+                other,
+                os.path.join(directory, ".debug", os.path.basename(debug)),
+            ]
+        )
+        assert all(
+            len(frames) == 0 or frames[0][3] == 0
+            for _, frames in resolve(path, addresses)[0].values()
+        )
 
 
 def test_debug_file_by_debuglink_checksum_without_build_id():
@@ -223,7 +295,9 @@ def test_debug_file_by_debuglink_checksum_without_build_id():
         assert resolve(path, addresses)[0] == expected
         with open(debug, "ab") as file:
             file.write(b"changed")
-        assert all(not frames or frames[0][3] == 0 for _, frames in resolve(path, addresses)[0].values())
+        assert all(
+            not frames or frames[0][3] == 0 for _, frames in resolve(path, addresses)[0].values()
+        )
 
 
 def test_debug_file_by_build_id():
@@ -273,13 +347,20 @@ def check_mini_debug_info(threads):
         mini = path + ".mini"
         run(["objcopy", "-S", "--keep-symbol=main", path, mini + "0"])
         run(["objcopy", "--only-keep-debug", path, mini])
-        run(["objcopy", "-S", "--remove-section", ".comment"] + ["--keep-symbol=" + name for name in names] + [mini, mini + "1"])
+        run(
+            ["objcopy", "-S", "--remove-section", ".comment"]
+            + ["--keep-symbol=" + name for name in names]
+            + [mini, mini + "1"]
+        )
         run(["xz", threads, "-k", mini + "1"])
         run(["strip", "--strip-all", path])
         run(["objcopy", "--add-section", ".gnu_debugdata=%s1.xz" % mini, path])
         start, size = names.get("_ZN4deep12_GLOBAL__N_16hiddenEi") or names["c_function"]
         found, counters = resolve(path, [start, start + size - 1, start + size])
-        assert found[start][1][0][0] in ("deep::(anonymous namespace)::hidden(int)", "c_function"), found
+        assert found[start][1][0][0] in (
+            "deep::(anonymous namespace)::hidden(int)",
+            "c_function",
+        ), found
         assert found[start][0] == start and found[start + size - 1][0] == start
         assert counters["symbols_files_malformed"] == 0
 
@@ -292,21 +373,38 @@ def test_symbol_table_only():
                 continue
             found = resolve(path, [start, start + size - 1])[0]
             for address, (symbol_start, frames) in found.items():
-                assert symbol_start == start and len(frames) == 1 and frames[0][2:] == ("?", 0), (name, found)
+                assert symbol_start == start and len(frames) == 1 and frames[0][2:] == ("?", 0), (
+                    name,
+                    found,
+                )
             if name == "_ZN4deep12_GLOBAL__N_14Node4fillEi":
                 assert frames[0][:2] == ("deep::(anonymous namespace)::Node::fill(int)", name)
 
 
 def compile_library(directory, *flags, name="library.so"):
     output = os.path.join(directory, name)
-    run(["gcc", "-shared", "-fPIC", "-O1", "-o", output, os.path.join(harness.WORKLOADS, "symbols_library.c")] + list(flags))
+    run(
+        [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-o",
+            output,
+            os.path.join(harness.WORKLOADS, "symbols_library.c"),
+        ]
+        + list(flags)
+    )
     return output
 
 
 def test_dynamic_symbols_only_do_not_name_static_functions():
     with tempfile.TemporaryDirectory() as directory:
         path = compile_library(directory)
-        static_start, exported_start = functions(path)["library_static"][0], functions(path)["library_exported"][0]
+        static_start, exported_start = (
+            functions(path)["library_static"][0],
+            functions(path)["library_exported"][0],
+        )
         run(["strip", "--strip-all", path])
         found, counters = resolve(path, [static_start + 1, exported_start + 1])
         assert found[static_start + 1] == (0, []), found
@@ -318,11 +416,26 @@ def test_assembly_without_sizes():
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "asm")
         run(["gcc", "-o", path, os.path.join(harness.WORKLOADS, "symbols_asm.s")])
-        starts = {line.split()[2]: int(line.split()[0], 16) for line in run(["nm", path]).splitlines() if len(line.split()) == 3}
+        starts = {
+            line.split()[2]: int(line.split()[0], 16)
+            for line in run(["nm", path]).splitlines()
+            if len(line.split()) == 3
+        }
         first, following = starts["asm_without_size"], starts["asm_next"]
-        found = resolve(path, [first, following - 1, following, starts["main"], starts["_start"] + 3])[0]
-        names = [found[address][1][0][0] for address in (first, following - 1, following, starts["main"], starts["_start"] + 3)]
-        assert names == ["asm_without_size", "asm_without_size", "asm_next", "main", "_start"], names
+        found = resolve(
+            path, [first, following - 1, following, starts["main"], starts["_start"] + 3]
+        )[0]
+        names = [
+            found[address][1][0][0]
+            for address in (first, following - 1, following, starts["main"], starts["_start"] + 3)
+        ]
+        assert names == [
+            "asm_without_size",
+            "asm_without_size",
+            "asm_next",
+            "main",
+            "_start",
+        ], names
 
 
 def test_symbol_versions_are_not_part_of_names():
@@ -331,8 +444,15 @@ def test_symbol_versions_are_not_part_of_names():
         with open(script, "w") as file:
             file.write("V1 { global: library_exported; };\n")
         path = compile_library(directory, "-Wl,--version-script=" + script)
-        start = [int(line.split()[0], 16) for line in run(["nm", path]).splitlines() if "library_exported" in line][0]
-        assert resolve(path, [start])[0][start][1][0][:2] == ("library_exported", "library_exported")
+        start = [
+            int(line.split()[0], 16)
+            for line in run(["nm", path]).splitlines()
+            if "library_exported" in line
+        ][0]
+        assert resolve(path, [start])[0][start][1][0][:2] == (
+            "library_exported",
+            "library_exported",
+        )
 
 
 def test_rust_legacy_and_v0_names():
@@ -342,37 +462,84 @@ def test_rust_legacy_and_v0_names():
     with tempfile.TemporaryDirectory() as directory:
         for mangling in ("legacy", "v0"):
             path = os.path.join(directory, mangling)
-            flags = ["-g", "-O", "-C", "symbol-mangling-version=" + mangling, "-Z", "unstable-options"]
-            done = subprocess.run(["env", "RUSTC_BOOTSTRAP=1", rustc, "--edition", "2021", "-o", path] + flags +
-                                  [os.path.join(harness.WORKLOADS, "symbols_rust.rs")], capture_output=True, text=True)
+            flags = [
+                "-g",
+                "-O",
+                "-C",
+                "symbol-mangling-version=" + mangling,
+                "-Z",
+                "unstable-options",
+            ]
+            done = subprocess.run(
+                ["env", "RUSTC_BOOTSTRAP=1", rustc, "--edition", "2021", "-o", path]
+                + flags
+                + [os.path.join(harness.WORKLOADS, "symbols_rust.rs")],
+                capture_output=True,
+                text=True,
+            )
             assert done.returncode == 0, done.stderr
-            raw, (start, size) = next(item for item in functions(path).items() if "fill_shelf" in item[0] and item[1][1] > 0)
+            raw, (start, size) = next(
+                item
+                for item in functions(path).items()
+                if "fill_shelf" in item[0] and item[1][1] > 0
+            )
             found = resolve(path, range(start, start + size))[0]
             names = {frame[0] for _, frames in found.values() for frame in frames}
-            crate = "symbols_rust" if any(name.startswith("symbols_rust::") for name in names) else mangling
-            assert {frames[-1][0] for _, frames in found.values()} == {crate + "::fill_shelf"}, names
+            crate = (
+                "symbols_rust"
+                if any(name.startswith("symbols_rust::") for name in names)
+                else mangling
+            )
+            assert {frames[-1][0] for _, frames in found.values()} == {
+                crate + "::fill_shelf"
+            }, names
             assert {frames[-1][1] for _, frames in found.values()} == {raw}
             assert any("for_each" in name for name in names), names  # inlined
-            stores = [name for name, place in functions(path).items() if "Shelf" in name and "store" in name and place[1] > 0]
-            readable = resolve(path, [functions(path)[stores[0]][0]])[0][functions(path)[stores[0]][0]][1][-1][0]
-            assert readable.endswith("::store") and "Shelf" in readable and not re.search(r"h[0-9a-f]{16}", readable), readable
+            stores = [
+                name
+                for name, place in functions(path).items()
+                if "Shelf" in name and "store" in name and place[1] > 0
+            ]
+            readable = resolve(path, [functions(path)[stores[0]][0]])[0][
+                functions(path)[stores[0]][0]
+            ][1][-1][0]
+            assert (
+                readable.endswith("::store")
+                and "Shelf" in readable
+                and not re.search(r"h[0-9a-f]{16}", readable)
+            ), readable
 
 
 def self_resolve(*words, text_input="", program=None):
-    done = subprocess.run([program or driver(), "--self"] + list(words), input=text_input, capture_output=True, text=True,
-                          timeout=harness.DEADLINE)
+    done = subprocess.run(
+        [program or driver(), "--self"] + list(words),
+        input=text_input,
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE,
+    )
     if done.returncode == 77:
         raise harness.Skip(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    maps = re.findall(r"^map (\S*) kind=(-?\d) deleted=(\d) unloaded=(\d) build_id=(\w*) main=(\S*)$", done.stdout, re.MULTILINE)
+    maps = re.findall(
+        r"^map (\S*) kind=(-?\d) deleted=(\d) unloaded=(\d) build_id=(\w*) main=(\S*)$",
+        done.stdout,
+        re.MULTILINE,
+    )
     found, counters = parse(done.stdout)
     return maps, [frames for _, frames in found.values()], counters
 
 
 def test_own_program_and_main_mapping():
     maps, frames, _ = self_resolve("main")
-    assert maps[0][0] == maps[0][5] == os.path.realpath(driver()) and maps[0][4] == build_id(driver()), maps
-    assert frames[0][0][0] == "own_function" and frames[0][0][2].endswith("symbols_driver.c") and frames[0][0][3] > 0, frames
+    assert maps[0][0] == maps[0][5] == os.path.realpath(driver()) and maps[0][4] == build_id(
+        driver()
+    ), maps
+    assert (
+        frames[0][0][0] == "own_function"
+        and frames[0][0][2].endswith("symbols_driver.c")
+        and frames[0][0][3] > 0
+    ), frames
 
 
 def test_unlinked_program_is_read_through_proc():
@@ -395,7 +562,11 @@ def test_dlopened_library():
         path = compile_library(directory, "-g")
         maps, frames, _ = self_resolve("library", path, "library_exported")
         assert maps[0][0] == path and maps[0][4] == build_id(path)
-        assert frames[0][0][0] == "library_exported" and frames[0][0][2].endswith("symbols_library.c") and frames[0][0][3] > 0
+        assert (
+            frames[0][0][0] == "library_exported"
+            and frames[0][0][2].endswith("symbols_library.c")
+            and frames[0][0][3] > 0
+        )
 
 
 def test_dlclosed_library_keeps_its_names():
@@ -410,7 +581,9 @@ def test_dlclosed_and_replaced_library_has_no_names():
     with tempfile.TemporaryDirectory() as directory:
         path = compile_library(directory, "-g")
         other = compile_library(directory, "-g", "-DVERSION=2", name="other.so")
-        _, frames, counters = self_resolve("library", path, "library_exported", "note", "close", "replace=" + other)
+        _, frames, counters = self_resolve(
+            "library", path, "library_exported", "note", "close", "replace=" + other
+        )
         assert frames == [[]] and counters["symbols_files_missing"] == 1, frames
 
 
@@ -439,28 +612,65 @@ def test_replaced_library_without_privilege_is_named_from_memory():
         other = compile_library(directory, "-g", "-DVERSION=2", name="other.so")
         program = os.path.join(directory, "driver")
         shutil.copy(driver(), program)
-        done = subprocess.run([setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", program, "--self", "library", path,
-                               "library_exported", "replace=" + other], capture_output=True, text=True, timeout=harness.DEADLINE)
+        done = subprocess.run(
+            [
+                setpriv,
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                program,
+                "--self",
+                "library",
+                path,
+                "library_exported",
+                "replace=" + other,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=harness.DEADLINE,
+        )
         if "setpriv" in done.stderr:
             raise harness.Skip(done.stderr)
         found, counters = parse(done.stdout)
-        assert [frames for _, frames in found.values()] == [[("library_exported", "library_exported", "?", 0)]], done.stdout
+        assert [frames for _, frames in found.values()] == [
+            [("library_exported", "library_exported", "?", 0)]
+        ], done.stdout
         assert counters["symbols_files_missing"] == 1
 
 
 def test_jit_code_by_perf_map():
-    lines = ["200000000000 20 first function(int)\n", "nonsense\n", "20000000zz 1 x\n", "200000000020 0 empty\n",
-             "200000000100 10\n", "0x200000000040 0x10 with prefix\n", "200000000000 10 rewritten\n",
-             "200000000060 10 unfinished line"]
-    _, frames, _ = self_resolve("jit", "0", "18", "20", "45", "60", "100", text_input="".join(lines))
-    assert [frame[0][0] if frame else None for frame in frames] == ["rewritten", None, None, "with prefix", None, None], frames
+    lines = [
+        "200000000000 20 first function(int)\n",
+        "nonsense\n",
+        "20000000zz 1 x\n",
+        "200000000020 0 empty\n",
+        "200000000100 10\n",
+        "0x200000000040 0x10 with prefix\n",
+        "200000000000 10 rewritten\n",
+        "200000000060 10 unfinished line",
+    ]
+    _, frames, _ = self_resolve(
+        "jit", "0", "18", "20", "45", "60", "100", text_input="".join(lines)
+    )
+    assert [frame[0][0] if frame else None for frame in frames] == [
+        "rewritten",
+        None,
+        None,
+        "with prefix",
+        None,
+        None,
+    ], frames
 
 
 def test_addresses_beyond_the_memory_are_counted_as_such():
     """Each has a name, is in no symbol, or found no memory: of every byte of a large library."""
     path = harness.need_library("libstdc++.so.6")
-    start, size = next((int(match[1], 16), int(match[2], 16)) for match in re.finditer(
-        r"\.text\s+PROGBITS\s+(\w+) \w+ (\w+)", run(["readelf", "-SW", path])))
+    start, size = next(
+        (int(match[1], 16), int(match[2], 16))
+        for match in re.finditer(
+            r"\.text\s+PROGBITS\s+(\w+) \w+ (\w+)", run(["readelf", "-SW", path])
+        )
+    )
     found, counters = resolve(path, range(start, start + size))
     nameless = sum(not frames or not frames[-1][1] for _, frames in found.values())
     assert len(found) == size > 500000, (len(found), size)
@@ -470,7 +680,9 @@ def test_addresses_beyond_the_memory_are_counted_as_such():
 
 def test_what_is_no_object_file_costs_a_name_only():
     with tempfile.TemporaryDirectory() as directory:
-        fifo, empty, text, huge = (os.path.join(directory, name) for name in ("fifo", "empty", "text", "huge"))
+        fifo, empty, text, huge = (
+            os.path.join(directory, name) for name in ("fifo", "empty", "text", "huge")
+        )
         os.mkfifo(fifo)
         open(empty, "w").close()
         with open(text, "w") as file:
@@ -480,11 +692,22 @@ def test_what_is_no_object_file_costs_a_name_only():
         truncated = os.path.join(directory, "truncated")
         shutil.copy(driver(), truncated)
         os.truncate(truncated, os.path.getsize(truncated) // 2)
-        for path in (fifo, empty, text, "/dev/zero", "/dev/tty", directory, truncated, os.path.join(directory, "absent")):
+        for path in (
+            fifo,
+            empty,
+            text,
+            "/dev/zero",
+            "/dev/tty",
+            directory,
+            truncated,
+            os.path.join(directory, "absent"),
+        ):
             output = run([driver(), path, ""], text_input="1000\n2000\n")
             found, counters = parse(output)
             assert all(not frames for _, frames in found.values()), (path, output)
-            assert counters["symbols_files_missing"] + counters["symbols_files_malformed"] >= (path != truncated), (path, output)
+            assert counters["symbols_files_missing"] + counters["symbols_files_malformed"] >= (
+                path != truncated
+            ), (path, output)
         own = functions(driver())["own_function"][0]
         assert resolve(huge, [own])[0][own][1][0][0] == "own_function"
 
@@ -493,17 +716,36 @@ def test_speed_and_memory_on_a_large_library():
     libc = harness.need_library("libc.so.6")
     identity = build_id(libc)
     addresses = [start for start, size in functions_of_dynamic(libc)]
-    output = run([driver(), libc, identity], text_input="\n".join("%x" % address for address in addresses * 2))
+    output = run(
+        [driver(), libc, identity],
+        text_input="\n".join("%x" % address for address in addresses * 2),
+    )
     found, counters = parse(output)
     named = sum(bool(frames) for _, frames in found.values())
     assert named == len(found), "%d of %d named" % (named, len(found))
     after = int(re.search(r"after close: .*agent_bytes=(\d+)", output).group(1))
     assert counters["seconds"] < 2 and after < (20 << 20), output.splitlines()[-2:]
-    has_debug = os.path.exists("/usr/lib/debug/.build-id/%s/%s.debug" % (identity[:2], identity[2:]))
-    harness.note("libc, %d addresses, debug file %s: %.0f ms, %.1f MiB while open, %.1f MiB after" % (
-        len(addresses), "yes" if has_debug else "no", counters["seconds"] * 1000, counters["agent_bytes"] / 2**20, after / 2**20))
+    has_debug = os.path.exists(
+        "/usr/lib/debug/.build-id/%s/%s.debug" % (identity[:2], identity[2:])
+    )
+    harness.note(
+        "libc, %d addresses, debug file %s: %.0f ms, %.1f MiB while open, %.1f MiB after"
+        % (
+            len(addresses),
+            "yes" if has_debug else "no",
+            counters["seconds"] * 1000,
+            counters["agent_bytes"] / 2**20,
+            after / 2**20,
+        )
+    )
 
 
 def functions_of_dynamic(path):
     fields = [line.split() for line in run(["nm", "-D", "-S", "--defined-only", path]).splitlines()]
-    return sorted({(int(field[0], 16), int(field[1], 16)) for field in fields if len(field) == 4 and field[2] in "TWi"})
+    return sorted(
+        {
+            (int(field[0], 16), int(field[1], 16))
+            for field in fields
+            if len(field) == 4 and field[2] in "TWi"
+        }
+    )

@@ -39,8 +39,11 @@ def is_reached(host):
 
 
 def agent_threads(host):
-    return [tid for tid in harness.tasks(host.pid)
-            if harness.proc_text("/proc/%d/task/%d/comm" % (host.pid, tid)) == "pprofagent\n"]
+    return [
+        tid
+        for tid in harness.tasks(host.pid)
+        if harness.proc_text("/proc/%d/task/%d/comm" % (host.pid, tid)) == "pprofagent\n"
+    ]
 
 
 def caught(pid):
@@ -65,6 +68,7 @@ def define(what):
     def test():
         lines = check_same(what)
         assert all(ONE.search(line) for line in lines), lines
+
     test.__name__ = "test_" + what.replace(" ", "_")
     globals()[test.__name__] = test
 
@@ -154,6 +158,7 @@ def test_who_shares_the_port_is_reached_too():
         except OSError:
             return False
         return {entry["pid"] for entry in found if entry["answered"]} == pids
+
     harness.poll(both_answer, "both at the start")
     harness.poll(lambda: len(agent_threads(host)) == 1, "the end of the request")
     host.go_on()

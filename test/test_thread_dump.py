@@ -6,8 +6,13 @@ import threading
 
 import harness
 
-LIBC_START = ["main", None, None, "_start"]  # __libc_start_call_main and __libc_start_main have names where libc6-dbg is installed
-THREAD_START = [None, None]                  # start_thread, clone3
+LIBC_START = [
+    "main",
+    None,
+    None,
+    "_start",
+]  # __libc_start_call_main and __libc_start_main have names where libc6-dbg is installed
+THREAD_START = [None, None]  # start_thread, clone3
 
 # chain: the system call it waits in, the state, and the functions between libc's wrapper and middle_X
 CHAINS = {
@@ -38,9 +43,21 @@ CHAINS = {
     "recursion": (34, "syscall", ["recursive"] * 41 + ["leaf_recursion"]),
     "realigned": (34, "syscall", ["realigned", "leaf_realigned"]),
 }
-OURS = {part + "_" + name for part in ("leaf", "middle", "outer", "detour", "start") for name in CHAINS} | {
-    "litter", "litter_inner", "in_handler", "handler", "in_coroutine", "coroutine", "with_many_arguments", "recursive", "realigned",
-    "main_waits", "main"}
+OURS = {
+    part + "_" + name for part in ("leaf", "middle", "outer", "detour", "start") for name in CHAINS
+} | {
+    "litter",
+    "litter_inner",
+    "in_handler",
+    "handler",
+    "in_coroutine",
+    "coroutine",
+    "with_many_arguments",
+    "recursive",
+    "realigned",
+    "main_waits",
+    "main",
+}
 
 
 def fits(frames, pattern, ours=OURS):
@@ -48,7 +65,11 @@ def fits(frames, pattern, ours=OURS):
     if not pattern:
         return not frames
     if pattern[0] is ...:
-        return any(name not in ours for name in frames[:1]) and fits(frames[1:], pattern, ours) or fits(frames, pattern[1:], ours)
+        return (
+            any(name not in ours for name in frames[:1])
+            and fits(frames[1:], pattern, ours)
+            or fits(frames, pattern[1:], ours)
+        )
     if not frames or pattern[0] is None and frames[0] in ours:
         return False
     return pattern[0] in (None, frames[0]) and fits(frames[1:], pattern[1:], ours)
@@ -56,8 +77,19 @@ def fits(frames, pattern, ours=OURS):
 
 def expected_chain(name):
     if name == "coroutine":
-        return [..., "in_coroutine", "coroutine", None, "[truncated: no unwind information]"]  # __start_context
-    return [...] + CHAINS[name][2] + ["middle_" + name, "outer_" + name, "start_" + name] + THREAD_START
+        return [
+            ...,
+            "in_coroutine",
+            "coroutine",
+            None,
+            "[truncated: no unwind information]",
+        ]  # __start_context
+    return (
+        [...]
+        + CHAINS[name][2]
+        + ["middle_" + name, "outer_" + name, "start_" + name]
+        + THREAD_START
+    )
 
 
 def task_file(pid, tid, name):
@@ -83,7 +115,9 @@ class Chains:
     """The workload, every thread of it blocked where it will stay."""
 
     def __init__(self, *flags):
-        self.host = harness.Host([harness.build("blocked_chains.c", "-fno-optimize-sibling-calls", *flags)])
+        self.host = harness.Host(
+            [harness.build("blocked_chains.c", "-fno-optimize-sibling-calls", *flags)]
+        )
         self.tids, self.facts = {}, {}
         for line in self.host.ready():
             words = line.split()
@@ -93,7 +127,9 @@ class Chains:
                 self.facts[words[0]] = int(words[1])
         assert set(self.tids) == set(CHAINS), set(self.tids) ^ set(CHAINS)
         for name, tid in self.tids.items():
-            harness.poll(lambda: is_blocked_in(self.host.pid, tid, CHAINS[name][0]), name + " blocked")
+            harness.poll(
+                lambda: is_blocked_in(self.host.pid, tid, CHAINS[name][0]), name + " blocked"
+            )
         harness.poll(lambda: is_blocked_in(self.host.pid, self.host.pid, 0), "main blocked")
 
 
@@ -112,7 +148,9 @@ def check_chains(*flags, unknown=()):
         frames, labels = threads[chains.facts["main"]]
         if not fits(frames, [..., "main_waits"] + LIBC_START):
             wrong.append("main: " + " <- ".join(frames))
-        assert set(threads) == set(chains.tids.values()) | {chains.facts["main"]}, "threads: %s" % sorted(threads)
+        assert set(threads) == set(chains.tids.values()) | {
+            chains.facts["main"]
+        }, "threads: %s" % sorted(threads)
     assert not wrong, "flags %s\n%s" % (" ".join(flags), "\n".join(wrong))
     chains.host.go_on()
     assert chains.host.finish() == 0
@@ -145,20 +183,29 @@ def test_O2_frame_pointer_dynamic_frames():
 def test_unwind_information_on_disk_alone():
     # As much hand-written assembly, and all of Go: in .debug_frame, which is not loaded. The search
     # for a frame pointer that the kernel does not tell judges by tables that are.
-    check_chains("-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-Wl,--build-id",
-                 unknown=("realigned",))
+    check_chains(
+        "-O2",
+        "-fno-asynchronous-unwind-tables",
+        "-fno-unwind-tables",
+        "-Wl,--build-id",
+        unknown=("realigned",),
+    )
 
 
 def test_stack_protector_and_clash_protection():
-    check_chains("-O2", "-fno-omit-frame-pointer", "-fstack-protector-all", "-fstack-clash-protection")
-
+    check_chains(
+        "-O2", "-fno-omit-frame-pointer", "-fstack-protector-all", "-fstack-clash-protection"
+    )
 
 
 # ---- what they wait for -----------------------------------------------------------------------------------------------------
 
+
 def waited_for(text):
     """{tid: what it waits for}, from the comments of debug=2."""
-    return {int(tid): what for tid, what in re.findall(r"^# (\d+) waits for (.*)$", text, re.MULTILINE)}
+    return {
+        int(tid): what for tid, what in re.findall(r"^# (\d+) waits for (.*)$", text, re.MULTILINE)
+    }
 
 
 def test_what_is_waited_for():
@@ -168,11 +215,13 @@ def test_what_is_waited_for():
 
     def link(fd):
         return os.readlink("/proc/%d/fd/%d" % (chains.host.pid, fd))
+
     expected = {
         "read": "fd %d (%s)" % (facts["read_fd"], link(facts["read_fd"])),
         "recvmsg": "fd %d (%s)" % (facts["recvmsg_fd"], link(facts["recvmsg_fd"])),
         "accept": "fd %d (%s)" % (facts["accept_fd"], link(facts["accept_fd"])),
-        "epoll_wait": "fd %d (anon_inode:[eventpoll]) watching %d" % (facts["epoll_fd"], facts["read_fd"]),
+        "epoll_wait": "fd %d (anon_inode:[eventpoll]) watching %d"
+        % (facts["epoll_fd"], facts["read_fd"]),
         "poll": "fds %d %d" % (facts["read_fd"], facts["accept_fd"]),
         "select": "fds %d" % facts["read_fd"],
         "nanosleep": "a sleep of 100000.000000000 s",
@@ -183,10 +232,17 @@ def test_what_is_waited_for():
         "pause": "a signal",
         "join": "thread %d" % tids["epoll_wait"],
     }
-    wrong = {name: told.get(tids[name]) for name, what in expected.items() if told.get(tids[name]) != what}
+    wrong = {
+        name: told.get(tids[name])
+        for name, what in expected.items()
+        if told.get(tids[name]) != what
+    }
     assert not wrong, "%s\nexpected %s" % (wrong, expected)
     for name in ("mutex", "inheriting", "rdlock"):
-        assert re.fullmatch(r"futex 0x[0-9a-f]+ held by %d" % facts["main"], told[tids[name]]), (name, told[tids[name]])
+        assert re.fullmatch(r"futex 0x[0-9a-f]+ held by %d" % facts["main"], told[tids[name]]), (
+            name,
+            told[tids[name]],
+        )
     for name in ("cond", "sem", "wrlock"):  # a lock held for reading has no holder to name
         assert re.fullmatch(r"futex 0x[0-9a-f]+", told[tids[name]]), (name, told[tids[name]])
 
@@ -203,21 +259,28 @@ def test_page_fault():
     assert fits(frames, ["leaf_fault", "outer_fault", "start_fault"] + THREAD_START), frames
     assert labels["state"] == "IO wait", labels
     leaf = [sample.frames[0] for sample in profile.samples if sample.labels["tid"] == tid][0]
-    assert "%x" % leaf.address == task_file(host.pid, tid, "syscall").split()[2][2:], "the leaf is the faulting instruction itself"
+    assert (
+        "%x" % leaf.address == task_file(host.pid, tid, "syscall").split()[2][2:]
+    ), "the leaf is the faulting instruction itself"
     assert waited_for(host.text("goroutine?debug=2"))[tid] == "a page of memory"
 
 
 # ---- threads that run -------------------------------------------------------------------------------------------------------
 
+
 def test_running_threads():
-    host = harness.Host([harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls")])
+    host = harness.Host(
+        [harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls")]
+    )
     tids = {line.split()[1]: int(line.split()[2]) for line in host.ready()}
     moves = set()
     for _ in range(6):
         text = host.text("goroutine?debug=2")
         threads = threads_of(host.profile("goroutine?tid=1"))
         frames, labels = threads[tids["spins"]]
-        assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (frames, labels)
+        assert (
+            fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running"
+        ), (frames, labels)
         frames, labels = threads[tids["moves"]]
         assert fits(frames, [..., "move", "start_moves"] + THREAD_START), (frames, labels)
         moves.add(labels["state"])
@@ -228,19 +291,27 @@ def test_running_threads():
 
 
 def test_first_thread_has_ended():
-    host = harness.Host([harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "alone"])
+    host = harness.Host(
+        [harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "alone"]
+    )
     tids = {line.split()[1]: int(line.split()[2]) for line in host.ready()}
-    harness.poll(lambda: task_file(host.pid, host.pid, "stat").split()[2] == "Z", "the first thread's end")
+    harness.poll(
+        lambda: task_file(host.pid, host.pid, "stat").split()[2] == "Z", "the first thread's end"
+    )
     harness.poll(lambda: is_blocked_in(host.pid, tids["reads"], 0), "the reading thread blocked")
     threads = threads_of(host.profile("goroutine?tid=1"))
     assert threads[host.pid][1]["state"] == "dead", threads[host.pid]
-    assert fits(threads[tids["reads"]][0], [..., "start_reads"] + THREAD_START), threads[tids["reads"]]
+    assert fits(threads[tids["reads"]][0], [..., "start_reads"] + THREAD_START), threads[
+        tids["reads"]
+    ]
 
 
 def test_process_whose_files_are_closed_to_it():
     if os.getuid() != 0:
         raise harness.Skip("it needs to be root, to give that up")
-    host = harness.Host([harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "changed"])
+    host = harness.Host(
+        [harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "changed"]
+    )
     host.ready()
     assert host.address
     host.go_on()
@@ -248,7 +319,10 @@ def test_process_whose_files_are_closed_to_it():
     harness.poll(lambda: is_blocked_in(host.pid, tids["reads"], 0), "the reading thread blocked")
     threads = threads_of(host.profile("goroutine?tid=1"))
     frames, labels = threads[tids["spins"]]
-    assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (frames, labels)
+    assert fits(frames, ["spin", "start_spins"] + THREAD_START) and labels["state"] == "running", (
+        frames,
+        labels,
+    )
     frames, labels = threads[tids["reads"]]
     assert labels["state"] == "IO wait", (frames, labels)
     assert fits(frames, [..., "start_reads"] + THREAD_START), (frames, labels)
@@ -258,17 +332,25 @@ def test_process_whose_files_are_closed_to_it():
 
 # ---- nobody notices ---------------------------------------------------------------------------------------------------------
 
+
 def test_calls_that_go_on_after_a_stop():
     """The kernel shows them as restart_syscall; they are still what they were."""
     restart_syscall = 219
     chains = Chains()
     os.kill(chains.host.pid, signal.SIGSTOP)
-    harness.poll(lambda: all("\nState:\tT" in task_file(chains.host.pid, tid, "status")
-                             for tid in chains.tids.values()), "every thread stopped")
+    harness.poll(
+        lambda: all(
+            "\nState:\tT" in task_file(chains.host.pid, tid, "status")
+            for tid in chains.tids.values()
+        ),
+        "every thread stopped",
+    )
     os.kill(chains.host.pid, signal.SIGCONT)
     for name in ("nanosleep", "arguments"):
-        harness.poll(lambda: is_blocked_in(chains.host.pid, chains.tids[name], restart_syscall),
-                     name + " goes on")
+        harness.poll(
+            lambda: is_blocked_in(chains.host.pid, chains.tids[name], restart_syscall),
+            name + " goes on",
+        )
     threads = threads_of(chains.host.profile("goroutine?tid=1"))
     for name in ("nanosleep", "arguments"):
         frames, labels = threads[chains.tids[name]]
@@ -340,8 +422,10 @@ def check_calls(mode):
     with Dumps(host) as dumps:
         host.go_on()
         if mode != "count":
-            harness.poll(lambda: "asked by a signal" in host.text("goroutine?debug=2"),
-                         "a thread is asked by a signal")
+            harness.poll(
+                lambda: "asked by a signal" in host.text("goroutine?debug=2"),
+                "a thread is asked by a signal",
+            )
         lines = host.ready(180)
     assert dumps.failure is None and dumps.count > 10, (dumps.failure, dumps.count)
     assert len(lines) > 10 and all(": 0 interrupted, 0 odd of " in line for line in lines), lines
@@ -366,9 +450,12 @@ def check_many(way, number):
 
     def all_blocked():
         for tid in set(start) - blocked:
-            if "pprofagent" in task_file(host.pid, tid, "comm") or is_blocked_in(host.pid, tid, number):
+            if "pprofagent" in task_file(host.pid, tid, "comm") or is_blocked_in(
+                host.pid, tid, number
+            ):
                 blocked.add(tid)
         return len(blocked) == len(start)
+
     harness.poll(all_blocked, "5,000 threads blocked")
     before = switches(host)
     assert len(before) == 5001, len(before)
@@ -377,10 +464,17 @@ def check_many(way, number):
     cpu = host.health()["agent"]["cpu_seconds"] - cpu
     text = host.text("goroutine?debug=2")
     assert switches(host) == before, "threads were scheduled for a dump"
-    counts = {tuple(frame.function for frame in sample.frames if not frame.inlined): sample.values[0] for sample in profile.samples}
+    counts = {
+        tuple(frame.function for frame in sample.frames if not frame.inlined): sample.values[0]
+        for sample in profile.samples
+    }
     many = [frames for frames, count in counts.items() if count == 5000]
     assert len(many) == 1, counts
-    assert fits(list(many[0]), [..., "waiting"] + ["working"] * 6 + ["start"] + THREAD_START, {"waiting", "working", "start"}), many
+    assert fits(
+        list(many[0]),
+        [..., "waiting"] + ["working"] * 6 + ["start"] + THREAD_START,
+        {"waiting", "working", "start"},
+    ), many
     assert len(re.findall(r"^goroutine \d+ \[", text, re.MULTILINE)) == 5001
     harness.note("%s: 5,001 threads in %.2f s of CPU time, the profile included" % (way, cpu))
 
@@ -398,20 +492,39 @@ def test_five_thousand_in_epoll_wait():
 
 
 def test_threads_and_libraries_that_come_and_go():
-    library = harness.build("blocked_churn.c", "-O1", "-DLIBRARY", shared=True, name="blocked_churn_library")
-    host = harness.Host([harness.build("blocked_churn.c", "-O0", "-fno-optimize-sibling-calls"), library])
+    library = harness.build(
+        "blocked_churn.c", "-O1", "-DLIBRARY", shared=True, name="blocked_churn_library"
+    )
+    host = harness.Host(
+        [harness.build("blocked_churn.c", "-O0", "-fno-optimize-sibling-calls"), library]
+    )
     lines = [line.split() for line in host.ready()]
     for tid in [int(tid) for word, tid in lines if word == "stays"]:
         harness.poll(lambda: is_blocked_in(host.pid, tid, 202), "a staying thread blocked")
-    staying, moving = ({int(tid) for word, tid in lines if word == what} for what in ("stays", "moves"))
+    staying, moving = (
+        {int(tid) for word, tid in lines if word == what} for what in ("stays", "moves")
+    )
     assert len(staying) == 4 and len(moving) == 4, lines
-    moving_functions = {"nap", "left_inner", "left", "right_inner", "right_middle", "right", "start_moves"}
-    at_nap = [["nap", "left_inner", "left", "start_moves"], ["nap", "right_inner", "right_middle", "right", "start_moves"]]
+    moving_functions = {
+        "nap",
+        "left_inner",
+        "left",
+        "right_inner",
+        "right_middle",
+        "right",
+        "start_moves",
+    }
+    at_nap = [
+        ["nap", "left_inner", "left", "start_moves"],
+        ["nap", "right_inner", "right_middle", "right", "start_moves"],
+    ]
     inside, naps = 0, set()
     for _ in range(150):
         threads = threads_of(host.profile("goroutine?tid=1"))
         for tid in staying:
-            assert fits(threads[tid][0], [..., "stay", "start_stay"] + THREAD_START, {"stay", "start_stay"}), threads[tid]
+            assert fits(
+                threads[tid][0], [..., "stay", "start_stay"] + THREAD_START, {"stay", "start_stay"}
+            ), threads[tid]
         for tid in moving:
             frames, labels = threads[tid]
             ours = [name for name in frames if name in moving_functions]
@@ -422,7 +535,7 @@ def test_threads_and_libraries_that_come_and_go():
             if "in_library_inner" in frames and labels["state"] == "sleep":
                 inside += 1
                 at = frames.index("in_library_inner")
-                assert frames[at + 1:at + 3] == ["in_library", "start_short"], frames
+                assert frames[at + 1 : at + 3] == ["in_library", "start_short"], frames
     assert len(naps) == 2, naps
     assert inside > 10, "no thread was ever seen in the library"
     harness.note("%d stacks through the library" % inside)

@@ -21,8 +21,13 @@ def scheduling(tid):
     """Of any thread: policy, nice value, processors, timer slack, class of I/O."""
     with open("/proc/%d/timerslack_ns" % tid) as file:
         slack = file.read().strip()
-    return (os.sched_getscheduler(tid), os.getpriority(os.PRIO_PROCESS, tid),
-            sorted(os.sched_getaffinity(tid)), slack, io_class(tid))
+    return (
+        os.sched_getscheduler(tid),
+        os.getpriority(os.PRIO_PROCESS, tid),
+        sorted(os.sched_getaffinity(tid)),
+        slack,
+        io_class(tid),
+    )
 
 
 def of_agent_threads(pid):
@@ -49,6 +54,7 @@ def while_asked(host, pid, prefix):
                 status = error
         if status != 200:
             failed.append((page, status))
+
     askers = [threading.Thread(target=ask, args=(page,)) for page in PAGES]
     for asker in askers:
         asker.start()
@@ -90,8 +96,22 @@ def test_made_by_an_unordinary_thread():
 
 
 def test_started_by_an_unordinary_program():
-    launchers = [harness.need("chrt"), "-f", "20", harness.need("taskset"), "-c", "0",
-                 harness.need("nice"), "-n", "-3", harness.need("ionice"), "-c", "1", "-n", "2"]
+    launchers = [
+        harness.need("chrt"),
+        "-f",
+        "20",
+        harness.need("taskset"),
+        "-c",
+        "0",
+        harness.need("nice"),
+        "-n",
+        "-3",
+        harness.need("ionice"),
+        "-c",
+        "1",
+        "-n",
+        "2",
+    ]
     program = harness.build("unordinary.c", "-O1", "-lm")
     if harness.run(launchers + ["true"], plain=True).returncode:
         raise harness.Skip("such scheduling is not permitted here")

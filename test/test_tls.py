@@ -21,7 +21,12 @@ _directory = tempfile.TemporaryDirectory(prefix="pprofagent-test-")
 
 
 def openssl(*arguments, check=True, **options):
-    done = subprocess.run([harness.need("openssl")] + list(arguments), capture_output=True, timeout=harness.DEADLINE, **options)
+    done = subprocess.run(
+        [harness.need("openssl")] + list(arguments),
+        capture_output=True,
+        timeout=harness.DEADLINE,
+        **options,
+    )
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -34,22 +39,66 @@ def certificates():
     path = lambda name: os.path.join(directory, name)
 
     def root(name):
-        openssl("req", "-x509", *PAIR, "-keyout", path(name + ".key"), "-out", path(name + ".crt"), "-subj", "/CN=" + name, "-days", "2")
+        openssl(
+            "req",
+            "-x509",
+            *PAIR,
+            "-keyout",
+            path(name + ".key"),
+            "-out",
+            path(name + ".crt"),
+            "-subj",
+            "/CN=" + name,
+            "-days",
+            "2",
+        )
 
     def leaf(name, authority, purpose, days=2, extra="", kind=PAIR):
         with open(path("extensions"), "w") as file:
             file.write("extendedKeyUsage=%s\n%s" % (purpose, extra))
-        openssl("req", *kind, "-keyout", path(name + ".key"), "-out", path(name + ".csr"), "-subj", "/CN=" + name)
-        sign = ["x509", "-req", "-in", path(name + ".csr"), "-CA", path(authority + ".crt"), "-CAkey", path(authority + ".key"),
-                "-CAcreateserial", "-extfile", path("extensions"), "-out", path(name + ".crt")]
+        openssl(
+            "req",
+            *kind,
+            "-keyout",
+            path(name + ".key"),
+            "-out",
+            path(name + ".csr"),
+            "-subj",
+            "/CN=" + name,
+        )
+        sign = [
+            "x509",
+            "-req",
+            "-in",
+            path(name + ".csr"),
+            "-CA",
+            path(authority + ".crt"),
+            "-CAkey",
+            path(authority + ".key"),
+            "-CAcreateserial",
+            "-extfile",
+            path("extensions"),
+            "-out",
+            path(name + ".crt"),
+        ]
         done = openssl(*sign, "-days", str(days), check=days > 0)
         if done.returncode != 0:  # 3.4 and later take no negative number, older ones no dates
             openssl(*sign, "-not_before", "20200101000000Z", "-not_after", "20200102000000Z")
 
     root("authority")
     root("foreign")
-    leaf("server", "authority", "serverAuth", extra="subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost\n")
-    leaf("intermediate", "authority", "clientAuth,serverAuth", extra="basicConstraints=critical,CA:true\n")
+    leaf(
+        "server",
+        "authority",
+        "serverAuth",
+        extra="subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost\n",
+    )
+    leaf(
+        "intermediate",
+        "authority",
+        "clientAuth,serverAuth",
+        extra="basicConstraints=critical,CA:true\n",
+    )
     leaf("chained", "intermediate", "serverAuth", extra="subjectAltName=IP:127.0.0.1\n")
     with open(path("chain.crt"), "w") as file:
         file.write(open(path("chained.crt")).read() + open(path("intermediate.crt")).read())
@@ -61,14 +110,24 @@ def certificates():
     return directory
 
 
-def settings(address="127.0.0.1:0", certificate="server.crt", key="server.key", authority="authority.crt"):
+def settings(
+    address="127.0.0.1:0", certificate="server.crt", key="server.key", authority="authority.crt"
+):
     in_it = lambda name: os.path.join(certificates(), name) if name else ""
-    return {"PPROFAGENT_TLS_ADDR": address, "PPROFAGENT_TLS_CERT": in_it(certificate), "PPROFAGENT_TLS_KEY": in_it(key),
-            "PPROFAGENT_TLS_CLIENT_CA": in_it(authority)}
+    return {
+        "PPROFAGENT_TLS_ADDR": address,
+        "PPROFAGENT_TLS_CERT": in_it(certificate),
+        "PPROFAGENT_TLS_KEY": in_it(key),
+        "PPROFAGENT_TLS_CLIENT_CA": in_it(authority),
+    }
 
 
 def start(argv=None, tls=None, **options):
-    host = harness.Host(argv or [harness.build("remote_admin.c", "-O1")], extra=dict(tls or settings(), **options.pop("more", {})), **options)
+    host = harness.Host(
+        argv or [harness.build("remote_admin.c", "-O1")],
+        extra=dict(tls or settings(), **options.pop("more", {})),
+        **options,
+    )
     if not argv:
         host.ready()
     return host
@@ -76,20 +135,44 @@ def start(argv=None, tls=None, **options):
 
 def tls_port(host, nth=1):
     """The port that its log tells, the nth time that it listens."""
+
     def look():
         assert host.process.poll() is None, "the host ended" + host.describe()
         found = re.findall(r"remote admin on https://\S+:(\d+)/", host.log())
         return found[nth - 1] if len(found) >= nth else None
+
     return int(harness.poll(look, "remote admin"))
 
 
-def curl(port, path="cmdline", who="client", *options, host="127.0.0.1", authority="authority", seconds=harness.DEADLINE):
+def curl(
+    port,
+    path="cmdline",
+    who="client",
+    *options,
+    host="127.0.0.1",
+    authority="authority",
+    seconds=harness.DEADLINE,
+):
     """(exit code, body) of curl with a client's certificate; who=None: without."""
     directory = certificates()
     url = "https://%s:%d%s" % (host, port, path if path.startswith("/") else "/debug/pprof/" + path)
-    command = [harness.need("curl"), "-sS", "--noproxy", "*", "--cacert", "%s/%s.crt" % (directory, authority), *options, url]
+    command = [
+        harness.need("curl"),
+        "-sS",
+        "--noproxy",
+        "*",
+        "--cacert",
+        "%s/%s.crt" % (directory, authority),
+        *options,
+        url,
+    ]
     if who:
-        command[1:1] = ["--cert", "%s/%s.crt" % (directory, who), "--key", "%s/%s.key" % (directory, who)]
+        command[1:1] = [
+            "--cert",
+            "%s/%s.crt" % (directory, who),
+            "--key",
+            "%s/%s.key" % (directory, who),
+        ]
     done = subprocess.run(command, capture_output=True, timeout=seconds)
     return done.returncode, done.stdout
 
@@ -102,27 +185,43 @@ def get(port, path="cmdline", *options, **more):
 
 def s_client(port, *options, send=b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: x\r\n\r\n"):
     """All that the server sends inside TLS."""
-    return openssl("s_client", "-quiet", "-connect", "127.0.0.1:%d" % port, *options, input=send, check=False).stdout
+    return openssl(
+        "s_client", "-quiet", "-connect", "127.0.0.1:%d" % port, *options, input=send, check=False
+    ).stdout
 
 
 def identity(who):
-    return ["-cert", "%s/%s.crt" % (certificates(), who), "-key", "%s/%s.key" % (certificates(), who)]
+    return [
+        "-cert",
+        "%s/%s.crt" % (certificates(), who),
+        "-key",
+        "%s/%s.key" % (certificates(), who),
+    ]
 
 
 # ---- who has a certificate ------------------------------------------------------------------------------------------------------
+
 
 def test_everything_is_there_with_a_certificate():
     host = start(["/bin/sh", "-c", "while :; do :; done"], rate=1)
     port = tls_port(host)
     assert get(port).rstrip(b"\0").startswith(b"/bin/sh")
-    harness.poll(lambda: pprof_reader.Profile(get(port, "profile?seconds=1")).total()[0] > 0, "a second in which it is sampled")
+    harness.poll(
+        lambda: pprof_reader.Profile(get(port, "profile?seconds=1")).total()[0] > 0,
+        "a second in which it is sampled",
+    )
     pprof_reader.Profile(get(port, "heap"))
-    assert get(port, "symbol", "--data", "0x1") .startswith(b"num_symbols: 1")
+    assert get(port, "symbol", "--data", "0x1").startswith(b"num_symbols: 1")
     assert b"goroutine" in get(port, "goroutine?debug=1")
     health = json.loads(get(port, "health"))
-    assert health["tls"]["listen_address"] == "127.0.0.1:%d" % port and health["tls"]["off_reason"] is None, health["tls"]
+    assert (
+        health["tls"]["listen_address"] == "127.0.0.1:%d" % port
+        and health["tls"]["off_reason"] is None
+    ), health["tls"]
     assert get(port, "/pid/%d/debug/pprof/cmdline" % host.pid) == get(port)
-    assert b"<html" in get(port, "", "-H", "Host: profiler.example:443").lower()  # its name is known to whoever gave it a certificate
+    assert (
+        b"<html" in get(port, "", "-H", "Host: profiler.example:443").lower()
+    )  # its name is known to whoever gave it a certificate
     assert host.text("cmdline") and get(port, who="rsa") == get(port)
 
 
@@ -137,10 +236,14 @@ def test_files_that_are_out_of_reach_after_the_start():
         for name in ("server.crt", "server.key", "authority.crt"):
             shutil.copy(os.path.join(certificates(), name), directory)
             os.chmod(os.path.join(directory, name), 0o600)
-        tls = {name: os.path.basename(value) for name, value in settings("127.0.0.1:%d" % port).items()}
+        tls = {
+            name: os.path.basename(value) for name, value in settings("127.0.0.1:%d" % port).items()
+        }
         host = start([harness.need("python3"), "-c", script % act, directory], tls, cwd=directory)
         assert host.line() == "there"
-        assert harness.poll(lambda: curl(port)[1], "remote admin: " + act).startswith(harness.need("python3").encode()), act
+        assert harness.poll(lambda: curl(port)[1], "remote admin: " + act).startswith(
+            harness.need("python3").encode()
+        ), act
         if user:
             assert os.stat("/proc/%d" % host.pid).st_uid == user
         host.kill()
@@ -151,10 +254,26 @@ def test_certificates_made_as_the_document_says():
     with open(os.path.join(os.path.dirname(__file__), "..", "docs", "remote.md")) as file:
         lines = re.search(r"^    newkey=.*?^    done$", file.read(), re.M | re.S).group(0)
     harness.need("openssl")
-    assert subprocess.run(["/bin/sh", "-e", "-c", lines], cwd=directory, capture_output=True, timeout=harness.DEADLINE).returncode == 0
+    assert (
+        subprocess.run(
+            ["/bin/sh", "-e", "-c", lines],
+            cwd=directory,
+            capture_output=True,
+            timeout=harness.DEADLINE,
+        ).returncode
+        == 0
+    )
     in_it = lambda name: os.path.join(directory, name)
-    port = tls_port(start(tls={"PPROFAGENT_TLS_ADDR": "127.0.0.1:0", "PPROFAGENT_TLS_CERT": in_it("server.crt"), "PPROFAGENT_TLS_KEY": in_it("server.key"),
-                               "PPROFAGENT_TLS_CLIENT_CA": in_it("ca.crt")}))
+    port = tls_port(
+        start(
+            tls={
+                "PPROFAGENT_TLS_ADDR": "127.0.0.1:0",
+                "PPROFAGENT_TLS_CERT": in_it("server.crt"),
+                "PPROFAGENT_TLS_KEY": in_it("server.key"),
+                "PPROFAGENT_TLS_CLIENT_CA": in_it("ca.crt"),
+            }
+        )
+    )
     own = ["--cacert", in_it("ca.crt"), "--resolve", "server:%d:127.0.0.1" % port]
     me = ["--cert", in_it("me.crt"), "--key", in_it("me.key")]
     for host in ("server", "127.0.0.1"):
@@ -176,8 +295,13 @@ def test_both_versions_and_no_older_ones():
 def tls_socket(port):
     context = ssl.create_default_context(cafile=certificates() + "/authority.crt")
     context.load_cert_chain(certificates() + "/client.crt", certificates() + "/client.key")
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python 3.13's default asks for more than openssl's own tool makes
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=harness.DEADLINE), server_hostname="127.0.0.1")
+    context.verify_flags &= (
+        ~ssl.VERIFY_X509_STRICT
+    )  # Python 3.13's default asks for more than openssl's own tool makes
+    return context.wrap_socket(
+        socket.create_connection(("127.0.0.1", port), timeout=harness.DEADLINE),
+        server_hostname="127.0.0.1",
+    )
 
 
 def test_a_client_that_has_gone_is_noticed():
@@ -188,8 +312,13 @@ def test_a_client_that_has_gone_is_noticed():
         gone = [tls_socket(port) for _ in range(5)]
         for connection in gone:
             connection.sendall(b"GET /debug/pprof/heap?seconds=300 HTTP/1.1\r\nHost: x\r\n\r\n")
-        refused = select.select(gone, [], [], harness.DEADLINE)[0]  # then the other four are under way
-        assert len(refused) == 1 and refused[0].recv(4096).startswith(b"HTTP/1.1 503 "), (way, refused)
+        refused = select.select(gone, [], [], harness.DEADLINE)[
+            0
+        ]  # then the other four are under way
+        assert len(refused) == 1 and refused[0].recv(4096).startswith(b"HTTP/1.1 503 "), (
+            way,
+            refused,
+        )
         for connection in gone:
             if way == "close_notify":
                 connection.settimeout(0)
@@ -201,7 +330,10 @@ def test_a_client_that_has_gone_is_noticed():
             if way == "reset":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             connection.close()
-        harness.poll(lambda: curl(port, "heap?seconds=1", "client", "-f")[0] == 0, "a free place after " + way)
+        harness.poll(
+            lambda: curl(port, "heap?seconds=1", "client", "-f")[0] == 0,
+            "a free place after " + way,
+        )
         for connection in gone:
             connection.close()
 
@@ -221,15 +353,31 @@ def test_a_chain_and_an_address_of_version_six():
 
 # ---- who has none ---------------------------------------------------------------------------------------------------------------
 
+
 def test_without_the_right_certificate_there_is_nothing():
     host = start()
     port = tls_port(host)
     for who in (None, "stranger", "expired", "wrong_purpose"):
         for version in ("1.2", "1.3"):
             code, body = curl(port, "cmdline", who, "--tlsv" + version, "--tls-max", version)
-            assert code in (35, 56, 60) and body == b"", (who, version, code, body)  # the alert's: handshake, certificate
-            assert s_client(port, "-tls" + version.replace(".", "_"), "-ign_eof", *(identity(who) if who else [])) == b""
-    assert "certificate has expired" in host.log() and "unable to get local issuer" in host.log(), host.log()
+            assert code in (35, 56, 60) and body == b"", (
+                who,
+                version,
+                code,
+                body,
+            )  # the alert's: handshake, certificate
+            assert (
+                s_client(
+                    port,
+                    "-tls" + version.replace(".", "_"),
+                    "-ign_eof",
+                    *(identity(who) if who else []),
+                )
+                == b""
+            )
+    assert (
+        "certificate has expired" in host.log() and "unable to get local issuer" in host.log()
+    ), host.log()
     assert get(port)
 
 
@@ -248,24 +396,38 @@ def bytes_back(port, text):
 
 def test_what_is_not_tls_gets_no_text():
     port = tls_port(start())
-    for text in (b"GET /debug/pprof/ HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 5000, b"", b"\x16\x03\x01\xff\xff" + b"a" * 70000, b"\x16",
-                 b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03", b"\x15\x03\x01\x00\x02\x02\x28", b"\x80\x2e\x01\x00\x02" + b"\0" * 60):
+    for text in (
+        b"GET /debug/pprof/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\0" * 5000,
+        b"",
+        b"\x16\x03\x01\xff\xff" + b"a" * 70000,
+        b"\x16",
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
+        b"\x15\x03\x01\x00\x02\x02\x28",
+        b"\x80\x2e\x01\x00\x02" + b"\0" * 60,
+    ):
         back = bytes_back(port, text)
-        assert len(back) <= 7 and (back == b"" or back[0] == 21), (text[:20], back)  # at most an alert
+        assert len(back) <= 7 and (back == b"" or back[0] == 21), (
+            text[:20],
+            back,
+        )  # at most an alert
     assert get(port)
 
 
 # ---- slow ones, many, and too many ------------------------------------------------------------------------------------------------
 
+
 def test_slow_handshakes_keep_nobody_waiting():
     def with_idle_connections():
         port = tls_port(start())
         return port, [socket.create_connection(("127.0.0.1", port)) for _ in range(15)]
+
     states = []
 
     def ask(state):
         states.append(state)
         assert get(state[0])
+
     harness.in_time(ask, 4, "a request beside 15 idle connections", with_idle_connections)
     port, idle = states[-1]
     idle += [socket.create_connection(("127.0.0.1", port)) for _ in range(1)]
@@ -278,10 +440,26 @@ def test_slow_handshakes_keep_nobody_waiting():
 def parallel(port, count, path="cmdline"):
     """The exit codes of that many curls at once."""
     with tempfile.TemporaryDirectory() as directory:
-        command = [harness.need("curl"), "-sS", "--parallel", "--parallel-immediate", "--parallel-max", str(count), "--cacert",
-                   certificates() + "/authority.crt", "--cert", certificates() + "/client.crt", "--key", certificates() + "/client.key"]
+        command = [
+            harness.need("curl"),
+            "-sS",
+            "--parallel",
+            "--parallel-immediate",
+            "--parallel-max",
+            str(count),
+            "--cacert",
+            certificates() + "/authority.crt",
+            "--cert",
+            certificates() + "/client.crt",
+            "--key",
+            certificates() + "/client.key",
+        ]
         for number in range(count):
-            command += ["-o", "%s/%d" % (directory, number), "https://127.0.0.1:%d/debug/pprof/%s" % (port, path)]
+            command += [
+                "-o",
+                "%s/%d" % (directory, number),
+                "https://127.0.0.1:%d/debug/pprof/%s" % (port, path),
+            ]
         subprocess.run(command, capture_output=True, timeout=harness.DEADLINE * 2)
         return [open(os.path.join(directory, name), "rb").read() for name in os.listdir(directory)]
 
@@ -330,7 +508,9 @@ def test_out_of_descriptors_does_not_spin():
     crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
     before = cpu_seconds(host.pid)
     time.sleep(1.5)
-    assert cpu_seconds(host.pid) - before < 0.3, "%.2f s of CPU time in 1.5 s" % (cpu_seconds(host.pid) - before)
+    assert cpu_seconds(host.pid) - before < 0.3, "%.2f s of CPU time in 1.5 s" % (
+        cpu_seconds(host.pid) - before
+    )
     for connection in crowd:
         connection.close()
     harness.poll(lambda: curl(port)[0] == 0, "an answer after the crowd has gone")
@@ -340,6 +520,7 @@ def test_out_of_descriptors_does_not_spin():
 
 
 # ---- another process takes it over ----------------------------------------------------------------------------------------------------
+
 
 def fork(host, words):
     host.process.stdin.write(b"fork %s\n" % words.encode())
@@ -352,13 +533,22 @@ def fork(host, words):
 
 def test_a_child_takes_it_over():
     address, admin = "127.0.0.1:%d" % harness.free_port(), harness.free_port()
-    host = start([harness.build("process_tree.c", "-O1")], tls=settings(address="127.0.0.1:%d" % admin), address=address)
+    host = start(
+        [harness.build("process_tree.c", "-O1")],
+        tls=settings(address="127.0.0.1:%d" % admin),
+        address=address,
+    )
     child = fork(host, "alloc:1")
     try:
         assert tls_port(host) == admin
-        harness.poll(lambda: curl(admin, "/pid/%d/debug/pprof/cmdline" % child)[0] == 0, "the child")
+        harness.poll(
+            lambda: curl(admin, "/pid/%d/debug/pprof/cmdline" % child)[0] == 0, "the child"
+        )
         os.kill(host.pid, signal.SIGKILL)
-        harness.poll(lambda: curl(admin)[0] == 0 and str(child).encode() in get(admin, "health"), "the child in its parent's place")
+        harness.poll(
+            lambda: curl(admin)[0] == 0 and str(child).encode() in get(admin, "health"),
+            "the child in its parent's place",
+        )
         assert json.loads(get(admin, "health"))["process"]["pid"] == child
     finally:
         os.kill(child, signal.SIGKILL)
@@ -367,7 +557,9 @@ def test_a_child_takes_it_over():
 def test_a_child_that_cannot_read_the_files_says_so():
     if os.getuid():
         raise harness.Skip("chroot is for root")
-    host = start([harness.build("process_tree.c", "-O1")], address="127.0.0.1:%d" % harness.free_port())
+    host = start(
+        [harness.build("process_tree.c", "-O1")], address="127.0.0.1:%d" % harness.free_port()
+    )
     tls_port(host)
     child = fork(host, "chroot:" + harness.scratch())
     try:
@@ -379,7 +571,10 @@ def test_a_child_that_cannot_read_the_files_says_so():
                 health = host.health()
             except OSError:
                 return None  # nobody holds the port yet
-            return health["process"]["pid"] == child and (health["tls"]["off_reason"] or "").replace("not started yet", "")
+            return health["process"]["pid"] == child and (
+                health["tls"]["off_reason"] or ""
+            ).replace("not started yet", "")
+
         text = harness.poll(reason, "the reason")
         assert "libssl.so.3 cannot be loaded" in text or "cannot be opened" in text, text
     finally:
@@ -388,9 +583,12 @@ def test_a_child_that_cannot_read_the_files_says_so():
 
 # ---- settings that cannot work --------------------------------------------------------------------------------------------------------
 
+
 def check_off(tls, *words, **options):
     host = start(tls=tls, **options)
-    reason = lambda: (lambda text: text if text and "not started" not in text else None)(host.health()["tls"]["off_reason"])
+    reason = lambda: (lambda text: text if text and "not started" not in text else None)(
+        host.health()["tls"]["off_reason"]
+    )
     text = harness.poll(reason, "a reason")
     assert all(word in text for word in words), text
     assert "Remote admin is off" in host.text("") and text.split(":")[0] in host.log(), host.log()
@@ -402,23 +600,48 @@ def check_off(tls, *words, **options):
 def test_files_that_cannot_be_used():
     directory = certificates()
     path = lambda name: os.path.join(directory, name)
-    openssl("pkey", "-in", path("server.key"), "-aes128", "-passout", "pass:secret", "-out", path("locked.key"))
-    openssl("req", "-x509", "-newkey", "rsa:512", "-nodes", "-keyout", path("weak.key"), "-out", path("weak.crt"), "-subj", "/CN=weak")
+    openssl(
+        "pkey",
+        "-in",
+        path("server.key"),
+        "-aes128",
+        "-passout",
+        "pass:secret",
+        "-out",
+        path("locked.key"),
+    )
+    openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:512",
+        "-nodes",
+        "-keyout",
+        path("weak.key"),
+        "-out",
+        path("weak.crt"),
+        "-subj",
+        "/CN=weak",
+    )
     with open(path("broken.crt"), "w") as file:
-        file.write(open(path("authority.crt")).read() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        file.write(
+            open(path("authority.crt")).read()
+            + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        )
     open(path("empty.crt"), "w").close()
     if not os.path.exists(path("fifo.crt")):
         os.mkfifo(path("fifo.crt"))
     for change, variable, words in (
-            ({"certificate": "nowhere.crt"}, "PPROFAGENT_TLS_CERT", "no such file"),
-            ({"certificate": "empty.crt"}, "PPROFAGENT_TLS_CERT", "no certificate in PEM form"),
-            ({"certificate": "fifo.crt"}, "PPROFAGENT_TLS_CERT", "not a regular file"),
-            ({"certificate": "weak.crt", "key": "weak.key"}, "PPROFAGENT_TLS_CERT", "too short"),
-            ({"key": "client.key"}, "PPROFAGENT_TLS_KEY", "is not the key of the certificate"),
-            ({"key": "rsa.key"}, "PPROFAGENT_TLS_KEY", "is not the key of the certificate"),
-            ({"key": "locked.key"}, "PPROFAGENT_TLS_KEY", "password"),
-            ({"key": "server.crt"}, "PPROFAGENT_TLS_KEY", "no private key"),
-            ({"authority": "broken.crt"}, "PPROFAGENT_TLS_CLIENT_CA", "broken certificate")):
+        ({"certificate": "nowhere.crt"}, "PPROFAGENT_TLS_CERT", "no such file"),
+        ({"certificate": "empty.crt"}, "PPROFAGENT_TLS_CERT", "no certificate in PEM form"),
+        ({"certificate": "fifo.crt"}, "PPROFAGENT_TLS_CERT", "not a regular file"),
+        ({"certificate": "weak.crt", "key": "weak.key"}, "PPROFAGENT_TLS_CERT", "too short"),
+        ({"key": "client.key"}, "PPROFAGENT_TLS_KEY", "is not the key of the certificate"),
+        ({"key": "rsa.key"}, "PPROFAGENT_TLS_KEY", "is not the key of the certificate"),
+        ({"key": "locked.key"}, "PPROFAGENT_TLS_KEY", "password"),
+        ({"key": "server.crt"}, "PPROFAGENT_TLS_KEY", "no private key"),
+        ({"authority": "broken.crt"}, "PPROFAGENT_TLS_CLIENT_CA", "broken certificate"),
+    ):
         name = list(change.values())[0]
         check_off(settings(**change), variable, words, path(name))
 

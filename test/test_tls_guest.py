@@ -17,8 +17,10 @@ def test_pthread_keys_of_the_program():
         port = tls_port(host, turn)
         assert get(port) and curl(port, "cmdline", None)[1] == b""
         host.go_on()
-        assert host.line() in ("unshare 0 0", "unshare -1 1"), \
-            "no thread of the agent's is left while it changes namespaces"
+        assert host.line() in (
+            "unshare 0 0",
+            "unshare -1 1",
+        ), "no thread of the agent's is left while it changes namespaces"
         host.ready()
     assert get(tls_port(host, 3))
     host.process.stdin.close()
@@ -55,28 +57,48 @@ def test_descriptors_of_the_program():
 def test_a_program_that_uses_openssl_itself():
     """openssl s_server under the agent, asked while remote admin is: its own libssl is another
     one."""
+
     def serve(**options):
         own_port = harness.free_port()
-        host = harness.Host([harness.need("openssl"), "s_server", "-quiet", "-www", "-port",
-                             str(own_port), *identity("server")], **options)
+        host = harness.Host(
+            [
+                harness.need("openssl"),
+                "s_server",
+                "-quiet",
+                "-www",
+                "-port",
+                str(own_port),
+                *identity("server"),
+            ],
+            **options
+        )
+
         def listening():
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", own_port)) == 0
+
         harness.poll(listening, "s_server")
         return host, own_port
+
     plain, plain_port = serve(plain=True)
     host, own_port = serve(extra=settings())
     port = tls_port(host)
     page = lambda number: re.sub(
         rb"(?m)^.*(Time|Start|s_server|connects|accepts|finished|renegotiates).*$"
-        rb"|[0-9A-Fa-f]{20,}", b"", get(number, "/", "-H", "Connection: close", who=None))
+        rb"|[0-9A-Fa-f]{20,}",
+        b"",
+        get(number, "/", "-H", "Connection: close", who=None),
+    )
     expected = page(plain_port)
     assert b"Protocol" in expected or b"Ciphers" in expected, expected
     for _ in range(10):
         assert page(own_port) == expected
         assert b"s_server" in get(port)
-    loaded = [line.split()[-1] for line in open("/proc/%d/maps" % host.pid)
-              if "libssl" in line and " r-xp " in line]
+    loaded = [
+        line.split()[-1]
+        for line in open("/proc/%d/maps" % host.pid)
+        if "libssl" in line and " r-xp " in line
+    ]
     assert len(loaded) == 2, loaded
     assert host.process.poll() is None and host.stderr() == plain.stderr()
 

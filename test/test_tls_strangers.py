@@ -57,8 +57,9 @@ def client_hello():
 def strangers(port, hello, uid=OTHER):
     process_tree.run_as_root()
     command = [harness.need("python3"), "-c", STRANGER, str(port), hello.hex(), str(CROWD)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/",
-                               preexec_fn=as_user(uid) if uid else None)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd="/", preexec_fn=as_user(uid) if uid else None
+    )
     try:
         assert process.stdout.readline() == b"ready\n"
         yield
@@ -127,4 +128,3 @@ def test_those_with_a_certificate_keep_their_places():
             while piece := connection.recv(65536):
                 answer += piece
             assert answer.startswith(b"HTTP/1.1 200 OK"), answer
-

@@ -21,8 +21,9 @@ def start(**options):
     harness.need("go")
     journal = os.path.join(harness.scratch(), "journal")
     with open(journal, "wb") as file:
-        host = harness.Host([harness.build(WORKLOAD, "-O1", "-g", "-pthread")], stdout=file,
-                            **options)
+        host = harness.Host(
+            [harness.build(WORKLOAD, "-O1", "-g", "-pthread")], stdout=file, **options
+        )
     host.journal = journal
     harness.poll(lambda: os.path.getsize(journal), "a first round")
     return host
@@ -50,8 +51,12 @@ def lines_until_the_end(host):
 
 
 def go_trace(*arguments):
-    done = subprocess.run(["go", "tool", "trace", *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=120)
+    done = subprocess.run(
+        ["go", "tool", "trace", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -59,7 +64,7 @@ def go_trace(*arguments):
 def leb128(data, at):
     value = shift = 0
     while True:
-        value |= (data[at] & 0x7f) << shift
+        value |= (data[at] & 0x7F) << shift
         shift += 7
         at += 1
         if not data[at - 1] & 0x80:
@@ -80,8 +85,11 @@ class Trace:
             match = re.match(r"(\d+) (\w+) p=\d+ g=(\d+) off=\d+(.*)", line)
             if match:
                 at, kind, g, rest = match.groups()
-                self.events.append(Event(self.start + int(at), kind, int(g),
-                                         dict(re.findall(r" (\w+)=(\S*)", rest))))
+                self.events.append(
+                    Event(
+                        self.start + int(at), kind, int(g), dict(re.findall(r" (\w+)=(\S*)", rest))
+                    )
+                )
         assert self.events
         self.end = self.events[-1].at
         self.spans = self._spans()
@@ -96,6 +104,7 @@ class Trace:
             if g in now:
                 spans[g].append(Span(now[g][0], at, now[g][1]))
             now[g] = (at, state)
+
         for event in self.events:
             target = int(event.arguments.get("g", event.g))
             if event.kind in ("GoCreate", "GoUnblock", "GoSysExit"):
@@ -104,8 +113,12 @@ class Trace:
                 become(event.g, event.at, "runnable")
             elif event.kind == "GoStart":
                 become(event.g, event.at, "running")
-            elif event.kind in ("GoWaiting", "GoInSyscall", "GoSleep", "GoSysBlock") or \
-                    event.kind.startswith("GoBlock"):
+            elif event.kind in (
+                "GoWaiting",
+                "GoInSyscall",
+                "GoSleep",
+                "GoSysBlock",
+            ) or event.kind.startswith("GoBlock"):
                 become(event.g, event.at, "blocked")
             elif event.kind == "GoEnd":
                 become(event.g, event.at, "ended")
@@ -114,13 +127,19 @@ class Trace:
         return spans
 
     def state_at(self, tid, at):
-        near = [span.state for span in self.spans[tid]
-                if span.begin - 20 * MICROSECOND <= at <= span.end + 20 * MICROSECOND]
+        near = [
+            span.state
+            for span in self.spans[tid]
+            if span.begin - 20 * MICROSECOND <= at <= span.end + 20 * MICROSECOND
+        ]
         return set(near)
 
     def time_in(self, tid, state, begin, end):
-        return sum(min(span.end, end) - max(span.begin, begin) for span in self.spans[tid]
-                   if span.state == state and span.begin < end and span.end > begin)
+        return sum(
+            min(span.end, end) - max(span.begin, begin)
+            for span in self.spans[tid]
+            if span.state == state and span.begin < end and span.end > begin
+        )
 
     def covers(self, line):
         return self.start + MILLISECOND < line.begin and line.end < self.end - MILLISECOND
@@ -156,19 +175,31 @@ def test_each_thread_is_where_it_says():
     trace, lines = Trace(path), lines_until_the_end(host)
     assert health["lost"] == 0 and health["left_out"] == 0, health
     found = recorded_lines(trace, lines)
-    assert {"holds", "waits", "is_signalled", "sleeps", "reads", "fills", "lives",
-            "creates"} <= set(found)
+    assert {
+        "holds",
+        "waits",
+        "is_signalled",
+        "sleeps",
+        "reads",
+        "fills",
+        "lives",
+        "creates",
+    } <= set(found)
     for line in sum(found.values(), []):
         # It has read the clock: it ran then. (One that was born had no ring at first.)
-        for moment in (line.begin, line.end)[line.what == "lives":]:
+        for moment in (line.begin, line.end)[line.what == "lives" :]:
             assert "running" in trace.state_at(line.tid, moment), (line, moment - line.begin)
     for line in found["sleeps"]:
         blocked = trace.time_in(line.tid, "blocked", line.begin, line.end)
-        awake = sum(trace.time_in(line.tid, state, line.begin, line.end)
-                    for state in ("running", "runnable"))
+        awake = sum(
+            trace.time_in(line.tid, state, line.begin, line.end)
+            for state in ("running", "runnable")
+        )
         assert blocked >= 3 * MILLISECOND - awake - 100 * MICROSECOND, (line, blocked, awake)
-    ratios = sorted(trace.time_in(line.tid, "running", line.begin, line.end) / line.cpu
-                    for line in found["holds"] + found["lives"])
+    ratios = sorted(
+        trace.time_in(line.tid, "running", line.begin, line.end) / line.cpu
+        for line in found["holds"] + found["lives"]
+    )
     assert abs(ratios[len(ratios) // 2] - 1) < 0.01, ratios
 
 
@@ -182,8 +213,11 @@ def test_births_and_ends():
     ends = {event.g: event.at for event in trace.of("GoEnd")}
     for line in found["lives"]:
         created = creations[line.tid]
-        creators = [other for other in lines if other.what == "creates" and
-                    other.begin <= created.at <= other.end]
+        creators = [
+            other
+            for other in lines
+            if other.what == "creates" and other.begin <= created.at <= other.end
+        ]
         assert len(creators) == 1 and created.g == creators[0].tid, (line, created)
         assert ends[line.tid] >= line.end
     assert b"born" in trace.bytes and b"sleeper" in trace.bytes
@@ -200,10 +234,16 @@ def test_each_arrow_comes_from_who_released():
     for line in found["waits"]:
         if trace.time_in(line.tid, "blocked", line.begin, line.end) < MILLISECOND:
             continue  # it came late
-        holds = [other for other in lines if other.what == "holds" and
-                 line.begin < other.end < line.end]
-        wakes = [event for event in trace.of("GoUnblock") if event.g and
-                 int(event.arguments["g"]) == line.tid and line.begin < event.at < line.end]
+        holds = [
+            other for other in lines if other.what == "holds" and line.begin < other.end < line.end
+        ]
+        wakes = [
+            event
+            for event in trace.of("GoUnblock")
+            if event.g
+            and int(event.arguments["g"]) == line.tid
+            and line.begin < event.at < line.end
+        ]
         assert len(holds) == 1 and wakes, (line, holds, wakes)
         assert wakes[-1].g == holds[0].tid and wakes[-1].at > holds[0].end - 20 * MICROSECOND
         assert wakes[-1].at < holds[0].end + 100 * MICROSECOND + line.end - holds[0].end
@@ -219,17 +259,24 @@ def test_waits_for_locks_are_exact_where_states_are_sampled():
     found = recorded_lines(trace, lines)
     checked = 0
     for line in found["waits"]:
-        blocked = [span for span in trace.spans[line.tid] if span.state == "blocked" and
-                   line.begin <= span.begin and span.end <= line.end]
+        blocked = [
+            span
+            for span in trace.spans[line.tid]
+            if span.state == "blocked" and line.begin <= span.begin and span.end <= line.end
+        ]
         if line.end - line.begin < MILLISECOND:
             continue
         # One span from the call to the release, which the waiter only sees when it has a CPU.
         assert len(blocked) == 1, (line, trace.spans[line.tid])
-        holds = [other for other in lines if other.what == "holds" and
-                 line.begin < other.end < line.end]
+        holds = [
+            other for other in lines if other.what == "holds" and line.begin < other.end < line.end
+        ]
         assert len(holds) == 1 and abs(blocked[0].end - holds[0].end) < line.end - holds[0].end
-        wakes = [event for event in trace.of("GoUnblock")
-                 if int(event.arguments["g"]) == line.tid and event.at == blocked[0].end]
+        wakes = [
+            event
+            for event in trace.of("GoUnblock")
+            if int(event.arguments["g"]) == line.tid and event.at == blocked[0].end
+        ]
         assert wakes and wakes[0].g == holds[0].tid, wakes
         checked += 1
     assert checked > 5

@@ -11,8 +11,22 @@ import perfetto_reader
 import go_trace_reader
 import pytest
 
-(FOUND, BORN, NAMED, ENDED, RUNNING, RUNNABLE, BLOCKED, RELEASED, LOST, SAMPLE, MARK, MARK_BEGIN,
- MARK_END, COUNTER) = range(14)
+(
+    FOUND,
+    BORN,
+    NAMED,
+    ENDED,
+    RUNNING,
+    RUNNABLE,
+    BLOCKED,
+    RELEASED,
+    LOST,
+    SAMPLE,
+    MARK,
+    MARK_BEGIN,
+    MARK_END,
+    COUNTER,
+) = range(14)
 STATES = (RUNNING, RUNNABLE, BLOCKED)
 DISK, LOCK, CALLS = 6, 1, (3, 4, 5)
 START, MICRO = 5000000, 1000
@@ -22,8 +36,16 @@ APART = 400  # nanoseconds, for what Go's form sets apart
 
 class Event:
     def __init__(self, words):
-        (self.kind, self.at, self.tid, self.other, self.cpu, self.has_stack, self.reason,
-         self.value) = [int(word) for word in words[:8]]
+        (
+            self.kind,
+            self.at,
+            self.tid,
+            self.other,
+            self.cpu,
+            self.has_stack,
+            self.reason,
+            self.value,
+        ) = [int(word) for word in words[:8]]
         self.text = bytes.fromhex(words[8].rstrip("."))
 
 
@@ -98,6 +120,7 @@ def shown(text):
 
 # ---- what nests ---------------------------------------------------------------------------------
 
+
 def check_nested(slices):
     """[(from, to)] of one lane, in the order that a viewer has them."""
     opened = []
@@ -115,6 +138,7 @@ def check_apart(spans):
 
 # ---- Chrome's JSON ------------------------------------------------------------------------------
 
+
 class Chrome:
     def __init__(self, data):
         self.all = json.loads(data.decode("utf-8"))
@@ -126,36 +150,49 @@ class Chrome:
         return round(event[key] * 1000) + (self.start if key == "ts" else 0)
 
     def of(self, phase, category=None):
-        return [event for event in self.events
-                if event["ph"] == phase and category in (None, event.get("cat"))]
+        return [
+            event
+            for event in self.events
+            if event["ph"] == phase and category in (None, event.get("cat"))
+        ]
 
     def spans(self, events):
-        return [(event["tid"], self.time(event), self.time(event) + self.time(event, "dur"))
-                for event in events]
+        return [
+            (event["tid"], self.time(event), self.time(event) + self.time(event, "dur"))
+            for event in events
+        ]
 
 
 def check_chrome_states(log, chrome):
     names = {RUNNING: "Running", RUNNABLE: "R", BLOCKED: "S"}
     for tid in log.states:
-        said = [(event["name"], self_from, self_to) for event, (_, self_from, self_to)
-                in zip(chrome.of("T"), chrome.spans(chrome.of("T"))) if event["tid"] == tid]
-        assert said == [("D" if kind == BLOCKED and event.reason == DISK else names[kind], begin,
-                         end) for kind, begin, end, event in log.lasting(tid)]
+        said = [
+            (event["name"], self_from, self_to)
+            for event, (_, self_from, self_to) in zip(chrome.of("T"), chrome.spans(chrome.of("T")))
+            if event["tid"] == tid
+        ]
+        assert said == [
+            ("D" if kind == BLOCKED and event.reason == DISK else names[kind], begin, end)
+            for kind, begin, end, event in log.lasting(tid)
+        ]
         check_apart(said)
     gaps = sorted(chrome.spans(chrome.of("X", "gap")))
     for tid in log.states:  # cut by marks
         assert sum(end - begin for of, begin, end in gaps if of == tid) == sum(
-            end - begin for of, begin, end, _ in log.gaps if of == tid)
+            end - begin for of, begin, end, _ in log.gaps if of == tid
+        )
 
 
 def check_chrome_slices(log, chrome):
     slices = chrome.spans(chrome.of("X"))
     for tid in log.states:
         check_nested([(begin, end) for of, begin, end in slices if of == tid])
-        waited = sum(end - begin for of, begin, end in chrome.spans(chrome.of("X", "wait"))
-                     if of == tid)
-        assert waited == sum(end - begin for kind, begin, end, _ in log.states[tid]
-                             if kind == BLOCKED)
+        waited = sum(
+            end - begin for of, begin, end in chrome.spans(chrome.of("X", "wait")) if of == tid
+        )
+        assert waited == sum(
+            end - begin for kind, begin, end, _ in log.states[tid] if kind == BLOCKED
+        )
     assert len(chrome.of("X", "mark")) == log.number(MARK_BEGIN)
     assert len(chrome.of("i", "mark")) == log.number(MARK)
     assert len(chrome.of("i", "sample")) == log.number(SAMPLE)
@@ -167,8 +204,10 @@ def check_chrome_arrows(log, chrome):
     ends = {event["id"]: event for event in chrome.of("f")}
     assert len(begins) == len(chrome.of("s")) and len(ends) == len(chrome.of("f"))
     assert set(begins) == set(ends)
-    arrows = {(begins[i]["tid"], ends[i]["tid"], chrome.time(begins[i]), chrome.time(ends[i]))
-              for i in begins}
+    arrows = {
+        (begins[i]["tid"], ends[i]["tid"], chrome.time(begins[i]), chrome.time(ends[i]))
+        for i in begins
+    }
     assert log.arrows <= arrows
     starts = {(tid, begin) for tid, begin, _ in chrome.spans(chrome.of("X"))}
     for of, to, released, woken in arrows:
@@ -180,10 +219,14 @@ def check_chrome_rest(log, chrome):
     about = chrome.all["metadata"]
     assert about["lost"] == log.lost and about["pid"] == log.pid
     assert about["states"] == ("sampled" if log.sampled else "recorded")
-    names = {event["tid"]: event["args"]["name"] for event in chrome.of("M")
-             if event["name"] == "thread_name"}
+    names = {
+        event["tid"]: event["args"]["name"]
+        for event in chrome.of("M")
+        if event["name"] == "thread_name"
+    }
     assert {tid: shown(name) for tid, name in log.names.items() if name} == {
-        tid: re.sub("[\ufffd]+", "\ufffd", name) for tid, name in names.items()}
+        tid: re.sub("[\ufffd]+", "\ufffd", name) for tid, name in names.items()
+    }
     frames = chrome.all["stackFrames"]
     for event in chrome.events:
         frame = event.get("sf")
@@ -205,22 +248,40 @@ def test_chrome(tmp_path):
 def check_chrome_hand_made(chrome):
     def micro(event):
         return event["tid"] - 100, event["ts"], event["dur"]
+
     assert [micro(event) for event in chrome.of("T") if event["name"] == "Running"] == [
-        (0, 0, 60), (2, 75, 15), (2, 100, 10), (0, 120, 30)]  # not 1 at 45: lost
+        (0, 0, 60),
+        (2, 75, 15),
+        (2, 100, 10),
+        (0, 120, 30),
+    ]  # not 1 at 45: lost
     assert {event["args"]["cpu"] for event in chrome.of("T") if event["name"] == "Running"} == {0}
     assert {event["name"]: micro(event) for event in chrome.of("X", "wait")} == {
-        "futex": (1, 0, 41), "read: pipe:[1]": (0, 60, 60), "D": (2, 90, 10),
-        "sleep": (1, 140, 60)}
+        "futex": (1, 0, 41),
+        "read: pipe:[1]": (0, 60, 60),
+        "D": (2, 90, 10),
+        "sleep": (1, 140, 60),
+    }
     assert {event["name"]: micro(event) for event in chrome.of("X", "mark")} == {
-        "outer": (0, 20, 110), "inner": (0, 30, 20)}
+        "outer": (0, 20, 110),
+        "inner": (0, 30, 20),
+    }
     assert [(event["tid"], event["ts"], event["id"]) for event in chrome.of("s")] == [
-        (100, 40, 1), (101, 70, 2)]
+        (100, 40, 1),
+        (101, 70, 2),
+    ]
     assert [(event["tid"], event["ts"], event["id"]) for event in chrome.of("f")] == [
-        (101, 41, 1), (102, 70, 2)]
+        (101, 41, 1),
+        (102, 70, 2),
+    ]
     assert [(event["name"], event["args"]["value"]) for event in chrome.of("C")] == [
-        ("heap in use", 4096), ("threads", 2)]
+        ("heap in use", 4096),
+        ("threads", 2),
+    ]
     assert [(event["name"], event.get("args")) for event in chrome.of("i", "mark")] == [
-        ("instant", None), ("allocation", {"bytes": 1048576})]
+        ("instant", None),
+        ("allocation", {"bytes": 1048576}),
+    ]
     names, frame = [], [event["sf"] for event in chrome.of("X", "wait") if "sf" in event][0]
     while frame is not None:
         names.append(chrome.all["stackFrames"][frame]["name"])
@@ -230,17 +291,30 @@ def check_chrome_hand_made(chrome):
 
 # ---- Perfetto -----------------------------------------------------------------------------------
 
+
 def check_perfetto_states(log, trace):
     kinds = {RUNNING: "RUNNING", RUNNABLE: "RUNNABLE", BLOCKED: "INTERRUPTIBLE_SLEEP"}
     by_cpu = not log.sampled and bool(trace.states)
     for tid in log.states:
-        said = [(name, begin, end) for name, begin, end in trace.state_spans(tid, log.end)
-                if name not in ("DEAD", "DESTROYED")]
+        said = [
+            (name, begin, end)
+            for name, begin, end in trace.state_spans(tid, log.end)
+            if name not in ("DEAD", "DESTROYED")
+        ]
         ended = [event.at for event in log.events if event.tid == tid and event.kind == ENDED]
-        wanted = [("UNINTERRUPTIBLE_SLEEP" if kind == BLOCKED and event.reason == DISK
-                   else kinds[kind], begin, end) for kind, begin, end, event in log.lasting(tid)]
-        wanted += [("STOPPED", begin, end) for of, begin, end, _ in log.gaps
-                   if of == tid and begin != end]
+        wanted = [
+            (
+                "UNINTERRUPTIBLE_SLEEP"
+                if kind == BLOCKED and event.reason == DISK
+                else kinds[kind],
+                begin,
+                end,
+            )
+            for kind, begin, end, event in log.lasting(tid)
+        ]
+        wanted += [
+            ("STOPPED", begin, end) for of, begin, end, _ in log.gaps if of == tid and begin != end
+        ]
         if not by_cpu:
             wanted = [(perfetto_reader.SLICE_NAMES[name], *span) for name, *span in wanted]
             said = trace.state_slices(tid)
@@ -249,8 +323,10 @@ def check_perfetto_states(log, trace):
         check_apart(said)
         for at, name, cpu in trace.states.get(tid, []):
             assert name != "RUNNING" or cpu in [
-                event.cpu for kind, begin, _, event in log.states[tid]
-                if kind == RUNNING and begin == at], (tid, at)
+                event.cpu
+                for kind, begin, _, event in log.states[tid]
+                if kind == RUNNING and begin == at
+            ], (tid, at)
         if by_cpu and ended:
             last = "DEAD" if tid == log.pid else "DESTROYED"
             assert trace.states[tid][-1][:2] == (ended[0], last)
@@ -261,26 +337,34 @@ def check_perfetto_slices(log, trace):
         slices = trace.slices(trace.thread_tracks[tid])
         check_nested([(piece.begin, piece.end) for piece in slices])
         waited = sum(piece.end - piece.begin for piece in slices if piece.category == "wait")
-        assert waited == sum(end - begin for kind, begin, end, _ in log.states[tid]
-                             if kind == BLOCKED)
+        assert waited == sum(
+            end - begin for kind, begin, end, _ in log.states[tid] if kind == BLOCKED
+        )
         lost = sum(piece.end - piece.begin for piece in slices if piece.category == "gap")
         assert lost == sum(end - begin for of, begin, end, _ in log.gaps if of == tid)
-    marks = [piece for track in trace.thread_tracks.values() for piece in trace.slices(track)
-             if piece.category == "mark"]
+    marks = [
+        piece
+        for track in trace.thread_tracks.values()
+        for piece in trace.slices(track)
+        if piece.category == "mark"
+    ]
     assert len(marks) == log.number(MARK_BEGIN)
     instants = [instant.category for instant in trace.instants]
     assert instants.count("mark") == log.number(MARK)
     assert instants.count("sample") == log.number(SAMPLE)
     counted = [event for event in log.events if event.kind == COUNTER]
     assert [value for _, _, value in trace.counters] == [
-        min(event.value, 2**63 - 1) for event in counted]
+        min(event.value, 2**63 - 1) for event in counted
+    ]
 
 
 def check_perfetto_arrows(log, trace):
     assert set(trace.flows_out) == set(trace.flows_in)
     arrows = {trace.flows_out[flow][::-1] + trace.flows_in[flow] for flow in trace.flows_out}
-    said = {(trace.tid_of(of), trace.tid_of(to), released, woken)
-            for of, released, to, woken in {(a[0], a[1], a[3], a[2]) for a in arrows}}
+    said = {
+        (trace.tid_of(of), trace.tid_of(to), released, woken)
+        for of, released, to, woken in {(a[0], a[1], a[3], a[2]) for a in arrows}
+    }
     assert log.arrows <= said
     for _, _, released, woken in said:
         assert released <= woken
@@ -294,7 +378,8 @@ def test_perfetto(tmp_path):
         check_perfetto_slices(log, trace)
         check_perfetto_arrows(log, trace)
         assert {tid: name for tid, name in trace.names.items() if name} == {
-            tid: perfetto_reader.as_utf8(name) for tid, name in log.names.items() if name}
+            tid: perfetto_reader.as_utf8(name) for tid, name in log.names.items() if name
+        }
         recording = [instant for instant in trace.instants if instant.category == "recording"]
         assert [instant.notes["lost"] for instant in recording] == [log.lost]
         assert recording[0].notes["states"] == ("sampled" if log.sampled else "recorded")
@@ -307,29 +392,46 @@ def test_perfetto(tmp_path):
 
 def check_perfetto_hand_made(trace):
     def micro(spans):
-        return [(name, (begin - START) // MICRO, (end - START) // MICRO)
-                for name, begin, end in spans]
+        return [
+            (name, (begin - START) // MICRO, (end - START) // MICRO) for name, begin, end in spans
+        ]
+
     assert micro(trace.state_spans(101, START + 200 * MICRO)) == [
-        ("INTERRUPTIBLE_SLEEP", 0, 41), ("RUNNABLE", 41, 45), ("STOPPED", 45, 140),
-        ("INTERRUPTIBLE_SLEEP", 140, 200)]
+        ("INTERRUPTIBLE_SLEEP", 0, 41),
+        ("RUNNABLE", 41, 45),
+        ("STOPPED", 45, 140),
+        ("INTERRUPTIBLE_SLEEP", 140, 200),
+    ]
     assert [cpu for at, state, cpu in trace.states[102] if state == "RUNNING"] == [0, 0]
     waits = [piece for piece in trace.slices(trace.thread_tracks[101]) if piece.name == "futex"]
-    assert waits[0].stack == [("main", "/src/main.c", 30), ("work", "/src/work.c", 20),
-                              ('inlined<"a">', "/src/in.h", 7), ("futex_wait", "", 0)]
+    assert waits[0].stack == [
+        ("main", "/src/main.c", 30),
+        ("work", "/src/work.c", 20),
+        ('inlined<"a">', "/src/in.h", 7),
+        ("futex_wait", "", 0),
+    ]
     assert {name for name, _, _ in trace.counters} == {"heap in use", "threads"}
     release = [instant for instant in trace.instants if instant.name == "release"][0]
-    assert release.notes == {"thread": 101, "lock": 0x7f00}
+    assert release.notes == {"thread": 101, "lock": 0x7F00}
 
 
 # ---- Go -----------------------------------------------------------------------------------------
 
+
 def go_spans(log, tid):
     """What Go calls the thread's states; waits of system calls apart."""
-    spans = [({RUNNING: "Running", RUNNABLE: "Runnable"}.get(kind) or (
-        "Syscall" if event.reason in CALLS else "Waiting"), begin, end)
-        for kind, begin, end, event in log.lasting(tid)]
-    spans += [("Waiting", begin, end) for of, begin, end, _ in log.gaps
-              if of == tid and begin != end]
+    spans = [
+        (
+            {RUNNING: "Running", RUNNABLE: "Runnable"}.get(kind)
+            or ("Syscall" if event.reason in CALLS else "Waiting"),
+            begin,
+            end,
+        )
+        for kind, begin, end, event in log.lasting(tid)
+    ]
+    spans += [
+        ("Waiting", begin, end) for of, begin, end, _ in log.gaps if of == tid and begin != end
+    ]
     return perfetto_reader.merged(sorted(spans, key=lambda span: span[1]))
 
 
@@ -338,8 +440,9 @@ def check_go_states(wanted, said, happened):
     are states for a moment between others: in the log itself, and for a mark within a wait."""
     for name, begin, end in wanted:
         begin, end = begin + APART, end - APART
-        there = sum(max(0, min(until, end) - max(since, begin)) for of, since, until in said
-                    if of == name)
+        there = sum(
+            max(0, min(until, end) - max(since, begin)) for of, since, until in said if of == name
+        )
         assert there >= end - begin - 10 * happened, (name, begin, end, said)
 
 
@@ -357,11 +460,15 @@ def test_go(tmp_path):
         wakes = trace.wakes
         alive = {event.tid: event.at for event in log.events if event.kind == ENDED}
         for of, to, _, woken in log.arrows:
-            waits = [event.reason for kind, _, end, event in log.states[to]
-                     if kind == BLOCKED and end == woken]
+            waits = [
+                event.reason
+                for kind, _, end, event in log.states[to]
+                if kind == BLOCKED and end == woken
+            ]
             if not set(waits) & set(CALLS) and alive.get(of, woken + 1) > woken:
-                assert any((of, to) == wake[:2] and woken <= wake[2] <= woken + APART
-                           for wake in wakes), (of, to, woken)
+                assert any(
+                    (of, to) == wake[:2] and woken <= wake[2] <= woken + APART for wake in wakes
+                ), (of, to, woken)
         if number == 0:
             check_go_hand_made(trace)
 
@@ -371,22 +478,30 @@ def check_go_hand_made(trace):
     assert (100, 101, START + 41 * MICRO) in trace.wakes
     assert trace.reasons[101] == ["sync: futex"] + ["12 records lost"] * 3 + ["sleep"]
     assert trace.heap == [4096]
-    assert trace.logs == [(100, "recording", "states recorded, 12 records lost"),
-                          (101, "instant", ""), (101, "allocation", "1048576 bytes")]
+    assert trace.logs == [
+        (100, "recording", "states recorded, 12 records lost"),
+        (101, "instant", ""),
+        (101, "allocation", "1048576 bytes"),
+    ]
     assert trace.ended == [START + 200 * MICRO, START + 200 * MICRO + 1]
     assert sorted(trace.regions) == [
         ("inner", START + 30 * MICRO, START + 50 * MICRO),
-        ("outer", START + 20 * MICRO, START + 130 * MICRO)]
+        ("outer", START + 20 * MICRO, START + 130 * MICRO),
+    ]
     stack = trace.stack_of_reason("sync: futex")
     assert [frame[1:] for frame in stack] == [
-        ("futex_wait", "", 0), ('inlined<"a">', "/src/in.h", 7), ("work", "/src/work.c", 20),
-        ("main", "/src/main.c", 30)]
+        ("futex_wait", "", 0),
+        ('inlined<"a">', "/src/in.h", 7),
+        ("work", "/src/work.c", 20),
+        ("main", "/src/main.c", 30),
+    ]
     assert len({frame[0] for frame in stack}) == 4  # the inlined one has a pc of its own
 
 
 def newer_go():
     for root in [os.environ.get("PPROFAGENT_GO22", "")] + [
-            "/usr/lib/go-1.%d" % minor for minor in range(40, 21, -1)]:
+        "/usr/lib/go-1.%d" % minor for minor in range(40, 21, -1)
+    ]:
         tool = os.path.join(root, "pkg/tool/linux_amd64/trace")
         if root and os.access(tool, os.X_OK):
             return tool
@@ -396,8 +511,11 @@ def newer_go():
 def test_go_by_its_own_reader(tmp_path):
     tool = newer_go()
     for number, log, _ in recordings("unit_go_trace_v2", tmp_path, 40):
-        done = subprocess.run([tool, "-d=parsed", str(tmp_path / ("%d.out" % number))],
-                              capture_output=True, timeout=60)
+        done = subprocess.run(
+            [tool, "-d=parsed", str(tmp_path / ("%d.out" % number))],
+            capture_output=True,
+            timeout=60,
+        )
         assert done.returncode == 0, (number, done.stderr[:1000])
         spans = go_trace_reader.parsed_spans(done.stdout.decode(), log.end)
         for tid in log.states:

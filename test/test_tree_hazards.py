@@ -60,7 +60,11 @@ print(listener.accept()[0].recv(65536).hex(), flush=True)
 def hello_message():
     """The first message of a process that wants to share a port, as such a process sends it."""
     port = Port()
-    listener = subprocess.Popen([harness.need("python3"), "-c", LISTENER, "pprofagent/" + port.address], stdout=subprocess.PIPE, text=True)
+    listener = subprocess.Popen(
+        [harness.need("python3"), "-c", LISTENER, "pprofagent/" + port.address],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert listener.stdout.readline() == "bound\n"
         host = harness.Host([process_tree.build()], address=port.address)
@@ -73,15 +77,31 @@ def hello_message():
 
 
 def stranger(port, become, what, count=1):
-    done = subprocess.run([harness.need("python3"), "-c", STRANGER, "pprofagent/" + port.address, what, str(count), hello_message()],
-                          stdout=subprocess.PIPE, text=True, preexec_fn=become, cwd="/", check=True)
+    done = subprocess.run(
+        [
+            harness.need("python3"),
+            "-c",
+            STRANGER,
+            "pprofagent/" + port.address,
+            what,
+            str(count),
+            hello_message(),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=become,
+        cwd="/",
+        check=True,
+    )
     return done.stdout
 
 
 def key_shown(port, become):
     """By which forked processes know each other."""
     answer = bytes.fromhex(stranger(port, become, "ask").strip())
-    assert struct.unpack_from("=I", answer, 8)[0] == 2, answer  # protocol, size, kind: welcome, the user being its own, round; pid, key
+    assert (
+        struct.unpack_from("=I", answer, 8)[0] == 2
+    ), answer  # protocol, size, kind: welcome, the user being its own, round; pid, key
     return answer[20:36]
 
 
@@ -102,7 +122,9 @@ def test_a_worker_that_gave_up_root_keeps_its_key_to_itself():
     port = Port()
     always = Process(port, preexec_fn=become)
     port.await_processes([always.pid], others=False)
-    assert any(key_shown(port, become))  # one that never was anybody else has nothing to hide from its own user
+    assert any(
+        key_shown(port, become)
+    )  # one that never was anybody else has nothing to hide from its own user
 
 
 SQUATTER = r"""
@@ -123,7 +145,12 @@ def test_a_process_that_gave_up_root_tells_a_squatter_no_key():
     """Who has its new user, and the tree's name, would be the holder for every process of root's with that key."""
     become = as_nobody()
     port = Port()
-    squatter = harness.Host([harness.need("python3"), "-c", SQUATTER, "pprofagent/" + port.address], plain=True, preexec_fn=become, cwd="/")
+    squatter = harness.Host(
+        [harness.need("python3"), "-c", SQUATTER, "pprofagent/" + port.address],
+        plain=True,
+        preexec_fn=become,
+        cwd="/",
+    )
     assert squatter.line() == "bound"
     parent = Process(port)
     port.await_processes([parent.pid], others=False)
@@ -190,7 +217,12 @@ def test_a_holder_known_by_its_key_alone_leads_nobody():
         # all of its threads: it does not take over now
         harness.poll(lambda: harness.thread_states(worker) == {"T"}, "the worker stands still")
         parent.kill()
-        holder = harness.Host([harness.need("python3"), "-c", HOLDER, "pprofagent/" + port.address, key.hex()], plain=True, preexec_fn=become, cwd="/")
+        holder = harness.Host(
+            [harness.need("python3"), "-c", HOLDER, "pprofagent/" + port.address, key.hex()],
+            plain=True,
+            preexec_fn=become,
+            cwd="/",
+        )
         assert holder.line() == "bound", holder.describe()
         os.kill(worker, signal.SIGCONT)
         assert holder.line() == ("not taken" if refuses_descriptors() else "sent")
@@ -292,8 +324,20 @@ else:
 
 def forge(port, what, holder=0):
     become = as_nobody()
-    return harness.Host([harness.need("python3"), "-c", FORGER, "pprofagent/" + port.address, what,
-                         hello_message(), str(holder)], plain=True, preexec_fn=become, cwd="/")
+    return harness.Host(
+        [
+            harness.need("python3"),
+            "-c",
+            FORGER,
+            "pprofagent/" + port.address,
+            what,
+            hello_message(),
+            str(holder),
+        ],
+        plain=True,
+        preexec_fn=become,
+        cwd="/",
+    )
 
 
 def test_a_token_that_another_process_has_made_is_worth_nothing():
@@ -325,7 +369,12 @@ def test_a_flood_of_strangers_fills_no_log():
     stranger(port, become, "leave", 3000)
     harness.poll(lambda: port.list()["refused"] >= 20, "they were refused")
     port.await_processes([first.pid, second.pid], others=False)
-    lines = [line for host in (first, second) for line in host.log().splitlines() if "may not share" in line]
+    lines = [
+        line
+        for host in (first, second)
+        for line in host.log().splitlines()
+        if "may not share" in line
+    ]
     assert 1 <= len(lines) <= 12, lines
     third = Process(port)
     port.await_processes([first.pid, second.pid, third.pid], others=False)
@@ -337,19 +386,37 @@ def test_a_squatter_that_leaves():
     """Whoever had the port alone meanwhile says so, takes the name then, and shares the port."""
     become = as_nobody()
     port = Port()
-    squatter = subprocess.Popen([harness.need("python3"), "-c", LISTENER.replace("print(listener.accept()[0].recv(65536).hex(), flush=True)",
-                                                                                 "import time; time.sleep(100)"),
-                                 "pprofagent/" + port.address], stdout=subprocess.PIPE, text=True, preexec_fn=become, cwd="/")
+    squatter = subprocess.Popen(
+        [
+            harness.need("python3"),
+            "-c",
+            LISTENER.replace(
+                "print(listener.accept()[0].recv(65536).hex(), flush=True)",
+                "import time; time.sleep(100)",
+            ),
+            "pprofagent/" + port.address,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=become,
+        cwd="/",
+    )
     try:
         assert squatter.stdout.readline() == "bound\n"
         first = Process(port)
         port.await_processes([first.pid])
-        assert b"Other processes cannot share this port: process %d of user %d" % (squatter.pid, NOBODY) in port.ok("/debug/pprof/")
+        assert b"Other processes cannot share this port: process %d of user %d" % (
+            squatter.pid,
+            NOBODY,
+        ) in port.ok("/debug/pprof/")
     finally:
         squatter.kill()
         squatter.wait()
         squatter.stdout.close()
-    harness.poll(lambda: port.health(first.pid)["process_tree"]["not_shared_because"] is None, "the name is its own")
+    harness.poll(
+        lambda: port.health(first.pid)["process_tree"]["not_shared_because"] is None,
+        "the name is its own",
+    )
     second = Process(port)
     port.await_processes([first.pid, second.pid], others=False)
 
@@ -411,8 +478,18 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
     become = as_nobody()
     port = Port()
     first, second, third = three(port)
-    slow = subprocess.Popen([harness.need("python3"), "-c", SLOW, str(port.number), "GET /pid/%d/debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\nX: " % second.pid],
-                            stdout=subprocess.PIPE, preexec_fn=become, cwd="/")
+    slow = subprocess.Popen(
+        [
+            harness.need("python3"),
+            "-c",
+            SLOW,
+            str(port.number),
+            "GET /pid/%d/debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\nX: " % second.pid,
+        ],
+        stdout=subprocess.PIPE,
+        preexec_fn=become,
+        cwd="/",
+    )
     try:
         assert slow.stdout.readline() == b"ready\n"
         answers = collections.Counter()
@@ -425,7 +502,11 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
         slow.stdout.close()
     # The strangers' connections and the owner's are in one queue between the two processes, which may be full for a moment.
     full = answers.pop((second.pid, b"that process takes no request now\n"), 0)
-    assert full <= 5 and answers == {(first.pid, 200): 1, (second.pid, 200): 50 - full, (third.pid, 200): 1}, (full, answers)
+    assert full <= 5 and answers == {
+        (first.pid, 200): 1,
+        (second.pid, 200): 50 - full,
+        (third.pid, 200): 1,
+    }, (full, answers)
     harness.note("%d of 50 requests found the queue full" % full)
 
 
@@ -438,10 +519,14 @@ def test_requests_for_a_member_that_takes_none_do_not_keep_others_waiting():
     def ask():
         connection = socket.create_connection(("127.0.0.1", port.number), timeout=harness.DEADLINE)
         held.append(connection)
-        connection.sendall(b"GET /pid/%d/debug/pprof/allocs?debug=1 HTTP/1.1\r\nHost: localhost\r\n\r\n" % second.pid)
+        connection.sendall(
+            b"GET /pid/%d/debug/pprof/allocs?debug=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            % second.pid
+        )
 
     def is_served(process):
         return port.get("cmdline", process.pid)[0] == 200  # 503: so many at the same moment
+
     os.kill(second.pid, signal.SIGSTOP)
     try:
         for _ in range(20):
@@ -459,13 +544,16 @@ def test_requests_for_a_member_that_takes_none_do_not_keep_others_waiting():
 
 # ---- starts ---------------------------------------------------------------------------------------------------------------------
 
+
 def test_late_start_is_not_for_a_vfork_child():
     """Which shares its parent's memory, and the mark that says so; the parent's agent starts afterwards."""
     port = Port()
     host = harness.Host([hazards(), "vfork"], rate=1, address=port.address)
     line = host.ready()[0]
     child = int(line.split(":")[0])
-    assert line == "%d: threads 1 in the child of vfork, 1 after it, 2 after an allocation" % child, line
+    assert (
+        line == "%d: threads 1 in the child of vfork, 1 after it, 2 after an allocation" % child
+    ), line
     port.await_processes([host.pid, child])
     assert port.ok("heap", child)
     host.go_on()
@@ -474,7 +562,9 @@ def test_late_start_is_not_for_a_vfork_child():
 
 def test_a_signal_handler_that_forks_while_the_first_fork_makes_the_key():
     port = Port()
-    host = harness.Host([hazards(), "interrupt_key", harness.agent()], plain=True, address=port.address)
+    host = harness.Host(
+        [hazards(), "interrupt_key", harness.agent()], plain=True, address=port.address
+    )
     line = host.line()
     if line == "no ptrace":
         raise harness.Skip("ptrace is not allowed here")
@@ -498,7 +588,10 @@ def test_parent_has_the_port_although_it_forks_at_once():
         host.go_on()
         assert host.finish() == 0
         return found
-    assert any(holder_is_parent() for _ in range(4))  # a busy machine may let the parent go on too late
+
+    assert any(
+        holder_is_parent() for _ in range(4)
+    )  # a busy machine may let the parent go on too late
 
 
 def test_unshare_by_number():
@@ -506,7 +599,10 @@ def test_unshare_by_number():
     assert re.fullmatch(rb"by name -?\d, by number 4[01]\n", expected.stdout), expected
     port = Port()
     done = harness.run([hazards(), "unshare"], address=port.address)
-    assert (done.stdout, done.returncode) == (expected.stdout, expected.returncode), (done, expected)
+    assert (done.stdout, done.returncode) == (expected.stdout, expected.returncode), (
+        done,
+        expected,
+    )
 
 
 FILTER = r"""

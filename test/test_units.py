@@ -17,7 +17,13 @@ def programs():
 
 @pytest.mark.parametrize("program", programs())
 def test_unit(program):
-    done = subprocess.run([os.path.join(DIRECTORY, program)], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=harness.ROOT,
-                          timeout=SECONDS, errors="replace")
+    done = subprocess.run(
+        [os.path.join(DIRECTORY, program)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=harness.ROOT,
+        timeout=SECONDS,
+        errors="replace",
+    )
     assert done.returncode == 0, "exit code %d\n%s" % (done.returncode, done.stdout[-6000:])

@@ -75,14 +75,17 @@ def write(directory, name, data):
 
 
 def compiler(directory):
-    return script('while :; do g++ -O2 -o /dev/null -c "$1" || exit; done',
-                  write(directory, "all.cc", CPP.encode()))
+    return script(
+        'while :; do g++ -O2 -o /dev/null -c "$1" || exit; done',
+        write(directory, "all.cc", CPP.encode()),
+    )
 
 
 def compressor(directory):
     page = bytes((i * i * 31 >> 3) & 255 for i in range(1 << 16))
-    return script('while :; do xz -T2 -6 -c "$1" >/dev/null; done',
-                  write(directory, "bytes", page * 256))
+    return script(
+        'while :; do xz -T2 -6 -c "$1" >/dev/null; done', write(directory, "bytes", page * 256)
+    )
 
 
 # The program's name as the kernel has it, and a command that works until it is ended.
@@ -93,13 +96,25 @@ PROGRAMS = {
     "cc1plus": compiler,
     "node": lambda directory: ["node", "-e", NODE],
     "jq": lambda directory: ["jq", "-n", JQ],
-    "tclsh": lambda directory: script('exec tclsh "$1"',
-                                      write(directory, "work.tcl", TCL.encode())),
+    "tclsh": lambda directory: script(
+        'exec tclsh "$1"', write(directory, "work.tcl", TCL.encode())
+    ),
     "xz": compressor,
-    "openssl": lambda directory: ["openssl", "speed", "-seconds", "1", "sha256", "aes-128-cbc",
-                                  "rsa2048", "ecdsap256", "sha512", "md5"],
+    "openssl": lambda directory: [
+        "openssl",
+        "speed",
+        "-seconds",
+        "1",
+        "sha256",
+        "aes-128-cbc",
+        "rsa2048",
+        "ecdsap256",
+        "sha512",
+        "md5",
+    ],
     "unwind_except": lambda directory: [
-        harness.build("unwind_exceptions.cc", "-O2", name="unwind_except")],
+        harness.build("unwind_exceptions.cc", "-O2", name="unwind_except")
+    ],
     "git": lambda directory: script(GIT % harness.ROOT),
 }
 INSTALLED_AS = {"cc1plus": "g++", "unwind_except": "g++"}
@@ -111,12 +126,20 @@ def answers(name, wanted, **variables):
     directory = harness.scratch()
     report = write(directory, "report", b"")
     environment = harness.agent_environment(
-        address="off", plain=True, preload_after=[ORACLE],
-        extra=dict(variables, UNWIND_ORACLE=report, UNWIND_ORACLE_COMM=name,
-                   UNWIND_ORACLE_STACKS=str(wanted)))
+        address="off",
+        plain=True,
+        preload_after=[ORACLE],
+        extra=dict(
+            variables,
+            UNWIND_ORACLE=report,
+            UNWIND_ORACLE_COMM=name,
+            UNWIND_ORACLE_STACKS=str(wanted),
+        ),
+    )
     nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    program = subprocess.Popen(PROGRAMS[name](directory), env=environment, cwd=directory,
-                               start_new_session=True, **nowhere)
+    program = subprocess.Popen(
+        PROGRAMS[name](directory), env=environment, cwd=directory, start_new_session=True, **nowhere
+    )
 
     def text():
         with open(report) as file:
@@ -126,8 +149,11 @@ def answers(name, wanted, **variables):
         return sum(not line.startswith("  ") for line in text().splitlines()) >= wanted
 
     try:
-        harness.poll(lambda: enough() or program.poll() is not None,
-                     "%d stacks of %s" % (wanted, name), seconds=180)
+        harness.poll(
+            lambda: enough() or program.poll() is not None,
+            "%d stacks of %s" % (wanted, name),
+            seconds=180,
+        )
     finally:
         try:
             os.killpg(program.pid, signal.SIGKILL)
@@ -156,11 +182,16 @@ def check(name, **variables):
     same = [int(line[1]) for line in lines if line[0] == "same"]
     further = sum(line[0] == "further" for line in lines)
     differs = sum(line[0] == "differs" for line in lines)
-    harness.note("%s: %d stacks, %.1f frames; libunwind further in %d" % (
-        name, len(lines), sum(same) / max(1, len(same)), further))
+    harness.note(
+        "%s: %d stacks, %.1f frames; libunwind further in %d"
+        % (name, len(lines), sum(same) / max(1, len(same)), further)
+    )
     assert len(lines) >= STACKS // 3, text[-2000:]
     assert not differs, "%d of %d differ:\n%s" % (
-        differs, len(lines), text[text.index("differs"):][:6000])
+        differs,
+        len(lines),
+        text[text.index("differs") :][:6000],
+    )
     assert all("/ld-linux" in place for place in where_cut(text)), set(where_cut(text))
     return further
 
@@ -179,6 +210,7 @@ def make_test(name):
         if not os.path.exists(ORACLE):
             raise harness.Skip("the unit tests are not built: make units")
         check(name)
+
     test.__name__ = "test_" + name
     return test
 

@@ -3,10 +3,12 @@ import harness
 from view_page import check_quiet, choose, open_view, origin, sticks_out, type_into
 
 # [(first cell, names, state, what it waits for, where)], from the top
-GROUPS = ("[...document.querySelectorAll('#threads tbody')].map(group => {"
-          "const cells = group.rows[0].cells;"
-          "return [cells[0].textContent, cells[1].textContent, cells[2].textContent, "
-          "cells[4].textContent, cells[5].firstChild.textContent]})")
+GROUPS = (
+    "[...document.querySelectorAll('#threads tbody')].map(group => {"
+    "const cells = group.rows[0].cells;"
+    "return [cells[0].textContent, cells[1].textContent, cells[2].textContent, "
+    "cells[4].textContent, cells[5].firstChild.textContent]})"
+)
 
 
 def blocked_threads():
@@ -20,6 +22,7 @@ def blocked_threads():
     def all_wait():
         text = host.text("goroutine?debug=2")
         return text.count("[sync.Mutex.Lock]") == 2 and text.count("[sync.Cond.Wait]") == 3
+
     harness.poll(all_wait, "the threads wait")
     return host, tids
 
@@ -33,7 +36,9 @@ def test_threads(browser):
     assert "view=threads" in browser.evaluate("location.hash")
     held = browser.evaluate(GROUPS)
     assert sorted(row[:3] for row in held[:2]) == [
-        [str(left), "left", "sync.Mutex.Lock"], [str(right), "right", "sync.Mutex.Lock"]]
+        [str(left), "left", "sync.Mutex.Lock"],
+        [str(right), "right", "sync.Mutex.Lock"],
+    ]
     for row, other in zip(sorted(held[:2]), (right, left) if left < right else (left, right)):
         assert row[3].endswith(" held by %d" % other) and row[4] == "take_both", row
     assert held[2][:3] == ["3 threads", "pool", "sync.Cond.Wait"] and held[2][4] == "wait_for_work"
@@ -70,20 +75,30 @@ def test_what_no_two_looks_show_is_no_deadlock(browser):
     record = "\ngoroutine %d [%s]:\nf(...)\n\t/src/a.cc:7 .c:7 +0x1\n"
 
     def dump(holders, names="a=b"):
-        return ("# pid 1 comm x; " + ", ".join("%d=%s" % (tid, names) for tid in holders) + "\n"
-                + "".join("# %d waits for futex 0x1 held by %d\n" % each
-                          for each in holders.items())
-                + "".join(record % (tid, "sync.Mutex.Lock, 3 minutes") for tid in holders))
+        return (
+            "# pid 1 comm x; "
+            + ", ".join("%d=%s" % (tid, names) for tid in holders)
+            + "\n"
+            + "".join("# %d waits for futex 0x1 held by %d\n" % each for each in holders.items())
+            + "".join(record % (tid, "sync.Mutex.Lock, 3 minutes") for tid in holders)
+        )
+
     host, _ = blocked_threads()
     open_view(browser, host, "heap")
-    for looks, rings in (([{1: 2, 2: 1}, {1: 2, 2: 1}], 1), ([{1: 2, 2: 1}, {1: 2, 2: 3}], 0),
-                         ([{1: 2, 2: 1}, {2: 3, 3: 2}], 0), ([{1: 2, 2: 3}, {1: 2, 2: 1}], 0),
-                         ([{4: 1, 1: 2, 2: 3, 3: 1}] * 2, 1), ([{1: 1}] * 2, 1)):
+    for looks, rings in (
+        ([{1: 2, 2: 1}, {1: 2, 2: 1}], 1),
+        ([{1: 2, 2: 1}, {1: 2, 2: 3}], 0),
+        ([{1: 2, 2: 1}, {2: 3, 3: 2}], 0),
+        ([{1: 2, 2: 3}, {1: 2, 2: 1}], 0),
+        ([{4: 1, 1: 2, 2: 3, 3: 1}] * 2, 1),
+        ([{1: 1}] * 2, 1),
+    ):
         texts = [dump(each) for each in looks]
         got = browser.evaluate(
             "{const page = document.querySelector('script[type=module]').src, texts = %s;"
             "import(page.replace('view.js', 'dump.js'))"
-            ".then(dump => dump.lookForThreads(async () => texts.shift()))}" % texts)
+            ".then(dump => dump.lookForThreads(async () => texts.shift()))}" % texts
+        )
         assert len(got["deadlocks"]) == rings, (looks, got["deadlocks"])
         assert {each["name"] for each in got["threads"]} == {"a=b"}
         assert {each["minutes"] for each in got["threads"]} == {3}

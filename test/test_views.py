@@ -11,13 +11,33 @@ import subprocess
 import threading
 
 import harness
-from view_page import (SHOWS_FRAMES, again, all_frames, check_quiet, choose, click_frame,
-                       click_row, facts, frames, has_row, open_view, origin, rows, sticks_out,
-                       type_into, viewed_heap)
+from view_page import (
+    SHOWS_FRAMES,
+    again,
+    all_frames,
+    check_quiet,
+    choose,
+    click_frame,
+    click_row,
+    facts,
+    frames,
+    has_row,
+    open_view,
+    origin,
+    rows,
+    sticks_out,
+    type_into,
+    viewed_heap,
+)
 
-NAMES = ("<script>window.hurt=1</script>", "<img src=x onerror=window.hurt=1>",
-         "quotes \"double\" 'single' `back`", "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
-         "long_" + "x" * 10000, "</script><b>bold</b>&amp;${1}")
+NAMES = (
+    "<script>window.hurt=1</script>",
+    "<img src=x onerror=window.hurt=1>",
+    "quotes \"double\" 'single' `back`",
+    "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
+    "long_" + "x" * 10000,
+    "</script><b>bold</b>&amp;${1}",
+)
 STAYS, SHRINKS, GREW, FREED = 50 * 1000, 30 * 2000, 7 * 10000, 3 * 2000
 
 
@@ -47,8 +67,10 @@ def test_what_a_view_holds(browser):
     assert "stays" not in [name for name in frames(browser)]
     zoomed = browser.evaluate("location.href")
     browser.evaluate("history.back()")
-    browser.until("!location.hash.includes('zoom=') && %s"
-                  ".some(g => g.getAttribute('name') === 'stays')" % all_frames("#flame"))
+    browser.until(
+        "!location.hash.includes('zoom=') && %s"
+        ".some(g => g.getAttribute('name') === 'stays')" % all_frames("#flame")
+    )
     browser.evaluate("history.forward()")
     browser.until("location.hash.includes('zoom=')")
     # callers and callees
@@ -64,24 +86,31 @@ def test_what_a_view_holds(browser):
     every = {"main": [0, 80], "stays": [50, 50], "shrinks": [30, 30]}
     some = {"main": [0, 30], "stays": None, "shrinks": [30, 30]}
     for field, text, want in (
-            ("focus", "shrinks", some), ("ignore", "stays", some),
-            ("hide", "^(stays|shrinks)$", {"main": [80, 80], "stays": None, "shrinks": None}),
-            ("show", "^(main|stays)$",
-             {"main": [30, 80], "stays": [50, 50], "shrinks": None})):
+        ("focus", "shrinks", some),
+        ("ignore", "stays", some),
+        ("hide", "^(stays|shrinks)$", {"main": [80, 80], "stays": None, "shrinks": None}),
+        ("show", "^(main|stays)$", {"main": [30, 80], "stays": [50, 50], "shrinks": None}),
+    ):
         type_into(browser, field, text)
-        harness.poll(lambda: {name: rows(browser).get(name) for name in want} == want,
-                     "what %s=%s leaves" % (field, text))
+        harness.poll(
+            lambda: {name: rows(browser).get(name) for name in want} == want,
+            "what %s=%s leaves" % (field, text),
+        )
         left = facts(browser).get("left by the filter")
         assert left is None or left == want["main"][1]
         type_into(browser, field, "")
-        harness.poll(lambda: {name: rows(browser).get(name) for name in every} == every,
-                     "all without " + field)
+        harness.poll(
+            lambda: {name: rows(browser).get(name) for name in every} == every,
+            "all without " + field,
+        )
     browser.click("#reset")
     # own code: what is of libraries is folded into what called it
     browser.click("#own")
-    browser.until("location.hash.includes('own=1') && "
-                  "![...document.querySelectorAll('td.name button')]"
-                  ".some(b => b.textContent.startsWith('__libc_start'))")
+    browser.until(
+        "location.hash.includes('own=1') && "
+        "![...document.querySelectorAll('td.name button')]"
+        ".some(b => b.textContent.startsWith('__libc_start'))"
+    )
     assert rows(browser)["main"][1] == 80
     check_quiet(browser, origin(host))
     browser.renew()
@@ -94,16 +123,24 @@ def test_what_a_view_holds(browser):
 
 def tree_rows(browser):
     """[(level, function, whether it is open or None, exact values)] from the top."""
-    return [tuple(row) for row in browser.evaluate(
-        "[...document.querySelectorAll('#tree tbody tr')].map(row => [Number(row.ariaLevel), "
-        "row.querySelector('td.name button').textContent, row.ariaExpanded, "
-        "[...row.querySelectorAll('td[data-value]')].map(cell => Number(cell.dataset.value))])")]
+    return [
+        tuple(row)
+        for row in browser.evaluate(
+            "[...document.querySelectorAll('#tree tbody tr')].map(row => [Number(row.ariaLevel), "
+            "row.querySelector('td.name button').textContent, row.ariaExpanded, "
+            "[...row.querySelectorAll('td[data-value]')].map(cell => Number(cell.dataset.value))])"
+        )
+    ]
 
 
 def test_call_tree(browser):
     host = viewed_heap()
-    open_view(browser, host, "heap#view=tree&type=inuse_space&focus=main",
-              "document.querySelectorAll('#tree tbody tr').length > 5")
+    open_view(
+        browser,
+        host,
+        "heap#view=tree&type=inuse_space&focus=main",
+        "document.querySelectorAll('#tree tbody tr').length > 5",
+    )
     every = STAYS + SHRINKS
     held = tree_rows(browser)
     assert held[0] == (1, "all", "true", [0, every]) and held[1][1] == "_start"
@@ -111,7 +148,7 @@ def test_call_tree(browser):
     level = held[at][0]
     assert held[at] == (level, "main", "true", [0, every])
     leaves = [(level + 1, "shrinks", None, [SHRINKS] * 2), (level + 1, "stays", None, [STAYS] * 2)]
-    assert held[at + 1:] == leaves
+    assert held[at + 1 :] == leaves
     assert browser.evaluate("document.getElementById('table').hidden")
     # keys: the tab key finds one row; down, shut, open, and out to what called it
     focused = "document.activeElement.querySelector('td.name button').textContent"
@@ -123,7 +160,7 @@ def test_call_tree(browser):
     browser.press("ArrowLeft")
     assert browser.evaluate(focused) == "main" and tree_rows(browser) == held
     browser.press("ArrowLeft")
-    assert [row[1] for row in tree_rows(browser)] == [row[1] for row in held[:at + 1]]
+    assert [row[1] for row in tree_rows(browser)] == [row[1] for row in held[: at + 1]]
     assert tree_rows(browser)[at] == (level, "main", "false", [0, every])
     browser.press("ArrowRight")
     assert browser.evaluate(focused) == "main" and tree_rows(browser) == held
@@ -149,7 +186,8 @@ def test_own_code_is_remembered_and_stands_in_the_url(browser):
     folded = [name for name in rows(browser) if name in ("_start", "__libc_start_call_main")]
     assert not folded and rows(browser)["main"] == [0, STAYS + SHRINKS]
     assert "of libraries are folded" in browser.evaluate(
-        "document.getElementById('notes').textContent")
+        "document.getElementById('notes').textContent"
+    )
     open_view(browser, host, "allocs")  # a bare URL: as it was last
     browser.until("location.hash === '#own=1' && document.getElementById('own').checked")
     open_view(browser, host, "heap#view=table", has_row("_start"))  # a colleague's: as it says
@@ -157,19 +195,31 @@ def test_own_code_is_remembered_and_stands_in_the_url(browser):
     own = browser.evaluate(
         "import(document.querySelector('script[type=module]').src.replace('view.js', 'tree.js'))"
         ".then(tree => %s.filter(([name, module, file]) => "
-        "tree.isOwn(name, module, file || null, '/srv/app')).map(each => each[0]))" % json.dumps([
-            ["main", "/srv/app", ""], ["[app]", "/srv/app", ""],
-            ["[libc.so.6]", "/lib/libc.so.6", ""],
-            ["[truncated: no unwind information]", "", ""], ["helps", "/srv/libhelp.so", ""],
-            ["deflate", "/usr/lib/x86_64-linux-gnu/libz.so.1", ""],
-            ["std::vector<Own, std::allocator<Own> >::push_back(Own const&)", "/srv/app", ""],
-            ["Own* std::copy<Own const*, Own*>(Own const*, Own const*, Own*)", "/srv/app", ""],
-            ["std::vector<int> Own::list(std::string)", "/srv/app", "/src/own.cc"],
-            ["(anonymous namespace)::run(int)", "/srv/app", "/src/own.cc"],
-            ["min<int>", "/srv/app", "/usr/include/c++/12/bits/stl_algobase.h"],
-            ["operator new(unsigned long)", "/srv/app", ""]]))
-    assert own == ["main", "[app]", "helps", "std::vector<int> Own::list(std::string)",
-                   "(anonymous namespace)::run(int)"], own
+        "tree.isOwn(name, module, file || null, '/srv/app')).map(each => each[0]))"
+        % json.dumps(
+            [
+                ["main", "/srv/app", ""],
+                ["[app]", "/srv/app", ""],
+                ["[libc.so.6]", "/lib/libc.so.6", ""],
+                ["[truncated: no unwind information]", "", ""],
+                ["helps", "/srv/libhelp.so", ""],
+                ["deflate", "/usr/lib/x86_64-linux-gnu/libz.so.1", ""],
+                ["std::vector<Own, std::allocator<Own> >::push_back(Own const&)", "/srv/app", ""],
+                ["Own* std::copy<Own const*, Own*>(Own const*, Own const*, Own*)", "/srv/app", ""],
+                ["std::vector<int> Own::list(std::string)", "/srv/app", "/src/own.cc"],
+                ["(anonymous namespace)::run(int)", "/srv/app", "/src/own.cc"],
+                ["min<int>", "/srv/app", "/usr/include/c++/12/bits/stl_algobase.h"],
+                ["operator new(unsigned long)", "/srv/app", ""],
+            ]
+        )
+    )
+    assert own == [
+        "main",
+        "[app]",
+        "helps",
+        "std::vector<int> Own::list(std::string)",
+        "(anonymous namespace)::run(int)",
+    ], own
     check_quiet(browser, origin(host))
     assert host.finish() == 0
 
@@ -202,7 +252,8 @@ def test_keys_phone_and_dark(browser):
     nameless = browser.evaluate(
         "[...document.querySelectorAll('button, select, input')].filter(e => "
         "!(e.textContent.trim() || e.ariaLabel || (e.labels && e.labels.length)))"
-        ".map(e => e.outerHTML)")
+        ".map(e => e.outerHTML)"
+    )
     assert not nameless, nameless
     caption = browser.evaluate("document.querySelector('#table caption').textContent")
     assert caption.startswith("Functions")
@@ -223,8 +274,10 @@ def test_names_are_text(browser):
         browser.until("!!document.querySelectorAll('#callers .chart svg')[1]")
         assert browser.evaluate("document.querySelector('#callers select').value") == name
         browser.click("[data-view=table]")
-        browser.until("!document.getElementById('table').hidden && "
-                      "!!document.querySelector('#table tbody tr')")
+        browser.until(
+            "!document.getElementById('table').hidden && "
+            "!!document.querySelector('#table tbody tr')"
+        )
     made = "document.querySelectorAll('main img, main script, #table b').length"
     assert browser.evaluate(made) == 0
     assert browser.evaluate("window.hurt === undefined")
@@ -256,6 +309,7 @@ def test_record_and_cancel(browser):
 
     def sampling(what):
         return host.health()["cpu_sampling"][what]
+
     host.ready()
     browser.open(host.url("view/profile"))
     browser.click("#record-tools [data-seconds='30']")
@@ -287,11 +341,23 @@ def test_every_view_opens_and_is_linked(browser):
     def listens():
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
+
     harness.poll(listens, "redis")
     links = re.findall(r"href='(view/\w+)'", host.text(""))
-    assert sorted(links) == ["view/" + name for name in (
-        "allocs", "block", "goroutine", "goroutineleak", "heap", "mutex", "profile",
-        "threadcreate", "wall")]
+    assert sorted(links) == [
+        "view/" + name
+        for name in (
+            "allocs",
+            "block",
+            "goroutine",
+            "goroutineleak",
+            "heap",
+            "mutex",
+            "profile",
+            "threadcreate",
+            "wall",
+        )
+    ]
     for link in links:
         if link not in ("view/profile", "view/wall"):
             browser.open(host.url(link))
@@ -316,6 +382,7 @@ def test_every_view_opens_and_is_linked(browser):
 
 def test_below_a_path_prefix(browser):
     """As a reverse proxy shows it that serves the agent below /a/b/."""
+
     class Proxy(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             assert self.path.startswith("/a/b/"), self.path
@@ -375,9 +442,11 @@ def test_assets_are_kept_and_nothing_is_inline():
     assert host.finish() == 0
 
 
-TAKEN = ("window.taken = []; "
-         "URL.createObjectURL = blob => { window.taken.push(blob); return 'blob:none' }; "
-         "HTMLAnchorElement.prototype.click = function() { window.named = this.download }")
+TAKEN = (
+    "window.taken = []; "
+    "URL.createObjectURL = blob => { window.taken.push(blob); return 'blob:none' }; "
+    "HTMLAnchorElement.prototype.click = function() { window.named = this.download }"
+)
 
 
 def test_take_away(browser):

@@ -17,8 +17,11 @@ def start():
 
 def are_parked(pid):
     tasks = ["/proc/%d/task/%s/" % (pid, tid) for tid in harness.tasks(pid)]
-    waits = [harness.proc_text(task + "wchan") for task in tasks
-             if harness.proc_text(task + "comm") == "idler\n"]
+    waits = [
+        harness.proc_text(task + "wchan")
+        for task in tasks
+        if harness.proc_text(task + "comm") == "idler\n"
+    ]
     return len(waits) == IDLE and all("futex" in function for function in waits)
 
 
@@ -45,9 +48,11 @@ def test_shares_of_time_are_true():
     profile = host.profile("wall?seconds=8&hz=50", timeout=60)
     spent = [after - earlier for after, earlier in zip(sums(host), before)]
     assert profile.sample_types == [("samples", "count"), ("wall", "nanoseconds")]
-    kinds = [lambda functions, state: "sleeping" in functions and state != "running",
-             lambda functions, state: "waiting" in functions and state != "running",
-             lambda functions, state: state == "running"]
+    kinds = [
+        lambda functions, state: "sleeping" in functions and state != "running",
+        lambda functions, state: "waiting" in functions and state != "running",
+        lambda functions, state: state == "running",
+    ]
     for kind, time in zip(kinds, spent):
         found, whole = share_of(profile, kind)
         true = time / sum(spent)
@@ -78,8 +83,10 @@ def test_off_and_idle_leave_out():
     host = start()
     states = {s.labels["state"] for s in host.profile("wall?seconds=2&off=1", timeout=60).samples}
     assert states and "running" not in states
-    names = {s.labels["thread_name"]
-             for s in host.profile("/debug/fgprof?seconds=2&idle=0", timeout=60).samples}
+    names = {
+        s.labels["thread_name"]
+        for s in host.profile("/debug/fgprof?seconds=2&idle=0", timeout=60).samples
+    }
     assert names == {"turns"}
 
 

@@ -31,10 +31,14 @@ def test_dd():
     need_rings()
     count = 80 * TIMES
     for hz in RATES:
-        code, lines, answered = outcome([harness.need("dd"), "if=/dev/urandom", "of=/dev/null",
-                                         "bs=8M", "count=%d" % count], hz, None)
-        assert code == 0 and lines[:2] == ["%d+0 records %s" % (count, way) for way in (
-            "in", "out")], lines  # a record that is not full counts behind the +
+        code, lines, answered = outcome(
+            [harness.need("dd"), "if=/dev/urandom", "of=/dev/null", "bs=8M", "count=%d" % count],
+            hz,
+            None,
+        )
+        assert code == 0 and lines[:2] == [
+            "%d+0 records %s" % (count, way) for way in ("in", "out")
+        ], lines  # a record that is not full counts behind the +
         harness.note("%d Hz: %d profiles" % (hz, answered))
 
 
@@ -48,8 +52,9 @@ def test_rsync():
             file.write(os.urandom(3 << 20))
     for hz in RATES:
         copy = os.path.join(directory, "copy%d" % hz)
-        code, lines, _ = outcome([rsync, "-a", "--checksum", "--bwlimit=40m", source + "/", copy],
-                                 hz, directory)
+        code, lines, _ = outcome(
+            [rsync, "-a", "--checksum", "--bwlimit=40m", source + "/", copy], hz, directory
+        )
         assert code == 0 and not lines, (code, lines)
         _, differ, faults = filecmp.cmpfiles(source, copy, os.listdir(source), shallow=False)
         assert not differ and not faults, (differ, faults)
@@ -58,15 +63,22 @@ def test_rsync():
 def test_commits_of_a_database():
     need_rings()
     sqlite, directory = harness.need("sqlite3"), harness.scratch()
-    script = "".join("INSERT INTO t VALUES(%d, hex(zeroblob(%d)));\n" % (
-        number, number % 4000) for number in range(400 * TIMES))
+    script = "".join(
+        "INSERT INTO t VALUES(%d, hex(zeroblob(%d)));\n" % (number, number % 4000)
+        for number in range(400 * TIMES)
+    )
     text = "CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);\n" + script
     with open(os.path.join(directory, "script"), "w") as file:
         file.write(text)
 
     def content(name):
-        return subprocess.run([sqlite, name, "PRAGMA integrity_check; SELECT * FROM t"],
-                              capture_output=True, check=True, cwd=directory).stdout
+        return subprocess.run(
+            [sqlite, name, "PRAGMA integrity_check; SELECT * FROM t"],
+            capture_output=True,
+            check=True,
+            cwd=directory,
+        ).stdout
+
     harness.run([sqlite, "plain.db", ".read script"], plain=True, cwd=directory)
     expected = content("plain.db")
     for hz in RATES:
@@ -80,6 +92,7 @@ def test_long_transfers():
     if not SOAK:
         raise harness.Skip("SOAK=1")
     need_rings()
-    expected, _ = check([harness.build("whole_transfers.c", "-O1"), "60"], expect_samples=5000,
-                        seconds=900)
+    expected, _ = check(
+        [harness.build("whole_transfers.c", "-O1"), "60"], expect_samples=5000, seconds=900
+    )
     assert not any("short" in line for line in expected[1]), expected

@@ -1,6 +1,7 @@
 /* links: test/stub_own_mappings.c */
 /* sanitizer: thread */
-/* agent_memory.h: blocks keep their bytes, do not overlap, and everything goes back to the kernel; from several threads. */
+/* agent_memory.h: blocks keep their bytes, do not overlap, and everything goes back to the kernel;
+ * from several threads. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,7 +45,8 @@ static void *work(void *argument) {
   } slots[SLOTS] = {0};
   for (int round = 0; round < ROUNDS; round++) {
     size_t at = next_random(worker) % SLOTS, size = random_size(worker);
-    if (slots[at].block && !holds(slots[at].block, slots[at].size, slots[at].value)) worker->failures++;
+    if (slots[at].block && !holds(slots[at].block, slots[at].size, slots[at].value))
+      worker->failures++;
     switch (next_random(worker) % 3) {
       case 0:
         agent_free(slots[at].block);

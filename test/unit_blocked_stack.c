@@ -1,7 +1,7 @@
 /* links: test/agent_memory_libc.c test/stub_debug_frames.c */
 /* flags: -Wno-unused-parameter */
-/* Stacks of other threads: prologues in the forms that compilers write, a thread that is really blocked, and stacks of rubbish, of which
- * nothing may come but addresses of code and a marker. */
+/* Stacks of other threads: prologues in the forms that compilers write, a thread that is really
+ * blocked, and stacks of rubbish, of which nothing may come but addresses of code and a marker. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -25,7 +25,9 @@ struct dl_find_object;
 struct shim_counters shim_counters;
 void module_registry_note(const struct dl_find_object *found) {}
 uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count) { return 7; }
-const struct mapping *mappings_find(const struct mappings *set, uint64_t address, uint32_t epoch) { return NULL; }
+const struct mapping *mappings_find(const struct mappings *set, uint64_t address, uint32_t epoch) {
+  return NULL;
+}
 char *process_read_file(const char *path, size_t limit, size_t *size) { return NULL; }
 
 /* ---- prologues ---- */
@@ -39,16 +41,20 @@ struct case_of_prologue {
 static const struct case_of_prologue prologues[] = {
     {"gcc -O0", "554889e54883ec20", 1, 0x20, 0x20, 0},
     {"endbr64, -O0, no room", "f30f1efa554889e5", 1, 0, 0, 0},
-    {"gcc -O2: moves between, callee-saved registers", "554889f84889e54157415641554154534883ec18", 1, 5 * 8 + 0x18, 5 * 8 + 0x18, 0},
+    {"gcc -O2: moves between, callee-saved registers", "554889f84889e54157415641554154534883ec18",
+     1, 5 * 8 + 0x18, 5 * 8 + 0x18, 0},
     {"large room", "554889e54881ec88130000", 1, 5000, 5000, 0},
     {"room of 128 bytes", "554889e54883c480", 1, 128, 128, 0},
     {"clang: room by a push", "554889e5415750", 1, 16, 0, 0},
     {"lea sets it up", "554883ec30488d6c2420", 1, 0x20, 0, 0},
     {"realigned", "554889e54883e4c04881ec80000000", 1, 0x80, 0x80, 1},
-    {"touched page by page", "554889e54881ec0010000048830c24004881ec0010000048830c24004883ec10", 1, 0x2010, 0x2010, 0},
-    {"touched in a loop", "554889e54c8d9c2400b0ffff4881ec0010000048830c24004c39dc75ef4883ec30", 1, 0x5030, 0x5030, 0},
+    {"touched page by page", "554889e54881ec0010000048830c24004881ec0010000048830c24004883ec10", 1,
+     0x2010, 0x2010, 0},
+    {"touched in a loop", "554889e54c8d9c2400b0ffff4881ec0010000048830c24004c39dc75ef4883ec30", 1,
+     0x5030, 0x5030, 0},
     {"alloca follows: the rest is not known", "554889e54883ec104829c4", 1, 0x10, 0x10, 0},
-    {"arguments of the first call: the room is not lost", "554889e54883ec104883ec086a09", 1, 0x20, 0x10, 0},
+    {"arguments of the first call: the room is not lost", "554889e54883ec104883ec086a09", 1, 0x20,
+     0x10, 0},
     {"no frame pointer", "4883ec28", 0, 0, 0, 0},
     {"not reached: a call comes first", "e800000000554889e5", 0, 0, 0, 0},
 };
@@ -63,10 +69,11 @@ static void test_prologues(struct memory_reader *memory) {
     struct prologue prologue;
     int found = prologue_read(memory, (uintptr_t)code, (uintptr_t)code + size, &prologue);
     if (found != test->found ||
-        (found && (prologue.below[prologue.count - 1] != test->last || prologue.least != test->least || prologue.rounded != test->rounded))) {
+        (found && (prologue.below[prologue.count - 1] != test->last ||
+                   prologue.least != test->least || prologue.rounded != test->rounded))) {
       failures++;
-      printf("prologue %s: found %d, last %u, least %u, rounded %d\n", test->what, found, found ? prologue.below[prologue.count - 1] : 0,
-             prologue.least, prologue.rounded);
+      printf("prologue %s: found %d, last %u, least %u, rounded %d\n", test->what, found,
+             found ? prologue.below[prologue.count - 1] : 0, prologue.least, prologue.rounded);
     }
   }
 }
@@ -75,12 +82,15 @@ static void test_prologues(struct memory_reader *memory) {
 
 __attribute__((noinline)) static void called(void) { __asm__ volatile(""); }
 __attribute__((noinline)) static void other(void) { __asm__ volatile("nop"); }
-__attribute__((noinline)) static uintptr_t own_return(void) { return (uintptr_t)__builtin_return_address(0); }
+__attribute__((noinline)) static uintptr_t own_return(void) {
+  return (uintptr_t)__builtin_return_address(0);
+}
 
 static void test_call_sites(struct memory_reader *memory) {
   struct code_view code = {memory, NULL};
   struct cfi_rule target, wrong;
-  CHECK(unwind_rule_find((uintptr_t)own_return, &target) && unwind_rule_find((uintptr_t)other, &wrong));
+  CHECK(unwind_rule_find((uintptr_t)own_return, &target) &&
+        unwind_rule_find((uintptr_t)other, &wrong));
   uintptr_t here = own_return();
   uintptr_t (*volatile pointer)(void) = own_return;
   uintptr_t indirect = pointer();
@@ -160,10 +170,12 @@ static uint64_t next(void) {
 
 static void test_rubbish(struct blocked_stack_reader *reader, long rounds) {
   enum { WORDS = 2048 };
-  uint64_t *region = mmap(NULL, WORDS * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint64_t *region =
+      mmap(NULL, WORDS * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   Dl_info libc;
   CHECK(dladdr((void *)(uintptr_t)read, &libc) != 0);
-  const uint64_t code[] = {(uint64_t)libc.dli_fbase + 0x26000, (uint64_t)(uintptr_t)test_rubbish, (uint64_t)(uintptr_t)waits};
+  const uint64_t code[] = {(uint64_t)libc.dli_fbase + 0x26000, (uint64_t)(uintptr_t)test_rubbish,
+                           (uint64_t)(uintptr_t)waits};
   long frames = 0;
   for (long round = 0; round < rounds; round++) {
     for (int i = 0; i < WORDS; i++) {
@@ -178,7 +190,9 @@ static void test_rubbish(struct blocked_stack_reader *reader, long rounds) {
         default: region[i] = random;
       }
     }
-    struct blocked_registers registers = {.pc = code[next() % 3] + next() % 300, .sp = (uintptr_t)&region[next() % WORDS], .exact = next() & 1};
+    struct blocked_registers registers = {.pc = code[next() % 3] + next() % 300,
+                                          .sp = (uintptr_t)&region[next() % WORDS],
+                                          .exact = next() & 1};
     CAPTURED_STACK(stack);
     uint32_t epoch;
     CHECK(blocked_stack_read(reader, &registers, stack, &epoch));
@@ -192,7 +206,8 @@ static void test_rubbish(struct blocked_stack_reader *reader, long rounds) {
     frames += stack->frame_count;
   }
   munmap(region, WORDS * 8);
-  if (frames < rounds * 2) printf("only %ld frames in %ld rounds: the test tests little\n", frames, rounds);
+  if (frames < rounds * 2)
+    printf("only %ld frames in %ld rounds: the test tests little\n", frames, rounds);
   CHECK(frames >= rounds * 2);
 }
 

@@ -49,10 +49,14 @@ static void test_collapsed(void) {
   struct profile *profile = heap_of_tables();
   char *text = written(call_tree_write_collapsed, profile, ALLOC_OBJECTS, 0);
   static const char *const lines[] = {
-      "main;outer;inner;ns::make<int>(int) 20\n", "main;foo_alloc 5\n",
+      "main;outer;inner;ns::make<int>(int) 20\n",
+      "main;foo_alloc 5\n",
       "[truncated: no unwind information];main;[libfoo.so.1] 3\n",
-      "[truncated: deeper than 2048 frames];<unknown>;jit:<b>&\"x\"?" "?" "caf\xc3\xa9 2\n",
-      "main;[libold.so] 1\n", "main;[libnew.so] 4\n",
+      "[truncated: deeper than 2048 frames];<unknown>;jit:<b>&\"x\"?"
+      "?"
+      "caf\xc3\xa9 2\n",
+      "main;[libold.so] 1\n",
+      "main;[libnew.so] 4\n",
       "[truncated: stack memory cannot be read] 1\n"};
   size_t size = 0;
   for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {

@@ -1,6 +1,7 @@
 /* links: test/agent_memory_libc.c */
-/* client_access.h on real connections: each kind of client, alive and closed in each way that leaves an end behind which the kernel
- * calls root's. All of it by sock_diag, and again where that is refused, by /proc. */
+/* client_access.h on real connections: each kind of client, alive and closed in each way that
+ * leaves an end behind which the kernel calls root's. All of it by sock_diag, and again where that
+ * is refused, by /proc. */
 #include "agent/http/client_access.h"
 
 #include <arpa/inet.h>
@@ -39,7 +40,8 @@ struct connection {
   int client, own;
 };
 
-static struct sockaddr_storage address_of(int family, const char *host, unsigned port, socklen_t *size) {
+static struct sockaddr_storage address_of(int family, const char *host, unsigned port,
+                                          socklen_t *size) {
   struct sockaddr_storage address = {.ss_family = (sa_family_t)family};
   struct sockaddr_in *four = (struct sockaddr_in *)&address;
   struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address;
@@ -62,7 +64,8 @@ static int listen_at(int family, const char *host, unsigned port) {
   struct sockaddr_storage address = address_of(family, host, port, &size);
   int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 5) == 0) return listener;
+  if (bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 5) == 0)
+    return listener;
   close(listener);
   return -1;
 }
@@ -77,7 +80,8 @@ static int user_socket(int family, uid_t uid) { /* a socket belongs to the fsuid
 static struct connection finish(int listener, int client, int family, const char *host) {
   socklen_t size;
   struct sockaddr_storage address = address_of(family, host, port_of(listener), &size);
-  if (connect(client, (struct sockaddr *)&address, size) != 0) return (struct connection){client, -1};
+  if (connect(client, (struct sockaddr *)&address, size) != 0)
+    return (struct connection){client, -1};
   return (struct connection){client, accept4(listener, NULL, NULL, SOCK_CLOEXEC)};
 }
 
@@ -90,17 +94,21 @@ static void hang_up(struct connection connection) {
   if (connection.own >= 0) close(connection.own);
 }
 
-static bool lets_in(struct connection connection) { return connection.own >= 0 && client_access_check(connection.own, text); }
+static bool lets_in(struct connection connection) {
+  return connection.own >= 0 && client_access_check(connection.own, text);
+}
 
 /* Refused, because of that user. */
 static bool refuses_user(struct connection connection, uid_t uid) {
   char expected[40];
   snprintf(expected, sizeof expected, "user %u may not connect", (unsigned)uid);
-  return connection.own >= 0 && !client_access_check(connection.own, text) && strncmp(text, expected, strlen(expected)) == 0;
+  return connection.own >= 0 && !client_access_check(connection.own, text) &&
+         strncmp(text, expected, strlen(expected)) == 0;
 }
 
 static bool refuses_ownerless(struct connection connection) {
-  return connection.own >= 0 && !client_access_check(connection.own, text) && strstr(text, "no owner");
+  return connection.own >= 0 && !client_access_check(connection.own, text) &&
+         strstr(text, "no owner");
 }
 
 static int state_of(int descriptor) {
@@ -157,9 +165,14 @@ static void check_kinds(int listener) {
   uid_t uids[2] = {getuid(), OTHER};
   int six = listen_at(AF_INET6, "::1", 0), dual = listen_at(AF_INET6, "::", 0);
   for (int i = 0; i < (is_root ? 2 : 1); i++) {
-    struct connection all[5] = {connect_as(uids[i], listener, AF_INET6, "::ffff:127.0.0.1"), {-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    struct connection all[5] = {connect_as(uids[i], listener, AF_INET6, "::ffff:127.0.0.1"),
+                                {-1, -1},
+                                {-1, -1},
+                                {-1, -1},
+                                {-1, -1}};
     int bound = user_socket(AF_INET, uids[i]);
-    if (setsockopt(bound, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0) all[1] = finish(listener, bound, AF_INET, "127.0.0.1");
+    if (setsockopt(bound, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0)
+      all[1] = finish(listener, bound, AF_INET, "127.0.0.1");
     else close(bound);
     if (six >= 0) all[2] = connect_as(uids[i], six, AF_INET6, "::1");
     if (dual >= 0) all[3] = connect_as(uids[i], dual, AF_INET, "127.0.0.1");
@@ -212,7 +225,8 @@ static void check_closed(int listener) {
   }
 }
 
-/* Where the connection's end is gone the kernel's lookup finds a socket that listens on its port. */
+/* Where the connection's end is gone the kernel's lookup finds a socket that listens on its port.
+ */
 static void check_listener_in_its_place(int listener) {
   if (!is_root) return;
   int client = user_socket(AF_INET, OTHER), on = 1, seconds = 1;
@@ -241,8 +255,10 @@ static void check_listener_in_its_place(int listener) {
 static struct connection connect_unix(void) {
   struct sockaddr_un name = {.sun_family = AF_UNIX};
   socklen_t size = sizeof name;
-  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  bind(listener, (struct sockaddr *)&name, sizeof(sa_family_t)); /* the kernel chooses an abstract name */
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+      client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bind(listener, (struct sockaddr *)&name,
+       sizeof(sa_family_t)); /* the kernel chooses an abstract name */
   getsockname(listener, (struct sockaddr *)&name, &size);
   listen(listener, 1);
   if (is_root) CHECK(seteuid(OTHER) == 0);
@@ -298,7 +314,8 @@ static bool forbid(bool netlink_kills, bool files_too) {
       BPF_STMT(BPF_RET | BPF_K, netlink_kills ? SECCOMP_RET_KILL_PROCESS : no),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 /* A container's filter, and one of the program's own making, which may kill. */
@@ -315,7 +332,8 @@ static int without_netlink_and_files(void) {
   int listener = listen_at(AF_INET, "127.0.0.1", 0);
   struct connection own = connect_as(getuid(), listener, AF_INET, "127.0.0.1");
   CHECK(lets_in(own) && forbid(false, true));
-  CHECK(!lets_in(own) && strstr(text, "does not tell who connects") && strstr(text, "PPROFAGENT_ADDR=unix:PATH"));
+  CHECK(!lets_in(own) && strstr(text, "does not tell who connects") &&
+        strstr(text, "PPROFAGENT_ADDR=unix:PATH"));
   struct connection other = connect_unix();
   CHECK(is_root ? refuses_user(other, OTHER) : lets_in(other));
   return failures;
@@ -336,7 +354,8 @@ static int in_user_namespace(void) {
   if (unshare(CLONE_NEWUSER) != 0) return 0; /* not allowed here */
   is_root = false;
   CHECK(getuid() == 65534 && !client_access_uid(65534) && client_access_uid(0));
-  struct connection unmapped = finish(listener, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), AF_INET, "127.0.0.1");
+  struct connection unmapped =
+      finish(listener, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), AF_INET, "127.0.0.1");
   CHECK(refuses_user(unmapped, 65534));
   CHECK(lets_in(connect_unix())); /* the file's mode has decided */
   return failures;
@@ -399,7 +418,8 @@ int main(void) {
   in_child(in_user_namespace);
   in_child(with_another_overflow_uid);
   in_child(given_up_root);
-  CHECK(client_access_uid(getuid()) && client_access_uid(0) && !client_access_uid(OTHER) && !client_access_uid((uid_t)-1));
+  CHECK(client_access_uid(getuid()) && client_access_uid(0) && !client_access_uid(OTHER) &&
+        !client_access_uid((uid_t)-1));
   config.allowed_uids[0] = 65534;
   config.allowed_uid_count = 1;
   CHECK(client_access_uid(65534));

@@ -1,7 +1,7 @@
 /* links: test/stub_http_server.c test/fixture_profile.c test/stub_tables.c test/stub_threads.c
  *      test/agent_memory_libc.c test/stub_announced_code.c */
-/* Clients that share the sampler: windows, rates, bounds, what stops it, and what the comments say of losses. The host is played: http_wait
- * calls what a test lets happen meanwhile. */
+/* Clients that share the sampler: windows, rates, bounds, what stops it, and what the comments say
+ * of losses. The host is played: http_wait calls what a test lets happen meanwhile. */
 #include "agent/cpu/cpu_profile.h"
 
 #include <string.h>
@@ -19,7 +19,8 @@
 extern int64_t agent_memory_fail_after;
 
 enum { MAKE = 0x401210, INNER = 0x401110, MAIN = 0x401010, FOO = 0x7f0000001020 };
-static const uint64_t making[] = {MAKE, INNER, MAIN}, working[] = {FOO, MAIN}, jit[] = {0x7f2000001011, 2};
+static const uint64_t making[] = {MAKE, INNER, MAIN}, working[] = {FOO, MAIN},
+                      jit[] = {0x7f2000001011, 2};
 
 void routes_handle(const struct http_request *request) { (void)request; }
 
@@ -29,7 +30,8 @@ static void reset(uint32_t threads) {
   stub_threads.periods_set = 0;
 }
 
-static struct profile *collect(struct http_response *response, int64_t seconds, uint32_t hz, enum cpu_profile_result want) {
+static struct profile *collect(struct http_response *response, int64_t seconds, uint32_t hz,
+                               enum cpu_profile_result want) {
   struct profile *profile;
   const char *reason;
   enum cpu_profile_result result = cpu_profile_collect(response, seconds, hz, &profile, &reason);
@@ -37,8 +39,10 @@ static struct profile *collect(struct http_response *response, int64_t seconds, 
   return profile;
 }
 
-/* The sum of values[which] over samples with this leaf address and thread; tid 0, name NULL: any. */
-static int64_t sum(const struct profile *profile, uint64_t leaf, int32_t tid, const char *name, int which) {
+/* The sum of values[which] over samples with this leaf address and thread; tid 0, name NULL: any.
+ */
+static int64_t sum(const struct profile *profile, uint64_t leaf, int32_t tid, const char *name,
+                   int which) {
   int64_t total = 0;
   for (size_t i = 0; i < profile->sample_count; i++) {
     const struct profile_sample *sample = &profile->samples[i];
@@ -46,8 +50,11 @@ static int64_t sum(const struct profile *profile, uint64_t leaf, int32_t tid, co
     bool matches = true;
     for (uint32_t l = 0; l < sample->label_count; l++) {
       const struct profile_label *label = &sample->labels[l];
-      if (strcmp(label->key, "tid") == 0) matches = matches && !label->text && (!tid || label->number == tid);
-      else matches = matches && strcmp(label->key, "thread_name") == 0 && (!name || strcmp(label->text, name) == 0);
+      if (strcmp(label->key, "tid") == 0)
+        matches = matches && !label->text && (!tid || label->number == tid);
+      else
+        matches = matches && strcmp(label->key, "thread_name") == 0 &&
+                  (!name || strcmp(label->text, name) == 0);
     }
     if (matches) total += sample->values[which];
   }
@@ -74,15 +81,20 @@ static void test_one_client(void) {
   struct http_response response = {.wait_result = true, .during_wait = sample_some};
   struct profile *p = collect(&response, 2, 250, CPU_PROFILE_DONE);
   CHECK(slices == 40); /* 50 ms each */
-  CHECK(p->value_count == 2 && strcmp(p->value_types[0].type, "samples") == 0 && strcmp(p->value_types[0].unit, "count") == 0);
-  CHECK(strcmp(p->value_types[1].type, "cpu") == 0 && strcmp(p->value_types[1].unit, "nanoseconds") == 0);
-  CHECK(strcmp(p->period_type.type, "cpu") == 0 && p->period == 4000000 && p->time_nanos > 0 && p->duration_nanos > 0);
+  CHECK(p->value_count == 2 && strcmp(p->value_types[0].type, "samples") == 0 &&
+        strcmp(p->value_types[0].unit, "count") == 0);
+  CHECK(strcmp(p->value_types[1].type, "cpu") == 0 &&
+        strcmp(p->value_types[1].unit, "nanoseconds") == 0);
+  CHECK(strcmp(p->period_type.type, "cpu") == 0 && p->period == 4000000 && p->time_nanos > 0 &&
+        p->duration_nanos > 0);
   CHECK(p->sample_count == 5);
   CHECK(sum(p, MAKE, 101, "worker", 0) == 5 && sum(p, MAKE, 101, "worker", 1) == 5 * 4000000);
-  CHECK(sum(p, MAKE, 100, "main", 0) == 1 && sum(p, MAKE, 101, "renamed", 0) == 1 && sum(p, 0, 101, "wor?ker", 0) == 1);
+  CHECK(sum(p, MAKE, 100, "main", 0) == 1 && sum(p, MAKE, 101, "renamed", 0) == 1 &&
+        sum(p, 0, 101, "wor?ker", 0) == 1);
   CHECK(sum(p, FOO, 100, NULL, 0) == 2 && sum(p, 0, 0, NULL, 1) == 10 * 4000000);
   for (size_t i = 0; i < p->sample_count; i++)
-    CHECK(p->samples[i].label_count == (p->locations[p->samples[i].locations[0]].address == FOO - 1 ? 1 : 2));
+    CHECK(p->samples[i].label_count ==
+          (p->locations[p->samples[i].locations[0]].address == FOO - 1 ? 1 : 2));
   CHECK(p->comment_count == 0);
   CHECK(stub_threads.period == 0 && stub_threads.periods_set == 2 && stub_threads.armings == 2);
   CHECK(atomic_load(&cpu_samples.memory) == NULL && !stub_threads.counters_open);
@@ -93,7 +105,8 @@ static void test_client_that_goes_away_stops_the_sampler(void) {
   reset(2);
   struct http_response response = {.wait_result = false};
   collect(&response, 30, 100, CPU_PROFILE_CANCELED);
-  CHECK(stub_threads.armings == 2 && stub_threads.period == 0 && atomic_load(&cpu_samples.memory) == NULL);
+  CHECK(stub_threads.armings == 2 && stub_threads.period == 0 &&
+        atomic_load(&cpu_samples.memory) == NULL);
   CHECK(cpu_profile_running() == 0);
 }
 
@@ -126,9 +139,11 @@ static void inner_client(void) {
   slices++;
   if (slices == 3) stub_threads_sample(100, "main", 1, working, 2);
   if (slices == 10) {
-    stub_threads_sample(100, "main", 1, making, 3); /* not drained yet, but not the second client's */
+    stub_threads_sample(100, "main", 1, making,
+                        3); /* not drained yet, but not the second client's */
     inner_profile = collect(inner_response, 1, 1000, CPU_PROFILE_DONE);
-    CHECK(stub_threads.period == 10000000 && stub_threads.armings == 1 + 1 + 1); /* back to the first client's rate */
+    CHECK(stub_threads.period == 10000000 &&
+          stub_threads.armings == 1 + 1 + 1); /* back to the first client's rate */
   }
   if (slices == 15) stub_threads_sample(100, "main", 1, jit, 2);
 }
@@ -146,9 +161,11 @@ static void test_two_clients_have_their_own_windows(void) {
   struct http_response second = {.wait_result = true, .during_wait = inner_samples};
   inner_response = &second;
   struct profile *p = collect(&first, 1, 100, CPU_PROFILE_DONE);
-  CHECK(sum(p, 0, 0, NULL, 0) == 1 + 1 + 8 + 1 && sum(p, 0, 0, NULL, 1) == 3 * 10000000 + 8 * 1000000);
+  CHECK(sum(p, 0, 0, NULL, 0) == 1 + 1 + 8 + 1 &&
+        sum(p, 0, 0, NULL, 1) == 3 * 10000000 + 8 * 1000000);
   CHECK(sum(p, FOO, 0, NULL, 0) == 1 && sum(p, MAKE, 0, NULL, 0) == 9);
-  CHECK(inner_profile->sample_count == 1 && sum(inner_profile, MAKE, 0, NULL, 0) == 8 && inner_profile->period == 1000000);
+  CHECK(inner_profile->sample_count == 1 && sum(inner_profile, MAKE, 0, NULL, 0) == 8 &&
+        inner_profile->period == 1000000);
   CHECK(p->period == 1000000 && stub_threads.period == 0); /* the finest of its window */
   profile_release(inner_profile);
   profile_release(p);
@@ -159,7 +176,9 @@ static int depth;
 static void one_more_client(void) {
   if (depth > CPU_PROFILE_MAX_CLIENTS) return;
   struct http_response response = {.wait_result = true, .during_wait = one_more_client};
-  struct profile *p = collect(&response, 1, 100, ++depth > CPU_PROFILE_MAX_CLIENTS ? CPU_PROFILE_TOO_MANY : CPU_PROFILE_DONE);
+  struct profile *p =
+      collect(&response, 1, 100,
+              ++depth > CPU_PROFILE_MAX_CLIENTS ? CPU_PROFILE_TOO_MANY : CPU_PROFILE_DONE);
   profile_release(p);
 }
 
@@ -168,7 +187,8 @@ static void test_clients_are_bounded(void) {
   depth = 1;
   struct http_response response = {.wait_result = true, .during_wait = one_more_client};
   profile_release(collect(&response, 1, 100, CPU_PROFILE_DONE));
-  CHECK(depth == CPU_PROFILE_MAX_CLIENTS + 1 && cpu_profile_running() == 0 && stub_threads.period == 0);
+  CHECK(depth == CPU_PROFILE_MAX_CLIENTS + 1 && cpu_profile_running() == 0 &&
+        stub_threads.period == 0);
 }
 
 /* ---- what is missing ---- */
@@ -181,7 +201,8 @@ static bool has_comment(const struct profile *profile, const char *start) {
 
 static void flood(void) {
   const struct timespec pause = {.tv_nsec = 3000000};
-  if (!atomic_load(&shim_counters.cpu_threads_signal_blocked)) nanosleep(&pause, NULL); /* a second look finds it blocked still */
+  if (!atomic_load(&shim_counters.cpu_threads_signal_blocked))
+    nanosleep(&pause, NULL); /* a second look finds it blocked still */
   if (++slices != 2) return;
   uint64_t deep[STACK_DEFAULT_FRAMES];
   for (int i = 0; i < STACK_DEFAULT_FRAMES; i++) deep[i] = MAIN;
@@ -196,10 +217,14 @@ static void test_losses_are_told(void) {
   slices = 0;
   struct http_response response = {.wait_result = true, .during_wait = flood};
   struct profile *p = collect(&response, 60, 100, CPU_PROFILE_DONE);
-  CHECK(has_comment(p, "threads left out, for all or part of the time: 1, which block the signal that sampling uses (SIGSTKFLT)"));
-  CHECK(has_comment(p, "threads left out, for all or part of the time: 1, for which the kernel had no timer"));
+  CHECK(has_comment(p,
+                    "threads left out, for all or part of the time: 1, which block the signal that "
+                    "sampling uses (SIGSTKFLT)"));
+  CHECK(has_comment(
+      p, "threads left out, for all or part of the time: 1, for which the kernel had no timer"));
   CHECK(has_comment(p, "samples dropped: 7, the buffer was full"));
-  CHECK(atomic_load(&shim_counters.cpu_threads_signal_blocked) == 1 && atomic_load(&shim_counters.cpu_threads_no_timer) == 1);
+  CHECK(atomic_load(&shim_counters.cpu_threads_signal_blocked) == 1 &&
+        atomic_load(&shim_counters.cpu_threads_no_timer) == 1);
   CHECK(atomic_load(&shim_counters.cpu_lost_buffer_full) == 7);
   profile_release(p);
 }
@@ -236,7 +261,8 @@ static void test_moment_of_blocking_is_no_loss(void) {
   profile_release(p);
 }
 
-/* A thread under a stricter filter than the agent's is left alone, and those that it creates do not arm themselves. */
+/* A thread under a stricter filter than the agent's is left alone, and those that it creates do not
+ * arm themselves. */
 static void test_sandboxed_threads(void) {
   reset(2);
   stub_threads.sandboxed[1] = true;
@@ -244,7 +270,8 @@ static void test_sandboxed_threads(void) {
   slices = 0;
   struct http_response response = {.wait_result = true, .during_wait = look_again};
   struct profile *p = collect(&response, 1, 100, CPU_PROFILE_DONE);
-  CHECK(stub_threads.armings == 1 && !stub_threads.arm_themselves && has_comment(p, "threads left out, for all or part of the time: 1, for which"));
+  CHECK(stub_threads.armings == 1 && !stub_threads.arm_themselves &&
+        has_comment(p, "threads left out, for all or part of the time: 1, for which"));
   profile_release(p);
 }
 
@@ -259,7 +286,8 @@ static void distinct_stacks(void) {
   }
 }
 
-/* A program that never calls the same way twice: the table stays within its bound, and what did not fit is counted. */
+/* A program that never calls the same way twice: the table stays within its bound, and what did not
+ * fit is counted. */
 static void test_table_is_bounded(void) {
   struct http_response response = {.wait_result = true, .during_wait = distinct_stacks};
   struct profile *p = NULL;
@@ -280,16 +308,18 @@ static void test_coverage(void) {
   static const struct {
     uint64_t host, sampled;
     bool told;
-  } cases[] = {{10000000000, 10000000000, false}, {10000000000, 9600000000, false}, {10000000000, 8700000000, true},
-               {10000000000, 12000000000, false}, {100000000, 50000000, false}, /* five samples more or less: chance */
-               {1000000000, 200000000, true}, {0, 0, false}};
+  } cases[] = {{10000000000, 10000000000, false}, {10000000000, 9600000000, false},
+               {10000000000, 8700000000, true},   {10000000000, 12000000000, false},
+               {100000000, 50000000, false}, /* five samples more or less: chance */
+               {1000000000, 200000000, true},     {0, 0, false}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct cpu_coverage coverage = {.host_nanoseconds = cases[i].host};
     struct cpu_sample_table samples = {.nanoseconds = cases[i].sampled};
     struct profile *profile = profile_new("profile");
     CHECK(cpu_coverage_describe(&coverage, &samples, 10000000, profile));
     CHECK(has_comment(profile, "CPU time not sampled: ") == cases[i].told);
-    if (i == 2) CHECK(has_comment(profile, "CPU time not sampled: 1.300 s of the program's 10.000 s (13 %)"));
+    if (i == 2)
+      CHECK(has_comment(profile, "CPU time not sampled: 1.300 s of the program's 10.000 s (13 %)"));
     profile_release(profile);
   }
 }
@@ -301,7 +331,8 @@ static void test_refusal(void) {
   stub_threads.refusal = "no signal";
   struct http_response response = {.wait_result = true};
   collect(&response, 1, 100, CPU_PROFILE_REFUSED);
-  CHECK(strcmp(cpu_profile_off_reason(), "no signal") == 0 && stub_threads.periods_set == 0 && cpu_profile_running() == 0);
+  CHECK(strcmp(cpu_profile_off_reason(), "no signal") == 0 && stub_threads.periods_set == 0 &&
+        cpu_profile_running() == 0);
   stub_threads.refusal = NULL;
   profile_release(collect(&response, 1, 100, CPU_PROFILE_DONE));
   CHECK(cpu_profile_off_reason() == NULL);
@@ -319,9 +350,12 @@ static void test_out_of_memory(void) {
     enum cpu_profile_result result = cpu_profile_collect(&response, 1, 100, &profile, &reason);
     done = agent_memory_fail_after > 0 && agent_memory_fail_after != INT64_MAX;
     agent_memory_fail_after = INT64_MAX;
-    CHECK((result == CPU_PROFILE_DONE) == (profile != NULL) && (profile || result == CPU_PROFILE_NO_MEMORY));
-    CHECK(stub_threads.period == 0 && cpu_profile_running() == 0 && atomic_load(&cpu_samples.memory) == NULL);
-    if (profile && !done && sum(profile, 0, 0, NULL, 0) != 10) CHECK(has_comment(profile, "samples dropped: ") || stub_threads.armings == 0);
+    CHECK((result == CPU_PROFILE_DONE) == (profile != NULL) &&
+          (profile || result == CPU_PROFILE_NO_MEMORY));
+    CHECK(stub_threads.period == 0 && cpu_profile_running() == 0 &&
+          atomic_load(&cpu_samples.memory) == NULL);
+    if (profile && !done && sum(profile, 0, 0, NULL, 0) != 10)
+      CHECK(has_comment(profile, "samples dropped: ") || stub_threads.armings == 0);
     profile_release(profile);
     CHECK(stub.sessions == 0 && n < 1000);
     if (n >= 1000) break;

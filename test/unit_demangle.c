@@ -18,7 +18,8 @@ static void expect(const char *name, const char *readable) {
   const char *got = length == 0 ? NULL : out;
   bool same = got == NULL ? readable == NULL : readable != NULL && strcmp(got, readable) == 0;
   if (same && !too_costly) return;
-  printf("%.80s: \"%s\" instead of \"%s\"\n", name, got == NULL ? "(nothing)" : got, readable == NULL ? "(nothing)" : readable);
+  printf("%.80s: \"%s\" instead of \"%s\"\n", name, got == NULL ? "(nothing)" : got,
+         readable == NULL ? "(nothing)" : readable);
   failures++;
 }
 
@@ -32,7 +33,8 @@ static char *repeated(const char *head, const char *piece, size_t times, const c
   return text;
 }
 
-/* Must come back, in time, with nothing or something: it is the stack, the output and the clock that are tested. */
+/* Must come back, in time, with nothing or something: it is the stack, the output and the clock
+ * that are tested. */
 static void survive(char *name) {
   bool too_costly;
   size_t steps = DEMANGLE_STEPS_MAX;
@@ -60,7 +62,8 @@ static void expect_too_costly(char *name) {
 static void cplusplus(void) {
   expect("_Z3fooi", "foo(int)");
   expect("_ZN4deep12_GLOBAL__N_14Node4fillEi", "deep::(anonymous namespace)::Node::fill(int)");
-  expect("_ZNSt6vectorIiSaIiEE9push_backEOi", "std::vector<int, std::allocator<int> >::push_back(int&&)");
+  expect("_ZNSt6vectorIiSaIiEE9push_backEOi",
+         "std::vector<int, std::allocator<int> >::push_back(int&&)");
   expect("_ZN3FooC2Ev", "Foo::Foo()");
   expect("_ZN3FooD0Ev", "Foo::~Foo()");
   expect("_ZN4TreeIiEclEi", "Tree<int>::operator()(int)");
@@ -81,18 +84,20 @@ static void newer_cplusplus(void) {
   expect("_Z3reqIiEiT_Q1CIS0_E", "int req<int>(int)");
   expect("_ZN3BoxIiE1gEvQgtstT_Li2E", "Box<int>::g()");
   expect("_Z3reqIiQrqXplfp_Li1ENRN1n1CETT_EEiT_", "int req<int>(int)");
-  expect("_Z4req3IiQoorQT__XplfL0p_Li1ERSt7same_asIS0_ETNSt6vectorIS0_SaIS0_EE8iteratorEQ1CIS0_E"
-         "XdtfL0p_1xELb1EEiS0_",
-         "int req3<int>(int)");
+  expect(
+      "_Z4req3IiQoorQT__XplfL0p_Li1ERSt7same_asIS0_ETNSt6vectorIS0_SaIS0_EE8iteratorEQ1CIS0_E"
+      "XdtfL0p_1xELb1EEiS0_",
+      "int req3<int>(int)");
   expect("_Z3reqIiQrQT__XplfL0p_Li1ENEEiS0_", "int req<int>(int)");
   expect("_Z5valueITnDaLi3EEiv", "int value<3>()");
   expect("_Z2ttITtTpTyENSt3__16vectorEEiv", "int tt<std::__1::vector>()");
   expect("_Z2ttITtTk1CE3BoxEiv", "int tt<Box>()");
   expect("_ZNH1A4selfERKS_i", "A::self(this A const&, int)");
   expect("_ZNH1A5tselfIRS_EEiOT_", "int A::tself<A&>(this A&)");
-  expect("_ZNSt3__14IterIPKcEC2B3tagIPcTnNS_9enable_ifIXsr14is_convertibleIT_S2_EE5valueEiE4typeE"
-         "Li0EEERKNS0_IS7_EE",
-         "std::__1::Iter<char const*>::Iter[abi:tag]<char*, 0>(std::__1::Iter<char*> const&)");
+  expect(
+      "_ZNSt3__14IterIPKcEC2B3tagIPcTnNS_9enable_ifIXsr14is_convertibleIT_S2_EE5valueEiE4typeE"
+      "Li0EEERKNS0_IS7_EE",
+      "std::__1::Iter<char const*>::Iter[abi:tag]<char*, 0>(std::__1::Iter<char*> const&)");
   expect("_ZN1AC2B3tagILi0EEEPKc", "A::A[abi:tag]<0>(char const*)");
   expect("_Z3retIiEDk1CT_", "C auto ret<int>(int)");
   expect("_Z3retIiEDK1CT_", "C decltype(auto) ret<int>(int)");
@@ -135,7 +140,7 @@ static void long_names(void) {
   sprintf(to, ">()");
   expect(name, readable);
   expect_too_costly(repeated("_Z1fIJ", "i", DEMANGLE_INPUT_MAX, "EEvv")); /* the input */
-  expect_too_costly(repeated("_Z1f", "P", 60000, "i"));                   /* the stack */
+  expect_too_costly(repeated("_Z1f", "P", 60000, "i")); /* the stack */
   /* the output: each argument names the one before it twice */
   at = name + sprintf(name, "_Z1f1AIiiE");
   for (int i = 0; i < 20; i++) at += sprintf(at, "S_IS%c_S%c_E", digits[i], digits[i]);
@@ -159,8 +164,9 @@ static void rust(void) {
   /* of Debian 13's libstd: a hash of four digits only */
   expect("_ZN3std3sys3pal4unix6thread6Thread4join17hddd6ee66166e6e1dE",
          "std::sys::pal::unix::thread::Thread::join");
-  expect("_ZN5alloc7raw_vec19RawVec$LT$T$C$A$GT$7reserve21do_reserve_and_handle17h0123456789abcdefE",
-         "alloc::raw_vec::RawVec<T,A>::reserve::do_reserve_and_handle");
+  expect(
+      "_ZN5alloc7raw_vec19RawVec$LT$T$C$A$GT$7reserve21do_reserve_and_handle17h0123456789abcdefE",
+      "alloc::raw_vec::RawVec<T,A>::reserve::do_reserve_and_handle");
   expect("_ZN4core3ptr42drop_in_place$LT$alloc..string..String$GT$17h0123456789abcdefE",
          "core::ptr::drop_in_place<alloc::string::String>");
   expect("_RNvCs15kBYyAo9fc_7mycrate7example", "mycrate::example");
@@ -206,11 +212,12 @@ static void random_bytes(void) {
   for (int round = 0; round < 200000; round++) {
     char name[80];
     size_t length = 3 + (size_t)(round % 70);
-    for (size_t i = 0; i < length; i++) name[i] = alphabet[(state = state * 1103515245 + 12345) / 65536 % (sizeof alphabet - 1)];
+    for (size_t i = 0; i < length; i++)
+      name[i] = alphabet[(state = state * 1103515245 + 12345) / 65536 % (sizeof alphabet - 1)];
     memcpy(name, round % 2 == 0 ? "_Z" : "_R", 2);
     name[length] = '\0';
     bool too_costly;
-  size_t steps = DEMANGLE_STEPS_MAX;
+    size_t steps = DEMANGLE_STEPS_MAX;
     size_t got = demangle(name, out, &steps, &too_costly);
     if (got > 0 && strlen(out) != got) failures++;
   }

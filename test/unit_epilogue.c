@@ -40,32 +40,41 @@ struct function {
 };
 
 static const struct function functions[] = {
-    {"frame", 14, /* push rbp; mov rbp,rsp; push rbx; sub rsp,24; leave; ret ... */
+    {"frame",
+     14, /* push rbp; mov rbp,rsp; push rbx; sub rsp,24; leave; ret ... */
      {0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x83, 0xec, 24, 0x90, 0x90, 0x90, 0xc9, 0xc3},
      {0, 8, FROM_FP + 8, FROM_FP + 8, FROM_FP + 8, FROM_FP + 8, FROM_FP + 8, FROM_FP + 8, 0}},
-    {"pushes", 15, /* push rbx; push r12; sub rsp,40; nop; add rsp,40; pop r12; pop rbx; ret */
+    {"pushes",
+     15, /* push rbx; push r12; sub rsp,40; nop; add rsp,40; pop r12; pop rbx; ret */
      {0x53, 0x41, 0x54, 0x48, 0x83, 0xec, 40, 0x48, 0x83, 0xc4, 40, 0x41, 0x5c, 0x5b, 0xc3},
      {0, 8, 16, 56, 16, 8, 0}},
-    {"loop", 9, /* je 2f; sub rdi,1; jmp back; 2: ret */
-     {0x74, 6, 0x48, 0x83, 0xef, 1, 0xeb, 0xf8, 0xc3}, {0, 0, 0, 0}},
-    {"restored", 16, /* mov rbp,[rsp+8]; lea rsp,[rsp+16]; call +0; ret */
+    {"loop",
+     9, /* je 2f; sub rdi,1; jmp back; 2: ret */
+     {0x74, 6, 0x48, 0x83, 0xef, 1, 0xeb, 0xf8, 0xc3},
+     {0, 0, 0, 0}},
+    {"restored",
+     16, /* mov rbp,[rsp+8]; lea rsp,[rsp+16]; call +0; ret */
      {0x48, 0x8b, 0x6c, 0x24, 8, 0x48, 0x8d, 0x64, 0x24, 16, 0xe8, 0, 0, 0, 0, 0xc3},
      {16, 16, 0, 0}},
     {"unknown", 4, {0x48, 0x29, 0xc4, 0xc3}, {UNKNOWN, 0}}, /* sub rsp,rax; ret */
-    {"rounded", 6, /* and rsp,-32; leave; ret */
-     {0x48, 0x83, 0xe4, 0xe0, 0xc9, 0xc3}, {FROM_FP + 8, FROM_FP + 8, 0}},
-    {"kept in rbx", 17, /* mov rbx,rsp; sub rsp,64; and rsp,-64; nop; mov rsp,rbx; pop rbx; ret */
+    {"rounded",
+     6, /* and rsp,-32; leave; ret */
+     {0x48, 0x83, 0xe4, 0xe0, 0xc9, 0xc3},
+     {FROM_FP + 8, FROM_FP + 8, 0}},
+    {"kept in rbx",
+     17, /* mov rbx,rsp; sub rsp,64; and rsp,-64; nop; mov rsp,rbx; pop rbx; ret */
      {0x48, 0x89, 0xe3, 0x48, 0x83, 0xec, 64, 0x48, 0x83, 0xe4, 0xc0, 0x90, 0x48, 0x89, 0xdc, 0x5b,
       0xc3},
      {8, FROM_RBX + 8, FROM_RBX + 8, FROM_RBX + 8, FROM_RBX + 8, 8, 0}},
     /* 1: je 3f; nine times jne 2f; nop; 2: and then jmp 1b; 3: pop rax; ... */
-    {"left at its top", 37,
-     {0x74, 29, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90,
-      0x75, 1,  0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0x75, 1, 0x90, 0xeb, 0xe1, 0x58,
-      0x48, 0x83, 0xc4, 8, 0xc3},
+    {"left at its top",
+     37,
+     {0x74, 29,   0x75, 1,    0x90, 0x75, 1,    0x90, 0x75, 1,    0x90, 0x75, 1,
+      0x90, 0x75, 1,    0x90, 0x75, 1,    0x90, 0x75, 1,    0x90, 0x75, 1,    0x90,
+      0x75, 1,    0x90, 0xeb, 0xe1, 0x58, 0x48, 0x83, 0xc4, 8,    0xc3},
      {16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 8, 0}},
-    {"jump", 2, {0xff, 0xe1}, {UNKNOWN}},                       /* jmp rcx */
-    {"dead", 5, {0x75, 2, 0x0f, 0x0b, 0xc3}, {0, UNKNOWN, 0}},  /* jne 1f; ud2; 1: ret */
+    {"jump", 2, {0xff, 0xe1}, {UNKNOWN}}, /* jmp rcx */
+    {"dead", 5, {0x75, 2, 0x0f, 0x0b, 0xc3}, {0, UNKNOWN, 0}}, /* jne 1f; ud2; 1: ret */
     /* another function begins */
     {"next", 6, {0x90, 0xf3, 0x0f, 0x1e, 0xfa, 0xc3}, {UNKNOWN, 0, 0}},
 };
@@ -78,8 +87,8 @@ static void check(const struct function *function) {
     struct instruction i;
     bool is = epilogue_find(start + at, 200, &(uint32_t){0}, at % 2, &found);
     int64_t slot = is ? found.return_slot + (found.from_fp    ? FROM_FP
-                                         : found.from_rbx ? FROM_RBX
-                                                          : 0)
+                                             : found.from_rbx ? FROM_RBX
+                                                              : 0)
                       : UNKNOWN;
     if (slot != function->slots[n]) {
       printf("%s, instruction %d: %ld instead of %ld\n", function->name, n, (long)slot,

@@ -26,7 +26,8 @@ static struct ssl_ctx_st *make_context(void) {
   if (!mkdtemp(directory)) abort();
   snprintf(command, sizeof command,
            "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-           " -keyout key -out certificate -subj /CN=fuzz -days 2 2>/dev/null", directory);
+           " -keyout key -out certificate -subj /CN=fuzz -days 2 2>/dev/null",
+           directory);
   if (system(command) != 0) printf("openssl cannot be run\n"), exit(1);
   snprintf(config.tls_certificate, sizeof config.tls_certificate, "%s/certificate", directory);
   snprintf(config.tls_client_ca, sizeof config.tls_client_ca, "%s/certificate", directory);

@@ -58,8 +58,7 @@ static struct trace_event *put(int32_t tid, uint8_t kind) {
 
 static void set_state(struct thread *thread, uint8_t kind) {
   struct trace_event *event = put(thread->tid, kind);
-  if (kind == TRACE_BLOCKED)
-    event->reason = thread->reason = (uint8_t)draw(TRACE_REASON_DISK + 1);
+  if (kind == TRACE_BLOCKED) event->reason = thread->reason = (uint8_t)draw(TRACE_REASON_DISK + 1);
   if (kind == TRACE_RUNNING) expected_starts++;
   thread->is = kind;
 }
@@ -173,14 +172,20 @@ static bool write_file(struct byte_sink *base, const void *bytes, size_t size) {
 }
 
 static struct trace_log make_log(void) {
-  static const struct trace_frame frames[] = {
-      {0x401000, "pthread_mutex_lock", "/src/lock.c", 7}, {0x401100, "work", "", 0},
-      {0x401100, "inlined\xff", "/src/a.c", 4000000},     {0x7fffffffffff, "main", "/src/a.c", 1}};
+  static const struct trace_frame frames[] = {{0x401000, "pthread_mutex_lock", "/src/lock.c", 7},
+                                              {0x401100, "work", "", 0},
+                                              {0x401100, "inlined\xff", "/src/a.c", 4000000},
+                                              {0x7fffffffffff, "main", "/src/a.c", 1}};
   static struct trace_stack stacks[STACKS];
   for (uint32_t i = 0; i < STACKS; i++)
     stacks[i] = (struct trace_stack){frames + (i ? i - 1 : 0), i ? 5 - i : 0};
-  return (struct trace_log){.program = "random", .pid = 1001, .start = 5000000000, .end = now,
-                            .events = events, .event_count = event_count, .stacks = stacks,
+  return (struct trace_log){.program = "random",
+                            .pid = 1001,
+                            .start = 5000000000,
+                            .end = now,
+                            .events = events,
+                            .event_count = event_count,
+                            .stacks = stacks,
                             .stack_count = STACKS};
 }
 
@@ -204,8 +209,10 @@ static void write_one(const char *directory, int number) {
   CHECK(fclose(file) == 0);
   snprintf(path, sizeof path, "%s/%d.expected", directory, number);
   file = fopen(path, "w");
-  CHECK(file && fprintf(file, "%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", expected_starts,
-                        expected_ends, expected_unblocks) > 0 && fclose(file) == 0);
+  CHECK(file &&
+        fprintf(file, "%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", expected_starts, expected_ends,
+                expected_unblocks) > 0 &&
+        fclose(file) == 0);
 }
 
 /* An empty log, and events that have no sense. */

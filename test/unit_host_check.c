@@ -1,4 +1,5 @@
-/* host_check.h: the table of its rules, then random heads, which must neither crash nor let a foreign host in. */
+/* host_check.h: the table of its rules, then random heads, which must neither crash nor let a
+ * foreign host in. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +18,15 @@ static void expect(const char *what, int status, int expected) {
 static const char *target = "/";
 static bool authenticated;
 
-static int check_one(unsigned port, const char *origins, const char *name, const char *value, const char *name2, const char *value2) {
+static int check_one(unsigned port, const char *origins, const char *name, const char *value,
+                     const char *name2, const char *value2) {
   struct host_check_header headers[2] = {{name, value}, {name2, value2}};
-  struct host_check_rules rules = {.address = "127.0.0.2:6060", .port = port, .origins = origins, .authenticated = authenticated};
-  struct host_check_request request = {.method = "GET", .target = target, .headers = headers, .header_count = name2 ? 2 : 1};
+  struct host_check_rules rules = {.address = "127.0.0.2:6060",
+                                   .port = port,
+                                   .origins = origins,
+                                   .authenticated = authenticated};
+  struct host_check_request request = {
+      .method = "GET", .target = target, .headers = headers, .header_count = name2 ? 2 : 1};
   struct host_check_verdict verdict;
   host_check(&rules, &request, &verdict);
   return verdict.status;
@@ -32,17 +38,25 @@ static void check_rules(void) {
   expect("no port", check_one(6060, "", "Host", "localhost", NULL, NULL), 403);
   expect("default port", check_one(80, "", "Host", "localhost", NULL, NULL), 0);
   expect("the listener's address", check_one(6060, "", "Host", "127.0.0.2:6060", NULL, NULL), 0);
-  expect("the listener's address, another port", check_one(6061, "", "Host", "127.0.0.2:6060", NULL, NULL), 403);
-  expect("the listener's address as origin", check_one(6060, "", "Host", "127.0.0.2:6060", "Origin", "http://127.0.0.2:6060"), 0);
-  expect("the listener's address, a longer one", check_one(6060, "", "Host", "127.0.0.2:60601", NULL, NULL), 403);
+  expect("the listener's address, another port",
+         check_one(6061, "", "Host", "127.0.0.2:6060", NULL, NULL), 403);
+  expect("the listener's address as origin",
+         check_one(6060, "", "Host", "127.0.0.2:6060", "Origin", "http://127.0.0.2:6060"), 0);
+  expect("the listener's address, a longer one",
+         check_one(6060, "", "Host", "127.0.0.2:60601", NULL, NULL), 403);
   expect("unix socket", check_one(0, "", "Host", "whatever", NULL, NULL), 0);
   expect("unix socket, foreign origin", check_one(0, "", "Host", "x", "Origin", "http://x"), 403);
   expect("no host", check_one(6060, "", "X", "y", NULL, NULL), 403);
   expect("two hosts", check_one(6060, "", "Host", "localhost:6060", "host", "localhost:6060"), 403);
-  expect("origin list, exact", check_one(6060, "http://a,http://b/", "Host", "localhost:6060", "Origin", "http://b"), 0);
-  expect("origin list, prefix", check_one(6060, "http://a,http://bc", "Host", "localhost:6060", "Origin", "http://b"), 403);
-  expect("origin list, empty origin", check_one(6060, " , ", "Host", "localhost:6060", "Origin", ""), 403);
-  expect("null is never listed", check_one(6060, "null", "Host", "localhost:6060", "Origin", "null"), 400);
+  expect("origin list, exact",
+         check_one(6060, "http://a,http://b/", "Host", "localhost:6060", "Origin", "http://b"), 0);
+  expect("origin list, prefix",
+         check_one(6060, "http://a,http://bc", "Host", "localhost:6060", "Origin", "http://b"),
+         403);
+  expect("origin list, empty origin",
+         check_one(6060, " , ", "Host", "localhost:6060", "Origin", ""), 403);
+  expect("null is never listed",
+         check_one(6060, "null", "Host", "localhost:6060", "Origin", "null"), 400);
 }
 
 /* What wire.md's fourth section says of each header, with a Host header that is fine. */
@@ -50,35 +64,66 @@ static void check_headers(void) {
   static const struct {
     const char *name, *value;
     int status, with_foreign_host;
-  } cases[] = {
-      {"Upgrade", "websocket", 400, 400}, {"upgrade", "h2c, WebSocket", 400, 400}, {"Upgrade", "h2c", 0, 403}, {"Upgrade", "", 0, 403},
-      {"Sec-Fetch-Mode", "no-cors", 400, 400}, {"Sec-Fetch-Mode", "navigate", 0, 403}, {"Sec-Fetch-Mode", "cors", 0, 403},
-      {"Sec-Fetch-Mode", "same-origin", 0, 403}, {"Sec-Fetch-Mode", "websocket", 0, 403},
-      {"Origin", "null", 400, 400}, {"Origin", "", 403, 403}, {"Origin", "http://localhost:6060", 0, 403},
-      {"Origin", "http://localhost:6060/", 403, 403}, {"Origin", "https://localhost:6060", 403, 403}, {"Origin", "http://localhost", 403, 403},
-      {"Origin", "http://listed", 0, 403}, {"Origin", "https://listed", 403, 403}, {"Origin", "http://listed.evil", 403, 403},
-      {"Origin", "NULL", 403, 403}, {"Origin", "http://localhost:6060 http://evil", 403, 403},
-      {"Referer", "http://localhost:6060/debug/pprof/?x", 0, 403}, {"Referer", "http://127.0.0.1:6060", 0, 403}, {"Referer", "", 0, 403},
-      {"Referer", "http://evil/http://localhost:6060/", 403, 403}, {"Referer", "http://localhost:6060@evil/", 403, 403},
-      {"Referer", "http://localhost:60600/", 403, 403}, {"Referer", "http://listed/page#x", 0, 403}, {"Referer", "https://listed/", 403, 403},
-      {"Referer", "about:blank", 403, 403}, {"Referer", "://", 403, 403}, {"Referer", "localhost:6060", 403, 403},
-      {"Sec-Fetch-Site", "none", 0, 403}, {"Sec-Fetch-Site", "same-origin", 0, 403}, {"Sec-Fetch-Site", "same-site", 403, 403},
-      {"Sec-Fetch-Site", "cross-site", 403, 403}, {"Sec-Fetch-Site", "", 403, 403}};
+  } cases[] = {{"Upgrade", "websocket", 400, 400},
+               {"upgrade", "h2c, WebSocket", 400, 400},
+               {"Upgrade", "h2c", 0, 403},
+               {"Upgrade", "", 0, 403},
+               {"Sec-Fetch-Mode", "no-cors", 400, 400},
+               {"Sec-Fetch-Mode", "navigate", 0, 403},
+               {"Sec-Fetch-Mode", "cors", 0, 403},
+               {"Sec-Fetch-Mode", "same-origin", 0, 403},
+               {"Sec-Fetch-Mode", "websocket", 0, 403},
+               {"Origin", "null", 400, 400},
+               {"Origin", "", 403, 403},
+               {"Origin", "http://localhost:6060", 0, 403},
+               {"Origin", "http://localhost:6060/", 403, 403},
+               {"Origin", "https://localhost:6060", 403, 403},
+               {"Origin", "http://localhost", 403, 403},
+               {"Origin", "http://listed", 0, 403},
+               {"Origin", "https://listed", 403, 403},
+               {"Origin", "http://listed.evil", 403, 403},
+               {"Origin", "NULL", 403, 403},
+               {"Origin", "http://localhost:6060 http://evil", 403, 403},
+               {"Referer", "http://localhost:6060/debug/pprof/?x", 0, 403},
+               {"Referer", "http://127.0.0.1:6060", 0, 403},
+               {"Referer", "", 0, 403},
+               {"Referer", "http://evil/http://localhost:6060/", 403, 403},
+               {"Referer", "http://localhost:6060@evil/", 403, 403},
+               {"Referer", "http://localhost:60600/", 403, 403},
+               {"Referer", "http://listed/page#x", 0, 403},
+               {"Referer", "https://listed/", 403, 403},
+               {"Referer", "about:blank", 403, 403},
+               {"Referer", "://", 403, 403},
+               {"Referer", "localhost:6060", 403, 403},
+               {"Sec-Fetch-Site", "none", 0, 403},
+               {"Sec-Fetch-Site", "same-origin", 0, 403},
+               {"Sec-Fetch-Site", "same-site", 403, 403},
+               {"Sec-Fetch-Site", "cross-site", 403, 403},
+               {"Sec-Fetch-Site", "", 403, 403}};
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
     char what[100];
     snprintf(what, sizeof(what), "%s: %s", cases[i].name, cases[i].value);
-    expect(what, check_one(6060, "http://listed", "Host", "localhost:6060", cases[i].name, cases[i].value), cases[i].status);
+    expect(
+        what,
+        check_one(6060, "http://listed", "Host", "localhost:6060", cases[i].name, cases[i].value),
+        cases[i].status);
     strcat(what, ", and a foreign host");
-    expect(what, check_one(6060, "http://listed", "Host", "evil:6060", cases[i].name, cases[i].value), cases[i].with_foreign_host);
+    expect(what,
+           check_one(6060, "http://listed", "Host", "evil:6060", cases[i].name, cases[i].value),
+           cases[i].with_foreign_host);
   }
-  static const char *const once[] = {"Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Upgrade"};
-  for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++) expect(once[i], check_one(0, "", once[i], "", once[i], ""), 400);
+  static const char *const once[] = {"Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode",
+                                     "Upgrade"};
+  for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
+    expect(once[i], check_one(0, "", once[i], "", once[i], ""), 400);
   static char referer[2000] = "http://";
   memset(referer + 7, 'x', sizeof(referer) - 8);
-  expect("long referer", check_one(6060, referer, "Host", "localhost:6060", "Referer", referer), 403);
+  expect("long referer", check_one(6060, referer, "Host", "localhost:6060", "Referer", referer),
+         403);
 }
 
-/* Which names a certificate of ours has is not known here: the client has checked the one that it asked for. */
+/* Which names a certificate of ours has is not known here: the client has checked the one that it
+ * asked for. */
 static void check_authenticated(void) {
   authenticated = true;
   expect("any host", check_one(6060, "", "Host", "server.example:6443", NULL, NULL), 0);
@@ -86,15 +131,21 @@ static void check_authenticated(void) {
   expect("empty host", check_one(6060, "", "Host", "", NULL, NULL), 403);
   expect("two hosts, authenticated", check_one(6060, "", "Host", "a", "Host", "a"), 403);
   expect("own origin", check_one(6060, "", "Host", "a:1", "Origin", "https://a:1"), 0);
-  expect("origin with a longer name", check_one(6060, "", "Host", "a:1", "Origin", "https://a:12"), 403);
+  expect("origin with a longer name", check_one(6060, "", "Host", "a:1", "Origin", "https://a:12"),
+         403);
   expect("origin without TLS", check_one(6060, "", "Host", "a:1", "Origin", "http://a:1"), 403);
-  expect("origin of the loopback port", check_one(6060, "", "Host", "a:1", "Origin", "http://localhost:6060"), 403);
+  expect("origin of the loopback port",
+         check_one(6060, "", "Host", "a:1", "Origin", "http://localhost:6060"), 403);
   expect("listed origin", check_one(6060, "https://b", "Host", "a:1", "Origin", "https://b"), 0);
-  expect("own referer", check_one(6060, "", "Host", "a:1", "Referer", "https://a:1/debug/pprof/"), 0);
-  expect("foreign referer", check_one(6060, "", "Host", "a:1", "Referer", "https://b:1/debug/pprof/"), 403);
+  expect("own referer", check_one(6060, "", "Host", "a:1", "Referer", "https://a:1/debug/pprof/"),
+         0);
+  expect("foreign referer",
+         check_one(6060, "", "Host", "a:1", "Referer", "https://b:1/debug/pprof/"), 403);
   expect("null, authenticated", check_one(6060, "", "Host", "a:1", "Origin", "null"), 400);
-  expect("cross-site, authenticated", check_one(6060, "", "Host", "a:1", "Sec-Fetch-Site", "cross-site"), 403);
-  expect("no-cors, authenticated", check_one(6060, "", "Host", "a:1", "Sec-Fetch-Mode", "no-cors"), 400);
+  expect("cross-site, authenticated",
+         check_one(6060, "", "Host", "a:1", "Sec-Fetch-Site", "cross-site"), 403);
+  expect("no-cors, authenticated", check_one(6060, "", "Host", "a:1", "Sec-Fetch-Mode", "no-cors"),
+         400);
   target = "https://a:1/x";
   expect("own absolute target", check_one(6060, "", "Host", "a:1", NULL, NULL), 0);
   expect("foreign absolute target", check_one(6060, "", "Host", "b:1", NULL, NULL), 403);
@@ -178,7 +229,8 @@ static void check_spellings(void) {
 static void check_paths(void) {
   static const struct {
     const char *text, *decoded; /* NULL: refused */
-  } cases[] = {{"/a%20b", "/a b"}, {"/%2F%2f", "///"}, {"/%", NULL}, {"/%4", NULL}, {"/%4g", NULL}, {"/%00", NULL}, {"", ""}};
+  } cases[] = {{"/a%20b", "/a b"}, {"/%2F%2f", "///"}, {"/%", NULL}, {"/%4", NULL},
+               {"/%4g", NULL},     {"/%00", NULL},     {"", ""}};
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
     char *path = strdup(cases[i].text); /* exactly sized, for the address sanitizer */
     bool fine = host_check_decode_path(path);
@@ -208,22 +260,28 @@ static char *random_text(const char *const *pieces, unsigned piece_count) {
 }
 
 static void check_random(void) {
-  static const char *const pieces[] = {"localhost", ":6060", "127.0.0.1", "[::1]", "http://", "null", "evil", ",", " ", "%", "%41", "none",
-                                       "same-origin", "Host", "Origin", "Sec-Fetch-Site", "Upgrade", "Referer"};
+  static const char *const pieces[] = {"localhost",   ":6060",  "127.0.0.1", "[::1]",
+                                       "http://",     "null",   "evil",      ",",
+                                       " ",           "%",      "%41",       "none",
+                                       "same-origin", "Host",   "Origin",    "Sec-Fetch-Site",
+                                       "Upgrade",     "Referer"};
   enum { PIECES = sizeof(pieces) / sizeof(pieces[0]), ROUNDS = 200000 };
   for (int round = 0; round < ROUNDS; round++) {
     struct host_check_header headers[6];
     size_t count = random_below(6);
     for (size_t i = 0; i < count; i++) {
-      headers[i].name = random_below(4) ? strdup(pieces[13 + random_below(5)]) : random_text(pieces, PIECES);
+      headers[i].name =
+          random_below(4) ? strdup(pieces[13 + random_below(5)]) : random_text(pieces, PIECES);
       headers[i].value = random_text(pieces, PIECES);
     }
     char *origins = random_text(pieces, PIECES), *line = random_text(pieces, PIECES);
     struct host_check_rules rules = {.address = "", .port = 6060, .origins = origins};
-    struct host_check_request request = {.method = "GET", .target = line, .headers = headers, .header_count = count};
+    struct host_check_request request = {
+        .method = "GET", .target = line, .headers = headers, .header_count = count};
     struct host_check_verdict verdict;
     host_check(&rules, &request, &verdict);
-    bool own = strcmp(verdict.host, "localhost:6060") == 0 || strcmp(verdict.host, "127.0.0.1:6060") == 0 ||
+    bool own = strcmp(verdict.host, "localhost:6060") == 0 ||
+               strcmp(verdict.host, "127.0.0.1:6060") == 0 ||
                strcmp(verdict.host, "[::1]:6060") == 0;
     if (verdict.status == 0 && !own) {
       printf("let in: %s\n", verdict.host);

@@ -64,11 +64,13 @@ static bool can_be_asked(void) { return true; }
 static enum tree_handover hand_over(int pid, int descriptor, const struct client *client,
                                     const char *prefix, size_t size, bool (*give_up)(void)) {
   if (give_up()) return TREE_BUSY;
-  static const char answer[] = "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
+  static const char answer[] =
+      "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: "
+      "no-store\r\n\r\n";
   static const enum tree_handover refusals[] = {TREE_BUSY, TREE_NO_SUCH_PROCESS, TREE_REFUSES};
   if (pid != OTHER_PROCESS) return refusals[pid % 3];
-  struct inbox_connection back = {.descriptor = dup(descriptor), .authenticated = !client,
-                                  .prefix_size = (unsigned char)size};
+  struct inbox_connection back = {
+      .descriptor = dup(descriptor), .authenticated = !client, .prefix_size = (unsigned char)size};
   memcpy(back.prefix, prefix, size);
   unsigned what = __atomic_add_fetch(&handed_over, 1, __ATOMIC_RELAXED) % 3;
   if (what == 0) send(back.descriptor, answer, sizeof(answer) - 1, MSG_NOSIGNAL);
@@ -98,29 +100,77 @@ static void handle(const struct http_request *request) {
     return;
   }
   if (strstr(request->query, "nothing")) return;
-  if (strstr(request->query, "wait")) http_wait(request->response, agent_monotonic_nanoseconds() + 1000000);
-  if (!http_respond_begin(request->response, 200, "text/plain", NULL, strstr(request->query, "sized") ? 6000 : -1)) return;
+  if (strstr(request->query, "wait"))
+    http_wait(request->response, agent_monotonic_nanoseconds() + 1000000);
+  if (!http_respond_begin(request->response, 200, "text/plain", NULL,
+                          strstr(request->query, "sized") ? 6000 : -1))
+    return;
   for (int i = 0; i < 6; i++) http_respond_write(request->response, filler, sizeof(filler));
   http_respond_write(request->response, request->body, request->body_size > 100 ? 0 : 0);
   http_respond_end(request->response);
 }
 
-static const char *const pieces[] = {
-    "GET ", "POST ", "HEAD ", "OPTIONS ", "BREW ", "/debug/pprof/heap", "/debug/pprof/symbol", "/debug/pprof/", "/pid/4000000/", "/pid/4000000", "/pid/12", "/pid/0/", "/pid/", "?seconds=1", "?error",
-    "?sized", "?wait", "?nothing", " HTTP/1.1\r\n", " HTTP/1.0\r\n", " HTTP/2.0\r\n", "Host: localhost:HOST\r\n", "Host: evil\r\n",
-    "Origin: http://evil\r\n", "Origin: null\r\n", "Content-Length: 5\r\n", "Content-Length: -1\r\n",
-    "Content-Length: 99999999999999999999\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n", "Upgrade: h2c\r\n",
-    "Connection: keep-alive\r\n", "\r\n", "\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "ffffffff\r\n", "0x1+0x2", "%", "%00", "..", "//", "\r", "\n",
-    ":", " ", "\t"};
+static const char *const pieces[] = {"GET ",
+                                     "POST ",
+                                     "HEAD ",
+                                     "OPTIONS ",
+                                     "BREW ",
+                                     "/debug/pprof/heap",
+                                     "/debug/pprof/symbol",
+                                     "/debug/pprof/",
+                                     "/pid/4000000/",
+                                     "/pid/4000000",
+                                     "/pid/12",
+                                     "/pid/0/",
+                                     "/pid/",
+                                     "?seconds=1",
+                                     "?error",
+                                     "?sized",
+                                     "?wait",
+                                     "?nothing",
+                                     " HTTP/1.1\r\n",
+                                     " HTTP/1.0\r\n",
+                                     " HTTP/2.0\r\n",
+                                     "Host: localhost:HOST\r\n",
+                                     "Host: evil\r\n",
+                                     "Origin: http://evil\r\n",
+                                     "Origin: null\r\n",
+                                     "Content-Length: 5\r\n",
+                                     "Content-Length: -1\r\n",
+                                     "Content-Length: 99999999999999999999\r\n",
+                                     "Transfer-Encoding: chunked\r\n",
+                                     "Expect: 100-continue\r\n",
+                                     "Upgrade: h2c\r\n",
+                                     "Connection: keep-alive\r\n",
+                                     "\r\n",
+                                     "\r\n\r\n",
+                                     "5\r\nhello\r\n0\r\n\r\n",
+                                     "ffffffff\r\n",
+                                     "0x1+0x2",
+                                     "%",
+                                     "%00",
+                                     "..",
+                                     "//",
+                                     "\r",
+                                     "\n",
+                                     ":",
+                                     " ",
+                                     "\t"};
 static const char *const requests[] = {
     "GET /pid/4000000/debug/pprof/heap HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n",
-    "POST /pid/4000000/debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nContent-Length: 7\r\n\r\n0x1+0x2",
+    "POST /pid/4000000/debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nContent-Length: "
+    "7\r\n\r\n0x1+0x2",
     "GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n",
     "GET /debug/pprof/heap?sized HTTP/1.0\r\nHost: localhost:HOST\r\n\r\n",
-    "HEAD /debug/pprof/heap?debug=1&wait HTTP/1.1\r\nHost: [::1]:HOST\r\nSec-Fetch-Site: none\r\n\r\n",
+    "HEAD /debug/pprof/heap?debug=1&wait HTTP/1.1\r\nHost: [::1]:HOST\r\nSec-Fetch-Site: "
+    "none\r\n\r\n",
     "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nContent-Length: 7\r\n\r\n0x1+0x2",
-    "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n0x1\r\n0\r\n\r\n"};
-enum { PIECES = sizeof(pieces) / sizeof(pieces[0]), REQUESTS = sizeof(requests) / sizeof(requests[0]) };
+    "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost:HOST\r\nTransfer-Encoding: "
+    "chunked\r\n\r\n3\r\n0x1\r\n0\r\n\r\n"};
+enum {
+  PIECES = sizeof(pieces) / sizeof(pieces[0]),
+  REQUESTS = sizeof(requests) / sizeof(requests[0])
+};
 
 static size_t append(char *text, size_t size, size_t capacity, const char *piece, unsigned port) {
   char number[8];
@@ -140,7 +190,8 @@ static size_t make_request(char *text, size_t capacity, unsigned port) {
   size_t size = 0;
   unsigned kind = random_below(4);
   if (kind == 0) {
-    for (unsigned i = random_below(30); i > 0; i--) size = append(text, size, capacity, pieces[random_below(PIECES)], port);
+    for (unsigned i = random_below(30); i > 0; i--)
+      size = append(text, size, capacity, pieces[random_below(PIECES)], port);
   } else if (kind == 1) {
     for (unsigned i = random_below(200); i > 0; i--) text[size++] = (char)random_below(256);
   } else {
@@ -169,7 +220,8 @@ static size_t make_request(char *text, size_t capacity, unsigned port) {
 
 static void check_answer(const char *answer, ssize_t size) {
   if (size <= 0 || strncmp(answer, "HTTP/1.1 100", 12) == 0) return;
-  if (strncmp(answer, "HTTP/1.1 ", 9) != 0 || !strstr(answer, "\r\nX-Content-Type-Options: nosniff\r\n") ||
+  if (strncmp(answer, "HTTP/1.1 ", 9) != 0 ||
+      !strstr(answer, "\r\nX-Content-Type-Options: nosniff\r\n") ||
       !strstr(answer, "\r\nCache-Control: no-store\r\n") || !strstr(answer, "\r\n\r\n")) {
     printf("answer: %.300s\n", answer);
     failures++;
@@ -194,7 +246,8 @@ static void one_connection(const struct listen_address *address) {
     }
     shutdown(descriptor, SHUT_WR);
     ssize_t total = 0, got;
-    while (total < (ssize_t)sizeof(answer) - 1 && (got = recv(descriptor, answer + total, sizeof(answer) - 1 - (size_t)total, 0)) > 0) {
+    while (total < (ssize_t)sizeof(answer) - 1 &&
+           (got = recv(descriptor, answer + total, sizeof(answer) - 1 - (size_t)total, 0)) > 0) {
       total += got;
     }
     answer[total] = 0;
@@ -260,8 +313,9 @@ static unsigned connect_to_the_lonely(const struct listen_address *address,
 /* A path whose first 64 bytes do not tell whose it is, for want of a '/', is this process's own:
  * who asks is looked at here, or nowhere. */
 static void ask_without_telling_whom(const struct listen_address *address) {
-  static const char form[] = "GET /pid/%31%32%33%34%2f%64%65%62%75%67%2f%70%70%72%6f%66%2f%68"
-                             "%65%61%70 HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n";
+  static const char form[] =
+      "GET /pid/%31%32%33%34%2f%64%65%62%75%67%2f%70%70%72%6f%66%2f%68"
+      "%65%61%70 HTTP/1.1\r\nHost: localhost:HOST\r\n\r\n";
   char answer[64] = "", request[256];
   size_t size = append(request, 0, sizeof request, form, address->port);
   unsigned before = handled;
@@ -302,6 +356,7 @@ int main(void) {
     printf("%u threads are left\n", agent_thread_count());
     failures++;
   }
-  printf("%u connections, %u requests handled, %u handed over\n", connections, handled, handed_over);
+  printf("%u connections, %u requests handled, %u handed over\n", connections, handled,
+         handed_over);
   return failures != 0;
 }

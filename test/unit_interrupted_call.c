@@ -30,18 +30,18 @@ struct shim_counters shim_counters;
  * number is the second, the last two are on the stack. PASSER: its caller, with those of
  * __internal_syscall_cancel: the number is the seventh. WRAPPER: poll's arguments (rdi, rsi, rdx)
  * for PASSER. */
-#define FUNCTION(name, body)                                                        \
+#define FUNCTION(name, body)                                                                 \
   __asm__(".text\n.p2align 4\n.type " #name ", @function\n" #name ":\n.cfi_startproc\n" body \
           ".cfi_endproc\n.size " #name ", .-" #name "\n");
 #define MAKER_END "ret\n"
-#define MAKER_MOVES                                                                     \
-  "mov (%rdi), %eax\n testb $8, (%rdi)\n jne 9f\n mov %rdi, %r11\n mov %rsi, %rax\n"    \
+#define MAKER_MOVES                                                                      \
+  "mov (%rdi), %eax\n testb $8, (%rdi)\n jne 9f\n mov %rdi, %r11\n mov %rsi, %rax\n"     \
   "mov %rdx, %rdi\n mov %rcx, %rsi\n mov %r8, %rdx\n mov %r9, %r10\n mov 8(%rsp), %r8\n" \
   "mov 16(%rsp), %r9\n"
 #define MAKER(name, more, end) FUNCTION(name, MAKER_MOVES more "syscall\n" end "9: ud2\n")
 
-MAKER(maker, "mov %r11, 8(%rsp)\n", MAKER_END)                 /* glibc's own */
-MAKER(maker_writes_higher, "mov %rdx, 40(%rsp)\n", MAKER_END)  /* where the number is */
+MAKER(maker, "mov %r11, 8(%rsp)\n", MAKER_END) /* glibc's own */
+MAKER(maker_writes_higher, "mov %rdx, 40(%rsp)\n", MAKER_END) /* where the number is */
 MAKER(maker_writes_by_pointer, "mov %r11, 16(%r11)\n", MAKER_END)
 MAKER(maker_moves_sp, "push %r11\n .cfi_adjust_cfa_offset 8\n",
       "pop %r11\n .cfi_adjust_cfa_offset -8\n" MAKER_END)
@@ -52,7 +52,7 @@ FUNCTION(maker_by_another_way, "jmp maker\n")
 #define PUSH(what) "push " what "\n .cfi_adjust_cfa_offset 8\n"
 #define POP(what) "pop " what "\n .cfi_adjust_cfa_offset -8\n"
 /* As gcc 14 compiles it for Debian 13. load: of the number; last: before the call. */
-#define PASSER(name, load, last, call)                                                        \
+#define PASSER(name, load, last, call) \
   FUNCTION(name, PUSH("%rbx") "mov %rcx, %r10\n" PUSH("%r9") "lea word(%rip), %r11\n"          \
                  "mov %rcx, %r9\n mov %rsi, %rcx\n" PUSH("%r8") load                          \
                  "mov %rdx, %r8\n mov %rdi, %rdx\n mov %r11, %rdi\n" last call "\n"           \
@@ -79,27 +79,28 @@ FUNCTION(passer_with_frame,
          "push %r8\n mov %rdx, %r8\n mov %rdi, %rdx\n lea word(%rip), %rdi\n call maker\n"
          "mov -8(%rbp), %rbx\n leave\n .cfi_def_cfa %rsp, 8\n ret\n")
 /* Where nothing can be cancelled. */
-FUNCTION(passer_itself, PUSH("%rbx") "mov %rcx, %r10\n mov 0x10(%rsp), %rax\n syscall\n"
-                        POP("%rbx") "ret\n")
+FUNCTION(passer_itself,
+         PUSH("%rbx") "mov %rcx, %r10\n mov 0x10(%rsp), %rax\n syscall\n" POP("%rbx") "ret\n")
 FUNCTION(passer_itself_with_frame,
          PUSH("%rbp") ".cfi_offset %rbp, -16\n mov %rsp, %rbp\n .cfi_def_cfa_register %rbp\n"
          "mov %rcx, %r10\n mov 0x10(%rbp), %rax\n syscall\n leave\n .cfi_def_cfa %rsp, 8\n ret\n")
 
-#define FOR_EACH_PASSER(use)                                                                   \
-  use(passer, true) use(passer_of_constant, true) use(passer_with_frame, true)                 \
-  use(passer_itself, true) use(passer_itself_with_frame, true)                                 \
-  use(passer_to_writes_higher, false) use(passer_to_writes_by_pointer, false)                  \
-  use(passer_to_moves_sp, false) use(passer_to_jumped_into, false)                             \
-  use(passer_to_writes_number, false) use(passer_by_another_way, false)                        \
-  use(passer_by_pointer, false) use(passer_changes_slot, false)                                \
-  use(passer_changes_register, false) use(passer_of_own_word, false)                           \
-  use(passer_indexed, false)
+#define FOR_EACH_PASSER(use)                                                                 \
+  use(passer, true) use(passer_of_constant, true) use(passer_with_frame, true)               \
+      use(passer_itself, true) use(passer_itself_with_frame, true)                           \
+          use(passer_to_writes_higher, false) use(passer_to_writes_by_pointer, false)        \
+              use(passer_to_moves_sp, false) use(passer_to_jumped_into, false)               \
+                  use(passer_to_writes_number, false) use(passer_by_another_way, false)      \
+                      use(passer_by_pointer, false) use(passer_changes_slot, false)          \
+                          use(passer_changes_register, false) use(passer_of_own_word, false) \
+                              use(passer_indexed, false)
 
 uint64_t word[4] __attribute__((visibility("hidden")));
-#define WRAPPER(passer, goes_on)                                                               \
-  FUNCTION(wrapper_of_##passer, "sub $0x10, %rsp\n .cfi_adjust_cfa_offset 16\n" PUSH("$7")     \
-                                "call " #passer "\n add $0x18, %rsp\n"                         \
-                                ".cfi_adjust_cfa_offset -24\n ret\n")                          \
+#define WRAPPER(passer, goes_on)                                                      \
+  FUNCTION(wrapper_of_##passer, "sub $0x10, %rsp\n .cfi_adjust_cfa_offset 16\n" PUSH( \
+                                    "$7") "call " #passer                             \
+                                          "\n add $0x18, %rsp\n"                      \
+                                          ".cfi_adjust_cfa_offset -24\n ret\n")       \
   long wrapper_of_##passer(struct pollfd *, long, long) __attribute__((visibility("hidden")));
 FOR_EACH_PASSER(WRAPPER)
 
@@ -162,9 +163,19 @@ static void test_rubbish(void) {
   uint32_t number;
   thread.read = read_nothing;
   CHECK(!interrupted_call_number(&thread, &number));
-  const uintptr_t rubbish[] = {0, 1, 4, 5, (uintptr_t)maker, (uintptr_t)maker + 1, pc, pc + 2,
-                               (uintptr_t)word, (uintptr_t)-1, (uintptr_t)test_rubbish + 9,
-                               (uintptr_t)getpid, (uintptr_t)getpid + 5};
+  const uintptr_t rubbish[] = {0,
+                               1,
+                               4,
+                               5,
+                               (uintptr_t)maker,
+                               (uintptr_t)maker + 1,
+                               pc,
+                               pc + 2,
+                               (uintptr_t)word,
+                               (uintptr_t)-1,
+                               (uintptr_t)test_rubbish + 9,
+                               (uintptr_t)getpid,
+                               (uintptr_t)getpid + 5};
   thread.read = read_rubbish;
   for (size_t i = 0; i < sizeof rubbish / sizeof *rubbish; i++) {
     thread.reader = (void *)rubbish[i];

@@ -25,8 +25,11 @@ static void *write_all(void *argument) {
   struct writer *self = argument;
   atomic_store(&self->tid, (int32_t)syscall(SYS_gettid));
   for (uint64_t i = 1; i <= EVENTS; i++) {
-    struct lock_trace_event event = {.begin = i, .at = i * 3, .object = (uintptr_t)self,
-                                     .stack = (uint32_t)i, .was_released = i % 2};
+    struct lock_trace_event event = {.begin = i,
+                                     .at = i * 3,
+                                     .object = (uintptr_t)self,
+                                     .stack = (uint32_t)i,
+                                     .was_released = i % 2};
     lock_trace_write(&event);
   }
   return NULL;

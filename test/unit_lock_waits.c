@@ -1,6 +1,7 @@
 /* links: test/stub_module_registry.c */
-/* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and delays are right within four standard errors at every
- * rate, and exact at rate 1; a crowd is thinned without bias. */
+/* The rules by which waits are sampled, with a clock of the test's own: estimates of counts and
+ * delays are right within four standard errors at every rate, and exact at rate 1; a crowd is
+ * thinned without bias. */
 #include <math.h>
 
 #include "shim/base/config.h"
@@ -38,14 +39,17 @@ bool handler_stack_call(void (*function)(void *), void *argument) {
   return has_room;
 }
 
-static struct unwind_registers caller_at(uintptr_t pc) { return (struct unwind_registers){.pc = pc, .fp = 1}; }
+static struct unwind_registers caller_at(uintptr_t pc) {
+  return (struct unwind_registers){.pc = pc, .fp = 1};
+}
 enum { FUNCTION = 0x777 };
 
 static struct contention_view found(enum contention_kind kind, uintptr_t pc) {
   struct contention_view view, sum = {.kind = kind};
   for (uint32_t i = 1; i <= contention_table_count(); i++) {
     struct stack_view stack;
-    if (contention_table_read(i, &view) && view.kind == kind && stack_table_read(view.stack, &stack) && stack.frames[0] == FUNCTION &&
+    if (contention_table_read(i, &view) && view.kind == kind &&
+        stack_table_read(view.stack, &stack) && stack.frames[0] == FUNCTION &&
         stack.frame_count > 1 && stack.frames[1] == pc) {
       sum.count += view.count;
       sum.delay += view.delay;
@@ -59,7 +63,8 @@ static void release_it(const void *object, const struct unwind_registers *caller
   lock_release_end(&release, object, FUNCTION, caller);
 }
 
-static void wait_for(const void *object, uint64_t nanoseconds, uintptr_t pc, enum lock_wait_end end) {
+static void wait_for(const void *object, uint64_t nanoseconds, uintptr_t pc,
+                     enum lock_wait_end end) {
   struct unwind_registers caller = caller_at(pc);
   struct lock_wait wait = lock_wait_begin(object);
   moment += nanoseconds;
@@ -67,14 +72,17 @@ static void wait_for(const void *object, uint64_t nanoseconds, uintptr_t pc, enu
 }
 
 static void test_block_rule(void) {
-  static const struct { uint64_t rate, delay; } cases[] = {{1, 7}, {100, 7}, {100, 99}, {100, 100}, {100, 350}, {100000, 20000}, {100000, 5}};
+  static const struct {
+    uint64_t rate, delay;
+  } cases[] = {{1, 7}, {100, 7}, {100, 99}, {100, 100}, {100, 350}, {100000, 20000}, {100000, 5}};
   enum { WAITS = 200000 };
   for (unsigned c = 0; c < sizeof cases / sizeof *cases; c++) {
     config.blockprofile_rate = cases[c].rate;
     uintptr_t pc = 0x10000 + c;
     for (int i = 0; i < WAITS; i++) wait_for(NULL, cases[c].delay, pc, WAIT_RELEASED);
     struct contention_view view = found(CONTENTION_BLOCK, pc);
-    double p = cases[c].delay >= cases[c].rate ? 1 : (double)cases[c].delay / (double)cases[c].rate, error = 4 * sqrt((1 - p) / p / WAITS);
+    double p = cases[c].delay >= cases[c].rate ? 1 : (double)cases[c].delay / (double)cases[c].rate,
+           error = 4 * sqrt((1 - p) / p / WAITS);
     CHECK(fabs(view.count / WAITS - 1) <= error + 1e-4); /* counts are kept in 1/65536 */
     CHECK(fabs((double)view.delay / (WAITS * (double)cases[c].delay) - 1) <= error + 1e-12);
   }
@@ -83,13 +91,15 @@ static void test_block_rule(void) {
   CHECK(found(CONTENTION_BLOCK, 0x20000).count == 0);
   wait_for(NULL, 10, 0x20000, WAIT_GAVE_UP);
   wait_for(NULL, 0, 0x20000, WAIT_RELEASED);
-  CHECK(found(CONTENTION_BLOCK, 0x20000).count == 2 && found(CONTENTION_BLOCK, 0x20000).delay == 11);
+  CHECK(found(CONTENTION_BLOCK, 0x20000).count == 2 &&
+        found(CONTENTION_BLOCK, 0x20000).delay == 11);
   config.blockprofile_rate = 0;
   wait_for(NULL, 10, 0x20000, WAIT_RELEASED);
   CHECK(found(CONTENTION_BLOCK, 0x20000).count == 2);
 }
 
-/* `crowd` threads wait for 3200 ns, then a release ends the first one's wait and 3200 ns later another the others'. */
+/* `crowd` threads wait for 3200 ns, then a release ends the first one's wait and 3200 ns later
+ * another the others'. */
 static void contend(const void *object, int crowd, uintptr_t first, uintptr_t second) {
   struct lock_wait waits[200];
   struct unwind_registers one = caller_at(first), two = caller_at(second), waiter = caller_at(1);
@@ -106,7 +116,10 @@ static void contend(const void *object, int crowd, uintptr_t first, uintptr_t se
 }
 
 static void test_mutex_rule(void) {
-  static const struct { uint64_t fraction; int crowd, rounds; } cases[] = {{1, 1, 1000}, {1, 150, 100}, {10, 1, 40000}, {10, 3, 40000}, {2, 150, 2000}};
+  static const struct {
+    uint64_t fraction;
+    int crowd, rounds;
+  } cases[] = {{1, 1, 1000}, {1, 150, 100}, {10, 1, 40000}, {10, 3, 40000}, {2, 150, 2000}};
   static char object;
   config.blockprofile_rate = 0;
   for (unsigned c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -116,7 +129,8 @@ static void test_mutex_rule(void) {
     struct contention_view a = found(CONTENTION_MUTEX, first), b = found(CONTENTION_MUTEX, second);
     double waits = (double)cases[c].crowd * cases[c].rounds, others = waits - cases[c].rounds;
     /* One in n; n is at most fraction * (1 + 150 / 32) for the last of a crowd. */
-    double n = (double)cases[c].fraction * (cases[c].crowd > 32 && cases[c].fraction > 1 ? 3.5 : 1), sigma = sqrt(n - 1);
+    double n = (double)cases[c].fraction * (cases[c].crowd > 32 && cases[c].fraction > 1 ? 3.5 : 1),
+           sigma = sqrt(n - 1);
     CHECK(fabs(a.count - cases[c].rounds) <= 4 * sigma * sqrt(cases[c].rounds));
     CHECK(fabs((double)a.delay / 3200 - waits) <= 4 * sigma * sqrt(waits));
     CHECK(fabs(b.count - others) <= 4 * sigma * sqrt(others));
@@ -131,15 +145,18 @@ static void test_mutex_rule(void) {
   CHECK(shim_counters.mutex_lost_releases == 1);
 }
 
-/* While one waits, a long and a short section follow each other thousands of times: both get their time and none of the other's. */
+/* While one waits, a long and a short section follow each other thousands of times: both get their
+ * time and none of the other's. */
 static void test_rapid_releases(void) {
   enum { WAITS = 4000, PAIRS = 1000, LONG = 960, SHORT = 64 };
   static char object;
-  struct unwind_registers by_long = caller_at(0x60000), by_short = caller_at(0x60001), waiter = caller_at(1);
+  struct unwind_registers by_long = caller_at(0x60000), by_short = caller_at(0x60001),
+                          waiter = caller_at(1);
   config.blockprofile_rate = 0;
   for (uint64_t fraction = 1; fraction <= 3; fraction += 2) {
     config.mutexprofile_fraction = fraction;
-    struct contention_view long_before = found(CONTENTION_MUTEX, by_long.pc), short_before = found(CONTENTION_MUTEX, by_short.pc);
+    struct contention_view long_before = found(CONTENTION_MUTEX, by_long.pc),
+                           short_before = found(CONTENTION_MUTEX, by_short.pc);
     for (int i = 0; i < WAITS; i++) {
       struct lock_wait wait = lock_wait_begin(&object);
       for (int k = 0; k < 2 * PAIRS; k++) {
@@ -148,15 +165,21 @@ static void test_rapid_releases(void) {
       }
       lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &waiter);
     }
-    struct contention_view a = found(CONTENTION_MUTEX, by_long.pc), b = found(CONTENTION_MUTEX, by_short.pc);
-    double total = (double)WAITS * PAIRS, of_long = (double)(a.delay - long_before.delay) / LONG, of_short = (double)(b.delay - short_before.delay) / SHORT;
-    /* Which of the waits are followed: sqrt(n - 1) of sqrt(WAITS); the slices' share is much less. */
+    struct contention_view a = found(CONTENTION_MUTEX, by_long.pc),
+                           b = found(CONTENTION_MUTEX, by_short.pc);
+    double total = (double)WAITS * PAIRS, of_long = (double)(a.delay - long_before.delay) / LONG,
+           of_short = (double)(b.delay - short_before.delay) / SHORT;
+    /* Which of the waits are followed: sqrt(n - 1) of sqrt(WAITS); the slices' share is much less.
+     */
     double error = fraction == 1 ? 0 : 4.5 * sqrt((double)fraction - 1) / sqrt(WAITS);
     double all = (of_long * LONG + of_short * SHORT) / (LONG + SHORT) / total;
-    /* 1,300 charges, one in 16 of them a short one's: 11 %. From some 20 looks the drawing prefers the short ones by a fifth, and what follows the
-     * last look of a wait is known to a few per cent of it. */
-    CHECK(fabs(all - 1) <= error + (fraction == 1 ? 0 : 0.07) && fabs(of_short / of_long - 1) <= (fraction == 1 ? 0 : 0.7));
-    CHECK(fabs(a.count + b.count - long_before.count - short_before.count - WAITS) <= error * WAITS + 1e-9);
+    /* 1,300 charges, one in 16 of them a short one's: 11 %. From some 20 looks the drawing prefers
+     * the short ones by a fifth, and what follows the last look of a wait is known to a few per
+     * cent of it. */
+    CHECK(fabs(all - 1) <= error + (fraction == 1 ? 0 : 0.07) &&
+          fabs(of_short / of_long - 1) <= (fraction == 1 ? 0 : 0.7));
+    CHECK(fabs(a.count + b.count - long_before.count - short_before.count - WAITS) <=
+          error * WAITS + 1e-9);
   }
 }
 
@@ -188,7 +211,8 @@ static void test_deep_stacks(void) {
     lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &caller);
     struct contention_view view;
     struct stack_view stack;
-    CHECK(contention_table_read(contention_table_count(), &view) && stack_table_read(view.stack, &stack));
+    CHECK(contention_table_read(contention_table_count(), &view) &&
+          stack_table_read(view.stack, &stack));
     CHECK(stack.frame_count ==
           (depth < STACK_DEFAULT_FRAMES ? STACK_DEFAULT_FRAMES : STACK_DEFAULT_FRAMES + 1));
     CHECK(stack.frames[0] == FUNCTION && stack.frames[1] == caller.pc);

@@ -17,8 +17,8 @@ extern int64_t agent_memory_fail_after;
 static int failures;
 static char path[] = "/tmp/pprofagent-test-XXXXXX";
 
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                                         \
+  do {                                                                           \
     if (!(condition)) failures++, printf("line %d: %s\n", __LINE__, #condition); \
   } while (0)
 
@@ -181,7 +181,10 @@ static unsigned random_below(unsigned limit) {
 
 static void check_model(void) {
   enum { LINES = 60, SPACE = 300 };
-  struct { unsigned start, end; bool replaced; } lines[LINES];
+  struct {
+    unsigned start, end;
+    bool replaced;
+  } lines[LINES];
   char text[LINES * 40], name[20];
   for (int round = 0; round < 250; round++) {
     char *at = text;

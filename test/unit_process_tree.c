@@ -1,6 +1,7 @@
 /* links: test/agent_memory_libc.c */
-/* The processes that share a port hear bytes from outside: a holder that strangers and liars talk to, and a member whose holder talks nonsense.
- * Whatever comes, real members are served, nothing is handed to a liar, and no descriptor is left behind. */
+/* The processes that share a port hear bytes from outside: a holder that strangers and liars talk
+ * to, and a member whose holder talks nonsense. Whatever comes, real members are served, nothing is
+ * handed to a liar, and no descriptor is left behind. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -50,14 +51,16 @@ void connection_gate_take(const struct inbox_connection *given) {
   if (!connection_inbox_put(given)) close(given->descriptor);
 }
 uint64_t process_start_ticks(void) { return 4711; } /* agent/runtime/process_info.h */
-void process_entry_read(struct process_entry *out) { *out = (struct process_entry){.pid = getpid(), .answered = true, .threads = 7}; }
+void process_entry_read(struct process_entry *out) {
+  *out = (struct process_entry){.pid = getpid(), .answered = true, .threads = 7};
+}
 
-#define CHECK(condition)                                        \
-  do {                                                          \
-    if (!(condition)) {                                         \
-      printf("line %d: not %s\n", __LINE__, #condition);        \
-      failures++;                                               \
-    }                                                           \
+#define CHECK(condition)                                 \
+  do {                                                   \
+    if (!(condition)) {                                  \
+      printf("line %d: not %s\n", __LINE__, #condition); \
+      failures++;                                        \
+    }                                                    \
   } while (0)
 
 static unsigned random_below(unsigned limit) {
@@ -104,7 +107,8 @@ static void send_nonsense(int socket_) {
                                     .kind = random_below(10),
                                     .round = random_below(3)};
     message.hello.pid = random_below(2) ? getpid() : 1;
-    for (size_t i = random_below(sizeof message.entry); i-- > 16;) ((char *)&message.entry)[i] = (char)random_below(256);
+    for (size_t i = random_below(sizeof message.entry); i-- > 16;)
+      ((char *)&message.entry)[i] = (char)random_below(256);
   } else {
     for (size_t i = 0; i < sizeof message; i++) ((char *)&message)[i] = (char)random_below(256);
   }
@@ -114,13 +118,16 @@ static void send_nonsense(int socket_) {
     char space[CMSG_SPACE(sizeof given)];
   } control;
   size_t count = random_below(4);
-  struct iovec bytes = {&message, random_below(3) ? sizeof message : random_below(sizeof message) + 1};
+  struct iovec bytes = {&message,
+                        random_below(3) ? sizeof message : random_below(sizeof message) + 1};
   struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1};
   if (count) {
     memset(&control, 0, sizeof control);
     head.msg_control = &control;
     head.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))};
+    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+                                      .cmsg_type = SCM_RIGHTS,
+                                      .cmsg_len = CMSG_LEN(count * sizeof(int))};
     memcpy(CMSG_DATA(&control.header), given, count * sizeof(int));
   }
   if (sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno != EPERM) return;
@@ -128,7 +135,8 @@ static void send_nonsense(int socket_) {
   sendmsg(socket_, &head, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* A member in a process of its own: joins, answers, says what it was handed. Ends when its holder does. */
+/* A member in a process of its own: joins, answers, says what it was handed. Ends when its holder
+ * does. */
 static void be_member(struct listen_address *address, int report) {
   char reason[200];
   int listener;
@@ -142,7 +150,8 @@ static void be_member(struct listen_address *address, int report) {
     if (poll(&wait, 1, 1000) > 0 && !process_tree_handle()) break;
     if (!connection_inbox_take(&given)) continue;
     size_t size = read(given.descriptor, text, sizeof text) > 0 ? 4 : 0;
-    if (write(report, given.prefix, given.prefix_size) < 0 || write(report, text, size) < 0) _exit(1);
+    if (write(report, given.prefix, given.prefix_size) < 0 || write(report, text, size) < 0)
+      _exit(1);
     close(given.descriptor);
   }
   _exit(0);
@@ -225,7 +234,8 @@ static void check_holder(struct listen_address *address, const struct listen_add
 /* The holder is a liar. */
 static void check_member(const struct listen_address *parsed) {
   int false_holder = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), welcomed = 0;
-  CHECK(bind(false_holder, (struct sockaddr *)&name, name_size) == 0 && listen(false_holder, 8) == 0);
+  CHECK(bind(false_holder, (struct sockaddr *)&name, name_size) == 0 &&
+        listen(false_holder, 8) == 0);
   int before = descriptors();
   for (int i = 0; i < 60; i++) {
     bool trusts = i % 2;
@@ -385,14 +395,16 @@ int main(void) {
   char reason[200], text[64];
   int listener, probe = socket(AF_INET, SOCK_STREAM, 0);
   /* A port that is free now. */
-  CHECK(listen_address_parse("127.0.0.1:0", &parsed, reason, sizeof reason) && bind(probe, &parsed.socket.generic, parsed.size) == 0);
+  CHECK(listen_address_parse("127.0.0.1:0", &parsed, reason, sizeof reason) &&
+        bind(probe, &parsed.socket.generic, parsed.size) == 0);
   socklen_t size = parsed.size;
   getsockname(probe, &parsed.socket.generic, &size);
   listen_address_format(&parsed, text, sizeof text);
   close(probe);
   CHECK(listen_address_parse(text, &parsed, reason, sizeof reason));
   name.sun_family = AF_UNIX;
-  name_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)sprintf(name.sun_path + 1, "pprofagent/%s", text));
+  name_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+                          (size_t)sprintf(name.sun_path + 1, "pprofagent/%s", text));
   address = parsed;
   CHECK(process_tree_enter(&address, &listener, never, reason, sizeof reason) == TREE_HOLDER);
   check_tokens();

@@ -1,5 +1,6 @@
 /* links: test/fixture_profile.c test/stub_tables.c test/agent_memory_libc.c test/stub_clock.c */
-/* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order, trailer, memory map. */
+/* The debug=1 text of hand-made tables, letter for letter: header, records, column padding, order,
+ * trailer, memory map. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +26,14 @@ static char *text_of_tables(void) {
   return sink.bytes;
 }
 
-static void check_part(const char *what, const char *text, const char *from, const char *to, const char *want) {
+static void check_part(const char *what, const char *text, const char *from, const char *to,
+                       const char *want) {
   const char *start = strstr(text, from), *end = start ? strstr(start, to) : NULL;
-  if (end && strlen(want) == (size_t)(end - start) && memcmp(start, want, strlen(want)) == 0) return;
+  if (end && strlen(want) == (size_t)(end - start) && memcmp(start, want, strlen(want)) == 0)
+    return;
   failures++;
-  fprintf(stderr, "FAILED %s: got\n%.*s\nwant\n%s\n", what, end ? (int)(end - start) : 2000, start ? start : text, want);
+  fprintf(stderr, "FAILED %s: got\n%.*s\nwant\n%s\n", what, end ? (int)(end - start) : 2000,
+          start ? start : text, want);
 }
 
 static void check_contains(const char *what, const char *text, const char *want) {
@@ -64,7 +68,8 @@ static const char records[] =
     "#\t[truncated: no unwind information]\n"
     "\n"
     "1: 48 [2: 96] @ 0x7f2000001011 0xdead0001 0x2\n"
-    "#\t0x7f2000001010\tjit:<b>&\"x\"??" "caf\xc3\xa9+0x10\t??:0\n"
+    "#\t0x7f2000001010\tjit:<b>&\"x\"??"
+    "caf\xc3\xa9+0x10\t??:0\n"
     "#\t0xdead0000\n"
     "#\t[truncated: deeper than 2048 frames]\n"
     "\n"
@@ -82,11 +87,14 @@ static const char records[] =
 static const char map[] =
     "--- Memory map: ---\n"
     "00401000-00500000 r-xp 00001000 00:00 0                                  /nonexistent/demo\n"
-    "7f0000001000-7f0000100000 r-xp 00001000 00:00 0                          /nonexistent/[deleted]libfoo.so.1\n"
-    "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libnew.so\n"
+    "7f0000001000-7f0000100000 r-xp 00001000 00:00 0                          "
+    "/nonexistent/[deleted]libfoo.so.1\n"
+    "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          "
+    "/nonexistent/libnew.so\n"
     "7f2000001000-7f2000002000 r-xp 00000000 00:00 0                          //anon\n"
     "7ffe00001000-7ffe00002000 r-xp 00000000 00:00 0                          [vdso]\n"
-    "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          /nonexistent/libold.so\n"
+    "7f1000001000-7f1000002000 r-xp 00000000 00:00 0                          "
+    "/nonexistent/libold.so\n"
     "00000000-00010000 r-xp 00000000 00:00 0                                  [truncated]\n"
     "00000000-ffffffffffffffff r-xp 00000000 00:00 0                          [unmapped]\n";
 
@@ -114,14 +122,16 @@ static void test_rates(void) {
   fixture_small(524288, true);
   text = text_of_tables();
   check_contains("mixed rates", text, " @ heap/2\n57348: 3670240 [98310: 6291840] @ 0x401210 ");
-  check_contains("mixed rates, scaled", text, "\n3: 3638090 [6: 6063483] @ 0x7f0000001020 0x401010\n");
+  check_contains("mixed rates, scaled", text,
+                 "\n3: 3638090 [6: 6063483] @ 0x7f0000001020 0x401010\n");
   check_contains("mixed rates, the other one", text, "\n0: 0 [2052: 8405003] @ 0x401210 ");
   check_contains("mixed rates, said", text, "\n# Records were sampled at different rates");
   free(text);
   stub.bucket_count = 0;
   config.memprofile_rate = 4096;
   text = text_of_tables();
-  check_part("nothing", text, "heap profile:", "# runtime", "heap profile: 0: 0 [0: 1] @ heap/8192\n\n");
+  check_part("nothing", text, "heap profile:", "# runtime",
+             "heap profile: 0: 0 [0: 1] @ heap/8192\n\n");
   free(text);
   fixture_release();
 }
@@ -131,7 +141,8 @@ static void test_nothing_freed(void) {
   stub.bucket_count = 1;
   stub.buckets[0].frees = 0;
   char *text = text_of_tables();
-  check_contains("alloc equals in use", text, "heap profile: 10: 640 [10: 641] @ heap/1048576\n10: 640 [10: 640] @ ");
+  check_contains("alloc equals in use", text,
+                 "heap profile: 10: 640 [10: 641] @ heap/1048576\n10: 640 [10: 640] @ ");
   free(text);
   fixture_release();
 }
@@ -162,14 +173,27 @@ static char *text_of_counts(bool empty) {
     const char *name;
     int64_t tid;
     double value;
-  } stacks[] = {{working, 2, "b", 0, 1},     {making, 3, "z", 0, 3},  {making, 3, "a\"\\\n\xff" "\xc3\xa9", 12, 3}, {making, 3, NULL, 0, 3}, {working, 2, "a", 0, 1},
-                {not_read, 1, "idle", 0, 7}, {making, 2, "z", 0, 3},  {low, 2, NULL, 0, 1}};
+  } stacks[] = {{working, 2, "b", 0, 1},
+                {making, 3, "z", 0, 3},
+                {making, 3,
+                 "a\"\\\n\xff"
+                 "\xc3\xa9",
+                 12, 3},
+                {making, 3, NULL, 0, 3},
+                {working, 2, "a", 0, 1},
+                {not_read, 1, "idle", 0, 7},
+                {making, 2, "z", 0, 3},
+                {low, 2, NULL, 0, 1}};
   struct profile_builder *builder = profile_builder_open("threadcreate", 1);
   if (!builder) abort();
   for (size_t i = 0; i < sizeof stacks / sizeof *stacks && !empty; i++) {
-    const struct profile_stack stack = {.frame_count = stacks[i].frame_count, .epoch = 1, .frames = stacks[i].frames};
-    const struct profile_label labels[] = {{.key = "thread_name", .text = stacks[i].name}, {.key = "n", .number = stacks[i].tid}};
-    if (!profile_builder_add(builder, &stack, labels, stacks[i].name ? 1 + (stacks[i].tid != 0) : 0, &stacks[i].value)) abort();
+    const struct profile_stack stack = {
+        .frame_count = stacks[i].frame_count, .epoch = 1, .frames = stacks[i].frames};
+    const struct profile_label labels[] = {{.key = "thread_name", .text = stacks[i].name},
+                                           {.key = "n", .number = stacks[i].tid}};
+    if (!profile_builder_add(builder, &stack, labels, stacks[i].name ? 1 + (stacks[i].tid != 0) : 0,
+                             &stacks[i].value))
+      abort();
   }
   struct profile *profile = profile_builder_finish(builder);
   struct memory_sink sink;
@@ -179,14 +203,17 @@ static char *text_of_counts(bool empty) {
   return sink.bytes;
 }
 
-#define MAKING_LINES                                  \
+#define MAKING_LINES                                      \
   "#\t0x40120f\tns::make<int>(int)+0xf\t/src/make.cc:7\n" \
-  "#\t0x40110f\tinner+0xf\t\t/src/inner.h:3\n"           \
+  "#\t0x40110f\tinner+0xf\t\t/src/inner.h:3\n"            \
   "#\t0x40110f\touter+0xf\t\t/src/main.c:40\n"
 #define MAIN_LINE "#\t0x40100f\tmain+0xf\t\t/src/main.c:10\n\n"
-#define WORKING_LINES "#\t0x7f000000101f\tfoo_alloc+0x1f\t/nonexistent/libfoo.so.1:0\n#\t0x40100f\tmain+0xf\t/src/main.c:10\n\n"
+#define WORKING_LINES                                                                           \
+  "#\t0x7f000000101f\tfoo_alloc+0x1f\t/nonexistent/libfoo.so.1:0\n#\t0x40100f\tmain+0xf\t/src/" \
+  "main.c:10\n\n"
 
-/* By count, then as texts: "0x401210" before "0x5", a shorter stack before a longer one, no labels before labels. */
+/* By count, then as texts: "0x401210" before "0x5", a shorter stack before a longer one, no labels
+ * before labels. */
 static const char counts[] =
     "threadcreate profile: total 22\n"
     "7 @ 0x5\n"
@@ -194,10 +221,12 @@ static const char counts[] =
     "#\t[thread not read: goroutine?debug=2 says why]\n"
     "\n"
     "3 @ 0x401210 0x401110\n"
-    "# labels: {\"thread_name\":\"z\"}\n" MAKING_LINES "\n"
+    "# labels: {\"thread_name\":\"z\"}\n" MAKING_LINES
+    "\n"
     "3 @ 0x401210 0x401110 0x401010\n" MAKING_LINES MAIN_LINE
     "3 @ 0x401210 0x401110 0x401010\n"
-    "# labels: {\"n\":\"12\", \"thread_name\":\"a\\\"\\\\\\n\\xff\xc3\xa9\"}\n" MAKING_LINES MAIN_LINE
+    "# labels: {\"n\":\"12\", \"thread_name\":\"a\\\"\\\\\\n\\xff\xc3\xa9\"}\n" MAKING_LINES
+        MAIN_LINE
     "3 @ 0x401210 0x401110 0x401010\n"
     "# labels: {\"thread_name\":\"z\"}\n" MAKING_LINES MAIN_LINE
     "1 @ 0x7f0000001020 0x401010\n"
@@ -216,7 +245,8 @@ static void test_counts(void) {
   check_contains("counts, marker's place", text, " [truncated]\n00000000-ffffffffffffffff r-xp ");
   free(text);
   text = text_of_counts(true);
-  check_part("no counts", text, "threadcreate profile:", "--- Memory", "threadcreate profile: total 0\n\n");
+  check_part("no counts", text, "threadcreate profile:", "--- Memory",
+             "threadcreate profile: total 0\n\n");
   free(text);
   fixture_release();
 }
@@ -266,16 +296,19 @@ static void test_contention(void) {
   free(text);
   atomic_store(&shim_counters.mutex_lost_waiters, 3);
   text = text_of_contention(CONTENTION_MUTEX);
-  check_contains("loss", text, "\n\n# mutex_lost_waiters = 3 (waits whose releasers were not looked for: ");
+  check_contains("loss", text,
+                 "\n\n# mutex_lost_waiters = 3 (waits whose releasers were not looked for: ");
   check_contains("map behind the loss", text, ")\n\n--- Memory map: ---\n");
   free(text);
   atomic_store(&shim_counters.mutex_lost_waiters, 0);
   stub.contention_count = 0;
   text = text_of_contention(CONTENTION_BLOCK);
-  check_part("no waits", text, "--- contention:", "--- Memory", "--- contention:\ncycles/second=1000000000\n\n");
+  check_part("no waits", text, "--- contention:", "--- Memory",
+             "--- contention:\ncycles/second=1000000000\n\n");
   free(text);
   text = text_of_contention(CONTENTION_MUTEX);
-  check_part("no releases", text, "--- mutex:", "--- Memory", "--- mutex:\ncycles/second=1000000000\nsampling period=1\n\n");
+  check_part("no releases", text, "--- mutex:", "--- Memory",
+             "--- mutex:\ncycles/second=1000000000\nsampling period=1\n\n");
   free(text);
   fixture_release();
 }

@@ -99,8 +99,8 @@ static size_t make_table(uint8_t *bytes, uintptr_t start, uint32_t size, uint8_t
 static void add(uintptr_t key, uintptr_t start, uint32_t size, uint8_t words) {
   uint8_t bytes[128];
   size_t length = make_table(bytes, start, size, words);
-  const struct cfi_section section = {
-      (uintptr_t)bytes, (uintptr_t)bytes + length, .in_own_memory = true};
+  const struct cfi_section section = {(uintptr_t)bytes, (uintptr_t)bytes + length,
+                                      .in_own_memory = true};
   registered_frames_add(&section, key);
 }
 
@@ -160,8 +160,7 @@ static void *churn(void *number) {
   enum { FUNCTIONS = 64, SIZE = 80 };
   uintptr_t code = 0x5000000000 + (uintptr_t)number * 0x10000;
   for (int turn = 0; turn < 3000; turn++) {
-    for (uintptr_t i = 0; i < FUNCTIONS; i++)
-      add(code + 2 * i, code + i * SIZE, SIZE, 1 + i % 14);
+    for (uintptr_t i = 0; i < FUNCTIONS; i++) add(code + 2 * i, code + i * SIZE, SIZE, 1 + i % 14);
     for (uintptr_t i = 0; i < FUNCTIONS; i++) {
       CHECK(words_at(code + i * SIZE + 3) == 1 + (int64_t)i % 14);
       registered_frames_remove(code + 2 * i);
@@ -185,8 +184,7 @@ static void *look(void *unused) {
 static void test_threads(void) {
   pthread_t writers[3], reader;
   CHECK(pthread_create(&reader, NULL, look, NULL) == 0);
-  for (uintptr_t i = 0; i < 3; i++)
-    CHECK(pthread_create(&writers[i], NULL, churn, (void *)i) == 0);
+  for (uintptr_t i = 0; i < 3; i++) CHECK(pthread_create(&writers[i], NULL, churn, (void *)i) == 0);
   for (int i = 0; i < 3; i++) pthread_join(writers[i], NULL);
   atomic_store(&ends, 1);
   pthread_join(reader, NULL);

@@ -105,18 +105,21 @@ __asm__(
     " addq $8, %rsp\n .cfi_def_cfa rsp, 8\n ret\n .cfi_endproc\ncircle_end:\n");
 
 #define FRAME(name) extern const char name[], name##_end[];
+/* clang-format off */
 FRAME(needs_rbp) FRAME(plain) FRAME(by_rbx) FRAME(by_r12) FRAME(by_expression)
 FRAME(value_of_offset) FRAME(moved) FRAME(vectors) FRAME(circle) FRAME(last_call) FRAME(behind)
+    /* clang-format on */
 
-struct frame_case {
+    struct frame_case {
   const char *name, *start, *end;
   bool leads_on;
 };
-#define CASE(name, leads_on) {#name, name, name##_end, leads_on}
+#define CASE(name, leads_on) \
+  { #name, name, name##_end, leads_on }
 static const struct frame_case cases[] = {
-    CASE(plain, true),  CASE(by_rbx, true),          CASE(by_r12, true),
-    CASE(moved, true),  CASE(value_of_offset, true), CASE(by_expression, true),
-    CASE(vectors, true), CASE(last_call, true), CASE(circle, false)};
+    CASE(plain, true),   CASE(by_rbx, true),          CASE(by_r12, true),
+    CASE(moved, true),   CASE(value_of_offset, true), CASE(by_expression, true),
+    CASE(vectors, true), CASE(last_call, true),       CASE(circle, false)};
 enum { CASES = sizeof cases / sizeof *cases, FRAMES_MAX = 100 };
 
 static struct remote_unwinder *unwinder;
@@ -125,12 +128,13 @@ static uintptr_t main_start, main_end;
 
 static __attribute__((always_inline)) inline struct remote_registers registers_here(void) {
   struct remote_registers here = {.known = REMOTE_ALL_KNOWN, .exact = true};
-  __asm__ volatile("movq %%rbx, 24(%0)\n movq %%rbp, 48(%0)\n movq %%rsp, 56(%0)\n"
-                   "movq %%r12, 96(%0)\n movq %%r13, 104(%0)\n movq %%r14, 112(%0)\n"
-                   "movq %%r15, 120(%0)\n leaq 0(%%rip), %%rcx\n movq %%rcx, 128(%0)\n"
-                   :
-                   : "r"(here.value)
-                   : "rcx", "memory");
+  __asm__ volatile(
+      "movq %%rbx, 24(%0)\n movq %%rbp, 48(%0)\n movq %%rsp, 56(%0)\n"
+      "movq %%r12, 96(%0)\n movq %%r13, 104(%0)\n movq %%r14, 112(%0)\n"
+      "movq %%r15, 120(%0)\n leaq 0(%%rip), %%rcx\n movq %%rcx, 128(%0)\n"
+      :
+      : "r"(here.value)
+      : "rcx", "memory");
   return here;
 }
 
@@ -283,8 +287,9 @@ static void test_damage(long usual) {
     for (uint64_t i = next() % 8; round % 16 && i > 0; i--)
       copy[next() % (next() & 1 ? size : 200)] = (uint8_t)next();
     for (int i = 0; i < WORDS; i++)
-      stack[i] = next() & 1 ? code + next() % 8192 - 4096
-                 : next() & 1 ? (uint64_t)&stack[next() % WORDS] : next();
+      stack[i] = next() & 1   ? code + next() % 8192 - 4096
+                 : next() & 1 ? (uint64_t)&stack[next() % WORDS]
+                              : next();
     struct remote_registers registers = {.known = (uint32_t)next() & REMOTE_ALL_KNOWN,
                                          .exact = next() & 1};
     for (int i = 0; i < REMOTE_REGISTERS; i++)

@@ -48,11 +48,13 @@ int main(void) {
   struct resident_memory memory = {0};
   struct resident_reader reader = {.out = &memory, .stacks = stacks, .stack_count = 2};
   read_all(&reader);
-  static const uint64_t expected[RESIDENT_KIND_COUNT] = {
-      [RESIDENT_brk_heap] = 1000,         [RESIDENT_arenas] = 500,
-      [RESIDENT_anonymous] = 7 + 20 + 2,  [RESIDENT_stacks] = 30 + 11,
-      [RESIDENT_file_pages] = 40 + 4 + 80, [RESIDENT_file_copies] = 12,
-      [RESIDENT_shared] = 64};
+  static const uint64_t expected[RESIDENT_KIND_COUNT] = {[RESIDENT_brk_heap] = 1000,
+                                                         [RESIDENT_arenas] = 500,
+                                                         [RESIDENT_anonymous] = 7 + 20 + 2,
+                                                         [RESIDENT_stacks] = 30 + 11,
+                                                         [RESIDENT_file_pages] = 40 + 4 + 80,
+                                                         [RESIDENT_file_copies] = 12,
+                                                         [RESIDENT_shared] = 64};
   uint64_t sum = 0;
   for (int i = 0; i < RESIDENT_KIND_COUNT; i++) {
     CHECK(memory.bytes[i] == expected[i] * 1024);

@@ -1,5 +1,6 @@
 /* sanitizer: thread */
-/* Several writers, one reader, a ring far too small for them: every sample is read once and whole, every refused one counted as dropped. */
+/* Several writers, one reader, a ring far too small for them: every sample is read once and whole,
+ * every refused one counted as dropped. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -18,9 +19,13 @@ static void *writer(void *argument) {
   int tid = (int)(intptr_t)argument;
   uint64_t frames[STACK_DEFAULT_FRAMES + 1];
   for (uint32_t i = 0; i < EACH; i++) {
-    struct stack_sample head = {.tid = tid, .ticks = i, .nanoseconds = (uint64_t)tid << 32 | i, .frame_count = 1 + (i * 7 + (uint32_t)tid) % 129};
+    struct stack_sample head = {.tid = tid,
+                                .ticks = i,
+                                .nanoseconds = (uint64_t)tid << 32 | i,
+                                .frame_count = 1 + (i * 7 + (uint32_t)tid) % 129};
     snprintf(head.name, sizeof head.name, "writer-%d", tid);
-    for (uint32_t k = 0; k < head.frame_count; k++) frames[k] = (uint64_t)tid << 40 ^ (uint64_t)i << 8 ^ k;
+    for (uint32_t k = 0; k < head.frame_count; k++)
+      frames[k] = (uint64_t)tid << 40 ^ (uint64_t)i << 8 ^ k;
     while (!sample_buffer_write(&buffer, &head, frames)) {
       atomic_fetch_add(&refused, 1);
       sched_yield();
@@ -51,8 +56,10 @@ int main(void) {
     char name[SAMPLE_NAME_SIZE];
     snprintf(name, sizeof name, "writer-%u", tid);
     CHECK(tid >= 1 && tid <= WRITERS && i < EACH && strcmp(name, sample->name) == 0);
-    CHECK(sample->nanoseconds == ((uint64_t)tid << 32 | i) && sample->frame_count == 1 + (i * 7 + tid) % 129);
-    for (uint32_t k = 0; k < sample->frame_count; k++) CHECK(sample->frames[k] == ((uint64_t)tid << 40 ^ (uint64_t)i << 8 ^ k));
+    CHECK(sample->nanoseconds == ((uint64_t)tid << 32 | i) &&
+          sample->frame_count == 1 + (i * 7 + tid) % 129);
+    for (uint32_t k = 0; k < sample->frame_count; k++)
+      CHECK(sample->frames[k] == ((uint64_t)tid << 40 ^ (uint64_t)i << 8 ^ k));
     CHECK(i == seen[tid]); /* a writer's own order is kept */
     seen[tid] = i + 1;
     read++;
@@ -62,7 +69,8 @@ int main(void) {
   CHECK(atomic_load(&buffer.dropped) == atomic_load(&refused));
   sample_buffer_close(&buffer);
   CHECK(!sample_buffer_write(&buffer, &none, &frame));
-  CHECK(sample_buffer_open(&buffer, CAPACITY) && sample_buffer_write(&buffer, &none, &frame) && sample_buffer_next(&buffer)->frames[0] == 1);
+  CHECK(sample_buffer_open(&buffer, CAPACITY) && sample_buffer_write(&buffer, &none, &frame) &&
+        sample_buffer_next(&buffer)->frames[0] == 1);
   sample_buffer_close(&buffer);
   return failures != 0;
 }

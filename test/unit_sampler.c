@@ -1,5 +1,6 @@
 /* flags: -lm */
-/* The sampler against its own law: P(sampled) = 1 - exp(-size / rate), whatever the sizes before; and the logarithm against libm. */
+/* The sampler against its own law: P(sampled) = 1 - exp(-size / rate), whatever the sizes before;
+ * and the logarithm against libm. */
 #include "shim/allocation/sampler.h"
 
 #include <math.h>
@@ -17,14 +18,16 @@ static void check(int ok, const char *what, double got, double want) {
 static void test_logarithm(void) {
   double worst = 0;
   for (double x = 0x1p-53; x <= 1; x *= 1.000937) {
-    double want = -log(x), error = fabs(sampler_negative_log(x) - want) / (want > 1e-300 ? want : 1);
+    double want = -log(x),
+           error = fabs(sampler_negative_log(x) - want) / (want > 1e-300 ? want : 1);
     if (error > worst) worst = error;
   }
   check(worst < 1e-9, "largest relative error of -ln", worst, 0);
   check(sampler_negative_log(1) == 0, "-ln 1", sampler_negative_log(1), 0);
 }
 
-/* Runs the fast path's arithmetic over a stream of sizes; the share of sampled ones must lie within 4 standard errors of the law. */
+/* Runs the fast path's arithmetic over a stream of sizes; the share of sampled ones must lie within
+ * 4 standard errors of the law. */
 static void test_share(uint64_t rate, const uint64_t *sizes, int kinds, long rounds) {
   uint64_t random = sampler_seed(&rate, 0), left = sampler_draw_interval(&random, rate);
   long sampled[8] = {0};
@@ -38,10 +41,12 @@ static void test_share(uint64_t rate, const uint64_t *sizes, int kinds, long rou
       }
     }
   for (int kind = 0; kind < kinds; kind++) {
-    double p = -expm1(-(double)sizes[kind] / (double)rate), error = sqrt(p * (1 - p) / (double)rounds);
+    double p = -expm1(-(double)sizes[kind] / (double)rate),
+           error = sqrt(p * (1 - p) / (double)rounds);
     double share = (double)sampled[kind] / (double)rounds;
     char what[80];
-    snprintf(what, sizeof what, "share of size %llu at rate %llu", (unsigned long long)sizes[kind], (unsigned long long)rate);
+    snprintf(what, sizeof what, "share of size %llu at rate %llu", (unsigned long long)sizes[kind],
+             (unsigned long long)rate);
     check(fabs(share - p) <= 4 * error + 1e-12, what, share, p);
   }
 }
@@ -55,7 +60,8 @@ static void test_mean(uint64_t rate) {
     check(interval >= 1, "interval", (double)interval, 1);
     sum += (double)interval;
   }
-  double mean = 1 / -expm1(-1 / (double)rate); /* of a geometric variable: ceil of an exponential one */
+  double mean =
+      1 / -expm1(-1 / (double)rate); /* of a geometric variable: ceil of an exponential one */
   check(fabs(sum / DRAWS - mean) < 4 * mean / sqrt(DRAWS), "mean interval", sum / DRAWS, mean);
 }
 
@@ -86,7 +92,9 @@ int main(void) {
   test_mean(2);
   test_mean((uint64_t)1 << 40);
   uint64_t random = 1;
-  for (int i = 0; i < 1000; i++) check(sampler_draw_interval(&random, UINT64_MAX) <= (uint64_t)1 << 62, "bounded interval", 0, 0);
+  for (int i = 0; i < 1000; i++)
+    check(sampler_draw_interval(&random, UINT64_MAX) <= (uint64_t)1 << 62, "bounded interval", 0,
+          0);
   check(sampler_seed(&failures, 1) != sampler_seed(&failures, 1), "two threads' seeds", 0, 1);
   return failures != 0;
 }

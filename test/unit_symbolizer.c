@@ -1,4 +1,5 @@
-/* mappings_find over epochs, the name cache, sessions after a fork, and the region's limit, without any object file. */
+/* mappings_find over epochs, the name cache, sessions after a fork, and the region's limit, without
+ * any object file. */
 /* links: test/stub_announced_code.c test/stub_module_registry.c test/agent_memory_libc.c */
 #include <pthread.h>
 #include <stdio.h>
@@ -16,8 +17,8 @@
 extern int64_t agent_memory_fail_after;
 
 static int failures;
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                                         \
+  do {                                                                           \
     if (!(condition)) failures++, printf("line %d: %s\n", __LINE__, #condition); \
   } while (0)
 
@@ -43,11 +44,12 @@ static void epochs_of_one_place(void) {
   CHECK(strcmp(path_at(set, GONE + 5, 5), "/gone/second.so") == 0);
   CHECK(strcmp(path_at(set, GONE + 5, UINT32_MAX), "/gone/second.so") == 0);
   CHECK(path_at(set, GONE + PAGES, 5) == NULL && path_at(set, GONE - 1, 5) == NULL);
-  CHECK(mappings_find(set, GONE, 0)->unloaded && strcmp(mappings_find(set, GONE, 9)->build_id, "abcd") == 0);
+  CHECK(mappings_find(set, GONE, 0)->unloaded &&
+        strcmp(mappings_find(set, GONE, 9)->build_id, "abcd") == 0);
   mappings_release(set);
 
-  void *code =
-      mmap((void *)(uintptr_t)GONE, PAGES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  void *code = mmap((void *)(uintptr_t)GONE, PAGES, PROT_READ | PROT_EXEC,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   CHECK(code == (void *)(uintptr_t)GONE);
   set = mappings_collect();
   CHECK(strcmp(path_at(set, GONE + 5, 4), "/gone/first.so") == 0);
@@ -61,9 +63,11 @@ static void main_program_is_first(void) {
   struct mappings *set = mappings_collect();
   char program[4096] = "";
   CHECK(readlink("/proc/self/exe", program, sizeof program - 1) > 0);
-  CHECK(strcmp(set->items[0].path, program) == 0 && set->items[0].kind == MAPPING_FILE && set->items[0].build_id[0] != '\0');
+  CHECK(strcmp(set->items[0].path, program) == 0 && set->items[0].kind == MAPPING_FILE &&
+        set->items[0].build_id[0] != '\0');
   for (size_t i = 0; i < set->count; i++)
-    if (!set->items[i].unloaded) CHECK(mappings_find(set, set->items[i].start, UINT32_MAX) == &set->items[i]);
+    if (!set->items[i].unloaded)
+      CHECK(mappings_find(set, set->items[i].start, UINT32_MAX) == &set->items[i]);
   mappings_release(set);
 }
 
@@ -81,8 +85,8 @@ static void cache_keeps_one_copy(void) {
     snprintf(text, sizeof text, "function_%d", i);
     CHECK(symbol_cache_intern(cache, text) == kept[i] && strcmp(kept[i], text) == 0);
     const struct symbol_location *location = symbol_cache_find(cache, kept[0], (uint64_t)i * 16);
-    CHECK(location != NULL && location->frame_count == 1 && location->frames[0].line == (uint32_t)i &&
-          location->symbol_start == 7);
+    CHECK(location != NULL && location->frame_count == 1 &&
+          location->frames[0].line == (uint32_t)i && location->symbol_start == 7);
     CHECK(symbol_cache_find(cache, kept[1], (uint64_t)i * 16) == NULL);
   }
   symbol_cache_destroy(cache);
@@ -103,7 +107,8 @@ static void region_ends_at_its_limit(void) {
   region = region_create(1 << 20);
   size_t blocks = 0;
   while (region_alloc(region, 1000) != NULL) blocks++;
-  CHECK(blocks > 500 && blocks * 1000 <= 1 << 20 && region_exhausted(region) && region_bytes(region) <= 1 << 20);
+  CHECK(blocks > 500 && blocks * 1000 <= 1 << 20 && region_exhausted(region) &&
+        region_bytes(region) <= 1 << 20);
   region_destroy(region);
   region = region_create(1 << 20);
   for (int i = 0; i < 100; i++) { /* large blocks come back */

@@ -1,5 +1,6 @@
-/* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined behaviour, no hang, and all
- * memory given back. Usage: unit_symbolizer_fuzz [FILE ...]; without files it compiles some. */
+/* Mutated object files through the whole symbolizer: whatever the bytes, no crash, no undefined
+ * behaviour, no hang, and all memory given back. Usage: unit_symbolizer_fuzz [FILE ...]; without
+ * files it compiles some. */
 /* fuzz: rounds */
 /* links: test/stub_announced_code.c agent/symbols/libbacktrace_region.c
  *      test/stub_module_registry.c test/agent_memory_libc.c agent/symbols/section_windows.c */
@@ -20,7 +21,13 @@
 #include "fuzz_budget.h"
 #include "agent/symbols/symbolizer.h"
 
-enum { MAX_FILES = 32, MAX_FILE_SIZE = 4 << 20, ADDRESSES = 40, STUB_ADDRESSES = 8, STUBS_END = 256 /* .plt is at the start of the text */ };
+enum {
+  MAX_FILES = 32,
+  MAX_FILE_SIZE = 4 << 20,
+  ADDRESSES = 40,
+  STUB_ADDRESSES = 8,
+  STUBS_END = 256 /* .plt is at the start of the text */
+};
 static const double SLOWEST = 5.0; /* seconds of CPU time for one file, sanitizers and all */
 
 struct input {
@@ -55,7 +62,8 @@ static void add_input(const char *path) {
   int descriptor = open(path, O_RDONLY);
   if (descriptor < 0) return;
   struct input *input = &inputs[input_count];
-  if (input_count < MAX_FILES && fstat(descriptor, &status) == 0 && status.st_size <= MAX_FILE_SIZE && status.st_size > 64) {
+  if (input_count < MAX_FILES && fstat(descriptor, &status) == 0 &&
+      status.st_size <= MAX_FILE_SIZE && status.st_size > 64) {
     input->size = (size_t)status.st_size;
     input->bytes = malloc(input->size);
     if (read(descriptor, input->bytes, input->size) == (ssize_t)input->size) {
@@ -90,9 +98,12 @@ static void add_split_input(const char *path, const char *place) {
 
 static const char source[] =
     "#include <stdlib.h>\n"
-    "namespace { template <class T> struct Box { T *make(int n) { return static_cast<T *>(malloc(n * sizeof(T))); } }; }\n"
-    "static inline __attribute__((always_inline)) int twice(int x) { for (int i = 0; i < x; i++) x ^= i; return x * 2; }\n"
-    "int outer(int x) { Box<long> box; auto f = [&](int y) { return twice(y) + (box.make(y) != nullptr); }; return f(x) + f(x + "
+    "namespace { template <class T> struct Box { T *make(int n) { return static_cast<T *>(malloc(n "
+    "* sizeof(T))); } }; }\n"
+    "static inline __attribute__((always_inline)) int twice(int x) { for (int i = 0; i < x; i++) x "
+    "^= i; return x * 2; }\n"
+    "int outer(int x) { Box<long> box; auto f = [&](int y) { return twice(y) + (box.make(y) != "
+    "nullptr); }; return f(x) + f(x + "
     "1); }\n"
     "int main(int c, char **) { return outer(c); }\n";
 
@@ -118,8 +129,10 @@ static void compile_inputs(void) {
       "llvm-dwp c2.dwo -o c2.dwp",
       "clang++ -O2 -g -gdwarf-5 -gsplit-dwarf -ffunction-sections -c -o c3.o s.cc && "
       "clang++ -o c3 c3.o && llvm-dwp c3.dwo -o c3.dwp",
-      "nm -D a1 >/dev/null; nm a1 | head -c 2000 >/dev/null; cp a6 b0; objcopy --only-keep-debug a1 m && "
-      "objcopy -S --remove-section .comment m && xz -k m && objcopy --add-section .gnu_debugdata=m.xz b0"};
+      "nm -D a1 >/dev/null; nm a1 | head -c 2000 >/dev/null; cp a6 b0; objcopy --only-keep-debug "
+      "a1 m && "
+      "objcopy -S --remove-section .comment m && xz -k m && objcopy --add-section "
+      ".gnu_debugdata=m.xz b0"};
   char command[1024], path[64];
   snprintf(path, sizeof path, "%s/s.cc", directory);
   FILE *file = fopen(path, "w");
@@ -158,9 +171,12 @@ static size_t interesting_offset(const struct input *input) {
   const Elf64_Shdr *sections = (const Elf64_Shdr *)(input->bytes + header->e_shoff);
   for (int tries = 0; tries < 100; tries++) {
     const Elf64_Shdr *section = &sections[next_random() % header->e_shnum];
-    bool debug = (section->sh_flags & SHF_ALLOC) == 0 || section->sh_type == SHT_DYNSYM || section->sh_type == SHT_NOTE ||
-                 section->sh_type == SHT_RELA || (section->sh_type == SHT_PROGBITS && (section->sh_entsize == 8 || section->sh_entsize == 16));
-    if (debug && section->sh_type != SHT_NOBITS && section->sh_size > 0 && section->sh_offset + section->sh_size <= input->size) {
+    bool debug = (section->sh_flags & SHF_ALLOC) == 0 || section->sh_type == SHT_DYNSYM ||
+                 section->sh_type == SHT_NOTE || section->sh_type == SHT_RELA ||
+                 (section->sh_type == SHT_PROGBITS &&
+                  (section->sh_entsize == 8 || section->sh_entsize == 16));
+    if (debug && section->sh_type != SHT_NOBITS && section->sh_size > 0 &&
+        section->sh_offset + section->sh_size <= input->size) {
       size_t at = next_random() % section->sh_size;
       if (kind < 5) at %= 256; /* headers of the sections */
       return section->sh_offset + at % section->sh_size;
@@ -173,14 +189,16 @@ static size_t mutate(const struct input *input, unsigned char *out) {
   static const unsigned char values[] = {0, 1, 2, 0x7f, 0x80, 0xff, 0x16, 0x40, 0xfe};
   memcpy(out, input->bytes, input->size);
   size_t size = input->size;
-  for (unsigned changes = 1 + (unsigned)(next_random() % 6) * (unsigned)(next_random() % 6); changes > 0; changes--) {
+  for (unsigned changes = 1 + (unsigned)(next_random() % 6) * (unsigned)(next_random() % 6);
+       changes > 0; changes--) {
     size_t at = interesting_offset(input);
     switch (next_random() % 7) {
       case 0: out[at] ^= (unsigned char)(1 << next_random() % 8); break;
       case 1: out[at] = values[next_random() % sizeof values]; break;
       case 2: out[at] = (unsigned char)next_random(); break;
       case 3: /* a run of one value */
-        for (size_t n = 1 + next_random() % 16, v = values[next_random() % sizeof values]; n > 0 && at < size; n--)
+        for (size_t n = 1 + next_random() % 16, v = values[next_random() % sizeof values];
+             n > 0 && at < size; n--)
           out[at++] = (unsigned char)v;
         break;
       case 4: { /* a piece from elsewhere */
@@ -189,7 +207,8 @@ static size_t mutate(const struct input *input, unsigned char *out) {
         break;
       }
       case 5: { /* a small or huge number */
-        uint64_t number = next_random() % 4 == 0 ? ~0ULL >> next_random() % 64 : next_random() % 4096;
+        uint64_t number =
+            next_random() % 4 == 0 ? ~0ULL >> next_random() % 64 : next_random() % 4096;
         if (at + 8 <= size) memcpy(out + at, &number, 1u << next_random() % 4);
         break;
       }
@@ -223,8 +242,11 @@ static int run_one(const struct input *input, unsigned long number, unsigned cha
   double start = now(CLOCK_PROCESS_CPUTIME_ID);
   struct symbolizer_session *session = symbolizer_open();
   for (int i = 0; i < ADDRESSES; i++)
-    symbolizer_resolve(session, &map, input->text_start + input->text_size * (size_t)i / ADDRESSES + next_random() % 16);
-  for (int i = 0; i < STUB_ADDRESSES; i++) symbolizer_resolve(session, &map, input->text_start + next_random() % STUBS_END);
+    symbolizer_resolve(
+        session, &map,
+        input->text_start + input->text_size * (size_t)i / ADDRESSES + next_random() % 16);
+  for (int i = 0; i < STUB_ADDRESSES; i++)
+    symbolizer_resolve(session, &map, input->text_start + next_random() % STUBS_END);
   symbolizer_close(session);
   double seconds = now(CLOCK_PROCESS_CPUTIME_ID) - start;
   if (seconds > SLOWEST) return fprintf(stderr, "%s took %.1f s (file kept)\n", path, seconds), 1;

@@ -77,8 +77,8 @@ static bool health_answers(void) {
   pthread_join(thread, &found);
   bool counted = symbolizer_cache_bytes() > 0; /* the object's name is in the cache */
   const struct symbol_location *location = found;
-  bool named = location->frame_count == 1 &&
-               strcmp(location->frames[0].function, "outer::first()") == 0;
+  bool named =
+      location->frame_count == 1 && strcmp(location->frames[0].function, "outer::first()") == 0;
   symbolizer_close(session);
   if (!counted || !named) printf("the cache's size, or the name, is not known\n");
   return counted && named;
@@ -98,8 +98,8 @@ static bool others_go_on(void) {
   sem_post(&may_go_on);
   pthread_join(thread, &found);
   const struct symbol_location *location = found;
-  bool named = location->frame_count == 1 &&
-               strcmp(location->frames[0].function, "outer::second()") == 0;
+  bool named =
+      location->frame_count == 1 && strcmp(location->frames[0].function, "outer::second()") == 0;
   symbolizer_close(session);
   if (!named) printf("no name\n");
   return named;

@@ -31,8 +31,7 @@ static const char *name_of(struct symbolizer_session *session, int (*function)(i
   struct mapping map = {
       .limit = UINT64_MAX, .kind = MAPPING_FILE, .path = "/proc/self/exe", .build_id = ""};
   dl_iterate_phdr(note_bias, &map.bias);
-  const struct symbol_location *found =
-      symbolizer_resolve(session, &map, (uintptr_t)function);
+  const struct symbol_location *found = symbolizer_resolve(session, &map, (uintptr_t)function);
   return found->frame_count == 1 && found->frames[0].line > 0 ? found->frames[0].function : "";
 }
 

@@ -1,4 +1,5 @@
-/* One thread: what goes in comes out, the bounds are kept and counted, and memory that cannot be had costs a count, not a crash. */
+/* One thread: what goes in comes out, the bounds are kept and counted, and memory that cannot be
+ * had costs a count, not a crash. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@ static void test_stacks(void) {
   for (int i = 0; i <= STACK_DEFAULT_FRAMES; i++) frames[i] = 0x400000 + (uint64_t)i * 16;
   uint32_t first = stack_table_intern(frames, 3, 1);
   CHECK(first != 0 && stack_table_intern(frames, 3, 1) == first);
-  CHECK(stack_table_intern(frames, 4, 1) != first);                            /* longer */
-  CHECK(stack_table_intern(frames, 3, 2) != first);                            /* another epoch */
+  CHECK(stack_table_intern(frames, 4, 1) != first); /* longer */
+  CHECK(stack_table_intern(frames, 3, 2) != first); /* another epoch */
   uint32_t longest = stack_table_intern(frames, STACK_DEFAULT_FRAMES + 1, 1);
   struct stack_view view;
   CHECK(stack_table_read(longest, &view) && view.frame_count == STACK_DEFAULT_FRAMES + 1 &&
@@ -52,7 +53,8 @@ static void test_live(void) {
   /* The same pointer again without a free in between: the old record ends. */
   CHECK(heap_record_alloc(96, 7, 1, 2));
   CHECK(shim_counters.heap_stale_records == 1);
-  CHECK(bucket_of(1, 40).frees == COUNT / 2 + 1 && bucket_of(2, 7).allocs == 1 && bucket_of(2, 7).frees == 0);
+  CHECK(bucket_of(1, 40).frees == COUNT / 2 + 1 && bucket_of(2, 7).allocs == 1 &&
+        bucket_of(2, 7).frees == 0);
 
   /* realloc: set aside, put back, ended. */
   uint64_t detached = heap_record_detach(96);
@@ -82,14 +84,17 @@ static void test_filter(void) {
   }
   /* realloc(NULL) and free(NULL) are not tracked, also when a page with the same filter slot is. */
   uintptr_t like_null = (uintptr_t)1 << (LIVE_FILTER_BITS + LIVE_FILTER_PAGE_SHIFT);
-  CHECK(heap_record_alloc(like_null, 8, 1, 3) && live_table_may_contain(NULL) && !live_table_find(0).line);
+  CHECK(heap_record_alloc(like_null, 8, 1, 3) && live_table_may_contain(NULL) &&
+        !live_table_find(0).line);
   CHECK(heap_record_detach(0) == 0 && !heap_record_free(0) && heap_record_free(like_null));
-  CHECK(heap_record_alloc(0x6000008, 8, 1, 3) && live_table_may_contain((void *)0x6000008) && heap_record_free(0x6000008));
+  CHECK(heap_record_alloc(0x6000008, 8, 1, 3) && live_table_may_contain((void *)0x6000008) &&
+        heap_record_free(0x6000008));
   CHECK(!live_table_may_contain((void *)0x6000008));
 }
 
 static void test_bounds(void) {
-  /* Sizes that are all different: rounded from half of the table on, so that one stack cannot fill it. */
+  /* Sizes that are all different: rounded from half of the table on, so that one stack cannot fill
+   * it. */
   for (uint64_t size = 100000; size < 100000 + (uint64_t)heap_bucket_limit(); size++) {
     CHECK(heap_record_alloc(size * 16, size, 1, 5));
     heap_record_free(size * 16);

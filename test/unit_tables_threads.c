@@ -1,6 +1,7 @@
 /* sanitizer: thread */
-/* Eight threads on the same stacks, buckets and lines, blocks freed by another thread than the one that allocated them, and a reader
- * all the while: no data race, no lost count, never more frees than allocs. */
+/* Eight threads on the same stacks, buckets and lines, blocks freed by another thread than the one
+ * that allocated them, and a reader all the while: no data race, no lost count, never more frees
+ * than allocs. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,7 +30,8 @@ static void *allocate(void *argument) {
       if (!detached) atomic_fetch_add(&failures, 1);
       else heap_record_reattach(detached, pointer);
     }
-    uintptr_t other = atomic_exchange_explicit(&mailbox[(self + i) % MAILBOXES], pointer, memory_order_acq_rel);
+    uintptr_t other =
+        atomic_exchange_explicit(&mailbox[(self + i) % MAILBOXES], pointer, memory_order_acq_rel);
     if (!other) continue;
     if (!heap_record_free(other)) atomic_fetch_add(&failures, 1);
     atomic_fetch_add(&freed, 1);
@@ -43,7 +45,9 @@ static void *observe(void *argument) {
     struct heap_bucket_view view;
     struct stack_view stack;
     for (uint32_t i = 1; i <= heap_bucket_count(); i++)
-      if (heap_bucket_read(i, &view) && (view.frees > view.allocs || !stack_table_read(view.stack, &stack) || stack.frame_count != 3))
+      if (heap_bucket_read(i, &view) &&
+          (view.frees > view.allocs || !stack_table_read(view.stack, &stack) ||
+           stack.frame_count != 3))
         atomic_fetch_add(&failures, 1);
   }
   return NULL;
@@ -63,9 +67,10 @@ int main(void) {
       allocs += view.allocs;
       frees += view.frees;
     }
-  if (allocs != (uint64_t)THREADS * ROUNDS || frees != atomic_load(&freed) || stack_table_count() != STACKS) {
-    printf("allocs %llu, frees %llu of %llu, stacks %u\n", (unsigned long long)allocs, (unsigned long long)frees,
-           (unsigned long long)atomic_load(&freed), stack_table_count());
+  if (allocs != (uint64_t)THREADS * ROUNDS || frees != atomic_load(&freed) ||
+      stack_table_count() != STACKS) {
+    printf("allocs %llu, frees %llu of %llu, stacks %u\n", (unsigned long long)allocs,
+           (unsigned long long)frees, (unsigned long long)atomic_load(&freed), stack_table_count());
     failures++;
   }
   return failures != 0;

@@ -69,11 +69,16 @@ static const struct {
   const char *path;
   enum thread_count_path counts;
 } relative[] = {
-    {"self/task/", COUNTS_BY_DIRECTORY}, {"self/stat", COUNTS_BY_TEXT},
-    {"4711/task", COUNTS_BY_DIRECTORY},  {"thread-self/status", COUNTS_BY_TEXT},
-    {"4712/task", COUNTS_NO_THREADS},    {"task", COUNTS_NO_THREADS},
-    {"stat", COUNTS_NO_THREADS},         {"s", COUNTS_NO_THREADS},
-    {"", COUNTS_NO_THREADS},             {"/proc/self/task", COUNTS_BY_DIRECTORY},
+    {"self/task/", COUNTS_BY_DIRECTORY},
+    {"self/stat", COUNTS_BY_TEXT},
+    {"4711/task", COUNTS_BY_DIRECTORY},
+    {"thread-self/status", COUNTS_BY_TEXT},
+    {"4712/task", COUNTS_NO_THREADS},
+    {"task", COUNTS_NO_THREADS},
+    {"stat", COUNTS_NO_THREADS},
+    {"s", COUNTS_NO_THREADS},
+    {"", COUNTS_NO_THREADS},
+    {"/proc/self/task", COUNTS_BY_DIRECTORY},
 };
 
 int main(void) {

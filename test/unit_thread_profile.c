@@ -1,5 +1,6 @@
 /* links: test/stub_clock.c test/stub_tables.c test/agent_memory_libc.c */
-/* The goroutine profile of a hand-made dump and the threadcreate profile of a hand-made table: what is grouped, labelled, lost. */
+/* The goroutine profile of a hand-made dump and the threadcreate profile of a hand-made table: what
+ * is grouped, labelled, lost. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,12 @@ extern int64_t agent_memory_fail_after;
 
 static int failures;
 
-#define CHECK(condition)                                              \
-  do {                                                                \
-    if (!(condition)) {                                               \
-      failures++;                                                     \
-      fprintf(stderr, "FAILED line %d: %s\n", __LINE__, #condition);  \
-    }                                                                 \
+#define CHECK(condition)                                             \
+  do {                                                               \
+    if (!(condition)) {                                              \
+      failures++;                                                    \
+      fprintf(stderr, "FAILED line %d: %s\n", __LINE__, #condition); \
+    }                                                                \
   } while (0)
 
 enum { MAIN = 0x401000, A = MAIN + 0x10, B = MAIN + 0x20, C = MAIN + 0x30 };
@@ -46,7 +47,8 @@ static void open_tables(void) {
   stub.stacks = stacks;
   stub.stack_count = 2;
   stub.mapping_count = 1;
-  stub.mappings[0] = (struct mapping){.start = MAIN, .limit = MAIN + 0x1000, .path = "/nonexistent/demo"};
+  stub.mappings[0] =
+      (struct mapping){.start = MAIN, .limit = MAIN + 0x1000, .path = "/nonexistent/demo"};
 }
 
 static const struct profile_label *label(const struct profile_sample *sample, const char *key) {
@@ -60,33 +62,39 @@ static bool says(const struct profile_sample *sample, const char *key, const cha
   return found && found->text && strcmp(found->text, text) == 0;
 }
 
-/* The value of the sample with this leaf (a return address, or a marker) and this state, and *count how many there are. */
-static int64_t value_of(const struct profile *profile, uint64_t leaf, const char *state, int *count) {
+/* The value of the sample with this leaf (a return address, or a marker) and this state, and *count
+ * how many there are. */
+static int64_t value_of(const struct profile *profile, uint64_t leaf, const char *state,
+                        int *count) {
   int64_t value = 0;
   *count = 0;
   for (size_t i = 0; i < profile->sample_count; i++) {
     const struct profile_sample *sample = &profile->samples[i];
     const struct profile_location *location = &profile->locations[sample->locations[0]];
-    if (location->address != (location->marker ? leaf : leaf - 1) || !says(sample, "state", state)) continue;
+    if (location->address != (location->marker ? leaf : leaf - 1) || !says(sample, "state", state))
+      continue;
     value += sample->values[0];
     ++*count;
   }
   return value;
 }
 
-static void check_value(const struct profile *profile, uint64_t leaf, const char *state, int64_t want, int line) {
+static void check_value(const struct profile *profile, uint64_t leaf, const char *state,
+                        int64_t want, int line) {
   int count;
   int64_t value = value_of(profile, leaf, state, &count);
   if (value == want && count == (want != 0)) return;
   failures++;
-  fprintf(stderr, "FAILED line %d: %lld in %d samples, want %lld\n", line, (long long)value, count, (long long)want);
+  fprintf(stderr, "FAILED line %d: %lld in %d samples, want %lld\n", line, (long long)value, count,
+          (long long)want);
 }
 
 static void check_types(const struct profile *profile, const char *name) {
   CHECK(profile->value_count == 1 && profile->period == 1);
   CHECK(strcmp(profile->name, name) == 0 && strcmp(profile->value_types[0].type, name) == 0);
   CHECK(strcmp(profile->value_types[0].unit, "count") == 0);
-  CHECK(strcmp(profile->period_type.type, name) == 0 && strcmp(profile->period_type.unit, "count") == 0);
+  CHECK(strcmp(profile->period_type.type, name) == 0 &&
+        strcmp(profile->period_type.unit, "count") == 0);
 }
 
 /* ---- goroutine ---- */
@@ -94,16 +102,48 @@ static void check_types(const struct profile *profile, const char *name) {
 static const uint64_t stack_a[] = {A, C}, stack_b[] = {B, C, STACK_TRUNCATED_DEPTH};
 
 static struct dumped_thread threads[] = {
-    {.tid = 10, .name = "demo", .is_main = true, .state = "running", .frame_count = 2, .frames = stack_a, .epoch = 1},
-    {.tid = 11, .name = "worker", .state = "IO wait", .frame_count = 2, .frames = stack_a, .epoch = 1},
-    {.tid = 12, .name = "worker", .state = "IO wait", .frame_count = 2, .frames = stack_a, .epoch = 1},
-    {.tid = 13, .name = "worker", .state = "sleep", .frame_count = 2, .frames = stack_a, .epoch = 1},
-    {.tid = 14, .name = "other", .state = "IO wait", .frame_count = 2, .frames = stack_a, .epoch = 1},
-    {.tid = 15, .name = "worker", .state = "IO wait", .frame_count = 3, .frames = stack_b, .epoch = 1},
+    {.tid = 10,
+     .name = "demo",
+     .is_main = true,
+     .state = "running",
+     .frame_count = 2,
+     .frames = stack_a,
+     .epoch = 1},
+    {.tid = 11,
+     .name = "worker",
+     .state = "IO wait",
+     .frame_count = 2,
+     .frames = stack_a,
+     .epoch = 1},
+    {.tid = 12,
+     .name = "worker",
+     .state = "IO wait",
+     .frame_count = 2,
+     .frames = stack_a,
+     .epoch = 1},
+    {.tid = 13,
+     .name = "worker",
+     .state = "sleep",
+     .frame_count = 2,
+     .frames = stack_a,
+     .epoch = 1},
+    {.tid = 14,
+     .name = "other",
+     .state = "IO wait",
+     .frame_count = 2,
+     .frames = stack_a,
+     .epoch = 1},
+    {.tid = 15,
+     .name = "worker",
+     .state = "IO wait",
+     .frame_count = 3,
+     .frames = stack_b,
+     .epoch = 1},
     {.tid = 16, .name = "worker", .state = "running", .not_read = "gone"},
     {.tid = 17, .name = "worker", .state = "running", .not_read = "gone"},
 };
-static const struct thread_dump dump = {.time_nanos = 1234567, .count = sizeof threads / sizeof *threads, .threads = threads};
+static const struct thread_dump dump = {
+    .time_nanos = 1234567, .count = sizeof threads / sizeof *threads, .threads = threads};
 
 static void test_goroutine(void) {
   open_tables();
@@ -122,7 +162,8 @@ static void test_goroutine(void) {
     if (sample->location_count == 2) workers += sample->values[0];
   }
   CHECK(workers == 2);
-  CHECK(profile->comment_count == 1 && strcmp(profile->comments[0], "2 of 8 threads could not be read") == 0);
+  CHECK(profile->comment_count == 1 &&
+        strcmp(profile->comments[0], "2 of 8 threads could not be read") == 0);
   profile_release(profile);
 }
 
@@ -152,7 +193,8 @@ static void test_threadcreate(void) {
   check_value(profile, A, "ended", 97, __LINE__);
   check_value(profile, B, "live", 5, __LINE__);
   check_value(profile, B, "ended", 0, __LINE__);
-  CHECK(profile->comment_count == 1 && strcmp(profile->comments[0], "105 threads created, 8 live") == 0);
+  CHECK(profile->comment_count == 1 &&
+        strcmp(profile->comments[0], "105 threads created, 8 live") == 0);
   CHECK(profile->time_nanos > 0);
   profile_release(profile);
 
@@ -163,7 +205,8 @@ static void test_threadcreate(void) {
   CHECK(strcmp(profile->comments[0], "125 threads created, 25 live") == 0);
   profile_release(profile);
 
-  created_total = 90, ended_total = 80; /* threads were created and ended since the totals were read */
+  created_total = 90,
+  ended_total = 80; /* threads were created and ended since the totals were read */
   profile = threadcreate_profile_build();
   check_value(profile, STACK_NOT_KEPT, "live", 0, __LINE__);
   CHECK(strcmp(profile->comments[0], "105 threads created, 8 live") == 0);
@@ -179,7 +222,8 @@ static void test_threadcreate(void) {
   memset(table, 0, sizeof table);
   created_total = ended_total = 0;
   profile = threadcreate_profile_build();
-  CHECK(profile->sample_count == 0 && strcmp(profile->comments[0], "0 threads created, 0 live") == 0);
+  CHECK(profile->sample_count == 0 &&
+        strcmp(profile->comments[0], "0 threads created, 0 live") == 0);
   profile_release(profile);
 }
 
@@ -190,7 +234,8 @@ static void test_shortage(void) {
   for (int64_t n = 0; n < 60; n++)
     for (int which = 0; which < 2; which++) {
       agent_memory_fail_after = n;
-      struct profile *profile = which ? threadcreate_profile_build() : thread_profile_build(&dump, true);
+      struct profile *profile =
+          which ? threadcreate_profile_build() : thread_profile_build(&dump, true);
       bool spared = agent_memory_fail_after >= 0;
       agent_memory_fail_after = INT64_MAX;
       CHECK((profile != NULL) == spared);

@@ -1,5 +1,6 @@
 /* sanitizer: thread */
-/* Records are taken and given back by many threads at once: never by two at a time, never more of them than threads need. */
+/* Records are taken and given back by many threads at once: never by two at a time, never more of
+ * them than threads need. */
 #include <pthread.h>
 
 #include "shim/base/counters.h"

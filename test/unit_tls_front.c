@@ -1,6 +1,7 @@
 /* links: test/agent_memory_libc.c */
-/* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole answers to openssl s_client, mutated
- * handshakes and resets, starting and stopping again and again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
+/* The TLS front with a stand-in for the HTTP server behind it, under the address sanitizer: whole
+ * answers to openssl s_client, mutated handshakes and resets, starting and stopping again and
+ * again, no value of OpenSSL's left under any pthread key of this program's, and no memory. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +23,8 @@
 
 enum { ANSWER_SIZE = 3000000, KEYS = 24, ROUNDS = 4, MUTATIONS = 60 };
 
-/* The leak sanitizer does not look into the variables of another namespace; the bytes in use are compared instead. */
+/* The leak sanitizer does not look into the variables of another namespace; the bytes in use are
+ * compared instead. */
 const char *__asan_default_options(void) { return "detect_leaks=0"; }
 size_t __sanitizer_get_current_allocated_bytes(void);
 
@@ -65,14 +67,22 @@ static int run(const char *format, ...) {
 
 static void make_certificates(void) {
   static const char new_key[] = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-  check(run("openssl req -x509 %s -keyout ca.key -out ca.crt -subj /CN=authority -days 2", new_key) == 0, "make an authority");
+  check(run("openssl req -x509 %s -keyout ca.key -out ca.crt -subj /CN=authority -days 2",
+            new_key) == 0,
+        "make an authority");
   for (const char *const *name = (const char *const[]){"server", "client", NULL}; *name; name++) {
-    check(run("openssl req %s -keyout %s.key -out %s.csr -subj /CN=%s", new_key, *name, *name, *name) == 0, "make a request");
-    check(run("openssl x509 -req -in %s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out %s.crt -days 2", *name, *name) == 0, "sign it");
+    check(run("openssl req %s -keyout %s.key -out %s.csr -subj /CN=%s", new_key, *name, *name,
+              *name) == 0,
+          "make a request");
+    check(run("openssl x509 -req -in %s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out %s.crt "
+              "-days 2",
+              *name, *name) == 0,
+          "sign it");
   }
 }
 
-/* ---- what stands for the HTTP server ---------------------------------------------------------------------------------------- */
+/* ---- what stands for the HTTP server
+ * ---------------------------------------------------------------------------------------- */
 
 static int wait_for(int descriptor, short events) {
   struct pollfd wait = {.fd = descriptor, .events = events};
@@ -82,7 +92,9 @@ static int wait_for(int descriptor, short events) {
 /* "q": all of the answer; "n": closes without one. */
 static void serve_one(struct inbox_connection *connection) {
   char request[1000];
-  ssize_t size = wait_for(connection->descriptor, POLLIN) ? recv(connection->descriptor, request, sizeof request, 0) : 0;
+  ssize_t size = wait_for(connection->descriptor, POLLIN)
+                     ? recv(connection->descriptor, request, sizeof request, 0)
+                     : 0;
   check(connection->authenticated && connection->prefix_size == 0, "authenticated");
   for (size_t sent = 0; size > 0 && request[0] == 'q' && sent < ANSWER_SIZE;) {
     ssize_t piece = send(connection->descriptor, answer + sent, ANSWER_SIZE - sent, MSG_NOSIGNAL);
@@ -104,7 +116,9 @@ static void *server(void *argument) {
   return NULL;
 }
 
-/* ---- clients ---------------------------------------------------------------------------------------------------------------- */
+/* ---- clients
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static unsigned start(void) {
   char reason[300] = "";
@@ -119,12 +133,15 @@ static unsigned start(void) {
 }
 
 static int whole_answer(unsigned port, const char *options) {
-  return run("echo q | openssl s_client -quiet -connect 127.0.0.1:%u -CAfile ca.crt -cert client.crt -key client.key %s | cmp - answer >>cmp.log 2>&1",
+  return run("echo q | openssl s_client -quiet -connect 127.0.0.1:%u -CAfile ca.crt -cert "
+             "client.crt -key client.key %s | cmp - answer >>cmp.log 2>&1",
              port, options) == 0;
 }
 
 static int connect_to(unsigned port) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   check(connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0, "connect");
   return descriptor;
@@ -146,16 +163,19 @@ static size_t client_hello(unsigned char *bytes, size_t capacity) {
   return size > 0 ? (size_t)size : 0;
 }
 
-/* Half of them are reset in the midst of it, the others read what comes to its end: TLS records or nothing. */
+/* Half of them are reset in the midst of it, the others read what comes to its end: TLS records or
+ * nothing. */
 static void send_mutated(unsigned port, const unsigned char *hello, size_t size) {
   unsigned char bytes[2000];
   unsigned changes = (unsigned)rand() % 8;
   memcpy(bytes, hello, size);
-  for (unsigned i = 0; i < changes; i++) bytes[(size_t)rand() % (rand() % 2 ? 60 : size)] = (unsigned char)rand();
+  for (unsigned i = 0; i < changes; i++)
+    bytes[(size_t)rand() % (rand() % 2 ? 60 : size)] = (unsigned char)rand();
   int descriptor = connect_to(port);
   ssize_t sent = send(descriptor, bytes, rand() % 4 ? size : (size_t)rand() % size, MSG_NOSIGNAL);
   if (sent > 0 && rand() % 2) {
-    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+               sizeof(struct linger));
   } else {
     shutdown(descriptor, SHUT_WR);
     unsigned char first = 0;
@@ -176,7 +196,8 @@ int main(void) {
   pthread_t thread;
   unsigned char hello[2000];
   alarm(120);
-  /* Made, deleted and made again, as the second C library's are: so that the generations are the same, too. */
+  /* Made, deleted and made again, as the second C library's are: so that the generations are the
+   * same, too. */
   for (int i = 0; i < KEYS; i++) check(pthread_key_create(&keys[i], destroy) == 0, "make a key");
   for (int i = 0; i < KEYS; i++) check(pthread_key_delete(keys[i]) == 0, "delete it");
   for (int i = 0; i < KEYS; i++) check(pthread_key_create(&keys[i], destroy) == 0, "make it again");
@@ -186,7 +207,8 @@ int main(void) {
   char path[100];
   snprintf(path, sizeof path, "%s/answer", directory);
   FILE *file = fopen(path, "w");
-  check(file && fwrite(answer, 1, sizeof answer, file) == sizeof answer && fclose(file) == 0, "write the answer");
+  check(file && fwrite(answer, 1, sizeof answer, file) == sizeof answer && fclose(file) == 0,
+        "write the answer");
   snprintf(config.tls_address, sizeof config.tls_address, "127.0.0.1:0");
   snprintf(config.tls_certificate, sizeof config.tls_certificate, "%s/server.crt", directory);
   snprintf(config.tls_key, sizeof config.tls_key, "%s/server.key", directory);
@@ -207,7 +229,9 @@ int main(void) {
     check(served == before, "nor does a handshake that is not finished");
     check(whole_answer(port, ""), "a whole answer after all that");
     int open = connect_to(port); /* is cut off */
-    run("sleep 0.3 | timeout 0.2 openssl s_client -quiet -connect 127.0.0.1:%u -cert client.crt -key client.key", port);
+    run("sleep 0.3 | timeout 0.2 openssl s_client -quiet -connect 127.0.0.1:%u -cert client.crt "
+        "-key client.key",
+        port);
     tls_front_stop();
     check(!*tls_front_address() && !off_reason(), "stopped");
     check(recv(open, path, sizeof path, 0) <= 0, "cut off");
@@ -215,7 +239,9 @@ int main(void) {
     check(foreign_values == 0, "no destructor of this program's got a value of OpenSSL's");
     size_t in_use = __sanitizer_get_current_allocated_bytes();
     if (round == 0) after_first = in_use;
-    else if (in_use > after_first + 2000) fprintf(stderr, "%zu bytes in use, %zu after the first round\n", in_use, after_first), failures++;
+    else if (in_use > after_first + 2000)
+      fprintf(stderr, "%zu bytes in use, %zu after the first round\n", in_use, after_first),
+          failures++;
   }
   run("rm -f *");
   rmdir(directory);

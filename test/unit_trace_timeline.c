@@ -54,8 +54,7 @@ static void check_rules(const struct trace_gather *gather) {
     if (event->kind == TRACE_LOST) state[tid] = 255;
     known[tid] = true;
     ended[tid] = event->kind == TRACE_THREAD_ENDED;
-    if (event->kind != TRACE_THREAD_NAMED || last[tid] > TRACE_THREAD_BORN)
-      last[tid] = event->kind;
+    if (event->kind != TRACE_THREAD_NAMED || last[tid] > TRACE_THREAD_BORN) last[tid] = event->kind;
   }
 }
 
@@ -68,10 +67,10 @@ static void test_anything(void) {
           (uint8_t)draw(TRACE_COUNTER + 1));
     for (uint64_t i = draw(10); i > 0; i--) {
       int64_t begin = START - 200 + (int64_t)draw(1200);
-      struct trace_wait wait = {begin, begin + (int64_t)draw(400), draw(3),
-                                1 + (int32_t)draw(TIDS), 0, draw(2)};
-      struct trace_release release = {begin + (int64_t)draw(300), draw(3),
-                                      1 + (int32_t)draw(TIDS), 0};
+      struct trace_wait wait = {
+          begin, begin + (int64_t)draw(400), draw(3), 1 + (int32_t)draw(TIDS), 0, draw(2)};
+      struct trace_release release = {begin + (int64_t)draw(300), draw(3), 1 + (int32_t)draw(TIDS),
+                                      0};
       trace_gather_wait(&gather, &wait, &one_stack);
       trace_gather_lock_release(&gather, &release, NULL);
     }
@@ -84,8 +83,8 @@ static void test_anything(void) {
 /* Of the tid, as "kind@at kind@at/other ". */
 static const char *story(const struct trace_gather *gather, int32_t tid) {
   static char text[1000];
-  static const char *const kinds[] = {"found", "born", "named", "ended", "running", "runnable",
-                                      "blocked", "released", "lost"};
+  static const char *const kinds[] = {"found",    "born",    "named",    "ended", "running",
+                                      "runnable", "blocked", "released", "lost"};
   const struct trace_event *events = gather->events.items;
   text[0] = 0;
   for (uint32_t i = 0; i < gather->events.count; i++) {
@@ -120,8 +119,9 @@ static void test_the_last_release_is_the_one(void) {
   put(&gather, 1490, 1, TRACE_RUNNING);
   put(&gather, 950, 3, TRACE_RUNNING);
   CHECK(trace_waits_link(&gather, false) && trace_timeline_make(&gather, START, END));
-  CHECK(strcmp(story(&gather, 1), "found@1000 running@1000 blocked@1110 running@1210 "
-                                  "blocked@1220 runnable@1401/3 running@1490 ") == 0);
+  CHECK(strcmp(story(&gather, 1),
+               "found@1000 running@1000 blocked@1110 running@1210 "
+               "blocked@1220 runnable@1401/3 running@1490 ") == 0);
   CHECK(strcmp(story(&gather, 3), "found@1000 running@1000 released@1400/1 ") == 0);
   CHECK(strcmp(story(&gather, 2), "found@1000 running@1000 ") == 0);
   const struct trace_event *events = gather.events.items;
@@ -139,10 +139,12 @@ static void test_sampled_states_give_way(void) {
   put(&gather, 1300, 1, TRACE_BLOCKED);
   put(&gather, 1600, 1, TRACE_RUNNING);
   CHECK(trace_waits_link(&gather, true) && trace_timeline_make(&gather, START, END));
-  CHECK(strcmp(story(&gather, 1), "found@1000 running@1000 blocked@1100 runnable@1401/3 "
-                                  "running@1500 ") == 0);
-  CHECK(strcmp(story(&gather, 3), "found@1000 blocked@1000 running@1399 released@1400/1 "
-                                  "blocked@1402 ") == 0);
+  CHECK(strcmp(story(&gather, 1),
+               "found@1000 running@1000 blocked@1100 runnable@1401/3 "
+               "running@1500 ") == 0);
+  CHECK(strcmp(story(&gather, 3),
+               "found@1000 blocked@1000 running@1399 released@1400/1 "
+               "blocked@1402 ") == 0);
   trace_gather_free(&gather);
 }
 

@@ -171,7 +171,7 @@ static void check_as_user_for_a_moment(void) {
 /* Where root's number means another: what a stranger owns looks as what the system's root owns. */
 static void check_in_user_namespace(void) {
   if (unshare(CLONE_NEWUSER) != 0) return; /* not allowed here */
-  CHECK(unmapped_user() == geteuid());     /* whatever kernel.overflowuid says */
+  CHECK(unmapped_user() == geteuid()); /* whatever kernel.overflowuid says */
   CHECK(!reads("own") && says("belongs to user")); /* below /tmp that is anybody */
   CHECK(works(trusted_path_open("/etc/passwd", &fault))); /* no stranger can write on its way */
   CHECK(works(trusted_path_open_contents("/etc/passwd", (uid_t)-1)));

@@ -42,10 +42,10 @@ static void check_against_definition(const size_t *holders) {
   for (size_t i = 0; i < 5; i++) nodes[i].holder = holders[i];
   uint32_t deadlocks = wait_graph_judge(nodes, 5);
   for (size_t i = 0; i < 5; i++) {
-    enum thread_stuck expected = !never_ends_well(holders, i)          ? NOT_STUCK
-                                 : holders[i] == WAITS_IN_VAIN         ? STUCK_AT_END
-                                 : is_in_cycle(holders, i)             ? STUCK_IN_CYCLE
-                                                                       : STUCK_BEHIND;
+    enum thread_stuck expected = !never_ends_well(holders, i)  ? NOT_STUCK
+                                 : holders[i] == WAITS_IN_VAIN ? STUCK_AT_END
+                                 : is_in_cycle(holders, i)     ? STUCK_IN_CYCLE
+                                                               : STUCK_BEHIND;
     CHECK(nodes[i].stuck == expected);
     CHECK(nodes[i].deadlock <= deadlocks && (nodes[i].deadlock > 0) == (expected != NOT_STUCK));
     if (expected == STUCK_BEHIND || expected == STUCK_IN_CYCLE)

@@ -38,7 +38,7 @@ static uint64_t next(void) {
   return state ^= state << 17;
 }
 
-static uint8_t *code;       /* of no object: bytes by chance, with calls and returns among them */
+static uint8_t *code; /* of no object: bytes by chance, with calls and returns among them */
 static uint64_t *true_stack; /* as it was, with the registers then */
 static size_t true_size;
 static struct remote_registers true_registers;
@@ -58,12 +58,13 @@ static void make_code(void) {
 static __attribute__((noinline)) void keep_stack(const char *bottom) {
   struct remote_registers *r = &true_registers;
   *r = (struct remote_registers){.known = REMOTE_ALL_KNOWN, .exact = true};
-  __asm__ volatile("movq %%rbx,24(%0)\n movq %%rbp,48(%0)\n movq %%rsp,56(%0)\n movq %%r12,96(%0)\n"
-                   "movq %%r13,104(%0)\n movq %%r14,112(%0)\n movq %%r15,120(%0)\n"
-                   "leaq 0(%%rip),%%rcx\n movq %%rcx,128(%0)\n"
-                   :
-                   : "r"(r->value)
-                   : "rcx", "memory");
+  __asm__ volatile(
+      "movq %%rbx,24(%0)\n movq %%rbp,48(%0)\n movq %%rsp,56(%0)\n movq %%r12,96(%0)\n"
+      "movq %%r13,104(%0)\n movq %%r14,112(%0)\n movq %%r15,120(%0)\n"
+      "leaq 0(%%rip),%%rcx\n movq %%rcx,128(%0)\n"
+      :
+      : "r"(r->value)
+      : "rcx", "memory");
   uintptr_t sp = r->value[REMOTE_RSP];
   true_size = (uintptr_t)bottom > sp ? ((uintptr_t)bottom - sp) & ~7ul : 0;
   if (true_size > IMAGE_MAX) true_size = IMAGE_MAX;
@@ -98,7 +99,8 @@ static uint64_t word_for(uintptr_t start, size_t size) {
   switch (next() % 6) {
     case 0: return next();
     case 1: return next() % 4096;
-    case 2: case 3: return start + next() % (size + 64) / 8 * 8; /* a frame pointer */
+    case 2:
+    case 3: return start + next() % (size + 64) / 8 * 8; /* a frame pointer */
     default: return code_address();
   }
 }

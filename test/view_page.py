@@ -42,15 +42,22 @@ def open_view(browser, host, view, wait=SHOWS_FRAMES):
 
 def rows(browser):
     """{function: its row's exact values}"""
-    return dict(browser.evaluate(
-        "[...document.querySelectorAll('#table tbody tr')].map(row => ["
-        "row.querySelector('td.name button').textContent, "
-        "[...row.querySelectorAll('td[data-value]')].map(cell => Number(cell.dataset.value))])"))
+    return dict(
+        browser.evaluate(
+            "[...document.querySelectorAll('#table tbody tr')].map(row => ["
+            "row.querySelector('td.name button').textContent, "
+            "[...row.querySelectorAll('td[data-value]')].map(cell => Number(cell.dataset.value))])"
+        )
+    )
 
 
 def facts(browser):
-    return dict(browser.evaluate("[...document.querySelectorAll('#facts b')]"
-                                 ".map(b => [b.dataset.fact, Number(b.dataset.value)])"))
+    return dict(
+        browser.evaluate(
+            "[...document.querySelectorAll('#facts b')]"
+            ".map(b => [b.dataset.fact, Number(b.dataset.value)])"
+        )
+    )
 
 
 def all_frames(place):
@@ -62,26 +69,33 @@ def frames(browser, place="#flame"):
 
 
 def click_frame(browser, name, place="#flame"):
-    browser.evaluate("%s.find(g => g.getAttribute('name') === %s)"
-                     ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
-                     % (all_frames(place), json.dumps(name)))
+    browser.evaluate(
+        "%s.find(g => g.getAttribute('name') === %s)"
+        ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+        % (all_frames(place), json.dumps(name))
+    )
 
 
 def has_row(name):
     """True once the table has this function."""
-    return ("[...document.querySelectorAll('#table td.name button')]"
-            ".some(b => b.textContent === %s)" % json.dumps(name))
+    return (
+        "[...document.querySelectorAll('#table td.name button')]"
+        ".some(b => b.textContent === %s)" % json.dumps(name)
+    )
 
 
 def click_row(browser, name):
-    browser.evaluate("[...document.querySelectorAll('#table td.name button')]"
-                     ".find(b => b.textContent === %s).click()" % json.dumps(name))
+    browser.evaluate(
+        "[...document.querySelectorAll('#table td.name button')]"
+        ".find(b => b.textContent === %s).click()" % json.dumps(name)
+    )
 
 
 def set_field(browser, field, value, event):
-    browser.evaluate("{const f = document.getElementById(%s); f.value = %s; "
-                     "f.dispatchEvent(new Event('%s'))}"
-                     % (json.dumps(field), json.dumps(value), event))
+    browser.evaluate(
+        "{const f = document.getElementById(%s); f.value = %s; "
+        "f.dispatchEvent(new Event('%s'))}" % (json.dumps(field), json.dumps(value), event)
+    )
 
 
 def type_into(browser, field, text):
@@ -99,4 +113,5 @@ def sticks_out(browser):
         "document.documentElement.scrollWidth <= room ? [] : "
         "[...document.body.querySelectorAll('*')]"
         ".filter(e => e.getBoundingClientRect().right > room + 0.5)"
-        ".map(e => e.tagName + '#' + e.id + '.' + e.className + ' ' + e.textContent.slice(0, 40))}")
+        ".map(e => e.tagName + '#' + e.id + '.' + e.className + ' ' + e.textContent.slice(0, 40))}"
+    )

@@ -17,8 +17,8 @@
 #include "agent/runtime/sandbox.h"
 
 enum {
-  COUNTERS_MAX = 256,   /* threads that are busy at the same time: a few times the number of cores */
-  BUSY_SAMPLES = 3    /* of a thread's timer, before it gets a counter */
+  COUNTERS_MAX = 256, /* threads that are busy at the same time: a few times the number of cores */
+  BUSY_SAMPLES = 3 /* of a thread's timer, before it gets a counter */
 };
 
 static struct counter {
@@ -64,7 +64,8 @@ static int open_counter(int32_t tid, uint64_t period) {
 
 static bool signal_thread(int descriptor, int32_t tid) {
   struct f_owner_ex owner = {F_OWNER_TID, tid};
-  return fcntl(descriptor, F_SETOWN_EX, &owner) == 0 && fcntl(descriptor, F_SETSIG, sampling_signal()) == 0 &&
+  return fcntl(descriptor, F_SETOWN_EX, &owner) == 0 &&
+         fcntl(descriptor, F_SETSIG, sampling_signal()) == 0 &&
          fcntl(descriptor, F_SETFL, O_ASYNC) == 0;
 }
 
@@ -85,7 +86,8 @@ static bool has_counter(uint32_t record, uint64_t life) {
 void cpu_counters_saw(uint32_t record, int32_t tid, uint64_t period) {
   struct thread_record *thread = thread_registry_at(record);
   uint32_t used = atomic_load_explicit(&count, memory_order_relaxed);
-  if (atomic_load(&off_reason) || used == COUNTERS_MAX || !thread || atomic_load_explicit(&thread->ticks, memory_order_relaxed) < BUSY_SAMPLES ||
+  if (atomic_load(&off_reason) || used == COUNTERS_MAX || !thread ||
+      atomic_load_explicit(&thread->ticks, memory_order_relaxed) < BUSY_SAMPLES ||
       atomic_load_explicit(&thread->timer, memory_order_relaxed) <= 0)
     return;
   if (has_counter(record, atomic_load_explicit(&thread->life, memory_order_relaxed))) return;
@@ -98,7 +100,9 @@ void cpu_counters_saw(uint32_t record, int32_t tid, uint64_t period) {
   int descriptor = open_counter(tid, period);
   if (descriptor < 0) {
     if (errno != ESRCH && errno != EMFILE && errno != ENFILE && errno != ENOMEM)
-      atomic_store(&off_reason, "the kernel does not let this process use perf_event_open for kernel time (perf_event_paranoid, a sandbox)");
+      atomic_store(&off_reason,
+                   "the kernel does not let this process use perf_event_open for kernel time "
+                   "(perf_event_paranoid, a sandbox)");
     return;
   }
   counters[used] = (struct counter){descriptor, record, view.life};
@@ -110,5 +114,7 @@ void cpu_counters_saw(uint32_t record, int32_t tid, uint64_t period) {
   }
 }
 
-uint32_t cpu_counters_open_count(void) { return atomic_load_explicit(&count, memory_order_relaxed); }
+uint32_t cpu_counters_open_count(void) {
+  return atomic_load_explicit(&count, memory_order_relaxed);
+}
 const char *cpu_counters_off_reason(void) { return atomic_load(&off_reason); }

@@ -16,7 +16,8 @@ enum {
 };
 
 static uint64_t host_nanoseconds(void) {
-  uint64_t agent = agent_thread_cpu_nanoseconds(); /* first: what it uses meanwhile must not count as the host's */
+  uint64_t agent = agent_thread_cpu_nanoseconds(); /* first: what it uses meanwhile must not count
+                                                      as the host's */
   struct timespec now = {0};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
   uint64_t all = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
@@ -27,7 +28,8 @@ void cpu_coverage_start(struct cpu_coverage *coverage) {
   *coverage = (struct cpu_coverage){.host_nanoseconds = host_nanoseconds()};
 }
 
-void cpu_coverage_threads(struct cpu_coverage *coverage, uint32_t signal_blocked, uint32_t without_timer) {
+void cpu_coverage_threads(struct cpu_coverage *coverage, uint32_t signal_blocked,
+                          uint32_t without_timer) {
   if (signal_blocked > coverage->signal_blocked) coverage->signal_blocked = signal_blocked;
   if (without_timer > coverage->without_timer) coverage->without_timer = without_timer;
 }
@@ -37,12 +39,14 @@ void cpu_coverage_end(struct cpu_coverage *coverage) {
   coverage->host_nanoseconds = now > start ? now - start : 0;
 }
 
-/* Sampled time is a sum of n periods whose number has a standard error of at most sqrt(n): so in time sqrt(period * time). */
+/* Sampled time is a sum of n periods whose number has a standard error of at most sqrt(n): so in
+ * time sqrt(period * time). */
 static bool lacks_much(double all, double missing, double period) {
   return missing * 100 > all * TOLD_PERCENT && missing * missing > 9 * period * (all + 4 * period);
 }
 
-__attribute__((format(printf, 2, 3))) static bool add_comment(struct profile *profile, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static bool add_comment(struct profile *profile,
+                                                              const char *format, ...) {
   char *line = profile_alloc(profile, LINE);
   if (!line) return false;
   va_list arguments;
@@ -53,29 +57,39 @@ __attribute__((format(printf, 2, 3))) static bool add_comment(struct profile *pr
   return true;
 }
 
-bool cpu_coverage_describe(const struct cpu_coverage *coverage, const struct cpu_sample_table *samples, uint64_t period,
+bool cpu_coverage_describe(const struct cpu_coverage *coverage,
+                           const struct cpu_sample_table *samples, uint64_t period,
                            struct profile *profile) {
   const char *signal_name = sigabbrev_np(cpu_sampling_signal());
   profile->comments = profile_alloc(profile, COMMENTS_MAX * sizeof *profile->comments);
   bool ok = profile->comments;
   if (ok && coverage->signal_blocked)
-    ok = add_comment(profile, "threads left out, for all or part of the time: %" PRIu32 ", which block the signal that sampling uses (%s%s)",
-                     coverage->signal_blocked, signal_name ? "SIG" : "", signal_name ? signal_name : "a real-time signal");
+    ok = add_comment(profile,
+                     "threads left out, for all or part of the time: %" PRIu32
+                     ", which block the signal that sampling uses (%s%s)",
+                     coverage->signal_blocked, signal_name ? "SIG" : "",
+                     signal_name ? signal_name : "a real-time signal");
   if (ok && coverage->without_timer)
     ok = add_comment(profile,
                      "threads left out, for all or part of the time: %" PRIu32
                      ", for which the kernel had no timer "
                      "or ring (RLIMIT_SIGPENDING, RLIMIT_NOFILE, a sandbox)",
                      coverage->without_timer);
-  if (ok && coverage->dropped) ok = add_comment(profile, "samples dropped: %" PRIu64 ", the buffer was full", coverage->dropped);
+  if (ok && coverage->dropped)
+    ok = add_comment(profile, "samples dropped: %" PRIu64 ", the buffer was full",
+                     coverage->dropped);
   if (ok && samples->lost)
-    ok = add_comment(profile, "samples dropped: %" PRIu64 ", there was no memory for more distinct stacks", samples->lost);
+    ok = add_comment(profile,
+                     "samples dropped: %" PRIu64 ", there was no memory for more distinct stacks",
+                     samples->lost);
   uint64_t all = coverage->host_nanoseconds, sampled = samples->nanoseconds;
   if (ok && sampled < all && lacks_much((double)all, (double)(all - sampled), (double)period)) {
     uint64_t milliseconds = all / 1000000, missing = (all - sampled) / 1000000;
-    ok = add_comment(profile, "CPU time not sampled: %" PRIu64 ".%03" PRIu64 " s of the program's %" PRIu64 ".%03" PRIu64 " s (%" PRIu64
-                              " %%)%s",
-                     missing / 1000, missing % 1000, milliseconds / 1000, milliseconds % 1000, missing * 100 / milliseconds,
+    ok = add_comment(profile,
+                     "CPU time not sampled: %" PRIu64 ".%03" PRIu64 " s of the program's %" PRIu64
+                     ".%03" PRIu64 " s (%" PRIu64 " %%)%s",
+                     missing / 1000, missing % 1000, milliseconds / 1000, milliseconds % 1000,
+                     missing * 100 / milliseconds,
                      profile->comment_count ? ", for the reasons above" : "");
   }
   return ok;

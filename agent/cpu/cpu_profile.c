@@ -1,5 +1,6 @@
-/* One sampler for all clients. Whoever wakes first drains the buffer and hands each sample to every client, so a client's window is
- * from its arrival to its own last drain. The sampler runs from the first client's arrival to the last one's leave.
+/* One sampler for all clients. Whoever wakes first drains the buffer and hands each sample to every
+ * client, so a client's window is from its arrival to its own last drain. The sampler runs from the
+ * first client's arrival to the last one's leave.
  */
 #include "cpu_profile.h"
 
@@ -31,15 +32,16 @@
 #define SECOND INT64_C(1000000000)
 
 enum {
-  BUFFER_BYTES = 4 << 20,       /* at the 250 ticks a second that a kernel may give, of 64 cores and 30 frames: a second */
+  BUFFER_BYTES = 4 << 20, /* at the 250 ticks a second that a kernel may give, of 64 cores and 30
+                             frames: a second */
   DRAIN_NANOSECONDS = 50000000, /* between two drains */
   SCAN_NANOSECONDS = 100000000, /* between two looks for new threads, at least; and... */
-  SCAN_SHARE = 100              /* ... as many times what a look costs */
+  SCAN_SHARE = 100 /* ... as many times what a look costs */
 };
 
 struct client {
   uint32_t hz;
-  uint64_t period;               /* the shortest of its window */
+  uint64_t period; /* the shortest of its window */
   int64_t start_wall, start, end; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
   struct cpu_coverage coverage;
   struct cpu_sample_table samples;
@@ -50,24 +52,28 @@ static struct agent_lock lock;
 static struct client *clients[CPU_PROFILE_MAX_CLIENTS];
 static uint32_t client_count;
 static _Atomic uint32_t
-    clients_running;    /* the same number, for readers that do not wait for the lock */
+    clients_running; /* the same number, for readers that do not wait for the lock */
 static uint64_t period; /* the sampler's, 0: stopped */
 static uint64_t dropped_seen;
 static int64_t next_scan;
-static uint32_t armed, refused;         /* threads, at the last look */
-static uint32_t blocked, without_timer; /* those of them that the last look could not arm, and that use CPU time */
-static struct left_out { /* by record: a thread that has no timer, and its CPU time when that was first seen */
+static uint32_t armed, refused; /* threads, at the last look */
+static uint32_t blocked,
+    without_timer; /* those of them that the last look could not arm, and that use CPU time */
+static struct left_out { /* by record: a thread that has no timer, and its CPU time when that was
+                            first seen */
   uint64_t life, cpu;
-} *left_out;
+} * left_out;
 static uint32_t left_out_capacity;
 static uint32_t most_blocked, most_without_timer; /* at once, since the sampler was started */
 
-static bool by_rings;       /* samples come from the kernel's rings, else by timers' signals */
+static bool by_rings; /* samples come from the kernel's rings, else by timers' signals */
 static uint32_t generation; /* of the thread that reads the rings: an older one ends */
 
 static const char *_Atomic off_reason, *_Atomic perf_off_reason, *_Atomic source;
 
-const char *cpu_profile_off_reason(void) { return atomic_load_explicit(&off_reason, memory_order_relaxed); }
+const char *cpu_profile_off_reason(void) {
+  return atomic_load_explicit(&off_reason, memory_order_relaxed);
+}
 
 const char *cpu_profile_source(void) { return atomic_load_explicit(&source, memory_order_relaxed); }
 
@@ -83,7 +89,9 @@ uint64_t cpu_profile_buffer_bytes(void) {
   return atomic_load_explicit(&cpu_samples.memory, memory_order_relaxed) ? BUFFER_BYTES : 0;
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------------------------- */
+/* ---- threads
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static void count_new(_Atomic uint64_t *counter, uint32_t now, uint32_t *most) {
   if (now <= *most) return;
@@ -91,8 +99,9 @@ static void count_new(_Atomic uint64_t *counter, uint32_t now, uint32_t *most) {
   *most = now;
 }
 
-/* Whether a thread that has no timer has used CPU time, a period at least, since an earlier look found it so: each blocks all signals for a
- * moment when it starts, and many a pool's thread does so for good and sleeps. */
+/* Whether a thread that has no timer has used CPU time, a period at least, since an earlier look
+ * found it so: each blocks all signals for a moment when it starts, and many a pool's thread does
+ * so for good and sleeps. */
 static bool is_missed(uint32_t record, uint64_t life, int32_t tid) {
   if (record >= left_out_capacity) {
     uint32_t capacity = record * 2 + 64;
@@ -125,12 +134,15 @@ static void arm_threads(bool anew) {
       if (!record) continue;
       bool tighter = sandbox_is_tighter(ids.tids[i]);
       sandboxed = sandboxed || tighter;
-      enum cpu_arming result = tighter ? CPU_NOT_ARMED_REFUSED
-                                       : cpu_sampling_arm(records[i], thread_blocks_signal(ids.tids[i], cpu_sampling_signal()));
+      enum cpu_arming result =
+          tighter ? CPU_NOT_ARMED_REFUSED
+                  : cpu_sampling_arm(records[i],
+                                     thread_blocks_signal(ids.tids[i], cpu_sampling_signal()));
       armed += result == CPU_ARMED;
       refused += result == CPU_NOT_ARMED_LIMIT || result == CPU_NOT_ARMED_REFUSED;
       if (result == CPU_ARMED || result == CPU_NOT_ARMED_GONE ||
-          !is_missed(records[i], atomic_load_explicit(&record->life, memory_order_relaxed), ids.tids[i]))
+          !is_missed(records[i], atomic_load_explicit(&record->life, memory_order_relaxed),
+                     ids.tids[i]))
         continue;
       blocked += result == CPU_NOT_ARMED_BLOCKED;
       without_timer += result != CPU_NOT_ARMED_BLOCKED;
@@ -142,8 +154,7 @@ static void arm_threads(bool anew) {
 }
 
 static void hand_out(const struct stack_sample *sample) {
-  for (uint32_t i = 0; i < client_count; i++)
-    cpu_sample_table_add(&clients[i]->samples, sample);
+  for (uint32_t i = 0; i < client_count; i++) cpu_sample_table_add(&clients[i]->samples, sample);
 }
 
 static void look_at_rings(void) {
@@ -173,12 +184,15 @@ static void look_for_threads(bool anew) {
   else arm_threads(anew);
   count_new(&shim_counters.cpu_threads_signal_blocked, blocked, &most_blocked);
   count_new(&shim_counters.cpu_threads_no_timer, without_timer, &most_without_timer);
-  for (uint32_t i = 0; i < client_count; i++) cpu_coverage_threads(&clients[i]->coverage, blocked, without_timer);
+  for (uint32_t i = 0; i < client_count; i++)
+    cpu_coverage_threads(&clients[i]->coverage, blocked, without_timer);
   int64_t pause = anew ? 0 : (agent_own_cpu_nanoseconds() - before) * SCAN_SHARE;
   next_scan = agent_monotonic_nanoseconds() + (pause > SCAN_NANOSECONDS ? pause : SCAN_NANOSECONDS);
 }
 
-/* ---- the sampler ------------------------------------------------------------------------------------------------------------ */
+/* ---- the sampler
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void drain(void) {
   const struct stack_sample *sample;
@@ -192,8 +206,10 @@ static void drain(void) {
   }
   uint64_t dropped = atomic_load_explicit(&cpu_samples.dropped, memory_order_relaxed);
   if (dropped == dropped_seen) return;
-  atomic_fetch_add_explicit(&shim_counters.cpu_lost_buffer_full, dropped - dropped_seen, memory_order_relaxed);
-  for (uint32_t i = 0; i < client_count; i++) clients[i]->coverage.dropped += dropped - dropped_seen;
+  atomic_fetch_add_explicit(&shim_counters.cpu_lost_buffer_full, dropped - dropped_seen,
+                            memory_order_relaxed);
+  for (uint32_t i = 0; i < client_count; i++)
+    clients[i]->coverage.dropped += dropped - dropped_seen;
   dropped_seen = dropped;
 }
 
@@ -272,8 +288,10 @@ static void look_again(void) {
   uint64_t wanted = period;
   const char *reason;
   stop();
-  atomic_store_explicit(&perf_off_reason, "the kernel gives no rings any more: the program has "
-                        "given up a right", memory_order_relaxed);
+  atomic_store_explicit(&perf_off_reason,
+                        "the kernel gives no rings any more: the program has "
+                        "given up a right",
+                        memory_order_relaxed);
   if (start_timers(&reason) == CPU_PROFILE_DONE && set_period(wanted)) stop();
 }
 
@@ -346,7 +364,8 @@ static enum cpu_profile_result join(struct client *client, const char **reason) 
   else if ((*reason = set_period(wanted))) result = CPU_PROFILE_REFUSED;
   atomic_store_explicit(&off_reason, *reason, memory_order_relaxed);
   if (result != CPU_PROFILE_DONE) return result;
-  /* The window begins once every thread has its timer; what was sampled before is the others' alone. */
+  /* The window begins once every thread has its timer; what was sampled before is the others'
+   * alone. */
   drain();
   clients[client_count++] = client;
   atomic_store_explicit(&clients_running, client_count, memory_order_relaxed);
@@ -367,23 +386,29 @@ static void leave(struct client *client) {
   while (clients[at] != client) at++;
   clients[at] = clients[--client_count];
   atomic_store_explicit(&clients_running, client_count, memory_order_relaxed);
-  if (client_count > 0) set_period(SECOND / fastest_rate(0)); /* a refusal leaves the faster rate on */
+  if (client_count > 0)
+    set_period(SECOND / fastest_rate(0)); /* a refusal leaves the faster rate on */
 }
 
-/* ---- a client --------------------------------------------------------------------------------------------------------------- */
+/* ---- a client
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static struct profile *build(const struct client *client) {
   struct profile_builder *builder = profile_builder_open("profile", 2);
   if (!builder) return NULL;
   struct profile *profile = profile_builder_profile(builder);
   profile->value_types[0] = (struct profile_value_type){"samples", "count"};
-  profile->value_types[1] = profile->period_type = (struct profile_value_type){"cpu", "nanoseconds"};
+  profile->value_types[1] = profile->period_type =
+      (struct profile_value_type){"cpu", "nanoseconds"};
   profile->period = (int64_t)client->period;
   profile->time_nanos = client->start_wall;
   profile->duration_nanos = client->end - client->start;
   cpu_sample_table_build(&client->samples, builder); /* when it fails, finish gives NULL */
   profile = profile_builder_finish(builder);
-  if (!profile || cpu_coverage_describe(&client->coverage, &client->samples, client->period, profile)) return profile;
+  if (!profile ||
+      cpu_coverage_describe(&client->coverage, &client->samples, client->period, profile))
+    return profile;
   profile_release(profile);
   return NULL;
 }
@@ -405,7 +430,8 @@ static bool collect(struct http_response *response, int64_t deadline) {
   return true;
 }
 
-enum cpu_profile_result cpu_profile_collect(struct http_response *response, int64_t seconds, uint32_t hz, struct profile **out,
+enum cpu_profile_result cpu_profile_collect(struct http_response *response, int64_t seconds,
+                                            uint32_t hz, struct profile **out,
                                             const char **reason) {
   *out = NULL;
   *reason = NULL;
@@ -420,7 +446,8 @@ enum cpu_profile_result cpu_profile_collect(struct http_response *response, int6
     agent_lock_take(&lock);
     leave(client);
     agent_lock_release(&lock);
-    atomic_fetch_add_explicit(&shim_counters.cpu_lost_no_memory, client->samples.lost, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shim_counters.cpu_lost_no_memory, client->samples.lost,
+                              memory_order_relaxed);
     if (stayed) *out = build(client);
     if (!*out) result = stayed ? CPU_PROFILE_NO_MEMORY : CPU_PROFILE_CANCELED;
   }

@@ -1,4 +1,5 @@
-/* CPU profiles: clients share one sampler, each has a window of its own. Context: HTTP workers; locks: its own. */
+/* CPU profiles: clients share one sampler, each has a window of its own. Context: HTTP workers;
+ * locks: its own. */
 #ifndef AGENT_CPU_PROFILE_H
 #define AGENT_CPU_PROFILE_H
 
@@ -8,21 +9,27 @@
 #include "agent/http/http_server.h"
 #include "agent/profiles/profile.h"
 
-enum { CPU_PROFILE_MAX_CLIENTS = 4, CPU_PROFILE_MAX_SECONDS = 3600, CPU_PROFILE_DEFAULT_SECONDS = 30 };
+enum {
+  CPU_PROFILE_MAX_CLIENTS = 4,
+  CPU_PROFILE_MAX_SECONDS = 3600,
+  CPU_PROFILE_DEFAULT_SECONDS = 30
+};
 
 enum cpu_profile_result {
   CPU_PROFILE_DONE,
-  CPU_PROFILE_CANCELED,  /* the client went away */
-  CPU_PROFILE_TOO_MANY,  /* CPU_PROFILE_MAX_CLIENTS are running */
-  CPU_PROFILE_REFUSED,   /* *reason says why there can be none */
+  CPU_PROFILE_CANCELED, /* the client went away */
+  CPU_PROFILE_TOO_MANY, /* CPU_PROFILE_MAX_CLIENTS are running */
+  CPU_PROFILE_REFUSED, /* *reason says why there can be none */
   CPU_PROFILE_NO_MEMORY
 };
 
-/* Samples for `seconds`, at hz or faster when another client asks for more, and returns the profile in *out. */
-enum cpu_profile_result cpu_profile_collect(struct http_response *response, int64_t seconds, uint32_t hz, struct profile **out,
-                                            const char **reason);
+/* Samples for `seconds`, at hz or faster when another client asks for more, and returns the profile
+ * in *out. */
+enum cpu_profile_result cpu_profile_collect(struct http_response *response, int64_t seconds,
+                                            uint32_t hz, struct profile **out, const char **reason);
 
-/* For the index page: why the last CPU profile was refused; NULL when it was not, or when nobody has asked (nothing is tried then). */
+/* For the index page: why the last CPU profile was refused; NULL when it was not, or when nobody
+ * has asked (nothing is tried then). */
 const char *cpu_profile_off_reason(void);
 /* Where samples came from the last time: "perf" (ring_sampling.h) or "timer" (cpu_sampling.h),
  * NULL: nobody has asked; and why it was not perf, where that was wanted. */

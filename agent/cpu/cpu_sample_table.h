@@ -1,6 +1,6 @@
-/* The samples of one client's window: distinct (stack, thread) pairs with their sums, as they come out of the sample buffer. Names are
- * looked up at the end of the window only, so that a profile costs nothing but hashing while it runs.
- * Context: agent threads; locks: the caller's.
+/* The samples of one client's window: distinct (stack, thread) pairs with their sums, as they come
+ * out of the sample buffer. Names are looked up at the end of the window only, so that a profile
+ * costs nothing but hashing while it runs. Context: agent threads; locks: the caller's.
  */
 #ifndef AGENT_CPU_SAMPLE_TABLE_H
 #define AGENT_CPU_SAMPLE_TABLE_H
@@ -17,7 +17,7 @@ enum { CPU_SAMPLE_TABLE_BYTES = 32 << 20 }; /* bound on frames and entries toget
 
 struct cpu_sample_table { /* zeroed: empty */
   uint64_t ticks, nanoseconds; /* of all samples added */
-  uint64_t lost;               /* samples that did not fit */
+  uint64_t lost; /* samples that did not fit */
   struct cpu_stack *stacks;
   struct cpu_thread_stack *entries;
   uint64_t *frames; /* of all stacks, one behind the other */
@@ -26,7 +26,8 @@ struct cpu_sample_table { /* zeroed: empty */
 };
 
 void cpu_sample_table_add(struct cpu_sample_table *table, const struct stack_sample *sample);
-/* Samples with values [ticks, nanoseconds] and the labels thread_name and tid. False: out of memory. */
+/* Samples with values [ticks, nanoseconds] and the labels thread_name and tid. False: out of
+ * memory. */
 bool cpu_sample_table_build(const struct cpu_sample_table *table, struct profile_builder *builder);
 void cpu_sample_table_release(struct cpu_sample_table *table);
 

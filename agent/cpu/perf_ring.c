@@ -54,7 +54,8 @@ static struct perf_event_attr attributes_of_switches(void) {
   attributes.context_switch = attributes.task = 1;
   attributes.exclude_kernel = attributes.exclude_hv = 1;
   attributes.sample_id_all = 1;
-  attributes.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU; /* struct trailer */
+  attributes.sample_type =
+      PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU; /* struct trailer */
   attributes.use_clockid = 1;
   attributes.clockid = CLOCK_MONOTONIC;
   return attributes;
@@ -63,8 +64,7 @@ static struct perf_event_attr attributes_of_switches(void) {
 static int open_ring(struct perf_ring *ring, struct perf_event_attr *attributes, int32_t tid,
                      uint32_t pages) {
   *ring = (struct perf_ring){.descriptor = -1};
-  int descriptor =
-      (int)syscall(SYS_perf_event_open, attributes, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+  int descriptor = (int)syscall(SYS_perf_event_open, attributes, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
   if (descriptor < 0) return errno;
   size_t bytes = (size_t)(pages + 1) * PAGE;
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);

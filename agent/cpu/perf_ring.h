@@ -16,9 +16,9 @@
 
 struct perf_ring {
   int descriptor; /* of the agent's table, -1: given up; the mapping keeps the event */
-  void *memory;   /* NULL: not open */
+  void *memory; /* NULL: not open */
   size_t bytes;
-  uint64_t tail;   /* bytes ever read */
+  uint64_t tail; /* bytes ever read */
   uint32_t unread; /* bytes of the record that was handed out last: not given back yet */
   bool has_trailers; /* a ring of switches: each record ends with its time and CPU */
 };
@@ -55,16 +55,16 @@ enum perf_ring_kind {
 };
 struct perf_ring_record {
   enum perf_ring_kind kind;
-  uint64_t nanoseconds;              /* sample: CPU time of the thread since the ring was opened */
+  uint64_t nanoseconds; /* sample: CPU time of the thread since the ring was opened */
   struct remote_registers registers; /* sample: in user mode */
-  const char *stack;                 /* sample: a copy of what is at its sp */
+  const char *stack; /* sample: a copy of what is at its sp */
   size_t stack_size;
-  bool stack_is_cut;                 /* there is more of it */
-  const char *name;                  /* name: the thread's new one */
-  int64_t at;                        /* of a ring of switches: CLOCK_MONOTONIC */
-  int32_t cpu;                       /* and where */
-  bool preempted;                    /* off CPU: it would have gone on */
-  int32_t child;                     /* birth: of which thread */
+  bool stack_is_cut; /* there is more of it */
+  const char *name; /* name: the thread's new one */
+  int64_t at; /* of a ring of switches: CLOCK_MONOTONIC */
+  int32_t cpu; /* and where */
+  bool preempted; /* off CPU: it would have gone on */
+  int32_t child; /* birth: of which thread */
   uint64_t lost;
 };
 /* Hardly any room is left: samples may have found none. */

@@ -24,17 +24,17 @@
 #include "agent/threads/thread_list.h"
 
 enum {
-  PAGES = 16,               /* of a ring: 7 samples; or 4 of a deep stack, in... */
+  PAGES = 16, /* of a ring: 7 samples; or 4 of a deep stack, in... */
   DEEP_PAGES = 64,
-  MOST_PAGES = 256,         /* of one that was full */
+  MOST_PAGES = 256, /* of one that was full */
   SAMPLES_BETWEEN_READS = 3,
   READ_MIN_NANOSECONDS = 1000000,
   READ_MAX_NANOSECONDS = 50000000,
-  URGENT_MAX = 16,          /* rings of which each sample is waited for */
-  URGENT_MILLISECONDS = 2,  /* for so long, then threads that have started are looked at */
-  BYTES_MAX = 64 << 20,     /* of all rings */
+  URGENT_MAX = 16, /* rings of which each sample is waited for */
+  URGENT_MILLISECONDS = 2, /* for so long, then threads that have started are looked at */
+  BYTES_MAX = 64 << 20, /* of all rings */
   REFUSED_NANOSECONDS = 100000000,
-  FIRST_PARTS = 64          /* the first sample comes after a 64th of the period at least */
+  FIRST_PARTS = 64 /* the first sample comes after a 64th of the period at least */
 };
 
 struct sampled_thread {
@@ -43,12 +43,12 @@ struct sampled_thread {
   uint32_t record;
   int32_t tid;
   uint64_t before; /* its CPU time less the ring's clock */
-  uint64_t last;   /* CPU time at the last sample, by the ring's clock; 0: none since last time */
-  uint64_t due;    /* CPU time at which its next sample is due */
+  uint64_t last; /* CPU time at the last sample, by the ring's clock; 0: none since last time */
+  uint64_t due; /* CPU time at which its next sample is due */
   int64_t first_expected; /* CLOCK_MONOTONIC: its first sample, if it runs; 0: that has come */
-  uint32_t pages;  /* of its ring */
-  bool is_deep;    /* its stack is larger than what was copied */
-  bool is_beyond;  /* and than what can be */
+  uint32_t pages; /* of its ring */
+  bool is_deep; /* its stack is larger than what was copied */
+  bool is_beyond; /* and than what can be */
   bool may_not_grow;
   uint32_t opened_by; /* credentials, then */
   bool reopen;
@@ -158,8 +158,8 @@ static bool open_ring(struct sampled_thread *thread) {
   for (int attempt = 0;; attempt++) {
     uint64_t now = thread_cpu_nanoseconds(thread->tid), least = period / FIRST_PARTS;
     uint64_t first = thread->due > now + least ? thread->due - now : least;
-    int fault = perf_ring_open(&thread->ring, thread->tid, first, stack, thread->pages,
-                               thread->is_beyond);
+    int fault =
+        perf_ring_open(&thread->ring, thread->tid, first, stack, thread->pages, thread->is_beyond);
     thread->before = now;
     thread->opened_by = credentials;
     thread->first_expected = agent_monotonic_nanoseconds() + (int64_t)first;
@@ -265,8 +265,7 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   memcpy(sample->name, thread->name, sizeof sample->name);
   bool is_beyond = ring_stack_unwind(record, thread->tid, now, sample);
   remember(thread);
-  if (is_beyond && thread->is_deep && !thread->is_beyond)
-    thread->is_beyond = thread->reopen = true;
+  if (is_beyond && thread->is_deep && !thread->is_beyond) thread->is_beyond = thread->reopen = true;
   if (is_beyond && !thread->is_deep && !thread->may_not_grow) {
     thread->is_deep = thread->reopen = true;
     if (thread->pages < DEEP_PAGES) thread->pages = DEEP_PAGES;
@@ -291,9 +290,7 @@ static void read_ring(struct sampled_thread *thread, ring_sampling_sink *sink) {
         thread->first_expected = 0;
         take(thread, &record, sink);
         break;
-      case PERF_RING_NAME:
-        strncpy(thread->name, record.name, sizeof thread->name - 1);
-        break;
+      case PERF_RING_NAME: strncpy(thread->name, record.name, sizeof thread->name - 1); break;
       default: break; /* of rings of switches */
     }
   }
@@ -445,8 +442,8 @@ static bool wait_for_urgent(int64_t nanoseconds) {
 }
 
 void ring_sampling_wait(void) {
-  int64_t left = atomic_load_explicit(&next_wake, memory_order_relaxed) -
-                 agent_monotonic_nanoseconds();
+  int64_t left =
+      atomic_load_explicit(&next_wake, memory_order_relaxed) - agent_monotonic_nanoseconds();
   uint32_t births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
   bool has_births = births != atomic_load_explicit(&births_seen, memory_order_relaxed);
   if (left > 0 && !has_births && !wait_for_urgent(left)) {

@@ -21,7 +21,9 @@ int civetweb_pthread_key_create(pthread_key_t *key, void (*destructor)(void *)) 
 }
 int civetweb_pthread_key_delete(pthread_key_t key) { return (void)key, 0; }
 void *civetweb_pthread_getspecific(pthread_key_t key) { return (void)key, NULL; }
-int civetweb_pthread_setspecific(pthread_key_t key, const void *value) { return (void)key, (void)value, 0; }
+int civetweb_pthread_setspecific(pthread_key_t key, const void *value) {
+  return (void)key, (void)value, 0;
+}
 
 /* It listens on a socket that nobody uses: civetweb_system.h. */
 int civetweb_bind(int descriptor, const struct sockaddr *address, socklen_t size) {
@@ -40,7 +42,9 @@ char *civetweb_strerror(int error) {
 }
 
 /* Nothing that the server does needs a date, and gmtime reads the time zone's file once. */
-struct tm *civetweb_gmtime(const time_t *when) { return (void)when, NULL; }
+struct tm *civetweb_gmtime(const time_t *when) {
+  return (void)when, NULL;
+}
 
 /* libc's time is an IFUNC: its resolver looks for the vdso's at each exec. */
 time_t civetweb_time(time_t *out) {
@@ -50,8 +54,8 @@ time_t civetweb_time(time_t *out) {
   return now.tv_sec;
 }
 
-int civetweb_getnameinfo(const struct sockaddr *address, socklen_t address_size, char *host, socklen_t host_size, char *service,
-                         socklen_t service_size, int flags) {
+int civetweb_getnameinfo(const struct sockaddr *address, socklen_t address_size, char *host,
+                         socklen_t host_size, char *service, socklen_t service_size, int flags) {
   (void)address, (void)address_size, (void)service, (void)service_size, (void)flags;
   snprintf(host, host_size, "127.0.0.1");
   return 0;

@@ -29,9 +29,9 @@
 
 #define SECONDS INT64_C(1000000000)
 enum {
-  HEAD_SECONDS = 5,           /* for a request's head, from the moment a worker reads it */
+  HEAD_SECONDS = 5, /* for a request's head, from the moment a worker reads it */
   BODY_SECONDS = 10,
-  CROWDED_HEAD_SECONDS = 1,   /* while more connections are open than there are workers */
+  CROWDED_HEAD_SECONDS = 1, /* while more connections are open than there are workers */
   CROWDED_BODY_SECONDS = 2,
   CROWD_CHECK_MILLISECONDS = 250,
   GUESTS_MAX = 8, /* connections that may be open when a guest comes: workers are left for others */
@@ -43,7 +43,7 @@ enum {
 };
 
 struct connection {
-  int64_t deadline_ns;       /* 0: the head's clock has not started */
+  int64_t deadline_ns; /* 0: the head's clock has not started */
   int64_t crowded_deadline_ns;
   int64_t response_start_ns; /* 0: no response yet */
   size_t received, sent, linger_left;
@@ -57,12 +57,14 @@ static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor 
 static _Atomic unsigned connection_count;
 static _Atomic int64_t last_activity_ns;
 static struct civetweb_start start; /* this and the next: written before civetweb's threads start */
-static int adopted_listener;   /* what civetweb takes for its listener: a socket that nobody uses */
-static int interrupt_event, listener_event; /* the second: the listener is another one; read by the acceptor only */
+static int adopted_listener; /* what civetweb takes for its listener: a socket that nobody uses */
+static int interrupt_event,
+    listener_event; /* the second: the listener is another one; read by the acceptor only */
 static _Atomic int listener;
 static _Atomic bool interrupted;
 
-/* civetweb creates its acceptor last and does not look whether that worked. So it exists before civetweb's workers, and waits here. */
+/* civetweb creates its acceptor last and does not look whether that worked. So it exists before
+ * civetweb's workers, and waits here. */
 enum { ACCEPTOR_WAITS, ACCEPTOR_RUNS, ACCEPTOR_LEAVES };
 static struct {
   _Atomic uint32_t state;
@@ -154,8 +156,12 @@ static bool interrupted_meanwhile(void) {
   if (civetweb_is_alone()) start.meanwhile();
   return civetweb_system_interrupted();
 }
-unsigned civetweb_connection_count(void) { return atomic_load_explicit(&connection_count, memory_order_acquire); }
-int64_t civetweb_last_activity(void) { return atomic_load_explicit(&last_activity_ns, memory_order_relaxed); }
+unsigned civetweb_connection_count(void) {
+  return atomic_load_explicit(&connection_count, memory_order_acquire);
+}
+int64_t civetweb_last_activity(void) {
+  return atomic_load_explicit(&last_activity_ns, memory_order_relaxed);
+}
 
 static struct connection *connection_of(int descriptor) {
   return descriptor >= 0 && descriptor < CIVETWEB_DESCRIPTOR_MAX ? &connections[descriptor] : NULL;
@@ -177,7 +183,9 @@ static int64_t time_left(int descriptor, struct connection *connection) {
   if (connection->response_start_ns && !connection->done) {
     int unread = 0; /* megabytes may wait in the socket's buffer: they are not the client's merit */
     if (ioctl(descriptor, SIOCOUTQ, &unread) != 0 || (size_t)unread > connection->sent) unread = 0;
-    int64_t fair = (WRITE_GRACE_SECONDS + (int64_t)((connection->sent - (size_t)unread) / SLOWEST_CLIENT)) * SECONDS;
+    int64_t fair =
+        (WRITE_GRACE_SECONDS + (int64_t)((connection->sent - (size_t)unread) / SLOWEST_CLIENT)) *
+        SECONDS;
     if (connection->response_start_ns + fair < end) end = connection->response_start_ns + fair;
   }
   if (end <= now) connection->late = true;
@@ -239,7 +247,8 @@ bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
     int64_t left = deadline_ns - agent_monotonic_nanoseconds();
     if (interrupted_meanwhile()) return false;
     if (left <= 0) return true;
-    struct pollfd waits[2] = {{.fd = descriptor, .events = POLLRDHUP}, {.fd = interrupt_event, .events = POLLIN}};
+    struct pollfd waits[2] = {{.fd = descriptor, .events = POLLRDHUP},
+                              {.fd = interrupt_event, .events = POLLIN}};
     int ready = poll(waits, 2, to_milliseconds(left));
     if (ready < 0 && errno != EINTR) return false;
     if (ready > 0 && (waits[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))) return false;
@@ -250,7 +259,9 @@ void civetweb_connection_cut_short(int descriptor) {
   if (connection_of(descriptor)) connections[descriptor].cut_short = true;
 }
 
-/* ---- what civetweb calls -------------------------------------------------------------------------------------------------- */
+/* ---- what civetweb calls
+ * --------------------------------------------------------------------------------------------------
+ */
 
 int civetweb_socket(int domain, int type, int protocol) {
   (void)domain, (void)type, (void)protocol;
@@ -279,20 +290,25 @@ static void note_activity(void) {
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
 }
 
-/* Out of descriptors or memory, a connection stays in the queue and poll() says so at once: neither spin nor let the client wait for ever. */
+/* Out of descriptors or memory, a connection stays in the queue and poll() says so at once: neither
+ * spin nor let the client wait for ever. */
 static void refuse_the_queue(int from) {
   struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
   static const char text[] = "the agent is out of descriptors";
-  for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(from, text) && !civetweb_system_interrupted(); i++) {
-  }
+  for (int i = 0; i < CIVETWEB_CONNECTION_MAX && refuse_next_connection(from, text) &&
+                  !civetweb_system_interrupted();
+       i++) {}
   if (errno != EAGAIN) poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
 }
 
-static bool is_shortage(int error) { return error != EAGAIN && error != ECONNABORTED && error != EINTR; }
+static bool is_shortage(int error) {
+  return error != EAGAIN && error != ECONNABORTED && error != EINTR;
+}
 
 static int accept_from(int from) {
   int descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (descriptor < 0 && is_shortage(errno) && civetweb_connection_count() > 0) { /* one of them may be about to end */
+  if (descriptor < 0 && is_shortage(errno) &&
+      civetweb_connection_count() > 0) { /* one of them may be about to end */
     struct pollfd wait = {.fd = interrupt_event, .events = POLLIN};
     poll(&wait, 1, ACCEPT_RETRY_MILLISECONDS);
     descriptor = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -326,7 +342,9 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
   if (refusal) return refuse_connection(descriptor, refusal), errno = EAGAIN, -1;
   atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
   struct connection *connection = &connections[descriptor];
-  *connection = (struct connection){.open = true, .authenticated = given.authenticated, .prefix_size = given.prefix_size,
+  *connection = (struct connection){.open = true,
+                                    .authenticated = given.authenticated,
+                                    .prefix_size = given.prefix_size,
                                     .routed = !start.route};
   memcpy(connection->prefix, given.prefix, given.prefix_size);
   fill_loopback(address, size, (unsigned)descriptor);
@@ -336,7 +354,8 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
 int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms);
 ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags);
 
-/* Closing a socket with unread bytes resets the connection, and the client may then lose the answer: read for a moment. */
+/* Closing a socket with unread bytes resets the connection, and the client may then lose the
+ * answer: read for a moment. */
 static void linger(int descriptor, struct connection *connection) {
   char ignored[4096];
   civetweb_connection_done(descriptor);
@@ -364,11 +383,14 @@ int civetweb_shutdown(int descriptor, int how) {
 
 static int poll_listeners(struct pollfd *adopted, int timeout_ms) {
   if (civetweb_is_alone()) civetweb_alone_yield(), timeout_ms = 0;
-  struct pollfd waits[4] = {{.fd = connection_inbox_event(), .events = POLLIN}, {.fd = atomic_load(&listener), .events = POLLIN},
-                            {.fd = interrupt_event, .events = POLLIN}, {.fd = listener_event, .events = POLLIN}};
+  struct pollfd waits[4] = {{.fd = connection_inbox_event(), .events = POLLIN},
+                            {.fd = atomic_load(&listener), .events = POLLIN},
+                            {.fd = interrupt_event, .events = POLLIN},
+                            {.fd = listener_event, .events = POLLIN}};
   int ready = paced_poll(waits, 4, timeout_ms);
   uint64_t ignored;
-  if (ready > 0 && waits[3].revents) ready = read(listener_event, &ignored, sizeof(ignored)) > 0 ? 0 : ready;
+  if (ready > 0 && waits[3].revents)
+    ready = read(listener_event, &ignored, sizeof(ignored)) > 0 ? 0 : ready;
   adopted->revents = ready > 0 ? waits[0].revents | (waits[1].revents & POLLIN) : 0;
   return ready > 0 ? adopted->revents != 0 : ready;
 }
@@ -382,7 +404,8 @@ static int poll_connection(struct pollfd *wait, int timeout_ms) {
     if (connection) {
       int64_t left = time_left(wait->fd, connection);
       if (left <= 0) return errno = ETIMEDOUT, -1;
-      if (left > CROWD_CHECK_MILLISECONDS * INT64_C(1000000)) left = CROWD_CHECK_MILLISECONDS * INT64_C(1000000);
+      if (left > CROWD_CHECK_MILLISECONDS * INT64_C(1000000))
+        left = CROWD_CHECK_MILLISECONDS * INT64_C(1000000);
       if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
     }
     int ready = poll(both, 2, piece);
@@ -394,13 +417,16 @@ static int poll_connection(struct pollfd *wait, int timeout_ms) {
   }
 }
 
-static bool has_prefix(const struct connection *connection) { return connection && connection->prefix_used < connection->prefix_size; }
+static bool has_prefix(const struct connection *connection) {
+  return connection && connection->prefix_used < connection->prefix_size;
+}
 
 /* civetweb polls one descriptor at a time: its listener or a connection. */
 int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
   (void)count;
   if (waits[0].fd == adopted_listener) return poll_listeners(waits, timeout_ms);
-  if (!(waits[0].events & POLLIN) || !has_prefix(connection_of(waits[0].fd))) return poll_connection(waits, timeout_ms);
+  if (!(waits[0].events & POLLIN) || !has_prefix(connection_of(waits[0].fd)))
+    return poll_connection(waits, timeout_ms);
   waits[0].revents = POLLIN;
   return 1;
 }
@@ -412,9 +438,12 @@ static bool find_route(int descriptor, struct connection *connection) {
   bool readable = true;
   while (route == CIVETWEB_UNDECIDED) {
     size_t room = sizeof(connection->prefix) - connection->prefix_size;
-    if (connection->prefix_size) route = start.route(descriptor, connection->authenticated, connection->prefix, connection->prefix_size);
+    if (connection->prefix_size)
+      route = start.route(descriptor, connection->authenticated, connection->prefix,
+                          connection->prefix_size);
     if (route != CIVETWEB_UNDECIDED || room == 0) break;
-    ssize_t received = recv(descriptor, connection->prefix + connection->prefix_size, room, MSG_DONTWAIT);
+    ssize_t received =
+        recv(descriptor, connection->prefix + connection->prefix_size, room, MSG_DONTWAIT);
     if (received > 0) {
       connection->prefix_size = (unsigned char)(connection->prefix_size + received);
     } else {
@@ -428,7 +457,8 @@ static bool find_route(int descriptor, struct connection *connection) {
   connection->routed = true;
   connection->route = (unsigned char)route;
   if (route == CIVETWEB_ELSEWHERE) {
-    dup3(dummy, descriptor, O_CLOEXEC); /* what civetweb still does to it (modes, shutdown) must not touch what is another process's now */
+    dup3(dummy, descriptor, O_CLOEXEC); /* what civetweb still does to it (modes, shutdown) must not
+                                           touch what is another process's now */
     connection->prefix_size = 0;
   }
   if (dummy >= 0) close(dummy);
@@ -440,13 +470,15 @@ ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
   if (connection && !connection->routed && !find_route(descriptor, connection))
     return errno = ECONNRESET, -1;
   if (has_prefix(connection)) {
-    size_t left = (size_t)(connection->prefix_size - connection->prefix_used), piece = left < size ? left : size;
+    size_t left = (size_t)(connection->prefix_size - connection->prefix_used),
+           piece = left < size ? left : size;
     memcpy(buffer, connection->prefix + connection->prefix_used, piece);
     connection->prefix_used = (unsigned char)(connection->prefix_used + piece);
     connection->received += piece;
     return (ssize_t)piece;
   }
-  if (connection && (time_left(descriptor, connection) <= 0 || (connection->done && connection->linger_left == 0))) {
+  if (connection && (time_left(descriptor, connection) <= 0 ||
+                     (connection->done && connection->linger_left == 0))) {
     errno = ETIMEDOUT;
     return -1;
   }
@@ -454,7 +486,8 @@ ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
   if (connection && received > 0) {
     connection->received += (size_t)received;
     size_t left = connection->linger_left;
-    if (connection->done) connection->linger_left -= (size_t)received < left ? (size_t)received : left;
+    if (connection->done)
+      connection->linger_left -= (size_t)received < left ? (size_t)received : left;
   }
   return received;
 }

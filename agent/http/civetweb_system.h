@@ -1,9 +1,11 @@
-/* What civetweb takes for the operating system. The Makefile redirects its calls to civetweb_* functions (objcopy --redefine-sym), so
- * that it cannot change signal dispositions, start threads of its own kind, take pthread keys, look names up, log, spin at EMFILE,
- * or wait on a slow client for ever.
+/* What civetweb takes for the operating system. The Makefile redirects its calls to civetweb_*
+ * functions (objcopy --redefine-sym), so that it cannot change signal dispositions, start threads
+ * of its own kind, take pthread keys, look names up, log, spin at EMFILE, or wait on a slow client
+ * for ever.
  *
- * civetweb believes that it listens on 127.0.0.1. Each accept tells it a descriptor number as the client's port: that is how a request
- * finds its connection. Context: agent threads; a connection belongs to one thread at a time: the acceptor, then one worker.
+ * civetweb believes that it listens on 127.0.0.1. Each accept tells it a descriptor number as the
+ * client's port: that is how a request finds its connection. Context: agent threads; a connection
+ * belongs to one thread at a time: the acceptor, then one worker.
  */
 #ifndef AGENT_CIVETWEB_SYSTEM_H
 #define AGENT_CIVETWEB_SYSTEM_H
@@ -14,7 +16,7 @@
 
 enum {
   CIVETWEB_DESCRIPTOR_MAX = 256, /* connections on higher descriptors are refused */
-  CIVETWEB_CONNECTION_MAX = 40   /* being served or queued; more are told 503 at once */
+  CIVETWEB_CONNECTION_MAX = 40 /* being served or queued; more are told 503 at once */
 };
 
 /* What becomes of a connection, from the first bytes of its request. */
@@ -22,13 +24,14 @@ enum civetweb_route {
   CIVETWEB_HERE,
   CIVETWEB_UNDECIDED, /* more bytes are needed */
   CIVETWEB_ELSEWHERE, /* somebody else has it now */
-  CIVETWEB_NOBODY,    /* who should take it cannot now: said here */
-  CIVETWEB_SILENT,    /* who should take it does not answer: said here */
-  CIVETWEB_REFUSED    /* who should take it would not answer that client: said here */
+  CIVETWEB_NOBODY, /* who should take it cannot now: said here */
+  CIVETWEB_SILENT, /* who should take it does not answer: said here */
+  CIVETWEB_REFUSED /* who should take it would not answer that client: said here */
 };
 
-/* Before each start of civetweb: the listening socket (-1: only connection_inbox.h), the port that absolute request targets must name, the number of
- * its workers; quiet: its error log is dropped. route may be NULL: all are served here. */
+/* Before each start of civetweb: the listening socket (-1: only connection_inbox.h), the port that
+ * absolute request targets must name, the number of its workers; quiet: its error log is dropped.
+ * route may be NULL: all are served here. */
 struct civetweb_start {
   int listener;
   unsigned port, workers;
@@ -38,7 +41,8 @@ struct civetweb_start {
   bool (*stopped)(void);
   void (*meanwhile)(void);
 };
-/* False: no thread can be created, or no descriptor is left. After true: mg_start, and abandon if that fails. */
+/* False: no thread can be created, or no descriptor is left. After true: mg_start, and abandon if
+ * that fails. */
 bool civetweb_system_prepare(const struct civetweb_start *start);
 void civetweb_system_abandon(void);
 /* Wakes every thread that waits in one of the calls below, until the next prepare. */
@@ -46,19 +50,23 @@ void civetweb_system_interrupt(void);
 bool civetweb_system_interrupted(void);
 /* While it runs: another listener. */
 void civetweb_system_listen(int listener);
-/* After civetweb has stopped: closes accepted connections that were still in its queue, which it forgets. */
+/* After civetweb has stopped: closes accepted connections that were still in its queue, which it
+ * forgets. */
 void civetweb_system_finish(void);
 
 bool civetweb_has_workers(void); /* false: each of them has ended for lack of memory */
 unsigned civetweb_connection_count(void);
 int64_t civetweb_last_activity(void); /* CLOCK_MONOTONIC of the last accept or close */
 
-/* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline for its request's head. Deadlines are
- * shorter while more connections are open than there are workers. */
+/* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline
+ * for its request's head. Deadlines are shorter while more connections are open than there are
+ * workers. */
 void civetweb_connection_reads_body(int connection);
-/* From the first byte of a response on: the client must take it at a least rate, after a grace time. */
+/* From the first byte of a response on: the client must take it at a least rate, after a grace
+ * time. */
 void civetweb_connection_responding(int connection);
-/* The response is complete: what the client still sends is read for a moment only, so that closing does not reset the connection. */
+/* The response is complete: what the client still sends is read for a moment only, so that closing
+ * does not reset the connection. */
 void civetweb_connection_done(int connection);
 /* The request was answered before all of it was read. */
 void civetweb_connection_cut_short(int connection);

@@ -49,13 +49,11 @@ struct mutex {
   struct agent_lock lock;
   _Atomic int32_t
       owner; /* its tid, 0: nobody. Written by the owner; others compare it with theirs */
-  uint32_t depth;        /* the owner's */
+  uint32_t depth; /* the owner's */
 };
 _Static_assert(sizeof(struct mutex) <= sizeof(pthread_mutex_t), "one is kept in the other");
 
-int civetweb_pthread_mutexattr_init(pthread_mutexattr_t *attributes) {
-  return (void)attributes, 0;
-}
+int civetweb_pthread_mutexattr_init(pthread_mutexattr_t *attributes) { return (void)attributes, 0; }
 int civetweb_pthread_mutexattr_destroy(pthread_mutexattr_t *attributes) {
   return (void)attributes, 0;
 }

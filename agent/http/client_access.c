@@ -23,20 +23,27 @@
 #include "agent/runtime/unmapped_user.h"
 
 enum {
-  LOOPBACK_INTERFACE = 1,  /* in every network namespace; finds sockets that are bound to it as well as those bound to none */
+  LOOPBACK_INTERFACE = 1, /* in every network namespace; finds sockets that are bound to it as well
+                             as those bound to none */
   PORT_ID_TRIES = 4,
   ANSWER_MAX = 1024,
   READ_SIZE = 4096
 };
 
-/* The connection as the client's own socket has it. IPv4 addresses are mapped (::ffff:127.0.0.1); all in network order. */
+/* The connection as the client's own socket has it. IPv4 addresses are mapped (::ffff:127.0.0.1);
+ * all in network order. */
 struct client_socket {
   int family; /* of the addresses; a socket of AF_INET6 may have those of AF_INET */
   struct in6_addr address, remote_address;
   in_port_t port, remote_port;
 };
 
-enum owner { OWNER_FOUND, OWNER_GONE /* the client has closed its socket */, OWNER_UNKNOWN, OWNER_NO_DESCRIPTOR };
+enum owner {
+  OWNER_FOUND,
+  OWNER_GONE /* the client has closed its socket */,
+  OWNER_UNKNOWN,
+  OWNER_NO_DESCRIPTOR
+};
 
 /* ---- users ---- */
 
@@ -78,24 +85,30 @@ static bool find_client_socket(int descriptor, struct client_socket *out) {
   socklen_t client_size = sizeof client, own_size = sizeof own;
   if (getpeername(descriptor, (struct sockaddr *)&client, &client_size) != 0) return false;
   if (getsockname(descriptor, (struct sockaddr *)&own, &own_size) != 0) return false;
-  if (!to_in6(&client, &out->address, &out->port) || !to_in6(&own, &out->remote_address, &out->remote_port)) return false;
+  if (!to_in6(&client, &out->address, &out->port) ||
+      !to_in6(&own, &out->remote_address, &out->remote_port))
+    return false;
   out->family = IN6_IS_ADDR_V4MAPPED(&out->address) ? AF_INET : AF_INET6;
   return true;
 }
 
-/* A socket that a process still holds: of those that were closed (TIME_WAIT, or data on the way) the kernel says uid 0, inode 0. */
+/* A socket that a process still holds: of those that were closed (TIME_WAIT, or data on the way)
+ * the kernel says uid 0, inode 0. */
 static enum owner judge(unsigned state, uint32_t inode, uint32_t found_uid, uid_t *uid) {
-  static const unsigned open_states = 1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT |
-                                      1 << TCP_LAST_ACK | 1 << TCP_CLOSING;
+  static const unsigned open_states = 1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 |
+                                      1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT | 1 << TCP_LAST_ACK |
+                                      1 << TCP_CLOSING;
   if (inode == 0 || state >= 32 || !(open_states >> state & 1)) return OWNER_GONE;
   *uid = found_uid;
   return OWNER_FOUND;
 }
 
-/* A number that no program's own netlink socket has: those of the kernel's choice are the pid, or a little below 0. */
+/* A number that no program's own netlink socket has: those of the kernel's choice are the pid, or a
+ * little below 0. */
 static bool bind_port_id(int netlink) {
   struct sockaddr_nl own = {.nl_family = AF_NETLINK};
-  for (unsigned i = 0; i < PORT_ID_TRIES; i++) { /* threads of other pid namespaces may have our number */
+  for (unsigned i = 0; i < PORT_ID_TRIES;
+       i++) { /* threads of other pid namespaces may have our number */
     own.nl_pid = 0x80000000u | i << 24 | (unsigned)syscall(SYS_gettid);
     if (bind(netlink, (const struct sockaddr *)&own, sizeof own) == 0) return true;
   }
@@ -124,11 +137,16 @@ static enum owner ask_netlink(int netlink, const struct client_socket *client, u
   struct {
     struct nlmsghdr header;
     struct inet_diag_req_v2 request;
-  } question = {
-      .header = {.nlmsg_len = sizeof question, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST},
-      .request = {.sdiag_family = (uint8_t)client->family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u,
-                  .id = {.idiag_sport = client->port, .idiag_dport = client->remote_port, .idiag_if = LOOPBACK_INTERFACE,
-                         .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}}};
+  } question = {.header = {.nlmsg_len = sizeof question,
+                           .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                           .nlmsg_flags = NLM_F_REQUEST},
+                .request = {.sdiag_family = (uint8_t)client->family,
+                            .sdiag_protocol = IPPROTO_TCP,
+                            .idiag_states = ~0u,
+                            .id = {.idiag_sport = client->port,
+                                   .idiag_dport = client->remote_port,
+                                   .idiag_if = LOOPBACK_INTERFACE,
+                                   .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}}};
   copy_address(client->family, question.request.id.idiag_src, &client->address);
   copy_address(client->family, question.request.id.idiag_dst, &client->remote_address);
   const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
@@ -139,14 +157,19 @@ static enum owner ask_netlink(int netlink, const struct client_socket *client, u
     char bytes[ANSWER_MAX];
   } answer;
   if (!bind_port_id(netlink)) return OWNER_UNKNOWN;
-  ssize_t sent = sendto(netlink, &question, sizeof question, 0, (const struct sockaddr *)&kernel, sizeof kernel);
+  ssize_t sent = sendto(netlink, &question, sizeof question, 0, (const struct sockaddr *)&kernel,
+                        sizeof kernel);
   if (sent != sizeof question) return OWNER_UNKNOWN;
   /* The answer is there when sendto returns. */
-  ssize_t size = recvfrom(netlink, &answer, sizeof answer, MSG_DONTWAIT, (struct sockaddr *)&from, &from_size);
+  ssize_t size =
+      recvfrom(netlink, &answer, sizeof answer, MSG_DONTWAIT, (struct sockaddr *)&from, &from_size);
   if (size < (ssize_t)sizeof answer.header || from.nl_pid != 0) return OWNER_UNKNOWN;
-  if (answer.header.nlmsg_type == NLMSG_ERROR && size >= (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr))) {
+  if (answer.header.nlmsg_type == NLMSG_ERROR &&
+      size >= (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr))) {
     const struct nlmsgerr *error = NLMSG_DATA(&answer.header);
-    return error->error == -ENOENT && atomic_load_explicit(&has_answered, memory_order_relaxed) ? OWNER_GONE : OWNER_UNKNOWN;
+    return error->error == -ENOENT && atomic_load_explicit(&has_answered, memory_order_relaxed)
+               ? OWNER_GONE
+               : OWNER_UNKNOWN;
   }
   if (answer.header.nlmsg_type != SOCK_DIAG_BY_FAMILY) return OWNER_UNKNOWN;
   if (size < (ssize_t)NLMSG_LENGTH(sizeof(struct inet_diag_msg))) return OWNER_UNKNOWN;
@@ -165,15 +188,16 @@ static enum owner owner_by_netlink(const struct client_socket *client, uid_t *ui
   return owner;
 }
 
-/* /proc/net/tcp, tcp6: "  sl: ADDRESS:PORT ADDRESS:PORT ST TX:RX TR:TM RETRANSMITS UID TIMEOUT INODE ..." */
+/* /proc/net/tcp, tcp6: "  sl: ADDRESS:PORT ADDRESS:PORT ST TX:RX TR:TM RETRANSMITS UID TIMEOUT
+ * INODE ..." */
 static void format_line_part(const struct client_socket *client, bool six, char *out, size_t size) {
-  const uint32_t *address = client->address.s6_addr32, *remote = client->remote_address.s6_addr32; /* as this processor's numbers */
+  const uint32_t *address = client->address.s6_addr32,
+                 *remote = client->remote_address.s6_addr32; /* as this processor's numbers */
   unsigned port = ntohs(client->port), remote_port = ntohs(client->remote_port);
   if (six)
-    snprintf(out, size, " %08X%08X%08X%08X:%04X %08X%08X%08X%08X:%04X ", address[0], address[1], address[2], address[3], port,
-             remote[0], remote[1], remote[2], remote[3], remote_port);
-  else
-    snprintf(out, size, " %08X:%04X %08X:%04X ", address[3], port, remote[3], remote_port);
+    snprintf(out, size, " %08X%08X%08X%08X:%04X %08X%08X%08X%08X:%04X ", address[0], address[1],
+             address[2], address[3], port, remote[0], remote[1], remote[2], remote[3], remote_port);
+  else snprintf(out, size, " %08X:%04X %08X:%04X ", address[3], port, remote[3], remote_port);
 }
 
 static const char *skip_fields(const char *at, unsigned count) {
@@ -203,7 +227,8 @@ static enum owner owner_in_file(const char *path, const char *wanted, uid_t *uid
       rest += strlen(wanted);
       const char *uid_field = skip_fields(rest, 4), *inode_field = skip_fields(uid_field, 2);
       unsigned state = (unsigned)strtoul(rest, NULL, 16);
-      owner = judge(state, (uint32_t)strtoul(inode_field, NULL, 10), (uint32_t)strtoul(uid_field, NULL, 10), uid);
+      owner = judge(state, (uint32_t)strtoul(inode_field, NULL, 10),
+                    (uint32_t)strtoul(uid_field, NULL, 10), uid);
       if (owner == OWNER_FOUND) break;
     }
     size -= (size_t)(line - text);
@@ -217,10 +242,12 @@ static enum owner owner_in_file(const char *path, const char *wanted, uid_t *uid
 static enum owner owner_by_proc(const struct client_socket *client, uid_t *uid) {
   char wanted[100];
   enum owner result = OWNER_UNKNOWN;
-  for (int attempt = 0; attempt < 2; attempt++) { /* a line may be missed while others come and go */
+  for (int attempt = 0; attempt < 2;
+       attempt++) { /* a line may be missed while others come and go */
     for (int six = client->family == AF_INET6; six < 2; six++) {
       format_line_part(client, six, wanted, sizeof wanted);
-      enum owner owner = owner_in_file(six ? "/proc/thread-self/net/tcp6" : "/proc/thread-self/net/tcp", wanted, uid);
+      enum owner owner = owner_in_file(
+          six ? "/proc/thread-self/net/tcp6" : "/proc/thread-self/net/tcp", wanted, uid);
       if (owner == OWNER_FOUND || owner == OWNER_NO_DESCRIPTOR) return owner;
       if (owner == OWNER_GONE) result = owner;
     }
@@ -326,16 +353,18 @@ enum client_found client_access_find(int descriptor, struct client *out,
     if (owner == OWNER_UNKNOWN) owner = owner_by_proc(&socket, &out->uid);
   }
   switch (owner) {
-    case OWNER_FOUND:
-      return CLIENT_FOUND;
+    case OWNER_FOUND: return CLIENT_FOUND;
     case OWNER_GONE:
-      snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the kernel knows no owner of the other end of this connection");
+      snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+               "the kernel knows no owner of the other end of this connection");
       return CLIENT_UNKNOWN;
     case OWNER_NO_DESCRIPTOR:
-      snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the agent is out of descriptors, so it cannot ask who connects");
+      snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+               "the agent is out of descriptors, so it cannot ask who connects");
       return CLIENT_NO_DESCRIPTOR;
     default:
-      snprintf(text, CLIENT_ACCESS_TEXT_MAX, "the kernel does not tell who connects here (no sock_diag, no /proc/net/tcp); "
+      snprintf(text, CLIENT_ACCESS_TEXT_MAX,
+               "the kernel does not tell who connects here (no sock_diag, no /proc/net/tcp); "
                "PPROFAGENT_ADDR=unix:PATH does without");
       return CLIENT_UNKNOWN;
   }

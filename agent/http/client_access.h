@@ -28,8 +28,8 @@ struct client {
 };
 enum client_found {
   CLIENT_FOUND,
-  CLIENT_UNKNOWN,       /* text says why, for the body of a 403 */
-  CLIENT_NO_DESCRIPTOR  /* the same, but it may be found later */
+  CLIENT_UNKNOWN, /* text says why, for the body of a 403 */
+  CLIENT_NO_DESCRIPTOR /* the same, but it may be found later */
 };
 enum client_found client_access_find(int descriptor, struct client *out,
                                      char text[CLIENT_ACCESS_TEXT_MAX]);

@@ -22,10 +22,10 @@
 enum {
   STRANGERS_MAX = 32,
   ACCEPTS_AT_ONCE = 4,
-  READ_MILLISECONDS = 2000,   /* for a request's first bytes */
-  ASK_MILLISECONDS = 1700,    /* for another process to say whether it would answer */
+  READ_MILLISECONDS = 2000, /* for a request's first bytes */
+  ASK_MILLISECONDS = 1700, /* for another process to say whether it would answer */
   ASK_AGAIN_MILLISECONDS = 50,
-  LINGER_MILLISECONDS = 300,  /* for the client to read its answer, which a reset would destroy */
+  LINGER_MILLISECONDS = 300, /* for the client to read its answer, which a reset would destroy */
   LINGER_BYTES = 256 * 1024
 };
 
@@ -37,7 +37,7 @@ struct stranger {
   struct client client;
   bool is_known; /* else text says why not */
   int64_t since_ns, deadline_ns;
-  int process;        /* that it asks for */
+  int process; /* that it asks for */
   size_t linger_left;
   unsigned char prefix_size;
   char prefix[INBOX_PREFIX_MAX];
@@ -85,8 +85,8 @@ static void refuse(struct stranger *stranger) {
 }
 
 static void let_in(struct stranger *stranger) {
-  struct inbox_connection guest = {.descriptor = stranger->descriptor, .is_guest = true,
-                                   .prefix_size = stranger->prefix_size};
+  struct inbox_connection guest = {
+      .descriptor = stranger->descriptor, .is_guest = true, .prefix_size = stranger->prefix_size};
   memcpy(guest.prefix, stranger->prefix, stranger->prefix_size);
   epoll_ctl(epoll_number - 1, EPOLL_CTL_DEL, stranger->descriptor, NULL);
   if (connection_inbox_is_crowded() || !connection_inbox_put(&guest))
@@ -174,8 +174,8 @@ static void receive(int descriptor, const struct client *client, const char *tex
                     const char *prefix, size_t prefix_size) {
   agent_lock_take(&lock);
   struct stranger *stranger = place();
-  *stranger = (struct stranger){.descriptor = descriptor, .is_known = !text,
-                                .since_ns = agent_monotonic_nanoseconds()};
+  *stranger = (struct stranger){
+      .descriptor = descriptor, .is_known = !text, .since_ns = agent_monotonic_nanoseconds()};
   if (!text) client_access_judge(client, stranger->text);
   else memcpy(stranger->text, text, sizeof stranger->text);
   stranger->client = *client;

@@ -27,7 +27,8 @@ int connection_inbox_event(void) {
 bool connection_inbox_put(const struct inbox_connection *connection) {
   const uint64_t one = 1;
   agent_lock_take(&lock);
-  bool taken = count < INBOX_CAPACITY && event_of() >= 0 && (count > 0 || write(event_of(), &one, sizeof one) == sizeof one);
+  bool taken = count < INBOX_CAPACITY && event_of() >= 0 &&
+               (count > 0 || write(event_of(), &one, sizeof one) == sizeof one);
   if (taken) waiting[(first + count++) % INBOX_CAPACITY] = *connection;
   agent_lock_release(&lock);
   return taken;

@@ -12,9 +12,10 @@
 enum { INBOX_CAPACITY = 40, INBOX_PREFIX_MAX = 64 };
 
 struct inbox_connection {
-  int descriptor;               /* non-blocking, close-on-exec; the inbox's until it is taken */
-  bool authenticated;           /* by a client certificate: its owner is not asked for, and its Host header may be anything */
-  bool is_guest;                /* let in for another process's sake, which will be given it */
+  int descriptor; /* non-blocking, close-on-exec; the inbox's until it is taken */
+  bool authenticated; /* by a client certificate: its owner is not asked for, and its Host header
+                         may be anything */
+  bool is_guest; /* let in for another process's sake, which will be given it */
   unsigned char prefix_size;
   char prefix[INBOX_PREFIX_MAX]; /* of the request, what was read already */
 };

@@ -4,7 +4,11 @@
 
 #include "agent/runtime/agent_memory.h"
 
-enum { GZIP_WINDOW = 15 + 16 /* zlib's way to ask for a gzip header */, MEMORY_LEVEL = 8, OUTPUT_BYTES = 32 * 1024 };
+enum {
+  GZIP_WINDOW = 15 + 16 /* zlib's way to ask for a gzip header */,
+  MEMORY_LEVEL = 8,
+  OUTPUT_BYTES = 32 * 1024
+};
 
 struct gzip_sink {
   struct byte_sink *output;
@@ -28,7 +32,8 @@ struct gzip_sink *gzip_sink_open(struct byte_sink *output) {
   sink->output = output;
   sink->stream.zalloc = zlib_alloc;
   sink->stream.zfree = zlib_free;
-  if (deflateInit2(&sink->stream, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+  if (deflateInit2(&sink->stream, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW, MEMORY_LEVEL,
+                   Z_DEFAULT_STRATEGY) != Z_OK) {
     agent_free(sink);
     return NULL;
   }

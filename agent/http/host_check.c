@@ -26,7 +26,8 @@ static bool contains_without_case(const char *text, const char *part) { /* part 
 }
 
 /* The only value of a header that must appear at most once; NULL when it is absent. */
-static const char *find_single(const struct host_check_request *request, const char *name, bool *repeated) {
+static const char *find_single(const struct host_check_request *request, const char *name,
+                               bool *repeated) {
   const char *value = NULL;
   for (size_t i = 0; i < request->header_count; i++) {
     if (!same_without_case(request->headers[i].name, name, (size_t)-1)) continue;
@@ -36,7 +37,8 @@ static const char *find_single(const struct host_check_request *request, const c
   return value;
 }
 
-static void refuse(struct host_check_verdict *verdict, int status, const char *text, const char *detail) {
+static void refuse(struct host_check_verdict *verdict, int status, const char *text,
+                   const char *detail) {
   verdict->status = status;
   snprintf(verdict->text, sizeof(verdict->text), "%s%.200s", text, detail);
   foreign_text_clean(verdict->text);
@@ -65,18 +67,19 @@ static bool is_host(const char *host, size_t length, const char *name, unsigned 
   size_t suffix_length = (size_t)snprintf(suffix, sizeof(suffix), ":%u", port);
   if (length > suffix_length && memcmp(host + length - suffix_length, suffix, suffix_length) == 0)
     length -= suffix_length;
-  else if (port != 80)
-    return false;
+  else if (port != 80) return false;
   return (strlen(name) == length && same_without_case(host, name, length)) ||
          same_literal(host, length, name);
 }
 
-/* host[0 .. length) is "localhost", "127.0.0.1", "[::1]" or the listener's address, with exactly our port. */
+/* host[0 .. length) is "localhost", "127.0.0.1", "[::1]" or the listener's address, with exactly
+ * our port. */
 static bool is_own_host(const struct host_check_rules *rules, const char *host, size_t length) {
   static const char *const names[] = {"localhost", "localhost.", "127.0.0.1", "[::1]"};
   char literal[64]; /* the address without its port */
   const char *colon = strrchr(rules->address, ':');
-  snprintf(literal, sizeof(literal), "%.*s", colon ? (int)(colon - rules->address) : 0, rules->address);
+  snprintf(literal, sizeof(literal), "%.*s", colon ? (int)(colon - rules->address) : 0,
+           rules->address);
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     if (is_host(host, length, names[i], rules->port)) return true;
   }
@@ -84,7 +87,8 @@ static bool is_own_host(const struct host_check_rules *rules, const char *host, 
 }
 
 /* As a browser writes it: no path, no default port. Scheme and host have no case. */
-static bool is_own_origin(const struct host_check_rules *rules, const char *host, const char *origin) {
+static bool is_own_origin(const struct host_check_rules *rules, const char *host,
+                          const char *origin) {
   static const char plain[] = "http://", secure[] = "https://";
   if (rules->authenticated)
     return same_without_case(origin, secure, sizeof(secure) - 1) &&
@@ -107,7 +111,8 @@ static bool in_origin_list(const char *list, const char *origin) {
 }
 
 /* Where a page that links here is: the origin part of its URL. */
-static bool is_referer_allowed(const struct host_check_rules *rules, const char *host, const char *referer) {
+static bool is_referer_allowed(const struct host_check_rules *rules, const char *host,
+                               const char *referer) {
   char origin[ORIGIN_MAX];
   const char *authority = strstr(referer, "://");
   size_t length = authority ? (size_t)(authority - referer) + 3 : 0;
@@ -119,22 +124,29 @@ static bool is_referer_allowed(const struct host_check_rules *rules, const char 
 }
 
 /* Requests that no page of ours makes, wherever they go. */
-static void check_kind(const struct host_check_request *request, struct host_check_verdict *verdict) {
+static void check_kind(const struct host_check_request *request,
+                       struct host_check_verdict *verdict) {
   bool repeated = false;
-  const char *upgrade = find_single(request, "Upgrade", &repeated), *mode = find_single(request, "Sec-Fetch-Mode", &repeated),
+  const char *upgrade = find_single(request, "Upgrade", &repeated),
+             *mode = find_single(request, "Sec-Fetch-Mode", &repeated),
              *origin = find_single(request, "Origin", &repeated);
   find_single(request, "Sec-Fetch-Site", &repeated);
   find_single(request, "Referer", &repeated);
   if (repeated) refuse(verdict, 400, "repeated Origin, Referer, Upgrade or Sec-Fetch header", "");
-  else if (upgrade && contains_without_case(upgrade, "websocket")) refuse(verdict, 400, "protocol upgrade not supported", "");
-  else if (mode && contains_without_case(mode, "no-cors")) refuse(verdict, 400, "not for use by a page: Sec-Fetch-Mode: ", mode);
-  else if (origin && strcmp(origin, "null") == 0) refuse(verdict, 400, "origin not allowed: null", "");
+  else if (upgrade && contains_without_case(upgrade, "websocket"))
+    refuse(verdict, 400, "protocol upgrade not supported", "");
+  else if (mode && contains_without_case(mode, "no-cors"))
+    refuse(verdict, 400, "not for use by a page: Sec-Fetch-Mode: ", mode);
+  else if (origin && strcmp(origin, "null") == 0)
+    refuse(verdict, 400, "origin not allowed: null", "");
 }
 
-static void check_origin(const struct host_check_rules *rules, const struct host_check_request *request,
+static void check_origin(const struct host_check_rules *rules,
+                         const struct host_check_request *request,
                          struct host_check_verdict *verdict) {
   bool repeated = false;
-  const char *origin = find_single(request, "Origin", &repeated), *referer = find_single(request, "Referer", &repeated);
+  const char *origin = find_single(request, "Origin", &repeated),
+             *referer = find_single(request, "Referer", &repeated);
   const char *site = find_single(request, "Sec-Fetch-Site", &repeated);
   if (origin && in_origin_list(rules->origins, origin)) {
     verdict->origin = origin;
@@ -148,7 +160,8 @@ static void check_origin(const struct host_check_rules *rules, const struct host
 }
 
 /* target is http://host:port/...: its host and port must be ours, as the Host header's. */
-static void check_absolute_target(const struct host_check_rules *rules, const char *target, struct host_check_verdict *verdict) {
+static void check_absolute_target(const struct host_check_rules *rules, const char *target,
+                                  struct host_check_verdict *verdict) {
   const char *scheme = rules->authenticated ? "https://" : "http://";
   size_t scheme_length = strlen(scheme);
   char authority[256];
@@ -165,13 +178,15 @@ static void check_absolute_target(const struct host_check_rules *rules, const ch
   if (!own) refuse(verdict, 403, "host not allowed: ", authority);
 }
 
-void host_check(const struct host_check_rules *rules, const struct host_check_request *request, struct host_check_verdict *out) {
+void host_check(const struct host_check_rules *rules, const struct host_check_request *request,
+                struct host_check_verdict *out) {
   bool repeated = false;
   memset(out, 0, sizeof(*out));
   const char *host = find_single(request, "Host", &repeated);
   out->host = host ? host : "";
   if (request->header_count >= HOST_CHECK_HEADERS_MAX) {
-    refuse(out, 431, "too many header fields", ""); /* the parser has dropped the rest: they might matter */
+    refuse(out, 431, "too many header fields",
+           ""); /* the parser has dropped the rest: they might matter */
   } else if (strlen(request->target) > HOST_CHECK_URL_MAX) {
     refuse(out, 414, "the URL is too long", "");
   } else {
@@ -180,7 +195,8 @@ void host_check(const struct host_check_rules *rules, const struct host_check_re
   if (out->status) return;
   bool any_host = rules->authenticated ? *out->host : rules->port == 0;
   if (repeated) refuse(out, 403, "repeated Host header", "");
-  else if (!any_host && !is_own_host(rules, out->host, strlen(out->host))) refuse(out, 403, "host not allowed: ", out->host);
+  else if (!any_host && !is_own_host(rules, out->host, strlen(out->host)))
+    refuse(out, 403, "host not allowed: ", out->host);
   else check_origin(rules, request, out);
   if (!out->status && request->target[0] != '/') check_absolute_target(rules, request->target, out);
 }

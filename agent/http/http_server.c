@@ -39,7 +39,7 @@ struct http_response {
 };
 
 static struct mg_context *context; /* admin thread only, as the next */
-static bool failed;                /* the last start, whose reason is in the log */
+static bool failed; /* the last start, whose reason is in the log */
 static struct host_check_rules rules;
 static void (*handle)(const struct http_request *request);
 
@@ -47,7 +47,9 @@ const char *http_request_header(const struct http_request *request, const char *
   return mg_get_header(request->response->connection, name);
 }
 
-/* ---- responses ------------------------------------------------------------------------------------------------------------ */
+/* ---- responses
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static bool send_bytes(struct http_response *response, const void *bytes, size_t size) {
   const char *at = bytes;
@@ -97,23 +99,28 @@ static const char *reason_phrase(int status) {
   }
 }
 
-bool http_respond_begin(struct http_response *response, int status, const char *content_type, const char *extra_headers,
-                        long long content_length) {
+bool http_respond_begin(struct http_response *response, int status, const char *content_type,
+                        const char *extra_headers, long long content_length) {
   if (response->begun) return false;
   response->begun = true;
   const char *version = mg_get_request_info(response->connection)->http_version;
-  response->chunked = content_length < 0 && !response->head_only && version && strcmp(version, "1.1") == 0;
+  response->chunked =
+      content_length < 0 && !response->head_only && version && strcmp(version, "1.1") == 0;
   char head[4096], length_header[64] = "", origin_header[256] = "";
   bool may_be_kept = extra_headers && strstr(extra_headers, "Cache-Control: ");
-  if (content_length >= 0) snprintf(length_header, sizeof(length_header), "Content-Length: %lld\r\n", content_length);
+  if (content_length >= 0)
+    snprintf(length_header, sizeof(length_header), "Content-Length: %lld\r\n", content_length);
   if (response->origin) {
-    snprintf(origin_header, sizeof(origin_header), "Access-Control-Allow-Origin: %.190s\r\nVary: Origin\r\n", response->origin);
+    snprintf(origin_header, sizeof(origin_header),
+             "Access-Control-Allow-Origin: %.190s\r\nVary: Origin\r\n", response->origin);
   }
   int size = snprintf(head, sizeof(head),
                       "HTTP/1.1 %d %s\r\n%s%s%sX-Content-Type-Options: nosniff\r\n%s%s%s%s%s"
                       "Connection: close\r\n\r\n",
-                      status, reason_phrase(status), content_type ? "Content-Type: " : "", content_type ? content_type : "",
-                      content_type ? "\r\n" : "", may_be_kept ? "" : "Cache-Control: no-store\r\n", response->origin ? "" : "Cross-Origin-Resource-Policy: same-origin\r\n",
+                      status, reason_phrase(status), content_type ? "Content-Type: " : "",
+                      content_type ? content_type : "", content_type ? "\r\n" : "",
+                      may_be_kept ? "" : "Cache-Control: no-store\r\n",
+                      response->origin ? "" : "Cross-Origin-Resource-Policy: same-origin\r\n",
                       origin_header, extra_headers ? extra_headers : "", length_header);
   if (size < 0 || (size_t)size >= sizeof(head)) {
     response->failed = true;
@@ -162,7 +169,9 @@ static void respond_error(struct http_response *response, int status, const char
   foreign_text_clean(text);
   snprintf(headers, sizeof(headers), "X-Go-Pprof: 1\r\n%s", extra ? extra : "");
   size_t length = strlen(text);
-  if (!http_respond_begin(response, status, "text/plain; charset=utf-8", headers, (long long)length + 1)) return;
+  if (!http_respond_begin(response, status, "text/plain; charset=utf-8", headers,
+                          (long long)length + 1))
+    return;
   http_respond_write(response, text, length);
   http_respond_write(response, "\n", 1);
   http_respond_end(response);
@@ -176,9 +185,12 @@ bool http_wait(struct http_response *response, int64_t deadline_ns) {
   return civetweb_connection_wait(response->descriptor, deadline_ns);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------- */
+/* ---- requests
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-static void response_init(struct http_response *response, struct mg_connection *connection, const struct mg_request_info *info) {
+static void response_init(struct http_response *response, struct mg_connection *connection,
+                          const struct mg_request_info *info) {
   memset(response, 0, offsetof(struct http_response, buffer));
   response->connection = connection;
   response->descriptor = info->remote_port; /* civetweb_system.h */
@@ -186,7 +198,8 @@ static void response_init(struct http_response *response, struct mg_connection *
 }
 
 /* A request of a process that shares the port goes there as it is. */
-static enum civetweb_route route_request(int descriptor, bool authenticated, const char *prefix, size_t size) {
+static enum civetweb_route route_request(int descriptor, bool authenticated, const char *prefix,
+                                         size_t size) {
   char ignored[CLIENT_ACCESS_TEXT_MAX];
   struct client client;
   int pid;
@@ -196,7 +209,7 @@ static enum civetweb_route route_request(int descriptor, bool authenticated, con
   if (!authenticated && client_access_find(descriptor, &client, ignored) != CLIENT_FOUND)
     return CIVETWEB_HERE; /* and is told so here */
   switch (other_processes->hand_over(pid, descriptor, authenticated ? NULL : &client, prefix, size,
-                                 civetweb_system_interrupted)) {
+                                     civetweb_system_interrupted)) {
     case TREE_HANDED_OVER: return CIVETWEB_ELSEWHERE;
     case TREE_BUSY: return CIVETWEB_NOBODY;
     case TREE_SILENT: return CIVETWEB_SILENT;
@@ -280,7 +293,8 @@ static bool read_body(struct http_response *response, const struct mg_request_in
     int received =
         mg_read(response->connection, body->bytes + body->used, body->capacity - body->used - 1);
     if (received < 0 || (received == 0 && info->content_length > (long long)body->used)) {
-      http_respond_error(response, civetweb_connection_late(response->descriptor) ? 408 : 400, "incomplete request body");
+      http_respond_error(response, civetweb_connection_late(response->descriptor) ? 408 : 400,
+                         "incomplete request body");
       return false;
     }
     if (received == 0) break;
@@ -301,21 +315,30 @@ static void dispatch(struct http_response *response, const struct mg_request_inf
   const char *method = info->request_method;
   bool post = strcmp(method, "POST") == 0, get = strcmp(method, "GET") == 0 || response->head_only;
   if (response->origin && strcmp(method, "OPTIONS") == 0) {
-    http_respond_begin(response, 204, NULL, "Access-Control-Allow-Methods: GET, HEAD, POST\r\nAccess-Control-Allow-Headers: *\r\n"
-                       "Access-Control-Allow-Private-Network: true\r\n", -1);
+    http_respond_begin(
+        response, 204, NULL,
+        "Access-Control-Allow-Methods: GET, HEAD, POST\r\nAccess-Control-Allow-Headers: *\r\n"
+        "Access-Control-Allow-Private-Network: true\r\n",
+        -1);
     response->chunked = false;
     http_respond_end(response);
     return;
   }
   if (!get && !(post && may_post(path))) {
-    respond_error(response, 405, "method not allowed", may_post(path) ? "Allow: GET, HEAD, POST\r\n" : "Allow: GET, HEAD\r\n");
+    respond_error(response, 405, "method not allowed",
+                  may_post(path) ? "Allow: GET, HEAD, POST\r\n" : "Allow: GET, HEAD\r\n");
     return;
   }
   char prefix[24] = "";
   const char *rest = path;
-  if (http_path_process(path, &rest) == getpid()) snprintf(prefix, sizeof(prefix), "/pid/%d", (int)getpid());
+  if (http_path_process(path, &rest) == getpid())
+    snprintf(prefix, sizeof(prefix), "/pid/%d", (int)getpid());
   else rest = path;
-  struct http_request request = {.method = method, .path = rest, .prefix = prefix, .query = info->query_string ? info->query_string : "", .body = "",
+  struct http_request request = {.method = method,
+                                 .path = rest,
+                                 .prefix = prefix,
+                                 .query = info->query_string ? info->query_string : "",
+                                 .body = "",
                                  .response = response};
   struct body body = {0};
   bool may_go_on = true;
@@ -331,25 +354,32 @@ static void dispatch(struct http_response *response, const struct mg_request_inf
   body_release(&body);
 }
 
-/* The space that may follow a header's value is no part of it. The text is in civetweb's buffer for this request. */
+/* The space that may follow a header's value is no part of it. The text is in civetweb's buffer for
+ * this request. */
 static void trim_end(char *value) {
   size_t length = strlen(value);
   while (length && (value[length - 1] == ' ' || value[length - 1] == '\t')) value[--length] = 0;
 }
 
-/* Called by civetweb for every request whose head could be parsed; it does nothing further with those. */
+/* Called by civetweb for every request whose head could be parsed; it does nothing further with
+ * those. */
 static int begin_request(struct mg_connection *connection) {
   const struct mg_request_info *info = mg_get_request_info(connection);
   struct http_response response;
   response_init(&response, connection, info);
   struct host_check_header headers[HOST_CHECK_HEADERS_MAX];
-  size_t header_count = (size_t)info->num_headers < HOST_CHECK_HEADERS_MAX ? (size_t)info->num_headers : HOST_CHECK_HEADERS_MAX;
+  size_t header_count = (size_t)info->num_headers < HOST_CHECK_HEADERS_MAX
+                            ? (size_t)info->num_headers
+                            : HOST_CHECK_HEADERS_MAX;
   for (size_t i = 0; i < header_count; i++) {
     trim_end((char *)info->http_headers[i].value);
-    headers[i] = (struct host_check_header){info->http_headers[i].name, info->http_headers[i].value};
+    headers[i] =
+        (struct host_check_header){info->http_headers[i].name, info->http_headers[i].value};
   }
-  const struct host_check_request head = {
-      .method = info->request_method, .target = info->request_uri, .headers = headers, .header_count = header_count};
+  const struct host_check_request head = {.method = info->request_method,
+                                          .target = info->request_uri,
+                                          .headers = headers,
+                                          .header_count = header_count};
   char refusal[CLIENT_ACCESS_TEXT_MAX];
   bool authenticated = civetweb_connection_authenticated(response.descriptor);
   enum civetweb_route route = civetweb_connection_route(response.descriptor);
@@ -364,7 +394,8 @@ static int begin_request(struct mg_connection *connection) {
   host_check(&own_rules, &head, &verdict);
   response.origin = verdict.origin;
   /* civetweb has cut the URI in two at '?'. */
-  if (!verdict.status && info->query_string && strlen(info->request_uri) + 1 + strlen(info->query_string) > HOST_CHECK_URL_MAX) {
+  if (!verdict.status && info->query_string &&
+      strlen(info->request_uri) + 1 + strlen(info->query_string) > HOST_CHECK_URL_MAX) {
     http_respond_error(&response, 414, "the URL is too long");
   } else if (verdict.status) {
     http_respond_error(&response, verdict.status, verdict.text);
@@ -380,7 +411,8 @@ static int begin_request(struct mg_connection *connection) {
     dispatch(&response, info);
     request_watch_end();
   }
-  if (!response.begun && !response.failed && !civetweb_system_interrupted()) http_respond_error(&response, 500, "no response");
+  if (!response.begun && !response.failed && !civetweb_system_interrupted())
+    http_respond_error(&response, 500, "no response");
   if (!response.ended) civetweb_connection_done(response.descriptor);
   return 1;
 }
@@ -398,8 +430,9 @@ static int http_error(struct mg_connection *connection, int status, const char *
   } else if (civetweb_connection_received(response.descriptor) >= HEAD_SIZE_MAX) {
     status = 431;
     text = "request header fields too large";
-  } else if (status == 400 && info->request_method && info->http_version && info->num_headers == 0 &&
-             *info->request_method >= 'A' && *info->request_method <= 'Z') {
+  } else if (status == 400 && info->request_method && info->http_version &&
+             info->num_headers == 0 && *info->request_method >= 'A' &&
+             *info->request_method <= 'Z') {
     status = 405; /* a method that civetweb does not know, or no headers at all */
     text = "method not allowed";
     extra = "Allow: GET, HEAD\r\n";
@@ -428,15 +461,29 @@ static bool start_civetweb(const struct http_server_address *address,
   char workers[8], head_size[16];
   snprintf(workers, sizeof(workers), "%u", start->workers);
   snprintf(head_size, sizeof(head_size), "%d", HEAD_SIZE_MAX);
-  const char *options[] = {"listening_ports", "127.0.0.1:1", "num_threads", workers, "max_request_size", head_size,
-                           "connection_queue", "32", "enable_keep_alive", "no", "decode_url", "no",
-                           "enable_auth_domain_check", "no", /* host_check.c does it */
-                           "request_timeout_ms", "3600000", /* the deadlines are civetweb_system.c's */
+  const char *options[] = {"listening_ports",
+                           "127.0.0.1:1",
+                           "num_threads",
+                           workers,
+                           "max_request_size",
+                           head_size,
+                           "connection_queue",
+                           "32",
+                           "enable_keep_alive",
+                           "no",
+                           "decode_url",
+                           "no",
+                           "enable_auth_domain_check",
+                           "no", /* host_check.c does it */
+                           "request_timeout_ms",
+                           "3600000", /* the deadlines are civetweb_system.c's */
                            NULL};
-  struct mg_callbacks callbacks = {.begin_request = begin_request, .http_error = http_error,
+  struct mg_callbacks callbacks = {.begin_request = begin_request,
+                                   .http_error = http_error,
                                    .connection_close = connection_close};
   handle = address->handle;
-  rules = (struct host_check_rules){.address = address->address, .port = address->port, .origins = address->origins};
+  rules = (struct host_check_rules){
+      .address = address->address, .port = address->port, .origins = address->origins};
   start->listener = address->listener;
   start->port = address->port;
   start->route = route_request;
@@ -480,7 +527,8 @@ bool http_server_answer_alone(const struct http_server_address *address, bool (*
 void http_server_listen(int listener) { civetweb_system_listen(listener); }
 
 bool http_server_idle_since(int64_t monotonic_ns) {
-  return !civetweb_has_workers() || (civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns);
+  return !civetweb_has_workers() ||
+         (civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns);
 }
 
 void http_server_stop(void) {

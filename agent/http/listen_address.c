@@ -31,7 +31,8 @@ static bool parse_port(const char *text, unsigned *port) {
   return true;
 }
 
-static bool parse(const char *text, bool anywhere, struct listen_address *out, char *reason, size_t reason_size) {
+static bool parse(const char *text, bool anywhere, struct listen_address *out, char *reason,
+                  size_t reason_size) {
   memset(out, 0, sizeof(*out));
   if (!anywhere && strncmp(text, "unix:", 5) == 0) {
     const char *path = text + 5;
@@ -56,8 +57,10 @@ static bool parse(const char *text, bool anywhere, struct listen_address *out, c
   if (host[0] == '[' && host[length - 1] == ']') {
     struct sockaddr_in6 *address = (struct sockaddr_in6 *)&out->socket;
     host[length - 1] = 0;
-    if (inet_pton(AF_INET6, host + 1, &address->sin6_addr) != 1) return fail(reason, reason_size, "not an address: ", text);
-    if (!anywhere && !IN6_IS_ADDR_LOOPBACK(&address->sin6_addr)) return fail(reason, reason_size, "not a loopback address: ", text);
+    if (inet_pton(AF_INET6, host + 1, &address->sin6_addr) != 1)
+      return fail(reason, reason_size, "not an address: ", text);
+    if (!anywhere && !IN6_IS_ADDR_LOOPBACK(&address->sin6_addr))
+      return fail(reason, reason_size, "not a loopback address: ", text);
     address->sin6_family = AF_INET6;
     address->sin6_port = htons((uint16_t)port);
     out->port = port;
@@ -65,8 +68,10 @@ static bool parse(const char *text, bool anywhere, struct listen_address *out, c
     return true;
   }
   struct sockaddr_in *address = (struct sockaddr_in *)&out->socket;
-  if (inet_pton(AF_INET, host, &address->sin_addr) != 1) return fail(reason, reason_size, "not an address: ", text);
-  if (!anywhere && ntohl(address->sin_addr.s_addr) >> 24 != 127) return fail(reason, reason_size, "not a loopback address: ", text);
+  if (inet_pton(AF_INET, host, &address->sin_addr) != 1)
+    return fail(reason, reason_size, "not an address: ", text);
+  if (!anywhere && ntohl(address->sin_addr.s_addr) >> 24 != 127)
+    return fail(reason, reason_size, "not a loopback address: ", text);
   address->sin_family = AF_INET;
   address->sin_port = htons((uint16_t)port);
   out->port = port;
@@ -74,11 +79,13 @@ static bool parse(const char *text, bool anywhere, struct listen_address *out, c
   return true;
 }
 
-bool listen_address_parse(const char *text, struct listen_address *out, char *reason, size_t reason_size) {
+bool listen_address_parse(const char *text, struct listen_address *out, char *reason,
+                          size_t reason_size) {
   return parse(text, false, out, reason, reason_size);
 }
 
-bool listen_address_parse_any(const char *text, struct listen_address *out, char *reason, size_t reason_size) {
+bool listen_address_parse_any(const char *text, struct listen_address *out, char *reason,
+                              size_t reason_size) {
   return parse(text, true, out, reason, reason_size);
 }
 
@@ -89,12 +96,14 @@ static const char *error_text(int error) {
     case EADDRNOTAVAIL: return "this machine has no such address";
     case ENOENT: return "no such directory";
     case EROFS: return "the file system is read-only";
-    case EMFILE: case ENFILE: return "out of descriptors";
+    case EMFILE:
+    case ENFILE: return "out of descriptors";
     default: return NULL;
   }
 }
 
-static int give_up(int descriptor, const struct listen_address *address, const char *what, char *reason, size_t reason_size) {
+static int give_up(int descriptor, const struct listen_address *address, const char *what,
+                   char *reason, size_t reason_size) {
   int error = errno;
   char text[160];
   listen_address_format(address, text, sizeof(text));
@@ -110,7 +119,8 @@ static int give_up(int descriptor, const struct listen_address *address, const c
 static bool is_stale_socket(const struct listen_address *address) {
   int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (probe < 0) return false;
-  bool stale = connect(probe, &address->socket.generic, address->size) != 0 && errno == ECONNREFUSED;
+  bool stale =
+      connect(probe, &address->socket.generic, address->size) != 0 && errno == ECONNREFUSED;
   close(probe);
   return stale;
 }
@@ -152,16 +162,15 @@ int listen_address_open(struct listen_address *address, char *reason, size_t rea
     address->port = family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&address->socket)->sin6_port)
                                        : ntohs(((struct sockaddr_in *)&address->socket)->sin_port);
   }
-  if (listen(descriptor, LISTEN_BACKLOG) != 0) return give_up(descriptor, address, "listen on", reason, reason_size);
+  if (listen(descriptor, LISTEN_BACKLOG) != 0)
+    return give_up(descriptor, address, "listen on", reason, reason_size);
   return descriptor;
 }
 
 void listen_address_format(const struct listen_address *address, char *text, size_t size) {
   char host[INET6_ADDRSTRLEN] = "?";
   switch (address->socket.generic.sa_family) {
-    case AF_UNIX:
-      snprintf(text, size, "unix:%s", address->socket.local.sun_path);
-      return;
+    case AF_UNIX: snprintf(text, size, "unix:%s", address->socket.local.sun_path); return;
     case AF_INET6: {
       const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&address->socket;
       inet_ntop(AF_INET6, &six->sin6_addr, host, sizeof(host));

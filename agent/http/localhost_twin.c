@@ -15,7 +15,7 @@
 static const char fault[] =
     "another process has this port of the other address of localhost (127.0.0.1 and ::1 are two): "
     "a client that is told localhost may get there";
-static bool is_settled;           /* open, or there is no such address */
+static bool is_settled; /* open, or there is no such address */
 static _Atomic bool is_another_s; /* read for a page: a mere flag */
 
 /* Only the two that localhost stands for have one. */

@@ -8,9 +8,7 @@
 
 struct client;
 
-enum tree_handover {
-  TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT, TREE_REFUSES
-};
+enum tree_handover { TREE_HANDED_OVER, TREE_NO_SUCH_PROCESS, TREE_BUSY, TREE_SILENT, TREE_REFUSES };
 enum tree_answer { TREE_WOULD_ANSWER, TREE_WOULD_NOT, TREE_ASKED, TREE_NOBODY };
 
 struct other_processes {

@@ -12,7 +12,8 @@ static int hex_digit(char c) {
 
 enum decoded { DECODED, DECODED_TOO_LONG, DECODED_BAD };
 
-/* Decodes text[0 .. size) into out, NUL-terminated. An escaped NUL is as bad as a bad escape: no parameter has one. */
+/* Decodes text[0 .. size) into out, NUL-terminated. An escaped NUL is as bad as a bad escape: no
+ * parameter has one. */
 static enum decoded decode(const char *text, size_t size, char *out, size_t out_size) {
   size_t used = 0;
   bool too_long = false;
@@ -21,14 +22,16 @@ static enum decoded decode(const char *text, size_t size, char *out, size_t out_
     if (c == '+') {
       c = ' ';
     } else if (c == '%') {
-      int high = i + 1 < size ? hex_digit(text[i + 1]) : -1, low = i + 2 < size ? hex_digit(text[i + 2]) : -1;
+      int high = i + 1 < size ? hex_digit(text[i + 1]) : -1,
+          low = i + 2 < size ? hex_digit(text[i + 2]) : -1;
       if (high < 0 || low < 0 || (high == 0 && low == 0)) return DECODED_BAD;
       c = (char)(high * 16 + low);
       i += 2;
     } else if (c == ';') {
       return DECODED_BAD;
     }
-    if (used + 1 >= out_size) too_long = true; /* go on: a bad escape further on still spoils the pair */
+    if (used + 1 >= out_size)
+      too_long = true; /* go on: a bad escape further on still spoils the pair */
     else out[used++] = c;
   }
   if (too_long) return DECODED_TOO_LONG;

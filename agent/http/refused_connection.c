@@ -13,11 +13,11 @@ static void answer(int descriptor, const char *status, const char *text, bool he
   int size = snprintf(bytes, sizeof(bytes),
                       "HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
                       "Cross-Origin-Resource-Policy: same-origin\r\n"
-                      "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nX-Go-Pprof: 1\r\nContent-Length: %zu\r\n"
+                      "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nX-Go-Pprof: "
+                      "1\r\nContent-Length: %zu\r\n"
                       "Connection: close\r\n\r\n",
                       status, strnlen(text, 255) + 1);
-  if (!head_only)
-    size += snprintf(bytes + size, sizeof(bytes) - (size_t)size, "%.255s\n", text);
+  if (!head_only) size += snprintf(bytes + size, sizeof(bytes) - (size_t)size, "%.255s\n", text);
   send(descriptor, bytes, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
   shutdown(descriptor, SHUT_WR);
 }
@@ -29,8 +29,8 @@ void forbid_connection(int descriptor, const char *text, bool head_only) {
 void refuse_connection(int descriptor, const char *text) {
   char request[4096];
   answer(descriptor, "503 Service Unavailable", text, false);
-  /* Closing with an unread request resets the connection, and the client may lose the answer. One that is still to come is not waited
-   * for: the caller has others to look after. */
+  /* Closing with an unread request resets the connection, and the client may lose the answer. One
+   * that is still to come is not waited for: the caller has others to look after. */
   ssize_t ignored = recv(descriptor, request, sizeof(request), MSG_DONTWAIT);
   (void)ignored;
   close(descriptor);

@@ -11,8 +11,9 @@ void refuse_connection(int descriptor, const char *text);
  * the request's method is HEAD. */
 void forbid_connection(int descriptor, const char *text, bool head_only);
 
-/* Accepts one connection that waits on the listener and refuses it, also when no descriptor is free. False: there was none, or it still
- * waits (errno as accept left it). Context: the thread that accepts, one at a time. */
+/* Accepts one connection that waits on the listener and refuses it, also when no descriptor is
+ * free. False: there was none, or it still waits (errno as accept left it). Context: the thread
+ * that accepts, one at a time. */
 bool refuse_next_connection(int listener, const char *text);
 
 #endif

@@ -14,8 +14,8 @@ static const int64_t FIRST_LOOK_NS = 100 * 1000 * 1000, LOOK_EVERY_NS = 20 * 100
 static _Thread_local struct request_watch *watched __attribute__((tls_model("initial-exec")));
 
 void request_watch_begin(struct request_watch *watch, int descriptor) {
-  *watch = (struct request_watch){
-      .descriptor = descriptor, .next_look_ns = agent_monotonic_nanoseconds() + FIRST_LOOK_NS};
+  *watch = (struct request_watch){.descriptor = descriptor,
+                                  .next_look_ns = agent_monotonic_nanoseconds() + FIRST_LOOK_NS};
   watched = watch;
 }
 

@@ -13,7 +13,9 @@ void text_sink_start(struct text_sink *sink, struct byte_sink *output) {
 }
 
 static void flush(struct text_sink *sink) {
-  if (sink->used > 0 && !sink->failed && !sink->output->write(sink->output, sink->bytes, sink->used)) sink->failed = true;
+  if (sink->used > 0 && !sink->failed &&
+      !sink->output->write(sink->output, sink->bytes, sink->used))
+    sink->failed = true;
   sink->used = 0;
 }
 
@@ -29,7 +31,9 @@ void text_sink_bytes(struct text_sink *sink, const void *bytes, size_t size) {
   }
 }
 
-void text_sink_text(struct text_sink *sink, const char *text) { text_sink_bytes(sink, text, strlen(text)); }
+void text_sink_text(struct text_sink *sink, const char *text) {
+  text_sink_bytes(sink, text, strlen(text));
+}
 
 void text_sink_format(struct text_sink *sink, const char *format, ...) {
   char text[1024];
@@ -37,7 +41,8 @@ void text_sink_format(struct text_sink *sink, const char *format, ...) {
   va_start(arguments, format);
   int length = vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  if (length > 0) text_sink_bytes(sink, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+  if (length > 0)
+    text_sink_bytes(sink, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 }
 
 size_t text_sink_hex(struct text_sink *sink, uint64_t value) {

@@ -21,7 +21,8 @@ void text_sink_start(struct text_sink *sink, struct byte_sink *output);
 void text_sink_bytes(struct text_sink *sink, const void *bytes, size_t size);
 void text_sink_text(struct text_sink *sink, const char *text);
 /* At most 1 KiB a call; use text_sink_text for what may be longer. */
-void text_sink_format(struct text_sink *sink, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_sink_format(struct text_sink *sink, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 size_t text_sink_hex(struct text_sink *sink, uint64_t value); /* "0x1f"; returns its length */
 /* On one line, as valid UTF-8: what is none, and control characters, become '?'. Returns the width
  * in characters, as Go's text/tabwriter counts it. */

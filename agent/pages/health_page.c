@@ -169,7 +169,8 @@ static void write_trace(struct json *json) {
 }
 
 static void write_config(struct json *json) {
-  static const char *const children[] = {[CHILDREN_ALL] = "all", [CHILDREN_FORK] = "fork", [CHILDREN_NONE] = "none"};
+  static const char *const children[] = {
+      [CHILDREN_ALL] = "all", [CHILDREN_FORK] = "fork", [CHILDREN_NONE] = "none"};
   char shared[SHARED_TEXT_MAX];
   open_object(json, "config");
   string(json, "address", config.address);
@@ -217,7 +218,8 @@ static void write_losses(struct json *json) {
   struct symbolizer_counters symbols;
   symbolizer_read_counters(&symbols);
   open_object(json, "losses");
-#define X(identifier, meaning) number(json, #identifier, atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
+#define X(identifier, meaning) \
+  number(json, #identifier, atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
   SHIM_LOSS_COUNTERS(X)
 #undef X
 #define X(identifier, meaning) number(json, #identifier, symbols.identifier);
@@ -226,7 +228,8 @@ static void write_losses(struct json *json) {
   close_object(json);
 }
 
-static void write_table(struct json *json, const char *name, uint64_t used, uint64_t limit, uint64_t limit_bytes) {
+static void write_table(struct json *json, const char *name, uint64_t used, uint64_t limit,
+                        uint64_t limit_bytes) {
   open_object(json, name);
   number(json, "used", used);
   if (limit) number(json, "limit", limit);
@@ -240,10 +243,13 @@ static void write_tables(struct json *json) {
   write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit(), 0);
   write_table(json, "heap_live", heap_live_count(), heap_live_limit(), 0);
   write_table(json, "modules", module_registry_count(), 0, 0);
-  write_table(json, "contention", contention_table_count(), CONTENTION_ENTRIES_MAX, 0); /* block and mutex */
-  write_table(json, "lock_waiters", lock_waiters_places(), LOCK_WAITERS_MAX, 0);        /* ever taken, each for objects of one bucket */
+  write_table(json, "contention", contention_table_count(), CONTENTION_ENTRIES_MAX,
+              0); /* block and mutex */
+  write_table(json, "lock_waiters", lock_waiters_places(), LOCK_WAITERS_MAX,
+              0); /* ever taken, each for objects of one bucket */
   write_table(json, "registered_frames", registered_frames_count(), 0, REGISTERED_FRAMES_BYTES_MAX);
-  write_table(json, "thread_records", thread_registry_count(), THREAD_RECORDS_MAX, 0); /* ever taken at one time */
+  write_table(json, "thread_records", thread_registry_count(), THREAD_RECORDS_MAX,
+              0); /* ever taken at one time */
   close_object(json);
 }
 
@@ -306,7 +312,8 @@ static void write_sampling(struct json *json) {
   number(json, "timers", cpu_sampling_timers());
   number(json, "precise_threads", cpu_counters_open_count());
   string(json, "precise_off_reason", cpu_counters_off_reason());
-  number(json, "calls_restarted", atomic_load_explicit(&interrupted_calls_restarted, memory_order_relaxed));
+  number(json, "calls_restarted",
+         atomic_load_explicit(&interrupted_calls_restarted, memory_order_relaxed));
   close_object(json);
 }
 
@@ -384,7 +391,8 @@ static void write_agent(struct json *json) {
 }
 
 static void write_sharing(struct json *json) {
-  static const char *const roles[] = {[TREE_OUTSIDE] = "outside", [TREE_HOLDER] = "holder", [TREE_MEMBER] = "member"};
+  static const char *const roles[] = {
+      [TREE_OUTSIDE] = "outside", [TREE_HOLDER] = "holder", [TREE_MEMBER] = "member"};
   enum tree_role role = process_tree_role();
   char refusal[PROCESS_REFUSAL_MAX], reason[SHARED_TEXT_MAX];
   unsigned refused = process_tree_refusals(refusal);

@@ -1,4 +1,5 @@
-/* /debug/pprof/: the page that a person sees, and that scripts written for Go's page can still read (its rows, its list, its texts). */
+/* /debug/pprof/: the page that a person sees, and that scripts written for Go's page can still read
+ * (its rows, its list, its texts). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +50,9 @@ static const char style[] =
     "@media(max-width:36rem){.vitals{grid-template-columns:1fr 1fr}.vital{display:block}"
     ".vital b{display:block}}\n";
 
-/* ---- what is wrong ----------------------------------------------------------------------------------------------------------- */
+/* ---- what is wrong
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 struct notices {
   struct text_sink *text;
@@ -69,7 +72,8 @@ static void notice(struct notices *notices, const char *before, const char *sent
   text_sink_text(notices->text, "</li>\n");
 }
 
-static void loss_notice(struct notices *notices, const char *name, const char *meaning, uint64_t count) {
+static void loss_notice(struct notices *notices, const char *name, const char *meaning,
+                        uint64_t count) {
   if (count == 0) return;
   begin_notice(notices);
   text_sink_text(notices->text, "<b>");
@@ -132,9 +136,11 @@ static void write_notices(struct text_sink *text) {
   notice(&notices, "", log_fault(reason));
   notice(&notices, "", civetweb_is_alone() ? civetweb_alone_text : NULL);
   notice(&notices, "What only /proc tells is not known: ", proc_fault());
-  for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++) notice(&notices, "", config.faults[i]);
-#define X(identifier, meaning) \
-  loss_notice(&notices, #identifier, meaning, atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
+  for (uint32_t i = 0; i < config.fault_count && i < CONFIG_FAULTS_MAX; i++)
+    notice(&notices, "", config.faults[i]);
+#define X(identifier, meaning)                \
+  loss_notice(&notices, #identifier, meaning, \
+              atomic_load_explicit(&shim_counters.identifier, memory_order_relaxed));
   SHIM_LOSS_COUNTERS(X)
 #undef X
   struct symbolizer_counters symbols;
@@ -145,9 +151,12 @@ static void write_notices(struct text_sink *text) {
   if (notices.open) text_sink_text(text, "</ul></div>\n");
 }
 
-/* ---- facts ------------------------------------------------------------------------------------------------------------------- */
+/* ---- facts
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
-static void write_memory_fact(struct text_sink *text, const char *label, int64_t bytes, int64_t objects) {
+static void write_memory_fact(struct text_sink *text, const char *label, int64_t bytes,
+                              int64_t objects) {
   text_sink_format(text, "<div><span class=dim>%s</span><b>", label);
   html_bytes(text, bytes > 0 ? (uint64_t)bytes : 0);
   text_sink_text(text, "</b><span class=dim>about ");
@@ -202,15 +211,18 @@ static void write_unnamed(struct text_sink *text) {
   if (symbols.symbols_unnamed == 0) return;
   text_sink_text(text, "<dt>Names</dt><dd>");
   html_count(text, symbols.symbols_unnamed);
-  text_sink_text(text, " addresses have no function name: they are in stripped code, or in code made at run time. Installing the program's "
-                       "-dbgsym package, or leaving the symbols in when it is built, names them. "
-                       "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
+  text_sink_text(text,
+                 " addresses have no function name: they are in stripped code, or in code made at "
+                 "run time. Installing the program's "
+                 "-dbgsym package, or leaving the symbols in when it is built, names them. "
+                 "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
 }
 
 static void write_nanoseconds(struct text_sink *text, uint64_t nanoseconds) {
   static const char *const units[] = {"ns", "&micro;s", "ms", "s"};
   unsigned unit = 0;
-  for (; unit < 3 && nanoseconds % 1000 == 0; unit++) nanoseconds /= 1000; /* only as far as it is exact */
+  for (; unit < 3 && nanoseconds % 1000 == 0; unit++)
+    nanoseconds /= 1000; /* only as far as it is exact */
   html_count(text, nanoseconds);
   text_sink_format(text, " %s", units[unit]);
 }
@@ -243,8 +255,9 @@ static void write_mutex_sampling(struct text_sink *text) {
 }
 
 static uint64_t memory_of_tables(void) {
-  return heap_table_bytes() + stack_table_bytes() + module_registry_bytes() + thread_registry_bytes() + contention_table_bytes() +
-         lock_waiters_bytes() + registered_frames_bytes();
+  return heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
+         thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
+         registered_frames_bytes();
 }
 
 static void write_details(struct text_sink *text) {
@@ -266,8 +279,9 @@ static void write_details(struct text_sink *text) {
   text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
   html_bytes(text, agent_memory_bytes() + memory_of_tables());
   uint64_t cpu_milliseconds = agent_thread_cpu_nanoseconds() / 1000000;
-  text_sink_format(text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
-                   cpu_milliseconds / 1000, cpu_milliseconds % 1000);
+  text_sink_format(
+      text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
+      cpu_milliseconds / 1000, cpu_milliseconds % 1000);
   char listens[SHARED_TEXT_MAX];
   text_sink_html(text, agent_status_address(listens));
   text_sink_text(text, "</span>");
@@ -281,26 +295,35 @@ static void write_details(struct text_sink *text) {
   text_sink_text(text, "</dl>\n");
 }
 
-/* ---- profiles ---------------------------------------------------------------------------------------------------------------- */
+/* ---- profiles
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static void write_row(struct text_sink *text, const struct route *route) {
   const char *off = route_off_reason(route), *query = route->is_profile ? "?debug=1" : "";
   uint64_t count = route->count ? route->count() : 0;
   if (off && count == 0) {
-    text_sink_format(text, "<tr class=off><td>0</td><td>%s</td></tr>\n<tr class=\"about off\"><td></td><td>", route->name);
+    text_sink_format(
+        text, "<tr class=off><td>0</td><td>%s</td></tr>\n<tr class=\"about off\"><td></td><td>",
+        route->name);
     text_sink_html(text, route->meaning);
     text_sink_text(text, " &mdash; off: ");
     text_sink_html(text, off);
   } else {
-    text_sink_format(text, "<tr><td>%" PRIu64 "</td><td><a href='%s%s'>%s</a></td></tr>\n<tr class=about><td></td><td>", count,
-                     route->name, query, route->name);
+    text_sink_format(text,
+                     "<tr><td>%" PRIu64
+                     "</td><td><a href='%s%s'>%s</a></td></tr>\n<tr class=about><td></td><td>",
+                     count, route->name, query, route->name);
     text_sink_html(text, route->meaning);
-    if (off) text_sink_text(text, " &mdash; until it was switched off"); /* why: among the notices */
+    if (off)
+      text_sink_text(text, " &mdash; until it was switched off"); /* why: among the notices */
     if (route->is_profile)
-      text_sink_format(text,
-                       " <span class=get><a href='view/%s'>view</a> &middot; <a href='%s?debug=1'>text</a> &middot; <a href='%s' download>download</a> &middot; "
-                       "<a href='%s?seconds=10' download>next 10 s</a></span>",
-                       route->name, route->name, route->name, route->name);
+      text_sink_format(
+          text,
+          " <span class=get><a href='view/%s'>view</a> &middot; <a href='%s?debug=1'>text</a> "
+          "&middot; <a href='%s' download>download</a> &middot; "
+          "<a href='%s?seconds=10' download>next 10 s</a></span>",
+          route->name, route->name, route->name, route->name);
     else if (route->is_recorded)
       text_sink_format(text,
                        " <span class=get><a href='view/%s'>view</a> &middot; "
@@ -319,7 +342,9 @@ static void write_row(struct text_sink *text, const struct route *route) {
 static void write_profiles(struct text_sink *text) {
   size_t count;
   const struct route *routes = routes_all(&count);
-  text_sink_text(text, "<h2>Types of profiles available:</h2>\n<table>\n<thead><td>Count</td><td>Profile</td></thead>\n");
+  text_sink_text(text,
+                 "<h2>Types of profiles "
+                 "available:</h2>\n<table>\n<thead><td>Count</td><td>Profile</td></thead>\n");
   for (size_t i = 0; i < count; i++)
     if (routes[i].meaning) write_row(text, &routes[i]);
   text_sink_text(text, "</table>\n");
@@ -343,7 +368,8 @@ static void write_descriptions(struct text_sink *text) {
 
 /* go tool pprof cannot speak to a unix socket. */
 static void write_how_to_unix(struct text_sink *text, const char *path, const char *prefix) {
-  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%";
+  static const char plain[] =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%";
   char quoted[400]; /* for the shell */
   size_t size = 0;
   for (const char *c = path; *c && size + 2 < sizeof quoted; c++) {
@@ -353,7 +379,10 @@ static void write_how_to_unix(struct text_sink *text, const char *path, const ch
   quoted[size] = 0;
   text_sink_text(text, "<h2>In a terminal</h2>\n<pre>curl --unix-socket ");
   text_sink_html(text, quoted);
-  text_sink_format(text, " http://localhost%s/debug/pprof/heap -o heap.pb.gz\ngo tool pprof -top heap.pb.gz</pre>\n", prefix);
+  text_sink_format(
+      text,
+      " http://localhost%s/debug/pprof/heap -o heap.pb.gz\ngo tool pprof -top heap.pb.gz</pre>\n",
+      prefix);
 }
 
 static void write_how_to(struct text_sink *text, const char *host, const char *prefix) {
@@ -386,7 +415,8 @@ static void write_place_in_tree(struct text_sink *text, const char *prefix) {
   } else {
     text_sink_text(text, "shares its port with others");
   }
-  text_sink_format(text, ": <a href=\"%s\">all processes</a></p>\n", *prefix ? "../../../../" : "../../");
+  text_sink_format(text, ": <a href=\"%s\">all processes</a></p>\n",
+                   *prefix ? "../../../../" : "../../");
 }
 
 bool index_page_write(struct text_sink *text, const char *host_header, const char *prefix) {
@@ -404,8 +434,9 @@ bool index_page_write(struct text_sink *text, const char *host_header, const cha
   write_place_in_tree(text, prefix);
   write_notices(text);
   write_facts(text, &process);
-  text_sink_text(text, "<section id=vitals class=vitals aria-label=\"The last five minutes\">"
-                       "</section>\n");
+  text_sink_text(text,
+                 "<section id=vitals class=vitals aria-label=\"The last five minutes\">"
+                 "</section>\n");
   write_details(text);
   write_profiles(text);
   resident_memory_write_html(text);

@@ -13,20 +13,27 @@
 
 static const char style[] =
     "body{max-width:78rem}\n"
-    ".processes{margin-top:1.2rem}.processes td,.processes td:first-child{width:auto;text-align:left;color:inherit;padding:.45rem .7rem .45rem 0;"
+    ".processes{margin-top:1.2rem}.processes td,.processes "
+    "td:first-child{width:auto;text-align:left;color:inherit;padding:.45rem .7rem .45rem 0;"
     "border-bottom:1px solid var(--line)}\n"
     ".processes thead td,.processes thead td:first-child{color:var(--dim);white-space:nowrap}\n"
-    ".processes .number,.processes thead .number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n"
+    ".processes .number,.processes thead "
+    ".number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n"
     ".processes .command{overflow-wrap:anywhere;min-width:14rem;font-size:.82rem}\n"
-    ".processes .name{font-weight:600;overflow-wrap:anywhere;min-width:9.5rem}.processes .links a{margin-right:.6rem;white-space:nowrap}\n"
+    ".processes .name{font-weight:600;overflow-wrap:anywhere;min-width:9.5rem}.processes .links "
+    "a{margin-right:.6rem;white-space:nowrap}\n"
     ".processes tr:target td{background:var(--card)}\n"
     ".holder{font-weight:400;color:var(--dim);font-size:.82rem;white-space:nowrap}\n"
-    "@media(max-width:52rem){.processes thead{display:none}.processes,.processes tbody{display:block}"
-    ".processes tr{display:grid;grid-template-columns:1fr 1fr;gap:.1rem 1rem;background:var(--card);border:1px solid var(--line);"
+    "@media(max-width:52rem){.processes thead{display:none}.processes,.processes "
+    "tbody{display:block}"
+    ".processes tr{display:grid;grid-template-columns:1fr 1fr;gap:.1rem "
+    "1rem;background:var(--card);border:1px solid var(--line);"
     "border-radius:8px;padding:.6rem .8rem;margin:0 0 .7rem}"
     ".processes td,.processes td:first-child,.processes .number{border:0;padding:0;text-align:left}"
-    ".processes td[data-label]::before{content:attr(data-label) ' ';color:var(--dim);font-size:.82rem}"
-    ".processes .name{grid-column:1/-1;grid-row:1;font-size:1.05rem}.processes .command,.processes .links{grid-column:1/-1;min-width:0}"
+    ".processes td[data-label]::before{content:attr(data-label) ' "
+    "';color:var(--dim);font-size:.82rem}"
+    ".processes .name{grid-column:1/-1;grid-row:1;font-size:1.05rem}.processes .command,.processes "
+    ".links{grid-column:1/-1;min-width:0}"
     ".processes .links a{display:inline-block;padding:.3rem .3rem .3rem 0}}\n";
 
 /* ---- for people ---- */
@@ -37,19 +44,24 @@ static bool is_listed(const struct process_entry *entries, size_t count, int32_t
   return false;
 }
 
-static void write_parent(struct text_sink *text, const struct process_entry *entries, size_t count, int32_t parent) {
+static void write_parent(struct text_sink *text, const struct process_entry *entries, size_t count,
+                         int32_t parent) {
   if (parent == 0) return;
-  if (is_listed(entries, count, parent)) text_sink_format(text, "<a href=\"#p%d\">%d</a>", (int)parent, (int)parent);
+  if (is_listed(entries, count, parent))
+    text_sink_format(text, "<a href=\"#p%d\">%d</a>", (int)parent, (int)parent);
   else text_sink_format(text, "%d", (int)parent);
 }
 
 static void write_links(struct text_sink *text, int pid) {
   static const struct {
     const char *path, *label;
-  } links[] = {{"", "index"}, {"heap?debug=1", "heap"}, {"profile?seconds=10", "profile"}, {"goroutine?debug=2", "goroutine"}};
+  } links[] = {{"", "index"},
+               {"heap?debug=1", "heap"},
+               {"profile?seconds=10", "profile"},
+               {"goroutine?debug=2", "goroutine"}};
   for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-    text_sink_format(text, "<a href=\"pid/%d/debug/pprof/%s\"%s>%s</a>", pid, links[i].path, links[i].path[0] == 'p' ? " download" : "",
-                     links[i].label);
+    text_sink_format(text, "<a href=\"pid/%d/debug/pprof/%s\"%s>%s</a>", pid, links[i].path,
+                     links[i].path[0] == 'p' ? " download" : "", links[i].label);
 }
 
 static void write_command(struct text_sink *text, const char *command) {
@@ -60,16 +72,21 @@ static void write_command(struct text_sink *text, const char *command) {
   text_sink_html(text, line);
 }
 
-static void write_row(struct text_sink *text, const struct process_entry *entries, size_t count, const struct process_entry *entry) {
+static void write_row(struct text_sink *text, const struct process_entry *entries, size_t count,
+                      const struct process_entry *entry) {
   int pid = (int)entry->pid;
-  text_sink_format(text, "<tr id=p%d><td class=number data-label=pid>%d</td><td class=name>", pid, pid);
+  text_sink_format(text, "<tr id=p%d><td class=number data-label=pid>%d</td><td class=name>", pid,
+                   pid);
   if (!entry->answered) {
-    text_sink_format(text, "?</td><td class=command colspan=5>did not answer in time: stopped, swapped out or very busy (user %" PRIu32 ")",
+    text_sink_format(text,
+                     "?</td><td class=command colspan=5>did not answer in time: stopped, swapped "
+                     "out or very busy (user %" PRIu32 ")",
                      entry->uid);
   } else {
     text_sink_format(text, "<a href=\"pid/%d/debug/pprof/\">", pid);
     text_sink_html(text, *entry->name ? entry->name : "?");
-    text_sink_format(text, "</a>%s</td><td class=\"command mono\">", entry->is_holder ? " <span class=holder>holds the port</span>" : "");
+    text_sink_format(text, "</a>%s</td><td class=\"command mono\">",
+                     entry->is_holder ? " <span class=holder>holds the port</span>" : "");
     write_command(text, entry->command);
     text_sink_text(text, "</td><td class=number data-label=parent>");
     write_parent(text, entries, count, entry->parent);
@@ -106,13 +123,18 @@ static void write_html(struct text_sink *text, const struct process_entry *entri
   html_page_body(text, style);
   text_sink_text(text, "<h1>");
   html_count(text, count);
-  text_sink_format(text, " process%s</h1>\n<div class=dim>under libpprofagent, on <span class=mono>", count == 1 ? "" : "es");
+  text_sink_format(text,
+                   " process%s</h1>\n<div class=dim>under libpprofagent, on <span class=mono>",
+                   count == 1 ? "" : "es");
   text_sink_html(text, agent_status_address(listens));
   text_sink_text(text, "</span>; as JSON: <a href=\"?format=json\">?format=json</a></div>\n");
   write_refused(text);
-  text_sink_text(text, "<table class=processes>\n<thead><tr><td class=number>pid</td><td>name</td><td>command</td>"
-                       "<td class=number>parent</td><td class=number>uptime</td><td class=number>heap in use</td><td class=number>threads"
-                       "</td><td>profiles</td></tr></thead>\n<tbody>\n");
+  text_sink_text(
+      text,
+      "<table class=processes>\n<thead><tr><td class=number>pid</td><td>name</td><td>command</td>"
+      "<td class=number>parent</td><td class=number>uptime</td><td class=number>heap in "
+      "use</td><td class=number>threads"
+      "</td><td>profiles</td></tr></thead>\n<tbody>\n");
   for (size_t i = 0; i < count; i++) write_row(text, entries, count, &entries[i]);
   text_sink_text(text, "</tbody>\n</table>\n");
   html_page_end(text);
@@ -134,12 +156,14 @@ static void write_json_entry(struct text_sink *text, const struct process_entry 
     text_sink_format(text, ",\"uptime_seconds\":%" PRIu64 ".%03u", milliseconds / 1000,
                      (unsigned)(milliseconds % 1000));
   else text_sink_text(text, ",\"uptime_seconds\":null");
-  if (entry->heap_bytes >= 0) text_sink_format(text, ",\"heap_inuse_bytes\":%" PRId64, entry->heap_bytes);
+  if (entry->heap_bytes >= 0)
+    text_sink_format(text, ",\"heap_inuse_bytes\":%" PRId64, entry->heap_bytes);
   else text_sink_text(text, ",\"heap_inuse_bytes\":null");
   if (entry->threads) text_sink_format(text, ",\"threads\":%" PRIu32, entry->threads);
   else text_sink_text(text, ",\"threads\":null");
-  text_sink_format(text, ",\"holder\":%s,\"answered\":%s,\"url\":\"/pid/%d/debug/pprof/\"}", entry->is_holder ? "true" : "false",
-                   entry->answered ? "true" : "false", (int)entry->pid);
+  text_sink_format(text, ",\"holder\":%s,\"answered\":%s,\"url\":\"/pid/%d/debug/pprof/\"}",
+                   entry->is_holder ? "true" : "false", entry->answered ? "true" : "false",
+                   (int)entry->pid);
 }
 
 static void write_json(struct text_sink *text, const struct process_entry *entries, size_t count) {
@@ -162,13 +186,15 @@ static void write_json(struct text_sink *text, const struct process_entry *entri
 
 /* What stands first in Accept; a browser names text/html there. */
 static bool accepts_json_first(const char *accept) {
-  const char *json = accept ? strstr(accept, "application/json") : NULL, *html = accept ? strstr(accept, "text/html") : NULL;
+  const char *json = accept ? strstr(accept, "application/json") : NULL,
+             *html = accept ? strstr(accept, "text/html") : NULL;
   return json && (!html || json < html);
 }
 
 static bool wants_json(const struct http_request *request) {
   char format[8];
-  if (query_value(request->query, "format", format, sizeof format) == QUERY_FOUND) return strcmp(format, "json") == 0;
+  if (query_value(request->query, "format", format, sizeof format) == QUERY_FOUND)
+    return strcmp(format, "json") == 0;
   return accepts_json_first(http_request_header(request, "Accept"));
 }
 
@@ -178,7 +204,8 @@ void process_list_respond(const struct http_request *request) {
   struct text_sink *text = entries ? agent_malloc(sizeof *text) : NULL;
   if (text) {
     bool json = wants_json(request);
-    struct response_sink sink = response_sink_to(request, json ? "application/json" : TEXT_HTML, json ? NULL : HTML_PAGE_HEADERS);
+    struct response_sink sink = response_sink_to(request, json ? "application/json" : TEXT_HTML,
+                                                 json ? NULL : HTML_PAGE_HEADERS);
     text_sink_start(text, &sink.base);
     if (json) write_json(text, entries, count);
     else write_html(text, entries, count);

@@ -13,7 +13,9 @@
 
 enum { HEADERS_MAX = 96, OFF_TEXT_MAX = 512 };
 
-/* ---- parameters ------------------------------------------------------------------------------------------------------------- */
+/* ---- parameters
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 int64_t integer_parameter(const struct http_request *request, const char *key) {
   char text[PARAMETER_MAX];
@@ -27,7 +29,8 @@ enum delta delta_parameters(const struct http_request *request, int64_t *seconds
   enum query_result result = query_value(request->query, "seconds", text, sizeof text);
   if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text)) return DELTA_NO;
   if (result == QUERY_TOO_LONG || !parse_int(text, seconds) || *seconds <= 0) {
-    http_respond_error(request->response, 400, "invalid value for \"seconds\" - must be a positive integer");
+    http_respond_error(request->response, 400,
+                       "invalid value for \"seconds\" - must be a positive integer");
     return DELTA_REFUSED;
   }
   if (integer_parameter(request, "debug") > 0) {
@@ -35,25 +38,29 @@ enum delta delta_parameters(const struct http_request *request, int64_t *seconds
     return DELTA_REFUSED;
   }
   if (*seconds > MAX_DELTA_SECONDS) {
-    http_respond_error(request->response, 400, "invalid value for \"seconds\" - must not exceed 3600");
+    http_respond_error(request->response, 400,
+                       "invalid value for \"seconds\" - must not exceed 3600");
     return DELTA_REFUSED;
   }
   return DELTA_YES;
 }
 
 enum profile_form form_parameter(const struct http_request *request) {
-  static const char names[][10] = {[FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
+  static const char names[][10] = {
+      [FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
   char text[PARAMETER_MAX];
   enum query_result result = query_value(request->query, "format", text, sizeof text);
   bool debug = integer_parameter(request, "debug") > 0;
-  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text)) return debug ? FORM_TEXT : FORM_PROTO;
+  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text))
+    return debug ? FORM_TEXT : FORM_PROTO;
   if (debug) {
     http_respond_error(request->response, 400, "format and debug params are incompatible");
     return FORM_REFUSED;
   }
   for (int form = FORM_JSON; result == QUERY_FOUND && form < FORM_REFUSED; form++)
     if (strcmp(names[form], text) == 0) return (enum profile_form)form;
-  http_respond_error(request->response, 400, "invalid value for \"format\" - must be json, top or collapsed");
+  http_respond_error(request->response, 400,
+                     "invalid value for \"format\" - must be json, top or collapsed");
   return FORM_REFUSED;
 }
 
@@ -66,24 +73,30 @@ bool refuse_while_off(const struct http_request *request, const struct route *ro
   return true;
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------------------------------- */
+/* ---- answers
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-static struct response_sink profile_sink(const struct http_request *request, const struct route *route, bool delta,
+static struct response_sink profile_sink(const struct http_request *request,
+                                         const struct route *route, bool delta,
                                          enum profile_form form, char *headers, size_t size) {
-  snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s%s\"\r\n", route->name, delta ? "-delta" : "");
+  snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s%s\"\r\n", route->name,
+           delta ? "-delta" : "");
   if (form == FORM_PROTO) return response_sink_to(request, "application/octet-stream", headers);
   return response_sink_to(request, form == FORM_JSON ? "application/json" : TEXT_PLAIN, NULL);
 }
 
-void send_profile_head(const struct http_request *request, const struct route *route, bool delta, enum profile_form form) {
+void send_profile_head(const struct http_request *request, const struct route *route, bool delta,
+                       enum profile_form form) {
   char headers[HEADERS_MAX];
   struct response_sink sink = profile_sink(request, route, delta, form, headers, sizeof headers);
-  if (http_respond_begin(sink.response, 200, sink.content_type, sink.headers, -1)) http_respond_end(sink.response);
+  if (http_respond_begin(sink.response, 200, sink.content_type, sink.headers, -1))
+    http_respond_end(sink.response);
 }
 
 /* False: sample_index= names no sample type of the profile, which has been said. */
-static bool tree_options(const struct http_request *request, const struct profile *profile, enum profile_form form,
-                         struct call_tree_options *options) {
+static bool tree_options(const struct http_request *request, const struct profile *profile,
+                         enum profile_form form, struct call_tree_options *options) {
   char name[PARAMETER_MAX], text[2 * PARAMETER_MAX];
   options->value = profile_default_value(profile);
   options->node_count = form == FORM_JSON ? CALL_TREE_NODES : 0;
@@ -108,8 +121,8 @@ static bool tree_options(const struct http_request *request, const struct profil
   return true;
 }
 
-static bool encode(const struct profile *profile, enum profile_form form, const struct call_tree_options *options,
-                   struct byte_sink *sink) {
+static bool encode(const struct profile *profile, enum profile_form form,
+                   const struct call_tree_options *options, struct byte_sink *sink) {
   switch (form) {
     case FORM_TEXT: return profile_encode_text(profile, sink);
     case FORM_JSON: return call_tree_write_json(profile, options, sink);
@@ -121,8 +134,8 @@ static bool encode(const struct profile *profile, enum profile_form form, const 
   return profile_encode_proto(profile, sink);
 }
 
-void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta,
-                  enum profile_form form) {
+void send_profile(const struct http_request *request, const struct route *route,
+                  struct profile *profile, bool delta, enum profile_form form) {
   char headers[HEADERS_MAX];
   struct response_sink sink = profile_sink(request, route, delta, form, headers, sizeof headers);
   struct process_identity process = {0};
@@ -138,28 +151,35 @@ void send_profile(const struct http_request *request, const struct route *route,
   response_sink_end(&sink, ok);
 }
 
-/* ---- deltas ----------------------------------------------------------------------------------------------------------------- */
+/* ---- deltas
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 
 static _Atomic int running_deltas;
 
 bool begin_delta(const struct http_request *request) {
   if (atomic_fetch_add_explicit(&running_deltas, 1, memory_order_relaxed) < MAX_DELTAS) return true;
   atomic_fetch_sub_explicit(&running_deltas, 1, memory_order_relaxed);
-  http_respond_error(request->response, 503, "too many profiles with a seconds parameter are running: at most 4 at once");
+  http_respond_error(request->response, 503,
+                     "too many profiles with a seconds parameter are running: at most 4 at once");
   return false;
 }
 _Static_assert(MAX_DELTA_SECONDS == 3600 && MAX_DELTAS == 4, "the texts above");
 
 void end_delta(void) { atomic_fetch_sub_explicit(&running_deltas, 1, memory_order_relaxed); }
 
-bool wait_for_delta(const struct http_request *request, bool have_first, int64_t start, int64_t seconds) {
+bool wait_for_delta(const struct http_request *request, bool have_first, int64_t start,
+                    int64_t seconds) {
   bool waited = have_first && http_wait(request->response, start + seconds * INT64_C(1000000000));
-  if (!waited) http_respond_error(request->response, 500, have_first ? "context canceled" : "failed to collect profile");
+  if (!waited)
+    http_respond_error(request->response, 500,
+                       have_first ? "context canceled" : "failed to collect profile");
   return waited;
 }
 
 /* What changed since `before`, which is released in the end whatever happens. */
-static struct profile *collect_change(const struct http_request *request, struct profile *before, profile_collector collect) {
+static struct profile *collect_change(const struct http_request *request, struct profile *before,
+                                      profile_collector collect) {
   struct profile *now = collect(request);
   if (!now) {
     profile_release(before);
@@ -170,19 +190,19 @@ static struct profile *collect_change(const struct http_request *request, struct
   return now;
 }
 
-static void send_delta(const struct http_request *request, const struct route *route, int64_t seconds,
-                       enum profile_form form, profile_collector collect) {
+static void send_delta(const struct http_request *request, const struct route *route,
+                       int64_t seconds, enum profile_form form, profile_collector collect) {
   if (!begin_delta(request)) return;
   int64_t start = agent_monotonic_nanoseconds();
   struct profile *before = collect(request);
   if (wait_for_delta(request, before, start, seconds))
     send_profile(request, route, collect_change(request, before, collect), true, form);
-  else
-    profile_release(before);
+  else profile_release(before);
   end_delta();
 }
 
-void serve_profile(const struct http_request *request, const struct route *route, profile_collector collect,
+void serve_profile(const struct http_request *request, const struct route *route,
+                   profile_collector collect,
                    void (*send_records)(const struct http_request *request)) {
   int64_t seconds, debug = integer_parameter(request, "debug");
   enum profile_form form = form_parameter(request);

@@ -1,5 +1,5 @@
-/* What every request for a profile has in common: debug=, format=, seconds=, HEAD, the headers of the answer; the checks and texts of Go's.
- * Context: the HTTP workers; locks: none. */
+/* What every request for a profile has in common: debug=, format=, seconds=, HEAD, the headers of
+ * the answer; the checks and texts of Go's. Context: the HTTP workers; locks: none. */
 #ifndef AGENT_PROFILE_REQUEST_H
 #define AGENT_PROFILE_REQUEST_H
 
@@ -36,25 +36,31 @@ enum profile_form {
 /* Refused: the error has been sent. */
 enum profile_form form_parameter(const struct http_request *request);
 
-/* True, and said: the route is off and has nothing from before. An empty profile would look like a program in which nothing happened. */
+/* True, and said: the route is off and has nothing from before. An empty profile would look like a
+ * program in which nothing happened. */
 bool refuse_while_off(const struct http_request *request, const struct route *route);
 
 /* The headers alone, without the work and without the wait. */
-void send_profile_head(const struct http_request *request, const struct route *route, bool delta, enum profile_form form);
+void send_profile_head(const struct http_request *request, const struct route *route, bool delta,
+                       enum profile_form form);
 /* Releases the profile; NULL: it could not be collected. */
-void send_profile(const struct http_request *request, const struct route *route, struct profile *profile, bool delta,
-                  enum profile_form form);
+void send_profile(const struct http_request *request, const struct route *route,
+                  struct profile *profile, bool delta, enum profile_form form);
 
 /* Around a delta; false: too many are running, which has been said. */
 bool begin_delta(const struct http_request *request);
 void end_delta(void);
-/* Waits for the second moment of a delta whose first was at `start` (CLOCK_MONOTONIC, ns); false, and said: the client is gone, or
- * there was no first (have_first). */
-bool wait_for_delta(const struct http_request *request, bool have_first, int64_t start, int64_t seconds);
+/* Waits for the second moment of a delta whose first was at `start` (CLOCK_MONOTONIC, ns); false,
+ * and said: the client is gone, or there was no first (have_first). */
+bool wait_for_delta(const struct http_request *request, bool have_first, int64_t start,
+                    int64_t seconds);
 
-/* Answers every form of a profile whose delta is the difference of two. send_records: for debug=2 and above; NULL: as debug=1. */
-typedef struct profile *(*profile_collector)(const struct http_request *request); /* NULL: could not be collected */
-void serve_profile(const struct http_request *request, const struct route *route, profile_collector collect,
+/* Answers every form of a profile whose delta is the difference of two. send_records: for debug=2
+ * and above; NULL: as debug=1. */
+typedef struct profile *(*profile_collector)(
+    const struct http_request *request); /* NULL: could not be collected */
+void serve_profile(const struct http_request *request, const struct route *route,
+                   profile_collector collect,
                    void (*send_records)(const struct http_request *request));
 
 #endif

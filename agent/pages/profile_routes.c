@@ -19,23 +19,27 @@
 #include "agent/threads/thread_profile.h"
 #include "agent/threads/wall_profile.h"
 
-/* ---- heap and allocs --------------------------------------------------------------------------------------------------------- */
+/* ---- heap and allocs
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
-static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before, enum profile_form form) {
+static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before,
+                                    enum profile_form form) {
   struct heap_snapshot *now = heap_snapshot_take();
   if (!now) return NULL;
-  struct profile *profile = heap_profile_build(route->name, before, now,
-                                               form == FORM_TEXT ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
+  struct profile *profile = heap_profile_build(
+      route->name, before, now, form == FORM_TEXT ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
   heap_snapshot_release(now);
   return profile;
 }
 
-static void send_heap_delta(const struct http_request *request, const struct route *route, int64_t seconds,
-                            enum profile_form form) {
+static void send_heap_delta(const struct http_request *request, const struct route *route,
+                            int64_t seconds, enum profile_form form) {
   if (!begin_delta(request)) return;
   int64_t start = agent_monotonic_nanoseconds();
   struct heap_snapshot *before = heap_snapshot_take();
-  if (wait_for_delta(request, before, start, seconds)) send_profile(request, route, collect_heap(route, before, form), true, form);
+  if (wait_for_delta(request, before, start, seconds))
+    send_profile(request, route, collect_heap(route, before, form), true, form);
   heap_snapshot_release(before);
   end_delta();
 }
@@ -46,7 +50,8 @@ void handle_heap(const struct http_request *request, const struct route *route) 
   if (form == FORM_REFUSED) return;
   enum delta delta = delta_parameters(request, &seconds);
   if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
-  /* gc= needs nothing here: the tables hold nothing back, and the host's allocator is not ours to call. */
+  /* gc= needs nothing here: the tables hold nothing back, and the host's allocator is not ours to
+   * call. */
   if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, form);
   else if (delta == DELTA_YES) send_heap_delta(request, route, seconds, form);
   else send_profile(request, route, collect_heap(route, NULL, form), false, form);
@@ -54,11 +59,13 @@ void handle_heap(const struct http_request *request, const struct route *route) 
 
 uint64_t count_heap(void) { return heap_bucket_count(); }
 
-/* ---- goroutine, its native name thread, and threadcreate --------------------------------------------------------------------- */
+/* ---- goroutine, its native name thread, and threadcreate
+ * --------------------------------------------------------------------- */
 
 static struct profile *collect_threads(const struct http_request *request) {
   struct thread_dump *dump = thread_dump_take();
-  struct profile *profile = dump ? thread_profile_build(dump, integer_parameter(request, "tid") > 0) : NULL;
+  struct profile *profile =
+      dump ? thread_profile_build(dump, integer_parameter(request, "tid") > 0) : NULL;
   thread_dump_release(dump);
   return profile;
 }
@@ -119,7 +126,9 @@ uint64_t count_threads_created(void) {
   return created;
 }
 
-/* ---- block and mutex --------------------------------------------------------------------------------------------------------- */
+/* ---- block and mutex
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static struct profile *collect_block(const struct http_request *request) {
   (void)request;
@@ -150,8 +159,10 @@ static bool rate_parameter(const struct http_request *request, uint32_t usual, u
   int64_t value = usual;
   enum query_result result = query_value(request->query, "hz", text, sizeof text);
   bool given = result == QUERY_TOO_LONG || (result == QUERY_FOUND && *text);
-  if (given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < 1 || value > CPU_SAMPLING_MAX_HZ)) {
-    http_respond_error(request->response, 400, "invalid value for \"hz\" - must be an integer from 1 to 1000");
+  if (given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < 1 ||
+                value > CPU_SAMPLING_MAX_HZ)) {
+    http_respond_error(request->response, 400,
+                       "invalid value for \"hz\" - must be an integer from 1 to 1000");
     return false;
   }
   *hz = (uint32_t)value;
@@ -169,7 +180,8 @@ static bool recording_parameters(const struct http_request *request, int64_t usu
                                  uint32_t usual_hz, const char *too_long, struct recording *out) {
   enum { LONGEST_SECONDS = 3600 };
   _Static_assert((int)LONGEST_SECONDS == (int)CPU_PROFILE_MAX_SECONDS &&
-                     (int)LONGEST_SECONDS == (int)WALL_PROFILE_MAX_SECONDS, "as too_long says");
+                     (int)LONGEST_SECONDS == (int)WALL_PROFILE_MAX_SECONDS,
+                 "as too_long says");
   out->seconds = integer_parameter(request, "seconds");
   out->form = form_parameter(request);
   if (out->form == FORM_TEXT) out->form = FORM_PROTO; /* as Go: debug= says nothing here */
@@ -189,9 +201,11 @@ static void send_cpu_profile(const struct http_request *request, const struct ro
   switch (cpu_profile_collect(request->response, recording->seconds, recording->hz, &profile,
                               &reason)) {
     case CPU_PROFILE_DONE: return send_profile(request, route, profile, false, recording->form);
-    case CPU_PROFILE_CANCELED: return http_respond_error(request->response, 500, "context canceled");
+    case CPU_PROFILE_CANCELED:
+      return http_respond_error(request->response, 500, "context canceled");
     case CPU_PROFILE_TOO_MANY:
-      return http_respond_error(request->response, 503, "too many CPU profiles are running: at most 4 at once");
+      return http_respond_error(request->response, 503,
+                                "too many CPU profiles are running: at most 4 at once");
     case CPU_PROFILE_REFUSED:
       snprintf(text, sizeof text, "Could not enable CPU profiling: %s", reason);
       return http_respond_error(request->response, 500, text);
@@ -202,8 +216,7 @@ static void send_cpu_profile(const struct http_request *request, const struct ro
 
 void handle_profile(const struct http_request *request, const struct route *route) {
   struct recording recording;
-  if (!recording_parameters(request, CPU_PROFILE_DEFAULT_SECONDS,
-                            (uint32_t)config.cpuprofile_rate,
+  if (!recording_parameters(request, CPU_PROFILE_DEFAULT_SECONDS, (uint32_t)config.cpuprofile_rate,
                             "a CPU profile takes at most 3600 seconds: ask for fewer", &recording))
     return;
   if (request_is_head(request)) send_profile_head(request, route, false, recording.form);
@@ -247,4 +260,5 @@ void handle_wall(const struct http_request *request, const struct route *route) 
   else send_wall(request, route, &recording);
 }
 _Static_assert(WALL_PROFILE_MAX_CLIENTS == 4 &&
-               (int)WALL_PROFILE_MAX_HZ == (int)CPU_SAMPLING_MAX_HZ, "the texts above");
+                   (int)WALL_PROFILE_MAX_HZ == (int)CPU_SAMPLING_MAX_HZ,
+               "the texts above");

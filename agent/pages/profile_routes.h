@@ -1,4 +1,5 @@
-/* The handlers of the profiles for the table in routes.c, and what their rows count. Context: the HTTP workers. */
+/* The handlers of the profiles for the table in routes.c, and what their rows count. Context: the
+ * HTTP workers. */
 #ifndef AGENT_PROFILE_ROUTES_H
 #define AGENT_PROFILE_ROUTES_H
 
@@ -6,7 +7,8 @@
 
 #include "routes.h"
 
-void handle_heap(const struct http_request *request, const struct route *route); /* and allocs, by the route's name */
+void handle_heap(const struct http_request *request,
+                 const struct route *route); /* and allocs, by the route's name */
 void handle_threads(const struct http_request *request, const struct route *route);
 void handle_deadlock(const struct http_request *request, const struct route *route);
 void handle_threadcreate(const struct http_request *request, const struct route *route);
@@ -15,11 +17,11 @@ void handle_mutex(const struct http_request *request, const struct route *route)
 void handle_profile(const struct http_request *request, const struct route *route); /* CPU */
 void handle_wall(const struct http_request *request, const struct route *route);
 
-uint64_t count_heap(void);            /* buckets */
-uint64_t count_threads(void);         /* alive */
+uint64_t count_heap(void); /* buckets */
+uint64_t count_threads(void); /* alive */
 uint64_t count_threads_created(void); /* ever */
-uint64_t count_stuck(void);           /* threads, as of the last look */
-uint64_t count_block(void);           /* stacks */
+uint64_t count_stuck(void); /* threads, as of the last look */
+uint64_t count_block(void); /* stacks */
 uint64_t count_mutex(void);
 
 #endif

@@ -188,8 +188,9 @@ static uint64_t number_of(const char *status, const char *name) {
 static void read_coarsely(struct resident_memory *out, const char *status) {
   struct resident_memory sums = {0};
   struct resident_reader reader = {.out = &sums};
-  out->coarse = "more than 4 GB are resident: to tell its kinds apart would hold up the program's "
-                "own mmap";
+  out->coarse =
+      "more than 4 GB are resident: to tell its kinds apart would hold up the program's "
+      "own mmap";
   read_lines(&reader, "/proc/self/smaps_rollup"); /* where there is none: three figures are 0 */
   out->lazily_freed = sums.lazily_freed;
   out->huge = sums.huge;

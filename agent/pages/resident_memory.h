@@ -36,17 +36,17 @@ enum resident_kind {
 #define X(identifier, title, sentence) RESIDENT_##identifier,
   RESIDENT_KINDS(X)
 #undef X
-  RESIDENT_KIND_COUNT
+      RESIDENT_KIND_COUNT
 };
 
 struct resident_memory {
-  const char *fault;  /* one sentence why nothing is known; NULL */
+  const char *fault; /* one sentence why nothing is known; NULL */
   const char *coarse; /* why the program's own memory is all in `anonymous`; NULL */
   uint64_t bytes[RESIDENT_KIND_COUNT], total;
   uint64_t lazily_freed; /* of it: MADV_FREE'd, the kernel takes it when it needs it */
-  uint64_t huge;         /* of it: in huge pages, which may be touched in part */
-  uint64_t swapped;      /* not in it */
-  int64_t taken_ns;      /* CLOCK_MONOTONIC */
+  uint64_t huge; /* of it: in huge pages, which may be touched in part */
+  uint64_t swapped; /* not in it */
+  int64_t taken_ns; /* CLOCK_MONOTONIC */
 };
 
 /* As it was read last, if that was less than a second or a hundred times its cost ago. */

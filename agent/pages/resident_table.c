@@ -38,8 +38,9 @@ static void write_heap(struct text_sink *text) {
 void resident_memory_write_html(struct text_sink *text) {
   struct resident_memory memory;
   resident_memory_read(&memory);
-  text_sink_text(text, "<details><summary>Why is resident memory larger than the heap?"
-                       "</summary>\n");
+  text_sink_text(text,
+                 "<details><summary>Why is resident memory larger than the heap?"
+                 "</summary>\n");
   if (memory.fault) {
     text_sink_text(text, "<p>Not known: ");
     text_sink_html(text, memory.fault);

@@ -22,17 +22,23 @@
 enum { REDIRECT_QUERY_MAX = 2048 };
 
 /* To the index page, with the query. process: "", or "/pid/N". */
-static void respond_redirect(const struct http_request *request, const char *process, int status, const char *status_text) {
+static void respond_redirect(const struct http_request *request, const char *process, int status,
+                             const char *status_text) {
   char body[128], location[REDIRECT_QUERY_MAX + 96];
   const char *query = request->query;
   bool keep = *query && strlen(query) <= REDIRECT_QUERY_MAX;
-  for (const char *c = query; *c; c++) keep = keep && *c > ' ' && *c < 0x7f; /* nothing that could end the header */
-  snprintf(location, sizeof location, "Location: %s" PREFIX "%s%s\r\n", process, keep ? "?" : "", keep ? query : "");
-  int size = snprintf(body, sizeof body, "<a href=\"%s" PREFIX "\">%s</a>.\n\n", process, status_text);
+  for (const char *c = query; *c; c++)
+    keep = keep && *c > ' ' && *c < 0x7f; /* nothing that could end the header */
+  snprintf(location, sizeof location, "Location: %s" PREFIX "%s%s\r\n", process, keep ? "?" : "",
+           keep ? query : "");
+  int size =
+      snprintf(body, sizeof body, "<a href=\"%s" PREFIX "\">%s</a>.\n\n", process, status_text);
   respond_whole(request, status, TEXT_HTML, location, body, (size_t)size);
 }
 
-/* ---- what is no profile ------------------------------------------------------------------------------------------------------ */
+/* ---- what is no profile
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void handle_cmdline(const struct http_request *request, const struct route *route) {
   (void)route;
@@ -40,7 +46,9 @@ static void handle_cmdline(const struct http_request *request, const struct rout
   char *text = process_command_line(&size);
   if (text) size = foreign_bytes_clean(text, size); /* the rest is as the program was given it */
   if (text) respond_whole(request, 200, TEXT_PLAIN, NULL, text, size);
-  else http_respond_error(request->response, 500, "the command line cannot be read: no memory, descriptors or /proc");
+  else
+    http_respond_error(request->response, 500,
+                       "the command line cannot be read: no memory, descriptors or /proc");
   agent_free(text);
 }
 
@@ -49,7 +57,8 @@ static void handle_symbol(const struct http_request *request, const struct route
   bool post = strcmp(request->method, "POST") == 0;
   const char *addresses = post ? request->body : request->query;
   struct response_sink sink = response_sink_to(request, TEXT_PLAIN, NULL);
-  response_sink_end(&sink, symbol_lookup(addresses, post ? request->body_size : strlen(addresses), &sink.base));
+  response_sink_end(
+      &sink, symbol_lookup(addresses, post ? request->body_size : strlen(addresses), &sink.base));
 }
 
 static void handle_health(const struct http_request *request, const struct route *route) {
@@ -65,60 +74,107 @@ static void handle_index(const struct http_request *request) {
   struct text_sink *text = agent_malloc(sizeof *text);
   struct response_sink sink = response_sink_to(request, TEXT_HTML, HTML_PAGE_HEADERS_WITH_SCRIPT);
   if (text) text_sink_start(text, &sink.base);
-  response_sink_end(&sink, text && index_page_write(text, http_request_header(request, "Host"), request->prefix));
+  response_sink_end(
+      &sink, text && index_page_write(text, http_request_header(request, "Host"), request->prefix));
   agent_free(text);
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------------------- */
+/* ---- the table
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 #define THREADS .count = count_threads, .handle = handle_threads, .is_profile = true
 #define PARAMETERS "debug=1 gives text; seconds=N gives what changed in the next N seconds"
 #define STUCK .count = count_stuck, .handle = handle_deadlock, .is_profile = true
 
 static const struct route routes[] = {
-    {.name = "allocs", .meaning = "Where memory was allocated since the program started, freed or not",
-     .description = "A sampling of all past memory allocations. " PARAMETERS ".", .off_reason = heap_off_reason,
-     .count = count_heap, .handle = handle_heap, .is_profile = true},
-    {.name = "block", .meaning = "Where threads waited for locks, conditions and semaphores",
-     .description = "Stack traces that led to blocking on synchronization primitives. " PARAMETERS ".",
-     .off_reason = block_off_reason, .count = count_block, .handle = handle_block, .is_profile = true},
-    {.name = "cmdline", .meaning = "The command line of this program",
-     .description = "The command line invocation of the current program, arguments separated by NUL", .handle = handle_cmdline},
+    {.name = "allocs",
+     .meaning = "Where memory was allocated since the program started, freed or not",
+     .description = "A sampling of all past memory allocations. " PARAMETERS ".",
+     .off_reason = heap_off_reason,
+     .count = count_heap,
+     .handle = handle_heap,
+     .is_profile = true},
+    {.name = "block",
+     .meaning = "Where threads waited for locks, conditions and semaphores",
+     .description =
+         "Stack traces that led to blocking on synchronization primitives. " PARAMETERS ".",
+     .off_reason = block_off_reason,
+     .count = count_block,
+     .handle = handle_block,
+     .is_profile = true},
+    {.name = "cmdline",
+     .meaning = "The command line of this program",
+     .description =
+         "The command line invocation of the current program, arguments separated by NUL",
+     .handle = handle_cmdline},
     {.name = "deadlock", .meaning = NULL, .description = "", STUCK},
-    {.name = "goroutine", .meaning = "Where every thread is now",
-     .description = "Stack traces of all current threads, under the name that Go's clients know. debug=1 gives text, grouped; debug=2 one "
-                    "record a thread, as Go prints an unrecovered panic; tid=1 keeps threads apart.", THREADS},
-    {.name = "goroutineleak", .meaning = "Threads that can never go on: deadlocks",
+    {.name = "goroutine",
+     .meaning = "Where every thread is now",
+     .description =
+         "Stack traces of all current threads, under the name that Go's clients know. debug=1 "
+         "gives text, grouped; debug=2 one "
+         "record a thread, as Go prints an unrecovered panic; tid=1 keeps threads apart.",
+     THREADS},
+    {.name = "goroutineleak",
+     .meaning = "Threads that can never go on: deadlocks",
      .description = "Threads that wait for one another in a circle, or for what an ended thread "
                     "holds, under the name that Go's clients know; also at deadlock. debug=1 gives "
-                    "text; debug=2 one record a thread.", STUCK},
-    {.name = "health", .meaning = "The agent's own state: what is on, what was lost, what it costs",
-     .description = "JSON: version, configuration, loss counters, table occupancy, the agent's memory and CPU time",
+                    "text; debug=2 one record a thread.",
+     STUCK},
+    {.name = "health",
+     .meaning = "The agent's own state: what is on, what was lost, what it costs",
+     .description = "JSON: version, configuration, loss counters, table occupancy, the agent's "
+                    "memory and CPU time",
      .handle = handle_health},
-    {.name = "heap", .meaning = "Where the memory that is in use now was allocated",
-     .description = "A sampling of memory allocations of live objects. " PARAMETERS "; gc=1 is accepted, no collector runs.",
-     .off_reason = heap_off_reason, .count = count_heap, .handle = handle_heap, .is_profile = true},
-    {.name = "mutex", .meaning = "Who held the locks that others waited for",
-     .description = "Stack traces of holders of contended mutexes, where they released them. " PARAMETERS ".",
-     .off_reason = mutex_off_reason, .count = count_mutex, .handle = handle_mutex, .is_profile = true},
-    {.name = "profile", .meaning = "Where CPU time goes",
-     .description = "CPU profile. You can specify the duration in the seconds GET parameter, and samples a second in hz (1 to 1000).",
-     .off_reason = cpu_profile_off_reason, .handle = handle_profile, .is_recorded = true},
-    {.name = "symbol", .meaning = "Names for program counters",
-     .description = "Maps given program counters (0xA+0xB, in the query or in a POST body) to function names",
-     .handle = handle_symbol, .accepts_post = true},
+    {.name = "heap",
+     .meaning = "Where the memory that is in use now was allocated",
+     .description = "A sampling of memory allocations of live objects. " PARAMETERS
+                    "; gc=1 is accepted, no collector runs.",
+     .off_reason = heap_off_reason,
+     .count = count_heap,
+     .handle = handle_heap,
+     .is_profile = true},
+    {.name = "mutex",
+     .meaning = "Who held the locks that others waited for",
+     .description =
+         "Stack traces of holders of contended mutexes, where they released them. " PARAMETERS ".",
+     .off_reason = mutex_off_reason,
+     .count = count_mutex,
+     .handle = handle_mutex,
+     .is_profile = true},
+    {.name = "profile",
+     .meaning = "Where CPU time goes",
+     .description = "CPU profile. You can specify the duration in the seconds GET parameter, and "
+                    "samples a second in hz (1 to 1000).",
+     .off_reason = cpu_profile_off_reason,
+     .handle = handle_profile,
+     .is_recorded = true},
+    {.name = "symbol",
+     .meaning = "Names for program counters",
+     .description =
+         "Maps given program counters (0xA+0xB, in the query or in a POST body) to function names",
+     .handle = handle_symbol,
+     .accepts_post = true},
     {.name = "thread", .meaning = NULL, .description = "", THREADS},
-    {.name = "threadcreate", .meaning = "Where threads were created",
-     .description = "Stack traces that led to the creation of new OS threads", .count = count_threads_created,
-     .handle = handle_threadcreate, .is_profile = true},
-    {.name = "trace", .meaning = "What every thread did when: ran, waited, was woken",
+    {.name = "threadcreate",
+     .meaning = "Where threads were created",
+     .description = "Stack traces that led to the creation of new OS threads",
+     .count = count_threads_created,
+     .handle = handle_threadcreate,
+     .is_profile = true},
+    {.name = "trace",
+     .meaning = "What every thread did when: ran, waited, was woken",
      .description = "A trace of execution of the current program, for go tool trace. You can "
                     "specify the duration in the seconds GET parameter (1, fractions too).",
-     .handle = handle_trace, .is_trace = true},
-    {.name = "wall", .meaning = "Where threads spend their time, waiting included",
+     .handle = handle_trace,
+     .is_trace = true},
+    {.name = "wall",
+     .meaning = "Where threads spend their time, waiting included",
      .description = "Wall-clock profile, also at /debug/fgprof. seconds (30) and looks a second in "
                     "hz (20); off=1 leaves out what runs, idle=0 threads that never moved.",
-     .handle = handle_wall, .is_recorded = true},
+     .handle = handle_wall,
+     .is_recorded = true},
 };
 
 const struct route *routes_all(size_t *count) {
@@ -126,11 +182,11 @@ const struct route *routes_all(size_t *count) {
   return routes;
 }
 
-bool route_has_view(const struct route *route) {
-  return route->is_profile || route->is_recorded;
-}
+bool route_has_view(const struct route *route) { return route->is_profile || route->is_recorded; }
 
-const char *route_off_reason(const struct route *route) { return route->off_reason ? route->off_reason() : NULL; }
+const char *route_off_reason(const struct route *route) {
+  return route->off_reason ? route->off_reason() : NULL;
+}
 
 /* "/", "/pid/N" and "/pid/N/", and a process that is not here. */
 static void handle_process(const struct http_request *request, int pid) {
@@ -150,7 +206,8 @@ static bool handle_view(const struct http_request *request, const char *name) {
   }
   if (strncmp(name, views, sizeof views - 1) != 0) return false;
   for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-    if (!route_has_view(&routes[i]) || strcmp(name + sizeof views - 1, routes[i].name) != 0) continue;
+    if (!route_has_view(&routes[i]) || strcmp(name + sizeof views - 1, routes[i].name) != 0)
+      continue;
     view_page_respond(request);
     return true;
   }
@@ -162,9 +219,11 @@ void routes_handle(const struct http_request *request) {
   bool post = strcmp(request->method, "POST") == 0;
   int pid = *request->prefix ? 0 : http_path_process(path, &rest);
   if (pid || (strcmp(path, "/") == 0 && !post)) return handle_process(request, pid);
-  if (strcmp(path, "/debug/pprof") == 0) return respond_redirect(request, request->prefix, 301, "Moved Permanently");
+  if (strcmp(path, "/debug/pprof") == 0)
+    return respond_redirect(request, request->prefix, 301, "Moved Permanently");
   if (strcmp(path, "/debug/fgprof") == 0) path = PREFIX "wall";
-  if (strncmp(path, PREFIX, strlen(PREFIX)) != 0) return http_respond_error(request->response, 404, "404 page not found");
+  if (strncmp(path, PREFIX, strlen(PREFIX)) != 0)
+    return http_respond_error(request->response, 404, "404 page not found");
   const char *name = path + strlen(PREFIX);
   if (!*name && !post) return handle_index(request);
   if (!post && handle_view(request, name)) return;

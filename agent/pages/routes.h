@@ -1,5 +1,5 @@
-/* What is served below /debug/pprof/: one table, read by the dispatcher, the index page and /debug/pprof/health.
- * Context: agent threads. */
+/* What is served below /debug/pprof/: one table, read by the dispatcher, the index page and
+ * /debug/pprof/health. Context: agent threads. */
 #ifndef AGENT_ROUTES_H
 #define AGENT_ROUTES_H
 
@@ -11,15 +11,16 @@
 #include "agent/http/text_sink.h"
 
 struct route {
-  const char *name;        /* below /debug/pprof/ */
-  const char *meaning;     /* one line for the index page; NULL: not listed there */
+  const char *name; /* below /debug/pprof/ */
+  const char *meaning; /* one line for the index page; NULL: not listed there */
   const char *description; /* a sentence about its parameters, or "" */
-  const char *(*off_reason)(void); /* NULL, or a function that gives NULL while the route works, else one sentence */
-  uint64_t (*count)(void);         /* records in the profile, or NULL */
+  const char *(*off_reason)(
+      void); /* NULL, or a function that gives NULL while the route works, else one sentence */
+  uint64_t (*count)(void); /* records in the profile, or NULL */
   void (*handle)(const struct http_request *request, const struct route *route);
-  bool is_profile;   /* has debug= and seconds= */
-  bool is_recorded;  /* a profile of so many seconds */
-  bool is_trace;     /* a recording of so many seconds, which is no profile */
+  bool is_profile; /* has debug= and seconds= */
+  bool is_recorded; /* a profile of so many seconds */
+  bool is_trace; /* a recording of so many seconds, which is no profile */
   bool accepts_post;
 };
 

@@ -8,7 +8,8 @@
 #include "agent/symbols/mappings.h"
 #include "agent/symbols/symbolizer.h"
 
-static void answer(struct text_sink *text, struct mappings *mappings, struct symbolizer_session *session, uint64_t address) {
+static void answer(struct text_sink *text, struct mappings *mappings,
+                   struct symbolizer_session *session, uint64_t address) {
   const struct mapping *map = mappings_find(mappings, address, UINT32_MAX);
   const struct symbol_location *symbol = symbolizer_resolve(session, map, address);
   if (symbol->frame_count == 0 || !symbol->frames[0].function) return;

@@ -44,10 +44,8 @@ static const struct trace_format *format_parameter(const struct http_request *re
 }
 
 static struct response_sink sink_of(const struct http_request *request,
-                                    const struct trace_format *format, char *headers,
-                                    size_t size) {
-  snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s\"\r\n",
-           format->filename);
+                                    const struct trace_format *format, char *headers, size_t size) {
+  snprintf(headers, size, "Content-Disposition: attachment; filename=\"%s\"\r\n", format->filename);
   return response_sink_to(request, format->content_type, headers);
 }
 
@@ -70,8 +68,7 @@ static void send_trace(const struct http_request *request, const struct trace_fo
       response_sink_end(&sink, format->encode(trace_recording_log(recording), &sink.base));
       return trace_recording_release(recording);
     }
-    case TRACE_CANCELED:
-      return http_respond_error(request->response, 500, "context canceled");
+    case TRACE_CANCELED: return http_respond_error(request->response, 500, "context canceled");
     case TRACE_TOO_MANY:
       return http_respond_error(request->response, 503,
                                 "too many traces are running: at most 4 at once");

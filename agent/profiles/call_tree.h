@@ -16,7 +16,7 @@ struct call_function {
   uint32_t name, file, module; /* of call_tree.strings; 0: not known */
   int64_t flat[PROFILE_MAX_VALUES], cum[PROFILE_MAX_VALUES]; /* cum: a sample counts once */
   double weight[PROFILE_MAX_VALUES]; /* as cum, of the values without their signs */
-  uint32_t seen;                     /* the last sample that counted, from 1 */
+  uint32_t seen; /* the last sample that counted, from 1 */
 };
 
 struct call_frame { /* one function at one place, as inlined code gives several for one address */
@@ -25,7 +25,7 @@ struct call_frame { /* one function at one place, as inlined code gives several 
 
 struct call_path { /* of one sample, root first */
   uint32_t first, length; /* in call_tree.steps */
-  uint32_t shared;        /* how many functions it has in common with the path before */
+  uint32_t shared; /* how many functions it has in common with the path before */
 };
 
 struct call_tree {

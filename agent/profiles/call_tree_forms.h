@@ -14,7 +14,7 @@ enum { CALL_TREE_NODES = 10000 };
 struct call_tree_options {
   const char *process; /* its name and number */
   int pid;
-  uint32_t value;      /* the sample type of collapsed stacks and of the table */
+  uint32_t value; /* the sample type of collapsed stacks and of the table */
   uint64_t node_count; /* JSON, the table: at most so many nodes or rows; 0: all */
 };
 

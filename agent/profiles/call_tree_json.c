@@ -199,8 +199,7 @@ static bool cut_below(struct json_writer *writer, struct call_node node, int64_t
     if (!is_shown(writer, call_node_share(tree, child))) {
       any = true;
       for (uint32_t v = 0; v < tree->profile->value_count; v++)
-        values[v] =
-            (int64_t)((uint64_t)values[v] + (uint64_t)call_node_cum(tree, child, v));
+        values[v] = (int64_t)((uint64_t)values[v] + (uint64_t)call_node_cum(tree, child, v));
     }
     i = child.last;
   }

@@ -1,6 +1,6 @@
-/* The block profile (who waited) and the mutex profile (who made others wait), from contention_table.h. Values: contentions, delay
- * in nanoseconds; each rounded once.
- * Context: agent threads; locks: none. */
+/* The block profile (who waited) and the mutex profile (who made others wait), from
+ * contention_table.h. Values: contentions, delay in nanoseconds; each rounded once. Context: agent
+ * threads; locks: none. */
 #ifndef AGENT_CONTENTION_PROFILE_H
 #define AGENT_CONTENTION_PROFILE_H
 

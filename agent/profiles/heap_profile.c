@@ -18,13 +18,15 @@ struct heap_snapshot {
 
 struct heap_snapshot *heap_snapshot_take(void) {
   uint32_t count = heap_bucket_count();
-  struct heap_snapshot *snapshot = agent_malloc(sizeof *snapshot + (size_t)count * sizeof snapshot->buckets[0]);
+  struct heap_snapshot *snapshot =
+      agent_malloc(sizeof *snapshot + (size_t)count * sizeof snapshot->buckets[0]);
   if (!snapshot) return NULL;
   snapshot->time_nanos = profile_wall_clock();
   snapshot->monotonic_nanos = agent_monotonic_nanoseconds();
   snapshot->count = count;
   for (uint32_t i = 0; i < count; i++)
-    if (!heap_bucket_read(i + 1, &snapshot->buckets[i])) memset(&snapshot->buckets[i], 0, sizeof snapshot->buckets[i]);
+    if (!heap_bucket_read(i + 1, &snapshot->buckets[i]))
+      memset(&snapshot->buckets[i], 0, sizeof snapshot->buckets[i]);
   return snapshot;
 }
 
@@ -34,7 +36,8 @@ struct bucket_change {
   double allocs, inuse; /* sampled allocations; exact, being below 2^53 */
 };
 
-static struct bucket_change change_of(const struct heap_snapshot *before, const struct heap_snapshot *now, uint32_t i) {
+static struct bucket_change change_of(const struct heap_snapshot *before,
+                                      const struct heap_snapshot *now, uint32_t i) {
   const struct heap_bucket_view *b = &now->buckets[i];
   int64_t allocs = (int64_t)b->allocs, inuse = (int64_t)(b->allocs - b->frees);
   if (before && i < before->count) {
@@ -61,8 +64,8 @@ static uint64_t common_rate(const struct heap_snapshot *now, bool *mixed) {
 }
 
 static struct heap_totals round_totals(const double *totals) {
-  return (struct heap_totals){sampling_round(totals[0]), sampling_round(totals[1]), sampling_round(totals[2]),
-                              sampling_round(totals[3])};
+  return (struct heap_totals){sampling_round(totals[0]), sampling_round(totals[1]),
+                              sampling_round(totals[2]), sampling_round(totals[3])};
 }
 
 static bool add_trailer(struct profile *profile, const double *totals, bool mixed) {
@@ -74,9 +77,12 @@ static bool add_trailer(struct profile *profile, const double *totals, bool mixe
   return profile_losses_trail(profile, (const char *const[]){"heap_", "stacks_", "modules_", NULL});
 }
 
-static void describe(struct profile *profile, const struct heap_snapshot *before, const struct heap_snapshot *now) {
-  static const struct profile_value_type types[4] = {
-      {"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
+static void describe(struct profile *profile, const struct heap_snapshot *before,
+                     const struct heap_snapshot *now) {
+  static const struct profile_value_type types[4] = {{"alloc_objects", "count"},
+                                                     {"alloc_space", "bytes"},
+                                                     {"inuse_objects", "count"},
+                                                     {"inuse_space", "bytes"}};
   memcpy(profile->value_types, types, sizeof types);
   profile->period_type = (struct profile_value_type){"space", "bytes"};
   if (strcmp(profile->name, "allocs") == 0) profile->default_sample_type = "alloc_space";
@@ -84,8 +90,8 @@ static void describe(struct profile *profile, const struct heap_snapshot *before
   if (before) profile->duration_nanos = now->monotonic_nanos - before->monotonic_nanos;
 }
 
-struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before, const struct heap_snapshot *now,
-                                   enum heap_profile_form form) {
+struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before,
+                                   const struct heap_snapshot *now, enum heap_profile_form form) {
   struct profile_builder *builder = profile_builder_open(name, 4);
   if (!builder) return NULL;
   struct profile *profile = profile_builder_profile(builder);
@@ -101,12 +107,16 @@ struct profile *heap_profile_build(const char *name, const struct heap_snapshot 
     const struct heap_bucket_view *b = &now->buckets[i];
     struct bucket_change change = change_of(before, now, i);
     if (change.allocs == 0 && change.inuse == 0) continue;
-    double estimate = sampling_scale(b->size, b->rate), size = (double)b->size, factor = scaled ? estimate : 1;
-    double values[4] = {change.allocs * factor, change.allocs * factor * size, change.inuse * factor, change.inuse * factor * size};
+    double estimate = sampling_scale(b->size, b->rate), size = (double)b->size,
+           factor = scaled ? estimate : 1;
+    double values[4] = {change.allocs * factor, change.allocs * factor * size,
+                        change.inuse * factor, change.inuse * factor * size};
     for (int v = 0; v < 4; v++) totals[v] += scaled ? values[v] : values[v] * estimate;
     const struct profile_stack stack = {.id = b->stack};
-    const struct profile_label label = {.key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
-    if (!profile_builder_add(builder, &stack, &label, b->size != 0, values)) break; /* finish gives NULL */
+    const struct profile_label label = {
+        .key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
+    if (!profile_builder_add(builder, &stack, &label, b->size != 0, values))
+      break; /* finish gives NULL */
   }
   profile = profile_builder_finish(builder);
   if (profile && !(profile_losses_comment(profile, (const char *const[]){"heap_lost_", NULL}) &&
@@ -122,7 +132,8 @@ void heap_totals_read(struct heap_totals *out) {
   struct heap_bucket_view b;
   for (uint32_t i = 1, count = heap_bucket_count(); i <= count; i++) {
     if (!heap_bucket_read(i, &b)) continue;
-    double scale = sampling_scale(b.size, b.rate), allocs = (double)b.allocs * scale, inuse = (double)(b.allocs - b.frees) * scale;
+    double scale = sampling_scale(b.size, b.rate), allocs = (double)b.allocs * scale,
+           inuse = (double)(b.allocs - b.frees) * scale;
     totals[0] += allocs;
     totals[1] += allocs * (double)b.size;
     totals[2] += inuse;

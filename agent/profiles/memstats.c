@@ -24,7 +24,9 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text, const c
   if (text->used >= text->size) text->used = text->size - 1;
 }
 
-static void add_number(struct text *text, const char *name, unsigned long long value) { add(text, "# %s = %llu\n", name, value); }
+static void add_number(struct text *text, const char *name, unsigned long long value) {
+  add(text, "# %s = %llu\n", name, value);
+}
 
 size_t memstats_render(const struct heap_totals *totals, bool mixed_rates, char *out, size_t size) {
   struct text text = {out, size, 0};
@@ -60,9 +62,14 @@ size_t memstats_render(const struct heap_totals *totals, bool mixed_rates, char 
   add_number(&text, "MaxRSS", known ? (unsigned long long)memory.max_rss_bytes : 0);
 
   add(&text,
-      "#\n# Alloc, TotalAlloc, Mallocs, Frees, HeapAlloc and HeapObjects are estimates from the samples; Sys is the program's private\n"
-      "# writable address space; BuckHashSys and OtherSys are this agent's memory; 0 where a native program has no such thing.\n");
+      "#\n# Alloc, TotalAlloc, Mallocs, Frees, HeapAlloc and HeapObjects are estimates from the "
+      "samples; Sys is the program's private\n"
+      "# writable address space; BuckHashSys and OtherSys are this agent's memory; 0 where a "
+      "native program has no such thing.\n");
   if (!known) add(&text, "# Sys and MaxRSS are not known: /proc cannot be read here.\n");
-  if (mixed_rates) add(&text, "# Records were sampled at different rates: their values above are already scaled, hence heap/2.\n");
+  if (mixed_rates)
+    add(&text,
+        "# Records were sampled at different rates: their values above are already scaled, hence "
+        "heap/2.\n");
   return text.used;
 }

@@ -1,5 +1,5 @@
-/* The "# runtime.MemStats" lines that end the debug=1 form of heap and allocs, with the meaning they can have in a native program.
- * Context: agent threads. */
+/* The "# runtime.MemStats" lines that end the debug=1 form of heap and allocs, with the meaning
+ * they can have in a native program. Context: agent threads. */
 #ifndef AGENT_MEMSTATS_H
 #define AGENT_MEMSTATS_H
 
@@ -11,7 +11,8 @@ struct heap_totals { /* estimated from the samples */
   int64_t alloc_objects, alloc_bytes, inuse_objects, inuse_bytes;
 };
 
-/* Writes NUL-terminated text into out and returns its length; cut short when size is too small (MEMSTATS_MAX is enough). */
+/* Writes NUL-terminated text into out and returns its length; cut short when size is too small
+ * (MEMSTATS_MAX is enough). */
 enum { MEMSTATS_MAX = 4096 };
 size_t memstats_render(const struct heap_totals *totals, bool mixed_rates, char *out, size_t size);
 

@@ -26,7 +26,8 @@ static struct profile_block *add_block(struct profile *profile, size_t size, boo
   if (!block) return NULL;
   block->used = 0;
   block->size = size;
-  struct profile_block **link = behind_first && profile->blocks ? &profile->blocks->next : &profile->blocks;
+  struct profile_block **link =
+      behind_first && profile->blocks ? &profile->blocks->next : &profile->blocks;
   block->next = *link;
   *link = block;
   return block;
@@ -37,7 +38,8 @@ void *profile_alloc(struct profile *profile, size_t size) {
   size = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
   struct profile_block *block = profile->blocks;
   if (!block || block->size - block->used < size) {
-    bool large = size > BLOCK_BYTES / 4; /* gets a block of its own; the current block stays in use */
+    bool large =
+        size > BLOCK_BYTES / 4; /* gets a block of its own; the current block stays in use */
     block = add_block(profile, large ? size : BLOCK_BYTES, large);
     if (!block) return NULL;
   }
@@ -71,12 +73,16 @@ void profile_taken_now(struct profile *profile) {
   profile->monotonic_nanos = agent_monotonic_nanoseconds();
 }
 
-static bool text_equal(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
+static bool text_equal(const char *a, const char *b) {
+  return a == b || (a && b && strcmp(a, b) == 0);
+}
 
-bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b, uint32_t count) {
+bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b,
+                          uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     if (!text_equal(a[i].key, b[i].key) || !text_equal(a[i].text, b[i].text)) return false;
-    if (!a[i].text && (a[i].number != b[i].number || !text_equal(a[i].unit, b[i].unit))) return false;
+    if (!a[i].text && (a[i].number != b[i].number || !text_equal(a[i].unit, b[i].unit)))
+      return false;
   }
   return true;
 }
@@ -84,6 +90,7 @@ bool profile_labels_equal(const struct profile_label *a, const struct profile_la
 uint64_t profile_labels_hash(const struct profile_label *labels, uint32_t count) {
   uint64_t hash = count;
   for (uint32_t i = 0; i < count; i++)
-    hash = hash_mix(hash, labels[i].text ? hash_bytes(labels[i].text, strlen(labels[i].text)) : (uint64_t)labels[i].number);
+    hash = hash_mix(hash, labels[i].text ? hash_bytes(labels[i].text, strlen(labels[i].text))
+                                         : (uint64_t)labels[i].number);
   return hash;
 }

@@ -9,7 +9,8 @@
 #include "agent/stacks/own_frames.h"
 #include "sampling_scale.h"
 
-struct frame_entry { /* one frame as it stands in the stack table, and the location that it became */
+struct frame_entry { /* one frame as it stands in the stack table, and the location that it became
+                      */
   uint64_t frame;
   uint32_t epoch, location;
 };
@@ -97,7 +98,9 @@ struct profile_builder *profile_builder_open(const char *name, uint32_t value_co
   return builder;
 }
 
-struct profile *profile_builder_profile(struct profile_builder *builder) { return builder->profile; }
+struct profile *profile_builder_profile(struct profile_builder *builder) {
+  return builder->profile;
+}
 
 struct location_key {
   const struct profile_builder *builder;
@@ -108,7 +111,8 @@ struct location_key {
 
 static bool location_equal(const void *context, uint32_t position) {
   const struct location_key *key = context;
-  const struct profile_location *location = (const struct profile_location *)key->builder->locations.items + position;
+  const struct profile_location *location =
+      (const struct profile_location *)key->builder->locations.items + position;
   return location->address == key->address && location->map == key->map &&
          !location->marker == !key->marker;
 }
@@ -118,8 +122,7 @@ static bool location_equal(const void *context, uint32_t position) {
 static const struct symbol_location *own_symbol(struct profile_builder *builder,
                                                 const struct symbol_location *found) {
   if (found->frame_count == 0) return found;
-  struct symbol_location *own =
-      profile_alloc(builder->profile, sizeof *own + sizeof *own->frames);
+  struct symbol_location *own = profile_alloc(builder->profile, sizeof *own + sizeof *own->frames);
   if (!own) return NULL;
   own->symbol_start = found->symbol_start;
   own->frame_count = 1;
@@ -144,7 +147,8 @@ static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uin
   if (found != INDEX_TABLE_NONE) return found;
   uint32_t position = builder->locations.count;
   struct profile_location *location = append(&builder->locations, sizeof *location);
-  if (!location || !index_table_add(&builder->location_index, hash, position)) return INDEX_TABLE_NONE;
+  if (!location || !index_table_add(&builder->location_index, hash, position))
+    return INDEX_TABLE_NONE;
   location->address = key.address;
   location->map = key.map;
   location->marker = stack_marker_is_missing(frame) ? missing_text(builder, frame) : key.marker;
@@ -167,7 +171,8 @@ static bool frame_equal(const void *context, uint32_t position) {
   return key->items[position].frame == key->frame && key->items[position].epoch == key->epoch;
 }
 
-static uint32_t cached_location_of(struct profile_builder *builder, uint64_t frame, uint32_t epoch) {
+static uint32_t cached_location_of(struct profile_builder *builder, uint64_t frame,
+                                   uint32_t epoch) {
   struct frame_key key = {builder->frames.items, frame, epoch};
   uint64_t hash = hash_mix(frame, epoch);
   uint32_t found = index_table_find(&builder->frame_index, hash, frame_equal, &key);
@@ -249,8 +254,8 @@ static uint32_t without_inner_own(const struct profile_builder *builder, uint32_
 static uint32_t stack_of_frames(struct profile_builder *builder, const struct stack_view *view) {
   uint32_t locations[STACK_MOST_FRAMES + 1], guessed = guessed_frames(view), count = 0;
   for (bool cut = false; count < view->frame_count - (guessed > 0) && !cut; count++) {
-    locations[count] = cached_location_of(builder, view->frames[count],
-                                          epoch_of_frame(builder, view, count));
+    locations[count] =
+        cached_location_of(builder, view->frames[count], epoch_of_frame(builder, view, count));
     if (locations[count] == INDEX_TABLE_NONE) return INDEX_TABLE_NONE;
     cut = guessed && count > 0 && is_no_code(builder, locations[count]);
     if (cut) locations[count] = cached_location_of(builder, STACK_TRUNCATED_NO_UNWIND, 0);
@@ -264,7 +269,8 @@ static uint32_t stack_of_frames(struct profile_builder *builder, const struct st
   if (found != INDEX_TABLE_NONE) return found;
   uint32_t position = builder->stacks.count;
   struct stack_entry *entry = append(&builder->stacks, sizeof *entry);
-  if (!entry || !(entry->locations = profile_alloc(builder->profile, size))) return INDEX_TABLE_NONE;
+  if (!entry || !(entry->locations = profile_alloc(builder->profile, size)))
+    return INDEX_TABLE_NONE;
   entry->count = count;
   entry->guessed = guessed;
   memcpy(entry->locations, locations, size);
@@ -272,7 +278,8 @@ static uint32_t stack_of_frames(struct profile_builder *builder, const struct st
 }
 
 /* False: out of memory. *out is INDEX_TABLE_NONE when there is no such stack. */
-static bool stack_of(struct profile_builder *builder, const struct profile_stack *stack, uint32_t *out) {
+static bool stack_of(struct profile_builder *builder, const struct profile_stack *stack,
+                     uint32_t *out) {
   *out = INDEX_TABLE_NONE;
   struct stack_view view = {stack->frame_count, stack->epoch, stack->frames};
   struct id_key id_key = {builder->ids.items, stack->id};
@@ -310,14 +317,17 @@ static bool label_set_equal(const void *context, uint32_t position) {
 }
 
 /* INDEX_TABLE_NONE: out of memory. */
-static uint32_t label_set_of(struct profile_builder *builder, const struct profile_label *labels, uint32_t count) {
+static uint32_t label_set_of(struct profile_builder *builder, const struct profile_label *labels,
+                             uint32_t count) {
   if (count > PROFILE_MAX_LABELS) count = PROFILE_MAX_LABELS;
   uint64_t hash = profile_labels_hash(labels, count);
   struct label_key key = {builder->label_sets.items, labels, count};
-  uint32_t found = index_table_find(&builder->label_index, hash, label_set_equal, &key), position = builder->label_sets.count;
+  uint32_t found = index_table_find(&builder->label_index, hash, label_set_equal, &key),
+           position = builder->label_sets.count;
   if (found != INDEX_TABLE_NONE) return found;
   struct label_set *set = append(&builder->label_sets, sizeof *set);
-  if (!set || !(set->labels = profile_alloc(builder->profile, count * sizeof *labels))) return INDEX_TABLE_NONE;
+  if (!set || !(set->labels = profile_alloc(builder->profile, count * sizeof *labels)))
+    return INDEX_TABLE_NONE;
   for (; set->count < count; set->count++) {
     struct profile_label *label = &set->labels[set->count];
     *label = labels[set->count];
@@ -337,14 +347,17 @@ struct sample_key {
 
 static bool sample_equal(const void *context, uint32_t position) {
   const struct sample_key *key = context;
-  return key->items[position].stack == key->stack && key->items[position].label_set == key->label_set;
+  return key->items[position].stack == key->stack &&
+         key->items[position].label_set == key->label_set;
 }
 
 /* NULL: out of memory. */
-static struct sample_entry *sample_of(struct profile_builder *builder, uint32_t stack, uint32_t label_set) {
+static struct sample_entry *sample_of(struct profile_builder *builder, uint32_t stack,
+                                      uint32_t label_set) {
   struct sample_key key = {builder->samples.items, stack, label_set};
   uint64_t hash = hash_mix(stack, label_set);
-  uint32_t found = index_table_find(&builder->sample_index, hash, sample_equal, &key), position = builder->samples.count;
+  uint32_t found = index_table_find(&builder->sample_index, hash, sample_equal, &key),
+           position = builder->samples.count;
   if (found != INDEX_TABLE_NONE) return (struct sample_entry *)builder->samples.items + found;
   struct sample_entry *sample = append(&builder->samples, sizeof *sample);
   if (!sample || !index_table_add(&builder->sample_index, hash, position)) return NULL;
@@ -365,8 +378,9 @@ static uint32_t label_set_of_stack(struct profile_builder *builder, uint32_t sta
   return label_set_of(builder, more, count + 1);
 }
 
-bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack, const struct profile_label *labels,
-                         uint32_t label_count, const double *values) {
+bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack,
+                         const struct profile_label *labels, uint32_t label_count,
+                         const double *values) {
   uint32_t stack_index = INDEX_TABLE_NONE, label_set = INDEX_TABLE_NONE;
   struct sample_entry *sample = NULL;
   if (!builder->failed && stack_of(builder, stack, &stack_index)) {
@@ -417,7 +431,8 @@ struct profile *profile_builder_finish(struct profile_builder *builder) {
       profile = NULL;
     }
   }
-  struct index_table *tables[] = {&builder->frame_index, &builder->location_index, &builder->stack_index, &builder->id_index,
+  struct index_table *tables[] = {&builder->frame_index, &builder->location_index,
+                                  &builder->stack_index, &builder->id_index,
                                   &builder->label_index, &builder->sample_index};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) index_table_release(tables[i]);
   agent_free(builder->frames.items);

@@ -1,6 +1,6 @@
-/* From stacks of stack_table.h to a struct profile: frames become locations (one per mapping and address, resolved once), samples with
- * the same locations and the same labels become one. Every step is a hash look-up.
- * Context: agent threads; locks: none (one owner).
+/* From stacks of stack_table.h to a struct profile: frames become locations (one per mapping and
+ * address, resolved once), samples with the same locations and the same labels become one. Every
+ * step is a hash look-up. Context: agent threads; locks: none (one owner).
  */
 #ifndef AGENT_PROFILE_BUILDER_H
 #define AGENT_PROFILE_BUILDER_H
@@ -25,13 +25,15 @@ struct profile_stack {
   const uint64_t *frames;
 };
 
-/* Adds values to the sample of this stack and these labels (at most PROFILE_MAX_LABELS; keys and units must outlive the profile, texts
- * are copied). A stack without frames, or an id that is in no table, is ignored. False: out of memory; the builder can then only be
- * finished with NULL. */
-bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack, const struct profile_label *labels,
-                         uint32_t label_count, const double *values);
+/* Adds values to the sample of this stack and these labels (at most PROFILE_MAX_LABELS; keys and
+ * units must outlive the profile, texts are copied). A stack without frames, or an id that is in no
+ * table, is ignored. False: out of memory; the builder can then only be finished with NULL. */
+bool profile_builder_add(struct profile_builder *builder, const struct profile_stack *stack,
+                         const struct profile_label *labels, uint32_t label_count,
+                         const double *values);
 
-/* Rounds the values (sampling_round), drops samples whose values are all 0, and ends the builder. NULL when out of memory. */
+/* Rounds the values (sampling_round), drops samples whose values are all 0, and ends the builder.
+ * NULL when out of memory. */
 struct profile *profile_builder_finish(struct profile_builder *builder);
 
 #endif

@@ -8,7 +8,8 @@
 struct delta {
   struct profile *now;
   const struct profile *before;
-  uint32_t *translated; /* locations of before as locations of now; INDEX_TABLE_NONE: not asked yet */
+  uint32_t
+      *translated; /* locations of before as locations of now; INDEX_TABLE_NONE: not asked yet */
   struct index_table location_index, sample_index;
   size_t sample_capacity, location_capacity;
 };
@@ -49,7 +50,8 @@ static uint32_t translate(struct delta *delta, uint32_t from) {
   if (position == INDEX_TABLE_NONE) {
     if (now->location_count == delta->location_capacity) {
       size_t capacity = now->location_count * 2 + 64;
-      struct profile_location *locations = agent_realloc(now->locations, capacity * sizeof *locations);
+      struct profile_location *locations =
+          agent_realloc(now->locations, capacity * sizeof *locations);
       if (!locations) return INDEX_TABLE_NONE;
       now->locations = locations;
       delta->location_capacity = capacity;
@@ -97,7 +99,8 @@ static bool subtract_sample(struct delta *delta, const struct profile_sample *fr
   }
   for (uint32_t v = 0; v < now->value_count; v++) {
     int64_t *value = &now->samples[position].values[v];
-    if (__builtin_sub_overflow(*value, from->values[v], value)) *value = from->values[v] > 0 ? INT64_MIN : INT64_MAX;
+    if (__builtin_sub_overflow(*value, from->values[v], value))
+      *value = from->values[v] > 0 ? INT64_MIN : INT64_MAX;
   }
   return true;
 }
@@ -105,16 +108,20 @@ static bool subtract_sample(struct delta *delta, const struct profile_sample *fr
 static bool subtract_all(struct delta *delta) {
   struct profile *now = delta->now;
   const struct profile *before = delta->before;
-  struct profile_sample *samples = agent_realloc(now->samples, (now->sample_count + before->sample_count + 1) * sizeof *samples);
+  struct profile_sample *samples =
+      agent_realloc(now->samples, (now->sample_count + before->sample_count + 1) * sizeof *samples);
   delta->translated = agent_malloc((before->location_count + 1) * sizeof *delta->translated);
   if (samples) now->samples = samples;
   if (!samples || !delta->translated) return false;
-  memset(delta->translated, 0xff, (before->location_count + 1) * sizeof *delta->translated); /* INDEX_TABLE_NONE */
+  memset(delta->translated, 0xff,
+         (before->location_count + 1) * sizeof *delta->translated); /* INDEX_TABLE_NONE */
   delta->location_capacity = now->location_count;
   for (size_t i = 0; i < now->location_count; i++)
-    if (!index_table_add(&delta->location_index, location_hash(&now->locations[i]), (uint32_t)i)) return false;
+    if (!index_table_add(&delta->location_index, location_hash(&now->locations[i]), (uint32_t)i))
+      return false;
   for (size_t i = 0; i < now->sample_count; i++)
-    if (!index_table_add(&delta->sample_index, sample_hash(&now->samples[i]), (uint32_t)i)) return false;
+    if (!index_table_add(&delta->sample_index, sample_hash(&now->samples[i]), (uint32_t)i))
+      return false;
   for (size_t i = 0; i < before->sample_count; i++)
     if (!subtract_sample(delta, &before->samples[i])) return false;
   return true;
@@ -124,7 +131,8 @@ static void drop_zero_samples(struct profile *profile) {
   size_t kept = 0;
   for (size_t i = 0; i < profile->sample_count; i++) {
     bool zero = true;
-    for (uint32_t v = 0; v < profile->value_count; v++) zero = zero && profile->samples[i].values[v] == 0;
+    for (uint32_t v = 0; v < profile->value_count; v++)
+      zero = zero && profile->samples[i].values[v] == 0;
     if (!zero) profile->samples[kept++] = profile->samples[i];
   }
   profile->sample_count = kept;

@@ -20,7 +20,8 @@ enum { COUNT = sizeof losses / sizeof *losses };
 /* 0: nothing was lost, or it does not concern the profile. */
 static unsigned long long lost(const struct loss *loss, const char *const *prefixes) {
   for (; *prefixes; prefixes++)
-    if (strncmp(loss->name, *prefixes, strlen(*prefixes)) == 0) return atomic_load_explicit(loss->counter, memory_order_relaxed);
+    if (strncmp(loss->name, *prefixes, strlen(*prefixes)) == 0)
+      return atomic_load_explicit(loss->counter, memory_order_relaxed);
   return 0;
 }
 
@@ -48,14 +49,16 @@ bool profile_losses_trail(struct profile *profile, const char *const *prefixes) 
   for (size_t i = 0; i < COUNT; i++) {
     unsigned long long count = lost(&losses[i], prefixes);
     if (count == 0) continue;
-    int length = snprintf(text + used, LINE, "# %s = %llu (%s)\n", losses[i].name, count, losses[i].meaning);
+    int length =
+        snprintf(text + used, LINE, "# %s = %llu (%s)\n", losses[i].name, count, losses[i].meaning);
     used += length < LINE ? (size_t)length : LINE - 1;
   }
   if (used > 0) profile->text_trailer = text;
   return true;
 }
 
-#define X(identifier, meaning) \
-  _Static_assert(sizeof #identifier + sizeof meaning + 24 < LINE, "a line takes it whole, newline included");
+#define X(identifier, meaning)                                    \
+  _Static_assert(sizeof #identifier + sizeof meaning + 24 < LINE, \
+                 "a line takes it whole, newline included");
 SHIM_LOSS_COUNTERS(X)
 #undef X

@@ -1,7 +1,8 @@
 /* struct profile -> gzip'ed profile.proto.
  *
- * A protobuf message may be written as a series of smaller ones whose fields are merged on reading; so the profile leaves as many small
- * Profile messages through one buffer, and memory does not grow with the number of samples.
+ * A protobuf message may be written as a series of smaller ones whose fields are merged on reading;
+ * so the profile leaves as many small Profile messages through one buffer, and memory does not grow
+ * with the number of samples.
  */
 #include <string.h>
 
@@ -19,9 +20,10 @@ struct function_key {
   int64_t name, system_name, filename;
 };
 
-/* What the locations of one mapping have, for its has_* flags. has_functions promises that every one has a name, so that pprof looks for
- * none itself; where one is missing it may look, in the file or at /symbol. The other flags say that debug information was read: pprof
- * then does not read the same file's again, by which C++ names would lose their scope and inlined frames would go. */
+/* What the locations of one mapping have, for its has_* flags. has_functions promises that every
+ * one has a name, so that pprof looks for none itself; where one is missing it may look, in the
+ * file or at /symbol. The other flags say that debug information was read: pprof then does not read
+ * the same file's again, by which C++ names would lose their scope and inlined frames would go. */
 struct mapping_use {
   uint32_t locations, without_function, with_filename, with_line, with_inlines;
 };
@@ -64,7 +66,8 @@ static bool reserve_scratch(struct encoder *encoder, uint32_t count) {
   encoder->location_ids = agent_malloc(capacity * sizeof *encoder->location_ids);
   encoder->lines = agent_malloc(capacity * sizeof *encoder->lines);
   encoder->line_pointers = agent_malloc(capacity * sizeof *encoder->line_pointers);
-  encoder->scratch_capacity = encoder->location_ids && encoder->lines && encoder->line_pointers ? capacity : 0;
+  encoder->scratch_capacity =
+      encoder->location_ids && encoder->lines && encoder->line_pointers ? capacity : 0;
   return encoder->scratch_capacity != 0;
 }
 
@@ -85,7 +88,8 @@ static bool emit_header(struct encoder *encoder) {
   }
   period_type.type = string_table_number(strings, profile->period_type.type);
   period_type.unit = string_table_number(strings, profile->period_type.unit);
-  for (uint32_t i = 0; i < profile->comment_count; i++) comments[i] = string_table_number(strings, profile->comments[i]);
+  for (uint32_t i = 0; i < profile->comment_count; i++)
+    comments[i] = string_table_number(strings, profile->comments[i]);
 
   message.n_sample_type = profile->value_count;
   message.sample_type = type_pointers;
@@ -107,7 +111,8 @@ static bool emit_sample(struct encoder *encoder, const struct profile_sample *sa
   Perftools__Profiles__Sample out = PERFTOOLS__PROFILES__SAMPLE__INIT, *out_pointer = &out;
   Perftools__Profiles__Label labels[MAX_LABELS], *label_pointers[MAX_LABELS];
   if (!reserve_scratch(encoder, sample->location_count)) return false;
-  for (uint32_t i = 0; i < sample->location_count; i++) encoder->location_ids[i] = sample->locations[i] + UINT64_C(1);
+  for (uint32_t i = 0; i < sample->location_count; i++)
+    encoder->location_ids[i] = sample->locations[i] + UINT64_C(1);
   out.n_location_id = sample->location_count;
   out.location_id = encoder->location_ids;
   out.n_value = encoder->profile->value_count;
@@ -142,16 +147,20 @@ static bool function_equal(const void *context, uint32_t position) {
 }
 
 /* The function's id, emitting it when it is new; 0: out of memory or the receiver is gone. */
-static uint64_t function_id(struct encoder *encoder, const char *name, const char *system_name, const char *filename) {
-  struct function_key key = {string_table_number(&encoder->strings, name), string_table_number(&encoder->strings, system_name),
+static uint64_t function_id(struct encoder *encoder, const char *name, const char *system_name,
+                            const char *filename) {
+  struct function_key key = {string_table_number(&encoder->strings, name),
+                             string_table_number(&encoder->strings, system_name),
                              string_table_number(&encoder->strings, filename)};
-  uint64_t hash = hash_mix(hash_mix((uint64_t)key.name, (uint64_t)key.system_name), (uint64_t)key.filename);
+  uint64_t hash =
+      hash_mix(hash_mix((uint64_t)key.name, (uint64_t)key.system_name), (uint64_t)key.filename);
   struct function_lookup lookup = {encoder->functions, &key};
   uint32_t found = index_table_find(&encoder->function_index, hash, function_equal, &lookup);
   if (found != INDEX_TABLE_NONE) return found + UINT64_C(1);
   if (encoder->function_count == encoder->function_capacity) {
     uint32_t capacity = encoder->function_capacity ? encoder->function_capacity * 2 : 1024;
-    struct function_key *functions = agent_realloc(encoder->functions, capacity * sizeof *functions);
+    struct function_key *functions =
+        agent_realloc(encoder->functions, capacity * sizeof *functions);
     if (!functions) return 0;
     encoder->functions = functions;
     encoder->function_capacity = capacity;
@@ -169,7 +178,8 @@ static uint64_t function_id(struct encoder *encoder, const char *name, const cha
   return emit(encoder, &message) ? out.id : 0;
 }
 
-static bool add_line(struct encoder *encoder, Perftools__Profiles__Location *location, uint64_t function, uint32_t line) {
+static bool add_line(struct encoder *encoder, Perftools__Profiles__Location *location,
+                     uint64_t function, uint32_t line) {
   if (function == 0) return false;
   line_message *to = &encoder->lines[location->n_line];
   perftools__profiles__line__init(to);
@@ -179,11 +189,13 @@ static bool add_line(struct encoder *encoder, Perftools__Profiles__Location *loc
   return true;
 }
 
-/* pprof demangles, and cuts template arguments and parentheses out of, a name whose system name is the same: C++ names that come from
- * debug information as they are, and our markers, have none. */
+/* pprof demangles, and cuts template arguments and parentheses out of, a name whose system name is
+ * the same: C++ names that come from debug information as they are, and our markers, have none. */
 static const char *raw_name(const struct symbol_frame *frame) {
   if (!frame->system_name || !frame->function) return frame->system_name;
-  return strcmp(frame->system_name, frame->function) == 0 && strpbrk(frame->function, "(<[") ? NULL : frame->system_name;
+  return strcmp(frame->system_name, frame->function) == 0 && strpbrk(frame->function, "(<[")
+             ? NULL
+             : frame->system_name;
 }
 
 static bool emit_location(struct encoder *encoder, uint32_t index) {
@@ -195,7 +207,8 @@ static bool emit_location(struct encoder *encoder, uint32_t index) {
   if (!reserve_scratch(encoder, frames + 1)) return false;
   out.id = index + UINT64_C(1);
   out.address = location->marker ? 0 : location->address;
-  if (location->map) out.mapping_id = (uint64_t)(location->map - encoder->profile->mappings->items) + 1;
+  if (location->map)
+    out.mapping_id = (uint64_t)(location->map - encoder->profile->mappings->items) + 1;
 
   bool named = frames > 0, filed = false, lined = false;
   for (uint32_t i = 0; i < frames; i++) {
@@ -204,9 +217,14 @@ static bool emit_location(struct encoder *encoder, uint32_t index) {
     filed = filed || frame->filename;
     lined = lined || frame->line;
     if (!frame->function && !frame->filename) continue;
-    if (!add_line(encoder, &out, function_id(encoder, frame->function, raw_name(frame), frame->filename), frame->line)) return false;
+    if (!add_line(encoder, &out,
+                  function_id(encoder, frame->function, raw_name(frame), frame->filename),
+                  frame->line))
+      return false;
   }
-  if (location->marker && !add_line(encoder, &out, function_id(encoder, location->marker, NULL, NULL), 0)) return false;
+  if (location->marker &&
+      !add_line(encoder, &out, function_id(encoder, location->marker, NULL, NULL), 0))
+    return false;
   if (location->map) {
     struct mapping_use *use = &encoder->mapping_uses[out.mapping_id - 1];
     use->locations++;
@@ -248,7 +266,8 @@ static bool emit_strings(struct encoder *encoder) {
   if (encoder->strings.failed) return false;
   for (uint32_t i = 0; i < encoder->strings.count; i += CHUNK) {
     profile_message message = PERFTOOLS__PROFILES__PROFILE__INIT;
-    message.n_string_table = encoder->strings.count - i < CHUNK ? encoder->strings.count - i : CHUNK;
+    message.n_string_table =
+        encoder->strings.count - i < CHUNK ? encoder->strings.count - i : CHUNK;
     message.string_table = encoder->strings.items + i;
     if (!emit(encoder, &message)) return false;
   }
@@ -271,7 +290,8 @@ bool profile_encode_proto(const struct profile *profile, struct byte_sink *sink)
   struct encoder encoder = {.profile = profile};
   encoder.mapping_uses = agent_calloc(profile->mappings->count + 1, sizeof *encoder.mapping_uses);
   encoder.gzip = gzip_sink_open(sink);
-  bool ok = string_table_start(&encoder.strings) && encoder.mapping_uses && encoder.gzip && emit_all(&encoder);
+  bool ok = string_table_start(&encoder.strings) && encoder.mapping_uses && encoder.gzip &&
+            emit_all(&encoder);
   if (encoder.gzip) ok = gzip_sink_close(encoder.gzip, ok) && ok;
   string_table_release(&encoder.strings);
   index_table_release(&encoder.function_index);

@@ -1,8 +1,10 @@
-/* struct profile -> the debug=1 text of Go's runtime/pprof, letter for letter where pprof and people look.
+/* struct profile -> the debug=1 text of Go's runtime/pprof, letter for letter where pprof and
+ * people look.
  *
- * Additions, all on lines that parsers skip or that they know from /proc/self/maps: a marker for a cut stack, our loss counters, the
- * memory map. An address that pprof finds in no line of the map would make it warn, so two pseudo mappings follow the real ones when
- * they are needed: [truncated] holds the markers (marker m is printed as return address m + 1), [unmapped] everything else.
+ * Additions, all on lines that parsers skip or that they know from /proc/self/maps: a marker for a
+ * cut stack, our loss counters, the memory map. An address that pprof finds in no line of the map
+ * would make it warn, so two pseudo mappings follow the real ones when they are needed: [truncated]
+ * holds the markers (marker m is printed as return address m + 1), [unmapped] everything else.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,11 +19,12 @@
 
 enum { TAB_WIDTH = 8, PADDING = 1, HEAP_INUSE_BYTES = 3, CONTENTION_DELAY = 1 };
 
-/* Go's text/tabwriter (minwidth 1, tabwidth 8, padding 1, padchar tab): a cell is as wide as the widest of its column plus the padding,
- * rounded up to a multiple of the tab width. */
+/* Go's text/tabwriter (minwidth 1, tabwidth 8, padding 1, padchar tab): a cell is as wide as the
+ * widest of its column plus the padding, rounded up to a multiple of the tab width. */
 static void pad(struct text_sink *text, size_t width, size_t widest) {
   size_t cell = (widest + PADDING + TAB_WIDTH - 1) / TAB_WIDTH * TAB_WIDTH;
-  for (size_t column = width; column < cell; column = column / TAB_WIDTH * TAB_WIDTH + TAB_WIDTH) text_sink_text(text, "\t");
+  for (size_t column = width; column < cell; column = column / TAB_WIDTH * TAB_WIDTH + TAB_WIDTH)
+    text_sink_text(text, "\t");
 }
 
 /* One line below a record. */
@@ -39,20 +42,23 @@ static bool sink_nothing(struct byte_sink *sink, const void *bytes, size_t size)
 static size_t write_name(struct text_sink *text, const struct frame_line *line) {
   const struct profile_location *location = line->location;
   size_t width = text_sink_one_line(text, line->frame->function);
-  if (location->symbol->symbol_start == 0 || location->symbol->symbol_start > location->address) return width;
+  if (location->symbol->symbol_start == 0 || location->symbol->symbol_start > location->address)
+    return width;
   text_sink_text(text, "+");
   return width + 1 + text_sink_hex(text, location->address - location->symbol->symbol_start);
 }
 
 static void write_source(struct text_sink *text, const struct frame_line *line) {
   const char *filename = line->frame->filename;
-  /* Where the source file is not known, the object file says at least where the function comes from. */
+  /* Where the source file is not known, the object file says at least where the function comes
+   * from. */
   if (!filename && line->location->map) filename = line->location->map->path;
   text_sink_one_line(text, filename && *filename ? filename : "??");
   text_sink_format(text, ":%" PRIu32, line->frame->filename ? line->frame->line : 0);
 }
 
-/* Lines with a name that follow each other share their column widths; a line without one ends the block, as in tabwriter. */
+/* Lines with a name that follow each other share their column widths; a line without one ends the
+ * block, as in tabwriter. */
 static void write_block(struct text_sink *text, const struct frame_line *lines, size_t count) {
   size_t widest_address = 0, widest_name = 0;
   for (size_t i = 0; i < count; i++) {
@@ -83,7 +89,8 @@ static void end_block(struct frame_writer *writer) {
   writer->count = 0;
 }
 
-static bool add_line(struct frame_writer *writer, const struct profile_location *location, const struct symbol_frame *frame) {
+static bool add_line(struct frame_writer *writer, const struct profile_location *location,
+                     const struct symbol_frame *frame) {
   if (writer->count == writer->capacity) {
     size_t capacity = writer->capacity ? writer->capacity * 2 : 256;
     struct frame_line *lines = agent_realloc(writer->lines, capacity * sizeof *lines);
@@ -98,7 +105,8 @@ static bool add_line(struct frame_writer *writer, const struct profile_location 
   return true;
 }
 
-static bool write_frames(struct frame_writer *writer, const struct profile *profile, const struct profile_sample *sample) {
+static bool write_frames(struct frame_writer *writer, const struct profile *profile,
+                         const struct profile_sample *sample) {
   for (uint32_t i = 0; i < sample->location_count; i++) {
     const struct profile_location *location = &profile->locations[sample->locations[i]];
     uint32_t frames = location->symbol ? location->symbol->frame_count : 0, named = 0;
@@ -117,7 +125,8 @@ static bool write_frames(struct frame_writer *writer, const struct profile *prof
   return true;
 }
 
-static void write_addresses(struct text_sink *text, const struct profile *profile, const struct profile_sample *sample) {
+static void write_addresses(struct text_sink *text, const struct profile *profile,
+                            const struct profile_sample *sample) {
   for (uint32_t i = 0; i < sample->location_count; i++) {
     text_sink_text(text, " ");
     text_sink_hex(text, profile->locations[sample->locations[i]].address + 1);
@@ -125,13 +134,18 @@ static void write_addresses(struct text_sink *text, const struct profile *profil
   text_sink_text(text, "\n");
 }
 
-/* ---- records ---------------------------------------------------------------------------------------------------------------- */
+/* ---- records
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-enum { LABEL_TEXT = 400 }; /* all labels of a sample: some names of at most 16 characters, some numbers */
+enum {
+  LABEL_TEXT = 400
+}; /* all labels of a sample: some names of at most 16 characters, some numbers */
 
 struct records {
   const struct profile *profile;
-  char (*labels)[LABEL_TEXT]; /* as they are printed, "" for none; a part of the order too. NULL: the form has none */
+  char (*labels)[LABEL_TEXT]; /* as they are printed, "" for none; a part of the order too. NULL:
+                                 the form has none */
 };
 
 /* What the forms differ in. */
@@ -142,7 +156,8 @@ struct text_form {
   const char *end; /* behind the last record and its empty line */
 };
 
-static void write_record(struct text_sink *text, const struct records *records, const struct text_form *form, uint32_t number) {
+static void write_record(struct text_sink *text, const struct records *records,
+                         const struct text_form *form, uint32_t number) {
   const struct profile_sample *sample = &records->profile->samples[number];
   form->write_values(text, sample->values);
   write_addresses(text, records->profile, sample);
@@ -153,7 +168,8 @@ static void write_record(struct text_sink *text, const struct records *records, 
 }
 
 /* False: out of memory. */
-static bool write_records(struct frame_writer *writer, const struct records *records, const struct text_form *form) {
+static bool write_records(struct frame_writer *writer, const struct records *records,
+                          const struct text_form *form) {
   size_t count = records->profile->sample_count;
   uint32_t *order = agent_malloc((count + 1) * sizeof *order);
   if (!order) return false;
@@ -176,15 +192,20 @@ static int64_t value_sum(const struct profile *profile, int value) {
   return sum;
 }
 
-/* ---- the memory map --------------------------------------------------------------------------------------------------------- */
+/* ---- the memory map
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
-static void write_mapping(struct text_sink *text, uint64_t start, uint64_t limit, uint64_t offset, const char *path, bool deleted) {
+static void write_mapping(struct text_sink *text, uint64_t start, uint64_t limit, uint64_t offset,
+                          const char *path, bool deleted) {
   char head[128];
-  int length = snprintf(head, sizeof head, "%08" PRIx64 "-%08" PRIx64 " r-xp %08" PRIx64 " 00:00 0", start, limit, offset);
+  int length = snprintf(head, sizeof head, "%08" PRIx64 "-%08" PRIx64 " r-xp %08" PRIx64 " 00:00 0",
+                        start, limit, offset);
   enum { PATH_SHOWN_MAX = 4200 };
   text_sink_format(text, "%-72s ", length > 0 ? head : "");
   const char *slash = deleted ? strrchr(path, '/') : NULL;
-  if (slash) { /* the file at that path is another one: a name in brackets keeps pprof from taking names out of it */
+  if (slash) { /* the file at that path is another one: a name in brackets keeps pprof from taking
+                  names out of it */
     char shown[PATH_SHOWN_MAX];
     snprintf(shown, sizeof shown, "%.*s[deleted]%s", (int)(slash + 1 - path), path, slash + 1);
     text_sink_one_line(text, shown);
@@ -197,7 +218,8 @@ static void write_mapping(struct text_sink *text, uint64_t start, uint64_t limit
 static void write_memory_map(struct text_sink *text, const struct profile *profile) {
   const struct mappings *mappings = profile->mappings;
   text_sink_text(text, "\n--- Memory map: ---\n");
-  for (int unloaded = 0; unloaded <= 1; unloaded++) /* what is mapped now comes first: pprof takes the first match */
+  for (int unloaded = 0; unloaded <= 1;
+       unloaded++) /* what is mapped now comes first: pprof takes the first match */
     for (size_t i = 0; i < mappings->count; i++) {
       const struct mapping *map = &mappings->items[i];
       if (map->unloaded != unloaded) continue;
@@ -213,19 +235,24 @@ static void write_memory_map(struct text_sink *text, const struct profile *profi
   if (unmapped) write_mapping(text, 0, UINT64_MAX, 0, "[unmapped]", false);
 }
 
-/* ---- heap and allocs -------------------------------------------------------------------------------------------------------- */
+/* ---- heap and allocs
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void write_heap_header(struct text_sink *text, const struct profile *profile) {
   int64_t totals[4];
   for (int v = 0; v < 4; v++) totals[v] = value_sum(profile, v);
   /* pprof takes equal totals for a profile without allocation columns. */
   if (totals[1] == totals[HEAP_INUSE_BYTES]) totals[1] += totals[1] == INT64_MAX ? -1 : 1;
-  text_sink_format(text, "heap profile: %" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @ heap/%" PRIu64 "\n", totals[2], totals[3],
-                   totals[0], totals[1], 2 * (uint64_t)profile->period);
+  text_sink_format(text,
+                   "heap profile: %" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64
+                   "] @ heap/%" PRIu64 "\n",
+                   totals[2], totals[3], totals[0], totals[1], 2 * (uint64_t)profile->period);
 }
 
 static void write_heap_values(struct text_sink *text, const int64_t *values) {
-  text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", values[2], values[3], values[0], values[1]);
+  text_sink_format(text, "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @", values[2],
+                   values[3], values[0], values[1]);
 }
 
 static bool more_in_use(const void *things, uint32_t a, uint32_t b) {
@@ -236,9 +263,12 @@ static bool more_in_use(const void *things, uint32_t a, uint32_t b) {
 
 static const struct text_form heap_form = {write_heap_header, write_heap_values, more_in_use, "\n"};
 
-/* ---- block and mutex -------------------------------------------------------------------------------------------------------- */
+/* ---- block and mutex
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-/* Both values are estimates of all events already, in nanoseconds: pprof, which multiplies by the sampling period, finds 1. */
+/* Both values are estimates of all events already, in nanoseconds: pprof, which multiplies by the
+ * sampling period, finds 1. */
 static void write_contention_header(struct text_sink *text, const struct profile *profile) {
   bool mutex = strcmp(profile->name, "mutex") == 0;
   text_sink_format(text, "--- %s:\ncycles/second=1000000000\n", mutex ? "mutex" : "contention");
@@ -255,9 +285,11 @@ static bool more_delay(const void *things, uint32_t a, uint32_t b) {
   return samples[b].values[CONTENTION_DELAY] > samples[a].values[CONTENTION_DELAY];
 }
 
-static const struct text_form contention_form = {write_contention_header, write_contention_values, more_delay, ""};
+static const struct text_form contention_form = {write_contention_header, write_contention_values,
+                                                 more_delay, ""};
 
-/* ---- goroutine and threadcreate: one value a sample, and labels -------------------------------------------------------------- */
+/* ---- goroutine and threadcreate: one value a sample, and labels
+ * -------------------------------------------------------------- */
 
 struct label_writer {
   char *at, *end; /* end: one byte for the NUL lies behind it */
@@ -268,7 +300,8 @@ static void put(struct label_writer *writer, const char *text) {
   *writer->at = 0;
 }
 
-static void put_quoted(struct label_writer *writer, const char *text) { /* Go's %q, for UTF-8 that is all printable */
+static void put_quoted(struct label_writer *writer,
+                       const char *text) { /* Go's %q, for UTF-8 that is all printable */
   put(writer, "\"");
   for (const char *c = text; *c;) {
     size_t length;
@@ -293,7 +326,8 @@ static void render_labels(char *out, const struct profile_sample *sample) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < sample->label_count && count < PROFILE_MAX_LABELS; i++) {
     uint32_t at = count++;
-    for (; at > 0 && strcmp(sample->labels[i].key, sorted[at - 1]->key) < 0; at--) sorted[at] = sorted[at - 1];
+    for (; at > 0 && strcmp(sample->labels[i].key, sorted[at - 1]->key) < 0; at--)
+      sorted[at] = sorted[at - 1];
     sorted[at] = &sample->labels[i];
   }
   *out = 0;
@@ -312,17 +346,20 @@ static void render_labels(char *out, const struct profile_sample *sample) {
 static bool count_swapped(const void *things, uint32_t a, uint32_t b) {
   const struct records *records = things;
   const struct profile_location *locations = records->profile->locations;
-  const struct profile_sample *above = &records->profile->samples[a], *below = &records->profile->samples[b];
+  const struct profile_sample *above = &records->profile->samples[a],
+                              *below = &records->profile->samples[b];
   if (above->values[0] != below->values[0]) return below->values[0] > above->values[0];
   for (uint32_t i = 0; i < above->location_count && i < below->location_count; i++) {
-    uint64_t x = locations[above->locations[i]].address + 1, y = locations[below->locations[i]].address + 1;
+    uint64_t x = locations[above->locations[i]].address + 1,
+             y = locations[below->locations[i]].address + 1;
     if (x == y) continue;
     char x_text[24], y_text[24];
     snprintf(x_text, sizeof x_text, "%" PRIx64, x);
     snprintf(y_text, sizeof y_text, "%" PRIx64, y);
     return strcmp(x_text, y_text) > 0;
   }
-  if (above->location_count != below->location_count) return above->location_count > below->location_count;
+  if (above->location_count != below->location_count)
+    return above->location_count > below->location_count;
   return strcmp(records->labels[a], records->labels[b]) > 0;
 }
 
@@ -330,19 +367,24 @@ static void write_count_header(struct text_sink *text, const struct profile *pro
   text_sink_format(text, "%s profile: total %" PRId64 "\n", profile->name, value_sum(profile, 0));
 }
 
-static void write_count(struct text_sink *text, const int64_t *values) { text_sink_format(text, "%" PRId64 " @", values[0]); }
+static void write_count(struct text_sink *text, const int64_t *values) {
+  text_sink_format(text, "%" PRId64 " @", values[0]);
+}
 
 static const struct text_form count_form = {write_count_header, write_count, count_swapped, ""};
 
 static bool write_counts(struct frame_writer *writer, const struct profile *profile) {
   struct records records = {profile, agent_malloc((profile->sample_count + 1) * LABEL_TEXT)};
-  for (size_t i = 0; records.labels && i < profile->sample_count; i++) render_labels(records.labels[i], &profile->samples[i]);
+  for (size_t i = 0; records.labels && i < profile->sample_count; i++)
+    render_labels(records.labels[i], &profile->samples[i]);
   bool ok = records.labels && write_records(writer, &records, &count_form);
   agent_free(records.labels);
   return ok;
 }
 
-/* ---- all -------------------------------------------------------------------------------------------------------------------- */
+/* ---- all
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool write_profile(struct frame_writer *writer, const struct profile *profile) {
   struct records records = {.profile = profile};

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* x (1 - x/2 (1 - x/3 (1 - ...))) = 1 - exp(-x), without the cancellation that 1 - exp(-x) suffers for small x.
- * For x <= 0.5 the 18th term is below 2^-53 of the sum. */
+/* x (1 - x/2 (1 - x/3 (1 - ...))) = 1 - exp(-x), without the cancellation that 1 - exp(-x) suffers
+ * for small x. For x <= 0.5 the 18th term is below 2^-53 of the sum. */
 static double one_minus_exp_series(double x) {
   double sum = 1.0;
   for (int n = 18; n >= 2; n--) sum = 1.0 - x / n * sum;

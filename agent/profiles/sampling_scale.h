@@ -1,8 +1,9 @@
 /* How many allocations one sampled allocation stands for.
  *
- * Samples are drawn as a Poisson process over the bytes allocated, one per `rate` bytes on average, so an allocation of `size` bytes
- * is sampled with probability 1 - exp(-size / rate), and each sample counts for the inverse of that.
- * Context: any; no libm, so that the library needs nothing but libc.
+ * Samples are drawn as a Poisson process over the bytes allocated, one per `rate` bytes on average,
+ * so an allocation of `size` bytes is sampled with probability 1 - exp(-size / rate), and each
+ * sample counts for the inverse of that. Context: any; no libm, so that the library needs nothing
+ * but libc.
  */
 #ifndef AGENT_SAMPLING_SCALE_H
 #define AGENT_SAMPLING_SCALE_H
@@ -16,8 +17,9 @@ double sampling_scale_of_ratio(double x);
  * byte. */
 double sampling_scale(uint64_t size, uint64_t rate);
 
-/* To the nearest integer (halves away from 0), clamped to int64. Go truncates here, which loses half an object per (stack, size) on
- * average; totals that are to be without bias cannot afford that. */
+/* To the nearest integer (halves away from 0), clamped to int64. Go truncates here, which loses
+ * half an object per (stack, size) on average; totals that are to be without bias cannot afford
+ * that. */
 int64_t sampling_round(double value);
 
 #endif

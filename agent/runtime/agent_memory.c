@@ -11,17 +11,24 @@
 #include "shim/base/table_memory.h"
 #include "agent_lock.h"
 
-/* Memory comes in regions that start on a REGION_SIZE boundary, so a pointer's region is found by clearing its low bits.
- * A slab region holds blocks of one size class and goes back to the kernel when its last block is freed (one is kept per class);
- * a large block has a region of its own, as long as it needs. */
+/* Memory comes in regions that start on a REGION_SIZE boundary, so a pointer's region is found by
+ * clearing its low bits. A slab region holds blocks of one size class and goes back to the kernel
+ * when its last block is freed (one is kept per class); a large block has a region of its own, as
+ * long as it needs. */
 enum { PAGE_SIZE = 4096 };
-enum { REGION_SIZE = 64 * 1024, HEADER_SIZE = 64, SMALLEST = 16, LARGEST_SMALL = 8 * 1024, CLASS_COUNT = 40 };
+enum {
+  REGION_SIZE = 64 * 1024,
+  HEADER_SIZE = 64,
+  SMALLEST = 16,
+  LARGEST_SMALL = 8 * 1024,
+  CLASS_COUNT = 40
+};
 
 struct region {
   struct region *next, *previous; /* slabs with free blocks, per class */
-  size_t bytes;                   /* mapped */
-  size_t block_size;              /* 0: one large block */
-  uint32_t used, fresh;           /* blocks handed out; blocks never handed out yet start at this index */
+  size_t bytes; /* mapped */
+  size_t block_size; /* 0: one large block */
+  uint32_t used, fresh; /* blocks handed out; blocks never handed out yet start at this index */
   void *free_blocks;
   uint32_t class_index;
 };
@@ -48,7 +55,9 @@ static uint32_t block_capacity(const struct region *region) {
   return (uint32_t)((REGION_SIZE - HEADER_SIZE) / region->block_size);
 }
 
-static struct region *region_of(void *pointer) { return (struct region *)((uintptr_t)pointer & ~(uintptr_t)(REGION_SIZE - 1)); }
+static struct region *region_of(void *pointer) {
+  return (struct region *)((uintptr_t)pointer & ~(uintptr_t)(REGION_SIZE - 1));
+}
 
 /* A child has no use for what this process's agent was in the middle of, nor for the list of it. */
 static struct own_mappings mappings;
@@ -127,7 +136,9 @@ static void free_small(struct region *region, void *block) {
   if (release) unmap_region(region, REGION_SIZE);
 }
 
-static size_t large_region_bytes(size_t size) { return (size + HEADER_SIZE + 4095) & ~(size_t)4095; }
+static size_t large_region_bytes(size_t size) {
+  return (size + HEADER_SIZE + 4095) & ~(size_t)4095;
+}
 
 static void *allocate_large(size_t size) {
   if (size > SIZE_MAX / 2) return NULL;
@@ -155,7 +166,8 @@ void *agent_calloc(size_t count, size_t size) {
     return NULL;
   }
   void *block = agent_malloc(total);
-  if (block && total <= LARGEST_SMALL) memset(block, 0, total); /* large blocks are fresh from the kernel */
+  if (block && total <= LARGEST_SMALL)
+    memset(block, 0, total); /* large blocks are fresh from the kernel */
   return block;
 }
 
@@ -201,4 +213,6 @@ char *agent_strdup(const char *text) {
   return copy ? memcpy(copy, text, size) : NULL;
 }
 
-uint64_t agent_memory_bytes(void) { return atomic_load_explicit(&mapped_bytes, memory_order_relaxed); }
+uint64_t agent_memory_bytes(void) {
+  return atomic_load_explicit(&mapped_bytes, memory_order_relaxed);
+}

@@ -1,6 +1,6 @@
-/* The agent's own allocator: private mmap'ed memory, never the host's malloc. Thread-safe among agent threads.
- * The third-party code that is linked in is redirected here as well (Makefile: objcopy --redefine-sym).
- * Context: agent threads; locks: the allocator's own. */
+/* The agent's own allocator: private mmap'ed memory, never the host's malloc. Thread-safe among
+ * agent threads. The third-party code that is linked in is redirected here as well (Makefile:
+ * objcopy --redefine-sym). Context: agent threads; locks: the allocator's own. */
 #ifndef AGENT_AGENT_MEMORY_H
 #define AGENT_AGENT_MEMORY_H
 

@@ -28,8 +28,8 @@ struct thread_slot {
   void (*start)(void *);
   void *argument;
   _Atomic int32_t running; /* 0: it has ended. For bare threads written by the kernel, else by us */
-  _Atomic bool is_libcs;   /* by the taker, before the thread exists */
-  _Atomic uint32_t life;   /* counts the threads that had this slot: by the slot's taker */
+  _Atomic bool is_libcs; /* by the taker, before the thread exists */
+  _Atomic uint32_t life; /* counts the threads that had this slot: by the slot's taker */
 };
 static struct thread_slot slots[AGENT_THREAD_MAX];
 
@@ -49,7 +49,9 @@ int64_t agent_monotonic_nanoseconds(void) {
 
 static uint64_t clock_nanoseconds(clockid_t clock) {
   struct timespec now;
-  return clock_gettime(clock, &now) == 0 ? (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec : 0;
+  return clock_gettime(clock, &now) == 0
+             ? (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec
+             : 0;
 }
 
 /* By its clock: unlike tgkill, no sandbox kills for that. Where one refuses it, the word that the
@@ -75,7 +77,8 @@ static bool slot_alive(struct thread_slot *slot) {
   if (state == SLOT_FREE) return false;
   if (state == SLOT_STARTING || (kernel_knows(slot, state) && !is_another_thread(slot, state)))
     return true;
-  atomic_compare_exchange_strong_explicit(&slot->state, &state, SLOT_FREE, memory_order_acq_rel, memory_order_relaxed);
+  atomic_compare_exchange_strong_explicit(&slot->state, &state, SLOT_FREE, memory_order_acq_rel,
+                                          memory_order_relaxed);
   return false;
 }
 
@@ -107,8 +110,8 @@ static struct thread_slot *take_slot(void) {
   for (size_t i = 0; i < AGENT_THREAD_MAX; i++) {
     int32_t expected = SLOT_FREE;
     slot_alive(&slots[i]);
-    if (atomic_compare_exchange_strong_explicit(&slots[i].state, &expected, SLOT_STARTING, memory_order_acq_rel,
-                                                memory_order_relaxed)) {
+    if (atomic_compare_exchange_strong_explicit(&slots[i].state, &expected, SLOT_STARTING,
+                                                memory_order_acq_rel, memory_order_relaxed)) {
       return &slots[i];
     }
   }

@@ -30,7 +30,8 @@ void agent_thread_announce(void);
 /* Waits for the thread's end. Context: agent threads. */
 void agent_thread_join(struct agent_thread thread);
 
-/* Threads that the kernel still knows. Context: any thread of this process; no descriptors are used. */
+/* Threads that the kernel still knows. Context: any thread of this process; no descriptors are
+ * used. */
 unsigned agent_thread_count(void);
 size_t agent_thread_ids(int32_t *tids, size_t capacity);
 bool agent_thread_is_libcs(int32_t tid); /* one that libc knows */
@@ -46,7 +47,8 @@ static inline int64_t agent_own_cpu_nanoseconds(void) {
   return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* Waits until the kernel knows of no more than `remaining` agent threads; false when that takes longer. Context: any. */
+/* Waits until the kernel knows of no more than `remaining` agent threads; false when that takes
+ * longer. Context: any. */
 bool agent_thread_await(unsigned remaining, int64_t deadline_ns);
 
 /* The same for those that libc knows: none may remain. */

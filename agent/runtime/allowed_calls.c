@@ -174,16 +174,14 @@ static void keep_lacking(enum call_use use, const char *what) {
              "the program was started under a seccomp filter that ends it for %s", what);
 }
 
-static bool is_filtered(void) {
-  return raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) > 0;
-}
+static bool is_filtered(void) { return raw_syscall6(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0, 0) > 0; }
 
 void allowed_calls_look(void) {
   if (has_begun) return;
   has_begun = true;
   if (!is_filtered()) return atomic_store(&has_looked, true);
-  struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE,
-                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  struct progress *progress =
+      mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   bool done = false, looks = progress != MAP_FAILED;
   for (uint32_t begun = 0, before = 0; looks && !done; before = begun) {
     looks = run_child(progress);

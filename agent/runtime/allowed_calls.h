@@ -9,16 +9,16 @@
 #include <stdbool.h>
 
 enum call_use {
-  CALLS_SERVING,   /* without these there is no agent */
-  CALLS_SAMPLING,  /* a thread's ticks: CPU profiles, stacks of running threads */
-  CALLS_READING,   /* process_vm_readv */
+  CALLS_SERVING, /* without these there is no agent */
+  CALLS_SAMPLING, /* a thread's ticks: CPU profiles, stacks of running threads */
+  CALLS_READING, /* process_vm_readv */
   CALLS_ISOLATING, /* close_range */
-  CALLS_STACKS,    /* get_robust_list: where threads' stacks are */
+  CALLS_STACKS, /* get_robust_list: where threads' stacks are */
   CALLS_UNSHARING,
   CALLS_CREDENTIALS, /* by which threads follow the program's */
   CALLS_SCHEDULING, /* thread_manners.c */
   CALLS_PATHS, /* without: links are not followed, no file is removed, descriptors are not named */
-  CALLS_LOCALHOST,  /* localhost_twin.c */
+  CALLS_LOCALHOST, /* localhost_twin.c */
   CALL_USES
 };
 

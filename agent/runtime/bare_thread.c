@@ -18,7 +18,7 @@
  * pointer. libc's are all zero at first but for the locale, which the thread sets. */
 enum {
   GUARD = 4096,
-  TLS_SPARE = 4096,    /* more than libc's block, of which only errno's place is known */
+  TLS_SPARE = 4096, /* more than libc's block, of which only errno's place is known */
   ON_FIRST_PAGE = 1024, /* of the TLS block: as a rule all that is used of it */
   CONTROL_BLOCK = 8192 - ON_FIRST_PAGE /* more than libc's struct pthread (2304 bytes in 2.36) */
 };

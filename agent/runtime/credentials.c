@@ -35,8 +35,7 @@ bool credentials_read(struct credentials *out) {
   out->groups[3] = (uint32_t)raw_syscall4(SYS_setfsgid, -1, 0, 0, 0);
   long count = raw_syscall4(SYS_getgroups, CREDENTIALS_GROUPS_MAX, (long)out->list, 0, 0);
   out->list_size = count > 0 ? (uint32_t)count : 0;
-  return count >= 0 &&
-         ask(SYS_getresuid, &out->users[0], &out->users[1], &out->users[2]) == 0 &&
+  return count >= 0 && ask(SYS_getresuid, &out->users[0], &out->users[1], &out->users[2]) == 0 &&
          ask(SYS_getresgid, &out->groups[0], &out->groups[1], &out->groups[2]) == 0 &&
          capabilities(SYS_capget, out->words) == 0;
 }

@@ -15,7 +15,7 @@ struct credentials {
   struct {
     uint32_t effective, permitted, inheritable; /* capabilities, as capset(2) has them */
   } words[CREDENTIALS_WORDS];
-  uint64_t bounding;  /* capabilities, PR_CAPBSET_READ */
+  uint64_t bounding; /* capabilities, PR_CAPBSET_READ */
   uint32_t no_new_privileges;
   uint32_t list_size;
   uint32_t list[CREDENTIALS_GROUPS_MAX]; /* setgroups(2) */

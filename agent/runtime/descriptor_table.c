@@ -15,13 +15,16 @@
 
 static bool is_private; /* written before there is another agent thread */
 
-/* unshare() itself is one of the library's wrappers, which would pause the agent: use the system call. */
+/* unshare() itself is one of the library's wrappers, which would pause the agent: use the system
+ * call. */
 static bool unshare_by_hand(unsigned first) {
   if (syscall(SYS_unshare, CLONE_FILES) != 0) return false;
   int directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) {
     struct rlimit limit;
-    unsigned end = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < 65536 ? (unsigned)limit.rlim_max : 65536;
+    unsigned end = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < 65536
+                       ? (unsigned)limit.rlim_max
+                       : 65536;
     for (unsigned number = first; number < end; number++) close((int)number);
     return true;
   }
@@ -39,7 +42,8 @@ static bool unshare_by_hand(unsigned first) {
       unsigned number = 0;
       const char *digit = (const char *)entry + 19; /* d_name of struct linux_dirent64 */
       if (*digit == '.') continue;
-      for (; *digit >= '0' && *digit <= '9'; digit++) number = number * 10 + (unsigned)(*digit - '0');
+      for (; *digit >= '0' && *digit <= '9'; digit++)
+        number = number * 10 + (unsigned)(*digit - '0');
       if (number >= first && number != (unsigned)directory) close((int)number);
     }
   }
@@ -47,7 +51,8 @@ static bool unshare_by_hand(unsigned first) {
   return true;
 }
 
-/* Every number below `end` that is free gets something harmless, so that no socket of ours ever becomes 0, 1 or 2. */
+/* Every number below `end` that is free gets something harmless, so that no socket of ours ever
+ * becomes 0, 1 or 2. */
 static void occupy_below(int end) {
   for (;;) {
     int number = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -26,9 +26,9 @@ static inline size_t utf8_sequence(const char *text) {
 }
 
 enum foreign_kind {
-  FOREIGN_PLAIN,   /* may be shown */
+  FOREIGN_PLAIN, /* may be shown */
   FOREIGN_CONTROL, /* U+0001 to U+001F, U+007F to U+009F: *code says which */
-  FOREIGN_INVALID  /* a byte that is no UTF-8 */
+  FOREIGN_INVALID /* a byte that is no UTF-8 */
 };
 
 /* What the character at text (which does not end there) is, and how many bytes it has. code may be

@@ -6,7 +6,8 @@
 
 static uint32_t fold(uint64_t hash) { return (uint32_t)(hash ^ (hash >> 32)); }
 
-uint32_t index_table_find(const struct index_table *table, uint64_t hash, bool (*equal)(const void *context, uint32_t position),
+uint32_t index_table_find(const struct index_table *table, uint64_t hash,
+                          bool (*equal)(const void *context, uint32_t position),
                           const void *context) {
   if (table->capacity == 0) return INDEX_TABLE_NONE;
   uint32_t h = fold(hash), mask = table->capacity - 1;

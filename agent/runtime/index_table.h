@@ -1,5 +1,5 @@
-/* A hash index over items that live in an array of the caller's: it stores (hash, position) pairs and compares through a callback.
- * Context: agent threads; locks: none (one owner). */
+/* A hash index over items that live in an array of the caller's: it stores (hash, position) pairs
+ * and compares through a callback. Context: agent threads; locks: none (one owner). */
 #ifndef AGENT_INDEX_TABLE_H
 #define AGENT_INDEX_TABLE_H
 
@@ -20,7 +20,8 @@ struct index_table {
 };
 
 /* The position for which equal(context, position) holds, or INDEX_TABLE_NONE. */
-uint32_t index_table_find(const struct index_table *table, uint64_t hash, bool (*equal)(const void *context, uint32_t position),
+uint32_t index_table_find(const struct index_table *table, uint64_t hash,
+                          bool (*equal)(const void *context, uint32_t position),
                           const void *context);
 /* Adds a position that index_table_find did not find. False: out of memory. */
 bool index_table_add(struct index_table *table, uint64_t hash, uint32_t position);

@@ -23,7 +23,8 @@
 
 static const int64_t LINE_NANOSECONDS = 1000000000; /* a line earns its place back in a second */
 
-static _Atomic int log_number; /* the log's descriptor + 1, 0: none; written by the admin thread only */
+static _Atomic int
+    log_number; /* the log's descriptor + 1, 0: none; written by the admin thread only */
 static struct shared_text fault; /* written by the admin thread */
 
 /* Written by any agent thread. */
@@ -59,7 +60,8 @@ static const char *open_error(int error) {
     case ENOTDIR: return "cannot be opened: a part of the path is no directory";
     case EACCES: return "cannot be opened: permission denied";
     case EROFS: return "cannot be opened: the file system is read-only";
-    case EMFILE: case ENFILE: return "cannot be opened: out of descriptors";
+    case EMFILE:
+    case ENFILE: return "cannot be opened: out of descriptors";
     case EISDIR: return "is a directory";
     default: return "cannot be opened";
   }
@@ -111,8 +113,8 @@ static void write_line(int descriptor, const char *format, va_list arguments) {
   (void)ignored;
 }
 
-__attribute__((format(printf, 2, 3))) static void write_words(int descriptor,
-                                                              const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void write_words(int descriptor, const char *format,
+                                                              ...) {
   va_list arguments;
   va_start(arguments, format);
   write_line(descriptor, format, arguments);
@@ -128,8 +130,7 @@ void log_event(const char *format, ...) {
     return;
   }
   uint64_t lines = atomic_exchange_explicit(&untold, 0, memory_order_relaxed);
-  if (lines > 0)
-    write_words(descriptor, "%llu lines left out here", (unsigned long long)lines);
+  if (lines > 0) write_words(descriptor, "%llu lines left out here", (unsigned long long)lines);
   va_list arguments;
   va_start(arguments, format);
   write_line(descriptor, format, arguments);
@@ -166,7 +167,8 @@ void log_single_event(const char *destination, const char *format, ...) {
   struct trusted_path_fault why = {""};
   int error = errno, descriptor = open_destination(destination, &why);
   struct pollfd room = {.fd = descriptor, .events = POLLOUT};
-  if (descriptor >= 0 && poll(&room, 1, 0) == 1 && room.revents == POLLOUT) { /* a full pipe must not hold the host up */
+  if (descriptor >= 0 && poll(&room, 1, 0) == 1 &&
+      room.revents == POLLOUT) { /* a full pipe must not hold the host up */
     sigset_t all, mask, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &mask);

@@ -20,8 +20,10 @@ const char *log_fault(char *text);
 /* Lines that were too many. */
 uint64_t log_lines_left_out(void);
 
-/* One event while the log is not open. Context: a host thread: no descriptor stays open, no signal is raised, errno is kept. */
-__attribute__((format(printf, 2, 3))) void log_single_event(const char *destination, const char *format, ...);
+/* One event while the log is not open. Context: a host thread: no descriptor stays open, no signal
+ * is raised, errno is kept. */
+__attribute__((format(printf, 2, 3))) void log_single_event(const char *destination,
+                                                            const char *format, ...);
 
 __attribute__((format(printf, 1, 2))) void log_event(const char *format, ...);
 

@@ -46,7 +46,7 @@ static bool number_below(const char *directory, const char *name, const char *ke
 
 struct cgroup_files {
   const char *controller; /* as in /proc/self/cgroup */
-  const char *mounts[2];  /* below the cgroups' directory */
+  const char *mounts[2]; /* below the cgroups' directory */
   const char *limit, *used, *reclaimable;
 };
 

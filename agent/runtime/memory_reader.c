@@ -5,13 +5,14 @@
 #include "agent_memory.h"
 #include "own_memory.h"
 
-/* A stack is read upwards and mostly ends within the first block; code is read in bits of a few bytes, far from one another. */
+/* A stack is read upwards and mostly ends within the first block; code is read in bits of a few
+ * bytes, far from one another. */
 enum { PAGE = 4096, BLOCK_PAGES = 4, BLOCK_SIZE = PAGE * BLOCK_PAGES, BLOCKS = 8 };
 
 struct block {
-  uintptr_t start;  /* page-aligned */
-  size_t size;      /* readable bytes from start; 0: none, or not in use */
-  uint64_t used;    /* reader->reads when last used */
+  uintptr_t start; /* page-aligned */
+  size_t size; /* readable bytes from start; 0: none, or not in use */
+  uint64_t used; /* reader->reads when last used */
   uint8_t bytes[BLOCK_SIZE];
 };
 
@@ -34,7 +35,8 @@ void memory_reader_release(struct memory_reader *reader) { agent_free(reader); }
 
 void memory_reader_forget(struct memory_reader *reader) {
   reader->latest = &reader->blocks[0];
-  for (int i = 0; i < BLOCKS; i++) reader->blocks[i].size = reader->blocks[i].start = reader->blocks[i].used = 0;
+  for (int i = 0; i < BLOCKS; i++)
+    reader->blocks[i].size = reader->blocks[i].start = reader->blocks[i].used = 0;
 }
 
 static void fill(struct block *block, uintptr_t start) {

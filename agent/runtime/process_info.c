@@ -43,9 +43,11 @@ char *process_read_file(const char *path, size_t limit, size_t *size) {
   return text;
 }
 
-/* The nth field of /proc/self/stat, counted from 1 as in proc(5), for n > 2; 0 when it cannot be read. */
+/* The nth field of /proc/self/stat, counted from 1 as in proc(5), for n > 2; 0 when it cannot be
+ * read. */
 static unsigned long long stat_field(const char *stat, int n) {
-  const char *at = stat ? strrchr(stat, ')') : NULL; /* comm may contain anything but is the only field in parentheses */
+  const char *at = stat ? strrchr(stat, ')')
+                        : NULL; /* comm may contain anything but is the only field in parentheses */
   for (int field = 2; at && field < n; field++) {
     at = strchr(at, ' ');
     if (at) at++;
@@ -214,7 +216,8 @@ char *process_command_line(size_t *size) {
   if (!text) return NULL; /* an empty one would look like a program without arguments */
   long ends = 0;
   for (size_t i = 0; i < *size; i++) ends += text[i] == 0;
-  /* Untouched, every argument ends in its own NUL, and the last may be empty. A rewritten title is padded with NULs instead. */
+  /* Untouched, every argument ends in its own NUL, and the last may be empty. A rewritten title is
+   * padded with NULs instead. */
   if (ends > 0 && ends == arguments.count && text[*size - 1] == 0) (*size)--;
   else
     while (*size > 0 && text[*size - 1] == 0) (*size)--;

@@ -17,10 +17,10 @@ bool proc_numbers_differ(void);
 enum { PROCESS_COMM_MAX = 64 };
 
 struct process_identity {
-  int pid, parent;             /* parent 0: not known, or outside of this pid namespace */
+  int pid, parent; /* parent 0: not known, or outside of this pid namespace */
   char comm[PROCESS_COMM_MAX]; /* where it cannot be read, the one that the program started with */
-  double uptime_seconds;       /* since the process was created; below 0: not known */
-  unsigned threads;            /* the agent's included; 0: not known */
+  double uptime_seconds; /* since the process was created; below 0: not known */
+  unsigned threads; /* the agent's included; 0: not known */
 };
 void process_identity_read(struct process_identity *out);
 
@@ -49,7 +49,8 @@ const char *process_program_path(void);
  * exec does not change it. */
 uint64_t process_start_ticks(void);
 
-/* A whole file of /proc, NUL-terminated, at most limit bytes, in agent_malloc'ed memory; NULL when it cannot be read. */
+/* A whole file of /proc, NUL-terminated, at most limit bytes, in agent_malloc'ed memory; NULL when
+ * it cannot be read. */
 char *process_read_file(const char *path, size_t limit, size_t *size);
 
 #endif

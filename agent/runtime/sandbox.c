@@ -13,17 +13,20 @@ enum { STATUS_MAX = 4096, STRICT = INT32_MAX };
 
 static _Atomic int32_t filters_at_start AGENT_INHERITED; /* and 1; 0: not known yet */
 
-/* proc(5): Seccomp 0 none, 1 strict, 2 filter; Seccomp_filters their number (Linux 5.9; before that a filter counts as one). */
+/* proc(5): Seccomp 0 none, 1 strict, 2 filter; Seccomp_filters their number (Linux 5.9; before that
+ * a filter counts as one). */
 static int32_t filters_of(int32_t tid) {
   char status[STATUS_MAX];
   int task = task_open(tid);
   if (task < 0) return 0;
   ssize_t size = task_file_read(task, "status", status, sizeof status);
   close(task);
-  const char *mode = size > 0 ? strstr(status, "\nSeccomp:") : NULL, *filters = size > 0 ? strstr(status, "\nSeccomp_filters:") : NULL;
+  const char *mode = size > 0 ? strstr(status, "\nSeccomp:") : NULL,
+             *filters = size > 0 ? strstr(status, "\nSeccomp_filters:") : NULL;
   long mode_number = mode ? strtol(mode + sizeof "\nSeccomp:" - 1, NULL, 10) : 0;
   if (mode_number == 1) return STRICT;
-  return filters ? (int32_t)strtol(filters + sizeof "\nSeccomp_filters:" - 1, NULL, 10) : mode_number == 2;
+  return filters ? (int32_t)strtol(filters + sizeof "\nSeccomp_filters:" - 1, NULL, 10)
+                 : mode_number == 2;
 }
 
 void sandbox_remember(void) {

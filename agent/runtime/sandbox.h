@@ -1,6 +1,7 @@
-/* seccomp filters: one that a service starts under (a container's, systemd's) is made for programs at large; one that the program puts on itself
- * later may kill it for any system call that it does not expect. Under such a one the agent asks nothing of that thread.
- * Context: agent threads; locks: none. */
+/* seccomp filters: one that a service starts under (a container's, systemd's) is made for programs
+ * at large; one that the program puts on itself later may kill it for any system call that it does
+ * not expect. Under such a one the agent asks nothing of that thread. Context: agent threads;
+ * locks: none. */
 #ifndef AGENT_SANDBOX_H
 #define AGENT_SANDBOX_H
 

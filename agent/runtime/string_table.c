@@ -11,7 +11,8 @@ static bool is_utf8(const char *text) {
 }
 
 static char *sanitised(struct string_table *table, const char *text) {
-  char *copy = agent_strdup(text), **copies = agent_realloc(table->copies, (table->copy_count + 1) * sizeof *copies);
+  char *copy = agent_strdup(text),
+       **copies = agent_realloc(table->copies, (table->copy_count + 1) * sizeof *copies);
   if (copies) table->copies = copies;
   if (!copy || !copies) {
     agent_free(copy);

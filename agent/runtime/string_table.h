@@ -1,5 +1,6 @@
-/* The string table of a profile.proto: texts to sequential numbers, 0 = "". Texts that are not valid UTF-8 (proto3 refuses them) are
- * stored with '?' for each offending byte. Context: agent threads; locks: none (one owner). */
+/* The string table of a profile.proto: texts to sequential numbers, 0 = "". Texts that are not
+ * valid UTF-8 (proto3 refuses them) are stored with '?' for each offending byte. Context: agent
+ * threads; locks: none (one owner). */
 #ifndef AGENT_STRING_TABLE_H
 #define AGENT_STRING_TABLE_H
 

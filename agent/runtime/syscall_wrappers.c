@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-/* Arguments: i is an int (the upper half of its register means nothing), l a long or a pointer, '.' stands for what follows. */
+/* Arguments: i is an int (the upper half of its register means nothing), l a long or a pointer, '.'
+ * stands for what follows. */
 static const struct wrapper {
   int32_t number;
   char name[20], arguments[8]; /* in place: the loader has nothing to relocate at each exec */
@@ -69,14 +70,16 @@ static bool is_called(const char *function, const char *name) {
   for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
     if (strncmp(function, prefixes[i], strlen(prefixes[i])) == 0) function += strlen(prefixes[i]);
   size_t length = strlen(name);
-  return strncmp(function, name, length) == 0 && (function[length] == '\0' || strcmp(function + length, "64") == 0);
+  return strncmp(function, name, length) == 0 &&
+         (function[length] == '\0' || strcmp(function + length, "64") == 0);
 }
 
 bool syscall_wrapper_arguments(int32_t number, const uint64_t arguments[6], const char *function,
                                char out[SYSCALL_ARGUMENTS_MAX]) {
   if (number < 0) return false;
   if (is_called(function, "syscall")) {
-    snprintf(out, SYSCALL_ARGUMENTS_MAX, "0x%" PRIx32 ", ...", (uint32_t)number); /* how many follow depends on it */
+    snprintf(out, SYSCALL_ARGUMENTS_MAX, "0x%" PRIx32 ", ...",
+             (uint32_t)number); /* how many follow depends on it */
     return true;
   }
   const struct wrapper *found = NULL;
@@ -88,7 +91,8 @@ bool syscall_wrapper_arguments(int32_t number, const uint64_t arguments[6], cons
   for (int i = 0; found->arguments[i]; i++) {
     const char *comma = i > 0 ? ", " : "";
     uint64_t value = found->arguments[i] == 'i' ? (uint32_t)arguments[i] : arguments[i];
-    if (found->arguments[i] == '.') snprintf(out + used, SYSCALL_ARGUMENTS_MAX - used, "%s...", comma);
+    if (found->arguments[i] == '.')
+      snprintf(out + used, SYSCALL_ARGUMENTS_MAX - used, "%s...", comma);
     else snprintf(out + used, SYSCALL_ARGUMENTS_MAX - used, "%s0x%" PRIx64, comma, value);
     used += strlen(out + used);
   }

@@ -1,5 +1,5 @@
-/* Files of /proc/self/task/TID: small, read whole, one open each. /proc/self is the process also on a thread whose descriptor table is its own.
- * Context: agent threads; locks: none. */
+/* Files of /proc/self/task/TID: small, read whole, one open each. /proc/self is the process also on
+ * a thread whose descriptor table is its own. Context: agent threads; locks: none. */
 #ifndef AGENT_TASK_FILES_H
 #define AGENT_TASK_FILES_H
 
@@ -24,10 +24,12 @@ void task_numbers_keep(struct task_number *numbers, size_t count);
 /* Whether the thread is there and has not ended. By system calls alone, without /proc. */
 bool task_is_alive(int32_t tid);
 
-/* The descriptor of a file in it, or -1 with errno (EACCES; ENOENT, ESRCH: the thread is gone, or the kernel has no such file). */
+/* The descriptor of a file in it, or -1 with errno (EACCES; ENOENT, ESRCH: the thread is gone, or
+ * the kernel has no such file). */
 int task_file_open(int task, const char *name);
 
-/* Reads from the start of an open file, NUL-terminates; the length, or -1 with errno (ESRCH: the thread is gone). */
+/* Reads from the start of an open file, NUL-terminates; the length, or -1 with errno (ESRCH: the
+ * thread is gone). */
 ssize_t task_file_read_again(int fd, char *text, size_t size);
 
 /* Opens, reads and closes. */

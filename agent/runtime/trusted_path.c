@@ -25,10 +25,10 @@ static const uid_t NOBODY_ELSE = (uid_t)-1;
 struct walk {
   struct trusted_path_fault *fault;
   uid_t user, unmapped; /* unmapped_user.h */
-  int directory;        /* O_PATH; -1: the walk has failed */
-  bool shared;          /* others may put entries into it, though not touch ours */
+  int directory; /* O_PATH; -1: the walk has failed */
+  bool shared; /* others may put entries into it, though not touch ours */
   unsigned links;
-  char *rest;           /* what is left of path */
+  char *rest; /* what is left of path */
   char path[PATH_SIZE];
 };
 
@@ -151,8 +151,8 @@ static bool step(struct walk *walk, const char *name) {
 static bool is_link(const struct walk *walk, const char *name) {
   struct stat status;
   int error = errno;
-  bool found = fstatat(walk->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-               S_ISLNK(status.st_mode);
+  bool found =
+      fstatat(walk->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode);
   errno = error;
   return found;
 }
@@ -160,8 +160,11 @@ static bool is_link(const struct walk *walk, const char *name) {
 /* The last part's name, in walk->path; NULL: walk->fault, and walk->directory is -1. */
 static const char *walk_path(struct walk *walk, const char *path, bool follow_last,
                              struct trusted_path_fault *fault) {
-  *walk = (struct walk){.fault = fault, .user = this_user(), .unmapped = unmapped_user(),
-                        .directory = -1, .rest = walk->path};
+  *walk = (struct walk){.fault = fault,
+                        .user = this_user(),
+                        .unmapped = unmapped_user(),
+                        .directory = -1,
+                        .rest = walk->path};
   fault->text[0] = '\0';
   size_t length = strlen(path);
   bool fits = length < sizeof walk->path;
@@ -201,8 +204,7 @@ static int check_file(struct walk *walk, int file, bool written) {
   if (!S_ISREG(status.st_mode)) fail(walk, "is not a regular file");
   else if (!is_trusted_user(walk, status.st_uid))
     fail(walk, "is not safe: it belongs to user %u", (unsigned)status.st_uid);
-  else if (other_writers(&status) == WRITERS_ANY)
-    fail(walk, "is not safe: others may write it");
+  else if (other_writers(&status) == WRITERS_ANY) fail(walk, "is not safe: others may write it");
   else if ((written || walk->shared) && status.st_nlink != 1)
     fail(walk, "is not safe: it has a second name (a hard link)");
   else own = true;
@@ -216,8 +218,8 @@ static int open_last(const char *path, int flags, bool written, struct trusted_p
   struct walk walk;
   const char *name = walk_path(&walk, path, !written, fault);
   if (!name) return -1;
-  int file = openat(walk.directory, name,
-                    flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+  int file =
+      openat(walk.directory, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
   if (file < 0 && is_link(&walk, name)) fail(&walk, "is a link");
   if (file >= 0) file = check_file(&walk, file, written);
   give_up(&walk);

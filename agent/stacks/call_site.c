@@ -23,8 +23,9 @@ static int32_t signed_at(const uint8_t *bytes) {
 
 /* ---- where a jump or a stub leads ---- */
 
-/* Follows jumps from a function's first instruction, as in procedure linkage tables: endbr64; jmp *slot(%rip), or jmp target.
- * *through_slot: a slot that may have been written to since was read on the way. */
+/* Follows jumps from a function's first instruction, as in procedure linkage tables: endbr64; jmp
+ * *slot(%rip), or jmp target. *through_slot: a slot that may have been written to since was read on
+ * the way. */
 static uintptr_t follow_stub(const struct code_view *code, uintptr_t target, bool *through_slot) {
   enum { HOPS_MAX = 4 };
   static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
@@ -47,19 +48,25 @@ static uintptr_t follow_stub(const struct code_view *code, uintptr_t target, boo
   return target;
 }
 
-static bool is_within(uintptr_t address, uintptr_t start, uintptr_t end) { return address - start < end - start; }
+static bool is_within(uintptr_t address, uintptr_t start, uintptr_t end) {
+  return address - start < end - start;
+}
 
 /* ---- functions that end in a jump to another ---- */
 
 static bool is_direct_jump(const struct instruction *i) {
   if (i->map == MAP_0F) return (i->opcode & 0xf0) == 0x80;
-  return i->map == MAP_ONE_BYTE && (i->opcode == 0xe9 || i->opcode == 0xeb || (i->opcode & 0xf0) == 0x70);
+  return i->map == MAP_ONE_BYTE &&
+         (i->opcode == 0xe9 || i->opcode == 0xeb || (i->opcode & 0xf0) == 0x70);
 }
 
-static bool is_indirect_jump(const struct instruction *i) { return i->map == MAP_ONE_BYTE && i->opcode == 0xff && (i->reg & 7) == 4; }
+static bool is_indirect_jump(const struct instruction *i) {
+  return i->map == MAP_ONE_BYTE && i->opcode == 0xff && (i->reg & 7) == 4;
+}
 
 /* What the jumps out of [from, from_end) say about [start, end). */
-static enum call_evidence evidence_of_jumps(const struct code_view *code, uintptr_t from, uintptr_t from_end, uintptr_t start, uintptr_t end) {
+static enum call_evidence evidence_of_jumps(const struct code_view *code, uintptr_t from,
+                                            uintptr_t from_end, uintptr_t start, uintptr_t end) {
   enum { WINDOW = 1024, SCAN_MAX = 64 * 1024 };
   uint8_t bytes[WINDOW];
   enum call_evidence evidence = CALL_CONTRADICTED;
@@ -74,7 +81,9 @@ static enum call_evidence evidence_of_jumps(const struct code_view *code, uintpt
       uintptr_t target = at + done + i.length + (uintptr_t)(intptr_t)i.immediate;
       if (is_within(target, from, from_end)) continue;
       bool through_slot = false;
-      if (is_within(target, start, end) || is_within(follow_stub(code, target, &through_slot), start, end)) return CALL_CERTAIN;
+      if (is_within(target, start, end) ||
+          is_within(follow_stub(code, target, &through_slot), start, end))
+        return CALL_CERTAIN;
       evidence = CALL_TAIL;
     }
     if (done == 0) return CALL_TAIL; /* no instruction that is known here */
@@ -83,7 +92,8 @@ static enum call_evidence evidence_of_jumps(const struct code_view *code, uintpt
   return evidence;
 }
 
-static enum call_evidence evidence_of_target(const struct code_view *code, uintptr_t target, uintptr_t start, uintptr_t end) {
+static enum call_evidence evidence_of_target(const struct code_view *code, uintptr_t target,
+                                             uintptr_t start, uintptr_t end) {
   if (target == start) return CALL_CERTAIN;
   bool through_slot = false;
   uintptr_t function = follow_stub(code, target, &through_slot);
@@ -96,7 +106,8 @@ static enum call_evidence evidence_of_target(const struct code_view *code, uintp
 
 /* ---- the call ---- */
 
-enum call_evidence call_site_evidence(const struct code_view *code, uintptr_t return_address, uintptr_t start, uintptr_t end) {
+enum call_evidence call_site_evidence(const struct code_view *code, uintptr_t return_address,
+                                      uintptr_t start, uintptr_t end) {
   uint8_t bytes[LONGEST_CALL];
   if (!code_is_executable(code, return_address - 1) ||
       !memory_reader_read(code->memory, return_address - LONGEST_CALL, bytes, LONGEST_CALL))
@@ -108,11 +119,14 @@ enum call_evidence call_site_evidence(const struct code_view *code, uintptr_t re
     if (code_is_executable(code, target)) evidence = evidence_of_target(code, target, start, end);
   }
   if (evidence < CALL_INDIRECT && indirect_call_ends_at(after)) {
-    /* The bytes could be either: a direct call that contradicts is believed less than an indirect one that does not. */
+    /* The bytes could be either: a direct call that contradicts is believed less than an indirect
+     * one that does not. */
     evidence = CALL_INDIRECT;
     uintptr_t function;
     if (after[-6] == 0xff && after[-5] == 0x15 && /* call *slot(%rip) */
-        memory_reader_word(code->memory, return_address + (uintptr_t)(intptr_t)signed_at(after - 4), &function) && function == start)
+        memory_reader_word(code->memory, return_address + (uintptr_t)(intptr_t)signed_at(after - 4),
+                           &function) &&
+        function == start)
       evidence = CALL_CERTAIN;
   }
   return evidence;

@@ -40,7 +40,9 @@ struct debug_frames {
   unsigned next;
 };
 
-struct debug_frames *debug_frames_new(void) { return agent_calloc(1, sizeof(struct debug_frames)); }
+struct debug_frames *debug_frames_new(void) {
+  return agent_calloc(1, sizeof(struct debug_frames));
+}
 
 static void forget_object(struct object *object) {
   if (object->region) region_destroy(object->region);
@@ -77,7 +79,7 @@ static bool is_common(uint64_t id, bool wide) { return id == (wide ? UINT64_MAX 
 static bool has_plain_addresses(const struct object *object, uint64_t offset) {
   if (offset >= object->section.size) return false;
   struct byte_reader reader = {object->section.data + offset,
-                          object->section.data + object->section.size, false};
+                               object->section.data + object->section.size, false};
   bool wide;
   struct byte_reader entry = take_entry(&reader, &wide);
   uint64_t id = byte_reader_take(&entry, wide ? 8 : 4);
@@ -136,8 +138,7 @@ static bool open_object(struct elf_file *file, struct region *region,
   if (!*path) strcpy(path, "/proc/thread-self/exe");
   if (descriptor < 0 || !elf_file_from_descriptor(file, region, descriptor)) return false;
   /* Without a build-id nothing says that the file is still what was loaded. */
-  if (loaded->build_id[0] && elf_file_build_id(file, found) &&
-      strcmp(found, loaded->build_id) == 0)
+  if (loaded->build_id[0] && elf_file_build_id(file, found) && strcmp(found, loaded->build_id) == 0)
     return true;
   elf_file_close(file);
   return false;

@@ -19,8 +19,8 @@ void debug_frames_forget(struct debug_frames *frames);
 struct debug_frame_entry {
   const uint8_t *section; /* the copy of it, until debug_frames_forget */
   size_t size;
-  size_t offset;          /* of the entry (FDE) */
-  uint64_t bias;          /* to be added to its addresses */
+  size_t offset; /* of the entry (FDE) */
+  uint64_t bias; /* to be added to its addresses */
 };
 
 /* False: there is none. */

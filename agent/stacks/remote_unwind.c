@@ -36,12 +36,12 @@ struct remote_unwinder {
   struct remote_frame frame;
   struct remote_registers registers; /* those of the first frame, for what is still in them */
   const struct stack_copy *copy;
-  struct memory_reader *stack;  /* as of this stack */
+  struct memory_reader *stack; /* as of this stack */
   struct memory_reader *tables; /* of objects: the same for many stacks */
   struct debug_frames *debug_frames;
-  uint64_t generation;          /* of the objects, unwind_rule_generation */
-  uint32_t registered;          /* registered_frames_generation */
-  uintptr_t initial_sp;         /* where the first thread's stack began; 0: not known */
+  uint64_t generation; /* of the objects, unwind_rule_generation */
+  uint32_t registered; /* registered_frames_generation */
+  uintptr_t initial_sp; /* where the first thread's stack began; 0: not known */
   uint32_t reads_left;
   bool unreadable, past_copy; /* met in this step */
   struct {
@@ -54,8 +54,7 @@ struct remote_unwinder {
 
 static bool is_in_image(const struct remote_unwinder *unwinder, uintptr_t address) {
   for (unsigned i = 0; i < IMAGES; i++)
-    if (address - unwinder->images[i].start <
-        unwinder->images[i].end - unwinder->images[i].start)
+    if (address - unwinder->images[i].start < unwinder->images[i].end - unwinder->images[i].start)
       return true;
   return false;
 }

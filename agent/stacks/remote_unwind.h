@@ -15,16 +15,31 @@
 
 /* As DWARF numbers them; 16 is the pc. */
 enum {
-  REMOTE_RAX, REMOTE_RDX, REMOTE_RCX, REMOTE_RBX, REMOTE_RSI, REMOTE_RDI, REMOTE_RBP, REMOTE_RSP,
-  REMOTE_R8, REMOTE_R9, REMOTE_R10, REMOTE_R11, REMOTE_R12, REMOTE_R13, REMOTE_R14, REMOTE_R15,
-  REMOTE_PC, REMOTE_REGISTERS
+  REMOTE_RAX,
+  REMOTE_RDX,
+  REMOTE_RCX,
+  REMOTE_RBX,
+  REMOTE_RSI,
+  REMOTE_RDI,
+  REMOTE_RBP,
+  REMOTE_RSP,
+  REMOTE_R8,
+  REMOTE_R9,
+  REMOTE_R10,
+  REMOTE_R11,
+  REMOTE_R12,
+  REMOTE_R13,
+  REMOTE_R14,
+  REMOTE_R15,
+  REMOTE_PC,
+  REMOTE_REGISTERS
 };
 enum { REMOTE_ALL_KNOWN = (1 << REMOTE_REGISTERS) - 1 };
 
 struct remote_registers {
   uint64_t value[REMOTE_REGISTERS];
   uint32_t known; /* bit n: of value[n]; those of REMOTE_RSP and REMOTE_PC must be set */
-  bool exact;     /* the pc is of an instruction that is to be executed, not a return address */
+  bool exact; /* the pc is of an instruction that is to be executed, not a return address */
 };
 
 /* A piece of the stack as it was, from sp or below it upwards. */
@@ -36,13 +51,13 @@ struct stack_copy {
 };
 
 enum remote_step {
-  REMOTE_CALLER,         /* the frame is now its caller's */
-  REMOTE_OUTERMOST,      /* it has no caller */
-  REMOTE_NO_UNWIND,      /* code without unwind information, or such as is not understood */
-  REMOTE_NO_MEMORY,      /* the stack cannot be read there, or does not go up */
-  REMOTE_PAST_COPY,      /* the caller's frame lies above what was copied */
+  REMOTE_CALLER, /* the frame is now its caller's */
+  REMOTE_OUTERMOST, /* it has no caller */
+  REMOTE_NO_UNWIND, /* code without unwind information, or such as is not understood */
+  REMOTE_NO_MEMORY, /* the stack cannot be read there, or does not go up */
+  REMOTE_PAST_COPY, /* the caller's frame lies above what was copied */
   REMOTE_NEEDS_REGISTER, /* frame.missing is not known; set it and step again */
-  REMOTE_DEPTH           /* no room for more frames (remote_unwind) */
+  REMOTE_DEPTH /* no room for more frames (remote_unwind) */
 };
 
 struct remote_frame {

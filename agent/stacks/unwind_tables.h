@@ -11,9 +11,9 @@
 #include "agent/runtime/memory_reader.h"
 
 struct unwind_entry {
-  uintptr_t fde;                       /* its address */
-  uintptr_t header;                    /* of the object's .eh_frame_hdr */
-  uintptr_t object_start, object_end;  /* the object, as far as the loader knows */
+  uintptr_t fde; /* its address */
+  uintptr_t header; /* of the object's .eh_frame_hdr */
+  uintptr_t object_start, object_end; /* the object, as far as the loader knows */
 };
 
 /* False: there is none, or its table is not one that linkers write. Whether the entry covers pc is

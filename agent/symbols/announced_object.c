@@ -11,7 +11,7 @@ enum {
   OBJECT_MAX = 1 << 30,
   SECTIONS_MAX = 1 << 16,
   FRAMES_MAX = 16 << 20, /* bytes of unwind entries */
-  MISSING_END = 8       /* zeroes behind what is read */
+  MISSING_END = 8 /* zeroes behind what is read */
 };
 
 bool announced_object_open(struct announced_object *object, const struct jit_object *at) {

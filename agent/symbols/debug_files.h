@@ -9,15 +9,18 @@
 
 #include "elf_file.h"
 
-/* Opens the debug file of object (whose path is given, "" when unknown, and build-id, "" when it has none). False: there is
- * none. */
-bool debug_file_open(struct elf_file *debug, struct elf_file *object, const char *path, const char *build_id);
+/* Opens the debug file of object (whose path is given, "" when unknown, and build-id, "" when it
+ * has none). False: there is none. */
+bool debug_file_open(struct elf_file *debug, struct elf_file *object, const char *path,
+                     const char *build_id);
 
-/* Opens the file that .gnu_debugaltlink of file names. False: there is none, or it is not the right one. */
+/* Opens the file that .gnu_debugaltlink of file names. False: there is none, or it is not the right
+ * one. */
 bool debug_file_open_alternate(struct elf_file *alternate, struct elf_file *file);
 
 /* Opens what /usr/lib/debug holds for that build-id alone, when the object is gone. */
-bool debug_file_open_by_build_id(struct elf_file *debug, struct region *region, const char *build_id);
+bool debug_file_open_by_build_id(struct elf_file *debug, struct region *region,
+                                 const char *build_id);
 
 /* Opens a file of split debug information (.dwo, .dwp). Its units tell whether it is right. also:
  * the owner of the file that names it. */

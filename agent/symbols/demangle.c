@@ -4,13 +4,17 @@
 #include <stdint.h>
 #include <string.h>
 
-/* libiberty (cp-demangle.c, rust-demangle.c). Its header demangle.h has the name of ours, so what is used is declared here. */
+/* libiberty (cp-demangle.c, rust-demangle.c). Its header demangle.h has the name of ours, so what
+ * is used is declared here. */
 typedef void (*demangle_callbackref)(const char *text, size_t length, void *opaque);
-int cplus_demangle_v3_callback(const char *mangled, int options, demangle_callbackref callback, void *opaque);
-int rust_demangle_callback(const char *mangled, int options, demangle_callbackref callback, void *opaque);
+int cplus_demangle_v3_callback(const char *mangled, int options, demangle_callbackref callback,
+                               void *opaque);
+int rust_demangle_callback(const char *mangled, int options, demangle_callbackref callback,
+                           void *opaque);
 enum { DMGL_PARAMS = 1 << 0, DMGL_ANSI = 1 << 1, DMGL_NO_RECURSE_LIMIT = 1 << 18 };
 
-/* The character classes that rust-demangle.c asks for (libiberty's own table, safe-ctype.c, is under the plain LGPL). */
+/* The character classes that rust-demangle.c asks for (libiberty's own table, safe-ctype.c, is
+ * under the plain LGPL). */
 extern const unsigned short _sch_istable[256];
 enum { DIGIT = 0x0004, LOWER = 0x0008, UPPER = 0x0080, HEX = 0x0100 };
 const unsigned short _sch_istable[256] = {
@@ -44,7 +48,8 @@ void demangle_step(size_t cost) {
   current.steps_left -= cost;
 }
 
-typedef int demangler(const char *mangled, int options, demangle_callbackref callback, void *opaque);
+typedef int demangler(const char *mangled, int options, demangle_callbackref callback,
+                      void *opaque);
 
 static bool try_demangler(demangler *demangler, const char *name, bool *too_costly) {
   current.length = 0;
@@ -68,7 +73,8 @@ size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], size_t *steps, 
   current.text = out;
   current.steps_left = allowed;
   current.lowest_stack = (uintptr_t)__builtin_frame_address(0) - DEMANGLE_STACK_BYTES;
-  /* Rust first: a legacy Rust name is a valid C++ name too, told apart by its hash, which Rust's demangler leaves out. */
+  /* Rust first: a legacy Rust name is a valid C++ name too, told apart by its hash, which Rust's
+   * demangler leaves out. */
   bool done = try_demangler(rust_demangle_callback, name, too_costly);
   if (!done && !*too_costly && name[1] == 'Z')
     done = try_demangler(cplus_demangle_v3_callback, name, too_costly);

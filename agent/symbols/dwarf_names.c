@@ -12,10 +12,14 @@
 #include "internal.h"
 
 static const char *const section_names[DEBUG_MAX] = {
-    [DEBUG_INFO] = ".debug_info",         [DEBUG_LINE] = ".debug_line",
-    [DEBUG_ABBREV] = ".debug_abbrev",     [DEBUG_RANGES] = ".debug_ranges",
-    [DEBUG_STR] = ".debug_str",           [DEBUG_ADDR] = ".debug_addr",
-    [DEBUG_STR_OFFSETS] = ".debug_str_offsets", [DEBUG_LINE_STR] = ".debug_line_str",
+    [DEBUG_INFO] = ".debug_info",
+    [DEBUG_LINE] = ".debug_line",
+    [DEBUG_ABBREV] = ".debug_abbrev",
+    [DEBUG_RANGES] = ".debug_ranges",
+    [DEBUG_STR] = ".debug_str",
+    [DEBUG_ADDR] = ".debug_addr",
+    [DEBUG_STR_OFFSETS] = ".debug_str_offsets",
+    [DEBUG_LINE_STR] = ".debug_line_str",
     [DEBUG_RNGLISTS] = ".debug_rnglists",
 };
 
@@ -28,7 +32,7 @@ static const bool big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
 struct dwarf_names {
   struct region *region;
   struct region *details; /* what was read of units; may be given up between two lookups */
-  struct region *found;   /* the strings of the latest lookup */
+  struct region *found; /* the strings of the latest lookup */
   struct section_windows *windows;
   fileline find;
   struct split_dwarf *split;
@@ -70,7 +74,8 @@ int backtrace_split_sections(struct backtrace_state *state, void *data, const ch
   return split_dwarf_sections(names->split, &unit, attempt, sections);
 }
 
-/* False: a section is there but cannot be read. has_info tells whether there is anything to read names from. */
+/* False: a section is there but cannot be read. has_info tells whether there is anything to read
+ * names from. */
 static bool read_sections(struct section_windows *windows, struct elf_file *file,
                           struct dwarf_sections *sections, bool *has_info) {
   memset(sections, 0, sizeof *sections);
@@ -130,8 +135,8 @@ static bool open_sections(struct dwarf_names *names, struct elf_file *file,
   region_set_details(names->region, names->details);
   section_windows_use(names->windows);
   struct dwarf_data *moved = alternate == NULL ? NULL : open_alternate(names, alternate);
-  *malformed = !backtrace_dwarf_add(region_backtrace_state(names->region), 0, &sections,
-                                    big_endian, moved, note_error, names, &names->find, NULL);
+  *malformed = !backtrace_dwarf_add(region_backtrace_state(names->region), 0, &sections, big_endian,
+                                    moved, note_error, names, &names->find, NULL);
   section_windows_use(NULL);
   if (*malformed && region_exhausted(names->details)) names->losses |= DWARF_MEMORY;
   return !*malformed;
@@ -188,7 +193,8 @@ uint64_t dwarf_names_bytes(const struct dwarf_names *names) {
 }
 
 /* Called for the innermost function first, last for the one that is not inlined. */
-static int keep_frame(void *data, uintptr_t pc, const char *filename, int line, const char *function) {
+static int keep_frame(void *data, uintptr_t pc, const char *filename, int line,
+                      const char *function) {
   (void)pc;
   struct dwarf_names *names = data;
   if (filename == NULL && function == NULL) return 0;
@@ -199,10 +205,9 @@ static int keep_frame(void *data, uintptr_t pc, const char *filename, int line, 
     names->frames[names->count - 1].filename = NULL;
     names->frames[names->count - 1].line = 0;
   }
-  names->frames[names->count++] = (struct dwarf_frame){
-      .name = keep_string(names, function),
-      .filename = keep_string(names, filename),
-      .line = line > 0 ? (uint32_t)line : 0};
+  names->frames[names->count++] = (struct dwarf_frame){.name = keep_string(names, function),
+                                                       .filename = keep_string(names, filename),
+                                                       .line = line > 0 ? (uint32_t)line : 0};
   return 0;
 }
 

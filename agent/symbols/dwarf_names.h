@@ -1,5 +1,6 @@
-/* Function, file and line of the addresses of one object file, by libbacktrace's DWARF reader (dwarf.c alone: we find, read and
- * check the sections ourselves). Context: agent threads; locks: the caller's (one thread per region).
+/* Function, file and line of the addresses of one object file, by libbacktrace's DWARF reader
+ * (dwarf.c alone: we find, read and check the sections ourselves). Context: agent threads; locks:
+ * the caller's (one thread per region).
  */
 #ifndef AGENT_DWARF_NAMES_H
 #define AGENT_DWARF_NAMES_H
@@ -10,7 +11,7 @@
 struct dwarf_names;
 
 struct dwarf_frame {
-  const char *name;     /* linkage name where the compiler gave one, else the plain name; or NULL */
+  const char *name; /* linkage name where the compiler gave one, else the plain name; or NULL */
   const char *filename; /* or NULL */
   uint32_t line;
 };
@@ -23,11 +24,13 @@ enum {
 };
 
 enum dwarf_loss { /* bits */
-  DWARF_INLINED_CUT = 1,   /* the marker was needed */
-  DWARF_SPLIT_MISSING = 2, /* no .dwo or .dwp of a unit: no inlined functions in it */
-  DWARF_MEMORY = 4,        /* the list of units, or a unit, does not fit into memory */
-  DWARF_TOO_COSTLY = 8,    /* more was read than an honest file needs: the rest is not known */
-  DWARF_MALFORMED = 16
+                  DWARF_INLINED_CUT = 1, /* the marker was needed */
+                  DWARF_SPLIT_MISSING =
+                      2, /* no .dwo or .dwp of a unit: no inlined functions in it */
+                  DWARF_MEMORY = 4, /* the list of units, or a unit, does not fit into memory */
+                  DWARF_TOO_COSTLY =
+                      8, /* more was read than an honest file needs: the rest is not known */
+                  DWARF_MALFORMED = 16
 };
 
 /* Reads the debug sections of file; alternate (or NULL) is what its .gnu_debugaltlink names.
@@ -39,9 +42,10 @@ struct dwarf_names *dwarf_names_open(struct elf_file *file, struct elf_file *alt
 /* Closes files; what stays is the region's. NULL is allowed. */
 void dwarf_names_close(struct dwarf_names *names);
 
-/* Fills frames, innermost first, and returns how many; the last is the function that is not inlined. 0: nothing is known. The
- * strings live until the next call. */
-size_t dwarf_names_find(struct dwarf_names *names, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES]);
+/* Fills frames, innermost first, and returns how many; the last is the function that is not
+ * inlined. 0: nothing is known. The strings live until the next call. */
+size_t dwarf_names_find(struct dwarf_names *names, uint64_t address,
+                        struct dwarf_frame frames[DWARF_MAX_FRAMES]);
 
 /* Gives up what can be read again. */
 void dwarf_names_forget(struct dwarf_names *names);

@@ -9,13 +9,13 @@
 #include <zstd.h>
 
 enum {
-  MAX_SECTIONS = 1 << 20,          /* more are taken for nonsense */
+  MAX_SECTIONS = 1 << 20, /* more are taken for nonsense */
   MAX_SEGMENTS = 4096,
-  MAX_NOTES = 1 << 16,             /* bytes of notes searched for a build-id */
+  MAX_NOTES = 1 << 16, /* bytes of notes searched for a build-id */
   MAX_NOTE_SECTIONS = 64,
-  MAX_ZLIB_RATIO = 1100,           /* zlib cannot do better than 1032 : 1 */
-  MAX_ZSTD_RATIO = 1 << 15,        /* a block, at least 4 bytes, holds at most 128 KiB */
-  COMPRESSED_BY_ZSTD = 2,          /* ELFCOMPRESS_ZSTD: Debian 12's elf.h does not have it */
+  MAX_ZLIB_RATIO = 1100, /* zlib cannot do better than 1032 : 1 */
+  MAX_ZSTD_RATIO = 1 << 15, /* a block, at least 4 bytes, holds at most 128 KiB */
+  COMPRESSED_BY_ZSTD = 2, /* ELFCOMPRESS_ZSTD: Debian 12's elf.h does not have it */
   MAX_BUILD_ID = (BUILD_ID_HEX_MAX - 1) / 2
 };
 
@@ -48,7 +48,8 @@ static bool read_exactly(const struct elf_file *file, uint64_t offset, uint64_t 
 }
 
 bool elf_file_read(struct elf_file *file, uint64_t offset, uint64_t size, struct elf_bytes *out) {
-  if (size > file->size || offset > file->size - size) return false; /* before memory is taken for it */
+  if (size > file->size || offset > file->size - size)
+    return false; /* before memory is taken for it */
   uint8_t *copy = region_alloc(file->region, size + ELF_PADDING);
   if (copy == NULL) return false;
   if (!read_exactly(file, offset, size, copy)) {
@@ -76,7 +77,8 @@ static void read_section_headers(struct elf_file *file) {
   if (header->e_shoff == 0 || header->e_shentsize != sizeof(Elf64_Shdr)) return;
   uint64_t count = header->e_shnum;
   uint32_t names = header->e_shstrndx;
-  if (count == 0 || names == SHN_XINDEX) { /* more than fit: the numbers are in the first section header */
+  if (count == 0 ||
+      names == SHN_XINDEX) { /* more than fit: the numbers are in the first section header */
     Elf64_Shdr first;
     if (!read_exactly(file, header->e_shoff, sizeof first, &first)) return;
     if (count == 0) count = first.sh_size;
@@ -87,7 +89,8 @@ static void read_section_headers(struct elf_file *file) {
   if (!elf_file_read(file, header->e_shoff, count * sizeof(Elf64_Shdr), &table)) return;
   const Elf64_Shdr *sections = (const Elf64_Shdr *)(const void *)table.data;
   struct elf_bytes strings;
-  if (sections[names].sh_type == SHT_NOBITS || !elf_file_read(file, sections[names].sh_offset, sections[names].sh_size, &strings))
+  if (sections[names].sh_type == SHT_NOBITS ||
+      !elf_file_read(file, sections[names].sh_offset, sections[names].sh_size, &strings))
     return;
   file->sections = sections;
   file->section_count = (uint32_t)count;
@@ -96,7 +99,8 @@ static void read_section_headers(struct elf_file *file) {
 }
 
 static bool read_headers(struct elf_file *file) {
-  if (!read_exactly(file, 0, sizeof file->header, &file->header) || !header_is_ours(&file->header)) return false;
+  if (!read_exactly(file, 0, sizeof file->header, &file->header) || !header_is_ours(&file->header))
+    return false;
   read_section_headers(file);
   return true;
 }
@@ -115,7 +119,8 @@ bool elf_file_from_descriptor(struct elf_file *file, struct region *region, int 
   return false;
 }
 
-bool elf_file_from_memory(struct elf_file *file, struct region *region, const uint8_t *memory, uint64_t size) {
+bool elf_file_from_memory(struct elf_file *file, struct region *region, const uint8_t *memory,
+                          uint64_t size) {
   memset(file, 0, sizeof *file);
   file->region = region;
   file->descriptor = -1;
@@ -137,14 +142,19 @@ const char *elf_section_name(const struct elf_file *file, const Elf64_Shdr *sect
 const Elf64_Shdr *elf_section_find(const struct elf_file *file, const char *name) {
   for (uint32_t i = 1; i < file->section_count; i++) {
     const Elf64_Shdr *section = &file->sections[i];
-    if (section->sh_type != SHT_NOBITS && section->sh_type != SHT_NULL && strcmp(elf_section_name(file, section), name) == 0)
+    if (section->sh_type != SHT_NOBITS && section->sh_type != SHT_NULL &&
+        strcmp(elf_section_name(file, section), name) == 0)
       return section;
   }
   return NULL;
 }
 
-static voidpf inflate_alloc(voidpf region, uInt items, uInt size) { return region_alloc(region, (size_t)items * size); }
-static void inflate_free(voidpf region, voidpf block) { /* the region ends with the session; zlib does not tell the size */
+static voidpf inflate_alloc(voidpf region, uInt items, uInt size) {
+  return region_alloc(region, (size_t)items * size);
+}
+static void inflate_free(
+    voidpf region,
+    voidpf block) { /* the region ends with the session; zlib does not tell the size */
   (void)region;
   (void)block;
 }
@@ -208,7 +218,9 @@ static bool decompress(struct elf_file *file, bool zstd, const uint8_t *in, uint
 
 bool elf_section_read(struct elf_file *file, const Elf64_Shdr *section, struct elf_bytes *out) {
   struct elf_bytes raw;
-  if (section->sh_type == SHT_NOBITS || !elf_file_read(file, section->sh_offset, section->sh_size, &raw)) return false;
+  if (section->sh_type == SHT_NOBITS ||
+      !elf_file_read(file, section->sh_offset, section->sh_size, &raw))
+    return false;
   bool decompressed;
   if ((section->sh_flags & SHF_COMPRESSED) != 0) {
     Elf64_Chdr header;
@@ -247,9 +259,11 @@ bool elf_notes_build_id(const uint8_t *notes, uint64_t size, char hex[BUILD_ID_H
   while (at <= size && size - at >= sizeof note) {
     memcpy(&note, notes + at, sizeof note);
     at += sizeof note;
-    uint64_t name_size = ((uint64_t)note.n_namesz + 3) & ~(uint64_t)3, value_size = ((uint64_t)note.n_descsz + 3) & ~(uint64_t)3;
+    uint64_t name_size = ((uint64_t)note.n_namesz + 3) & ~(uint64_t)3,
+             value_size = ((uint64_t)note.n_descsz + 3) & ~(uint64_t)3;
     if (name_size > size - at || note.n_descsz > size - at - name_size) return false;
-    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && memcmp(notes + at, "GNU", 4) == 0 && note.n_descsz > 0) {
+    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && memcmp(notes + at, "GNU", 4) == 0 &&
+        note.n_descsz > 0) {
       build_id_to_hex(notes + at + name_size, note.n_descsz, hex);
       return true;
     }
@@ -258,7 +272,8 @@ bool elf_notes_build_id(const uint8_t *notes, uint64_t size, char hex[BUILD_ID_H
   return false;
 }
 
-static bool notes_at(struct elf_file *file, uint64_t offset, uint64_t size, char hex[BUILD_ID_HEX_MAX]) {
+static bool notes_at(struct elf_file *file, uint64_t offset, uint64_t size,
+                     char hex[BUILD_ID_HEX_MAX]) {
   struct elf_bytes notes;
   if (size > MAX_NOTES || !elf_file_read(file, offset, size, &notes)) return false;
   bool found = elf_notes_build_id(notes.data, notes.size, hex);
@@ -279,7 +294,8 @@ bool elf_file_build_id(struct elf_file *file, char hex[BUILD_ID_HEX_MAX]) {
   if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum > MAX_SEGMENTS) return false;
   for (uint32_t i = 0; i < header->e_phnum && tries < 2 * MAX_NOTE_SECTIONS; i++) {
     Elf64_Phdr segment;
-    if (header->e_phoff > file->size || !read_exactly(file, header->e_phoff + i * sizeof segment, sizeof segment, &segment))
+    if (header->e_phoff > file->size ||
+        !read_exactly(file, header->e_phoff + i * sizeof segment, sizeof segment, &segment))
       break;
     if (segment.p_type != PT_NOTE) continue;
     tries++;

@@ -1,6 +1,7 @@
-/* Reads ELF files that may be malformed, truncated while they are read, or no files at all: every offset is checked, contents are
- * copied by pread (a mapping of a file that shrinks would kill the host), and what was read lies in the caller's region.
- * Context: agent threads; locks: none (one thread per file).
+/* Reads ELF files that may be malformed, truncated while they are read, or no files at all: every
+ * offset is checked, contents are copied by pread (a mapping of a file that shrinks would kill the
+ * host), and what was read lies in the caller's region. Context: agent threads; locks: none (one
+ * thread per file).
  */
 #ifndef AGENT_ELF_FILE_H
 #define AGENT_ELF_FILE_H
@@ -20,10 +21,10 @@ enum {
 
 struct elf_file {
   struct region *region;
-  int descriptor;        /* -1: in memory */
+  int descriptor; /* -1: in memory */
   const uint8_t *memory; /* the whole file, when descriptor is -1 */
   uint64_t size;
-  uid_t owner;           /* (uid_t)-1: in memory */
+  uid_t owner; /* (uid_t)-1: in memory */
   Elf64_Ehdr header;
   const Elf64_Shdr *sections; /* section_count of them; none when the file has no section headers */
   uint32_t section_count;
@@ -36,13 +37,15 @@ struct elf_bytes {
   uint64_t size;
 };
 
-/* A regular file opened for reading, or -1. Never blocks (FIFO) and never becomes a controlling terminal. */
+/* A regular file opened for reading, or -1. Never blocks (FIFO) and never becomes a controlling
+ * terminal. */
 int elf_file_open_path(const char *path);
 
-/* Takes the descriptor, or the memory (which must outlive the file). False: no ELF file of this machine's kind; nothing to
- * close. */
+/* Takes the descriptor, or the memory (which must outlive the file). False: no ELF file of this
+ * machine's kind; nothing to close. */
 bool elf_file_from_descriptor(struct elf_file *file, struct region *region, int descriptor);
-bool elf_file_from_memory(struct elf_file *file, struct region *region, const uint8_t *memory, uint64_t size);
+bool elf_file_from_memory(struct elf_file *file, struct region *region, const uint8_t *memory,
+                          uint64_t size);
 void elf_file_close(struct elf_file *file);
 
 /* Copies bytes of the file into the region. */

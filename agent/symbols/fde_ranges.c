@@ -28,8 +28,7 @@ enum {
 enum { EXTENDED_LENGTH = 0xffffffff, FIRST_CAPACITY = 1024 };
 
 static void skip_leb128(struct byte_reader *reader) {
-  while (!reader->failed && (byte_reader_take(reader, 1) & 0x80) != 0) {
-  }
+  while (!reader->failed && (byte_reader_take(reader, 1) & 0x80) != 0) {}
 }
 
 static size_t stored_size(uint8_t encoding) {
@@ -57,12 +56,11 @@ static uint64_t sign_extended(uint64_t value, uint8_t encoding) {
 static uint8_t pointer_encoding(struct byte_reader cie) {
   uint64_t version = byte_reader_take(&cie, 1);
   const char *augmentation = (const char *)cie.at;
-  while (!cie.failed && byte_reader_take(&cie, 1) != 0) {
-  }
+  while (!cie.failed && byte_reader_take(&cie, 1) != 0) {}
   if (cie.failed || version > 4) return UNKNOWN;
   if (version == 4) byte_reader_take(&cie, 2); /* sizes of addresses and of segment selectors */
-  skip_leb128(&cie);               /* code alignment */
-  skip_leb128(&cie);               /* data alignment */
+  skip_leb128(&cie); /* code alignment */
+  skip_leb128(&cie); /* data alignment */
   if (version == 1) byte_reader_take(&cie, 1);
   else skip_leb128(&cie); /* the return address's register */
   if (*augmentation == '\0') return ADDRESS;
@@ -173,10 +171,8 @@ size_t fde_ranges_at_or_below(const struct fde_ranges *ranges, uint64_t address)
   size_t low = 0, high = ranges->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (ranges->items[middle].start <= address)
-      low = middle + 1;
-    else
-      high = middle;
+    if (ranges->items[middle].start <= address) low = middle + 1;
+    else high = middle;
   }
   return low;
 }

@@ -66,9 +66,8 @@ static uint64_t find_descriptor(uint64_t dynamic, uint64_t bias) {
   struct tables tables;
   uint32_t hash = gnu_hash(DESCRIPTOR), index, link;
   uint64_t bloom;
-  if (!find_tables(dynamic, &tables) ||
-      !memory_image_read(tables.hash, &header, sizeof header) || !header.buckets ||
-      !header.bloom_words)
+  if (!find_tables(dynamic, &tables) || !memory_image_read(tables.hash, &header, sizeof header) ||
+      !header.buckets || !header.bloom_words)
     return 0;
   uint64_t words = tables.hash + sizeof header;
   uint64_t word = words + hash / 64 % header.bloom_words * sizeof bloom;
@@ -94,9 +93,7 @@ static uint64_t find_descriptor(uint64_t dynamic, uint64_t bias) {
 enum { OBJECTS_MAX = 2048 };
 static struct agent_lock lock;
 /* Under the lock. */
-static struct {
-  uint64_t dynamic, descriptor; /* 0: it has none */
-} known[OBJECTS_MAX];
+static struct { uint64_t dynamic, descriptor; /* 0: it has none */ } known[OBJECTS_MAX];
 static unsigned known_count;
 static uint64_t generation; /* unwind_rule_generation: what was unloaded may be another one now */
 

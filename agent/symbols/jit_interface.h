@@ -13,7 +13,7 @@
 #include "shim/stacks/announcements.h"
 
 struct jit_object {
-  uint64_t entry;         /* of the list: its address */
+  uint64_t entry; /* of the list: its address */
   uint64_t address, size; /* the ELF object */
 };
 

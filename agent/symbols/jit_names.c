@@ -12,7 +12,7 @@
 
 struct announced_name {
   uint64_t start, end;
-  uint32_t text;  /* in names->texts */
+  uint32_t text; /* in names->texts */
   uint32_t order; /* the newer ones are lower */
 };
 
@@ -48,17 +48,16 @@ static bool take(void *taker, const struct announced_function *function) {
   if (names->texts_size + length + 1 > UINT32_MAX ||
       !grow(names, (void **)&names->items, &names->capacity, names->count + 1,
             sizeof *names->items) ||
-      !grow(names, (void **)&names->texts, &names->texts_capacity,
-            names->texts_size + length + 1, 1)) {
+      !grow(names, (void **)&names->texts, &names->texts_capacity, names->texts_size + length + 1,
+            1)) {
     names->cut = true;
     return false;
   }
   char *text = names->texts + names->texts_size;
   memcpy(text, function->name, length);
   text[length] = '\0';
-  names->items[names->count] =
-      (struct announced_name){function->start, function->end, (uint32_t)names->texts_size,
-                              (uint32_t)names->count};
+  names->items[names->count] = (struct announced_name){
+      function->start, function->end, (uint32_t)names->texts_size, (uint32_t)names->count};
   names->count++;
   names->texts_size += length + 1;
   return true;

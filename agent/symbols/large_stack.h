@@ -1,5 +1,6 @@
-/* Runs a function on a stack of its own: agent threads have small ones, and reading debug information and demangling recurse.
- * Context: agent threads; locks: the caller's (one call at a time per stack).
+/* Runs a function on a stack of its own: agent threads have small ones, and reading debug
+ * information and demangling recurse. Context: agent threads; locks: the caller's (one call at a
+ * time per stack).
  */
 #ifndef AGENT_LARGE_STACK_H
 #define AGENT_LARGE_STACK_H

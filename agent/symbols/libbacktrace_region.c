@@ -1,5 +1,6 @@
-/* libbacktrace's memory interface (internal.h) over regions, in place of its alloc.c and mmap.c: nothing of the host's
- * allocator, a limit for each file, and all of it given back when the session ends. */
+/* libbacktrace's memory interface (internal.h) over regions, in place of its alloc.c and mmap.c:
+ * nothing of the host's allocator, a limit for each file, and all of it given back when the session
+ * ends. */
 #include "libbacktrace_region.h"
 
 #include <string.h>
@@ -13,9 +14,10 @@
 #include "internal.h"
 
 enum {
-  REGION_CHUNK = 1 << 20,       /* small blocks are cut from chunks of this size */
-  REGION_FIRST_CHUNK = 1 << 14, /* most files need little: the first chunk is small, each next one larger */
-  REGION_LARGE = 1 << 17,       /* larger blocks get a chunk of their own, which region_free can return */
+  REGION_CHUNK = 1 << 20, /* small blocks are cut from chunks of this size */
+  REGION_FIRST_CHUNK =
+      1 << 14, /* most files need little: the first chunk is small, each next one larger */
+  REGION_LARGE = 1 << 17, /* larger blocks get a chunk of their own, which region_free can return */
   REGION_ALIGNMENT = 16,
   DETAILS_BETWEEN_UNITS = 1 << 20
 };
@@ -28,7 +30,7 @@ struct region_chunk {
 
 struct region {
   struct backtrace_state state; /* first: region_of() */
-  struct region_chunk *small;   /* the chunk that is being filled, then older ones */
+  struct region_chunk *small; /* the chunk that is being filled, then older ones */
   struct region_chunk *large;
   size_t next_chunk;
   uint64_t bytes, limit;
@@ -36,7 +38,9 @@ struct region {
   struct region *details; /* for what may be read again; NULL: this one */
 };
 
-static struct region *region_of(struct backtrace_state *state) { return (struct region *)(void *)state; }
+static struct region *region_of(struct backtrace_state *state) {
+  return (struct region *)(void *)state;
+}
 
 struct region *region_create(uint64_t byte_limit) {
   struct region *region = agent_calloc(1, sizeof *region);
@@ -85,7 +89,8 @@ void region_set_details(struct region *region, struct region *details) {
   region->details = details;
 }
 
-static struct region_chunk *add_chunk(struct region *region, struct region_chunk **list, size_t size) {
+static struct region_chunk *add_chunk(struct region *region, struct region_chunk **list,
+                                      size_t size) {
   struct region_chunk *chunk = NULL;
   bool taken = size <= region->limit - region->bytes && symbol_memory_take(sizeof *chunk + size);
   if (taken) chunk = agent_malloc(sizeof *chunk + size);
@@ -111,7 +116,8 @@ void *region_alloc(struct region *region, size_t size) {
   }
   size = (size + REGION_ALIGNMENT - 1) & ~(size_t)(REGION_ALIGNMENT - 1);
   if (size == 0) size = REGION_ALIGNMENT;
-#ifdef REGION_SEPARATE_BLOCKS /* fuzzing: a block of its own for each request, so that the address sanitizer sees its end */
+#ifdef REGION_SEPARATE_BLOCKS /* fuzzing: a block of its own for each request, so that the address \
+                                 sanitizer sees its end */
   struct region_chunk *own = add_chunk(region, &region->large, size);
   if (own == NULL) return NULL;
   memset(own->bytes, 0, size);
@@ -139,7 +145,8 @@ void *region_alloc(struct region *region, size_t size) {
 }
 
 static struct region_chunk *large_chunk_of(void *block) {
-  return (struct region_chunk *)(void *)((unsigned char *)block - offsetof(struct region_chunk, bytes));
+  return (struct region_chunk *)(void *)((unsigned char *)block -
+                                         offsetof(struct region_chunk, bytes));
 }
 
 void region_free(struct region *region, void *block, size_t size) {
@@ -155,21 +162,23 @@ void region_free(struct region *region, void *block, size_t size) {
     struct region_chunk *chunk = large_chunk_of(block);
     if (chunk->size != size) return; /* a vector gives back a part of its block */
     if (chunk->next != NULL) chunk->next->previous = chunk->previous;
-    if (chunk->previous != NULL)
-      chunk->previous->next = chunk->next;
-    else
-      region->large = chunk->next;
+    if (chunk->previous != NULL) chunk->previous->next = chunk->next;
+    else region->large = chunk->next;
     region->bytes -= size;
     free_chunk(chunk);
     return;
   }
   struct region_chunk *chunk = region->small;
-  if (chunk != NULL && (unsigned char *)block + size == chunk->bytes + chunk->used && size <= chunk->used) chunk->used -= size;
+  if (chunk != NULL && (unsigned char *)block + size == chunk->bytes + chunk->used &&
+      size <= chunk->used)
+    chunk->used -= size;
 }
 
 bool region_exhausted(const struct region *region) { return region->exhausted; }
 uint64_t region_bytes(const struct region *region) { return region->bytes; }
-struct backtrace_state *region_backtrace_state(struct region *region) { return &region->state; }
+struct backtrace_state *region_backtrace_state(struct region *region) {
+  return &region->state;
+}
 
 /* Called by libbacktrace. */
 struct backtrace_state *backtrace_details(struct backtrace_state *state) {
@@ -185,20 +194,22 @@ int backtrace_details_forget(struct backtrace_state *state) {
   return 1;
 }
 
-void *backtrace_alloc(struct backtrace_state *state, size_t size, backtrace_error_callback error_callback, void *data) {
+void *backtrace_alloc(struct backtrace_state *state, size_t size,
+                      backtrace_error_callback error_callback, void *data) {
   void *block = region_alloc(region_of(state), size);
   if (block == NULL && error_callback != NULL) error_callback(data, "no memory", 0);
   return block;
 }
 
-void backtrace_free(struct backtrace_state *state, void *block, size_t size, backtrace_error_callback error_callback,
-                    void *data) {
+void backtrace_free(struct backtrace_state *state, void *block, size_t size,
+                    backtrace_error_callback error_callback, void *data) {
   (void)error_callback;
   (void)data;
   region_free(region_of(state), block, size);
 }
 
-void *backtrace_vector_grow(struct backtrace_state *state, size_t size, backtrace_error_callback error_callback, void *data,
+void *backtrace_vector_grow(struct backtrace_state *state, size_t size,
+                            backtrace_error_callback error_callback, void *data,
                             struct backtrace_vector *vector) {
   if (size > vector->alc) {
     size_t capacity = vector->size == 0 ? 16 * size : 2 * vector->size;
@@ -245,7 +256,8 @@ int backtrace_vector_release(struct backtrace_state *state, struct backtrace_vec
 
 /* elf.c's reading side is not used (agent/symbols/elf_file.c reads, checks and decompresses): these
  * only let its xz decoder link. */
-int backtrace_open(const char *filename, backtrace_error_callback error_callback, void *data, int *does_not_exist) {
+int backtrace_open(const char *filename, backtrace_error_callback error_callback, void *data,
+                   int *does_not_exist) {
   (void)filename;
   (void)error_callback;
   (void)data;
@@ -261,7 +273,8 @@ int backtrace_close(int descriptor, backtrace_error_callback error_callback, voi
 }
 
 int backtrace_get_view(struct backtrace_state *state, int descriptor, off_t offset, uint64_t size,
-                       backtrace_error_callback error_callback, void *data, struct backtrace_view *view) {
+                       backtrace_error_callback error_callback, void *data,
+                       struct backtrace_view *view) {
   (void)state;
   (void)descriptor;
   (void)offset;
@@ -272,15 +285,16 @@ int backtrace_get_view(struct backtrace_state *state, int descriptor, off_t offs
   return 0;
 }
 
-void backtrace_release_view(struct backtrace_state *state, struct backtrace_view *view, backtrace_error_callback error_callback,
-                            void *data) {
+void backtrace_release_view(struct backtrace_state *state, struct backtrace_view *view,
+                            backtrace_error_callback error_callback, void *data) {
   (void)state;
   (void)error_callback;
   (void)data;
   (void)view;
 }
 
-void backtrace_syminfo_to_full_callback(void *data, uintptr_t pc, const char *name, uintptr_t value, uintptr_t size) {
+void backtrace_syminfo_to_full_callback(void *data, uintptr_t pc, const char *name, uintptr_t value,
+                                        uintptr_t size) {
   (void)data;
   (void)pc;
   (void)name;

@@ -21,8 +21,8 @@ void region_rewind(struct region *region);
 /* Where libbacktrace puts what may be read again. */
 void region_set_details(struct region *region, struct region *details);
 
-/* Aligned to 16 bytes; small blocks are zeroed. NULL when the limit is reached or memory is out; region_exhausted tells so
- * later. */
+/* Aligned to 16 bytes; small blocks are zeroed. NULL when the limit is reached or memory is out;
+ * region_exhausted tells so later. */
 void *region_alloc(struct region *region, size_t size);
 /* Gives the block back if it was large or the latest one; otherwise it waits for region_destroy. */
 void region_free(struct region *region, void *block, size_t size);

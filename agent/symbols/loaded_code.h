@@ -22,7 +22,7 @@ struct loaded_object {
   struct loaded_segment segments[LOADED_SEGMENTS_MAX];
   unsigned segment_count;
   char build_id[BUILD_ID_HEX_MAX]; /* or "" */
-  uint64_t name;                   /* where the loader's name for it is */
+  uint64_t name; /* where the loader's name for it is */
 };
 
 /* False: the loader knows of none there, or its headers cannot be read. */

@@ -20,17 +20,20 @@
 enum { MAPS_STEP = 1 << 16, PATH_SIZE = 4096, PIECES_MORE = 256 /* than lines */ };
 static const size_t MAPS_LIMIT = 64 << 20;
 
-/* What mappings_collect returns: the items, the texts that they point to, and where the live ones end. */
+/* What mappings_collect returns: the items, the texts that they point to, and where the live ones
+ * end. */
 struct collected {
   struct mappings set;
-  size_t capacity, live_count; /* items[1 .. live_count) are in order of address; unloaded ones follow */
+  size_t capacity,
+      live_count; /* items[1 .. live_count) are in order of address; unloaded ones follow */
   char *maps_text; /* the live ones' paths point in here or into texts; the others own theirs */
   char **texts;
   size_t text_count;
-  bool known[];                /* by index: the registry has it, so a sampled stack may mean it */
+  bool known[]; /* by index: the registry has it, so a sampled stack may mean it */
 };
 
-/* The whole of /proc/self/maps, NUL-terminated, or NULL. Read in large steps: each is consistent in itself. */
+/* The whole of /proc/self/maps, NUL-terminated, or NULL. Read in large steps: each is consistent in
+ * itself. */
 static char *read_maps(void) {
   int descriptor = open("/proc/thread-self/maps", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (descriptor < 0) return NULL;
@@ -72,12 +75,9 @@ struct maps_line {
 static bool read_hex(char **at, char end, uint64_t *value) {
   char *p = *at;
   for (*value = 0;; p++) {
-    if (*p >= '0' && *p <= '9')
-      *value = *value << 4 | (uint64_t)(*p - '0');
-    else if (*p >= 'a' && *p <= 'f')
-      *value = *value << 4 | (uint64_t)(*p - 'a' + 10);
-    else
-      break;
+    if (*p >= '0' && *p <= '9') *value = *value << 4 | (uint64_t)(*p - '0');
+    else if (*p >= 'a' && *p <= 'f') *value = *value << 4 | (uint64_t)(*p - 'a' + 10);
+    else break;
   }
   if (*p != end) return false;
   *at = p + 1;
@@ -87,10 +87,13 @@ static bool read_hex(char **at, char end, uint64_t *value) {
 /* "START-END rwxp OFFSET MAJOR:MINOR INODE     PATH" */
 static bool parse_line(char *at, struct maps_line *line) {
   uint64_t major, minor;
-  if (!read_hex(&at, '-', &line->start) || !read_hex(&at, ' ', &line->limit) || strlen(at) < 5) return false;
+  if (!read_hex(&at, '-', &line->start) || !read_hex(&at, ' ', &line->limit) || strlen(at) < 5)
+    return false;
   line->executable = at[2] == 'x';
   at += 5;
-  if (!read_hex(&at, ' ', &line->offset) || !read_hex(&at, ':', &major) || !read_hex(&at, ' ', &minor)) return false;
+  if (!read_hex(&at, ' ', &line->offset) || !read_hex(&at, ':', &major) ||
+      !read_hex(&at, ' ', &minor))
+    return false;
   line->device = makedev((unsigned)major, (unsigned)minor);
   for (line->inode = 0; *at >= '0' && *at <= '9'; at++)
     line->inode = line->inode * 10 + (ino_t)(*at - '0');
@@ -102,30 +105,36 @@ static bool parse_line(char *at, struct maps_line *line) {
 static bool strip_deleted(char *path) {
   static const char mark[] = " (deleted)";
   size_t length = strlen(path);
-  if (path[0] != '/' || length < sizeof mark || strcmp(path + length - (sizeof mark - 1), mark) != 0) return false;
+  if (path[0] != '/' || length < sizeof mark ||
+      strcmp(path + length - (sizeof mark - 1), mark) != 0)
+    return false;
   path[length - (sizeof mark - 1)] = '\0';
   return true;
 }
 
 /* Shared anonymous memory and the like: a path, but no file that anybody could open. */
 static bool is_no_file(const char *path) {
-  static const char *const prefixes[] = {"/memfd:", "/dev/zero", "/SYSV", "//anon", "/anon_hugepage", "/i915", "/drm"};
+  static const char *const prefixes[] = {"/memfd:",        "/dev/zero", "/SYSV", "//anon",
+                                         "/anon_hugepage", "/i915",     "/drm"};
   if (path[0] != '/') return true;
   for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
     if (strncmp(path, prefixes[i], strlen(prefixes[i])) == 0) return true;
   return false;
 }
 
-/* When the first page of the object is not mapped (or no longer its own), its file says where its segments go. */
+/* When the first page of the object is not mapped (or no longer its own), its file says where its
+ * segments go. */
 static bool identify_by_file(struct mapping *map) {
   Elf64_Ehdr header;
   bool found = false;
   int descriptor = map->deleted ? -1 : mapped_file_open(map);
   if (descriptor < 0) return false;
-  if (pread(descriptor, &header, sizeof header, 0) == (ssize_t)sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0) {
+  if (pread(descriptor, &header, sizeof header, 0) == (ssize_t)sizeof header &&
+      memcmp(header.e_ident, ELFMAG, SELFMAG) == 0) {
     for (unsigned i = 0; i < header.e_phnum && !found; i++) {
       Elf64_Phdr segment;
-      if (pread(descriptor, &segment, sizeof segment, (off_t)(header.e_phoff + i * sizeof segment)) != (ssize_t)sizeof segment)
+      if (pread(descriptor, &segment, sizeof segment,
+                (off_t)(header.e_phoff + i * sizeof segment)) != (ssize_t)sizeof segment)
         break;
       if (segment.p_type != PT_LOAD || map->offset + 4096 <= segment.p_offset ||
           map->offset >= segment.p_offset + segment.p_filesz)
@@ -138,7 +147,8 @@ static bool identify_by_file(struct mapping *map) {
   return found;
 }
 
-/* first_page: where the latest line of the same file with offset 0 is mapped, 0 if there is none. */
+/* first_page: where the latest line of the same file with offset 0 is mapped, 0 if there is none.
+ */
 static void describe(struct mapping *map, const struct maps_line *line, uint64_t first_page) {
   memset(map, 0, sizeof *map);
   map->start = line->start;
@@ -155,7 +165,8 @@ static void describe(struct mapping *map, const struct maps_line *line, uint64_t
     if (memory_image_identify(line->start, &bias, map->build_id)) map->bias = bias;
     return;
   }
-  if (line->path[0] == '/' && first_page != 0 && memory_image_identify(first_page, &bias, map->build_id)) {
+  if (line->path[0] == '/' && first_page != 0 &&
+      memory_image_identify(first_page, &bias, map->build_id)) {
     map->bias = bias;
     return;
   }
@@ -176,10 +187,10 @@ static struct mapping *append(struct collected *collected) {
 
 /* The object that the latest lines lie in. */
 struct current_object {
-  char *lines;                 /* from the one at hand on, each with its NUL */
+  char *lines; /* from the one at hand on, each with its NUL */
   const char *lines_end;
   struct loaded_object loaded; /* limit 0: none */
-  const char *path;            /* of the file it was mapped from; NULL: no line has told */
+  const char *path; /* of the file it was mapped from; NULL: no line has told */
   bool deleted;
   dev_t device;
   ino_t inode;
@@ -189,8 +200,8 @@ static bool is_in(const struct current_object *object, uint64_t address) {
   return address >= object->loaded.start && address < object->loaded.limit;
 }
 
-static const struct loaded_segment *segment_at(const struct loaded_object *object,
-                                               uint64_t address, bool executable) {
+static const struct loaded_segment *segment_at(const struct loaded_object *object, uint64_t address,
+                                               bool executable) {
   for (unsigned i = 0; i < object->segment_count; i++) {
     const struct loaded_segment *segment = &object->segments[i];
     if (address < segment->start || address >= segment->limit) continue;
@@ -305,8 +316,8 @@ static bool add_pieces(struct collected *collected, struct current_object *objec
   return true;
 }
 
-/* An object's lines follow one another, that with the ELF header (offset 0) first; lines after it may have offset 0 as well,
- * when a small file's segments share a page. */
+/* An object's lines follow one another, that with the ELF header (offset 0) first; lines after it
+ * may have offset 0 as well, when a small file's segments share a page. */
 static void add_live(struct collected *collected) {
   uint64_t first_page = 0;
   struct maps_line line, previous = {0};
@@ -316,10 +327,13 @@ static void add_live(struct collected *collected) {
   for (char *at = text; at < object.lines_end; at += strlen(at) + 1) {
     if (!parse_line(at, &line)) continue; /* or what strip_deleted has cut off */
     object.lines = at;
-    if (line.inode == 0 && line.path[0] == '\0' && !line.executable) continue; /* .bss: between the lines of one object */
-    bool same_file = line.inode == previous.inode && line.device == previous.device && line.inode != 0;
+    if (line.inode == 0 && line.path[0] == '\0' && !line.executable)
+      continue; /* .bss: between the lines of one object */
+    bool same_file =
+        line.inode == previous.inode && line.device == previous.device && line.inode != 0;
     if (!same_file) first_page = 0;
-    if (line.offset == 0 && line.inode != 0 && (first_page == 0 || previous.offset != 0)) first_page = line.start;
+    if (line.offset == 0 && line.inode != 0 && (first_page == 0 || previous.offset != 0))
+      first_page = line.start;
     previous = line;
     find_object(&object, line.start);
     if (!line.executable) continue;
@@ -363,8 +377,10 @@ static bool is_vdso_name(const char *path) {
   return strncmp(path, "linux-vdso", 10) == 0 || strncmp(path, "linux-gate", 10) == 0;
 }
 
-/* Joins one module with the live mappings that are its, or adds it as one that is gone (or, without /proc, as all there is). */
-static void join_module(struct collected *collected, const struct module_view *module, bool proc_readable) {
+/* Joins one module with the live mappings that are its, or adds it as one that is gone (or, without
+ * /proc, as all there is). */
+static void join_module(struct collected *collected, const struct module_view *module,
+                        bool proc_readable) {
   char build_id[BUILD_ID_HEX_MAX];
   copy_build_id(module, build_id);
   bool live = false;
@@ -421,7 +437,8 @@ struct mappings *mappings_collect(void) {
   for (const char *at = text; at != NULL && *at != '\0'; at++) lines += *at == '\n';
   uint32_t modules = module_registry_count();
   size_t capacity = lines + PIECES_MORE + modules;
-  struct collected *collected = agent_calloc(1, sizeof *collected + capacity * sizeof collected->known[0]);
+  struct collected *collected =
+      agent_calloc(1, sizeof *collected + capacity * sizeof collected->known[0]);
   if (collected != NULL) {
     collected->capacity = capacity;
     collected->set.items = agent_calloc(collected->capacity, sizeof *collected->set.items);
@@ -437,7 +454,8 @@ struct mappings *mappings_collect(void) {
   collected->live_count = collected->set.count;
   for (uint32_t i = 1; i <= modules; i++) {
     struct module_view module;
-    if (module_registry_read(i, &module) && module.path != NULL) join_module(collected, &module, text != NULL);
+    if (module_registry_read(i, &module) && module.path != NULL)
+      join_module(collected, &module, text != NULL);
   }
   if (text == NULL) main_program_first(collected);
   return &collected->set;
@@ -446,7 +464,8 @@ struct mappings *mappings_collect(void) {
 void mappings_release(struct mappings *set) {
   if (set == NULL) return;
   struct collected *collected = (struct collected *)(void *)set;
-  for (size_t i = collected->live_count; i < set->count; i++) agent_free((char *)(uintptr_t)set->items[i].path);
+  for (size_t i = collected->live_count; i < set->count; i++)
+    agent_free((char *)(uintptr_t)set->items[i].path);
   for (size_t i = 0; i < collected->text_count; i++) agent_free(collected->texts[i]);
   agent_free(collected->texts);
   agent_free(collected->maps_text);
@@ -454,19 +473,20 @@ void mappings_release(struct mappings *set) {
   agent_free(collected);
 }
 
-static bool holds(const struct mapping *map, uint64_t address) { return address >= map->start && address < map->limit; }
+static bool holds(const struct mapping *map, uint64_t address) {
+  return address >= map->start && address < map->limit;
+}
 
 static const struct mapping *find_live(const struct collected *collected, uint64_t address) {
   const struct mapping *items = collected->set.items;
   if (collected->live_count == 0) return NULL;
   if (holds(&items[0], address)) return &items[0];
-  size_t low = 1, high = collected->live_count; /* the last that starts at or below address is low - 1 */
+  size_t low = 1,
+         high = collected->live_count; /* the last that starts at or below address is low - 1 */
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (items[middle].start <= address)
-      low = middle + 1;
-    else
-      high = middle;
+    if (items[middle].start <= address) low = middle + 1;
+    else high = middle;
   }
   return low > 1 && holds(&items[low - 1], address) ? &items[low - 1] : NULL;
 }
@@ -475,11 +495,15 @@ const struct mapping *mappings_find(const struct mappings *set, uint64_t address
   const struct collected *collected = (const struct collected *)(const void *)set;
   const struct mapping *live = find_live(collected, address), *best = NULL;
   if (live != NULL && (epoch == UINT32_MAX || collected->live_count == set->count)) return live;
-  if (live != NULL && collected->known[live - set->items] && live->first_epoch <= epoch) best = live;
+  if (live != NULL && collected->known[live - set->items] && live->first_epoch <= epoch)
+    best = live;
   for (size_t i = collected->live_count; i < set->count; i++) {
     const struct mapping *map = &set->items[i];
-    if (holds(map, address) && map->first_epoch <= epoch && (best == NULL || map->first_epoch > best->first_epoch)) best = map;
+    if (holds(map, address) && map->first_epoch <= epoch &&
+        (best == NULL || map->first_epoch > best->first_epoch))
+      best = map;
   }
-  /* a live one that the registry does not know (JIT code, say) has no claim against what sampled stacks have meant */
+  /* a live one that the registry does not know (JIT code, say) has no claim against what sampled
+   * stacks have meant */
   return best == NULL && live != NULL && live->first_epoch <= epoch ? live : best;
 }

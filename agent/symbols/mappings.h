@@ -1,5 +1,5 @@
-/* Where code is mapped: /proc/self/maps joined with the module registry, so that dlclosed modules keep their place.
- * Context: agent threads. */
+/* Where code is mapped: /proc/self/maps joined with the module registry, so that dlclosed modules
+ * keep their place. Context: agent threads. */
 #ifndef AGENT_MAPPINGS_H
 #define AGENT_MAPPINGS_H
 
@@ -18,17 +18,19 @@ enum mapping_kind {
 #define MAPPING_ANONYMOUS_NAME "//anon"
 
 struct mapping {
-  uint64_t start, limit, offset; /* as in /proc/self/maps: runtime range and file offset of the executable segment */
-  dev_t device;                  /* of the file, and its inode; 0: not known */
+  uint64_t start, limit,
+      offset; /* as in /proc/self/maps: runtime range and file offset of the executable segment */
+  dev_t device; /* of the file, and its inode; 0: not known */
   ino_t inode;
-  uint64_t bias;                 /* runtime address - address in the file's program headers (ELF files and vdso) */
+  uint64_t bias; /* runtime address - address in the file's program headers (ELF files and vdso) */
   enum mapping_kind kind;
-  bool deleted;                  /* the file was unlinked or replaced: its name must not be trusted, its build-id may be */
-  bool no_object;                /* a file, but none of ELF that is mapped here: JIT code, if any */
-  bool unloaded;                 /* dlclosed: no longer in /proc/self/maps */
-  uint32_t first_epoch;          /* as in module_registry.h; 0 when the registry does not know it */
-  const char *path;              /* absolute, " (deleted)" stripped; "[vdso]"; "" for anonymous memory */
-  char build_id[65];             /* hex, or "" */
+  bool deleted; /* the file was unlinked or replaced: its name must not be trusted, its build-id may
+                   be */
+  bool no_object; /* a file, but none of ELF that is mapped here: JIT code, if any */
+  bool unloaded; /* dlclosed: no longer in /proc/self/maps */
+  uint32_t first_epoch; /* as in module_registry.h; 0 when the registry does not know it */
+  const char *path; /* absolute, " (deleted)" stripped; "[vdso]"; "" for anonymous memory */
+  char build_id[65]; /* hex, or "" */
 };
 
 struct mappings {

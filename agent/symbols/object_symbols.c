@@ -21,9 +21,10 @@
 enum { MIN_XZ_SIZE = 64, MAX_MINI_DEBUG_INFO = 128 << 20, QUALIFYING_TRIES = 64 };
 
 struct object_symbols {
-  struct region *symbol_region, *debug_region; /* apart: debug information that is too large leaves the symbol table */
-  struct region *found;                        /* names that the latest lookup made */
-  struct section_windows *windows;             /* on debug sections; NULL as debug_region is */
+  struct region *symbol_region,
+      *debug_region; /* apart: debug information that is too large leaves the symbol table */
+  struct region *found; /* names that the latest lookup made */
+  struct section_windows *windows; /* on debug sections; NULL as debug_region is */
   struct symbol_table table;
   struct plt_symbols plt;
   struct dwarf_names *names; /* in debug_region; NULL when there are none */
@@ -45,27 +46,31 @@ static bool open_if_same(struct elf_file *file, struct region *region, int descr
   return false;
 }
 
-static bool open_object(struct elf_file *file, struct region *region, const struct mapping *map, bool main_program) {
+static bool open_object(struct elf_file *file, struct region *region, const struct mapping *map,
+                        bool main_program) {
   bool in_place = !map->deleted && !map->unloaded;
   if (open_if_same(file, region, mapped_file_open(map), map->build_id, in_place)) return true;
   if (map->unloaded) return false;
   int program = main_program ? elf_file_open_path("/proc/thread-self/exe") : -1;
   if (open_if_same(file, region, program, map->build_id, true)) return true;
   char path[80]; /* needs CAP_CHECKPOINT_RESTORE */
-  snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (unsigned long)map->start, (unsigned long)map->limit);
+  snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (unsigned long)map->start,
+           (unsigned long)map->limit);
   return open_if_same(file, region, elf_file_open_path(path), map->build_id, true);
 }
 
 static bool add_symbols(struct object_symbols *object, struct elf_file *file, uint32_t type) {
   for (uint32_t i = 1; i < file->section_count; i++)
     if (file->sections[i].sh_type == type) {
-      if (!symbol_table_add_section(&object->table, file, &file->sections[i])) object->losses |= OBJECT_MALFORMED;
+      if (!symbol_table_add_section(&object->table, file, &file->sections[i]))
+        object->losses |= OBJECT_MALFORMED;
       return true;
     }
   return false;
 }
 
-/* .gnu_debugdata: an xz-compressed ELF file that holds a .symtab of the functions that .dynsym leaves out. */
+/* .gnu_debugdata: an xz-compressed ELF file that holds a .symtab of the functions that .dynsym
+ * leaves out. */
 static void add_mini_debug_info(struct object_symbols *object, struct elf_file *file) {
   const Elf64_Shdr *section = elf_section_find(file, ".gnu_debugdata");
   if (section == NULL) return;
@@ -76,8 +81,10 @@ static void add_mini_debug_info(struct object_symbols *object, struct elf_file *
   struct elf_file inner;
   bool read = section->sh_size >= MIN_XZ_SIZE && section->sh_size <= MAX_MINI_DEBUG_INFO &&
               elf_section_read(file, section, &packed) &&
-              backtrace_uncompress_lzma(region_backtrace_state(region), packed.data, packed.size, NULL, NULL, &image, &size) &&
-              image != NULL && elf_file_from_memory(&inner, region, image, size) && add_symbols(object, &inner, SHT_SYMTAB);
+              backtrace_uncompress_lzma(region_backtrace_state(region), packed.data, packed.size,
+                                        NULL, NULL, &image, &size) &&
+              image != NULL && elf_file_from_memory(&inner, region, image, size) &&
+              add_symbols(object, &inner, SHT_SYMTAB);
   if (!read) object->losses |= OBJECT_MALFORMED;
 }
 
@@ -122,7 +129,8 @@ static void read_file(struct object_symbols *object, struct elf_file *file,
   struct elf_file in_debug_region = *file, debug;
   in_debug_region.region = object->debug_region;
   open_debug_information(object, &in_debug_region, map);
-  if (object->names == NULL && debug_file_open(&debug, &in_debug_region, map->path, map->build_id)) {
+  if (object->names == NULL &&
+      debug_file_open(&debug, &in_debug_region, map->path, map->build_id)) {
     open_debug_information(object, &debug, map);
     if (symtab_size(&debug) > symtab_size(file)) {
       debug.region = object->symbol_region;
@@ -157,7 +165,8 @@ struct object_symbols *object_symbols_open(const struct mapping *map, bool main_
     elf_file_close(&file);
   } else {
     if (map->kind == MAPPING_FILE) object->losses |= OBJECT_FILE_MISSING;
-    if (map->kind == MAPPING_FILE && debug_file_open_by_build_id(&file, object->debug_region, map->build_id)) {
+    if (map->kind == MAPPING_FILE &&
+        debug_file_open_by_build_id(&file, object->debug_region, map->build_id)) {
       open_debug_information(object, &file, map); /* the object is gone, its debug file is here */
       file.region = object->symbol_region;
       add_symbols(object, &file, SHT_SYMTAB);
@@ -203,7 +212,9 @@ uint64_t object_symbols_bytes(const struct object_symbols *object) {
   return bytes + section_windows_bytes(object->windows);
 }
 
-static bool is_mangled(const char *name) { return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R'); }
+static bool is_mangled(const char *name) {
+  return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R');
+}
 
 /* What follows the last "::" outside of template arguments. */
 static const char *last_component(const char *name) {
@@ -216,8 +227,8 @@ static const char *last_component(const char *name) {
   return last;
 }
 
-/* Whether a mangled symbol can be the function that DWARF calls by a plain name, as it does for static functions and anonymous
- * namespaces: "foo<int>" is written "3foo..." there. */
+/* Whether a mangled symbol can be the function that DWARF calls by a plain name, as it does for
+ * static functions and anonymous namespaces: "foo<int>" is written "3foo..." there. */
 static bool denotes(const char *mangled, const char *plain) {
   plain = last_component(plain);
   if (strncmp(plain, "operator", 8) == 0) return true;
@@ -245,8 +256,8 @@ static bool qualifies(const char *symbol, const char *plain) {
   return false;
 }
 
-/* Without the suffixes of gcc's and clang's clones (".constprop.0", ".cold"): DWARF has said already which function it is.
- * Rust's ".." is part of the name. */
+/* Without the suffixes of gcc's and clang's clones (".constprop.0", ".cold"): DWARF has said
+ * already which function it is. Rust's ".." is part of the name. */
 static const char *without_clone_suffix(struct region *region, const char *name) {
   for (const char *at = name; *at != '\0'; at++)
     if (at[0] == '.' && at > name && at[-1] != '.' && at[1] >= 'a' && at[1] <= 'z') {
@@ -267,8 +278,8 @@ static void note_losses(struct object_symbols *object) {
   if ((losses & DWARF_TOO_COSTLY) != 0) object->losses |= OBJECT_TOO_COSTLY;
 }
 
-size_t object_symbols_find(struct object_symbols *object, uint64_t address, struct dwarf_frame frames[DWARF_MAX_FRAMES],
-                           uint64_t *symbol_start) {
+size_t object_symbols_find(struct object_symbols *object, uint64_t address,
+                           struct dwarf_frame frames[DWARF_MAX_FRAMES], uint64_t *symbol_start) {
   region_rewind(object->found);
   const struct plt_stub *stub = plt_symbols_find(&object->plt, address);
   if (stub != NULL) {
@@ -293,11 +304,10 @@ size_t object_symbols_find(struct object_symbols *object, uint64_t address, stru
     return 1;
   }
   struct dwarf_frame *function = &frames[count - 1];
-  if (function->name == NULL)
-    function->name = symbol->name;
-  else if (!is_mangled(function->name) && is_mangled(symbol->name) && denotes(symbol->name, function->name))
+  if (function->name == NULL) function->name = symbol->name;
+  else if (!is_mangled(function->name) && is_mangled(symbol->name) &&
+           denotes(symbol->name, function->name))
     function->name = without_clone_suffix(object->found, symbol->name);
-  else if (qualifies(symbol->name, function->name))
-    function->name = symbol->name;
+  else if (qualifies(symbol->name, function->name)) function->name = symbol->name;
   return count;
 }

@@ -25,8 +25,8 @@
 static const uint64_t FILE_LIMIT = 1ULL << 30; /* of a larger file, the end */
 enum {
   WINDOW = 1 << 20,
-  HEAD_SIZE = 64,        /* the numbers of a line and its name's first byte */
-  LINE_SIZE = 16 << 10,  /* a name that is longer is cut */
+  HEAD_SIZE = 64, /* the numbers of a line and its name's first byte */
+  LINE_SIZE = 16 << 10, /* a name that is longer is cut */
   FIRST_PIECES = 4096,
   LEAST_PIECES = 64,
   FIRST_OPEN = 64,
@@ -68,12 +68,9 @@ static bool parse_hex(const char **at, uint64_t *value) {
   int digits = 0;
   for (*value = 0; digits <= MAX_HEX_DIGITS; p++, digits++) {
     unsigned digit;
-    if (*p >= '0' && *p <= '9')
-      digit = (unsigned)(*p - '0');
-    else if ((*p | 32) >= 'a' && (*p | 32) <= 'f')
-      digit = (unsigned)((*p | 32) - 'a') + 10;
-    else
-      break;
+    if (*p >= '0' && *p <= '9') digit = (unsigned)(*p - '0');
+    else if ((*p | 32) >= 'a' && (*p | 32) <= 'f') digit = (unsigned)((*p | 32) - 'a') + 10;
+    else break;
     *value = *value << 4 | digit;
   }
   if (digits == 0 || digits > MAX_HEX_DIGITS || !is_blank(*p)) return false;
@@ -385,10 +382,8 @@ const char *perf_map_find(struct perf_map *map, uint64_t address, uint64_t *star
   size_t low = 0, high = map->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (map->pieces[middle].start <= address)
-      low = middle + 1;
-    else
-      high = middle;
+    if (map->pieces[middle].start <= address) low = middle + 1;
+    else high = middle;
   }
   if (low == 0 || map->pieces[low - 1].end <= address) return NULL;
   return read_name(map, map->pieces[low - 1].line_at, address, start);

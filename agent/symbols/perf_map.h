@@ -13,7 +13,7 @@ struct perf_map;
 
 enum {
   PERF_MAP_STALE = 1, /* the file is older than the process: another one had its number */
-  PERF_MAP_LIMIT = 2  /* the oldest lines are left out: too many, or no memory */
+  PERF_MAP_LIMIT = 2 /* the oldest lines are left out: too many, or no memory */
 };
 
 /* Reads the file at path. It must be a regular file that belongs to this process's user or root and

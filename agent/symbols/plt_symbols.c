@@ -10,7 +10,7 @@
 
 enum {
   DEFAULT_STUB_SIZE = 16, /* of linkers that leave sh_entsize at 0 */
-  SMALL_STUB_SIZE = 8,    /* a jump and two bytes of padding: .plt.got */
+  SMALL_STUB_SIZE = 8, /* a jump and two bytes of padding: .plt.got */
   LARGEST_STUB_SIZE = 64,
   MAX_SECTIONS = 8, /* of each kind: .rela.dyn and .rela.plt; three with stubs */
   NO_INDEX = -1
@@ -21,13 +21,15 @@ struct slot {
   uint64_t address;
   const char *name;
   uint64_t resolver;
-  size_t order; /* no two are equal: those that a malformed file repeats would make sorting quadratic */
+  size_t order; /* no two are equal: those that a malformed file repeats would make sorting
+                   quadratic */
 };
 
 struct slots {
   struct slot *items; /* sorted by address */
   size_t count, capacity;
-  const uint64_t *lazy; /* address of the slot that each relocation of .rela.plt fills: lazy stubs push its index */
+  const uint64_t *lazy; /* address of the slot that each relocation of .rela.plt fills: lazy stubs
+                           push its index */
   size_t lazy_count;
 };
 
@@ -45,15 +47,18 @@ struct stub_target {
 };
 
 static uint32_t little_endian(const uint8_t *bytes) {
-  return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+  return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+         (uint32_t)bytes[3] << 24;
 }
 
 static bool begins_with_endbr64(const uint8_t *code, uint64_t size) {
   return size >= 4 && memcmp(code, "\xf3\x0f\x1e\xfa", 4) == 0;
 }
 
-/* [endbr64] [mov $index,%r11d] [bnd] jmp *slot(%rip), or endbr64, push $index, and a jump to the start of .plt. */
-static bool decode_x86_64(const uint8_t *code, uint64_t size, uint64_t address, struct stub_target *out) {
+/* [endbr64] [mov $index,%r11d] [bnd] jmp *slot(%rip), or endbr64, push $index, and a jump to the
+ * start of .plt. */
+static bool decode_x86_64(const uint8_t *code, uint64_t size, uint64_t address,
+                          struct stub_target *out) {
   uint64_t at = begins_with_endbr64(code, size) ? 4 : 0;
   if (at == 4 && size - at >= 5 && code[at] == 0x68) {
     *out = (struct stub_target){.index = little_endian(code + at + 1)};
@@ -62,29 +67,36 @@ static bool decode_x86_64(const uint8_t *code, uint64_t size, uint64_t address, 
   if (size - at >= 6 && code[at] == 0x41 && code[at + 1] == 0xbb) at += 6; /* mold's */
   if (size - at >= 1 && code[at] == 0xf2) at++;
   if (size - at < 6 || code[at] != 0xff || code[at + 1] != 0x25) return false;
-  *out = (struct stub_target){.slot = address + at + 6 + (uint64_t)(int64_t)(int32_t)little_endian(code + at + 2), .index = NO_INDEX};
+  *out = (struct stub_target){
+      .slot = address + at + 6 + (uint64_t)(int64_t)(int32_t)little_endian(code + at + 2),
+      .index = NO_INDEX};
   return true;
 }
 
-static bool decode(const struct elf_file *file, const uint8_t *code, uint64_t size, uint64_t address, struct stub_target *out) {
+static bool decode(const struct elf_file *file, const uint8_t *code, uint64_t size,
+                   uint64_t address, struct stub_target *out) {
   switch (file->header.e_machine) {
     case EM_X86_64: return decode_x86_64(code, size, address, out);
     default: return false;
   }
 }
 
-static bool names_a_function(const struct elf_file *file, const Elf64_Rela *relocation, bool *by_resolver) {
+static bool names_a_function(const struct elf_file *file, const Elf64_Rela *relocation,
+                             bool *by_resolver) {
   uint32_t type = (uint32_t)ELF64_R_TYPE(relocation->r_info);
   *by_resolver = false;
   switch (file->header.e_machine) {
-    case EM_X86_64: *by_resolver = type == R_X86_64_IRELATIVE; return *by_resolver || type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT;
+    case EM_X86_64:
+      *by_resolver = type == R_X86_64_IRELATIVE;
+      return *by_resolver || type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT;
     default: return false;
   }
 }
 
 static bool is_relocation_section(const struct elf_file *file, const Elf64_Shdr *section) {
   (void)file;
-  return section->sh_type == SHT_RELA && (section->sh_flags & SHF_ALLOC) != 0 && section->sh_entsize == sizeof(Elf64_Rela);
+  return section->sh_type == SHT_RELA && (section->sh_flags & SHF_ALLOC) != 0 &&
+         section->sh_entsize == sizeof(Elf64_Rela);
 }
 
 static void give_back(struct elf_file *file, const struct elf_bytes *bytes) {
@@ -97,8 +109,10 @@ static bool read_names(struct dynamic_names *names, struct elf_file *file) {
     const Elf64_Shdr *section = &file->sections[i];
     if (section->sh_type != SHT_DYNSYM) continue;
     struct elf_bytes symbols;
-    if (section->sh_entsize != sizeof(Elf64_Sym) || section->sh_link == 0 || section->sh_link >= file->section_count ||
-        !elf_section_read(file, &file->sections[section->sh_link], &names->strings) || !elf_section_read(file, section, &symbols))
+    if (section->sh_entsize != sizeof(Elf64_Sym) || section->sh_link == 0 ||
+        section->sh_link >= file->section_count ||
+        !elf_section_read(file, &file->sections[section->sh_link], &names->strings) ||
+        !elf_section_read(file, section, &symbols))
       return false;
     names->section = i;
     names->symbols = (const Elf64_Sym *)(const void *)symbols.data;
@@ -124,7 +138,8 @@ static bool add_slot(struct slots *slots, struct region *region, const struct sl
   return true;
 }
 
-static bool add_relocation(struct slots *slots, struct elf_file *file, const struct dynamic_names *names, const Elf64_Rela *relocation,
+static bool add_relocation(struct slots *slots, struct elf_file *file,
+                           const struct dynamic_names *names, const Elf64_Rela *relocation,
                            bool has_names) {
   struct slot slot = {.address = relocation->r_offset};
   bool by_resolver;
@@ -133,21 +148,26 @@ static bool add_relocation(struct slots *slots, struct elf_file *file, const str
     slot.resolver = (uint64_t)relocation->r_addend;
   } else {
     uint64_t symbol = ELF64_R_SYM(relocation->r_info);
-    if (!has_names || symbol >= names->count || names->symbols[symbol].st_name >= names->strings.size) return true;
+    if (!has_names || symbol >= names->count ||
+        names->symbols[symbol].st_name >= names->strings.size)
+      return true;
     slot.name = (const char *)names->strings.data + names->symbols[symbol].st_name;
     if (slot.name[0] == '\0') return true;
   }
   return add_slot(slots, file->region, &slot);
 }
 
-static bool add_relocations(struct slots *slots, struct elf_file *file, const struct dynamic_names *names, const Elf64_Shdr *section) {
+static bool add_relocations(struct slots *slots, struct elf_file *file,
+                            const struct dynamic_names *names, const Elf64_Shdr *section) {
   struct elf_bytes bytes;
   if (!elf_section_read(file, section, &bytes)) return false;
   const Elf64_Rela *relocations = (const Elf64_Rela *)(const void *)bytes.data;
   size_t count = bytes.size / sizeof *relocations;
   bool complete = true, has_names = names->section != 0 && section->sh_link == names->section;
-  for (size_t i = 0; i < count && complete; i++) complete = add_relocation(slots, file, names, &relocations[i], has_names);
-  if (complete && strcmp(elf_section_name(file, section), ".rela.plt") == 0 && slots->lazy == NULL && count > 0) {
+  for (size_t i = 0; i < count && complete; i++)
+    complete = add_relocation(slots, file, names, &relocations[i], has_names);
+  if (complete && strcmp(elf_section_name(file, section), ".rela.plt") == 0 &&
+      slots->lazy == NULL && count > 0) {
     uint64_t *lazy = region_alloc(file->region, count * sizeof *lazy);
     if (lazy != NULL) {
       for (size_t i = 0; i < count; i++) lazy[i] = relocations[i].r_offset;
@@ -175,10 +195,8 @@ static const struct slot *find_slot(const struct slots *slots, const struct stub
   size_t low = 0, high = slots->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (slots->items[middle].address < address)
-      low = middle + 1;
-    else
-      high = middle;
+    if (slots->items[middle].address < address) low = middle + 1;
+    else high = middle;
   }
   return low < slots->count && slots->items[low].address == address ? &slots->items[low] : NULL;
 }
@@ -192,16 +210,22 @@ static bool is_stub_section(const struct elf_file *file, const Elf64_Shdr *secti
   return false;
 }
 
-static uint64_t stub_size(const struct elf_file *file, const Elf64_Shdr *section, const struct elf_bytes *code) {
-  if (section->sh_entsize >= SMALL_STUB_SIZE && section->sh_entsize <= LARGEST_STUB_SIZE && section->sh_entsize % SMALL_STUB_SIZE == 0)
+static uint64_t stub_size(const struct elf_file *file, const Elf64_Shdr *section,
+                          const struct elf_bytes *code) {
+  if (section->sh_entsize >= SMALL_STUB_SIZE && section->sh_entsize <= LARGEST_STUB_SIZE &&
+      section->sh_entsize % SMALL_STUB_SIZE == 0)
     return section->sh_entsize;
-  bool small = strcmp(elf_section_name(file, section), ".plt.got") == 0 && !begins_with_endbr64(code->data, code->size);
+  bool small = strcmp(elf_section_name(file, section), ".plt.got") == 0 &&
+               !begins_with_endbr64(code->data, code->size);
   return small ? SMALL_STUB_SIZE : DEFAULT_STUB_SIZE;
 }
 
-static bool add_stubs(struct plt_symbols *plt, struct elf_file *file, const struct slots *slots, const Elf64_Shdr *section) {
+static bool add_stubs(struct plt_symbols *plt, struct elf_file *file, const struct slots *slots,
+                      const Elf64_Shdr *section) {
   struct elf_bytes code;
-  if (section->sh_addr + section->sh_size < section->sh_addr || !elf_section_read(file, section, &code)) return false;
+  if (section->sh_addr + section->sh_size < section->sh_addr ||
+      !elf_section_read(file, section, &code))
+    return false;
   uint64_t size = stub_size(file, section, &code);
   size_t most = plt->count + code.size / size + 1;
   struct plt_stub *stubs = region_alloc(file->region, most * sizeof *stubs);
@@ -211,8 +235,11 @@ static bool add_stubs(struct plt_symbols *plt, struct elf_file *file, const stru
       struct stub_target target;
       const struct slot *slot;
       uint64_t length = code.size - at < size ? code.size - at : size;
-      if (!decode(file, code.data + at, length, section->sh_addr + at, &target) || (slot = find_slot(slots, &target)) == NULL) continue;
-      stubs[plt->count++] = (struct plt_stub){section->sh_addr + at, section->sh_addr + at + length, slot->name, slot->resolver};
+      if (!decode(file, code.data + at, length, section->sh_addr + at, &target) ||
+          (slot = find_slot(slots, &target)) == NULL)
+        continue;
+      stubs[plt->count++] = (struct plt_stub){section->sh_addr + at, section->sh_addr + at + length,
+                                              slot->name, slot->resolver};
     }
     plt->stubs = stubs;
   }
@@ -225,7 +252,8 @@ static int compare_stubs(const void *left, const void *right) {
   return a->start < b->start ? -1 : a->start > b->start;
 }
 
-static size_t find_sections(const struct elf_file *file, bool (*wanted)(const struct elf_file *, const Elf64_Shdr *),
+static size_t find_sections(const struct elf_file *file,
+                            bool (*wanted)(const struct elf_file *, const Elf64_Shdr *),
                             const Elf64_Shdr *found[MAX_SECTIONS]) {
   size_t count = 0;
   for (uint32_t i = 1; i < file->section_count && count < MAX_SECTIONS; i++)
@@ -242,9 +270,11 @@ bool plt_symbols_read(struct plt_symbols *plt, struct elf_file *file) {
   struct slots slots = {0};
   struct dynamic_names names;
   bool complete = read_names(&names, file);
-  for (size_t i = 0; i < relocation_sections; i++) complete &= add_relocations(&slots, file, &names, with_relocations[i]);
+  for (size_t i = 0; i < relocation_sections; i++)
+    complete &= add_relocations(&slots, file, &names, with_relocations[i]);
   backtrace_qsort(slots.items, slots.count, sizeof *slots.items, compare_slots);
-  for (size_t i = 0; i < stub_sections; i++) complete &= add_stubs(plt, file, &slots, with_stubs[i]);
+  for (size_t i = 0; i < stub_sections; i++)
+    complete &= add_stubs(plt, file, &slots, with_stubs[i]);
   backtrace_qsort(plt->stubs, plt->count, sizeof *plt->stubs, compare_stubs);
   region_free(file->region, slots.items, slots.capacity * sizeof *slots.items);
   return complete;
@@ -254,15 +284,14 @@ const struct plt_stub *plt_symbols_find(const struct plt_symbols *plt, uint64_t 
   size_t low = 0, high = plt->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (plt->stubs[middle].start <= address)
-      low = middle + 1;
-    else
-      high = middle;
+    if (plt->stubs[middle].start <= address) low = middle + 1;
+    else high = middle;
   }
   return low > 0 && plt->stubs[low - 1].end > address ? &plt->stubs[low - 1] : NULL;
 }
 
-const char *plt_symbols_name(const struct plt_stub *stub, const struct symbol_table *table, struct region *region) {
+const char *plt_symbols_name(const struct plt_stub *stub, const struct symbol_table *table,
+                             struct region *region) {
   const char *name = stub->name;
   char by_address[40];
   if (name == NULL) {

@@ -46,7 +46,7 @@ struct section {
 
 struct source {
   int descriptor; /* -1: closed */
-  char *path;     /* NULL: not known */
+  char *path; /* NULL: not known */
   struct stat status;
 };
 
@@ -86,9 +86,7 @@ static uint64_t reserved_bytes(const struct section *section) {
   return window_count(section) * WINDOW + PAGE;
 }
 
-static void forget_window(void) {
-  backtrace_window.low = backtrace_window.high = NULL;
-}
+static void forget_window(void) { backtrace_window.low = backtrace_window.high = NULL; }
 
 void section_windows_empty(struct section_windows *windows) {
   if (windows == NULL) return;
@@ -167,8 +165,7 @@ static int source_of(struct section_windows *windows, const struct elf_file *fil
   if (windows->file_count == FILES_MAX) return -1;
   int descriptor = fcntl(file->descriptor, F_DUPFD_CLOEXEC, 0);
   if (descriptor < 0) return -1;
-  windows->files[windows->file_count] =
-      (struct source){descriptor, path_of(descriptor), status};
+  windows->files[windows->file_count] = (struct source){descriptor, path_of(descriptor), status};
   return (int)windows->file_count++;
 }
 
@@ -210,8 +207,7 @@ bool section_windows_open(struct section_windows *windows, struct elf_file *file
   }
   if (windows == NULL) return true;
   windows->steps += STEPS_A_BYTE * out->size;
-  if (windows->section_count < SECTIONS_MAX)
-    windows->sections[windows->section_count++] = section;
+  if (windows->section_count < SECTIONS_MAX) windows->sections[windows->section_count++] = section;
   return true;
 }
 
@@ -245,8 +241,8 @@ static bool fill_purse(struct section_windows *windows) {
 void section_windows_use(struct section_windows *windows) {
   current = windows;
   if (windows == NULL) {
-    backtrace_window = (struct backtrace_window){NULL, (const unsigned char *)UINTPTR_MAX,
-                                                 SIZE_MAX - 1};
+    backtrace_window =
+        (struct backtrace_window){NULL, (const unsigned char *)UINTPTR_MAX, SIZE_MAX - 1};
     return;
   }
   forget_window();

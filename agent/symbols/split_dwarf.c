@@ -13,7 +13,7 @@
 enum {
   PATH_SIZE = 4096,
   OBJECT_PATHS = 2,
-  PLACES_OF_OBJECT = 2,   /* in its directory: by the .dwo's relative path, by its last part */
+  PLACES_OF_OBJECT = 2, /* in its directory: by the .dwo's relative path, by its last part */
   MAX_INDEX_COLUMNS = 16, /* DWARF knows 8 */
   INDEX_HEADER = 16
 };
@@ -26,7 +26,7 @@ struct contribution {
 struct package {
   bool tried, open;
   struct elf_file file;
-  struct elf_bytes index;            /* .debug_cu_index */
+  struct elf_bytes index; /* .debug_cu_index */
   struct elf_bytes whole[DEBUG_MAX]; /* read whole: strings, and sections that are compressed */
 };
 

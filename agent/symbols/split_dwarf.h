@@ -13,7 +13,7 @@ struct dwarf_sections; /* libbacktrace's */
 
 struct split_unit {
   const char *directory; /* the compilation's, or NULL */
-  const char *name;      /* of the .dwo file */
+  const char *name; /* of the .dwo file */
   uint64_t id;
 };
 

@@ -75,9 +75,13 @@ static uint32_t hash_text(const char *text, size_t *length) {
   return (uint32_t)mix(hash);
 }
 
-static uint64_t hash_address(const char *owner, uint64_t address) { return mix(mix((uintptr_t)owner) + address); }
+static uint64_t hash_address(const char *owner, uint64_t address) {
+  return mix(mix((uintptr_t)owner) + address);
+}
 
-static uint64_t rehash_string(const void *entry) { return ((const struct cached_string *)entry)->hash; }
+static uint64_t rehash_string(const void *entry) {
+  return ((const struct cached_string *)entry)->hash;
+}
 static uint64_t rehash_location(const void *entry) {
   const struct cached_location *location = entry;
   return hash_address(location->owner, location->address);
@@ -132,20 +136,25 @@ void symbol_cache_set_readable(const char *name, const char *readable) {
   string_of(name)->readable = readable;
 }
 
-const struct symbol_location *symbol_cache_find(const struct symbol_cache *cache, const char *owner, uint64_t address) {
+const struct symbol_location *symbol_cache_find(const struct symbol_cache *cache, const char *owner,
+                                                uint64_t address) {
   if (cache->locations.capacity == 0) return NULL;
   size_t mask = cache->locations.capacity - 1;
-  for (size_t at = hash_address(owner, address) & mask; cache->locations.slots[at] != NULL; at = (at + 1) & mask) {
+  for (size_t at = hash_address(owner, address) & mask; cache->locations.slots[at] != NULL;
+       at = (at + 1) & mask) {
     const struct cached_location *location = cache->locations.slots[at];
     if (location->address == address && location->owner == owner) return &location->location;
   }
   return NULL;
 }
 
-const struct symbol_location *symbol_cache_add(struct symbol_cache *cache, const char *owner, uint64_t address,
-                                               uint64_t symbol_start, const struct symbol_frame *frames, uint32_t frame_count) {
+const struct symbol_location *symbol_cache_add(struct symbol_cache *cache, const char *owner,
+                                               uint64_t address, uint64_t symbol_start,
+                                               const struct symbol_frame *frames,
+                                               uint32_t frame_count) {
   if (!make_room(&cache->locations, rehash_location)) return NULL;
-  struct cached_location *location = region_alloc(cache->region, sizeof *location + frame_count * sizeof *frames);
+  struct cached_location *location =
+      region_alloc(cache->region, sizeof *location + frame_count * sizeof *frames);
   if (location == NULL) return NULL;
   location->owner = owner;
   location->address = address;

@@ -42,8 +42,7 @@ bool symbol_memory_take(uint64_t bytes) {
   uint64_t highest = load(&peak);
   while (highest < taken + bytes &&
          !atomic_compare_exchange_weak_explicit(&peak, &highest, taken + bytes,
-                                                memory_order_relaxed, memory_order_relaxed)) {
-  }
+                                                memory_order_relaxed, memory_order_relaxed)) {}
   return true;
 }
 

@@ -137,12 +137,14 @@ bool symbol_table_add_section(struct symbol_table *table, struct elf_file *file,
   return complete;
 }
 
-bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbols, size_t count, const char *strings,
-                              size_t strings_size) {
+bool symbol_table_add_dynamic(struct symbol_table *table, const Elf64_Sym *symbols, size_t count,
+                              const char *strings, size_t strings_size) {
   table->name_bytes += NAME_BYTES_A_BYTE * strings_size + NAME_BYTES_FREE;
   for (size_t i = 0; i < count; i++) {
     const Elf64_Sym *symbol = &symbols[i];
-    if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE || symbol->st_name >= strings_size) continue;
+    if (!is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_NOTYPE ||
+        symbol->st_name >= strings_size)
+      continue;
     const char *name = strings + symbol->st_name;
     uint32_t length;
     if (name[0] == '\0') continue;
@@ -158,7 +160,8 @@ static unsigned leading_underscores(const char *name) {
   return count;
 }
 
-/* Negative: a is the better name. Mangled names begin with underscores of their own: among them only the rest decides. */
+/* Negative: a is the better name. Mangled names begin with underscores of their own: among them
+ * only the rest decides. */
 static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   if (a->sized != b->sized) return a->sized ? -1 : 1;
   bool a_label = a->type == STT_NOTYPE, b_label = b->type == STT_NOTYPE;
@@ -167,7 +170,8 @@ static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   if (a_local != b_local) return a_local ? 1 : -1;
   unsigned a_under = leading_underscores(a->name), b_under = leading_underscores(b->name);
   if (a_under != b_under) return a_under < b_under ? -1 : 1;
-  if (a->binding != b->binding) return a->binding == STB_GLOBAL ? -1 : b->binding == STB_GLOBAL ? 1 : 0;
+  if (a->binding != b->binding)
+    return a->binding == STB_GLOBAL ? -1 : b->binding == STB_GLOBAL ? 1 : 0;
   if (a->name == b->name) return 0;
   size_t a_length = a->name_length, b_length = b->name_length;
   /* gold cuts names at an @ in .symtab too */
@@ -179,7 +183,8 @@ static int compare_aliases(const struct symbol *a, const struct symbol *b) {
   return strcmp(a->name, b->name);
 }
 
-/* By start, larger ranges first, so that the innermost symbol comes last; of equal ranges the best name comes last. */
+/* By start, larger ranges first, so that the innermost symbol comes last; of equal ranges the best
+ * name comes last. */
 static int compare_symbols(const void *left, const void *right) {
   const struct symbol *a = left, *b = right;
   if (a->start != b->start) return a->start < b->start ? -1 : 1;
@@ -191,8 +196,7 @@ static int compare_symbols(const void *left, const void *right) {
 static void bound_by_functions(struct symbol *symbol, const struct fde_ranges *ranges) {
   size_t at = fde_ranges_at_or_below(ranges, symbol->start);
   const struct fde_range *around = at == 0 ? NULL : &ranges->items[at - 1];
-  if (around != NULL && around->end > symbol->start)
-    symbol->end = around->end;
+  if (around != NULL && around->end > symbol->start) symbol->end = around->end;
   else if (at < ranges->count && symbol->end > ranges->items[at].start)
     symbol->end = ranges->items[at].start;
 }
@@ -236,10 +240,8 @@ static size_t last_at_or_below(const struct symbol_table *table, uint64_t addres
   size_t low = 0, high = table->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (table->symbols[middle].start <= address)
-      low = middle + 1;
-    else
-      high = middle;
+    if (table->symbols[middle].start <= address) low = middle + 1;
+    else high = middle;
   }
   return low;
 }
@@ -272,10 +274,8 @@ static const struct symbol *find_sizeless(const struct symbol_table *table, uint
   while (low < end) {
     size_t middle = low + (end - low) / 2;
     const struct symbol *symbol = &table->symbols[middle];
-    if (!symbol->sized && symbol->end > address)
-      low = middle + 1;
-    else
-      end = middle;
+    if (!symbol->sized && symbol->end > address) low = middle + 1;
+    else end = middle;
   }
   return low == first ? NULL : &table->symbols[low - 1];
 }

@@ -56,8 +56,7 @@ void symbol_versions_add_file(struct symbol_versions *versions, struct elf_file 
       memcpy(&name, bytes.data + at + version.vd_aux, sizeof name);
       const char *text =
           name.vda_name < strings.size ? (const char *)strings.data + name.vda_name : "";
-      if (looks_real(text) && (version.vd_flags & VER_FLG_BASE) == 0)
-        add_real(versions, text);
+      if (looks_real(text) && (version.vd_flags & VER_FLG_BASE) == 0) add_real(versions, text);
       else if (text[0] != '\0' && (version.vd_flags & VER_FLG_BASE) == 0)
         add_taken(versions, text, version.vd_ndx & INDEX_MASK);
       if (version.vd_next == 0) break;

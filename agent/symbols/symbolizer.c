@@ -37,9 +37,9 @@ struct session_object {
   uint64_t bias;
   bool unloaded;
   const char *path, *build_id; /* interned; with bias and unloaded, what tells objects apart */
-  const char *owner;           /* key in the cache, interned */
+  const char *owner; /* key in the cache, interned */
   struct shared_object *shared; /* NULL until an address is not in the cache */
-  uint64_t generation;          /* of shared_objects.h, when that was found */
+  uint64_t generation; /* of shared_objects.h, when that was found */
   unsigned counted_losses;
 };
 
@@ -93,24 +93,27 @@ static struct {
 
 #define COUNT(identifier) atomic_fetch_add_explicit(&counters.identifier, 1, memory_order_relaxed)
 
-/* Not a pthread mutex: that would be the host's, seen by the profile of contended locks. The owner's pid is in the word, since
- * a fork copies a lock that some thread of the parent holds: the child may take it, and finds everything under it in an unknown
- * state. */
+/* Not a pthread mutex: that would be the host's, seen by the profile of contended locks. The
+ * owner's pid is in the word, since a fork copies a lock that some thread of the parent holds: the
+ * child may take it, and finds everything under it in an unknown state. */
 static const uint32_t WAITERS = 1U << 31;
 
 static void lock(void) {
   uint32_t self = (uint32_t)getpid();
   uint32_t seen = 0;
   bool waited = false;
-  while (!atomic_compare_exchange_strong_explicit(&state.lock, &seen, waited ? self | WAITERS : self, memory_order_acquire,
-                                                  memory_order_relaxed)) {
+  while (!atomic_compare_exchange_strong_explicit(&state.lock, &seen,
+                                                  waited ? self | WAITERS : self,
+                                                  memory_order_acquire, memory_order_relaxed)) {
     if ((seen & ~WAITERS) == 0) continue;
     if ((seen & ~WAITERS) != self) { /* held when this process was forked */
-      if (!atomic_compare_exchange_strong_explicit(&state.lock, &seen, self, memory_order_acquire, memory_order_relaxed)) {
+      if (!atomic_compare_exchange_strong_explicit(&state.lock, &seen, self, memory_order_acquire,
+                                                   memory_order_relaxed)) {
         seen = 0;
         continue;
       }
-      state.cache = NULL; /* lost with whatever the thread was doing: a fork's copy is not worth a repair */
+      state.cache =
+          NULL; /* lost with whatever the thread was doing: a fork's copy is not worth a repair */
       large.stack.memory = NULL;
       atomic_store_explicit(&large.lock.state, 0, memory_order_relaxed);
       shared_objects_forget();
@@ -121,7 +124,8 @@ static void lock(void) {
     }
     uint32_t marked = seen | WAITERS;
     if (seen == marked ||
-        atomic_compare_exchange_strong_explicit(&state.lock, &seen, marked, memory_order_relaxed, memory_order_relaxed))
+        atomic_compare_exchange_strong_explicit(&state.lock, &seen, marked, memory_order_relaxed,
+                                                memory_order_relaxed))
       raw_futex_wait(&state.lock, marked, NULL);
     waited = true; /* others may wait as well: keep the mark */
     seen = 0;
@@ -197,8 +201,8 @@ void symbolizer_close(struct symbolizer_session *session) {
   unlock();
 }
 
-/* What the cache knows an object by: its build-id, or the file as it is now; and where it is mapped, as addresses are runtime
- * ones. */
+/* What the cache knows an object by: its build-id, or the file as it is now; and where it is
+ * mapped, as addresses are runtime ones. */
 static const char *object_owner(const struct mapping *map) {
   char text[4600];
   struct stat file = {0};
@@ -212,11 +216,12 @@ static const char *object_owner(const struct mapping *map) {
 }
 
 static bool is_object(const struct session_object *object, const struct mapping *map) {
-  return object->bias == map->bias && object->unloaded == map->unloaded && strcmp(object->build_id, map->build_id) == 0 &&
-         strcmp(object->path, map->path) == 0;
+  return object->bias == map->bias && object->unloaded == map->unloaded &&
+         strcmp(object->build_id, map->build_id) == 0 && strcmp(object->path, map->path) == 0;
 }
 
-static struct session_object *find_object(struct symbolizer_session *session, const struct mapping *map) {
+static struct session_object *find_object(struct symbolizer_session *session,
+                                          const struct mapping *map) {
   if (session->latest != NULL && is_object(session->latest, map)) return session->latest;
   for (struct session_object *object = session->objects; object != NULL; object = object->next)
     if (is_object(object, map)) return session->latest = object;
@@ -397,8 +402,7 @@ static const struct symbol_location *look_up(struct lookup *lookup) {
   struct symbolizer_session *session = lookup->session;
   const struct symbol_location *known = NULL;
   lock();
-  if (state.cache == NULL)
-    state.cache = symbol_cache_create(symbol_memory_budget() / CACHE_SHARE);
+  if (state.cache == NULL) state.cache = symbol_cache_create(symbol_memory_budget() / CACHE_SHARE);
   if (state.cache != NULL && (lookup->object = find_object(session, lookup->map)) != NULL) {
     known = symbol_cache_find(state.cache, lookup->object->owner, lookup->address);
     if (known == NULL && prepare(session)) {
@@ -471,8 +475,8 @@ static const struct symbol_location *resolve_jit_code(struct symbolizer_session 
   return symbol_cache_add(session->jit, JIT_OWNER, address, start, &frame, frame.function != NULL);
 }
 
-const struct symbol_location *symbolizer_resolve(struct symbolizer_session *session, const struct mapping *map,
-                                                 uint64_t address) {
+const struct symbol_location *symbolizer_resolve(struct symbolizer_session *session,
+                                                 const struct mapping *map, uint64_t address) {
   if (session == NULL || symbolizer_given_up(session)) return &unknown_location;
   struct lookup lookup = {.session = session, .map = map, .address = address};
   const struct symbol_location *location =
@@ -483,7 +487,8 @@ const struct symbol_location *symbolizer_resolve(struct symbolizer_session *sess
 }
 
 void symbolizer_read_counters(struct symbolizer_counters *out) {
-#define X(identifier, text) out->identifier = atomic_load_explicit(&counters.identifier, memory_order_relaxed);
+#define X(identifier, text) \
+  out->identifier = atomic_load_explicit(&counters.identifier, memory_order_relaxed);
   SYMBOLIZER_LOSS_COUNTERS(X)
 #undef X
   out->symbols_files_not_trusted = trusted_path_refused();

@@ -17,10 +17,13 @@ struct blocked_stack_reader {
   struct frame_pointer_search search;
   struct remote_unwinder *unwinder; /* NULL: no memory for it; then the built-in interpreter does */
   uintptr_t hidden_start, hidden_end;
-  int refusals_left; /* each takes time: a dlclose that takes for ever is not to hold up every thread's stack */
+  int refusals_left; /* each takes time: a dlclose that takes for ever is not to hold up every
+                        thread's stack */
 };
 
-struct blocked_stack_reader *blocked_stack_reader_new(const struct mappings *mappings, uintptr_t hidden_start, uintptr_t hidden_end) {
+struct blocked_stack_reader *blocked_stack_reader_new(const struct mappings *mappings,
+                                                      uintptr_t hidden_start,
+                                                      uintptr_t hidden_end) {
   struct blocked_stack_reader *reader = agent_calloc(1, sizeof *reader);
   struct memory_reader *memory = memory_reader_new();
   if (!reader || !memory) {
@@ -44,7 +47,9 @@ void blocked_stack_reader_release(struct blocked_stack_reader *reader) {
   agent_free(reader);
 }
 
-struct memory_reader *blocked_stack_memory(struct blocked_stack_reader *reader) { return reader->search.code.memory; }
+struct memory_reader *blocked_stack_memory(struct blocked_stack_reader *reader) {
+  return reader->search.code.memory;
+}
 
 static enum frame_step step_by_interpreter(struct frame_pointer_search *search,
                                            struct blocked_frame *frame) {
@@ -101,28 +106,31 @@ static enum frame_step step_to_caller(struct blocked_stack_reader *reader,
                           : step_by_interpreter(&reader->search, frame);
 }
 
-static void follow_frames(struct blocked_stack_reader *reader, struct blocked_frame frame, struct captured_stack *out) {
+static void follow_frames(struct blocked_stack_reader *reader, struct blocked_frame frame,
+                          struct captured_stack *out) {
   enum { HIDDEN_MAX = 64 };
   const struct stack_halves halves = stack_halves();
   uint32_t count = 0, hidden = 0;
   enum stack_marker marker = 0;
   begin(reader, &frame);
   for (;;) {
-    bool hide = frame.pc - reader->hidden_start < reader->hidden_end - reader->hidden_start && hidden++ < HIDDEN_MAX;
+    bool hide = frame.pc - reader->hidden_start < reader->hidden_end - reader->hidden_start &&
+                hidden++ < HIDDEN_MAX;
     if (!hide && count == STACK_WALKED_MAX) {
       count = halves.leaf; /* what follows is not the other end */
       marker = STACK_TRUNCATED_DEPTH;
       break;
     }
-    if (!hide)
-      out->frames[stack_place(&halves, count++)] = frame.exact ? frame.pc + 1 : frame.pc;
+    if (!hide) out->frames[stack_place(&halves, count++)] = frame.exact ? frame.pc + 1 : frame.pc;
     uintptr_t pc = frame.pc;
     enum frame_step step = step_to_caller(reader, &frame);
-    /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
+    /* What a signal handler returns to was never called: its pc is exact, and before it lies
+     * another function. */
     if (step == FRAME_CALLER && frame.exact && !hide)
       out->frames[stack_place(&halves, count - 1)] = pc + 1;
     if (step == FRAME_CALLER && code_is_executable(&reader->search.code, frame.pc)) continue;
-    if (step == FRAME_CALLER) step = FRAME_NO_MEMORY; /* not a return address: what is there is not a frame */
+    if (step == FRAME_CALLER)
+      step = FRAME_NO_MEMORY; /* not a return address: what is there is not a frame */
     if (step == FRAME_NO_MEMORY) marker = STACK_TRUNCATED_MEMORY;
     else if (step != FRAME_OUTERMOST && step != FRAME_NO_RETURN) marker = STACK_TRUNCATED_NO_UNWIND;
     break;
@@ -132,7 +140,8 @@ static void follow_frames(struct blocked_stack_reader *reader, struct blocked_fr
   out->frame_count = count;
 }
 
-bool blocked_stack_read(struct blocked_stack_reader *reader, const struct blocked_registers *registers, struct captured_stack *out,
+bool blocked_stack_read(struct blocked_stack_reader *reader,
+                        const struct blocked_registers *registers, struct captured_stack *out,
                         uint32_t *epoch) {
   memory_reader_forget(reader->search.code.memory);
   reader->search.steps_left = FRAME_SEARCH_STEPS;
@@ -140,7 +149,10 @@ bool blocked_stack_read(struct blocked_stack_reader *reader, const struct blocke
     if (reader->refusals_left > 0) reader->refusals_left--;
     return false;
   }
-  follow_frames(reader, (struct blocked_frame){.pc = registers->pc, .sp = registers->sp, .exact = registers->exact}, out);
+  follow_frames(
+      reader,
+      (struct blocked_frame){.pc = registers->pc, .sp = registers->sp, .exact = registers->exact},
+      out);
   *epoch = module_registry_epoch_of(out->frames, out->frame_count);
   unwind_rule_borrow_end();
   return true;

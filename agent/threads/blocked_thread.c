@@ -10,8 +10,8 @@
 #include "agent/runtime/task_files.h"
 
 void blocked_thread_open(struct blocked_thread *thread, int32_t tid) {
-  *thread = (struct blocked_thread){
-      .tid = tid, .runs_file = -1, .number = -1, .task = task_open(tid)};
+  *thread =
+      (struct blocked_thread){.tid = tid, .runs_file = -1, .number = -1, .task = task_open(tid)};
 }
 
 void blocked_thread_close(struct blocked_thread *thread) {
@@ -31,7 +31,8 @@ static uint64_t number_after(const char *text, const char *name) {
 static bool read_runs(struct blocked_thread *thread, uint64_t *runs) {
   enum { STATUS_MAX = 4096 };
   char text[STATUS_MAX];
-  if (thread->runs_file < 0 && (thread->runs_file = task_file_open(thread->task, "schedstat")) < 0 &&
+  if (thread->runs_file < 0 &&
+      (thread->runs_file = task_file_open(thread->task, "schedstat")) < 0 &&
       (thread->runs_file = task_file_open(thread->task, "status")) < 0)
     return false;
   if (task_file_read_again(thread->runs_file, text, sizeof text) <= 0) return false;
@@ -47,7 +48,8 @@ static bool read_runs(struct blocked_thread *thread, uint64_t *runs) {
     thread->runs_file = status;
     if (task_file_read_again(status, text, sizeof text) <= 0) return false;
   }
-  *runs = number_after(text, "\nvoluntary_ctxt_switches:") + number_after(text, "\nnonvoluntary_ctxt_switches:");
+  *runs = number_after(text, "\nvoluntary_ctxt_switches:") +
+          number_after(text, "\nnonvoluntary_ctxt_switches:");
   return true;
 }
 
@@ -95,7 +97,9 @@ static void read_kernel_function(struct blocked_thread *thread) {
 /* Where its system call may not be read. */
 static enum thread_presence look_from_afar(struct blocked_thread *thread, int error) {
   switch (state_letter(thread)) {
-    case 0: case 'Z': case 'X': return THREAD_ENDED;
+    case 0:
+    case 'Z':
+    case 'X': return THREAD_ENDED;
     case 'R': return THREAD_RUNNING;
     default: break;
   }

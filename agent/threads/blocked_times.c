@@ -23,7 +23,8 @@ static int64_t parse_exec_start(const char *sched) {
   int64_t milliseconds = strtoll(at + 1, &end, 10), fraction = 0;
   if (*end == '.') {
     const char *digits = end + 1;
-    for (int i = 0; i < 6; i++) fraction = fraction * 10 + (*digits >= '0' && *digits <= '9' ? *digits++ - '0' : 0);
+    for (int i = 0; i < 6; i++)
+      fraction = fraction * 10 + (*digits >= '0' && *digits <= '9' ? *digits++ - '0' : 0);
   }
   return milliseconds * 1000000 + fraction;
 }
@@ -34,7 +35,8 @@ static int64_t read_exec_start(int task) {
   return task_file_read(task, "sched", text, sizeof text) > 0 ? parse_exec_start(text) : -1;
 }
 
-/* The scheduler's clock at a moment of CLOCK_MONOTONIC: this thread runs, so its own entry is at most a tick old. Processors differ a little. */
+/* The scheduler's clock at a moment of CLOCK_MONOTONIC: this thread runs, so its own entry is at
+ * most a tick old. Processors differ a little. */
 static int64_t scheduler_now, scheduler_now_at;
 
 /* ---- where the kernel does not say: what earlier dumps saw ---- */
@@ -89,7 +91,8 @@ void blocked_times_end(void) {
 }
 
 int64_t blocked_thread_time(const struct blocked_thread *thread, int32_t tid) {
-  int64_t last = scheduler_now >= 0 ? read_exec_start(thread->task) : -1, now = agent_monotonic_nanoseconds();
+  int64_t last = scheduler_now >= 0 ? read_exec_start(thread->task) : -1,
+          now = agent_monotonic_nanoseconds();
   if (last >= 0) {
     int64_t time = scheduler_now + (now - scheduler_now_at) - last;
     return time > 0 ? time : 0;

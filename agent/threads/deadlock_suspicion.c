@@ -48,14 +48,13 @@ static bool look(struct suspect *suspect, int32_t tid) {
   blocked_thread_open(&thread, tid);
   bool waits = blocked_thread_look(&thread) == THREAD_BLOCKED && waits_without_limit(&thread);
   blocked_thread_close(&thread);
-  if (!waits ||
-      own_memory_read(thread.arguments[0], words, sizeof words) != (ssize_t)sizeof words)
+  if (!waits || own_memory_read(thread.arguments[0], words, sizeof words) != (ssize_t)sizeof words)
     return false;
   suspect->waits = true;
   for (int i = 0; i < MAYBE_HOLDERS; i++)
     suspect->holders[i] = (int32_t)(words[holder_words[i]] & FUTEX_TID_MASK);
-  bool parked = thread.arguments[2] == 0 && words[0] == 0 &&
-                thread.arguments[0] > thread.sp && thread.arguments[0] - thread.sp < 512;
+  bool parked = thread.arguments[2] == 0 && words[0] == 0 && thread.arguments[0] > thread.sp &&
+                thread.arguments[0] - thread.sp < 512;
   return parked || holder_has_ended(&thread, words);
 }
 

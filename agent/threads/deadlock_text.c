@@ -33,8 +33,9 @@ void deadlock_describe_need(const struct dumped_thread *thread, char out[DEADLOC
     snprintf(out, size, "the end of thread %s%s", itself ? "itself" : holder,
              ended ? ", which this process does not have" : "");
   else if (need->kind == NEED_REFUSED)
-    snprintf(out, size, "a mutex that inherits priority, refused by the kernel: that would be a "
-                        "deadlock, or its holder has ended");
+    snprintf(out, size,
+             "a mutex that inherits priority, refused by the kernel: that would be a "
+             "deadlock, or its holder has ended");
   else
     snprintf(out, size, "%s 0x%" PRIx64 " held by %s%s",
              need->kind == NEED_RWLOCK ? "read-write lock" : "mutex", need->object,

@@ -6,7 +6,8 @@
 
 #include "agent/runtime/foreign_text.h"
 
-static const char SLASH[] = "\xe2\x88\x95", PERCENT[] = "\xef\xbc\x85", COLON[] = "\xe2\x88\xb6"; /* U+2215, U+FF05, U+2236 */
+static const char SLASH[] = "\xe2\x88\x95", PERCENT[] = "\xef\xbc\x85",
+                  COLON[] = "\xe2\x88\xb6"; /* U+2215, U+FF05, U+2236 */
 
 /* Both parsers read by lines, of at most 64 KiB in gostackparse. */
 enum { NAME_MAX_BYTES = 8 * 1024, PATH_MAX_BYTES = 4 * 1024 };
@@ -14,10 +15,13 @@ enum { NAME_MAX_BYTES = 8 * 1024, PATH_MAX_BYTES = 4 * 1024 };
 /* ---- the part of a demangled name that names ---- */
 
 static bool is_identifier(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$' || (c & 0x80);
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+         c == '$' || (c & 0x80);
 }
 
-static bool starts(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+static bool starts(const char *text, const char *prefix) {
+  return strncmp(text, prefix, strlen(prefix)) == 0;
+}
 
 static bool is_operator(const char *name, const char *at) {
   return starts(at, "operator") && !is_identifier(at[8]) && (at == name || !is_identifier(at[-1]));
@@ -25,7 +29,8 @@ static bool is_operator(const char *name, const char *at) {
 
 /* Of "operator<<" at `at`, inside template arguments. */
 static size_t operator_length(const char *at) {
-  static const char *const symbols[] = {"<=>", "<<=", ">>=", "->*", "<<", ">>", "<=", ">=", "->", "()", "[]", "<", ">", "(", ")"};
+  static const char *const symbols[] = {
+      "<=>", "<<=", ">>=", "->*", "<<", ">>", "<=", ">=", "->", "()", "[]", "<", ">", "(", ")"};
   for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
     if (starts(at + 8, symbols[i])) return 8 + strlen(symbols[i]);
   return 8;
@@ -41,11 +46,13 @@ static const char *without_suffixes(const char *name) {
 
 /* Before "(int, long) const"; end where there are no parameters. */
 static const char *before_parameters(const char *name, const char *end) {
-  static const char *const qualifiers[] = {" const", " volatile", " noexcept", " &&", " &", "&&", "&"};
+  static const char *const qualifiers[] = {" const", " volatile", " noexcept", " &&",
+                                           " &",     "&&",        "&"};
   const char *close = end;
   for (size_t i = 0; i < sizeof qualifiers / sizeof *qualifiers; i++) {
     size_t length = strlen(qualifiers[i]);
-    if ((size_t)(close - name) <= length || memcmp(close - length, qualifiers[i], length) != 0) continue;
+    if ((size_t)(close - name) <= length || memcmp(close - length, qualifiers[i], length) != 0)
+      continue;
     close -= length;
     i = (size_t)-1; /* from the start: there may be several */
   }
@@ -71,10 +78,12 @@ static const char *after_return_type(const char *name, const char *end) {
       at += operator_length(at) - 1;
     } else if (*at == '(' || *at == '[' || *at == '{' || *at == '<') {
       depth++;
-    } else if (*at == ')' || *at == ']' || *at == '}' || (*at == '>' && (at == name || at[-1] != '-'))) {
+    } else if (*at == ')' || *at == ']' || *at == '}' ||
+               (*at == '>' && (at == name || at[-1] != '-'))) {
       depth--;
-    } else if (*at == ' ' && depth == 0 && at + 1 < end && !(at > name && at[-1] == ')' && !is_identifier(at[1])) &&
-               !starts(at, " const::") && !starts(at, " volatile::")) {
+    } else if (*at == ' ' && depth == 0 && at + 1 < end &&
+               !(at > name && at[-1] == ')' && !is_identifier(at[1])) && !starts(at, " const::") &&
+               !starts(at, " volatile::")) {
       start = at + 1;
     }
   }
@@ -85,11 +94,13 @@ void goroutine_bare_name(const struct symbol_frame *frame, const char **start, c
   const char *name = frame->function;
   *start = name;
   *end = name + strlen(name);
-  if (!frame->system_name || strcmp(frame->system_name, name) == 0) return; /* C, or a JIT's own way of writing */
+  if (!frame->system_name || strcmp(frame->system_name, name) == 0)
+    return; /* C, or a JIT's own way of writing */
   const char *cut = before_parameters(name, without_suffixes(name));
   if (cut == name) return;
   *end = cut;
-  if (strstr(name, " thunk to ") || strstr(name, " for ")) return; /* "non-virtual thunk to X::f": these are no types */
+  if (strstr(name, " thunk to ") || strstr(name, " for "))
+    return; /* "non-virtual thunk to X::f": these are no types */
   *start = after_return_type(name, cut);
 }
 
@@ -106,7 +117,8 @@ static const char *joined_space(const char *name, const char *at, const char *en
   return at > name && at + 1 < end && is_identifier(at[-1]) && is_identifier(at[1]) ? "_" : "";
 }
 
-static void write_name(struct growing_text *out, const char *at, const char *end, enum goroutine_name_form form) {
+static void write_name(struct growing_text *out, const char *at, const char *end,
+                       enum goroutine_name_form form) {
   size_t length, limit = out->used + NAME_MAX_BYTES;
   while (at < end && (*at == ' ' || foreign_character(at, &length, NULL) == FOREIGN_CONTROL))
     at += *at == ' ' ? 1 : length;
@@ -127,7 +139,8 @@ static void write_name(struct growing_text *out, const char *at, const char *end
   if (at == name) growing_text_text(out, "?");
 }
 
-void goroutine_name_write(struct growing_text *out, const struct symbol_frame *frame, enum goroutine_name_form form) {
+void goroutine_name_write(struct growing_text *out, const struct symbol_frame *frame,
+                          enum goroutine_name_form form) {
   const char *start, *end;
   goroutine_bare_name(frame, &start, &end);
   write_name(out, start, end, form);
@@ -137,7 +150,8 @@ void goroutine_text_as_name_write(struct growing_text *out, const char *text) {
   write_name(out, text, text + strlen(text), GOROUTINE_NAME_OF_CALL);
 }
 
-void goroutine_unknown_name_write(struct growing_text *out, const struct mapping *map, uint64_t address) {
+void goroutine_unknown_name_write(struct growing_text *out, const struct mapping *map,
+                                  uint64_t address) {
   char number[32];
   if (map && map->kind != MAPPING_ANONYMOUS) {
     const char *slash = strrchr(map->path, '/'), *file = slash ? slash + 1 : map->path;
@@ -151,7 +165,8 @@ void goroutine_unknown_name_write(struct growing_text *out, const struct mapping
 
 static bool ends_as_go_expects(const char *path) {
   size_t length = strlen(path);
-  return (length > 2 && (strcmp(path + length - 2, ".c") == 0 || strcmp(path + length - 2, ".s") == 0)) ||
+  return (length > 2 &&
+          (strcmp(path + length - 2, ".c") == 0 || strcmp(path + length - 2, ".s") == 0)) ||
          (length > 3 && strcmp(path + length - 3, ".go") == 0);
 }
 
@@ -182,8 +197,10 @@ void goroutine_source_write(struct growing_text *out, const char *filename, uint
 /* ---- libraries that start threads ---- */
 
 static bool is_library_path(const char *at) {
-  static const char *const prefixes[] = {"std::",     "core::",           "alloc::",    "__gnu_cxx::", "boost::thread",  "boost::detail::",
-                                         "g_thread_", "g_system_thread_", "uv_thread_", "QThread::",  "pthread_create", "thrd_create"};
+  static const char *const prefixes[] = {
+      "std::",         "core::",          "alloc::",        "__gnu_cxx::",
+      "boost::thread", "boost::detail::", "g_thread_",      "g_system_thread_",
+      "uv_thread_",    "QThread::",       "pthread_create", "thrd_create"};
   for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
     if (starts(at, prefixes[i])) return true;
   return false;

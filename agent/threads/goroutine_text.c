@@ -1,4 +1,5 @@
-/* A thread dump in the text form of Go's debug=2: a record a thread, which gostackparse and panicparse read as goroutines.
+/* A thread dump in the text form of Go's debug=2: a record a thread, which gostackparse and
+ * panicparse read as goroutines.
  *
  *   # pid 123 comm nginx; 4240=main, 4242=worker-1
  *   # 4242 waits for fd 5 (socket:[1234])
@@ -11,8 +12,9 @@
  *   created by spawn_workers in goroutine 4240
  *   <tab>/src/main.c:12 +0x44
  *
- * The parsers take comments before the first goroutine only. The offset is that of the call (or of a leaf's exact pc), as in the
- * debug=1 text; inlined functions have none. Every location and every creator is rendered once; a record is made of such pieces.
+ * The parsers take comments before the first goroutine only. The offset is that of the call (or of
+ * a leaf's exact pc), as in the debug=1 text; inlined functions have none. Every location and every
+ * creator is rendered once; a record is made of such pieces.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,13 +35,15 @@ enum { PREAMBLE_LINE_BYTES = 4 * 1024 }; /* far below the 64 KiB that gostackpar
 struct rendered_frame { /* all lines of one location */
   uint64_t frame;
   uint32_t epoch;
-  size_t start, name_size, size;  /* in writer.text: the first function's name, then the rest, from "(...)" on */
-  const char *function;           /* its name as in the symbol table, or NULL */
+  size_t start, name_size,
+      size; /* in writer.text: the first function's name, then the rest, from "(...)" on */
+  const char *function; /* its name as in the symbol table, or NULL */
 };
 
 struct rendered_creator {
   uint32_t stack;
-  size_t start, name_size, size; /* "created by NAME", then the line of its place; size 0: the stack says nothing */
+  size_t start, name_size,
+      size; /* "created by NAME", then the line of its place; size 0: the stack says nothing */
 };
 
 struct writer {
@@ -66,9 +70,12 @@ static bool make_room(void *items, uint32_t count, uint32_t *capacity, size_t it
   return true;
 }
 
-/* ---- one location ---------------------------------------------------------------------------------------------------------- */
+/* ---- one location
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
-static void render_place(struct growing_text *out, const struct symbol_location *symbol, uint32_t i, uint64_t address) {
+static void render_place(struct growing_text *out, const struct symbol_location *symbol, uint32_t i,
+                         uint64_t address) {
   char offset[32];
   const struct symbol_frame *frame = i < symbol->frame_count ? &symbol->frames[i] : NULL;
   growing_text_text(out, "\t");
@@ -81,9 +88,11 @@ static void render_place(struct growing_text *out, const struct symbol_location 
   growing_text_text(out, "\n");
 }
 
-static void render_name(struct growing_text *out, const struct symbol_location *symbol, uint32_t i, const struct mapping *map,
-                        uint64_t address, enum goroutine_name_form form) {
-  if (i < symbol->frame_count && symbol->frames[i].function) goroutine_name_write(out, &symbol->frames[i], form);
+static void render_name(struct growing_text *out, const struct symbol_location *symbol, uint32_t i,
+                        const struct mapping *map, uint64_t address,
+                        enum goroutine_name_form form) {
+  if (i < symbol->frame_count && symbol->frames[i].function)
+    goroutine_name_write(out, &symbol->frames[i], form);
   else goroutine_unknown_name_write(out, map, address);
 }
 
@@ -129,8 +138,10 @@ static void render_location(struct writer *writer, struct rendered_frame *entry)
   entry->size = out->used - entry->start;
 }
 
-/* What an address meant when it was a frame. As in profile_builder.c, one without unwind information was in no module then. */
-static uint32_t epoch_of_frame(const struct writer *writer, const uint64_t *frames, uint32_t count, uint32_t epoch, uint32_t i) {
+/* What an address meant when it was a frame. As in profile_builder.c, one without unwind
+ * information was in no module then. */
+static uint32_t epoch_of_frame(const struct writer *writer, const uint64_t *frames, uint32_t count,
+                               uint32_t epoch, uint32_t i) {
   if (!stack_marker_is_guess(frames[count - 1]) &&
       (i + 1 >= count || frames[i + 1] != STACK_TRUNCATED_NO_UNWIND))
     return epoch;
@@ -140,32 +151,43 @@ static uint32_t epoch_of_frame(const struct writer *writer, const uint64_t *fram
 
 static bool frame_equal(const void *context, uint32_t position) {
   const struct writer *writer = context;
-  const struct rendered_frame *wanted = &writer->frames[writer->frame_count], *entry = &writer->frames[position];
+  const struct rendered_frame *wanted = &writer->frames[writer->frame_count],
+                              *entry = &writer->frames[position];
   return entry->frame == wanted->frame && entry->epoch == wanted->epoch;
 }
 
 /* NULL: out of memory, or nobody wants it any more. */
-static const struct rendered_frame *rendered_frame(struct writer *writer, uint64_t frame, uint32_t epoch) {
-  if (!make_room(&writer->frames, writer->frame_count, &writer->frame_capacity, sizeof *writer->frames)) return NULL;
-  struct rendered_frame *entry = &writer->frames[writer->frame_count]; /* the next free one holds what is looked for */
+static const struct rendered_frame *rendered_frame(struct writer *writer, uint64_t frame,
+                                                   uint32_t epoch) {
+  if (!make_room(&writer->frames, writer->frame_count, &writer->frame_capacity,
+                 sizeof *writer->frames))
+    return NULL;
+  struct rendered_frame *entry =
+      &writer->frames[writer->frame_count]; /* the next free one holds what is looked for */
   *entry = (struct rendered_frame){.frame = frame, .epoch = epoch};
   uint64_t hash = hash_mix(frame, epoch);
   uint32_t found = index_table_find(&writer->frame_index, hash, frame_equal, writer);
   if (found != INDEX_TABLE_NONE) return &writer->frames[found];
   render_location(writer, entry);
-  if (writer->rendered.failed || !index_table_add(&writer->frame_index, hash, writer->frame_count)) return NULL;
+  if (writer->rendered.failed || !index_table_add(&writer->frame_index, hash, writer->frame_count))
+    return NULL;
   writer->frame_count++;
   return entry;
 }
 
-/* ---- the creator ----------------------------------------------------------------------------------------------------------- */
+/* ---- the creator
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
-/* The first function that is the program's own; the caller of pthread_create where all are a library's. */
+/* The first function that is the program's own; the caller of pthread_create where all are a
+ * library's. */
 static void render_creator(struct writer *writer, struct rendered_creator *entry) {
   struct stack_view view;
   struct growing_text *out = &writer->rendered;
   entry->start = out->used;
-  if (!stack_table_read(entry->stack, &view) || view.frame_count == 0 || view.frames[0] < STACK_MARKER_LIMIT) return;
+  if (!stack_table_read(entry->stack, &view) || view.frame_count == 0 ||
+      view.frames[0] < STACK_MARKER_LIMIT)
+    return;
   const struct symbol_location *chosen = NULL;
   const struct mapping *map = NULL;
   uint64_t address = 0;
@@ -175,7 +197,8 @@ static void render_creator(struct writer *writer, struct rendered_creator *entry
     uint64_t here = view.frames[f] - 1;
     uint32_t epoch = epoch_of_frame(writer, view.frames, view.frame_count, view.epoch, f);
     const struct mapping *map_here = mappings_find(writer->dump->mappings, here, epoch);
-    const struct symbol_location *symbol = symbolizer_resolve(writer->dump->symbols, map_here, here);
+    const struct symbol_location *symbol =
+        symbolizer_resolve(writer->dump->symbols, map_here, here);
     uint32_t i = 0;
     while (i < symbol->frame_count && goroutine_is_thread_library(&symbol->frames[i])) i++;
     own = i < symbol->frame_count || symbol->frame_count == 0;
@@ -199,19 +222,25 @@ static bool creator_equal(const void *context, uint32_t position) {
 
 /* NULL: out of memory. */
 static const struct rendered_creator *rendered_creator(struct writer *writer, uint32_t stack) {
-  if (!make_room(&writer->creators, writer->creator_count, &writer->creator_capacity, sizeof *writer->creators)) return NULL;
+  if (!make_room(&writer->creators, writer->creator_count, &writer->creator_capacity,
+                 sizeof *writer->creators))
+    return NULL;
   struct rendered_creator *entry = &writer->creators[writer->creator_count];
   *entry = (struct rendered_creator){.stack = stack};
   uint64_t hash = hash_mix(stack, 0);
   uint32_t found = index_table_find(&writer->creator_index, hash, creator_equal, writer);
   if (found != INDEX_TABLE_NONE) return &writer->creators[found];
   render_creator(writer, entry);
-  if (writer->rendered.failed || !index_table_add(&writer->creator_index, hash, writer->creator_count)) return NULL;
+  if (writer->rendered.failed ||
+      !index_table_add(&writer->creator_index, hash, writer->creator_count))
+    return NULL;
   writer->creator_count++;
   return entry;
 }
 
-/* ---- a thread -------------------------------------------------------------------------------------------------------------- */
+/* ---- a thread
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 /* The wrapper of a system call is the first frame, or below glibc's cancellation (three functions
  * in 2.41). */
@@ -264,7 +293,8 @@ static bool write_creator(struct writer *writer, const struct dumped_thread *thr
   if (creator->size == 0) return true;
   const char *lines = writer->rendered.bytes + creator->start;
   text_sink_bytes(writer->text, lines, creator->name_size);
-  if (thread->creator > 0) text_sink_format(writer->text, " in goroutine %" PRId32, thread->creator);
+  if (thread->creator > 0)
+    text_sink_format(writer->text, " in goroutine %" PRId32, thread->creator);
   text_sink_text(writer->text, "\n");
   text_sink_bytes(writer->text, lines + creator->name_size, creator->size - creator->name_size);
   return true;
@@ -278,7 +308,8 @@ static bool write_thread(struct writer *writer, const struct dumped_thread *thre
   if (minutes >= 1) text_sink_format(writer->text, ", %" PRId64 " minutes", minutes);
   text_sink_text(writer->text, "]:\n");
   bool frames = thread->frame_count > 0 && thread->frames[0] >= STACK_MARKER_LIMIT;
-  return (frames ? write_frames(writer, thread) : write_not_read(writer, thread)) && write_creator(writer, thread);
+  return (frames ? write_frames(writer, thread) : write_not_read(writer, thread)) &&
+         write_creator(writer, thread);
 }
 
 /* Without what separates the entries of the list that it stands in. Returns its width. */
@@ -310,8 +341,10 @@ static void write_preamble(struct writer *writer) {
   text_sink_text(text, "\n");
   const char *fault = writer->dump->fault;
   if (fault)
-    text_sink_format(text, "# %s: of threads, only the first and those made by the thread library "
-                     "are known\n", fault);
+    text_sink_format(text,
+                     "# %s: of threads, only the first and those made by the thread library "
+                     "are known\n",
+                     fault);
   for (size_t i = 0; i < writer->dump->count; i++) {
     const struct dumped_thread *thread = &writer->dump->threads[i];
     if (!thread->waits_for) continue;
@@ -342,7 +375,8 @@ bool goroutine_text_write(const struct thread_dump *dump, struct byte_sink *sink
   write_preamble(&writer);
   write_deadlocks(&writer);
   bool ok = true;
-  for (size_t i = 0; i < dump->count && ok && !writer.text->failed; i++) ok = write_thread(&writer, &dump->threads[i]);
+  for (size_t i = 0; i < dump->count && ok && !writer.text->failed; i++)
+    ok = write_thread(&writer, &dump->threads[i]);
   if (ok) ok = text_sink_end(writer.text);
   index_table_release(&writer.frame_index);
   index_table_release(&writer.creator_index);

@@ -44,7 +44,8 @@ struct running_threads *running_threads_begin(size_t most) {
     agent_free(threads);
     return NULL;
   }
-  snprintf(blocks_signal, sizeof blocks_signal, "it runs and blocks signal %d, by which it would be asked", cpu_sampling_signal());
+  snprintf(blocks_signal, sizeof blocks_signal,
+           "it runs and blocks signal %d, by which it would be asked", cpu_sampling_signal());
   return threads;
 }
 

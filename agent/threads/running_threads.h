@@ -25,7 +25,8 @@ const char *running_threads_ask(struct running_threads *threads, int32_t tid, ui
 /* No longer wanted. */
 void running_threads_forget(struct running_threads *threads, size_t index);
 
-/* The next stack that has come in, and whose it is; NULL: none at the moment. Valid until the next call. */
+/* The next stack that has come in, and whose it is; NULL: none at the moment. Valid until the next
+ * call. */
 const struct stack_sample *running_threads_next(struct running_threads *threads, size_t *index);
 
 #endif

@@ -33,13 +33,14 @@ struct dump_work {
   uint32_t *records;
   struct dumped_thread *threads; /* of the dump */
   struct wait_reason *reasons;
-  bool *gone, *hidden, *asleep;  /* asleep: it may be asked by a signal */
-  size_t *running;               /* indexes */
-  struct mappings *code;         /* before the dump */
+  bool *gone, *hidden, *asleep; /* asleep: it may be asked by a signal */
+  size_t *running; /* indexes */
+  struct mappings *code; /* before the dump */
   struct blocked_stack_reader *stacks;
 };
 
-/* This library's code: what a wrapper or the thread's start function has on the stack is not shown. */
+/* This library's code: what a wrapper or the thread's start function has on the stack is not shown.
+ */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _etext[] __attribute__((visibility("hidden")));
 
@@ -52,7 +53,9 @@ static void order_threads(struct thread_ids *ids) {
     for (size_t i = gap; i < ids->count; i++) {
       int32_t tid = ids->tids[i];
       size_t at = i;
-      for (; at >= gap && ids->tids[at - gap] != first && (tid == first || ids->tids[at - gap] > tid); at -= gap)
+      for (;
+           at >= gap && ids->tids[at - gap] != first && (tid == first || ids->tids[at - gap] > tid);
+           at -= gap)
         ids->tids[at] = ids->tids[at - gap];
       ids->tids[at] = tid;
     }
@@ -60,7 +63,8 @@ static void order_threads(struct thread_ids *ids) {
 
 /* ---- one thread ---- */
 
-static bool keep_frames(struct dumped_thread *thread, const uint64_t *frames, uint32_t count, uint32_t epoch) {
+static bool keep_frames(struct dumped_thread *thread, const uint64_t *frames, uint32_t count,
+                        uint32_t epoch) {
   uint64_t *copy = agent_malloc(count * sizeof *copy);
   if (!copy) {
     thread->not_read = "there was no memory for its stack";
@@ -120,7 +124,8 @@ static enum outcome read_blocked(struct dump_work *work, size_t i, struct blocke
   thread->syscall = state->number;
   memcpy(thread->arguments, state->arguments, sizeof thread->arguments);
   bool stopped = state->number < 0 && blocked_thread_is_stopped(state);
-  struct blocked_registers registers = {.pc = state->pc, .sp = state->sp, .exact = state->number < 0};
+  struct blocked_registers registers = {
+      .pc = state->pc, .sp = state->sp, .exact = state->number < 0};
   CAPTURED_STACK(stack);
   uint32_t epoch;
   bool read = blocked_stack_read(work->stacks, &registers, stack, &epoch);
@@ -165,9 +170,11 @@ static void mark_ended(struct dump_work *work, size_t i) {
 static void start_thread(struct dump_work *work, size_t i) {
   struct dumped_thread *thread = &work->threads[i];
   struct thread_view view;
-  *thread = (struct dumped_thread){.tid = work->ids.tids[i], .syscall = -1, .blocked_nanoseconds = -1};
+  *thread =
+      (struct dumped_thread){.tid = work->ids.tids[i], .syscall = -1, .blocked_nanoseconds = -1};
   thread->is_main = thread->tid == getpid();
-  if (work->records[i] && thread_registry_read(work->records[i], &view) && view.tid == thread->tid) {
+  if (work->records[i] && thread_registry_read(work->records[i], &view) &&
+      view.tid == thread->tid) {
     thread->creator = view.creator;
     thread->creation_stack = view.creation_stack;
     thread->start_function = view.start;
@@ -183,18 +190,21 @@ static void take_sample(struct dump_work *work, size_t i, const struct stack_sam
   keep_frames(thread, sample->frames, sample->frame_count, sample->epoch);
 }
 
-static void ask_running(struct dump_work *work, struct running_threads *asked, const size_t *running, size_t count) {
+static void ask_running(struct dump_work *work, struct running_threads *asked,
+                        const size_t *running, size_t count) {
   for (size_t k = 0; k < count; k++) {
     struct dumped_thread *thread = &work->threads[running[k]];
     const char *why = asked ? running_threads_ask(asked, thread->tid, work->records[running[k]],
                                                   running[k], false)
                             : "there was no memory to ask it";
-    if (!thread->not_read) thread->not_read = why; /* but not if the kernel does not even tell whether it runs */
+    if (!thread->not_read)
+      thread->not_read = why; /* but not if the kernel does not even tell whether it runs */
   }
 }
 
 /* One look at each that is still to be read; those that have been, or have ended, are taken out. */
-static size_t look_again(struct dump_work *work, struct running_threads *asked, size_t *running, size_t count) {
+static size_t look_again(struct dump_work *work, struct running_threads *asked, size_t *running,
+                         size_t count) {
   size_t left = 0, i;
   const struct stack_sample *sample;
   while (asked && (sample = running_threads_next(asked, &i))) take_sample(work, i, sample);
@@ -234,7 +244,8 @@ static void read_running(struct dump_work *work, size_t *running, size_t count) 
       continue;
     }
     thread->state = thread->not_read ? "running" : "runnable";
-    if (!thread->not_read) thread->not_read = "it waits for a processor: it did not run within half a second";
+    if (!thread->not_read)
+      thread->not_read = "it waits for a processor: it did not run within half a second";
   }
   running_threads_end(asked);
 }
@@ -295,7 +306,9 @@ static bool begin_work(struct dump_work *work, struct thread_dump *dump) {
       !work->asleep || !work->threads)
     return false;
   work->code = mappings_collect();
-  work->stacks = work->code ? blocked_stack_reader_new(work->code, (uintptr_t)__ehdr_start, (uintptr_t)_etext) : NULL;
+  work->stacks =
+      work->code ? blocked_stack_reader_new(work->code, (uintptr_t)__ehdr_start, (uintptr_t)_etext)
+                 : NULL;
   if (!work->stacks) return false;
   thread_records_match(&work->ids, work->records);
   for (size_t i = 0; i < count; i++) start_thread(work, i);

@@ -28,7 +28,8 @@ static void add_own_threads(struct own_threads *own) {
   own->count += count;
 }
 
-/* An agent thread that has just been created has not told its number yet: a matter of microseconds, on a busy machine of its turn. */
+/* An agent thread that has just been created has not told its number yet: a matter of microseconds,
+ * on a busy machine of its turn. */
 static void await_starting_threads(void) {
   enum { NAPS = 10000, NAP_NANOSECONDS = 100 * 1000 };
   for (int i = 0; i < NAPS && agent_thread_starting(); i++) {
@@ -114,7 +115,8 @@ static bool read_registry(struct thread_ids *ids) {
   if (!add_id(ids, &capacity, getpid())) return false;
   for (uint32_t number = thread_registry_count(); number > 0; number--) {
     struct thread_view view;
-    if (thread_registry_read(number, &view) && view.tid != getpid() && !add_id(ids, &capacity, view.tid)) {
+    if (thread_registry_read(number, &view) && view.tid != getpid() &&
+        !add_id(ids, &capacity, view.tid)) {
       thread_list_release(ids);
       return false;
     }

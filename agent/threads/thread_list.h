@@ -1,4 +1,5 @@
-/* The threads of the process, from /proc/self/task, by open, read and getdents64 alone. Context: agent threads. */
+/* The threads of the process, from /proc/self/task, by open, read and getdents64 alone. Context:
+ * agent threads. */
 #ifndef AGENT_THREAD_LIST_H
 #define AGENT_THREAD_LIST_H
 
@@ -10,7 +11,8 @@ struct thread_ids {
   size_t count;
   int32_t *tids; /* agent_malloc'ed */
 };
-/* The host's threads: those of the agent are left out. Where /proc cannot be read, those that are in the shim's registry. False: no memory. */
+/* The host's threads: those of the agent are left out. Where /proc cannot be read, those that are
+ * in the shim's registry. False: no memory. */
 bool thread_list_read(struct thread_ids *out);
 void thread_list_release(struct thread_ids *ids);
 

@@ -51,7 +51,9 @@ static uint32_t find_tid(const struct tid_index *index, int32_t tid) {
 
 /* ---- records of threads that are gone ---- */
 
-static bool kernel_knows(int32_t tid) { return syscall(SYS_tgkill, getpid(), tid, 0) == 0 || errno != ESRCH; }
+static bool kernel_knows(int32_t tid) {
+  return syscall(SYS_tgkill, getpid(), tid, 0) == 0 || errno != ESRCH;
+}
 
 static void give_back(uint32_t number, const struct thread_view *view) {
   if (!thread_registry_end_life(number, view->life)) return;
@@ -60,11 +62,12 @@ static void give_back(uint32_t number, const struct thread_view *view) {
   if (view->origin == THREAD_CREATED) threadcreate_table_ended(view->creation_stack);
 }
 
-/* A thread gives its record back before it ends. So once the kernel has forgotten the thread, a record that is still in the same life
- * is nobody's but the agent's, and the lock makes it ours. */
+/* A thread gives its record back before it ends. So once the kernel has forgotten the thread, a
+ * record that is still in the same life is nobody's but the agent's, and the lock makes it ours. */
 static void give_back_if_gone(uint32_t number, const struct thread_view *seen) {
   struct thread_view now;
-  if (!kernel_knows(seen->tid) && thread_registry_read(number, &now) && now.life == seen->life) give_back(number, &now);
+  if (!kernel_knows(seen->tid) && thread_registry_read(number, &now) && now.life == seen->life)
+    give_back(number, &now);
 }
 
 /* ---- matching ---- */

@@ -8,8 +8,8 @@
 
 #include "thread_dump.h"
 
-#define WAITS_FOR_NOBODY SIZE_MAX        /* it may go on */
-#define WAITS_IN_VAIN    (SIZE_MAX - 1)  /* for one that has ended */
+#define WAITS_FOR_NOBODY SIZE_MAX /* it may go on */
+#define WAITS_IN_VAIN (SIZE_MAX - 1) /* for one that has ended */
 
 struct wait_node {
   size_t holder; /* index of another node or its own, or one of the above */

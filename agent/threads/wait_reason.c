@@ -11,7 +11,8 @@
 #include "shim/stacks/stack_table.h"
 #include "waited_descriptors.h"
 
-__attribute__((format(printf, 2, 3))) static void say(struct wait_reason *reason, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void say(struct wait_reason *reason,
+                                                      const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(reason->text, sizeof reason->text, format, arguments);
@@ -21,21 +22,21 @@ __attribute__((format(printf, 2, 3))) static void say(struct wait_reason *reason
 /* ---- system calls ---- */
 
 enum call_kind {
-  WAITS_FOR_DESCRIPTOR,      /* argument 0 */
+  WAITS_FOR_DESCRIPTOR, /* argument 0 */
   WAITS_FOR_EPOLL,
   WAITS_FOR_POLL,
   WAITS_FOR_SELECT,
-  WAITS_FOR_TIME,            /* argument 0: struct timespec */
-  WAITS_FOR_CLOCK,           /* argument 2, on the clock of argument 0 */
+  WAITS_FOR_TIME, /* argument 0: struct timespec */
+  WAITS_FOR_CLOCK, /* argument 2, on the clock of argument 0 */
   WAITS_FOR_FUTEX,
   WAITS_FOR_SEMAPHORE,
   WAITS_FOR_CHILD,
   WAITS_FOR_CHILD_ID,
   WAITS_FOR_FILE_LOCK,
-  WAITS_FOR_RECORD_LOCK,     /* fcntl, if argument 1 is one of those that wait */
-  WAITS_FOR_SIGNALS,         /* argument 0: the set */
+  WAITS_FOR_RECORD_LOCK, /* fcntl, if argument 1 is one of those that wait */
+  WAITS_FOR_SIGNALS, /* argument 0: the set */
   WAITS_FOR_ANY_SIGNAL,
-  WAITS_FOR_IO               /* nothing more to say */
+  WAITS_FOR_IO /* nothing more to say */
 };
 
 struct known_call {
@@ -44,32 +45,58 @@ struct known_call {
 };
 
 static const struct known_call known_calls[] = {
-    {SYS_read, WAITS_FOR_DESCRIPTOR},     {SYS_pread64, WAITS_FOR_DESCRIPTOR},  {SYS_readv, WAITS_FOR_DESCRIPTOR},
-    {SYS_preadv, WAITS_FOR_DESCRIPTOR},   {SYS_preadv2, WAITS_FOR_DESCRIPTOR},  {SYS_write, WAITS_FOR_DESCRIPTOR},
-    {SYS_pwrite64, WAITS_FOR_DESCRIPTOR}, {SYS_writev, WAITS_FOR_DESCRIPTOR},   {SYS_pwritev, WAITS_FOR_DESCRIPTOR},
-    {SYS_pwritev2, WAITS_FOR_DESCRIPTOR}, {SYS_recvfrom, WAITS_FOR_DESCRIPTOR}, {SYS_recvmsg, WAITS_FOR_DESCRIPTOR},
-    {SYS_recvmmsg, WAITS_FOR_DESCRIPTOR}, {SYS_sendto, WAITS_FOR_DESCRIPTOR},   {SYS_sendmsg, WAITS_FOR_DESCRIPTOR},
-    {SYS_sendmmsg, WAITS_FOR_DESCRIPTOR}, {SYS_accept, WAITS_FOR_DESCRIPTOR},   {SYS_accept4, WAITS_FOR_DESCRIPTOR},
-    {SYS_connect, WAITS_FOR_DESCRIPTOR},  {SYS_sendfile, WAITS_FOR_DESCRIPTOR}, {SYS_splice, WAITS_FOR_DESCRIPTOR},
-    {SYS_fsync, WAITS_FOR_DESCRIPTOR},    {SYS_fdatasync, WAITS_FOR_DESCRIPTOR},
-    {SYS_mq_timedreceive, WAITS_FOR_DESCRIPTOR}, {SYS_mq_timedsend, WAITS_FOR_DESCRIPTOR},
+    {SYS_read, WAITS_FOR_DESCRIPTOR},
+    {SYS_pread64, WAITS_FOR_DESCRIPTOR},
+    {SYS_readv, WAITS_FOR_DESCRIPTOR},
+    {SYS_preadv, WAITS_FOR_DESCRIPTOR},
+    {SYS_preadv2, WAITS_FOR_DESCRIPTOR},
+    {SYS_write, WAITS_FOR_DESCRIPTOR},
+    {SYS_pwrite64, WAITS_FOR_DESCRIPTOR},
+    {SYS_writev, WAITS_FOR_DESCRIPTOR},
+    {SYS_pwritev, WAITS_FOR_DESCRIPTOR},
+    {SYS_pwritev2, WAITS_FOR_DESCRIPTOR},
+    {SYS_recvfrom, WAITS_FOR_DESCRIPTOR},
+    {SYS_recvmsg, WAITS_FOR_DESCRIPTOR},
+    {SYS_recvmmsg, WAITS_FOR_DESCRIPTOR},
+    {SYS_sendto, WAITS_FOR_DESCRIPTOR},
+    {SYS_sendmsg, WAITS_FOR_DESCRIPTOR},
+    {SYS_sendmmsg, WAITS_FOR_DESCRIPTOR},
+    {SYS_accept, WAITS_FOR_DESCRIPTOR},
+    {SYS_accept4, WAITS_FOR_DESCRIPTOR},
+    {SYS_connect, WAITS_FOR_DESCRIPTOR},
+    {SYS_sendfile, WAITS_FOR_DESCRIPTOR},
+    {SYS_splice, WAITS_FOR_DESCRIPTOR},
+    {SYS_fsync, WAITS_FOR_DESCRIPTOR},
+    {SYS_fdatasync, WAITS_FOR_DESCRIPTOR},
+    {SYS_mq_timedreceive, WAITS_FOR_DESCRIPTOR},
+    {SYS_mq_timedsend, WAITS_FOR_DESCRIPTOR},
     {SYS_epoll_pwait, WAITS_FOR_EPOLL},
 #ifdef SYS_epoll_pwait2
     {SYS_epoll_pwait2, WAITS_FOR_EPOLL},
 #endif
-    {SYS_ppoll, WAITS_FOR_POLL},          {SYS_pselect6, WAITS_FOR_SELECT},
-    {SYS_nanosleep, WAITS_FOR_TIME},      {SYS_clock_nanosleep, WAITS_FOR_CLOCK},
+    {SYS_ppoll, WAITS_FOR_POLL},
+    {SYS_pselect6, WAITS_FOR_SELECT},
+    {SYS_nanosleep, WAITS_FOR_TIME},
+    {SYS_clock_nanosleep, WAITS_FOR_CLOCK},
     {SYS_futex, WAITS_FOR_FUTEX},
-    {SYS_semop, WAITS_FOR_SEMAPHORE},     {SYS_semtimedop, WAITS_FOR_SEMAPHORE},
-    {SYS_wait4, WAITS_FOR_CHILD},         {SYS_waitid, WAITS_FOR_CHILD_ID},
-    {SYS_flock, WAITS_FOR_FILE_LOCK},     {SYS_fcntl, WAITS_FOR_RECORD_LOCK},
-    {SYS_rt_sigtimedwait, WAITS_FOR_SIGNALS}, {SYS_rt_sigsuspend, WAITS_FOR_ANY_SIGNAL},
-    {SYS_io_getevents, WAITS_FOR_IO},     {SYS_io_uring_enter, WAITS_FOR_DESCRIPTOR},
-    {SYS_msgrcv, WAITS_FOR_IO},           {SYS_msgsnd, WAITS_FOR_IO},
+    {SYS_semop, WAITS_FOR_SEMAPHORE},
+    {SYS_semtimedop, WAITS_FOR_SEMAPHORE},
+    {SYS_wait4, WAITS_FOR_CHILD},
+    {SYS_waitid, WAITS_FOR_CHILD_ID},
+    {SYS_flock, WAITS_FOR_FILE_LOCK},
+    {SYS_fcntl, WAITS_FOR_RECORD_LOCK},
+    {SYS_rt_sigtimedwait, WAITS_FOR_SIGNALS},
+    {SYS_rt_sigsuspend, WAITS_FOR_ANY_SIGNAL},
+    {SYS_io_getevents, WAITS_FOR_IO},
+    {SYS_io_uring_enter, WAITS_FOR_DESCRIPTOR},
+    {SYS_msgrcv, WAITS_FOR_IO},
+    {SYS_msgsnd, WAITS_FOR_IO},
     {SYS_sync, WAITS_FOR_IO},
 #ifdef SYS_poll /* old calls that newer architectures do not have */
-    {SYS_poll, WAITS_FOR_POLL},           {SYS_select, WAITS_FOR_SELECT},
-    {SYS_epoll_wait, WAITS_FOR_EPOLL},    {SYS_pause, WAITS_FOR_ANY_SIGNAL},
+    {SYS_poll, WAITS_FOR_POLL},
+    {SYS_select, WAITS_FOR_SELECT},
+    {SYS_epoll_wait, WAITS_FOR_EPOLL},
+    {SYS_pause, WAITS_FOR_ANY_SIGNAL},
 #endif
 };
 
@@ -81,19 +108,24 @@ static const struct known_call *find_call(int32_t number) {
 
 static void say_time(struct wait_reason *reason, struct memory_reader *memory, uint64_t address) {
   struct timespec time;
-  if (!memory_reader_read(memory, address, &time, sizeof time) || time.tv_nsec < 0 || time.tv_nsec > 999999999) return;
+  if (!memory_reader_read(memory, address, &time, sizeof time) || time.tv_nsec < 0 ||
+      time.tv_nsec > 999999999)
+    return;
   say(reason, "a sleep of %lld.%09ld s", (long long)time.tv_sec, time.tv_nsec);
 }
 
 /* A point of the clock: as what is left of the wait. */
-static void say_moment(struct wait_reason *reason, struct memory_reader *memory, uint64_t address, clockid_t clock) {
+static void say_moment(struct wait_reason *reason, struct memory_reader *memory, uint64_t address,
+                       clockid_t clock) {
   struct timespec time, now;
-  if (!memory_reader_read(memory, address, &time, sizeof time) || clock_gettime(clock, &now) != 0) return;
+  if (!memory_reader_read(memory, address, &time, sizeof time) || clock_gettime(clock, &now) != 0)
+    return;
   long long left = (time.tv_sec - now.tv_sec) * 1000ll + (time.tv_nsec - now.tv_nsec) / 1000000;
   if (left >= 0) say(reason, "another %lld.%03lld s", left / 1000, left % 1000);
 }
 
-static void say_signals(struct wait_reason *reason, struct memory_reader *memory, uint64_t address) {
+static void say_signals(struct wait_reason *reason, struct memory_reader *memory,
+                        uint64_t address) {
   enum { SIGNALS = 64, SHOWN_MAX = 12 };
   uintptr_t set;
   int shown = 0;
@@ -102,7 +134,8 @@ static void say_signals(struct wait_reason *reason, struct memory_reader *memory
   size_t used = strlen(reason->text);
   for (int signal = 1; signal <= SIGNALS && shown <= SHOWN_MAX; signal++) {
     if (!(set >> (signal - 1) & 1)) continue;
-    if (shown++ == SHOWN_MAX) used += (size_t)snprintf(reason->text + used, sizeof reason->text - used, " ...");
+    if (shown++ == SHOWN_MAX)
+      used += (size_t)snprintf(reason->text + used, sizeof reason->text - used, " ...");
     else used += (size_t)snprintf(reason->text + used, sizeof reason->text - used, " %d", signal);
   }
 }
@@ -118,18 +151,22 @@ static void say_child_id(struct wait_reason *reason, int32_t tid, uint64_t type,
   if (type == OF_ALL) say(reason, "any child process");
   else if (type == OF_PID) say(reason, "process %d", (int)id);
   else if (type == OF_GROUP) say(reason, "a child in process group %d", (int)id);
-  else if (type == OF_DESCRIPTOR) waited_descriptor_describe(tid, id, reason->text, sizeof reason->text);
+  else if (type == OF_DESCRIPTOR)
+    waited_descriptor_describe(tid, id, reason->text, sizeof reason->text);
 }
 
-static void look_at_futex(struct wait_reason *reason, struct memory_reader *memory, uint64_t address) {
+static void look_at_futex(struct wait_reason *reason, struct memory_reader *memory,
+                          uint64_t address) {
   reason->is_futex = true;
   while (reason->word_count < FUTEX_WORDS &&
-         memory_reader_read(memory, address + reason->word_count * 4, &reason->words[reason->word_count], 4))
+         memory_reader_read(memory, address + reason->word_count * 4,
+                            &reason->words[reason->word_count], 4))
     reason->word_count++;
   say(reason, "futex 0x%llx", (unsigned long long)address);
 }
 
-void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct memory_reader *memory, struct wait_reason *out) {
+void wait_reason_look(const struct dumped_thread *thread, bool stopped,
+                      struct memory_reader *memory, struct wait_reason *out) {
   *out = (struct wait_reason){.state = "syscall"};
   if (thread->syscall < 0) {
     out->state = stopped ? "waiting" : "IO wait";
@@ -163,7 +200,8 @@ void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct m
       break;
     case WAITS_FOR_CLOCK:
       out->state = "sleep";
-      if (arguments[1] & TIMER_ABSTIME) say_moment(out, memory, arguments[2], (clockid_t)arguments[0]);
+      if (arguments[1] & TIMER_ABSTIME)
+        say_moment(out, memory, arguments[2], (clockid_t)arguments[0]);
       else say_time(out, memory, arguments[2]);
       break;
     case WAITS_FOR_FUTEX:
@@ -175,7 +213,9 @@ void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct m
       say(out, "semaphore set %d", (int)arguments[0]);
       break;
     case WAITS_FOR_CHILD: say_child(out, (int32_t)arguments[0]); break;
-    case WAITS_FOR_CHILD_ID: say_child_id(out, thread->tid, arguments[0], (int32_t)arguments[1]); break;
+    case WAITS_FOR_CHILD_ID:
+      say_child_id(out, thread->tid, arguments[0], (int32_t)arguments[1]);
+      break;
     case WAITS_FOR_RECORD_LOCK:
       if (arguments[1] != 7 /* F_SETLKW */ && arguments[1] != 38 /* F_OFD_SETLKW */) break;
       /* fall through */
@@ -197,10 +237,10 @@ void wait_reason_look(const struct dumped_thread *thread, bool stopped, struct m
 static const struct kernel_wait {
   char part[12], state[12]; /* in place: the loader has nothing to relocate at each exec */
 } kernel_waits[] = {
-    {"futex", "semacquire"},  {"select", "select"},     {"poll", "IO wait"},
-    {"nanosleep", "sleep"},   {"pipe", "IO wait"},      {"accept", "IO wait"},
-    {"recv", "IO wait"},      {"stream_read", "IO wait"}, {"skb", "IO wait"},
-    {"sk_wait", "IO wait"},   {"wait_woken", "IO wait"}, {"sem", "semacquire"},
+    {"futex", "semacquire"}, {"select", "select"},       {"poll", "IO wait"},
+    {"nanosleep", "sleep"},  {"pipe", "IO wait"},        {"accept", "IO wait"},
+    {"recv", "IO wait"},     {"stream_read", "IO wait"}, {"skb", "IO wait"},
+    {"sk_wait", "IO wait"},  {"wait_woken", "IO wait"},  {"sem", "semacquire"},
 };
 
 void wait_reason_guess(const char *kernel_function, bool stopped, struct wait_reason *out) {
@@ -280,15 +320,21 @@ static const struct lock_function lock_functions[] = {
     {"Mutex::LockSlow", true, LOCK_MUTEX},
     {"Mutex::ReaderLock", true, LOCK_READ},
     {"counting_semaphore", true, LOCK_SEMAPHORE},
-    {"lll_lock_wait", false, LOCK_MUTEX}, /* libc's own locks: of malloc, of a FILE; or a mutex, whose function comes next */
+    {"lll_lock_wait", false, LOCK_MUTEX}, /* libc's own locks: of malloc, of a FILE; or a mutex,
+                                             whose function comes next */
 };
 
 static const struct lock_function *find_lock_function(const char *name) {
   /* libc's names for itself: __GI___lll_lock_wait_private, __libc_... */
-  for (size_t skip = 1; skip; name += skip) skip = *name == '_' ? 1 : strncmp(name, "GI_", 3) == 0 ? 3 : strncmp(name, "libc_", 5) == 0 ? 5 : 0;
+  for (size_t skip = 1; skip; name += skip)
+    skip = *name == '_'                     ? 1
+           : strncmp(name, "GI_", 3) == 0   ? 3
+           : strncmp(name, "libc_", 5) == 0 ? 5
+                                            : 0;
   for (size_t i = 0; i < sizeof lock_functions / sizeof *lock_functions; i++) {
     const struct lock_function *function = &lock_functions[i];
-    if (function->anywhere ? strstr(name, function->name) != NULL : strncmp(name, function->name, strlen(function->name)) == 0)
+    if (function->anywhere ? strstr(name, function->name) != NULL
+                           : strncmp(name, function->name, strlen(function->name)) == 0)
       return function;
   }
   return NULL;
@@ -296,7 +342,8 @@ static const struct lock_function *find_lock_function(const char *name) {
 
 /* direct: nothing lies between that function and the system call but more of its own library. A
  * handler that interrupted it may wait for anything. */
-static enum lock_kind find_lock_kind(const struct dumped_thread *thread, const struct mappings *mappings,
+static enum lock_kind find_lock_kind(const struct dumped_thread *thread,
+                                     const struct mappings *mappings,
                                      struct symbolizer_session *symbols, bool *direct) {
   enum { FRAMES_MAX = 6 };
   enum lock_kind kind = LOCK_OTHER;
@@ -310,13 +357,15 @@ static enum lock_kind find_lock_kind(const struct dumped_thread *thread, const s
     *direct = *direct && map && map == leaf;
     const struct symbol_location *location = symbolizer_resolve(symbols, map, address);
     for (uint32_t k = 0; k < location->frame_count; k++) {
-      const struct lock_function *function = location->frames[k].function ? find_lock_function(location->frames[k].function) : NULL;
+      const struct lock_function *function =
+          location->frames[k].function ? find_lock_function(location->frames[k].function) : NULL;
       if (!function) continue;
       kind = function->kind;
       if (kind != LOCK_MUTEX) return kind;
     }
     /* A low-level lock's caller says more, if it is a lock's function too. */
-    const char *outer = location->frame_count ? location->frames[location->frame_count - 1].function : NULL;
+    const char *outer =
+        location->frame_count ? location->frames[location->frame_count - 1].function : NULL;
     if (kind == LOCK_MUTEX && outer && !find_lock_function(outer)) return kind;
   }
   return kind;
@@ -375,8 +424,8 @@ static void name_rwlock(struct wait_reason *reason, const struct dumped_thread *
   need(reason, thread, NEED_RWLOCK, word, for_reading ? START_TO_READERS : START_TO_WRITERS);
 }
 
-void wait_reason_name(const struct dumped_thread *thread, const struct mappings *mappings, struct symbolizer_session *symbols,
-                      struct wait_reason *reason) {
+void wait_reason_name(const struct dumped_thread *thread, const struct mappings *mappings,
+                      struct symbolizer_session *symbols, struct wait_reason *reason) {
   if (!reason->is_futex) return;
   int operation = (int)(thread->arguments[1] & FUTEX_CMD_MASK);
   bool direct;

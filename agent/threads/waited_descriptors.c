@@ -25,10 +25,13 @@ __attribute__((format(printf, 2, 3))) static void add(struct line *line, const c
   va_start(arguments, format);
   int length = vsnprintf(line->text + line->used, line->size - line->used, format, arguments);
   va_end(arguments);
-  if (length > 0) line->used += (size_t)length < line->size - line->used ? (size_t)length : line->size - line->used - 1;
+  if (length > 0)
+    line->used +=
+        (size_t)length < line->size - line->used ? (size_t)length : line->size - line->used - 1;
 }
 
-/* What it is: the link in the thread's own table, which is nearly always the host's. A long path keeps its end. */
+/* What it is: the link in the thread's own table, which is nearly always the host's. A long path
+ * keeps its end. */
 static void add_descriptor(struct line *line, int32_t tid, int32_t descriptor) {
   enum { TARGET_MAX = 4096, SHOWN_MAX = 64 };
   char path[PATH_SIZE], target[TARGET_MAX];
@@ -85,22 +88,27 @@ void waited_epoll_describe(int32_t tid, int32_t descriptor, char *text, size_t s
   }
 }
 
-void waited_poll_describe(int32_t tid, struct memory_reader *memory, uint64_t array, uint64_t count, char *text, size_t size) {
+void waited_poll_describe(int32_t tid, struct memory_reader *memory, uint64_t array, uint64_t count,
+                          char *text, size_t size) {
   struct line line = {text, size, 0, 0};
   struct pollfd entry;
   text[0] = 0;
   if (count == 1) { /* as most are */
-    if (memory_reader_read(memory, array, &entry, sizeof entry)) add_descriptor(&line, tid, entry.fd);
+    if (memory_reader_read(memory, array, &entry, sizeof entry))
+      add_descriptor(&line, tid, entry.fd);
     return;
   }
-  for (uint64_t i = 0; i < count && memory_reader_read(memory, array + i * sizeof entry, &entry, sizeof entry); i++) {
+  for (uint64_t i = 0;
+       i < count && memory_reader_read(memory, array + i * sizeof entry, &entry, sizeof entry);
+       i++) {
     if (entry.fd < 0) continue;
     if (line.listed == 0) add(&line, "fds");
     if (!add_listed(&line, entry.fd)) return;
   }
 }
 
-void waited_select_describe(struct memory_reader *memory, uint64_t highest, const uint64_t sets[3], char *text, size_t size) {
+void waited_select_describe(struct memory_reader *memory, uint64_t highest, const uint64_t sets[3],
+                            char *text, size_t size) {
   enum { BITS = 64, DESCRIPTORS_MAX = 1024 };
   struct line line = {text, size, 0, 0};
   text[0] = 0;

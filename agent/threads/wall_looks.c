@@ -41,7 +41,7 @@ struct wall_thread {
   int32_t tid;
   int runs_file; /* kept open, or -1 */
   uint64_t runs; /* as of the last look, if it waited then */
-  bool waits;    /* at the last look, in places[0] */
+  bool waits; /* at the last look, in places[0] */
   bool is_running, has_answered; /* of this instant */
   uint32_t record;
   uintptr_t start_function;
@@ -121,12 +121,14 @@ static enum thread_presence walk(struct wall_looks *looks, struct wall_thread *t
   CAPTURED_STACK(stack);
   uint32_t epoch;
   bool read = blocked_stack_read(looks->stacks.reader, &registers, stack, &epoch);
-  wait_reason_look(&waiting.thread, stopped, blocked_stack_memory(looks->stacks.reader), &waiting.reason);
+  wait_reason_look(&waiting.thread, stopped, blocked_stack_memory(looks->stacks.reader),
+                   &waiting.reason);
   if (!blocked_thread_still(state)) return THREAD_RUNNING;
   const char *word = waiting.reason.state;
-  struct place *place = read && stack->frame_count > 0
-      ? count_place(looks, thread, word, stack->frames, stack->frame_count, epoch)
-      : count_unread(looks, thread, word);
+  struct place *place =
+      read && stack->frame_count > 0
+          ? count_place(looks, thread, word, stack->frames, stack->frame_count, epoch)
+          : count_unread(looks, thread, word);
   thread->waits = place != NULL;
   if (!place || place->waiting) return presence;
   place->waiting = agent_malloc(sizeof waiting); /* NULL: its state keeps its first name */
@@ -331,7 +333,9 @@ bool wall_looks_take(struct wall_looks *looks, int64_t patience) {
   return whole;
 }
 
-struct wall_totals wall_looks_totals(const struct wall_looks *looks) { return looks->totals; }
+struct wall_totals wall_looks_totals(const struct wall_looks *looks) {
+  return looks->totals;
+}
 
 /* ---- what was found ---- */
 

@@ -14,12 +14,12 @@
 struct wall_looks;
 
 struct wall_options {
-  bool off;     /* running threads are left out */
+  bool off; /* running threads are left out */
   bool no_idle; /* and those that were found waiting at one place, at all instants */
 };
 
 struct wall_looks *wall_looks_new(struct wall_options options); /* NULL: out of memory */
-void wall_looks_release(struct wall_looks *looks);              /* NULL is fine */
+void wall_looks_release(struct wall_looks *looks); /* NULL is fine */
 
 /* One instant. Waits for answers of running threads for that long at most. False: no memory. */
 bool wall_looks_take(struct wall_looks *looks, int64_t patience);
@@ -28,7 +28,7 @@ struct wall_totals {
   uint64_t instants, unmoved, walks; /* unmoved: one read each */
   uint64_t running;
   uint64_t unread; /* running ones that did not answer in time */
-  uint64_t lost;   /* findings for which there was no memory */
+  uint64_t lost; /* findings for which there was no memory */
 };
 struct wall_totals wall_looks_totals(const struct wall_looks *looks);
 

@@ -110,13 +110,18 @@ static bool describe(const struct window *window, struct profile *profile, doubl
   profile->comments = profile_alloc(profile, COMMENTS_MAX * sizeof *profile->comments);
   bool whole = profile->comments;
   if (whole && rate < window->hz * 0.9) {
-    snprintf(text, sizeof text, "%.2f looks a second instead of %" PRIu32
-             ": more would have cost too much, or the machine was busy", rate, window->hz);
+    snprintf(text, sizeof text,
+             "%.2f looks a second instead of %" PRIu32
+             ": more would have cost too much, or the machine was busy",
+             rate, window->hz);
     whole = comment(profile, text);
   }
   if (whole && totals.unread > 0) {
-    snprintf(text, sizeof text, "%" PRIu64 " of %" PRIu64 " running threads did not say where they "
-             "were before the next look", totals.unread, totals.running);
+    snprintf(text, sizeof text,
+             "%" PRIu64 " of %" PRIu64
+             " running threads did not say where they "
+             "were before the next look",
+             totals.unread, totals.running);
     whole = comment(profile, text);
   }
   if (whole && totals.lost > 0) {

@@ -13,11 +13,12 @@
 
 #define SECONDS INT64_C(1000000000)
 enum {
-  BUFFER_SIZE = 16 * 1024, /* of a TLS record: one that has been read whole leaves nothing behind that poll would not see */
+  BUFFER_SIZE = 16 * 1024, /* of a TLS record: one that has been read whole leaves nothing behind
+                              that poll would not see */
   HANDSHAKE_SECONDS = 10,
   CROWDED_HANDSHAKE_SECONDS = 5,
   STALLED_SECONDS = 30, /* a client that takes no byte of what there is */
-  LINGER_SECONDS = 2    /* for the client to read what was sent last, which a reset would destroy */
+  LINGER_SECONDS = 2 /* for the client to read what was sent last, which a reset would destroy */
 };
 
 enum state { HANDSHAKE, OPEN, ENDING, LINGERING }; /* ENDING: close_notify is being sent */
@@ -29,23 +30,27 @@ struct buffer {
 
 struct tls_connection {
   enum state state;
-  int client, server; /* descriptors; server: our end of the pair, -1 before the handshake is done and after the server has closed */
+  int client, server; /* descriptors; server: our end of the pair, -1 before the handshake is done
+                         and after the server has closed */
   struct ssl_st *ssl;
-  int64_t since_ns; /* of the state; in OPEN: when the client last took a byte, or what waits for it came */
+  int64_t since_ns; /* of the state; in OPEN: when the client last took a byte, or what waits for it
+                       came */
   short read_waits, write_waits; /* poll events without which TLS cannot go on reading, writing */
   bool authenticated;
-  bool client_ended;    /* it has said so; the server has been told */
-  bool server_listens;  /* false: it takes no more bytes */
+  bool client_ended; /* it has said so; the server has been told */
+  bool server_listens; /* false: it takes no more bytes */
   struct buffer to_server, to_client;
 };
 
 static bool is_empty(const struct buffer *buffer) { return buffer->begin == buffer->end; }
 
-struct tls_connection *tls_connection_new(struct ssl_ctx_st *context, int descriptor, int64_t now_ns) {
+struct tls_connection *tls_connection_new(struct ssl_ctx_st *context, int descriptor,
+                                          int64_t now_ns) {
   struct tls_connection *connection = agent_malloc(sizeof *connection);
   if (!connection) return NULL;
   memset(connection, 0, offsetof(struct tls_connection, to_server));
-  connection->to_server.begin = connection->to_server.end = connection->to_client.begin = connection->to_client.end = 0;
+  connection->to_server.begin = connection->to_server.end = connection->to_client.begin =
+      connection->to_client.end = 0;
   connection->since_ns = now_ns;
   connection->read_waits = POLLIN;
   connection->write_waits = POLLOUT;
@@ -69,7 +74,8 @@ void tls_connection_free(struct tls_connection *connection) {
   agent_free(connection);
 }
 
-/* After a call that did not succeed: the poll events without which it cannot; 0: never. errno is another C library's: not looked at. */
+/* After a call that did not succeed: the poll events without which it cannot; 0: never. errno is
+ * another C library's: not looked at. */
 static short waits_of(struct tls_connection *connection, int result) {
   switch (tls_library.SSL_get_error(connection->ssl, result)) {
     case SSL_ERROR_WANT_READ: return POLLIN;
@@ -100,7 +106,9 @@ bool tls_connection_is_authenticated(const struct tls_connection *connection) {
   return connection->authenticated;
 }
 
-/* ---- handshake -------------------------------------------------------------------------------------------------------------- */
+/* ---- handshake
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_authenticated(struct tls_connection *connection) {
   struct x509_st *certificate = tls_library.get_peer_certificate(connection->ssl);
@@ -113,7 +121,9 @@ static bool give_to_server(struct tls_connection *connection) {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) return false;
   connection->server = pair[0];
   connection->server_listens = true;
-  if (connection_inbox_put(&(struct inbox_connection){.descriptor = pair[1], .authenticated = true})) return true;
+  if (connection_inbox_put(
+          &(struct inbox_connection){.descriptor = pair[1], .authenticated = true}))
+    return true;
   close(pair[1]);
   return false;
 }
@@ -131,7 +141,8 @@ static void log_refusal(long fault) {
 static bool shake_hands(struct tls_connection *connection, int64_t now_ns) {
   int result = tls_library.SSL_accept(connection->ssl);
   if (result == 1) {
-    if (!is_authenticated(connection) || !give_to_server(connection)) return linger(connection, now_ns);
+    if (!is_authenticated(connection) || !give_to_server(connection))
+      return linger(connection, now_ns);
     connection->state = OPEN;
     connection->authenticated = true;
     connection->since_ns = now_ns;
@@ -144,7 +155,9 @@ static bool shake_hands(struct tls_connection *connection, int64_t now_ns) {
   return linger(connection, now_ns); /* TLS has sent its alert */
 }
 
-/* ---- both ways -------------------------------------------------------------------------------------------------------------- */
+/* ---- both ways
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 /* False: the client has gone. */
 static bool client_to_server(struct tls_connection *connection) {
@@ -164,7 +177,8 @@ static bool client_to_server(struct tls_connection *connection) {
   }
   if (!connection->server_listens) buffer->begin = buffer->end;
   if (is_empty(buffer)) return true;
-  ssize_t size = send(connection->server, buffer->bytes + buffer->begin, buffer->end - buffer->begin, MSG_NOSIGNAL);
+  ssize_t size = send(connection->server, buffer->bytes + buffer->begin,
+                      buffer->end - buffer->begin, MSG_NOSIGNAL);
   if (size > 0) buffer->begin += (size_t)size;
   else if (errno != EAGAIN && errno != EINTR) connection->server_listens = false;
   return true;
@@ -181,7 +195,8 @@ static bool server_to_client(struct tls_connection *connection, int64_t now_ns) 
     buffer->end = (size_t)size;
     connection->since_ns = now_ns;
   }
-  int size = tls_library.SSL_write(connection->ssl, buffer->bytes + buffer->begin, (int)(buffer->end - buffer->begin));
+  int size = tls_library.SSL_write(connection->ssl, buffer->bytes + buffer->begin,
+                                   (int)(buffer->end - buffer->begin));
   if (size > 0) {
     buffer->begin += (size_t)size;
     connection->since_ns = now_ns;
@@ -202,24 +217,32 @@ static bool copy(struct tls_connection *connection, short client_events, int64_t
   return end(connection, now_ns);
 }
 
-/* ---- the thread's loop ------------------------------------------------------------------------------------------------------ */
+/* ---- the thread's loop
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* False: the client has closed, too. */
 static bool throw_away(struct tls_connection *connection) {
-  ssize_t size = recv(connection->client, connection->to_server.bytes, sizeof connection->to_server.bytes, 0);
+  ssize_t size =
+      recv(connection->client, connection->to_server.bytes, sizeof connection->to_server.bytes, 0);
   return size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
 static int64_t deadline_of(const struct tls_connection *connection, bool crowded) {
   switch (connection->state) {
-    case HANDSHAKE: return connection->since_ns + (crowded ? CROWDED_HANDSHAKE_SECONDS : HANDSHAKE_SECONDS) * SECONDS;
+    case HANDSHAKE:
+      return connection->since_ns +
+             (crowded ? CROWDED_HANDSHAKE_SECONDS : HANDSHAKE_SECONDS) * SECONDS;
     case LINGERING: return connection->since_ns + LINGER_SECONDS * SECONDS;
     case ENDING: return connection->since_ns + STALLED_SECONDS * SECONDS;
-    default: return is_empty(&connection->to_client) ? INT64_MAX : connection->since_ns + STALLED_SECONDS * SECONDS;
+    default:
+      return is_empty(&connection->to_client) ? INT64_MAX
+                                              : connection->since_ns + STALLED_SECONDS * SECONDS;
   }
 }
 
-void tls_connection_wait(const struct tls_connection *connection, bool crowded, struct pollfd *client, struct pollfd *server, int64_t *deadline_ns) {
+void tls_connection_wait(const struct tls_connection *connection, bool crowded,
+                         struct pollfd *client, struct pollfd *server, int64_t *deadline_ns) {
   *client = (struct pollfd){.fd = connection->client};
   *server = (struct pollfd){.fd = -1};
   *deadline_ns = deadline_of(connection, crowded);
@@ -232,7 +255,9 @@ void tls_connection_wait(const struct tls_connection *connection, bool crowded, 
   if (may_write) client->events |= connection->write_waits;
   if (!may_read) server->events |= POLLOUT;
   if (!may_write) server->events |= POLLIN;
-  if (server->events) server->fd = connection->server; /* else its POLLHUP, which cannot be left out, would keep poll awake */
+  if (server->events)
+    server->fd =
+        connection->server; /* else its POLLHUP, which cannot be left out, would keep poll awake */
 }
 
 bool tls_connection_run(struct tls_connection *connection, short client_events, int64_t now_ns) {

@@ -35,7 +35,8 @@ static const char *open_error(int error) {
     case ENOENT: return "cannot be opened: no such file";
     case ENOTDIR: return "cannot be opened: a part of the path is no directory";
     case EACCES: return "cannot be opened: permission denied";
-    case EMFILE: case ENFILE: return "cannot be opened: out of descriptors";
+    case EMFILE:
+    case ENFILE: return "cannot be opened: out of descriptors";
     default: return "cannot be opened";
   }
 }
@@ -52,7 +53,8 @@ static bool read_file(struct pem_file *file, struct fault fault) {
   const char *what = NULL;
   if (fstat(descriptor, &status) != 0) what = "cannot be read";
   else if (status.st_size > FILE_MAX) what = "is longer than 1 MiB";
-  else if (!(file->bytes = agent_malloc((size_t)status.st_size + 1))) what = "cannot be read: out of memory";
+  else if (!(file->bytes = agent_malloc((size_t)status.st_size + 1)))
+    what = "cannot be read: out of memory";
   while (!what && file->size < (size_t)status.st_size) {
     ssize_t size = read(descriptor, file->bytes + file->size, (size_t)status.st_size - file->size);
     if (size < 0 && errno == EINTR) continue;
@@ -79,19 +81,28 @@ static int no_password(char *password, int size, int writing, void *data) {
 
 /* Why OpenSSL refused something (its ERR_GET_REASON). */
 static const char *refusal(const char *otherwise) {
-  enum { CA_KEY_TOO_SMALL = 397, CA_MD_TOO_WEAK = 398, EE_KEY_TOO_SMALL = 399, MALLOC_FAILURE = 65 };
+  enum {
+    CA_KEY_TOO_SMALL = 397,
+    CA_MD_TOO_WEAK = 398,
+    EE_KEY_TOO_SMALL = 399,
+    MALLOC_FAILURE = 65
+  };
   switch (tls_library.ERR_peek_last_error() & 0xfff) {
-    case CA_KEY_TOO_SMALL: case EE_KEY_TOO_SMALL: return "has a key that is too short for OpenSSL's security level";
-    case CA_MD_TOO_WEAK: return "is signed by a digest that is too weak for OpenSSL's security level";
+    case CA_KEY_TOO_SMALL:
+    case EE_KEY_TOO_SMALL: return "has a key that is too short for OpenSSL's security level";
+    case CA_MD_TOO_WEAK:
+      return "is signed by a digest that is too weak for OpenSSL's security level";
     case MALLOC_FAILURE: return "cannot be used: out of memory";
     default: return otherwise;
   }
 }
 
-/* Every certificate of a file: the first goes to first(), the others to others(). Each takes it and returns true, or leaves it. */
+/* Every certificate of a file: the first goes to first(), the others to others(). Each takes it and
+ * returns true, or leaves it. */
 typedef bool certificate_user(struct ssl_ctx_st *context, struct x509_st *certificate);
 
-static bool read_certificates(const struct pem_file *file, struct ssl_ctx_st *context, certificate_user *first, certificate_user *others,
+static bool read_certificates(const struct pem_file *file, struct ssl_ctx_st *context,
+                              certificate_user *first, certificate_user *others,
                               struct fault fault) {
   struct bio_st *source = tls_library.BIO_new_mem_buf(file->bytes, (int)file->size);
   if (!source) return fail(file, fault, "cannot be read: out of memory");
@@ -128,7 +139,8 @@ static bool use_intermediate(struct ssl_ctx_st *context, struct x509_st *certifi
 }
 
 static bool use_authority(struct ssl_ctx_st *context, struct x509_st *certificate) {
-  if (tls_library.X509_STORE_add_cert(tls_library.SSL_CTX_get_cert_store(context), certificate) != 1 ||
+  if (tls_library.X509_STORE_add_cert(tls_library.SSL_CTX_get_cert_store(context), certificate) !=
+          1 ||
       tls_library.SSL_CTX_add_client_CA(context, certificate) != 1)
     return false;
   tls_library.X509_free(certificate);
@@ -136,18 +148,24 @@ static bool use_authority(struct ssl_ctx_st *context, struct x509_st *certificat
 }
 
 /* Two functions, because read_certificates knows the first by its address. */
-static bool use_further_authority(struct ssl_ctx_st *context, struct x509_st *certificate) { return use_authority(context, certificate); }
+static bool use_further_authority(struct ssl_ctx_st *context, struct x509_st *certificate) {
+  return use_authority(context, certificate);
+}
 
 static bool read_key(const struct pem_file *file, struct ssl_ctx_st *context, struct fault fault) {
   struct bio_st *source = tls_library.BIO_new_mem_buf(file->bytes, (int)file->size);
-  struct evp_pkey_st *key = source ? tls_library.PEM_read_bio_PrivateKey(source, NULL, no_password, NULL) : NULL;
-  bool fits = key && tls_library.SSL_CTX_use_PrivateKey(context, key) == 1 && tls_library.SSL_CTX_check_private_key(context) == 1;
+  struct evp_pkey_st *key =
+      source ? tls_library.PEM_read_bio_PrivateKey(source, NULL, no_password, NULL) : NULL;
+  bool fits = key && tls_library.SSL_CTX_use_PrivateKey(context, key) == 1 &&
+              tls_library.SSL_CTX_check_private_key(context) == 1;
   bool was_read = key != NULL;
   tls_library.EVP_PKEY_free(key);
   tls_library.BIO_free(source);
   tls_library.ERR_clear_error();
   if (!was_read) return fail(file, fault, "has no private key in PEM form, or one with a password");
-  return fits ? true : fail(file, fault, "is not the key of the certificate that PPROFAGENT_TLS_CERT names");
+  return fits ? true
+              : fail(file, fault,
+                     "is not the key of the certificate that PPROFAGENT_TLS_CERT names");
 }
 
 static struct ssl_ctx_st *make_context(void) {
@@ -156,8 +174,11 @@ static struct ssl_ctx_st *make_context(void) {
   tls_library.SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL);
   tls_library.SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, SSL_SESS_CACHE_OFF, NULL);
   tls_library.SSL_CTX_ctrl(context, SSL_CTRL_MODE,
-                           SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, NULL);
-  tls_library.SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+                           SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                               SSL_MODE_RELEASE_BUFFERS,
+                           NULL);
+  tls_library.SSL_CTX_set_options(
+      context, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
   tls_library.SSL_CTX_set_num_tickets(context, 0);
   tls_library.SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
   return context;
@@ -165,13 +186,16 @@ static struct ssl_ctx_st *make_context(void) {
 
 enum { CERTIFICATE, KEY, CLIENT_CA, FILES };
 
-/* As they were when the program started; for when it has given up the user or the root directory that could read them. */
+/* As they were when the program started; for when it has given up the user or the root directory
+ * that could read them. */
 static struct pem_file at_start[FILES];
 
 static void name_files(struct pem_file files[FILES]) {
-  files[CERTIFICATE] = (struct pem_file){.variable = "PPROFAGENT_TLS_CERT", .path = config.tls_certificate};
+  files[CERTIFICATE] =
+      (struct pem_file){.variable = "PPROFAGENT_TLS_CERT", .path = config.tls_certificate};
   files[KEY] = (struct pem_file){.variable = "PPROFAGENT_TLS_KEY", .path = config.tls_key};
-  files[CLIENT_CA] = (struct pem_file){.variable = "PPROFAGENT_TLS_CLIENT_CA", .path = config.tls_client_ca};
+  files[CLIENT_CA] =
+      (struct pem_file){.variable = "PPROFAGENT_TLS_CLIENT_CA", .path = config.tls_client_ca};
 }
 
 void tls_context_at_start(void) {
@@ -201,7 +225,9 @@ struct ssl_ctx_st *tls_context_read(char *reason, size_t reason_size) {
   name_files(files);
   if (!context) snprintf(reason, reason_size, "OpenSSL makes no context: out of memory");
   for (int i = 0; i < FILES && done; i++) done = read_now(&files[i], &at_start[i], fault);
-  done = done && read_certificates(&files[CERTIFICATE], context, use_own, use_intermediate, fault) && read_key(&files[KEY], context, fault) &&
+  done = done &&
+         read_certificates(&files[CERTIFICATE], context, use_own, use_intermediate, fault) &&
+         read_key(&files[KEY], context, fault) &&
          read_certificates(&files[CLIENT_CA], context, use_authority, use_further_authority, fault);
   for (int i = 0; i < FILES; i++) forget_file(&files[i]);
   if (done) return context;

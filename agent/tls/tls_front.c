@@ -24,19 +24,24 @@
 #define MILLISECONDS INT64_C(1000000)
 enum {
   CONNECTIONS = 16,
-  /* A handshake costs a signature, before the other side has shown anything: strangers get no more than some per cent of a processor. */
-  HANDSHAKES_AT_ONCE = 16, HANDSHAKE_EVERY_MILLISECONDS = 62,
-  HANDSHAKING_MAX = 8,            /* of the connections; who waits is in tls_lobby.h */
+  /* A handshake costs a signature, before the other side has shown anything: strangers get no more
+     than some per cent of a processor. */
+  HANDSHAKES_AT_ONCE = 16,
+  HANDSHAKE_EVERY_MILLISECONDS = 62,
+  HANDSHAKING_MAX = 8, /* of the connections; who waits is in tls_lobby.h */
   HANDSHAKE_LEAST_MILLISECONDS = 250, /* before others may have the place */
   ROOM_RETRY_MILLISECONDS = 60,
-  ACCEPTS_IN_TURN = 16, ACCEPT_EVERY_MILLISECONDS = 16,
+  ACCEPTS_IN_TURN = 16,
+  ACCEPT_EVERY_MILLISECONDS = 16,
   RETRY_MILLISECONDS = 200, /* when there are no descriptors */
-  BIND_RETRY_MILLISECONDS = 50, BIND_RETRY_MAX_MILLISECONDS = 5000,
+  BIND_RETRY_MILLISECONDS = 50,
+  BIND_RETRY_MAX_MILLISECONDS = 5000,
   STACK_SIZE = 512 * 1024, /* the loader's and OpenSSL's big numbers */
   ADDRESS_MAX = 160
 };
 
-/* Written by the admin thread before the TLS thread exists, then by that one. Text before state (release), so that readers see it whole. */
+/* Written by the admin thread before the TLS thread exists, then by that one. Text before state
+ * (release), so that readers see it whole. */
 enum front_state { NOT_ASKED_FOR, STARTING, LISTENING, FAILED };
 static _Atomic int state;
 static struct shared_text off_reason; /* changes while it is read */
@@ -55,10 +60,12 @@ static struct {
 } places[CONNECTIONS];
 static unsigned connection_count;
 static int64_t handshakes_whole_ns; /* when all of HANDSHAKES_AT_ONCE may come again */
-static int64_t handshake_pause_ns;  /* no handshake begins before */
-static int64_t accept_pause_ns;     /* no accepting before */
+static int64_t handshake_pause_ns; /* no handshake begins before */
+static int64_t accept_pause_ns; /* no accepting before */
 
-const char *tls_front_address(void) { return atomic_load_explicit(&state, memory_order_acquire) == LISTENING ? address_text : ""; }
+const char *tls_front_address(void) {
+  return atomic_load_explicit(&state, memory_order_acquire) == LISTENING ? address_text : "";
+}
 
 const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) {
   switch (atomic_load_explicit(&state, memory_order_acquire)) {
@@ -68,14 +75,18 @@ const char *tls_front_off_reason(char out[SHARED_TEXT_MAX]) {
   }
 }
 
-static void set_state(enum front_state now) { atomic_store_explicit(&state, now, memory_order_release); }
+static void set_state(enum front_state now) {
+  atomic_store_explicit(&state, now, memory_order_release);
+}
 
 static void keep_reason(const char *reason) {
   shared_text_write(&off_reason, reason);
   set_state(FAILED);
 }
 
-/* ---- connections ------------------------------------------------------------------------------------------------------------ */
+/* ---- connections
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void drop(unsigned index) {
   tls_connection_free(places[index].connection);
@@ -155,7 +166,8 @@ enum { STOP, LISTENER, FIRST_VISITOR, WAITS = FIRST_VISITOR + TLS_LOBBY_MAX + 2 
 
 static int milliseconds_until(int64_t deadline_ns, int64_t now_ns) {
   if (deadline_ns == INT64_MAX) return -1;
-  return deadline_ns <= now_ns ? 0 : (int)((deadline_ns - now_ns + MILLISECONDS - 1) / MILLISECONDS);
+  return deadline_ns <= now_ns ? 0
+                               : (int)((deadline_ns - now_ns + MILLISECONDS - 1) / MILLISECONDS);
 }
 
 static void run_connections(const struct pollfd *waits, unsigned count, const int64_t *deadlines,
@@ -205,17 +217,21 @@ static void serve(int listener, struct ssl_ctx_st *context) {
   }
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------------- */
+/* ---- the thread
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 static bool told_to_stop(int timeout_ms) {
   struct pollfd stop = {.fd = stop_event, .events = POLLIN};
   return poll(&stop, 1, timeout_ms) > 0;
 }
 
-/* The process that had it before may be about to end, or serve on: tried again and again. -1: told to stop, or hopeless. */
+/* The process that had it before may be about to end, or serve on: tried again and again. -1: told
+ * to stop, or hopeless. */
 static int open_listener(char *reason, size_t reason_size) {
   struct listen_address address;
-  for (int pause = BIND_RETRY_MILLISECONDS;; pause = pause * 2 < BIND_RETRY_MAX_MILLISECONDS ? pause * 2 : BIND_RETRY_MAX_MILLISECONDS) {
+  for (int pause = BIND_RETRY_MILLISECONDS;;
+       pause = pause * 2 < BIND_RETRY_MAX_MILLISECONDS ? pause * 2 : BIND_RETRY_MAX_MILLISECONDS) {
     listen_address_parse_any(config.tls_address, &address, reason, reason_size);
     int listener = listen_address_open(&address, reason, reason_size);
     if (listener >= 0) {
@@ -233,7 +249,9 @@ static void front_main(void *argument) {
   (void)argument;
   int listener = open_listener(reason, sizeof reason);
   if (listener >= 0) {
-    struct ssl_ctx_st *context = tls_library_enter_thread(reason, sizeof reason) ? tls_context_read(reason, sizeof reason) : NULL;
+    struct ssl_ctx_st *context = tls_library_enter_thread(reason, sizeof reason)
+                                     ? tls_context_read(reason, sizeof reason)
+                                     : NULL;
     if (context) {
       set_state(LISTENING);
       log_event("remote admin on https://%s/debug/pprof/", address_text);
@@ -259,11 +277,12 @@ bool tls_front_start(char *reason, size_t reason_size) {
     return false;
   }
   stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  running = stop_event >= 0 &&
-            agent_thread_create_for_libc(&thread, STACK_SIZE, front_main, NULL) == 0;
+  running =
+      stop_event >= 0 && agent_thread_create_for_libc(&thread, STACK_SIZE, front_main, NULL) == 0;
   if (running) return true;
   if (stop_event >= 0) close(stop_event);
-  snprintf(reason, reason_size, "remote admin's thread cannot be created: out of memory, threads or descriptors");
+  snprintf(reason, reason_size,
+           "remote admin's thread cannot be created: out of memory, threads or descriptors");
   keep_reason(reason);
   return false;
 }
@@ -271,7 +290,8 @@ bool tls_front_start(char *reason, size_t reason_size) {
 void tls_front_stop(void) {
   const uint64_t one = 1;
   if (!running) return;
-  if (write(stop_event, &one, sizeof one) < 0) return; /* an eventfd that counts to two: cannot be */
+  if (write(stop_event, &one, sizeof one) < 0)
+    return; /* an eventfd that counts to two: cannot be */
   agent_thread_join(thread);
   close(stop_event);
   running = false;

@@ -41,8 +41,8 @@ static bool find_source(int descriptor, struct tls_source *out) {
   if (is_six) memcpy(out->words, &six->sin6_addr, 8);
   uint32_t number = is_mapped ? six->sin6_addr.s6_addr32[3] : four->sin_addr.s_addr;
   if (!is_six || is_mapped) out->words[2] = number;
-  bool is_loopback = is_six && !is_mapped ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
-                                          : ntohl(number) >> 24 == 127;
+  bool is_loopback =
+      is_six && !is_mapped ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr) : ntohl(number) >> 24 == 127;
   if (is_loopback && client_access_find(descriptor, &client, ignored) == CLIENT_FOUND)
     *out = (struct tls_source){{0, 0, client.uid, USER}};
   return true;

@@ -68,8 +68,11 @@ static bool write_state(void *context, uint32_t thread, uint32_t number) {
   open_event(encoder, 'T', thread, event->at);
   write_time(encoder, "dur", end - event->at);
   text_sink_format(&encoder->text, ",\"name\":\"%s\",\"args\":{\"io_wait\":%d",
-                   event->kind == TRACE_RUNNING ? "Running"
-                   : event->kind == TRACE_RUNNABLE ? "R" : disk ? "D" : "S", disk);
+                   event->kind == TRACE_RUNNING    ? "Running"
+                   : event->kind == TRACE_RUNNABLE ? "R"
+                   : disk                          ? "D"
+                                                   : "S",
+                   disk);
   int32_t cpu = trace_cpu_of(&encoder->links, encoder->log, number);
   if (event->kind == TRACE_RUNNING && cpu >= 0 && cpu < CPU_LIMIT)
     text_sink_format(&encoder->text, ",\"cpu\":%" PRId32, cpu);
@@ -138,7 +141,8 @@ static void write_instant_words(struct encoder *encoder, const struct trace_inst
     case TRACE_INSTANT_RELEASE:
       text_sink_format(text,
                        ",\"name\":\"release\",\"cat\":\"wake\",\"args\":{\"thread\":%" PRId32
-                       ",\"lock\":\"0x%" PRIx64 "\"}", event->other, event->value);
+                       ",\"lock\":\"0x%" PRIx64 "\"}",
+                       event->other, event->value);
       break;
     case TRACE_INSTANT_WAKE:
       text_sink_format(text,
@@ -146,22 +150,23 @@ static void write_instant_words(struct encoder *encoder, const struct trace_inst
                        event->tid);
       return; /* the stack is the other thread's */
     case TRACE_INSTANT_CREATE:
-      text_sink_format(text,
-                       ",\"name\":\"create thread\",\"cat\":\"thread\",\"args\":{\"thread\":%"
-                       PRId32 "}", event->tid);
+      text_sink_format(
+          text, ",\"name\":\"create thread\",\"cat\":\"thread\",\"args\":{\"thread\":%" PRId32 "}",
+          event->tid);
       break;
     case TRACE_INSTANT_BORN:
       text_sink_format(text,
                        ",\"name\":\"born\",\"cat\":\"thread\",\"args\":{\"creator\":%" PRId32 "}",
                        event->other);
       return;
-    case TRACE_INSTANT_SAMPLE: text_sink_text(text, ",\"name\":\"CPU sample\",\"cat\":\"sample\"");
+    case TRACE_INSTANT_SAMPLE:
+      text_sink_text(text, ",\"name\":\"CPU sample\",\"cat\":\"sample\"");
       break;
     case TRACE_INSTANT_MARK:
       write_text(encoder, "name", trace_mark_name(event));
       text_sink_text(text, ",\"cat\":\"mark\"");
-      if (event->value != 0) text_sink_format(text, ",\"args\":{\"bytes\":%" PRIu64 "}",
-                                              event->value);
+      if (event->value != 0)
+        text_sink_format(text, ",\"args\":{\"bytes\":%" PRIu64 "}", event->value);
       break;
   }
   write_stack(encoder, event);
@@ -216,7 +221,8 @@ static bool write_name(struct encoder *encoder, const char *what, int32_t tid, c
   encoder->some = true;
   text_sink_format(&encoder->text,
                    "{\"ph\":\"M\",\"pid\":%" PRId32 ",\"tid\":%" PRId32
-                   ",\"name\":\"%s\",\"args\":{\"name\":", encoder->log->pid, tid, what);
+                   ",\"name\":\"%s\",\"args\":{\"name\":",
+                   encoder->log->pid, tid, what);
   text_sink_json(&encoder->text, name);
   text_sink_text(&encoder->text, "}");
   return close_event(encoder);

@@ -61,8 +61,8 @@ void go_lane_end(struct go_batches *batches, struct go_lane *lane, int32_t tid) 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
 static void send_table(struct go_batches *batches, struct go_table *table) {
-  if (table->used > 1) write_batch(batches, NO_THREAD, batches->log->start, table->bytes,
-                                   table->used);
+  if (table->used > 1)
+    write_batch(batches, NO_THREAD, batches->log->start, table->bytes, table->used);
   table->used = 0;
 }
 

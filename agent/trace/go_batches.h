@@ -69,7 +69,7 @@ struct go_batches {
   uint8_t *string_uses; /* by its number: bits of enum go_string */
   uint32_t string_capacity;
   uint64_t made; /* strings of our own */
-  int64_t now;   /* the time of the last event */
+  int64_t now; /* the time of the last event */
   uint8_t *stack_uses;
   bool failed; /* out of memory */
   struct go_table made_strings, samples, table;
@@ -95,7 +95,7 @@ void go_lane_end(struct go_batches *batches, struct go_lane *lane, int32_t tid);
 /* Numbers for events' fields. text lives as long as batches. */
 uint64_t go_string(struct go_batches *batches, const char *text, enum go_string form);
 uint64_t go_made_string(struct go_batches *batches, const char *text); /* copied */
-uint64_t go_stack(struct go_batches *batches, uint32_t stack);         /* as in trace_event */
+uint64_t go_stack(struct go_batches *batches, uint32_t stack); /* as in trace_event */
 
 void go_sample_put(struct go_batches *batches, int64_t at, uint64_t thread, uint64_t processor,
                    uint64_t stack);

@@ -59,8 +59,7 @@ static bool lane_equal(const void *context, uint32_t position) {
 
 static struct lane *find_lane(const struct encoder *encoder, int32_t tid) {
   struct lane_key key = {encoder->lanes, tid};
-  uint32_t found =
-      index_table_find(&encoder->by_tid, hash_mix((uint32_t)tid, 0), lane_equal, &key);
+  uint32_t found = index_table_find(&encoder->by_tid, hash_mix((uint32_t)tid, 0), lane_equal, &key);
   return found == INDEX_TABLE_NONE ? NULL : encoder->lanes[found];
 }
 

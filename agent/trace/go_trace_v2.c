@@ -25,11 +25,11 @@ enum go_state { ABSENT, RUNNABLE, RUNNING, WAITING, IN_SYSCALL };
 struct go_thread {
   struct go_lane lane;
   enum go_state state;
-  uint32_t event;   /* that brought the state */
+  uint32_t event; /* that brought the state */
   uint32_t release; /* by which its wait is going to end, TRACE_LINK_NONE: unknown */
   uint64_t starts, calls; /* as the reader numbers them */
   const char *label; /* to be given when it runs next; NULL: none */
-  uint32_t marks;    /* that are open */
+  uint32_t marks; /* that are open */
 };
 
 struct encoder {
@@ -40,9 +40,9 @@ struct encoder {
   bool has_said; /* how it was recorded */
 };
 
-#define PUT(encoder, thread, at, kind, ...)                                 \
-  put(encoder, thread, at, kind,                                            \
-      sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), (uint64_t[]){__VA_ARGS__})
+#define PUT(encoder, thread, at, kind, ...)                                            \
+  put(encoder, thread, at, kind, sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), \
+      (uint64_t[]){__VA_ARGS__})
 
 static void put(struct encoder *encoder, uint32_t thread, int64_t at, enum go_event kind,
                 unsigned count, const uint64_t *fields) {
@@ -141,8 +141,8 @@ static void make_blocked(struct encoder *encoder, uint32_t thread, uint32_t even
     PUT(encoder, thread, at, GO_SYSCALL_BEGIN, ++is->calls, stack_of(encoder, event));
   } else {
     enum go_string form = blocked->reason == TRACE_REASON_LOCK ? GO_LOCK_TEXT : GO_TEXT;
-    PUT(encoder, thread, at, GO_BLOCK,
-        go_string(&encoder->batches, trace_wait_name(blocked), form), stack_of(encoder, event));
+    PUT(encoder, thread, at, GO_BLOCK, go_string(&encoder->batches, trace_wait_name(blocked), form),
+        stack_of(encoder, event));
   }
   is->state = syscall ? IN_SYSCALL : WAITING;
 }
@@ -316,8 +316,8 @@ bool go_trace_v2_write(const struct trace_log *log, struct byte_sink *sink) {
   struct encoder *encoder = agent_calloc(1, sizeof *encoder);
   if (!encoder) return false;
   encoder->log = log;
-  bool ok = go_batches_start(&encoder->batches, log, sink) &&
-            trace_links_find(&encoder->links, log);
+  bool ok =
+      go_batches_start(&encoder->batches, log, sink) && trace_links_find(&encoder->links, log);
   size_t count = encoder->links.thread_count;
   if (ok) encoder->threads = agent_calloc(count + 1, sizeof *encoder->threads);
   ok = ok && encoder->threads;

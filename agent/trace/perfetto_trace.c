@@ -18,7 +18,7 @@ typedef Perfetto__Protos__GenericKernelTaskStateEvent task_state;
 enum track { TRACK_MAIN, TRACK_STATE, TRACK_SAMPLES, TRACK_COUNTER };
 
 struct lane {
-  int32_t cpu;   /* where it ran last */
+  int32_t cpu; /* where it ran last */
   uint8_t state; /* that was sent last */
   bool has_samples;
 };
@@ -134,8 +134,7 @@ static bool send_task_state(struct encoder *encoder, uint32_t thread, uint32_t n
   uint8_t state = state_of(encoder, number);
   if (state == lane->state) return true; /* RUNNING twice is an error */
   lane->state = state;
-  if (state == TASK_STATE(RUNNING))
-    lane->cpu = trace_cpu_of(&encoder->links, encoder->log, number);
+  if (state == TASK_STATE(RUNNING)) lane->cpu = trace_cpu_of(&encoder->links, encoder->log, number);
   task_state out = PERFETTO__PROTOS__GENERIC_KERNEL_TASK_STATE_EVENT__INIT;
   out.has_cpu = out.has_tid = out.has_state = true;
   out.cpu = lane->cpu;
@@ -199,9 +198,10 @@ static void add_arrow_in(track_event *event, uint64_t *arrow) {
 }
 
 static bool begin_slice(void *context, const struct trace_slice *slice) {
-  static const char *const categories[] = {
-      [TRACE_SLICE_NONE] = NULL, [TRACE_SLICE_WAIT] = "wait", [TRACE_SLICE_WOKEN] = "wake",
-      [TRACE_SLICE_GAP] = "gap"};
+  static const char *const categories[] = {[TRACE_SLICE_NONE] = NULL,
+                                           [TRACE_SLICE_WAIT] = "wait",
+                                           [TRACE_SLICE_WOKEN] = "wake",
+                                           [TRACE_SLICE_GAP] = "gap"};
   struct encoder *encoder = context;
   const struct trace_event *event = &encoder->log->events[slice->event];
   const struct trace_event *lost = trace_gap(&encoder->links, encoder->log, slice->event);
@@ -377,8 +377,9 @@ static bool send_process(struct encoder *encoder) {
   trace_packet packet = PERFETTO__PROTOS__TRACE_PACKET__INIT;
   Perfetto__Protos__GenericKernelProcessTree tree =
       PERFETTO__PROTOS__GENERIC_KERNEL_PROCESS_TREE__INIT;
-  Perfetto__Protos__GenericKernelProcessTree__Process out =
-      PERFETTO__PROTOS__GENERIC_KERNEL_PROCESS_TREE__PROCESS__INIT, *out_pointer = &out;
+  Perfetto__Protos__GenericKernelProcessTree__Process
+      out = PERFETTO__PROTOS__GENERIC_KERNEL_PROCESS_TREE__PROCESS__INIT,
+      *out_pointer = &out;
   out.has_pid = true;
   out.pid = encoder->log->pid;
   out.cmdline = program;
@@ -393,8 +394,9 @@ static bool send_kernel_thread(struct encoder *encoder, int32_t tid, char *name)
   trace_packet packet = PERFETTO__PROTOS__TRACE_PACKET__INIT;
   Perfetto__Protos__GenericKernelProcessTree tree =
       PERFETTO__PROTOS__GENERIC_KERNEL_PROCESS_TREE__INIT;
-  Perfetto__Protos__GenericKernelProcessTree__Thread out =
-      PERFETTO__PROTOS__GENERIC_KERNEL_PROCESS_TREE__THREAD__INIT, *out_pointer = &out;
+  Perfetto__Protos__GenericKernelProcessTree__Thread
+      out = PERFETTO__PROTOS__GENERIC_KERNEL_PROCESS_TREE__THREAD__INIT,
+      *out_pointer = &out;
   out.has_tid = out.has_pid = out.has_is_main_thread = true;
   out.tid = tid;
   out.pid = encoder->log->pid;

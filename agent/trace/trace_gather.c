@@ -7,8 +7,8 @@
 void *trace_growing_add(struct trace_growing *array, size_t item_size) {
   if (array->count == array->capacity) {
     uint32_t capacity = array->capacity ? array->capacity * 2 : 256;
-    void *items = capacity > array->capacity ? agent_realloc(array->items, capacity * item_size)
-                                             : NULL;
+    void *items =
+        capacity > array->capacity ? agent_realloc(array->items, capacity * item_size) : NULL;
     if (!items) return NULL;
     array->items = items;
     array->capacity = capacity;
@@ -96,7 +96,8 @@ static uint32_t keep_stack(struct trace_gather *gather, const struct trace_taken
   *place = (struct trace_taken_stack){stack->frame_count, stack->epoch, frames};
   gather->bytes += size + sizeof *place;
   return index_table_add(&gather->stack_index, hash, gather->stacks.count - 1)
-      ? gather->stacks.count : 0;
+             ? gather->stacks.count
+             : 0;
 }
 
 /* ---- events ---- */

@@ -41,12 +41,12 @@ struct trace_release {
 struct trace_gather {
   struct trace_growing events; /* struct trace_event, each thread's in order of time */
   struct trace_growing waits, releases; /* struct trace_wait, trace_release */
-  struct trace_growing texts;  /* char * */
+  struct trace_growing texts; /* char * */
   struct trace_growing stacks; /* struct trace_taken_stack */
   struct index_table text_index, stack_index;
   size_t bytes, bytes_max;
   uint64_t left_out; /* events that there was no room for, or no memory */
-  int64_t full_at;   /* 0, or when the first of them happened */
+  int64_t full_at; /* 0, or when the first of them happened */
 };
 
 void trace_gather_start(struct trace_gather *gather, size_t bytes_max);

@@ -31,10 +31,8 @@ static struct trace_thread *thread_of(struct trace_links *links, int32_t tid) {
   }
   if (!index_table_add(&links->index, hash_mix((uint32_t)tid, 0), links->thread_count)) return NULL;
   struct trace_thread *thread = &links->threads[links->thread_count++];
-  *thread = (struct trace_thread){.tid = tid,
-                                  .state = TRACE_LINK_NONE,
-                                  .release = TRACE_LINK_NONE,
-                                  .mark = TRACE_LINK_NONE};
+  *thread = (struct trace_thread){
+      .tid = tid, .state = TRACE_LINK_NONE, .release = TRACE_LINK_NONE, .mark = TRACE_LINK_NONE};
   return thread;
 }
 

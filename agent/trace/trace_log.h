@@ -10,29 +10,29 @@
 
 enum trace_kind {
   TRACE_THREAD_FOUND, /* there when the recording began; a state follows at the same time */
-  TRACE_THREAD_BORN,  /* other: its creator, 0 unknown; stack: of pthread_create; a state follows */
+  TRACE_THREAD_BORN, /* other: its creator, 0 unknown; stack: of pthread_create; a state follows */
   TRACE_THREAD_NAMED, /* text */
   TRACE_THREAD_ENDED, /* the last of its thread */
-  TRACE_RUNNING,      /* on cpu */
-  TRACE_RUNNABLE,     /* preempted, or woken and without a CPU yet; other: who woke it, 0 unknown */
-  TRACE_BLOCKED,      /* reason, text: of the wait ("futex", "read: pipe:[1]"); stack where known */
-  TRACE_RELEASED,     /* tid ended a wait of other's: value is the lock's address; stack */
-  TRACE_LOST,         /* value: records of tid that were lost since the one before: a gap */
-  TRACE_SAMPLE,       /* a CPU sample; stack */
-  TRACE_MARK,         /* text: the program's own instant; or a large allocation: value its bytes */
-  TRACE_MARK_BEGIN,   /* text; ends with the next TRACE_MARK_END of the thread: they nest */
+  TRACE_RUNNING, /* on cpu */
+  TRACE_RUNNABLE, /* preempted, or woken and without a CPU yet; other: who woke it, 0 unknown */
+  TRACE_BLOCKED, /* reason, text: of the wait ("futex", "read: pipe:[1]"); stack where known */
+  TRACE_RELEASED, /* tid ended a wait of other's: value is the lock's address; stack */
+  TRACE_LOST, /* value: records of tid that were lost since the one before: a gap */
+  TRACE_SAMPLE, /* a CPU sample; stack */
+  TRACE_MARK, /* text: the program's own instant; or a large allocation: value its bytes */
+  TRACE_MARK_BEGIN, /* text; ends with the next TRACE_MARK_END of the thread: they nest */
   TRACE_MARK_END,
-  TRACE_COUNTER       /* text: its name; value; tid 0 */
+  TRACE_COUNTER /* text: its name; value; tid 0 */
 };
 
 enum trace_reason {
   TRACE_REASON_UNKNOWN,
-  TRACE_REASON_LOCK,  /* a mutex, rwlock, condition, semaphore, join, raw futex */
+  TRACE_REASON_LOCK, /* a mutex, rwlock, condition, semaphore, join, raw futex */
   TRACE_REASON_SLEEP,
   TRACE_REASON_READ_WRITE, /* files, pipes, sockets */
   TRACE_REASON_POLL,
-  TRACE_REASON_CALL,  /* any other system call */
-  TRACE_REASON_DISK   /* uninterruptible: the kernel's state D */
+  TRACE_REASON_CALL, /* any other system call */
+  TRACE_REASON_DISK /* uninterruptible: the kernel's state D */
 };
 
 struct trace_event {
@@ -66,8 +66,8 @@ struct trace_log {
   int32_t pid;
   int64_t start, end;
   bool is_sampled; /* states are looked at each period, not recorded by the kernel */
-  int64_t period;  /* then: nanoseconds */
-  uint64_t lost;   /* records, of all threads */
+  int64_t period; /* then: nanoseconds */
+  uint64_t lost; /* records, of all threads */
   const struct trace_event *events;
   size_t event_count;
   const struct trace_stack *stacks;

@@ -8,24 +8,25 @@
 
 /* ---- names of calls that threads wait in ---- */
 
-#define CALL(name) {SYS_##name, #name}
+#define CALL(name) \
+  { SYS_##name, #name }
 static const struct call_name {
   int32_t number;
   char name[20]; /* in place: the loader has nothing to relocate */
 } call_names[] = {
-    CALL(read),        CALL(write),       CALL(readv),        CALL(writev),
-    CALL(pread64),     CALL(pwrite64),    CALL(recvfrom),     CALL(sendto),
-    CALL(recvmsg),     CALL(sendmsg),     CALL(recvmmsg),     CALL(sendmmsg),
-    CALL(accept),      CALL(accept4),     CALL(connect),      CALL(sendfile),
-    CALL(splice),      CALL(fsync),       CALL(fdatasync),    CALL(epoll_pwait),
-    CALL(ppoll),       CALL(pselect6),    CALL(nanosleep),    CALL(clock_nanosleep),
-    CALL(futex),       CALL(semop),       CALL(semtimedop),   CALL(wait4),
-    CALL(waitid),      CALL(flock),       CALL(fcntl),        CALL(rt_sigtimedwait),
+    CALL(read),          CALL(write),        CALL(readv),          CALL(writev),
+    CALL(pread64),       CALL(pwrite64),     CALL(recvfrom),       CALL(sendto),
+    CALL(recvmsg),       CALL(sendmsg),      CALL(recvmmsg),       CALL(sendmmsg),
+    CALL(accept),        CALL(accept4),      CALL(connect),        CALL(sendfile),
+    CALL(splice),        CALL(fsync),        CALL(fdatasync),      CALL(epoll_pwait),
+    CALL(ppoll),         CALL(pselect6),     CALL(nanosleep),      CALL(clock_nanosleep),
+    CALL(futex),         CALL(semop),        CALL(semtimedop),     CALL(wait4),
+    CALL(waitid),        CALL(flock),        CALL(fcntl),          CALL(rt_sigtimedwait),
     CALL(rt_sigsuspend), CALL(io_getevents), CALL(io_uring_enter), CALL(msgrcv),
-    CALL(msgsnd),      CALL(sync),        CALL(openat),       CALL(munmap),
-    CALL(mmap),        CALL(madvise),     CALL(ioctl),        CALL(restart_syscall),
+    CALL(msgsnd),        CALL(sync),         CALL(openat),         CALL(munmap),
+    CALL(mmap),          CALL(madvise),      CALL(ioctl),          CALL(restart_syscall),
 #ifdef SYS_poll
-    CALL(poll),        CALL(select),      CALL(epoll_wait),   CALL(pause),
+    CALL(poll),          CALL(select),       CALL(epoll_wait),     CALL(pause),
 #endif
 };
 

@@ -66,11 +66,13 @@ static struct trace_taken_stack stack_of(uint32_t id) {
 
 static void hand_out_lock_event(const struct lock_trace_event *event) {
   struct trace_taken_stack stack = stack_of(event->stack);
-  struct trace_wait wait = {.begin = (int64_t)event->begin, .end = (int64_t)event->at,
-                            .object = event->object, .tid = event->tid,
+  struct trace_wait wait = {.begin = (int64_t)event->begin,
+                            .end = (int64_t)event->at,
+                            .object = event->object,
+                            .tid = event->tid,
                             .was_released = event->was_released};
-  struct trace_release release = {.at = (int64_t)event->at, .object = event->object,
-                                  .tid = event->tid};
+  struct trace_release release = {
+      .at = (int64_t)event->at, .object = event->object, .tid = event->tid};
   events_total++;
   for (uint32_t i = 0; i < client_count; i++) {
     if (event->begin) trace_gather_wait(&clients[i]->gather, &wait, &stack);
@@ -144,8 +146,8 @@ static bool start(void) {
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, true);
   lock_trace_open(config.trace_buffer / 4); /* without memory: no lock's waits */
   bool started = trace_threads_start(!off_reason, config.trace_buffer / 4 * 3, hand_out);
-  if (started && agent_thread_create(NULL, AGENT_THREAD_STACK, work,
-                                     (void *)(uintptr_t)++generation) == 0)
+  if (started &&
+      agent_thread_create(NULL, AGENT_THREAD_STACK, work, (void *)(uintptr_t)++generation) == 0)
     return true;
   if (started) trace_threads_stop();
   lock_trace_close();
@@ -251,10 +253,14 @@ struct trace_recording_status trace_recording_status(void) {
   agent_lock_take(&lock);
   struct trace_threads_status threads = trace_threads_status();
   struct trace_recording_status status = {
-      .running = client_count, .threads_with_ring = threads.with_ring,
-      .threads_without_ring = threads.without_ring, .events = events_total,
-      .lost = lost_total + lost_locks_total + threads.lost, .left_out = left_out_total,
-      .ring_bytes = client_count ? threads.ring_bytes + lock_trace_bytes() : 0, .source = source,
+      .running = client_count,
+      .threads_with_ring = threads.with_ring,
+      .threads_without_ring = threads.without_ring,
+      .events = events_total,
+      .lost = lost_total + lost_locks_total + threads.lost,
+      .left_out = left_out_total,
+      .ring_bytes = client_count ? threads.ring_bytes + lock_trace_bytes() : 0,
+      .source = source,
       .off_reason = off_reason};
   if (client_count == 0) status.lost = lost_total + lost_locks_total;
   agent_lock_release(&lock);

@@ -31,7 +31,7 @@ void trace_recording_release(struct trace_recording *recording); /* NULL is fine
 struct trace_recording_status {
   uint32_t running, threads_with_ring, threads_without_ring;
   uint64_t events, lost, left_out, ring_bytes;
-  const char *source;     /* "switch records" or "looks"; NULL: nobody has asked */
+  const char *source; /* "switch records" or "looks"; NULL: nobody has asked */
   const char *off_reason; /* why it is looks; NULL: it is not */
 };
 struct trace_recording_status trace_recording_status(void);

@@ -9,8 +9,8 @@ static struct profile *profile_of(const struct trace_gather *gather) {
   struct profile_builder *builder = profile_builder_open("trace", 1);
   if (!builder) return NULL;
   for (uint32_t i = 0; i < gather->stacks.count; i++) {
-    struct profile_stack stack = {.frame_count = stacks[i].frame_count, .epoch = stacks[i].epoch,
-                                  .frames = stacks[i].frames};
+    struct profile_stack stack = {
+        .frame_count = stacks[i].frame_count, .epoch = stacks[i].epoch, .frames = stacks[i].frames};
     struct profile_label number = {.key = "stack", .number = i, .unit = "number"};
     double one = 1;
     if (!profile_builder_add(builder, &stack, &number, 1, &one)) break; /* finish gives NULL */
@@ -58,8 +58,7 @@ static void add_sample(struct trace_stacks *stacks, const struct profile_sample 
     struct trace_frame *frames = *next;
     for (uint32_t k = 0; k < sample->location_count; k++)
       *next = add_location(*next, &stacks->profile->locations[sample->locations[k]]);
-    stacks->items[label->number] =
-        (struct trace_stack){frames, (uint32_t)(*next - frames)};
+    stacks->items[label->number] = (struct trace_stack){frames, (uint32_t)(*next - frames)};
     return;
   }
 }

@@ -13,10 +13,10 @@ enum {
   PAGES_LATER = 4,
   PAGES_LAST = 1,
   LIST_NANOSECONDS = 100000000, /* between two lists of all threads, and... */
-  LIST_SHARE = 50,              /* ... as many times what one costs */
+  LIST_SHARE = 50, /* ... as many times what one costs */
   LOOKS_NANOSECONDS = 10000000, /* between two looks at threads without a ring */
-  LOOKS_SHARE = 10,             /* one part in so many of a processor is spent on looks */
-  LOOKS_SAVED = 50000000        /* and so much at once, when none were made before */
+  LOOKS_SHARE = 10, /* one part in so many of a processor is spent on looks */
+  LOOKS_SAVED = 50000000 /* and so much at once, when none were made before */
 };
 
 static struct traced_thread **threads;
@@ -34,9 +34,7 @@ static int64_t credit, credited; /* nanoseconds for looks; as of when */
 
 static uint32_t pages_of_next(void) {
   if (!rings_wanted) return 0;
-  uint32_t pages = bytes < bytes_max / 3   ? PAGES
-                   : bytes < bytes_max / 2 ? PAGES_LATER
-                                           : PAGES_LAST;
+  uint32_t pages = bytes < bytes_max / 3 ? PAGES : bytes < bytes_max / 2 ? PAGES_LATER : PAGES_LAST;
   return bytes + (pages + 1) * PAGE <= bytes_max ? pages : 0;
 }
 
@@ -60,7 +58,9 @@ static bool reserve_place(void) {
 static void tell_short_life(const struct trace_event *intro) {
   struct trace_event event = *intro;
   context.sink(context.owner, &event, NULL);
-  event = (struct trace_event){.at = agent_monotonic_nanoseconds(), .tid = intro->tid, .cpu = -1,
+  event = (struct trace_event){.at = agent_monotonic_nanoseconds(),
+                               .tid = intro->tid,
+                               .cpu = -1,
                                .kind = TRACE_THREAD_ENDED};
   context.sink(context.owner, &event, NULL);
 }
@@ -86,8 +86,8 @@ static struct traced_thread *add(const struct trace_event *intro) {
 
 static void be_born(void *owner, int32_t child, int64_t at, int32_t creator) {
   (void)owner;
-  struct trace_event intro = {.at = at, .tid = child, .other = creator, .cpu = -1,
-                              .kind = TRACE_THREAD_BORN};
+  struct trace_event intro = {
+      .at = at, .tid = child, .other = creator, .cpu = -1, .kind = TRACE_THREAD_BORN};
   if (!find(child)) add(&intro);
 }
 
@@ -125,9 +125,10 @@ static void list_threads(void) {
   for (uint32_t i = 0; i < count; i++) threads[i]->is_listed = false;
   for (size_t i = 0; i < ids.count; i++) {
     struct traced_thread *thread = find_from(&cursor, ids.tids[i]);
-    struct trace_event intro = {
-        .at = agent_monotonic_nanoseconds(), .tid = ids.tids[i], .cpu = -1,
-        .kind = has_listed ? TRACE_THREAD_BORN : TRACE_THREAD_FOUND};
+    struct trace_event intro = {.at = agent_monotonic_nanoseconds(),
+                                .tid = ids.tids[i],
+                                .cpu = -1,
+                                .kind = has_listed ? TRACE_THREAD_BORN : TRACE_THREAD_FOUND};
     if (!thread) thread = add(&intro);
     if (thread) thread->is_listed = true;
   }
@@ -204,7 +205,9 @@ void trace_threads_tell_leaver(traced_sink *sink, void *owner) {
 /* ---- life ---- */
 
 bool trace_threads_start(bool by_rings, size_t most, traced_sink *sink) {
-  context = (struct traced_context){.sink = sink, .born = be_born, .stacks = &stacks,
+  context = (struct traced_context){.sink = sink,
+                                    .born = be_born,
+                                    .stacks = &stacks,
                                     .look = agent_malloc(sizeof *context.look),
                                     .scratch = agent_malloc(PERF_RING_RECORD_MAX)};
   rings_wanted = by_rings;
@@ -237,8 +240,8 @@ void trace_threads_stop(void) {
 }
 
 struct trace_threads_status trace_threads_status(void) {
-  struct trace_threads_status status = {.ring_bytes = bytes, .lost = lost_by_ended,
-                                        .period = looks_period};
+  struct trace_threads_status status = {
+      .ring_bytes = bytes, .lost = lost_by_ended, .period = looks_period};
   for (uint32_t i = 0; i < count; i++) {
     status.with_ring += threads[i]->ring.memory != NULL;
     status.without_ring += threads[i]->ring.memory == NULL;

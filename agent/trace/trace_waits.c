@@ -6,22 +6,22 @@
 
 struct linking {
   struct trace_gather *gather;
-  uint32_t *events;   /* the states' numbers, by thread and time */
+  uint32_t *events; /* the states' numbers, by thread and time */
   uint32_t state_count;
   uint32_t *releases; /* by object and time */
   bool is_sampled, failed;
 };
 
 /* The first of count numbers of which is_before does not hold; they are in that order. */
-#define FIRST_NOT(count, is_before)                \
-  ({                                               \
-    uint32_t low_ = 0, high_ = (count);            \
-    while (low_ < high_) {                         \
-      uint32_t i = low_ + (high_ - low_) / 2;      \
-      if (is_before) low_ = i + 1;                 \
-      else high_ = i;                              \
-    }                                              \
-    low_;                                          \
+#define FIRST_NOT(count, is_before)           \
+  ({                                          \
+    uint32_t low_ = 0, high_ = (count);       \
+    while (low_ < high_) {                    \
+      uint32_t i = low_ + (high_ - low_) / 2; \
+      if (is_before) low_ = i + 1;            \
+      else high_ = i;                         \
+    }                                         \
+    low_;                                     \
   })
 
 static struct trace_event *state_at(const struct linking *linking, uint32_t place) {
@@ -51,8 +51,7 @@ static bool prepare(struct linking *linking) {
     if (trace_timeline_is_state(items[linking->events[i]].kind))
       linking->events[linking->state_count++] = linking->events[i];
   for (uint32_t i = 0; i < releases->count; i++) linking->releases[i] = i;
-  return number_order_sort(linking->releases, releases->count, releases_swapped,
-                           releases->items);
+  return number_order_sort(linking->releases, releases->count, releases_swapped, releases->items);
 }
 
 /* ---- what comes to the events ---- */
@@ -125,8 +124,7 @@ static void insert(struct linking *linking, const struct trace_wait *wait) {
   struct trace_event blocked = state(wait->tid, TRACE_BLOCKED, wait->begin);
   blocked.reason = TRACE_REASON_LOCK;
   blocked.stack = wait->stack;
-  if (before.kind != TRACE_RUNNING)
-    add(linking, state(wait->tid, TRACE_RUNNING, wait->begin - 1));
+  if (before.kind != TRACE_RUNNING) add(linking, state(wait->tid, TRACE_RUNNING, wait->begin - 1));
   add(linking, blocked);
   add(linking, state(wait->tid, TRACE_RUNNING, wait->end));
   before.at = wait->end + 1;
@@ -148,9 +146,13 @@ static void wake(struct linking *linking, const struct trace_wait *wait,
   const struct trace_event *then = state_then(linking, wait->tid, release->at);
   bool was_blocked = linking->is_sampled || (then && then->kind == TRACE_BLOCKED);
   if (linking->is_sampled) insert_release(linking, release);
-  add(linking, (struct trace_event){.at = release->at, .tid = release->tid, .cpu = -1,
-                                    .other = wait->tid, .value = release->object,
-                                    .stack = release->stack, .kind = TRACE_RELEASED});
+  add(linking, (struct trace_event){.at = release->at,
+                                    .tid = release->tid,
+                                    .cpu = -1,
+                                    .other = wait->tid,
+                                    .value = release->object,
+                                    .stack = release->stack,
+                                    .kind = TRACE_RELEASED});
   struct trace_event runnable = state(wait->tid, TRACE_RUNNABLE, release->at + 1);
   runnable.other = release->tid;
   if (was_blocked && release->at < wait->end) add(linking, runnable);

@@ -4,8 +4,8 @@
 
 struct lane {
   struct trace_slice slice; /* kind NONE: none is open */
-  uint64_t arrow;           /* of the release that ends its wait; 0: none */
-  uint32_t marks;           /* that are open */
+  uint64_t arrow; /* of the release that ends its wait; 0: none */
+  uint32_t marks; /* that are open */
   bool alive, blocked;
 };
 
@@ -72,8 +72,8 @@ static bool add_instant(struct walk *walk, uint32_t thread, uint32_t event,
 /* The other thread of an event, when it can have an instant now; else NONE. */
 static uint32_t living_other(const struct walk *walk, uint32_t thread, uint32_t event) {
   uint32_t other = trace_links_thread(walk->links, walk->log->events[event].other);
-  return other == thread || other == TRACE_LINK_NONE || !walk->lanes[other].alive
-             ? TRACE_LINK_NONE : other;
+  return other == thread || other == TRACE_LINK_NONE || !walk->lanes[other].alive ? TRACE_LINK_NONE
+                                                                                  : other;
 }
 
 /* The number of the arrow to a thread that has just been woken, 0 when nobody is known for it. */
@@ -150,9 +150,7 @@ static bool add_event(struct walk *walk, uint32_t event) {
     case TRACE_RUNNABLE:
     case TRACE_BLOCKED: return add_state(walk, thread, event);
     case TRACE_RELEASED: return add_release(walk, thread, event);
-    case TRACE_LOST:
-      walk->lanes[thread].blocked = false;
-      return end_lane(walk, thread, is->at);
+    case TRACE_LOST: walk->lanes[thread].blocked = false; return end_lane(walk, thread, is->at);
     case TRACE_SAMPLE: return add_instant(walk, thread, event, TRACE_INSTANT_SAMPLE, 0, 0);
     case TRACE_MARK: return add_instant(walk, thread, event, TRACE_INSTANT_MARK, 0, 0);
     case TRACE_MARK_BEGIN:

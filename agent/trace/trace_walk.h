@@ -20,9 +20,9 @@
 
 enum trace_slice_kind {
   TRACE_SLICE_NONE,
-  TRACE_SLICE_WAIT,  /* event: BLOCKED */
+  TRACE_SLICE_WAIT, /* event: BLOCKED */
   TRACE_SLICE_WOKEN, /* event: the state after it */
-  TRACE_SLICE_GAP    /* event: the state from which on records are missing */
+  TRACE_SLICE_GAP /* event: the state from which on records are missing */
 };
 
 struct trace_slice {
@@ -35,8 +35,8 @@ struct trace_slice {
 
 enum trace_instant_kind {
   TRACE_INSTANT_RELEASE, /* event: RELEASED */
-  TRACE_INSTANT_WAKE,    /* event: a state of the thread that this one woke */
-  TRACE_INSTANT_CREATE,  /* event: BORN of the thread that this one made */
+  TRACE_INSTANT_WAKE, /* event: a state of the thread that this one woke */
+  TRACE_INSTANT_CREATE, /* event: BORN of the thread that this one made */
   TRACE_INSTANT_BORN,
   TRACE_INSTANT_SAMPLE,
   TRACE_INSTANT_MARK

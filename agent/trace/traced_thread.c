@@ -59,8 +59,8 @@ static void read_name(struct traced_thread *thread) {
 }
 
 static struct trace_event name_event(const struct traced_thread *thread, int64_t at) {
-  return (struct trace_event){.at = at, .tid = thread->tid, .cpu = -1,
-                              .kind = TRACE_THREAD_NAMED, .text = thread->name};
+  return (struct trace_event){
+      .at = at, .tid = thread->tid, .cpu = -1, .kind = TRACE_THREAD_NAMED, .text = thread->name};
 }
 
 /* False: it has no record (yet). */
@@ -101,15 +101,14 @@ void traced_thread_tell_newcomer(const struct traced_thread *thread, traced_sink
   if (thread->intro_tries == 0) tell_who(thread, sink, owner); /* else it will be told to all */
 }
 
-void traced_thread_tell_leaver(const struct traced_thread *thread, traced_sink *sink,
-                               void *owner) {
+void traced_thread_tell_leaver(const struct traced_thread *thread, traced_sink *sink, void *owner) {
   struct trace_taken_stack stack = stack_of(thread);
   if (thread->intro_tries > 0) tell_who(thread, sink, owner);
   if (thread->state.kind != TRACE_LOST) return sink(owner, &thread->state, &stack);
   if (!thread->is_new || !thread->ring.memory) return;
   /* No record has come: it is as it was when the ring was opened. */
-  struct trace_event state = {.at = thread->opened, .tid = thread->tid, .cpu = -1,
-                              .kind = TRACE_RUNNABLE};
+  struct trace_event state = {
+      .at = thread->opened, .tid = thread->tid, .cpu = -1, .kind = TRACE_RUNNABLE};
   if (thread->was_blocked) state.kind = TRACE_BLOCKED;
   else if (thread_cpu_nanoseconds(thread->tid) > thread->cpu_before) state.kind = TRACE_RUNNING;
   sink(owner, &state, NULL);
@@ -119,8 +118,8 @@ void traced_thread_tell_leaver(const struct traced_thread *thread, traced_sink *
 
 int traced_thread_begin(struct traced_thread *thread, const struct trace_event *intro,
                         uint32_t pages) {
-  *thread = (struct traced_thread){.tid = intro->tid, .intro = *intro, .ring.descriptor = -1,
-                                   .intro_tries = INTRO_TRIES};
+  *thread = (struct traced_thread){
+      .tid = intro->tid, .intro = *intro, .ring.descriptor = -1, .intro_tries = INTRO_TRIES};
   thread->state = (struct trace_event){.tid = intro->tid, .kind = TRACE_LOST, .cpu = -1};
   thread->opened = agent_monotonic_nanoseconds();
   thread->is_new = true;
@@ -166,8 +165,8 @@ static void take_name(struct traced_thread *thread, const struct traced_context 
 static void lose(struct traced_thread *thread, const struct traced_context *context,
                  uint64_t count) {
   int64_t at = thread->is_new ? thread->opened : thread->state.at;
-  struct trace_event event = {.at = at, .tid = thread->tid, .cpu = -1, .kind = TRACE_LOST,
-                              .value = count};
+  struct trace_event event = {
+      .at = at, .tid = thread->tid, .cpu = -1, .kind = TRACE_LOST, .value = count};
   begin_states(thread, context, false);
   hand_out_state(thread, context);
   hand_out(context, &event);
@@ -179,13 +178,12 @@ static void lose(struct traced_thread *thread, const struct traced_context *cont
 
 void traced_thread_lost_events(const struct traced_thread *thread,
                                const struct traced_context *context, uint64_t count) {
-  struct trace_event event = {.at = thread->state.at, .tid = thread->tid, .cpu = -1,
-                              .kind = TRACE_LOST, .value = count};
+  struct trace_event event = {
+      .at = thread->state.at, .tid = thread->tid, .cpu = -1, .kind = TRACE_LOST, .value = count};
   if (thread->state.kind != TRACE_LOST && !thread->has_ended) hand_out(context, &event);
 }
 
-static void end_it(struct traced_thread *thread, const struct traced_context *context,
-                   int64_t at) {
+static void end_it(struct traced_thread *thread, const struct traced_context *context, int64_t at) {
   struct trace_event event = {.at = at, .tid = thread->tid, .cpu = -1, .kind = TRACE_THREAD_ENDED};
   if (thread->has_ended) return;
   thread->has_ended = true;

@@ -14,10 +14,10 @@
 struct traced_thread {
   int32_t tid;
   struct perf_ring ring; /* memory NULL: none, it is looked at */
-  bool is_listed;        /* in the list of threads that is gone through now */
+  bool is_listed; /* in the list of threads that is gone through now */
   bool has_ended;
   struct trace_event intro; /* found or born */
-  int intro_tries;          /* that are left to find who created it where; 0: handed out */
+  int intro_tries; /* that are left to find who created it where; 0: handed out */
   char name[16];
   /* the state; what stack and text are is its own */
   struct trace_event state; /* kind TRACE_LOST: not known */
@@ -26,7 +26,7 @@ struct traced_thread {
   uint64_t *frames;
   uint32_t frame_count, epoch;
   /* before its first record */
-  int64_t opened;      /* the ring */
+  int64_t opened; /* the ring */
   uint64_t cpu_before; /* CPU time that it had used then */
   bool was_blocked, is_new;
   uint64_t lost;
@@ -44,7 +44,7 @@ struct traced_context {
   traced_births *born;
   struct current_stacks *stacks;
   struct trace_look *look; /* room for one */
-  char *scratch;           /* PERF_RING_RECORD_MAX bytes */
+  char *scratch; /* PERF_RING_RECORD_MAX bytes */
 };
 
 /* intro: its kind, at, tid, other. pages: of its ring, 0: it gets none. 0 or an errno value: ESRCH:
@@ -68,7 +68,6 @@ void traced_thread_vanishes(struct traced_thread *thread, const struct traced_co
 /* For one client: who it is, for one that comes; the state that it is in, for one that goes. */
 void traced_thread_tell_newcomer(const struct traced_thread *thread, traced_sink *sink,
                                  void *owner);
-void traced_thread_tell_leaver(const struct traced_thread *thread, traced_sink *sink,
-                               void *owner);
+void traced_thread_tell_leaver(const struct traced_thread *thread, traced_sink *sink, void *owner);
 
 #endif

@@ -37,7 +37,8 @@ static void read_command(char out[PROCESS_COMMAND_MAX]) {
   agent_free(text);
 }
 
-/* The program's own. The agent's come and go while this is read: until the two numbers are of one time. */
+/* The program's own. The agent's come and go while this is read: until the two numbers are of one
+ * time. */
 static uint32_t count_threads(struct process_identity *process) {
   unsigned own = agent_thread_count();
   for (int tries = 0; tries < 4; tries++) {

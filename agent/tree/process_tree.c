@@ -24,41 +24,47 @@
 
 enum {
   TRIES = 100,
-  NAP_NANOSECONDS = 5000000,    /* another process is about to be the holder */
-  PORT_TRIES = 60,              /* the last holder's port may be closed a moment after its name */
-  ANSWER_MILLISECONDS = 300,    /* in all: one that has the name may close late again and again */
+  NAP_NANOSECONDS = 5000000, /* another process is about to be the holder */
+  PORT_TRIES = 60, /* the last holder's port may be closed a moment after its name */
+  ANSWER_MILLISECONDS = 300, /* in all: one that has the name may close late again and again */
   PIECE_MILLISECONDS = 5,
-  /* Naps of those that let others have the port. A process that gave up its user: what root starts later can join only root's. */
+  /* Naps of those that let others have the port. A process that gave up its user: what root starts
+     later can join only root's. */
   NAPS_FOR_ROOT = 6,
-  NAPS_FOR_PARENT = 20,         /* a child forked before its parent was in */
-  NAPS_FOR_HOLDER = 1           /* it may be back at once (agent_absence.c) */
+  NAPS_FOR_PARENT = 20, /* a child forked before its parent was in */
+  NAPS_FOR_HOLDER = 1 /* it may be back at once (agent_absence.c) */
 };
 
-/* The first: this process's own, made before its first fork or inherited by one. The second: the tree's, once the holder has told it. */
+/* The first: this process's own, made before its first fork or inherited by one. The second: the
+ * tree's, once the holder has told it. */
 static struct tree_key keys[2] AGENT_INHERITED;
 
 enum { KEY_NONE, KEY_BEING_MADE, KEY_MADE };
-static _Atomic int key_state AGENT_INHERITED; /* a thread that forks, or the admin thread, moves it on */
+static _Atomic int key_state
+    AGENT_INHERITED; /* a thread that forks, or the admin thread, moves it on */
 
-static _Atomic int role;       /* enum tree_role; written by the admin thread */
-static _Atomic bool nameless;  /* holds the port, but not the tree's name; written by the admin thread */
-static char fault[200];        /* why; written before that and before the role */
+static _Atomic int role; /* enum tree_role; written by the admin thread */
+static _Atomic bool
+    nameless; /* holds the port, but not the tree's name; written by the admin thread */
+static char fault[200]; /* why; written before that and before the role */
 /* Admin thread only. */
-static int connection;         /* a member's, to the holder */
+static int connection; /* a member's, to the holder */
 static struct listen_address tree_address;
 static bool parent_goes_first; /* written before the thread starts */
-static bool has_lost_holder;   /* and may yet find it again */
+static bool has_lost_holder; /* and may yet find it again */
 static bool (*wanted_away)(void); /* this and the next two: while it enters */
 static bool is_leaving;
-static int answer_left;        /* of ANSWER_MILLISECONDS */
-static bool was_inside;        /* ever; or has met one who holds the port */
-static uid_t holder_uid;       /* when it last said something */
-static pid_t asked_pid;        /* whom it has asked to give way, since it was outside; 0: nobody */
+static int answer_left; /* of ANSWER_MILLISECONDS */
+static bool was_inside; /* ever; or has met one who holds the port */
+static uid_t holder_uid; /* when it last said something */
+static pid_t asked_pid; /* whom it has asked to give way, since it was outside; 0: nobody */
 static bool has_spare;
-static int spare_listener;     /* a member's, for when it is the holder; see keep_spare */
+static int spare_listener; /* a member's, for when it is the holder; see keep_spare */
 static struct stat spare_file; /* st_ino 0: its path is out of sight here */
 
-enum tree_role process_tree_role(void) { return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire); }
+enum tree_role process_tree_role(void) {
+  return (enum tree_role)atomic_load_explicit(&role, memory_order_acquire);
+}
 
 static bool holds_port(void) { return process_tree_role() == TREE_HOLDER; }
 
@@ -83,21 +89,28 @@ void process_tree_make_key(void) {
   if (atomic_load_explicit(&key_state, memory_order_acquire) == KEY_MADE) return;
   sigset_t all, mask;
   memset(&all, ~0, sizeof all);
-  pthread_sigmask(SIG_SETMASK, &all, &mask); /* a handler that forks would wait for the thread that it has interrupted */
+  pthread_sigmask(
+      SIG_SETMASK, &all,
+      &mask); /* a handler that forks would wait for the thread that it has interrupted */
   int before = KEY_NONE;
-  if (atomic_compare_exchange_strong_explicit(&key_state, &before, KEY_BEING_MADE, memory_order_acquire, memory_order_acquire)) {
+  if (atomic_compare_exchange_strong_explicit(&key_state, &before, KEY_BEING_MADE,
+                                              memory_order_acquire, memory_order_acquire)) {
     /* By number: libc's wrapper is a cancellation point. */
-    if (syscall(SYS_getrandom, &keys[0], sizeof keys[0], GRND_NONBLOCK) != sizeof keys[0]) memset(&keys[0], 0, sizeof keys[0]);
+    if (syscall(SYS_getrandom, &keys[0], sizeof keys[0], GRND_NONBLOCK) != sizeof keys[0])
+      memset(&keys[0], 0, sizeof keys[0]);
     atomic_store_explicit(&key_state, KEY_MADE, memory_order_release);
   }
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
   /* Bounded: a raw clone may have left the maker behind. */
-  for (int naps = 0; naps < 100 && atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE; naps++) nap(100 * 1000);
+  for (int naps = 0;
+       naps < 100 && atomic_load_explicit(&key_state, memory_order_acquire) != KEY_MADE; naps++)
+    nap(100 * 1000);
 }
 
 void process_tree_let_parent_go_first(void) { parent_goes_first = true; }
 
-/* Whoever now shares the user that this process has taken on could ask for the key, and be root's holder with it. */
+/* Whoever now shares the user that this process has taken on could ask for the key, and be root's
+ * holder with it. */
 bool process_tree_may_show_key(uid_t user) {
   return user == 0 || (user == process_owner_first() && process_owner_may_look(user));
 }
@@ -127,7 +140,8 @@ bool process_tree_is_last(void) {
   if (process_tree_role() == TREE_HOLDER) return process_tree_size() == 1;
   socklen_t size = tree_name(&tree_address, &name);
   int probe = size ? tree_socket() : -1;
-  bool is_last = probe >= 0 && connect(probe, (const struct sockaddr *)&name, size) != 0 && errno == ECONNREFUSED;
+  bool is_last = probe >= 0 && connect(probe, (const struct sockaddr *)&name, size) != 0 &&
+                 errno == ECONNREFUSED;
   if (probe >= 0) close(probe);
   return is_last;
 }
@@ -150,18 +164,21 @@ static void keep_spare(int descriptor) {
   int listens = 0;
   socklen_t size = sizeof listens;
   bool is_wanted = descriptor >= 0 && tree_address.socket.generic.sa_family == AF_UNIX &&
-                   getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
+                   getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 &&
+                   listens;
   forget_spare();
   has_spare = is_wanted;
   if (is_wanted) spare_listener = descriptor;
   else if (descriptor >= 0) close(descriptor);
-  if (is_wanted && lstat(tree_address.socket.local.sun_path, &spare_file) != 0) spare_file.st_ino = 0;
+  if (is_wanted && lstat(tree_address.socket.local.sun_path, &spare_file) != 0)
+    spare_file.st_ino = 0;
 }
 
 /* Somebody has removed the file: nobody could come in by that socket. */
 static bool spare_has_lost_its_file(void) {
   struct stat now;
-  return spare_file.st_ino && (lstat(tree_address.socket.local.sun_path, &now) != 0 || now.st_ino != spare_file.st_ino);
+  return spare_file.st_ino &&
+         (lstat(tree_address.socket.local.sun_path, &now) != 0 || now.st_ino != spare_file.st_ino);
 }
 
 static int take_spare(void) {
@@ -236,8 +253,10 @@ static int introduce(int socket, const struct ucred *holder, bool *again, char *
   if (!trusted) {
     ask_to_give_way(socket, holder);
     *again = true;
-    return failed(reason, reason_size, "process %d of user %u is to give it to this one and has "
-                  "not yet done so", holder->pid, holder->uid);
+    return failed(reason, reason_size,
+                  "process %d of user %u is to give it to this one and has "
+                  "not yet done so",
+                  holder->pid, holder->uid);
   }
   bool is_token = descriptor >= 0 && message.hello.token;
   if (is_token) kinship_keep(descriptor, message.hello.token, holder->pid, holder->uid);
@@ -246,14 +265,17 @@ static int introduce(int socket, const struct ucred *holder, bool *again, char *
   return 0;
 }
 
-/* For `pprofagent ps`, which finds in /proc/net/unix what this process shares. Without it all else works. */
+/* For `pprofagent ps`, which finds in /proc/net/unix what this process shares. Without it all else
+ * works. */
 static void name_membership(int socket) {
   char text[160];
   struct sockaddr_un name = {.sun_family = AF_UNIX};
   listen_address_format(&tree_address, text, sizeof text);
-  int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "pprofagent/%s/%d", text, (int)getpid());
+  int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "pprofagent/%s/%d", text,
+                        (int)getpid());
   if (length > 0 && (size_t)length < sizeof name.sun_path - 1)
-    bind(socket, (const struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length));
+    bind(socket, (const struct sockaddr *)&name,
+         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length));
 }
 
 /* The tree's name is taken: becomes a member. */
@@ -261,7 +283,8 @@ static enum tree_role join_tree(int socket, bool *again, char *reason, size_t re
   struct ucred holder;
   socklen_t size = sizeof holder;
   const int on = 1;
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0) holder = (struct ucred){.uid = (uid_t)-1};
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0)
+    holder = (struct ucred){.uid = (uid_t)-1};
   name_membership(socket); /* before the next, with which the kernel would choose a name */
   *again = false;
   if (setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
@@ -272,7 +295,8 @@ static enum tree_role join_tree(int socket, bool *again, char *reason, size_t re
   return TREE_MEMBER;
 }
 
-static int open_port(struct listen_address *address, unsigned tries, char *reason, size_t reason_size) {
+static int open_port(struct listen_address *address, unsigned tries, char *reason,
+                     size_t reason_size) {
   for (;;) {
     struct listen_address attempt = *address;
     int listener = listen_address_open(&attempt, reason, reason_size);
@@ -289,7 +313,9 @@ static void have_no_name(const char *why) {
 }
 
 /* What members are given. */
-static int shared_listener(const struct listen_address *address, int listener) { return address->socket.generic.sa_family == AF_UNIX ? listener : -1; }
+static int shared_listener(const struct listen_address *address, int listener) {
+  return address->socket.generic.sa_family == AF_UNIX ? listener : -1;
+}
 
 static bool take_name(const struct listen_address *address, int listener) {
   struct sockaddr_un name;
@@ -302,14 +328,18 @@ static bool take_name(const struct listen_address *address, int listener) {
   return false;
 }
 
-/* This process has the name: founds the tree, or goes on with it. TREE_OUTSIDE: those who have a unix address's listening socket are about to do so. */
-static enum tree_role found_tree(int socket, struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+/* This process has the name: founds the tree, or goes on with it. TREE_OUTSIDE: those who have a
+ * unix address's listening socket are about to do so. */
+static enum tree_role found_tree(int socket, struct listen_address *address, int *listener,
+                                 char *reason, size_t reason_size) {
   bool is_unix = address->socket.generic.sa_family == AF_UNIX;
   bool use_spare = has_spare && !spare_has_lost_its_file();
-  *listener = use_spare ? take_spare() : open_port(address, is_unix ? 1 : PORT_TRIES, reason, reason_size);
+  *listener =
+      use_spare ? take_spare() : open_port(address, is_unix ? 1 : PORT_TRIES, reason, reason_size);
   bool others_have_it = *listener < 0 && is_unix && errno == EADDRINUSE;
   forget_spare();
-  if (*listener >= 0 && tree_members_open(socket, keys, 2, shared_listener(address, *listener))) return TREE_HOLDER;
+  if (*listener >= 0 && tree_members_open(socket, keys, 2, shared_listener(address, *listener)))
+    return TREE_HOLDER;
   close(socket);
   if (*listener < 0) return others_have_it ? TREE_OUTSIDE : TREE_HOPELESS;
   have_no_name("out of memory or descriptors");
@@ -317,23 +347,27 @@ static enum tree_role found_tree(int socket, struct listen_address *address, int
 }
 
 /* What comes of trying to have the port alone. */
-static enum tree_role hold_without_name(struct listen_address *address, const char *why, int *listener, char *reason, size_t reason_size) {
+static enum tree_role hold_without_name(struct listen_address *address, const char *why,
+                                        int *listener, char *reason, size_t reason_size) {
   *listener = open_port(address, 1, reason, reason_size);
   if (*listener < 0) return TREE_HOPELESS;
   have_no_name(why);
   return TREE_HOLDER;
 }
 
-static enum tree_role enter(struct listen_address *address, int *listener, char *reason, size_t reason_size) {
+static enum tree_role enter(struct listen_address *address, int *listener, char *reason,
+                            size_t reason_size) {
   struct sockaddr_un name;
-  if (address->socket.generic.sa_family != AF_UNIX && address->port == 0) { /* the number makes the name */
+  if (address->socket.generic.sa_family != AF_UNIX &&
+      address->port == 0) { /* the number makes the name */
     *listener = open_port(address, 1, reason, reason_size);
     if (*listener < 0) return TREE_HOPELESS;
     if (!take_name(address, *listener)) have_no_name("its name cannot be had");
     return TREE_HOLDER;
   }
   socklen_t size = tree_name(address, &name);
-  if (!size) return hold_without_name(address, "its name is too long", listener, reason, reason_size);
+  if (!size)
+    return hold_without_name(address, "its name is too long", listener, reason, reason_size);
   bool has_first_user = process_owner_is(process_owner_first());
   int yields = parent_goes_first ? NAPS_FOR_PARENT
                : !has_first_user ? NAPS_FOR_ROOT
@@ -341,7 +375,8 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
                                  : 0;
   for (int tries = TRIES; tries > 0 && !leaves(); tries--) {
     int socket = tree_socket();
-    if (socket < 0) return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
+    if (socket < 0)
+      return hold_without_name(address, "no socket can be opened", listener, reason, reason_size);
     if (connect(socket, (const struct sockaddr *)&name, size) == 0) {
       char why_not[200];
       bool again;
@@ -351,7 +386,8 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
         nap(NAP_NANOSECONDS);
         continue;
       }
-      if (hold_without_name(address, why_not, listener, reason, reason_size) == TREE_HOLDER) return TREE_HOLDER;
+      if (hold_without_name(address, why_not, listener, reason, reason_size) == TREE_HOLDER)
+        return TREE_HOLDER;
       snprintf(reason, reason_size, "the address is taken: %s", why_not);
       return TREE_OUTSIDE;
     }
@@ -372,7 +408,8 @@ static enum tree_role enter(struct listen_address *address, int *listener, char 
     int error = errno;
     nobody = nobody && error == EADDRINUSE;
     close(socket);
-    if (!nobody && error != EAGAIN) return hold_without_name(address, "its name cannot be had", listener, reason, reason_size);
+    if (!nobody && error != EAGAIN)
+      return hold_without_name(address, "its name cannot be had", listener, reason, reason_size);
     nap(NAP_NANOSECONDS);
   }
   snprintf(reason, reason_size, "the processes that share the port cannot agree on who holds it");
@@ -401,14 +438,19 @@ enum tree_role process_tree_enter(struct listen_address *address, int *listener,
 }
 
 const char *process_tree_fault(void) {
-  return process_tree_role() == TREE_HOLDER && atomic_load_explicit(&nameless, memory_order_acquire) ? fault : NULL;
+  return process_tree_role() == TREE_HOLDER && atomic_load_explicit(&nameless, memory_order_acquire)
+             ? fault
+             : NULL;
 }
 
-int process_tree_event(void) { return process_tree_role() == TREE_MEMBER ? connection : tree_members_event(); }
+int process_tree_event(void) {
+  return process_tree_role() == TREE_MEMBER ? connection : tree_members_event();
+}
 
 static void take_connection(struct tree_message *message, int descriptor) {
   bool is_vouched_for = message->connection.authenticated && client_access_uid(holder_uid);
-  struct inbox_connection given = {.descriptor = descriptor, .authenticated = is_vouched_for,
+  struct inbox_connection given = {.descriptor = descriptor,
+                                   .authenticated = is_vouched_for,
                                    .prefix_size = message->connection.prefix_size};
   if (descriptor < 0) return;
   if (given.prefix_size > sizeof given.prefix) given.prefix_size = 0;

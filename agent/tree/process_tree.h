@@ -1,9 +1,12 @@
-/* The processes that were given the same PPROFAGENT_ADDR share its port. One of them, the holder, listens on it and on an abstract unix
- * socket named after the address; the others, its members, each keep one connection to that socket. It is membership, election and transport:
- *  - who binds the name is the holder; the kernel frees it at its end, however that comes, and every member sees its connection close;
+/* The processes that were given the same PPROFAGENT_ADDR share its port. One of them, the holder,
+ * listens on it and on an abstract unix socket named after the address; the others, its members,
+ * each keep one connection to that socket. It is membership, election and transport:
+ *  - who binds the name is the holder; the kernel frees it at its end, however that comes, and
+ * every member sees its connection close;
  *  - the kernel says which process and which user is at the other end (SO_PEERCRED);
- *  - a request for /pid/N is handed over to process N as the accepted connection itself (SCM_RIGHTS), so that it outlives the holder.
- * No file, no lock, nothing that a chroot, another uid or another mount namespace changes.
+ *  - a request for /pid/N is handed over to process N as the accepted connection itself
+ * (SCM_RIGHTS), so that it outlives the holder. No file, no lock, nothing that a chroot, another
+ * uid or another mount namespace changes.
  *
  * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers
  * that gave up root) show the key that fork has left in their memory; it is shown to those only who
@@ -28,13 +31,14 @@
 enum { PROCESS_TREE_MAX = 1000, PROCESS_NAME_MAX = 64, PROCESS_COMMAND_MAX = 256 };
 
 enum tree_role {
-  TREE_OUTSIDE,  /* neither: others hold the port and do not share it now; to be tried again */
+  TREE_OUTSIDE, /* neither: others hold the port and do not share it now; to be tried again */
   TREE_HOPELESS, /* neither: the address cannot be had, and this process has never shared it */
   TREE_HOLDER,
   TREE_MEMBER
 };
 
-/* Makes, once, the key by which processes that descend from this one by fork know each other. Context: admin thread; host thread before fork. */
+/* Makes, once, the key by which processes that descend from this one by fork know each other.
+ * Context: admin thread; host thread before fork. */
 void process_tree_make_key(void);
 /* Whether a process of that user, if it is trusted, may be shown this one's key. */
 bool process_tree_may_show_key(uid_t user);
@@ -42,14 +46,15 @@ bool process_tree_may_show_key(uid_t user);
  * mean this one: root's, and the user's that this program was started by. */
 bool process_tree_may_give_listener(uid_t user);
 
-/* This process was forked before its parent had entered: for a tenth of a second it leaves the port, whose pages users take for the service's, to
- * that one. Context: the only thread, before the admin thread starts. */
+/* This process was forked before its parent had entered: for a tenth of a second it leaves the
+ * port, whose pages users take for the service's, to that one. Context: the only thread, before the
+ * admin thread starts. */
 void process_tree_let_parent_go_first(void);
 
-/* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and the address's port is filled in.
- * TREE_OUTSIDE, TREE_HOPELESS: reason says why. Others who have the name may keep it waiting, for
- * about a second at most, and only until give_up says so: then TREE_OUTSIDE within some
- * milliseconds, for the program may be waiting for this thread's end. */
+/* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and
+ * the address's port is filled in. TREE_OUTSIDE, TREE_HOPELESS: reason says why. Others who have
+ * the name may keep it waiting, for about a second at most, and only until give_up says so: then
+ * TREE_OUTSIDE within some milliseconds, for the program may be waiting for this thread's end. */
 enum tree_role process_tree_enter(struct listen_address *address, int *listener,
                                   bool (*give_up)(void), char *reason, size_t reason_size);
 /* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
@@ -64,7 +69,8 @@ void process_tree_look(void);
 /* Now and then: a holder that could not have the name of the tree tries again. */
 void process_tree_retry(int listener);
 enum tree_role process_tree_role(void); /* context: any agent thread */
-/* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a descriptor of the host's table for a moment. */
+/* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a
+ * descriptor of the host's table for a moment. */
 bool process_tree_is_last(void);
 
 /* What http/ asks of it (other_processes.h). */
@@ -75,22 +81,25 @@ const char *process_tree_off_reason(char out[SHARED_TEXT_MAX]);
 
 /* What `/` shows. */
 struct process_entry {
-  int32_t pid, parent;          /* as the holder sees them; parent 0: not known */
-  uint32_t uid;                 /* effective; of its own saying, like all that follows */
-  uint32_t threads;             /* the program's own; 0: not known */
-  int64_t heap_bytes;           /* in use, estimated; -1: heap is off or not known */
-  double uptime_seconds;        /* below 0: not known */
-  bool is_holder, answered;     /* not answered (stopped, swapped out): only pid and uid are known */
-  char name[PROCESS_NAME_MAX], command[PROCESS_COMMAND_MAX]; /* arguments separated by spaces; cut short; any bytes but NUL */
+  int32_t pid, parent; /* as the holder sees them; parent 0: not known */
+  uint32_t uid; /* effective; of its own saying, like all that follows */
+  uint32_t threads; /* the program's own; 0: not known */
+  int64_t heap_bytes; /* in use, estimated; -1: heap is off or not known */
+  double uptime_seconds; /* below 0: not known */
+  bool is_holder, answered; /* not answered (stopped, swapped out): only pid and uid are known */
+  char name[PROCESS_NAME_MAX], command[PROCESS_COMMAND_MAX]; /* arguments separated by spaces; cut
+                                                                short; any bytes but NUL */
 };
-/* Every process of the tree, this one included, ordered by pid, in agent_malloc'ed memory; NULL: no memory. Waits for members for at most a quarter of
- * a second. Context: HTTP workers of the holder (a member sees only itself). */
+/* Every process of the tree, this one included, ordered by pid, in agent_malloc'ed memory; NULL: no
+ * memory. Waits for members for at most a quarter of a second. Context: HTTP workers of the holder
+ * (a member sees only itself). */
 struct process_entry *process_tree_list(size_t *count);
 /* This process's own entry (process_entry.c). */
 void process_entry_read(struct process_entry *out);
 /* 1: alone. Context: any agent thread. */
 unsigned process_tree_size(void);
-/* Why this process, which holds the port, cannot share it; NULL: it can. Context: any agent thread. */
+/* Why this process, which holds the port, cannot share it; NULL: it can. Context: any agent thread.
+ */
 const char *process_tree_fault(void);
 /* How many asked to join and were not let in, and why the last. Context: any agent thread. */
 enum { PROCESS_REFUSAL_MAX = 256 };

@@ -60,8 +60,7 @@ bool kinship_proves(uint64_t number, bool *crowded) {
   int probe = number && process_start_ticks() ? seqpacket() : -1;
   bool connected = probe >= 0 && connect(probe, (const struct sockaddr *)&name, name_size) == 0;
   *crowded = probe >= 0 && !connected && errno == EAGAIN;
-  bool proven = connected &&
-                getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 &&
+  bool proven = connected && getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 &&
                 maker.pid == getpid() && maker.uid == process_owner_users().effective;
   if (probe >= 0) close(probe);
   return proven;

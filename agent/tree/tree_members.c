@@ -23,28 +23,28 @@
 enum {
   BACKLOG = 128,
   EVENTS_AT_ONCE = 64,
-  STRANGERS_MAX = 16,          /* connected, but have not said who they are */
+  STRANGERS_MAX = 16, /* connected, but have not said who they are */
   STRANGERS_OF_ONE_USER = 4,
   STRANGER_MILLISECONDS = 1000,
   LIST_MILLISECONDS = 250,
   HAND_OVER_MILLISECONDS = 1700, /* the client has an answer within two seconds */
-  FRESH_MILLISECONDS = 250,      /* what a member has said of itself, for a stranger's sake */
-  SILENT_MILLISECONDS = 100,     /* what one that has not answered before is given */
-  LOOK_MILLISECONDS = 50,        /* whether the caller gives up */
+  FRESH_MILLISECONDS = 250, /* what a member has said of itself, for a stranger's sake */
+  SILENT_MILLISECONDS = 100, /* what one that has not answered before is given */
+  LOOK_MILLISECONDS = 50, /* whether the caller gives up */
   KEYS_MAX = 2
 };
 
 struct member {
-  int descriptor;     /* -1: dropped */
+  int descriptor; /* -1: dropped */
   struct member *next_dropped;
   int32_t pid; /* as the kernel says, like uid */
   uint32_t uid;
   bool joined;
-  bool has_key;          /* it may share the port whatever its user is */
-  uint32_t round;        /* of its newest entry */
+  bool has_key; /* it may share the port whatever its user is */
+  uint32_t round; /* of its newest entry */
   /* connections: the number of the newest, and of the newest that it has acknowledged */
   uint32_t given, taken;
-  bool silent;           /* it let a request wait in vain, and has not answered since */
+  bool silent; /* it let a request wait in vain, and has not answered since */
   int64_t connected_ns;
   int64_t asked_ns, heard_ns; /* for a stranger's sake; when its newest entry came. 0: never */
   struct tree_key key;
@@ -75,7 +75,9 @@ static bool is_key(const struct tree_key *key) {
   return memcmp(key, &none, sizeof none) != 0;
 }
 
-static bool same_key(const struct tree_key *a, const struct tree_key *b) { return memcmp(a, b, sizeof *a) == 0; }
+static bool same_key(const struct tree_key *a, const struct tree_key *b) {
+  return memcmp(a, b, sizeof *a) == 0;
+}
 
 static bool knows_key(const struct tree_key *key) {
   if (!is_key(key)) return false;
@@ -116,8 +118,11 @@ static void drop_member(const struct member *member) {
 static void refuse(int32_t pid, uint32_t uid, const char *why) {
   agent_lock_take(&lock);
   refused++;
-  snprintf(refusal, sizeof refusal, "process %d of user %u may not share the port: %s", (int)pid, (unsigned)uid, why);
-  if ((refused & (refused - 1)) == 0) log_event("%.230s (%u so far)", refusal, refused); /* the 1st, 2nd, 4th, ...: a flood must not fill the log */
+  snprintf(refusal, sizeof refusal, "process %d of user %u may not share the port: %s", (int)pid,
+           (unsigned)uid, why);
+  if ((refused & (refused - 1)) == 0)
+    log_event("%.230s (%u so far)", refusal,
+              refused); /* the 1st, 2nd, 4th, ...: a flood must not fill the log */
   agent_lock_release(&lock);
 }
 
@@ -149,12 +154,17 @@ static void accept_one(void) {
       member = agent_calloc(1, sizeof *member);
   }
   if (!member) {
-    const struct timespec pause = {.tv_nsec = 1000 * 1000}; /* whoever comes again and again shall not have a whole processor */
+    const struct timespec pause = {
+        .tv_nsec =
+            1000 * 1000}; /* whoever comes again and again shall not have a whole processor */
     close(descriptor);
     nanosleep(&pause, NULL);
     return;
   }
-  *member = (struct member){.descriptor = descriptor, .pid = peer.pid, .uid = peer.uid, .connected_ns = agent_monotonic_nanoseconds()};
+  *member = (struct member){.descriptor = descriptor,
+                            .pid = peer.pid,
+                            .uid = peer.uid,
+                            .connected_ns = agent_monotonic_nanoseconds()};
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = member};
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0) {
     close(descriptor);
@@ -189,7 +199,9 @@ static bool join(struct member *member, const struct tree_message *hello) {
   bool is_stranger = !client_access_shares(member->uid) && !has_key;
   if (is_stranger && crowded) return false; /* it comes again */
   if (is_stranger)
-    why = "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name that one";
+    why =
+        "it is another user's; PPROFAGENT_ALLOW_UIDS of the process that holds the port may name "
+        "that one";
   else if (hello->hello.pid != member->pid) why = "it is in another pid namespace";
   struct tree_message answer = {.hello = {.pid = member->pid}};
   if (why) {
@@ -307,7 +319,9 @@ void tree_members_close(void) {
 
 /* ---- for HTTP workers ---- */
 
-unsigned process_tree_size(void) { return 1 + atomic_load(&joined_count) + (process_tree_role() == TREE_MEMBER); }
+unsigned process_tree_size(void) {
+  return 1 + atomic_load(&joined_count) + (process_tree_role() == TREE_MEMBER);
+}
 
 unsigned process_tree_refusals(char last[PROCESS_REFUSAL_MAX]) {
   agent_lock_take(&lock);
@@ -450,7 +464,8 @@ enum tree_answer tree_members_would_answer(int pid, const struct client *client,
 static bool all_have_answered(uint32_t round) {
   bool all = true;
   agent_lock_take(&lock);
-  for (unsigned i = 0; i < member_count; i++) all = all && (!members[i]->joined || (int32_t)(members[i]->round - round) >= 0);
+  for (unsigned i = 0; i < member_count; i++)
+    all = all && (!members[i]->joined || (int32_t)(members[i]->round - round) >= 0);
   agent_lock_release(&lock);
   return all;
 }
@@ -459,7 +474,8 @@ static void ask_all(uint32_t round) {
   struct tree_message question = {.round = round};
   agent_lock_take(&lock);
   for (unsigned i = 0; i < member_count; i++)
-    if (members[i]->joined) tree_message_send(members[i]->descriptor, TREE_ENTRY_WANTED, &question, -1);
+    if (members[i]->joined)
+      tree_message_send(members[i]->descriptor, TREE_ENTRY_WANTED, &question, -1);
   agent_lock_release(&lock);
 }
 
@@ -492,7 +508,9 @@ struct process_entry *process_tree_list(size_t *count) {
     const struct member *member = members[i];
     if (!member->joined) continue;
     bool answered = (int32_t)(member->round - round) >= 0;
-    entries[(*count)++] = answered ? member->entry : (struct process_entry){.pid = member->pid, .uid = member->uid, .heap_bytes = -1};
+    entries[(*count)++] =
+        answered ? member->entry
+                 : (struct process_entry){.pid = member->pid, .uid = member->uid, .heap_bytes = -1};
   }
   agent_lock_release(&lock);
   sort_by_pid(entries, *count);

@@ -1,5 +1,6 @@
-/* The holder's side of process_tree.h: who has joined, what they say of themselves, and the connections handed over to them.
- * Context: the admin thread, but for those functions that process_tree.h gives to HTTP workers; locks: its own. */
+/* The holder's side of process_tree.h: who has joined, what they say of themselves, and the
+ * connections handed over to them. Context: the admin thread, but for those functions that
+ * process_tree.h gives to HTTP workers; locks: its own. */
 #ifndef AGENT_TREE_MEMBERS_H
 #define AGENT_TREE_MEMBERS_H
 
@@ -8,8 +9,9 @@
 #include "agent/http/other_processes.h"
 #include "tree_message.h"
 
-/* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which others are known. shared: who joins is given this
- * descriptor; -1: none. False: nothing was done. */
+/* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which
+ * others are known. shared: who joins is given this descriptor; -1: none. False: nothing was done.
+ */
 bool tree_members_open(int socket, const struct tree_key *keys, unsigned key_count, int shared);
 int tree_members_event(void); /* -1: not open */
 /* A member of root's wants to hold the port, and would not be led by this process, which is none.

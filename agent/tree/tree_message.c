@@ -5,12 +5,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_message *message, int descriptor) {
+bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_message *message,
+                       int descriptor) {
   message->protocol = TREE_PROTOCOL;
   message->size = sizeof *message;
   message->kind = kind;
   bool is_entry = kind == TREE_ENTRY;
-  struct iovec bytes = {message, is_entry ? sizeof *message : offsetof(struct tree_message, connection) + sizeof message->connection};
+  struct iovec bytes = {
+      message, is_entry ? sizeof *message
+                        : offsetof(struct tree_message, connection) + sizeof message->connection};
   union {
     struct cmsghdr header;
     char space[CMSG_SPACE(sizeof(int))];
@@ -20,7 +23,8 @@ bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_mess
     memset(&control, 0, sizeof control);
     head.msg_control = &control;
     head.msg_controllen = sizeof control;
-    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    control.header = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
     memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
   }
   return sendmsg(socket, &head, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
@@ -60,7 +64,9 @@ static ssize_t look_at_sender(int socket, uint32_t *sender) {
   union control control;
   char byte;
   struct iovec bytes = {&byte, sizeof byte};
-  struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
+  struct msghdr head = {.msg_iov = &bytes,
+                        .msg_iovlen = 1,
+                        .msg_control = &control,
                         .msg_controllen = CMSG_LEN(sizeof(struct ucred))};
   ssize_t size = recvmsg(socket, &head, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size > 0) find_sender(&head, sender);
@@ -77,7 +83,9 @@ static bool is_ours(const struct tree_message *message, ssize_t size, int flags)
 static int receive(int socket, struct tree_message *message, int *descriptor) {
   union control control;
   struct iovec bytes = {message, sizeof *message};
-  struct msghdr head = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control,
+  struct msghdr head = {.msg_iov = &bytes,
+                        .msg_iovlen = 1,
+                        .msg_control = &control,
                         .msg_controllen = descriptor ? sizeof control : 0};
   memset(message, 0, sizeof *message);
   ssize_t size = recvmsg(socket, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

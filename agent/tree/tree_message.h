@@ -1,5 +1,6 @@
-/* What the processes that share a port say to each other, over one SOCK_SEQPACKET connection between the holder and each member.
- * Both ends run the same build or refuse each other. Context: agent threads. */
+/* What the processes that share a port say to each other, over one SOCK_SEQPACKET connection
+ * between the holder and each member. Both ends run the same build or refuse each other. Context:
+ * agent threads. */
 #ifndef AGENT_TREE_MESSAGE_H
 #define AGENT_TREE_MESSAGE_H
 
@@ -15,18 +16,18 @@
 enum { TREE_PROTOCOL = 6, TREE_KEY_SIZE = 16 };
 
 enum tree_message_kind {
-  TREE_HELLO = 1,      /* member: pid; the key if it trusts the holder; the number of a token that the
-                          holder has made (tree_kinship.h), if it has one */
-  TREE_WELCOME,        /* holder: the tree's key, and the same for the member. With one descriptor: a
-                          token for the member, of that number, or (number 0) a unix address's
-                          listening socket */
-  TREE_REFUSED,        /* holder; then it closes */
-  TREE_ENTRY_WANTED,   /* holder */
-  TREE_ENTRY,          /* member */
-  TREE_CONNECTION,     /* holder: with one descriptor */
-  TREE_TAKEN,          /* member: it has that connection, and will answer */
-  TREE_GIVE_WAY        /* member of root's: it knows the holder for kin, but will not be led by that
-                          user: it wants the port itself, and closes */
+  TREE_HELLO = 1, /* member: pid; the key if it trusts the holder; the number of a token that the
+                     holder has made (tree_kinship.h), if it has one */
+  TREE_WELCOME, /* holder: the tree's key, and the same for the member. With one descriptor: a
+                   token for the member, of that number, or (number 0) a unix address's
+                   listening socket */
+  TREE_REFUSED, /* holder; then it closes */
+  TREE_ENTRY_WANTED, /* holder */
+  TREE_ENTRY, /* member */
+  TREE_CONNECTION, /* holder: with one descriptor */
+  TREE_TAKEN, /* member: it has that connection, and will answer */
+  TREE_GIVE_WAY /* member of root's: it knows the holder for kin, but will not be led by that
+                   user: it wants the port itself, and closes */
 };
 
 struct tree_key {
@@ -35,7 +36,7 @@ struct tree_key {
 
 struct tree_message {
   uint32_t protocol; /* TREE_PROTOCOL */
-  uint32_t size;     /* of the whole message, as this build knows it */
+  uint32_t size; /* of the whole message, as this build knows it */
   uint32_t kind;
   uint32_t round; /* TREE_ENTRY_WANTED, TREE_ENTRY; TREE_CONNECTION, TREE_TAKEN: the number of the
                      connection */
@@ -56,8 +57,10 @@ struct tree_message {
   };
 };
 
-/* Sends a message of that kind (the header is filled in here), with a descriptor or -1. False: errno says why; EAGAIN: the other side does not read. */
-bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_message *message, int descriptor);
+/* Sends a message of that kind (the header is filled in here), with a descriptor or -1. False:
+ * errno says why; EAGAIN: the other side does not read. */
+bool tree_message_send(int socket, enum tree_message_kind kind, struct tree_message *message,
+                       int descriptor);
 
 /* 1: a message; 0: none is waiting; -1: the other side is gone, or speaks something else. No
  * descriptor is taken, for the receiver would have to close it: what that does its file decides

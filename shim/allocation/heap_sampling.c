@@ -44,14 +44,19 @@ static bool decide_to_run(void) {
   if (config.memprofile_rate == 0) {
     snprintf(off_reason, sizeof off_reason, "PPROFAGENT_MEMPROFILERATE is 0");
   } else if (next_allocator.asan) {
-    snprintf(off_reason, sizeof off_reason, "a sanitizer runtime is in the process and owns its memory allocator");
+    snprintf(off_reason, sizeof off_reason,
+             "a sanitizer runtime is in the process and owns its memory allocator");
   } else if (next_allocator.valgrind) {
-    snprintf(off_reason, sizeof off_reason, "the program runs under valgrind, which watches its memory");
+    snprintf(off_reason, sizeof off_reason,
+             "the program runs under valgrind, which watches its memory");
   } else if (next_allocator.earlier_is_program) {
-    snprintf(off_reason, sizeof off_reason, "the program has its own malloc linked in (%s): its calls cannot be seen",
+    snprintf(off_reason, sizeof off_reason,
+             "the program has its own malloc linked in (%s): its calls cannot be seen",
              next_allocator.earlier_path);
   } else if (next_allocator.earlier_path[0]) {
-    snprintf(off_reason, sizeof off_reason, "malloc is served by %s, which is loaded before the agent: put libpprofagent.so first in LD_PRELOAD",
+    snprintf(off_reason, sizeof off_reason,
+             "malloc is served by %s, which is loaded before the agent: put libpprofagent.so first "
+             "in LD_PRELOAD",
              next_allocator.earlier_path);
   } else if (!next_allocator.path[0]) {
     snprintf(off_reason, sizeof off_reason, "no object after the agent defines malloc");
@@ -89,10 +94,12 @@ AT_FORK void heap_sampling_begin_sequence(const struct sampler_sequence *sequenc
 
 /* ---- the decision ---- */
 
-/* Low bit of guard_sp (frames are aligned): the allocator has answered; who allocates now is a signal handler inside the sampler. */
+/* Low bit of guard_sp (frames are aligned): the allocator has answered; who allocates now is a
+ * signal handler inside the sampler. */
 enum { RECORDING = 1 };
 
-/* bytes_until_sample where heap profiling is off: more than any object's size, and not used up in a lifetime. */
+/* bytes_until_sample where heap profiling is off: more than any object's size, and not used up in a
+ * lifetime. */
 #define FOREVER ((uint64_t)1 << 63)
 
 /* Bytes to the next sample point, without the one that it is in. */
@@ -100,8 +107,9 @@ static uint64_t draw(struct thread_state *thread) {
   return rate > 1 ? sampler_draw_interval(&thread->random, rate) - 1 : 0;
 }
 
-/* Whether the guard that is set is one that a siglongjmp left behind: frames grow down, so a live guard's frame is above ours. Stacks that
- * are further apart than this are different ones (a signal handler's), of which nothing follows. */
+/* Whether the guard that is set is one that a siglongjmp left behind: frames grow down, so a live
+ * guard's frame is above ours. Stacks that are further apart than this are different ones (a signal
+ * handler's), of which nothing follows. */
 static bool guard_is_dead(const struct thread_state *thread) {
   enum { ONE_STACK = 64 << 20 };
   uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
@@ -138,9 +146,7 @@ static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
   return true;
 }
 
-static void sampling_end(void) {
-  heap_guard_leave(draw(&thread_state));
-}
+static void sampling_end(void) { heap_guard_leave(draw(&thread_state)); }
 
 struct sampled_block {
   uintptr_t block;
@@ -157,11 +163,11 @@ static void record(void *argument) {
   uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
   if (id) heap_record_alloc(sampled->block, sampled->size, rate, id);
   else COUNT_LOSS(heap_lost_stack_table_full);
-  if (UNLIKELY(agent_start_is_due()))
-    sampled->may_start_agent = call_context_is_ordinary(stack);
+  if (UNLIKELY(agent_start_is_due())) sampled->may_start_agent = call_context_is_ordinary(stack);
 }
 
-/* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it. */
+/* Ends what sampling_begin began; the allocator has answered. errno stays as the allocator left it.
+ */
 static void *sampling_record(void *block, uint64_t size, const struct unwind_registers *caller) {
   struct sampled_block sampled = {(uintptr_t)block, size, caller, false};
   if (block) {
@@ -190,7 +196,8 @@ void *heap_slow_calloc(size_t count, size_t size) {
   struct unwind_registers caller = CALLER_REGISTERS();
   if (UNLIKELY(!startup_is_over())) return startup_calloc(count, size);
   size_t bytes;
-  if (__builtin_mul_overflow(count, size, &bytes) || !sampling_begin(bytes, COUNTS)) return real.calloc(count, size);
+  if (__builtin_mul_overflow(count, size, &bytes) || !sampling_begin(bytes, COUNTS))
+    return real.calloc(count, size);
   return sampling_record(real.calloc(count, size), bytes, &caller);
 }
 
@@ -241,12 +248,12 @@ int heap_slow_posix_memalign(void **out, size_t alignment, size_t size) {
   return result;
 }
 
-#define DEFINE_SLOW(name, parameters, arguments)                                    \
-  void *heap_slow_##name parameters {                                               \
-    struct unwind_registers caller = CALLER_REGISTERS();                            \
-    if (UNLIKELY(!startup_is_over())) return startup_##name arguments;               \
-    if (!sampling_begin(size, COUNTS)) return real.name arguments;                  \
-    return sampling_record(real.name arguments, size, &caller);                     \
+#define DEFINE_SLOW(name, parameters, arguments)                       \
+  void *heap_slow_##name parameters {                                  \
+    struct unwind_registers caller = CALLER_REGISTERS();               \
+    if (UNLIKELY(!startup_is_over())) return startup_##name arguments; \
+    if (!sampling_begin(size, COUNTS)) return real.name arguments;     \
+    return sampling_record(real.name arguments, size, &caller);        \
   }
 
 DEFINE_SLOW(aligned_alloc, (size_t alignment, size_t size), (alignment, size))
@@ -256,12 +263,11 @@ DEFINE_SLOW(pvalloc, (size_t size), (size))
 
 /* ---- operator new ---- */
 
-static bool is_power_of_two(size_t value) {
-  return value != 0 && (value & (value - 1)) == 0;
-}
+static bool is_power_of_two(size_t value) { return value != 0 && (value & (value - 1)) == 0; }
 
-/* A form of the allocator's own whose delete may be another library's: nobody counts it, so what would have been a sample may be
- * missing (unless it calls an exported name after all, as jemalloc's aligned forms do). */
+/* A form of the allocator's own whose delete may be another library's: nobody counts it, so what
+ * would have been a sample may be missing (unless it calls an exported name after all, as
+ * jemalloc's aligned forms do). */
 static void *pass_unknown_new(size_t size, uint64_t counts) {
   if (counts && sampling_begin(size, counts)) {
     COUNT_LOSS(heap_lost_unknown_new);
@@ -270,8 +276,9 @@ static void *pass_unknown_new(size_t size, uint64_t counts) {
   return NULL;
 }
 
-/* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler. A sampled block comes from malloc,
- * asked as the next operator new would ask, because an exception must not pass between sampling_begin and sampling_end. */
+/* NULL: not sampled, or no memory: the next operator new decides, throws or calls the new handler.
+ * A sampled block comes from malloc, asked as the next operator new would ask, because an exception
+ * must not pass between sampling_begin and sampling_end. */
 static void *sample_new(size_t size, uint64_t counts, const struct unwind_registers *caller) {
   if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, 16);
   if (size == 0) size = 1; /* as every operator new does */
@@ -281,13 +288,15 @@ static void *sample_new(size_t size, uint64_t counts, const struct unwind_regist
 }
 
 /* The runtimes ask their aligned_alloc for whole multiples of the alignment. */
-static void *serve_new_aligned(size_t size, size_t alignment, uint64_t counts, const struct unwind_registers *caller) {
+static void *serve_new_aligned(size_t size, size_t alignment, uint64_t counts,
+                               const struct unwind_registers *caller) {
   if (UNLIKELY(!startup_is_over())) return startup_arena_allocate(size, alignment);
   if (size == 0) size = 1;
   size_t rounded = (size + alignment - 1) & ~(alignment - 1);
   if (rounded < size || !is_power_of_two(alignment)) return NULL;
   if (UNLIKELY(!next_allocator.cxx_is_known)) return pass_unknown_new(size, counts);
-  if (sampling_begin(size, COUNTS)) return sampling_record(real.aligned_alloc(alignment, rounded), size, caller);
+  if (sampling_begin(size, COUNTS))
+    return sampling_record(real.aligned_alloc(alignment, rounded), size, caller);
   if (thread_state.guard_sp) return NULL;
   uint64_t left = thread_state.bytes_until_sample;
   heap_guard_enter();
@@ -302,19 +311,22 @@ void *heap_slow_new(size_t size, heap_new_function next, uint64_t counts) {
   return block ? block : ((void *(*)(size_t))next)(size);
 }
 
-void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next, uint64_t counts) {
+void *heap_slow_new_nothrow(size_t size, const void *nothrow, heap_new_function next,
+                            uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
   void *block = sample_new(size, counts, &caller);
   return block ? block : ((void *(*)(size_t, const void *))next)(size, nothrow);
 }
 
-void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next, uint64_t counts) {
+void *heap_slow_new_aligned(size_t size, size_t alignment, heap_new_function next,
+                            uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
   void *block = serve_new_aligned(size, alignment, counts, &caller);
   return block ? block : ((void *(*)(size_t, size_t))next)(size, alignment);
 }
 
-void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow, heap_new_function next, uint64_t counts) {
+void *heap_slow_new_aligned_nothrow(size_t size, size_t alignment, const void *nothrow,
+                                    heap_new_function next, uint64_t counts) {
   struct unwind_registers caller = CALLER_REGISTERS();
   void *block = serve_new_aligned(size, alignment, counts, &caller);
   return block ? block : ((void *(*)(size_t, size_t, const void *))next)(size, alignment, nothrow);
@@ -342,7 +354,8 @@ void *heap_slow_rallocx(void *pointer, size_t size, int flags) {
   return sampled ? sampling_record(block, size, &caller) : block;
 }
 
-/* Resizes in place or not at all; returns the block's real size. A block that was resized counts as a realloc. */
+/* Resizes in place or not at all; returns the block's real size. A block that was resized counts as
+ * a realloc. */
 size_t heap_slow_xallocx(void *pointer, size_t size, size_t extra, int flags) {
   struct unwind_registers caller = CALLER_REGISTERS();
   startup_ensure();

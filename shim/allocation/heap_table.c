@@ -7,22 +7,24 @@
 #include "live_table.h"
 #include "shim/base/table_memory.h"
 
-/* One (stack, size, rate). The constants are written before the release CAS that publishes the bucket in its chain. allocs is raised
- * before the allocation's pointer is published, frees after it was taken, each by whoever allocates or frees; a reader that loads
- * frees first and then allocs therefore never sees more frees than allocs. */
+/* One (stack, size, rate). The constants are written before the release CAS that publishes the
+ * bucket in its chain. allocs is raised before the allocation's pointer is published, frees after
+ * it was taken, each by whoever allocates or frees; a reader that loads frees first and then allocs
+ * therefore never sees more frees than allocs. */
 struct heap_bucket {
   _Atomic uint64_t allocs, frees;
   uint64_t size, rate;
   uint32_t stack; /* 0: handed out but not yet (or, after a lost race, never) in use */
-  uint32_t next;  /* bucket number, 0: end */
+  uint32_t next; /* bucket number, 0: end */
 };
 
 enum {
   CHAINS = 1 << 15,
   BUCKETS_PER_SEGMENT = TABLE_SEGMENT_BYTES / sizeof(struct heap_bucket),
   BUCKETS_MAX = 1 << 20,
-  /* A server whose sizes are all different would fill any table in time. From here on sizes are rounded to the nearest of 7 significant
-   * bits (error at most 0.8 % of one allocation, none on average), which bounds what a stack can add. */
+  /* A server whose sizes are all different would fill any table in time. From here on sizes are
+   * rounded to the nearest of 7 significant bits (error at most 0.8 % of one allocation, none on
+   * average), which bounds what a stack can add. */
   BUCKETS_ROUND_FROM = BUCKETS_MAX / 2,
   SIZE_SIGNIFICANT_BITS = 7
 };
@@ -32,18 +34,24 @@ TABLE_MEMORY(memory, TABLE_SEGMENTS_MAX);
 static _Atomic uint32_t bucket_count;
 
 /* Buckets are all of one size, so numbers and positions in memory follow from each other. */
-enum { UNITS_PER_BUCKET = sizeof(struct heap_bucket) / TABLE_UNIT, UNITS_PER_SEGMENT = TABLE_SEGMENT_BYTES / TABLE_UNIT };
+enum {
+  UNITS_PER_BUCKET = sizeof(struct heap_bucket) / TABLE_UNIT,
+  UNITS_PER_SEGMENT = TABLE_SEGMENT_BYTES / TABLE_UNIT
+};
 
 static struct heap_bucket *bucket_at(uint32_t number) {
   uint32_t index = number - 1;
-  return table_memory_at(&memory, index / BUCKETS_PER_SEGMENT * UNITS_PER_SEGMENT + index % BUCKETS_PER_SEGMENT * UNITS_PER_BUCKET);
+  return table_memory_at(&memory, index / BUCKETS_PER_SEGMENT * UNITS_PER_SEGMENT +
+                                      index % BUCKETS_PER_SEGMENT * UNITS_PER_BUCKET);
 }
 
 static uint32_t number_of(uint32_t position) {
-  return position / UNITS_PER_SEGMENT * BUCKETS_PER_SEGMENT + position % UNITS_PER_SEGMENT / UNITS_PER_BUCKET + 1;
+  return position / UNITS_PER_SEGMENT * BUCKETS_PER_SEGMENT +
+         position % UNITS_PER_SEGMENT / UNITS_PER_BUCKET + 1;
 }
 
-static uint32_t find_in_chain(uint32_t number, uint32_t until, uint64_t size, uint64_t rate, uint32_t stack) {
+static uint32_t find_in_chain(uint32_t number, uint32_t until, uint64_t size, uint64_t rate,
+                              uint32_t stack) {
   while (number != until) {
     const struct heap_bucket *bucket = bucket_at(number);
     if (bucket->stack == stack && bucket->size == size && bucket->rate == rate) return number;
@@ -53,7 +61,8 @@ static uint32_t find_in_chain(uint32_t number, uint32_t until, uint64_t size, ui
 }
 
 static uint64_t round_size(uint64_t size) {
-  unsigned bits = 64 - (unsigned)__builtin_clzll(size | 1), drop = bits > SIZE_SIGNIFICANT_BITS ? bits - SIZE_SIGNIFICANT_BITS : 0;
+  unsigned bits = 64 - (unsigned)__builtin_clzll(size | 1),
+           drop = bits > SIZE_SIGNIFICANT_BITS ? bits - SIZE_SIGNIFICANT_BITS : 0;
   return drop ? (size + ((uint64_t)1 << (drop - 1))) >> drop << drop : size;
 }
 
@@ -83,7 +92,8 @@ static uint32_t find_or_add_bucket(uint64_t size, uint64_t rate, uint32_t stack)
   bucket->rate = rate;
   bucket->stack = stack;
   bucket->next = head;
-  while (!atomic_compare_exchange_weak_explicit(chain, &head, number, memory_order_release, memory_order_acquire)) {
+  while (!atomic_compare_exchange_weak_explicit(chain, &head, number, memory_order_release,
+                                                memory_order_acquire)) {
     found = find_in_chain(head, bucket->next, size, rate, stack);
     if (found) break; /* ours stays empty: no allocs, so no reader shows it */
     bucket->next = head;
@@ -91,8 +101,8 @@ static uint32_t find_or_add_bucket(uint64_t size, uint64_t rate, uint32_t stack)
   /* Numbers are given out in order but reach this line in any order: count is the highest. */
   uint32_t count = atomic_load_explicit(&bucket_count, memory_order_relaxed);
   while (count < number &&
-         !atomic_compare_exchange_weak_explicit(&bucket_count, &count, number, memory_order_release, memory_order_relaxed)) {
-  }
+         !atomic_compare_exchange_weak_explicit(&bucket_count, &count, number, memory_order_release,
+                                                memory_order_relaxed)) {}
   return found ? found : number;
 }
 
@@ -125,9 +135,11 @@ bool heap_record_alloc(uintptr_t pointer, uint64_t size, uint64_t rate, uint32_t
   return true;
 }
 
-/* A detached record is its slot: line addresses are 64-byte aligned, so the low bits hold the index, and + 1 makes it non-zero. */
+/* A detached record is its slot: line addresses are 64-byte aligned, so the low bits hold the
+ * index, and + 1 makes it non-zero. */
 static struct live_slot unpack(uint64_t detached) {
-  return (struct live_slot){(void *)(uintptr_t)(detached & ~(uint64_t)63), (uint32_t)(detached & 63) - 1};
+  return (struct live_slot){(void *)(uintptr_t)(detached & ~(uint64_t)63),
+                            (uint32_t)(detached & 63) - 1};
 }
 
 uint64_t heap_record_detach(uintptr_t pointer) {
@@ -160,13 +172,15 @@ bool heap_bucket_read(uint32_t index, struct heap_bucket_view *out) {
   uint64_t allocs = atomic_load_explicit(&bucket->allocs, memory_order_acquire);
   /* allocs > 0 was written after the constants, by a thread that had found the bucket published. */
   if (allocs == 0) return false;
-  *out = (struct heap_bucket_view){.stack = bucket->stack, .size = bucket->size, .rate = bucket->rate, .allocs = allocs, .frees = frees};
+  *out = (struct heap_bucket_view){.stack = bucket->stack,
+                                   .size = bucket->size,
+                                   .rate = bucket->rate,
+                                   .allocs = allocs,
+                                   .frees = frees};
   return true;
 }
 
-uint32_t heap_bucket_limit(void) {
-  return BUCKETS_MAX;
-}
+uint32_t heap_bucket_limit(void) { return BUCKETS_MAX; }
 
 uint64_t heap_live_count(void) {
   uint64_t live = 0;
@@ -176,9 +190,7 @@ uint64_t heap_live_count(void) {
   return live;
 }
 
-uint64_t heap_live_limit(void) {
-  return live_table_limit();
-}
+uint64_t heap_live_limit(void) { return live_table_limit(); }
 
 uint64_t heap_table_bytes(void) {
   return table_memory_mapped(&memory) + sizeof chains + live_table_bytes();

@@ -10,8 +10,9 @@ enum { LINE_SLOTS = 5, LEVELS = 8, FIRST_LEVEL_LINES = 256, LEVEL_FACTOR = 4 };
 /* Keys. Pointers of allocators are even; a hidden one is its pointer + 1. */
 enum { KEY_FREE = 0, KEY_RESERVED = 1 };
 
-/* One cache line. keys: taken by an acquire-release CAS KEY_FREE -> KEY_RESERVED, after which the slot belongs to that thread until its
- * release store of the pointer; from then on only the pointer's owner writes it. buckets: written while the slot is reserved. */
+/* One cache line. keys: taken by an acquire-release CAS KEY_FREE -> KEY_RESERVED, after which the
+ * slot belongs to that thread until its release store of the pointer; from then on only the
+ * pointer's owner writes it. buckets: written while the slot is reserved. */
 struct live_line {
   _Atomic uintptr_t keys[LINE_SLOTS];
   uint32_t buckets[LINE_SLOTS];
@@ -23,9 +24,7 @@ static struct live_line first_level[FIRST_LEVEL_LINES] __attribute__((aligned(64
 /* Published by a release CAS; never unmapped. Level 0 is static. */
 static _Atomic(struct live_line *) levels[LEVELS] = {first_level};
 
-static uint64_t level_lines(uint32_t level) {
-  return (uint64_t)FIRST_LEVEL_LINES << (2 * level);
-}
+static uint64_t level_lines(uint32_t level) { return (uint64_t)FIRST_LEVEL_LINES << (2 * level); }
 _Static_assert(LEVEL_FACTOR == 4, "level_lines shifts by 2");
 
 /* A full finalizer (Stafford's variant 13), because each level takes its line from other bits. */
@@ -47,7 +46,9 @@ static struct live_line *add_level(uint32_t level) {
   size_t bytes = level_lines(level) * sizeof(struct live_line);
   struct live_line *fresh = table_memory_map(bytes), *none = NULL;
   if (!fresh) return NULL;
-  if (atomic_compare_exchange_strong_explicit(&levels[level], &none, fresh, memory_order_release, memory_order_acquire)) return fresh;
+  if (atomic_compare_exchange_strong_explicit(&levels[level], &none, fresh, memory_order_release,
+                                              memory_order_acquire))
+    return fresh;
   table_memory_unmap(fresh, bytes); /* another thread was first */
   return none;
 }
@@ -63,8 +64,9 @@ bool live_table_reserve(uintptr_t pointer, struct live_slot *slot, bool *full) {
     struct live_line *line = line_in(lines, level, hash);
     for (uint32_t i = 0; i < LINE_SLOTS; i++) {
       uintptr_t key = atomic_load_explicit(&line->keys[i], memory_order_relaxed);
-      if (key == KEY_FREE && atomic_compare_exchange_strong_explicit(&line->keys[i], &key, KEY_RESERVED, memory_order_acq_rel,
-                                                                     memory_order_relaxed)) {
+      if (key == KEY_FREE &&
+          atomic_compare_exchange_strong_explicit(&line->keys[i], &key, KEY_RESERVED,
+                                                  memory_order_acq_rel, memory_order_relaxed)) {
         *slot = (struct live_slot){line, i};
         return true;
       }
@@ -80,16 +82,16 @@ void live_filter_add(uintptr_t pointer) {
   _Atomic uint8_t *slot = live_filter_slot(pointer);
   uint8_t count = 0; /* a guess: reading an untouched page before it is written faults twice */
   while (count != UINT8_MAX &&
-         !atomic_compare_exchange_weak_explicit(slot, &count, count + 1, memory_order_relaxed, memory_order_relaxed)) {
-  }
+         !atomic_compare_exchange_weak_explicit(slot, &count, count + 1, memory_order_relaxed,
+                                                memory_order_relaxed)) {}
 }
 
 void live_filter_remove(uintptr_t pointer) {
   _Atomic uint8_t *slot = live_filter_slot(pointer);
   uint8_t count = atomic_load_explicit(slot, memory_order_relaxed);
   while (count != UINT8_MAX &&
-         !atomic_compare_exchange_weak_explicit(slot, &count, count - 1, memory_order_relaxed, memory_order_relaxed)) {
-  }
+         !atomic_compare_exchange_weak_explicit(slot, &count, count - 1, memory_order_relaxed,
+                                                memory_order_relaxed)) {}
 }
 
 void live_table_publish(struct live_slot slot, uintptr_t pointer, uint32_t bucket) {
@@ -101,14 +103,16 @@ void live_table_publish(struct live_slot slot, uintptr_t pointer, uint32_t bucke
 
 struct live_slot live_table_find(uintptr_t pointer) {
   /* A null pointer would match any free slot. */
-  if (!pointer || !live_table_may_contain((const void *)pointer)) return (struct live_slot){NULL, 0};
+  if (!pointer || !live_table_may_contain((const void *)pointer))
+    return (struct live_slot){NULL, 0};
   uint64_t hash = hash_pointer(pointer);
   for (uint32_t level = 0; level < LEVELS; level++) {
     struct live_line *lines = atomic_load_explicit(&levels[level], memory_order_acquire);
     if (!lines) break;
     struct live_line *line = line_in(lines, level, hash);
     for (uint32_t i = 0; i < LINE_SLOTS; i++)
-      if (atomic_load_explicit(&line->keys[i], memory_order_acquire) == pointer) return (struct live_slot){line, i};
+      if (atomic_load_explicit(&line->keys[i], memory_order_acquire) == pointer)
+        return (struct live_slot){line, i};
   }
   return (struct live_slot){NULL, 0};
 }
@@ -118,7 +122,8 @@ uint32_t live_table_bucket(struct live_slot slot) {
 }
 
 static void store_key(struct live_slot slot, uintptr_t key) {
-  atomic_store_explicit(&((struct live_line *)slot.line)->keys[slot.index], key, memory_order_release);
+  atomic_store_explicit(&((struct live_line *)slot.line)->keys[slot.index], key,
+                        memory_order_release);
 }
 
 void live_table_remove(struct live_slot slot, uintptr_t pointer) {
@@ -126,13 +131,9 @@ void live_table_remove(struct live_slot slot, uintptr_t pointer) {
   live_filter_remove(pointer);
 }
 
-void live_table_hide(struct live_slot slot, uintptr_t pointer) {
-  store_key(slot, pointer + 1);
-}
+void live_table_hide(struct live_slot slot, uintptr_t pointer) { store_key(slot, pointer + 1); }
 
-void live_table_show(struct live_slot slot, uintptr_t pointer) {
-  store_key(slot, pointer);
-}
+void live_table_show(struct live_slot slot, uintptr_t pointer) { store_key(slot, pointer); }
 
 uint64_t live_table_limit(void) {
   uint64_t lines = 0;
@@ -143,6 +144,7 @@ uint64_t live_table_limit(void) {
 uint64_t live_table_bytes(void) {
   uint64_t bytes = 0;
   for (uint32_t level = 0; level < LEVELS; level++)
-    if (atomic_load_explicit(&levels[level], memory_order_relaxed)) bytes += level_lines(level) * sizeof(struct live_line);
+    if (atomic_load_explicit(&levels[level], memory_order_relaxed))
+      bytes += level_lines(level) * sizeof(struct live_line);
   return bytes + sizeof live_filter;
 }

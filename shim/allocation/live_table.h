@@ -1,10 +1,11 @@
 /* The sampled allocations that have not been freed: pointer -> bucket.
  *
- * A stack of hash tables ("levels"), each four times as large as the one before and mapped when the ones before have no room; in each a
- * pointer may lie in one line of LIVE_LINE_SLOTS slots only. So a lookup reads one cache line a level, nothing ever moves, and a
- * removal just empties its slot: no tombstones, no rehashing, no lock.
- * A pointer has one owner: it is inserted by the thread that got it from the allocator and removed by the one that frees it.
- * Context: malloc hook, signal; locks: none; maps memory once a level.
+ * A stack of hash tables ("levels"), each four times as large as the one before and mapped when the
+ * ones before have no room; in each a pointer may lie in one line of LIVE_LINE_SLOTS slots only. So
+ * a lookup reads one cache line a level, nothing ever moves, and a removal just empties its slot:
+ * no tombstones, no rehashing, no lock. A pointer has one owner: it is inserted by the thread that
+ * got it from the allocator and removed by the one that frees it. Context: malloc hook, signal;
+ * locks: none; maps memory once a level.
  */
 #ifndef SHIM_LIVE_TABLE_H
 #define SHIM_LIVE_TABLE_H
@@ -13,10 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How many tracked pointers lie in each page of the address space, modulo 2 GiB, saturating at 255 (which then stays): the one test
- * that free makes of its pointer. Neighbouring pages have neighbouring bytes, so a program that works in 16 MB touches one page of it.
- * A count is raised before its pointer leaves the agent and lowered by the pointer's owner, so the owner always reads a true answer;
- * others may at worst look a pointer up in vain. */
+/* How many tracked pointers lie in each page of the address space, modulo 2 GiB, saturating at 255
+ * (which then stays): the one test that free makes of its pointer. Neighbouring pages have
+ * neighbouring bytes, so a program that works in 16 MB touches one page of it. A count is raised
+ * before its pointer leaves the agent and lowered by the pointer's owner, so the owner always reads
+ * a true answer; others may at worst look a pointer up in vain. */
 enum { LIVE_FILTER_BITS = 19, LIVE_FILTER_PAGE_SHIFT = 12 };
 extern _Atomic uint8_t live_filter[1 << LIVE_FILTER_BITS] __attribute__((visibility("hidden")));
 
@@ -28,7 +30,8 @@ static inline bool live_table_may_contain(const void *pointer) {
   return atomic_load_explicit(live_filter_slot((uintptr_t)pointer), memory_order_relaxed) != 0;
 }
 
-/* Makes free take its slow path for a pointer that is not in the table (startup arena), and undoes that. */
+/* Makes free take its slow path for a pointer that is not in the table (startup arena), and undoes
+ * that. */
 void live_filter_add(uintptr_t pointer);
 void live_filter_remove(uintptr_t pointer);
 

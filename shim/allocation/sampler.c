@@ -7,7 +7,8 @@
 #include "float_state.h"
 
 double sampler_negative_log(double x) {
-  /* x = m * 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh((m-1)/(m+1)), whose series converges fast there (|s| <= 0.172). */
+  /* x = m * 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh((m-1)/(m+1)), whose series converges
+   * fast there (|s| <= 0.172). */
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
   int exponent = (int)(bits >> 52) - 1023;
@@ -19,7 +20,9 @@ double sampler_negative_log(double x) {
     exponent++;
   }
   double s = (m - 1) / (m + 1), q = s * s;
-  double series = 1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13))))));
+  double series =
+      1 + q * (1.0 / 3 +
+               q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q * (1.0 / 11 + q * (1.0 / 13))))));
   return -(exponent * 0.6931471805599453 + 2 * s * series);
 }
 
@@ -32,7 +35,7 @@ uint64_t sampler_random(uint64_t *state) {
 }
 
 static uint64_t interval_at(uint64_t point, uint64_t rate) {
-  double uniform = (double)(point + 1) * 0x1p-53;                 /* (0, 1] */
+  double uniform = (double)(point + 1) * 0x1p-53; /* (0, 1] */
   double interval = sampler_negative_log(uniform) * (double)rate; /* at most 36.8 * rate */
   if (interval >= 0x1p62) return (uint64_t)1 << 62;
   uint64_t whole = (uint64_t)interval;

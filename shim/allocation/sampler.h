@@ -1,13 +1,15 @@
-/* When to sample. "Memory is a long stream from which allocations are taken": sample points lie on it as a Poisson process with
- * a mean distance of `rate` bytes, and an allocation is sampled when at least one point falls into it, P = 1 - exp(-size / rate).
- * Context: malloc hook, signal; locks: none. */
+/* When to sample. "Memory is a long stream from which allocations are taken": sample points lie on
+ * it as a Poisson process with a mean distance of `rate` bytes, and an allocation is sampled when
+ * at least one point falls into it, P = 1 - exp(-size / rate). Context: malloc hook, signal; locks:
+ * none. */
 #ifndef SHIM_SAMPLER_H
 #define SHIM_SAMPLER_H
 
 #include <stdint.h>
 
-/* Bytes to the next sample point: ceil of an exponential variable of mean `rate`, at least 1. An allocation of `size` is sampled when
- * size >= interval; the distribution has no memory, so what is left of an interval may be dropped at any time. */
+/* Bytes to the next sample point: ceil of an exponential variable of mean `rate`, at least 1. An
+ * allocation of `size` is sampled when size >= interval; the distribution has no memory, so what is
+ * left of an interval may be dropped at any time. */
 uint64_t sampler_draw_interval(uint64_t *random, uint64_t rate);
 
 /* 64 random bits. */
@@ -21,7 +23,7 @@ uint64_t sampler_seed(const void *thread, int32_t pid);
  * parent: a child pays for each page that it touches. */
 struct sampler_sequence {
   uint64_t random, lock_random; /* generator states; the child makes its pid a part of them */
-  uint64_t interval;            /* sampler_draw_interval */
+  uint64_t interval; /* sampler_draw_interval */
 };
 struct sampler_sequence sampler_split(const void *thread, int32_t pid, uint64_t rate);
 static inline uint64_t sampler_state_of_child(uint64_t state, int32_t pid) {

@@ -1,7 +1,7 @@
-/* jemalloc's and tcmalloc's non-standard calls. Where their library serves the program's malloc they are sampled like malloc; where it
- * is present beside another malloc they are only forwarded; where it is absent (a program that found our definition through a weak
- * reference) they are what their manuals say, made of the standard calls.
- * Context: as malloc. */
+/* jemalloc's and tcmalloc's non-standard calls. Where their library serves the program's malloc
+ * they are sampled like malloc; where it is present beside another malloc they are only forwarded;
+ * where it is absent (a program that found our definition through a weak reference) they are what
+ * their manuals say, made of the standard calls. Context: as malloc. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdint.h>
@@ -86,17 +86,24 @@ EXPORTED void sdallocx(void *pointer, size_t size, int flags) {
 #define TC_NEXT(name, standard, arguments) \
   return (real.name && !next_allocator.tcmalloc_is_next) ? real.name arguments : standard arguments
 
-/* The standard call is reached by a tail call, so that the caller stays the leaf of a sampled stack. */
+/* The standard call is reached by a tail call, so that the caller stays the leaf of a sampled
+ * stack. */
 EXPORTED void *tc_malloc(size_t size) { TC_NEXT(tc_malloc, malloc, (size)); }
-EXPORTED void *tc_malloc_skip_new_handler(size_t size) { TC_NEXT(tc_malloc_skip_new_handler, malloc, (size)); }
+EXPORTED void *tc_malloc_skip_new_handler(size_t size) {
+  TC_NEXT(tc_malloc_skip_new_handler, malloc, (size));
+}
 EXPORTED void *tc_calloc(size_t count, size_t size) { TC_NEXT(tc_calloc, calloc, (count, size)); }
-EXPORTED void *tc_realloc(void *pointer, size_t size) { TC_NEXT(tc_realloc, realloc, (pointer, size)); }
+EXPORTED void *tc_realloc(void *pointer, size_t size) {
+  TC_NEXT(tc_realloc, realloc, (pointer, size));
+}
 EXPORTED void tc_free(void *pointer) { TC_NEXT(tc_free, free, (pointer)); }
 EXPORTED void tc_cfree(void *pointer) { TC_NEXT(tc_cfree, free, (pointer)); }
 EXPORTED int tc_posix_memalign(void **out, size_t alignment, size_t size) {
   TC_NEXT(tc_posix_memalign, posix_memalign, (out, alignment, size));
 }
-EXPORTED void *tc_memalign(size_t alignment, size_t size) { TC_NEXT(tc_memalign, memalign, (alignment, size)); }
+EXPORTED void *tc_memalign(size_t alignment, size_t size) {
+  TC_NEXT(tc_memalign, memalign, (alignment, size));
+}
 EXPORTED void *tc_valloc(size_t size) { TC_NEXT(tc_valloc, valloc, (size)); }
 EXPORTED void *tc_pvalloc(size_t size) { TC_NEXT(tc_pvalloc, pvalloc, (size)); }
 
@@ -112,17 +119,25 @@ void _ZdlPvRKSt9nothrow_t(void *, const void *);
 void _ZdaPvRKSt9nothrow_t(void *, const void *);
 void free_sized(void *, size_t);
 
-EXPORTED void tc_free_sized(void *pointer, size_t size) { TC_NEXT(tc_free_sized, free_sized, (pointer, size)); }
+EXPORTED void tc_free_sized(void *pointer, size_t size) {
+  TC_NEXT(tc_free_sized, free_sized, (pointer, size));
+}
 EXPORTED void *tc_new(size_t size) { TC_NEXT(tc_new, _Znwm, (size)); }
 EXPORTED void *tc_newarray(size_t size) { TC_NEXT(tc_newarray, _Znam, (size)); }
-EXPORTED void *tc_new_nothrow(size_t size, const void *nothrow) { TC_NEXT(tc_new_nothrow, _ZnwmRKSt9nothrow_t, (size, nothrow)); }
+EXPORTED void *tc_new_nothrow(size_t size, const void *nothrow) {
+  TC_NEXT(tc_new_nothrow, _ZnwmRKSt9nothrow_t, (size, nothrow));
+}
 EXPORTED void *tc_newarray_nothrow(size_t size, const void *nothrow) {
   TC_NEXT(tc_newarray_nothrow, _ZnamRKSt9nothrow_t, (size, nothrow));
 }
 EXPORTED void tc_delete(void *pointer) { TC_NEXT(tc_delete, _ZdlPv, (pointer)); }
 EXPORTED void tc_deletearray(void *pointer) { TC_NEXT(tc_deletearray, _ZdaPv, (pointer)); }
-EXPORTED void tc_delete_sized(void *pointer, size_t size) { TC_NEXT(tc_delete_sized, _ZdlPvm, (pointer, size)); }
-EXPORTED void tc_deletearray_sized(void *pointer, size_t size) { TC_NEXT(tc_deletearray_sized, _ZdaPvm, (pointer, size)); }
+EXPORTED void tc_delete_sized(void *pointer, size_t size) {
+  TC_NEXT(tc_delete_sized, _ZdlPvm, (pointer, size));
+}
+EXPORTED void tc_deletearray_sized(void *pointer, size_t size) {
+  TC_NEXT(tc_deletearray_sized, _ZdaPvm, (pointer, size));
+}
 EXPORTED void tc_delete_nothrow(void *pointer, const void *nothrow) {
   TC_NEXT(tc_delete_nothrow, _ZdlPvRKSt9nothrow_t, (pointer, nothrow));
 }

@@ -1,4 +1,5 @@
-/* What each fork runs: the linker puts it next to what each start runs, because a child has to map every page of code anew. */
+/* What each fork runs: the linker puts it next to what each start runs, because a child has to map
+ * every page of code anew. */
 #ifndef SHIM_AT_FORK_H
 #define SHIM_AT_FORK_H
 

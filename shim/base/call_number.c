@@ -9,7 +9,7 @@ enum {
   RBP = REGISTER_RBP,
   R11 = REGISTER_R11,
   HIGH_BYTES = 4, /* of a byte register without REX: 4 is ah, 7 is bh */
-  DIRECT = 3      /* the mode whose rm is a register */
+  DIRECT = 3 /* the mode whose rm is a register */
 };
 enum { FUNCTION_MAX = 64 << 10 }; /* bytes that a handler reads: some 100 us */
 
@@ -40,15 +40,34 @@ static bool one_byte_spares(const struct instruction *i, uint32_t target) {
   if (op >= 0x70 && op <= 0x7f) return true; /* jumps, when they are not taken */
   if (op >= 0xb0 && op <= 0xbf) return !is_of(i->reg, op < 0xb8, target);
   switch (op) {
-    case 0x68: case 0x6a: return target != RSP; /* push */
-    case 0x84: case 0x85: case 0xa8: case 0xa9: return true; /* test */
-    case 0x63: case 0x69: case 0x6b: case 0x8b: case 0x8d: return i->reg != target;
+    case 0x68:
+    case 0x6a: return target != RSP; /* push */
+    case 0x84:
+    case 0x85:
+    case 0xa8:
+    case 0xa9: return true; /* test */
+    case 0x63:
+    case 0x69:
+    case 0x6b:
+    case 0x8b:
+    case 0x8d: return i->reg != target;
     case 0x8a: return !is_of(i->reg, true, target);
-    case 0x80: case 0x81: case 0x83: return kind == 7 || rm_spares(i, op == 0x80, target);
-    case 0x88: case 0xc0: case 0xd0: case 0xd2: case 0xc6: return rm_spares(i, true, target);
-    case 0x89: case 0xc1: case 0xd1: case 0xd3: case 0xc7: return rm_spares(i, false, target);
+    case 0x80:
+    case 0x81:
+    case 0x83: return kind == 7 || rm_spares(i, op == 0x80, target);
+    case 0x88:
+    case 0xc0:
+    case 0xd0:
+    case 0xd2:
+    case 0xc6: return rm_spares(i, true, target);
+    case 0x89:
+    case 0xc1:
+    case 0xd1:
+    case 0xd3:
+    case 0xc7: return rm_spares(i, false, target);
     case 0x90: return i->length == 1; /* nop; with REX it may be xchg */
-    case 0xf6: case 0xf7: return kind < 2; /* test */
+    case 0xf6:
+    case 0xf7: return kind < 2; /* test */
     case 0xff: return (kind == 6 && target != RSP) || (kind < 2 && rm_spares(i, false, target));
     default: return false;
   }
@@ -56,16 +75,32 @@ static bool one_byte_spares(const struct instruction *i, uint32_t target) {
 
 static bool two_bytes_spare(const struct instruction *i, uint32_t target) {
   uint8_t op = i->opcode;
-  if (op >= 0x80 && op <= 0x8f) return true;                      /* jumps, when not taken */
-  if (op >= 0x40 && op <= 0x4f) return i->reg != target;            /* cmov */
+  if (op >= 0x80 && op <= 0x8f) return true; /* jumps, when not taken */
+  if (op >= 0x40 && op <= 0x4f) return i->reg != target; /* cmov */
   if (op >= 0x90 && op <= 0x9f) return rm_spares(i, true, target); /* set */
   switch (op) {
-    case 0xb6: case 0xb7: case 0xbe:
-    case 0xbf: return i->reg != target;                       /* movzx, movsx */
+    case 0xb6:
+    case 0xb7:
+    case 0xbe:
+    case 0xbf: return i->reg != target; /* movzx, movsx */
     case 0x1e: return i->mode == DIRECT && (i->reg & 7) == 7; /* endbr64; there is a rdsspd %eax */
-    case 0x1f: return true;                                   /* nop */
-    case 0x10: case 0x11: case 0x12: case 0x13: case 0x14: case 0x16: case 0x17: case 0x28:
-    case 0x29: case 0x57: case 0x6c: case 0x6e: case 0x6f: case 0x70: case 0x7f: case 0xd6:
+    case 0x1f: return true; /* nop */
+    case 0x10:
+    case 0x11:
+    case 0x12:
+    case 0x13:
+    case 0x14:
+    case 0x16:
+    case 0x17:
+    case 0x28:
+    case 0x29:
+    case 0x57:
+    case 0x6c:
+    case 0x6e:
+    case 0x6f:
+    case 0x70:
+    case 0x7f:
+    case 0xd6:
     case 0xef: return true; /* between xmm and memory */
     default: return false;
   }
@@ -86,10 +121,20 @@ static bool spares_memory(const struct instruction *i) {
            op == 0x28 || op == 0x6e || op == 0x6f;
   if (op < 0x40) return op >> 3 == 7 || op & 2;
   switch (op) {
-    case 0x63: case 0x69: case 0x6b: case 0x84: case 0x85: case 0x8a: case 0x8b: case 0x8d:
-    case 0xf6: case 0xf7: return true;
-    case 0x80: case 0x81: case 0x83: return (i->reg & 7) == 7; /* cmp */
-    case 0xff: return (i->reg & 7) == 6;                       /* push */
+    case 0x63:
+    case 0x69:
+    case 0x6b:
+    case 0x84:
+    case 0x85:
+    case 0x8a:
+    case 0x8b:
+    case 0x8d:
+    case 0xf6:
+    case 0xf7: return true;
+    case 0x80:
+    case 0x81:
+    case 0x83: return (i->reg & 7) == 7; /* cmp */
+    case 0xff: return (i->reg & 7) == 6; /* push */
     default: return false;
   }
 }
@@ -107,8 +152,7 @@ static bool sets(const struct instruction *i, uint32_t target, struct call_numbe
   if (i->opcode >= 0xb8 && i->opcode <= 0xbf) return i->reg == target && !i->wide;
   if (i->opcode == 0xc7) return direct && (i->reg & 7) == 0 && i->rm == target;
   out->value = 0;
-  if (i->opcode == 0x31 || i->opcode == 0x33)
-    return direct && i->reg == target && i->rm == target;
+  if (i->opcode == 0x31 || i->opcode == 0x33) return direct && i->reg == target && i->rm == target;
   if (i->opcode == 0x8b && i->reg == target && is_frame_memory(i)) {
     *out = (struct call_number){NUMBER_IN_MEMORY, i->rm, i->displacement};
     return true;

@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 enum number_place {
-  NUMBER_CONSTANT,    /* value */
+  NUMBER_CONSTANT, /* value */
   NUMBER_IN_REGISTER, /* it still is there, by its number in the instruction set */
-  NUMBER_IN_MEMORY,   /* at displacement from rsp or rbp */
+  NUMBER_IN_MEMORY, /* at displacement from rsp or rbp */
   /* In a register when the function was entered, which has been written since. Until the `syscall`
    * the function has moved neither rsp nor rbp, and written no memory but between the return
    * address and displacement from rsp. */

@@ -22,7 +22,9 @@ static void add_fault(struct config *out, const char *format, ...) {
 static const char *find(char *const *environment, const char *name) {
   size_t length = strlen(name);
   for (; *environment; environment++)
-    if (**environment == *name && strncmp(*environment, name, length) == 0 && (*environment)[length] == '=') return *environment + length + 1;
+    if (**environment == *name && strncmp(*environment, name, length) == 0 &&
+        (*environment)[length] == '=')
+      return *environment + length + 1;
   return NULL;
 }
 
@@ -31,32 +33,41 @@ static bool parse_number(const char *text, uint64_t limit, uint64_t *value) {
   uint64_t number = 0;
   const char *at = text;
   for (; *at >= '0' && *at <= '9'; at++)
-    if (__builtin_mul_overflow(number, 10, &number) || __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number)) return false;
+    if (__builtin_mul_overflow(number, 10, &number) ||
+        __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number))
+      return false;
   if (at == text) return false;
-  unsigned shift = *at == 'k' || *at == 'K' ? 10 : *at == 'M' || *at == 'm' ? 20 : *at == 'G' || *at == 'g' ? 30 : 0;
+  unsigned shift = *at == 'k' || *at == 'K'   ? 10
+                   : *at == 'M' || *at == 'm' ? 20
+                   : *at == 'G' || *at == 'g' ? 30
+                                              : 0;
   if (shift) at++;
   if (*at || (shift && number >> (64 - shift)) || number << shift > limit) return false;
   *value = number << shift;
   return true;
 }
 
-static void read_number(char *const *environment, const char *name, uint64_t low, uint64_t high, uint64_t fallback, uint64_t *out,
-                        struct config *config_out) {
+static void read_number(char *const *environment, const char *name, uint64_t low, uint64_t high,
+                        uint64_t fallback, uint64_t *out, struct config *config_out) {
   const char *text = find(environment, name);
   *out = fallback;
   if (!text || !*text) return;
   uint64_t value;
   if (parse_number(text, high, &value) && value >= low) *out = value;
   else
-    add_fault(config_out, "%s: \"%.60s\" is not a number from %llu to %llu (k, M, G allowed); using %llu", name, text,
-              (unsigned long long)low, (unsigned long long)high, (unsigned long long)fallback);
+    add_fault(config_out,
+              "%s: \"%.60s\" is not a number from %llu to %llu (k, M, G allowed); using %llu", name,
+              text, (unsigned long long)low, (unsigned long long)high,
+              (unsigned long long)fallback);
 }
 
-static void read_text(char *const *environment, const char *name, char *out, size_t size, struct config *config_out) {
+static void read_text(char *const *environment, const char *name, char *out, size_t size,
+                      struct config *config_out) {
   const char *text = find(environment, name);
   out[0] = 0;
   if (!text) return;
-  if (strlen(text) >= size) add_fault(config_out, "%s is longer than %zu characters and is ignored", name, size - 1);
+  if (strlen(text) >= size)
+    add_fault(config_out, "%s is longer than %zu characters and is ignored", name, size - 1);
   else strcpy(out, text);
 }
 
@@ -64,9 +75,13 @@ static void read_text(char *const *environment, const char *name, char *out, siz
 static void make_absolute(const char *name, char *path, size_t size, struct config *out) {
   char directory[4096];
   if (!*path || *path == '/') return;
-  size_t length = strlen(path) + 1, prefix = getcwd(directory, sizeof directory) && *directory == '/' ? strlen(directory) : 0;
+  size_t length = strlen(path) + 1,
+         prefix = getcwd(directory, sizeof directory) && *directory == '/' ? strlen(directory) : 0;
   if (prefix == 0 || prefix + 1 + length > size) {
-    add_fault(out, "%s: the relative path \"%.60s\" cannot be made absolute (the directory's name is too long, or it is gone)", name, path);
+    add_fault(out,
+              "%s: the relative path \"%.60s\" cannot be made absolute (the directory's name is "
+              "too long, or it is gone)",
+              name, path);
     return;
   }
   memmove(path + prefix + 1, path, length);
@@ -85,7 +100,9 @@ static bool is_port(const char *text) {
 
 /* Loopback only: 127.0.0.0/8 in dotted form, [::1], localhost. */
 static bool is_loopback_host(const char *host, size_t length) {
-  if ((length == 5 && memcmp(host, "[::1]", 5) == 0) || (length == 9 && memcmp(host, "localhost", 9) == 0)) return true;
+  if ((length == 5 && memcmp(host, "[::1]", 5) == 0) ||
+      (length == 9 && memcmp(host, "localhost", 9) == 0))
+    return true;
   unsigned octets = 0, value = 0, digits = 0;
   for (size_t i = 0; i <= length; i++) {
     if (i < length && host[i] >= '0' && host[i] <= '9') {
@@ -112,19 +129,22 @@ static void read_address(char *const *environment, struct config *out) {
   }
   if (strcmp(text, "off") == 0 || (strncmp(text, "unix:", 5) == 0 && text[5])) {
     strcpy(out->address, text);
-    if (*text == 'u') make_absolute("PPROFAGENT_ADDR", out->address + 5, sizeof out->address - 5, out);
+    if (*text == 'u')
+      make_absolute("PPROFAGENT_ADDR", out->address + 5, sizeof out->address - 5, out);
     return;
   }
   const char *colon = strrchr(text, ':');
   if (!colon || !is_port(colon + 1)) {
-    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not HOST:PORT, :PORT, unix:PATH or off; using %s", text, DEFAULT_ADDRESS);
+    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not HOST:PORT, :PORT, unix:PATH or off; using %s",
+              text, DEFAULT_ADDRESS);
     return;
   }
   size_t host_length = (size_t)(colon - text);
   if (host_length == 0) {
     strcpy(stpcpy(out->address, "127.0.0.1"), colon);
   } else if (!is_loopback_host(text, host_length)) {
-    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not a loopback address; using %s", text, DEFAULT_ADDRESS);
+    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not a loopback address; using %s", text,
+              DEFAULT_ADDRESS);
   } else if (host_length == 9 && text[0] == 'l') {
     strcpy(stpcpy(out->address, "127.0.0.1"), colon);
   } else {
@@ -151,9 +171,11 @@ static void read_allowed_uids(char *const *environment, struct config *out) {
     size_t length = strcspn(text, separators);
     uint32_t uid;
     if (!parse_uid(text, length, &uid)) {
-      add_fault(out, "%s: \"%.*s\" is not a user's number and is ignored", name, length < 60 ? (int)length : 60, text);
+      add_fault(out, "%s: \"%.*s\" is not a user's number and is ignored", name,
+                length < 60 ? (int)length : 60, text);
     } else if (out->allowed_uid_count == CONFIG_UIDS_MAX) {
-      add_fault(out, "%s: more than %d users; %u and those after it are ignored", name, CONFIG_UIDS_MAX, (unsigned)uid);
+      add_fault(out, "%s: more than %d users; %u and those after it are ignored", name,
+                CONFIG_UIDS_MAX, (unsigned)uid);
       return;
     } else {
       out->allowed_uids[out->allowed_uid_count++] = uid;
@@ -174,14 +196,16 @@ static bool is_numeric_host(const char *host, size_t length) {
   return inet_pton(six ? AF_INET6 : AF_INET, text, &address) == 1;
 }
 
-static bool read_tls_file(char *const *environment, const char *name, char out[CONFIG_PATH_MAX], struct config *config_out) {
+static bool read_tls_file(char *const *environment, const char *name, char out[CONFIG_PATH_MAX],
+                          struct config *config_out) {
   const char *text = find(environment, name);
   if (!text || !*text) {
     add_fault(config_out, "%s is not set: no remote admin", name);
     return false;
   }
   if (strlen(text) >= CONFIG_PATH_MAX) {
-    add_fault(config_out, "%s is longer than %d characters: no remote admin", name, CONFIG_PATH_MAX - 1);
+    add_fault(config_out, "%s is longer than %d characters: no remote admin", name,
+              CONFIG_PATH_MAX - 1);
     return false;
   }
   strcpy(out, text);
@@ -192,7 +216,8 @@ static bool read_tls_file(char *const *environment, const char *name, char out[C
 static void read_tls(char *const *environment, struct config *out) {
   const char *text = find(environment, "PPROFAGENT_TLS_ADDR");
   if (!text || !*text) {
-    static const char *const others[] = {"PPROFAGENT_TLS_CERT", "PPROFAGENT_TLS_KEY", "PPROFAGENT_TLS_CLIENT_CA"};
+    static const char *const others[] = {"PPROFAGENT_TLS_CERT", "PPROFAGENT_TLS_KEY",
+                                         "PPROFAGENT_TLS_CLIENT_CA"};
     for (unsigned i = 0; i < 3 && !text; i++) {
       if (!find(environment, others[i])) continue;
       add_fault(out, "%s is set, but PPROFAGENT_TLS_ADDR is not: no remote admin", others[i]);
@@ -204,13 +229,16 @@ static void read_tls(char *const *environment, struct config *out) {
   size_t host_length = colon ? (size_t)(colon - text) : 0;
   if (strlen(text) >= CONFIG_ADDRESS_MAX - sizeof "0.0.0.0" || !colon || !is_port(colon + 1) ||
       (host_length && !is_numeric_host(text, host_length))) {
-    add_fault(out, "PPROFAGENT_TLS_ADDR: \"%.60s\" is not a numeric HOST:PORT or :PORT: no remote admin", text);
+    add_fault(out,
+              "PPROFAGENT_TLS_ADDR: \"%.60s\" is not a numeric HOST:PORT or :PORT: no remote admin",
+              text);
     return;
   }
   bool complete = read_tls_file(environment, "PPROFAGENT_TLS_CERT", out->tls_certificate, out);
   complete &= read_tls_file(environment, "PPROFAGENT_TLS_KEY", out->tls_key, out);
   complete &= read_tls_file(environment, "PPROFAGENT_TLS_CLIENT_CA", out->tls_client_ca, out);
-  if (complete) snprintf(out->tls_address, sizeof out->tls_address, "%s%s", host_length ? "" : "0.0.0.0", text);
+  if (complete)
+    snprintf(out->tls_address, sizeof out->tls_address, "%s%s", host_length ? "" : "0.0.0.0", text);
 }
 
 void config_switch_off(struct config *out) {
@@ -220,11 +248,16 @@ void config_switch_off(struct config *out) {
 }
 
 void config_read(char *const *environment, struct config *out) {
-  memset(out, 0, offsetof(struct config, faults)); /* of those, fault_count are valid; what follows is zero already */
+  memset(out, 0,
+         offsetof(struct config,
+                  faults)); /* of those, fault_count are valid; what follows is zero already */
   read_address(environment, out);
-  read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288, &out->memprofile_rate, out);
-  read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000, &out->blockprofile_rate, out);
-  read_number(environment, "PPROFAGENT_MUTEXPROFILEFRACTION", 0, (uint64_t)1 << 40, 10, &out->mutexprofile_fraction, out);
+  read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288,
+              &out->memprofile_rate, out);
+  read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000,
+              &out->blockprofile_rate, out);
+  read_number(environment, "PPROFAGENT_MUTEXPROFILEFRACTION", 0, (uint64_t)1 << 40, 10,
+              &out->mutexprofile_fraction, out);
   read_number(environment, "PPROFAGENT_CPUPROFILERATE", 1, 1000, 100, &out->cpuprofile_rate, out);
   const char *cpu = find(environment, "PPROFAGENT_CPU");
   if (!cpu || !*cpu || strcmp(cpu, "auto") == 0) out->cpu = CPU_AUTO;
@@ -241,9 +274,11 @@ void config_read(char *const *environment, struct config *out) {
   if (!children || !*children || strcmp(children, "all") == 0) out->children = CHILDREN_ALL;
   else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;
   else if (strcmp(children, "none") == 0) out->children = CHILDREN_NONE;
-  else add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all", children);
+  else
+    add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all", children);
   read_text(environment, "PPROFAGENT_LOG", out->log, sizeof out->log, out);
-  if (strcmp(out->log, "stderr") != 0) make_absolute("PPROFAGENT_LOG", out->log, sizeof out->log, out);
+  if (strcmp(out->log, "stderr") != 0)
+    make_absolute("PPROFAGENT_LOG", out->log, sizeof out->log, out);
   read_text(environment, "PPROFAGENT_ORIGINS", out->origins, sizeof out->origins, out);
   read_allowed_uids(environment, out);
   read_tls(environment, out);

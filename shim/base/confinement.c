@@ -19,8 +19,7 @@ void confinement_found(enum confinement is) {
   uint32_t now = atomic_load(&confinement_word);
   while (now >> CONFINEMENT_SHIFT == CONFINEMENT_NONE &&
          !atomic_compare_exchange_weak(&confinement_word, &now,
-                                       now | (uint32_t)is << CONFINEMENT_SHIFT)) {
-  }
+                                       now | (uint32_t)is << CONFINEMENT_SHIFT)) {}
 }
 
 void confinement_end(enum confinement is) {

@@ -47,7 +47,8 @@ static int one_byte_operands(uint8_t op) {
     return arithmetic[op & 7];
   }
   switch (op >> 4) {
-    case 0x5: case 0x9: return op == 0x9a ? INVALID : NONE;
+    case 0x5:
+    case 0x9: return op == 0x9a ? INVALID : NONE;
     case 0x7: return BYTE;
     case 0xb: return op < 0xb8 ? BYTE : LONG;
     default: break;
@@ -58,18 +59,35 @@ static int one_byte_operands(uint8_t op) {
     case 0x69: return MODRM | LONG;
     case 0x6a: return BYTE;
     case 0x6b: return MODRM | BYTE;
-    case 0x6c: case 0x6d: case 0x6e: case 0x6f: return NONE;
-    case 0x80: case 0x83: case 0xc0: case 0xc1: case 0xc6: return MODRM | BYTE;
-    case 0x81: case 0xc7: return MODRM | LONG;
+    case 0x6c:
+    case 0x6d:
+    case 0x6e:
+    case 0x6f: return NONE;
+    case 0x80:
+    case 0x83:
+    case 0xc0:
+    case 0xc1:
+    case 0xc6: return MODRM | BYTE;
+    case 0x81:
+    case 0xc7: return MODRM | LONG;
     case 0x82: return INVALID;
-    case 0xa0: case 0xa1: case 0xa2: case 0xa3: return OFFSET;
+    case 0xa0:
+    case 0xa1:
+    case 0xa2:
+    case 0xa3: return OFFSET;
     case 0xa8: return BYTE;
     case 0xa9: return LONG;
-    case 0xc2: case 0xca: return WORD;
+    case 0xc2:
+    case 0xca: return WORD;
     case 0xc8: return WORD | BYTE;
     case 0xcd: return BYTE;
-    case 0xce: case 0xd4: case 0xd5: case 0xd6: case 0xea: return INVALID;
-    case 0xe8: case 0xe9: return JUMP;
+    case 0xce:
+    case 0xd4:
+    case 0xd5:
+    case 0xd6:
+    case 0xea: return INVALID;
+    case 0xe8:
+    case 0xe9: return JUMP;
     default: break;
   }
   if (op >= 0x84 && op <= 0x8f) return MODRM;

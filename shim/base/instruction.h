@@ -15,14 +15,14 @@ enum { REGISTER_RSP = 4, REGISTER_RBP = 5, REGISTER_R11 = 11 };
 struct instruction {
   uint8_t length;
   uint8_t map, opcode;
-  bool wide;               /* REX.W */
-  bool half;               /* prefix 66: 16 bits, where it is not part of the opcode */
-  bool vector;             /* VEX or EVEX: the opcode means something else than without */
+  bool wide; /* REX.W */
+  bool half; /* prefix 66: 16 bits, where it is not part of the opcode */
+  bool vector; /* VEX or EVEX: the opcode means something else than without */
   bool has_modrm, has_sib;
   uint8_t mode, reg, rm, sib; /* with their REX bits; reg also where the opcode says it */
-  bool based;              /* the memory operand is at rm + displacement: no index, no segment */
-  int32_t displacement;    /* of a memory operand */
-  int32_t immediate;       /* the low 32 bits; of a jump: its distance from the next instruction */
+  bool based; /* the memory operand is at rm + displacement: no index, no segment */
+  int32_t displacement; /* of a memory operand */
+  int32_t immediate; /* the low 32 bits; of a jump: its distance from the next instruction */
 };
 
 /* False: not an instruction that programs have, or it does not end before `size`. */

@@ -11,7 +11,9 @@ static const char SEPARATORS[] = ": "; /* ld.so(8) */
 
 const char *preload_variable_own_path(void) {
   struct dl_find_object found;
-  return _dl_find_object((void *)NAME, &found) == 0 && found.dlfo_link_map->l_name ? found.dlfo_link_map->l_name : "";
+  return _dl_find_object((void *)NAME, &found) == 0 && found.dlfo_link_map->l_name
+             ? found.dlfo_link_map->l_name
+             : "";
 }
 
 static const char *basename_of(const char *path) {
@@ -21,7 +23,8 @@ static const char *basename_of(const char *path) {
 
 static bool has_basename(const char *entry, size_t size, const char *name) {
   size_t length = strlen(name);
-  return size >= length && memcmp(entry + size - length, name, length) == 0 && (size == length || entry[size - length - 1] == '/');
+  return size >= length && memcmp(entry + size - length, name, length) == 0 &&
+         (size == length || entry[size - length - 1] == '/');
 }
 
 /* True when the last entry has gone. */
@@ -51,7 +54,8 @@ void preload_variable_remove(char **environment, const char *library) {
   if (!*name) return;
   char **kept = environment;
   for (char **variable = environment; *variable; variable++) {
-    bool gone = strncmp(*variable, NAME, sizeof NAME - 1) == 0 && remove_entries(*variable + sizeof NAME - 1, name);
+    bool gone = strncmp(*variable, NAME, sizeof NAME - 1) == 0 &&
+                remove_entries(*variable + sizeof NAME - 1, name);
     if (!gone) *kept++ = *variable;
   }
   *kept = NULL;

@@ -1,5 +1,6 @@
-/* System calls that touch neither errno nor anything else of the thread's own: for signal handlers, which may run on threads that have no
- * thread-local storage. Result: as the kernel gives it, -errno for failures. Context: any. */
+/* System calls that touch neither errno nor anything else of the thread's own: for signal handlers,
+ * which may run on threads that have no thread-local storage. Result: as the kernel gives it,
+ * -errno for failures. Context: any. */
 #ifndef SHIM_RAW_SYSCALL_H
 #define SHIM_RAW_SYSCALL_H
 
@@ -15,15 +16,18 @@ static inline long raw_syscall6(long number, long a, long b, long c, long d, lon
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
   register long r9 __asm__("r9") = f;
-  __asm__ volatile("syscall" : "=a"(result) : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
   return result;
 #else
 #error "raw_syscall6 is not written for this architecture yet"
 #endif
 }
 
-/* The same for calls that a program makes through syscall(): the number stays in a register that the kernel keeps, where interrupted_call.c finds it
- * (libc's syscall() loses it). */
+/* The same for calls that a program makes through syscall(): the number stays in a register that
+ * the kernel keeps, where interrupted_call.c finds it (libc's syscall() loses it). */
 static inline long raw_syscall_kept(long number, long a, long b, long c, long d, long e, long f) {
 #if defined(__x86_64__)
   long result;
@@ -40,7 +44,9 @@ static inline long raw_syscall_kept(long number, long a, long b, long c, long d,
 #endif
 }
 
-static inline long raw_syscall4(long number, long a, long b, long c, long d) { return raw_syscall6(number, a, b, c, d, 0, 0); }
+static inline long raw_syscall4(long number, long a, long b, long c, long d) {
+  return raw_syscall6(number, a, b, c, d, 0, 0);
+}
 
 /* Whether a word that does not cross a page can be read, asked of the kernel without side effects:
  * an unknown `how` fails with EINVAL, but only after the set has been copied in; memory that cannot

@@ -12,23 +12,28 @@
 enum { TABLE_SEGMENT_BYTES = 128 * 1024, TABLE_SEGMENTS_MAX = 2048, TABLE_UNIT = 8 };
 
 struct table_memory {
-  char *first;               /* segment 0, in .bss: small programs, and those that may not map memory, need no other */
-  _Atomic(char *) *segments; /* segment_limit of them, from 1 on; published by a release CAS of whoever mapped one */
-  _Atomic uint64_t used;     /* bytes handed out, gaps at segment ends included; only rises */
-  uint32_t segment_limit;    /* <= TABLE_SEGMENTS_MAX */
+  char *first; /* segment 0, in .bss: small programs, and those that may not map memory, need no
+                  other */
+  _Atomic(char *) *segments; /* segment_limit of them, from 1 on; published by a release CAS of
+                                whoever mapped one */
+  _Atomic uint64_t used; /* bytes handed out, gaps at segment ends included; only rises */
+  uint32_t segment_limit; /* <= TABLE_SEGMENTS_MAX */
 };
 
 /* Defines one. The segments lie apart, in .bss: what is relocated at each exec stays in a page. */
-#define TABLE_MEMORY(name, limit)                                                     \
-  static char name##_first[TABLE_SEGMENT_BYTES] __attribute__((aligned(64)));         \
-  static _Atomic(char *) name##_segments[limit];                                      \
-  static struct table_memory name = {.first = name##_first, .segments = name##_segments, .segment_limit = (limit)}
+#define TABLE_MEMORY(name, limit)                                             \
+  static char name##_first[TABLE_SEGMENT_BYTES] __attribute__((aligned(64))); \
+  static _Atomic(char *) name##_segments[limit];                              \
+  static struct table_memory name = {                                         \
+      .first = name##_first, .segments = name##_segments, .segment_limit = (limit)}
 
-/* A zeroed block of `size` bytes (<= TABLE_SEGMENT_BYTES) within one segment. Returns its position in units of TABLE_UNIT, or
- * UINT32_MAX: the bound is reached (*full true) or there is no memory (*full false). */
+/* A zeroed block of `size` bytes (<= TABLE_SEGMENT_BYTES) within one segment. Returns its position
+ * in units of TABLE_UNIT, or UINT32_MAX: the bound is reached (*full true) or there is no memory
+ * (*full false). */
 uint32_t table_memory_allocate(struct table_memory *memory, size_t size, bool *full);
 
-/* The block at a position that table_memory_allocate returned; NULL when that segment does not exist. */
+/* The block at a position that table_memory_allocate returned; NULL when that segment does not
+ * exist. */
 void *table_memory_at(const struct table_memory *memory, uint32_t position);
 
 uint64_t table_memory_mapped(const struct table_memory *memory);

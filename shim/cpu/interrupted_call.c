@@ -15,24 +15,53 @@
 
 _Atomic uint64_t interrupted_calls_restarted;
 
-/* Calls that may be made again with the same arguments after an EINTR: they have done nothing yet. (Not close: the descriptor may be gone.) */
+/* Calls that may be made again with the same arguments after an EINTR: they have done nothing yet.
+ * (Not close: the descriptor may be gone.) */
 bool interrupted_call_may_be_repeated(uint64_t number) {
   switch (number) {
 #ifdef SYS_poll /* not on newer architectures */
-    case SYS_poll: case SYS_select: case SYS_epoll_wait: case SYS_pause: case SYS_accept:
+    case SYS_poll:
+    case SYS_select:
+    case SYS_epoll_wait:
+    case SYS_pause:
+    case SYS_accept:
 #endif
-    case SYS_ppoll: case SYS_pselect6: case SYS_epoll_pwait: case 441 /* epoll_pwait2 */:
-    case SYS_nanosleep: case SYS_clock_nanosleep: case SYS_futex: case 449 /* futex_waitv */:
-    case SYS_rt_sigtimedwait: case SYS_rt_sigsuspend:
-    case SYS_semop: case SYS_semtimedop: case SYS_msgsnd: case SYS_msgrcv: case SYS_mq_timedsend: case SYS_mq_timedreceive:
-    case SYS_io_getevents: case SYS_io_uring_enter: case SYS_getrandom:
-    case SYS_read: case SYS_readv: case SYS_write: case SYS_writev:
-    case SYS_recvfrom: case SYS_recvmsg: case SYS_recvmmsg: case SYS_sendto: case SYS_sendmsg: case SYS_sendmmsg:
-    case SYS_accept4: case SYS_connect:
-    case SYS_wait4: case SYS_waitid: case SYS_flock: case SYS_fcntl:
-      return true;
-    default:
-      return false;
+    case SYS_ppoll:
+    case SYS_pselect6:
+    case SYS_epoll_pwait:
+    case 441 /* epoll_pwait2 */:
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep:
+    case SYS_futex:
+    case 449 /* futex_waitv */:
+    case SYS_rt_sigtimedwait:
+    case SYS_rt_sigsuspend:
+    case SYS_semop:
+    case SYS_semtimedop:
+    case SYS_msgsnd:
+    case SYS_msgrcv:
+    case SYS_mq_timedsend:
+    case SYS_mq_timedreceive:
+    case SYS_io_getevents:
+    case SYS_io_uring_enter:
+    case SYS_getrandom:
+    case SYS_read:
+    case SYS_readv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_recvmmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+    case SYS_accept4:
+    case SYS_connect:
+    case SYS_wait4:
+    case SYS_waitid:
+    case SYS_flock:
+    case SYS_fcntl: return true;
+    default: return false;
   }
 }
 
@@ -40,7 +69,8 @@ bool interrupted_call_may_be_repeated(uint64_t number) {
 static bool another_signal_waits(const ucontext_t *context) {
   uint64_t pending = 0, blocked;
   memcpy(&blocked, &context->uc_sigmask, sizeof blocked);
-  return raw_syscall4(SYS_rt_sigpending, (long)&pending, sizeof pending, 0, 0) != 0 || (pending & ~blocked);
+  return raw_syscall4(SYS_rt_sigpending, (long)&pending, sizeof pending, 0, 0) != 0 ||
+         (pending & ~blocked);
 }
 
 #if defined(__x86_64__)
@@ -70,9 +100,8 @@ static bool find_function(uintptr_t at, struct cfi_rule *rule) {
 
 /* Where the caller has loaded the number from, if that is an argument of its own, on the stack:
  * nobody has written there since then. The CFA is the same in a whole function. */
-static bool find_argument(const struct interrupted_thread *thread,
-                          const struct cfi_rule *at_call, size_t load,
-                          const struct call_number *argument, uintptr_t *slot) {
+static bool find_argument(const struct interrupted_thread *thread, const struct cfi_rule *at_call,
+                          size_t load, const struct call_number *argument, uintptr_t *slot) {
   struct cfi_rule at_load;
   uintptr_t base;
   if (!unwind_rule_find(at_call->start + load, &at_load) || at_load.start != at_call->start ||

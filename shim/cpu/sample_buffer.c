@@ -6,15 +6,17 @@
 #include "shim/base/raw_syscall.h"
 #include "shim/base/table_memory.h"
 
-/* In the ring. `state` is 0 where nothing is finished yet: the reader clears what it gives back before others may reserve it again. */
+/* In the ring. `state` is 0 where nothing is finished yet: the reader clears what it gives back
+ * before others may reserve it again. */
 struct ring_entry {
   _Atomic uint32_t state; /* ENTRY_*: a release store by the writer when the rest is written */
-  uint32_t size;          /* bytes, this header included */
+  uint32_t size; /* bytes, this header included */
   struct stack_sample sample;
 };
 enum { ENTRY_SAMPLE = 1, ENTRY_PADDING = 2, ALIGNMENT = 16, PADDING_MIN = 16 };
 
-static struct ring_entry *entry_at(const struct sample_buffer *buffer, char *memory, uint64_t position) {
+static struct ring_entry *entry_at(const struct sample_buffer *buffer, char *memory,
+                                   uint64_t position) {
   return (struct ring_entry *)(memory + (position & (buffer->capacity - 1)));
 }
 
@@ -32,7 +34,8 @@ bool sample_buffer_open(struct sample_buffer *buffer, uint64_t capacity) {
 void sample_buffer_close(struct sample_buffer *buffer) {
   char *memory = atomic_exchange(&buffer->memory, NULL);
   if (!memory) return;
-  while (atomic_load(&buffer->writers)) raw_nap(); /* a writer counts itself before it looks at memory */
+  while (atomic_load(&buffer->writers))
+    raw_nap(); /* a writer counts itself before it looks at memory */
   table_memory_unmap(memory, buffer->capacity);
 }
 
@@ -46,7 +49,8 @@ AT_FORK void sample_buffer_forget(struct sample_buffer *buffer) {
   if (atomic_load(&buffer->writers)) atomic_store(&buffer->writers, 0);
 }
 
-/* UINT64_MAX: no room. *padding: bytes to skip at the ring's end, so that an entry lies in one piece. */
+/* UINT64_MAX: no room. *padding: bytes to skip at the ring's end, so that an entry lies in one
+ * piece. */
 static uint64_t reserve(struct sample_buffer *buffer, uint32_t size, uint32_t *padding) {
   uint64_t start = atomic_load_explicit(&buffer->reserved, memory_order_relaxed), total;
   do {
@@ -54,14 +58,21 @@ static uint64_t reserve(struct sample_buffer *buffer, uint32_t size, uint32_t *p
     *padding = left < size ? (uint32_t)left : 0;
     total = size + *padding;
     /* Acquire: what the reader gave back has been cleared. */
-    int64_t used = (int64_t)(start + total - atomic_load_explicit(&buffer->consumed, memory_order_acquire)); /* below 0: start is old */
+    int64_t used =
+        (int64_t)(start + total -
+                  atomic_load_explicit(&buffer->consumed,
+                                       memory_order_acquire)); /* below 0: start is old */
     if (used > (int64_t)buffer->capacity) return UINT64_MAX;
-  } while (!atomic_compare_exchange_weak_explicit(&buffer->reserved, &start, start + total, memory_order_relaxed, memory_order_relaxed));
+  } while (!atomic_compare_exchange_weak_explicit(&buffer->reserved, &start, start + total,
+                                                  memory_order_relaxed, memory_order_relaxed));
   return start;
 }
 
-static bool write_entry(struct sample_buffer *buffer, char *memory, const struct stack_sample *head, const uint64_t *frames) {
-  uint32_t size = (uint32_t)(offsetof(struct ring_entry, sample.frames) + head->frame_count * sizeof *frames), padding;
+static bool write_entry(struct sample_buffer *buffer, char *memory, const struct stack_sample *head,
+                        const uint64_t *frames) {
+  uint32_t size = (uint32_t)(offsetof(struct ring_entry, sample.frames) +
+                             head->frame_count * sizeof *frames),
+           padding;
   size = (size + ALIGNMENT - 1) & ~(uint32_t)(ALIGNMENT - 1);
   uint64_t start = reserve(buffer, size, &padding);
   if (start == UINT64_MAX) return false;
@@ -78,8 +89,11 @@ static bool write_entry(struct sample_buffer *buffer, char *memory, const struct
   return true;
 }
 
-bool sample_buffer_write(struct sample_buffer *buffer, const struct stack_sample *head, const uint64_t *frames) {
-  atomic_fetch_add(&buffer->writers, 1); /* seq_cst, as the load that follows: sample_buffer_close sees us or we see its NULL */
+bool sample_buffer_write(struct sample_buffer *buffer, const struct stack_sample *head,
+                         const uint64_t *frames) {
+  atomic_fetch_add(
+      &buffer->writers,
+      1); /* seq_cst, as the load that follows: sample_buffer_close sees us or we see its NULL */
   char *memory = atomic_load(&buffer->memory);
   bool written = memory && write_entry(buffer, memory, head, frames);
   if (memory && !written) atomic_fetch_add_explicit(&buffer->dropped, 1, memory_order_relaxed);
@@ -90,14 +104,17 @@ bool sample_buffer_write(struct sample_buffer *buffer, const struct stack_sample
 static void give_back(struct sample_buffer *buffer, struct ring_entry *entry) {
   uint32_t size = entry->size;
   memset((void *)entry, 0, size);
-  atomic_store_explicit(&buffer->consumed, atomic_load_explicit(&buffer->consumed, memory_order_relaxed) + size, memory_order_release);
+  atomic_store_explicit(&buffer->consumed,
+                        atomic_load_explicit(&buffer->consumed, memory_order_relaxed) + size,
+                        memory_order_release);
 }
 
 const struct stack_sample *sample_buffer_next(struct sample_buffer *buffer) {
   char *memory = atomic_load_explicit(&buffer->memory, memory_order_relaxed);
   if (!memory) return NULL;
   for (;;) {
-    struct ring_entry *entry = entry_at(buffer, memory, atomic_load_explicit(&buffer->consumed, memory_order_relaxed));
+    struct ring_entry *entry =
+        entry_at(buffer, memory, atomic_load_explicit(&buffer->consumed, memory_order_relaxed));
     if (buffer->unread) {
       buffer->unread = false;
       give_back(buffer, entry);

@@ -18,19 +18,23 @@
 #include "shim/base/thread_state.h"
 
 #if defined(__x86_64__)
-enum { SA_RESTORER_FLAG = 0x04000000 }; /* the kernel's SA_RESTORER, which libc sets and does not take out of what it reads back */
+enum {
+  SA_RESTORER_FLAG = 0x04000000
+}; /* the kernel's SA_RESTORER, which libc sets and does not take out of what it reads back */
 #else
 enum { SA_RESTORER_FLAG = 0 };
 #endif
 enum { MASK_SIZE = sizeof(uint64_t), KERNEL_FRAME_MIN = 2048 };
 
 static _Atomic int chosen;
-static _Atomic int32_t owner; /* the process whose view is kept here: a child of vfork has dispositions of its own, but our memory */
-static _Atomic bool host_ignores;        /* the kernel's disposition is SIG_IGN, as the host asked */
-static _Atomic uint64_t host_reads;      /* the masks of its signalfds, all together */
+static _Atomic int32_t owner; /* the process whose view is kept here: a child of vfork has
+                                 dispositions of its own, but our memory */
+static _Atomic bool host_ignores; /* the kernel's disposition is SIG_IGN, as the host asked */
+static _Atomic uint64_t host_reads; /* the masks of its signalfds, all together */
 static _Atomic bool tiny_altstack; /* some thread's alternate stack has no room for a frame */
 static _Atomic bool some_let_in; /* ever: a thread lets SIGURG in that believes to block it */
-/* What the host believes: written by its threads, which see to order among themselves as they must with the real call. */
+/* What the host believes: written by its threads, which see to order among themselves as they must
+ * with the real call. */
 static _Atomic(uintptr_t) host_handler; /* SIG_DFL is 0 */
 static _Atomic int host_flags;
 static _Atomic uint64_t host_mask;
@@ -81,11 +85,13 @@ static uintptr_t host_signal(int number, siginfo_t *info, ucontext_t *context, u
     if (!confinement_forbids_calls()) interrupted_call_restart(context);
     return 0;
   }
-  if (handler == (uintptr_t)SIG_DFL) { /* ends the process, when this handler returns and unblocks it */
+  if (handler ==
+      (uintptr_t)SIG_DFL) { /* ends the process, when this handler returns and unblocks it */
     struct sigaction standard;
     memset(&standard, 0, sizeof standard);
     real.sigaction(number, &standard, NULL);
-    raw_syscall4(SYS_tgkill, raw_syscall4(SYS_getpid, 0, 0, 0, 0), raw_syscall4(SYS_gettid, 0, 0, 0, 0), number, 0);
+    raw_syscall4(SYS_tgkill, raw_syscall4(SYS_getpid, 0, 0, 0, 0),
+                 raw_syscall4(SYS_gettid, 0, 0, 0, 0), number, 0);
     return 0;
   }
   if (flags & SA_RESETHAND) atomic_store(&host_handler, (uintptr_t)SIG_DFL);
@@ -96,16 +102,23 @@ static uintptr_t host_signal(int number, siginfo_t *info, ucontext_t *context, u
 }
 
 static bool from_timer(const siginfo_t *info) {
-  return info->si_code == SI_TIMER && (uint64_t)(uintptr_t)info->si_value.sival_ptr >> 48 == SAMPLING_SIGNAL_MAGIC;
+  return info->si_code == SI_TIMER &&
+         (uint64_t)(uintptr_t)info->si_value.sival_ptr >> 48 == SAMPLING_SIGNAL_MAGIC;
 }
 
-/* As F_SETSIG makes them: the host's own would come on a descriptor that it has told to use a signal of this number, which it does not know. */
-static bool from_counter(const siginfo_t *info) { return info->si_code >= POLL_IN && info->si_code <= POLL_HUP; }
+/* As F_SETSIG makes them: the host's own would come on a descriptor that it has told to use a
+ * signal of this number, which it does not know. */
+static bool from_counter(const siginfo_t *info) {
+  return info->si_code >= POLL_IN && info->si_code <= POLL_HUP;
+}
 
-bool sampling_signal_is_ours(const siginfo_t *info) { return from_timer(info) || (from_counter(info) && sampling_signal_counters_used()); }
+bool sampling_signal_is_ours(const siginfo_t *info) {
+  return from_timer(info) || (from_counter(info) && sampling_signal_counters_used());
+}
 
 uintptr_t handler_stack_body(int number, siginfo_t *info, void *context, uint64_t *mask) {
-  if (from_timer(info)) sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
+  if (from_timer(info))
+    sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
   else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context))
     return host_signal(number, info, context, mask);
   return 0;
@@ -125,7 +138,8 @@ static bool install(int number, struct sigaction *old) {
 static bool is_default(int number) {
   struct sigaction now;
   if (atomic_load(&host_reads) & sampling_signal_bit(number)) return false;
-  return real.sigaction && real.sigaction(number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
+  return real.sigaction && real.sigaction(number, NULL, &now) == 0 &&
+         !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
 }
 
 static bool try_signal(int number) {
@@ -136,7 +150,8 @@ static bool try_signal(int number) {
   atomic_store(&host_flags, 0);
   atomic_store(&host_mask, 0);
   atomic_store(&chosen, number); /* first, so that the host's next sigaction is ours to answer */
-  if (install(number, &old) && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL) return true;
+  if (install(number, &old) && !(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_DFL)
+    return true;
   real.sigaction(number, &old, NULL);
   atomic_store(&chosen, 0);
   return false;
@@ -169,9 +184,12 @@ static _Atomic bool is_chosen; /* and its handler is there */
 
 const char *sampling_signal_choose(void) {
   static const char read[] = "the program reads the signal that sampling uses through signalfd";
-  static const char ignored[] = "the program has told the kernel to ignore the signal that sampling uses";
+  static const char ignored[] =
+      "the program has told the kernel to ignore the signal that sampling uses";
   if (atomic_load(&is_chosen))
-    return atomic_load(&host_ignores) ? ignored : atomic_load(&host_reads) & sampling_signal_bit(sampling_signal()) ? read : NULL;
+    return atomic_load(&host_ignores)                                          ? ignored
+           : atomic_load(&host_reads) & sampling_signal_bit(sampling_signal()) ? read
+                                                                               : NULL;
   while (atomic_exchange(&choosing, true)) raw_nap();
   const char *fault = choose();
   if (!fault) atomic_store(&is_chosen, true);
@@ -228,8 +246,8 @@ void sampling_signal_restore(uint64_t blocked) {
 }
 
 static bool blocks_everything(uint64_t mask) {
-  static const int everything[] = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2,
-                                   SIGALRM, SIGCHLD, SIGURG, SIGWINCH, SIGIO};
+  static const int everything[] = {SIGHUP,  SIGINT,  SIGTERM, SIGUSR1,  SIGUSR2,
+                                   SIGALRM, SIGCHLD, SIGURG,  SIGWINCH, SIGIO};
   for (size_t i = 0; i < sizeof everything / sizeof *everything; i++)
     if (!(mask & sampling_signal_bit(everything[i]))) return false;
   return true;
@@ -281,7 +299,9 @@ bool sampling_signal_is_blocked(void) {
 
 /* ---- the host's view ---- */
 
-void sampling_signal_adopt(void) { atomic_store(&owner, (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0)); }
+void sampling_signal_adopt(void) {
+  atomic_store(&owner, (int32_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0));
+}
 
 /* In a child of vfork: its own disposition, which starts as a copy of what the host believes. */
 static int act_in_vfork_child(int number, const struct sigaction *action, struct sigaction *old) {
@@ -295,7 +315,8 @@ static int act_in_vfork_child(int number, const struct sigaction *action, struct
   return 0;
 }
 
-/* What the program ignores its children must ignore too: then the kernel is told, and there are no ticks while it lasts. */
+/* What the program ignores its children must ignore too: then the kernel is told, and there are no
+ * ticks while it lasts. */
 static void follow_ignoring(int number, bool ignores) {
   if (atomic_exchange(&host_ignores, ignores) == ignores) return;
   struct sigaction ignoring;
@@ -316,7 +337,8 @@ int sampling_signal_host_action(const struct sigaction *action, struct sigaction
     memcpy(&mask, &action->sa_mask, sizeof mask);
     atomic_store(&host_mask, mask);
     atomic_store(&host_flags, action->sa_flags | SA_RESTORER_FLAG);
-    atomic_store(&host_handler, action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction : (uintptr_t)action->sa_handler);
+    atomic_store(&host_handler, action->sa_flags & SA_SIGINFO ? (uintptr_t)action->sa_sigaction
+                                                              : (uintptr_t)action->sa_handler);
     if (sampling_signal()) follow_ignoring(sampling_signal(), action->sa_handler == SIG_IGN);
     else real.sigaction(SIGURG, action, NULL); /* it has just retired */
   }

@@ -28,10 +28,12 @@ const char *sampling_signal_choose(void);
  * is neither a timer nor a counter, and nobody chooses meanwhile. */
 void sampling_signal_retire(void);
 
-/* Called for each of our timers' signals (value as given to timer_create) and for those of our counters (perf_event_open; descriptor of the
- * agent's table), with all signals blocked. Defined in cpu_sampling.c. Context: signal handler. */
+/* Called for each of our timers' signals (value as given to timer_create) and for those of our
+ * counters (perf_event_open; descriptor of the agent's table), with all signals blocked. Defined in
+ * cpu_sampling.c. Context: signal handler. */
 void sampling_signal_from_timer(uint64_t value, int overrun, ucontext_t *context);
-bool sampling_signal_from_counter(int descriptor, ucontext_t *context); /* false: it is none of ours */
+bool sampling_signal_from_counter(int descriptor,
+                                  ucontext_t *context); /* false: it is none of ours */
 bool sampling_signal_counters_used(void); /* ever */
 /* One that is pending while the handler goes away is ignored, not deadly. Context: any. */
 bool sampling_signal_is_harmless(void);
@@ -39,10 +41,12 @@ bool sampling_signal_is_harmless(void);
 /* The mask of one signal, for raw system calls. */
 static inline uint64_t sampling_signal_bit(int number) { return (uint64_t)1 << (number - 1); }
 
-/* Whether a signal of that number comes from our timers or counters, and is nobody's but ours. Context: any. */
+/* Whether a signal of that number comes from our timers or counters, and is nobody's but ours.
+ * Context: any. */
 bool sampling_signal_is_ours(const siginfo_t *info);
 
-/* The host reads these signals through a signalfd, where ours could not be told apart: they are not chosen, and not used, any more. */
+/* The host reads these signals through a signalfd, where ours could not be told apart: they are not
+ * chosen, and not used, any more. */
 void sampling_signal_read_by_host(uint64_t mask);
 
 /* Blocks the signal, if there is one, on this thread; returns what was not blocked before, for
@@ -67,7 +71,8 @@ bool sampling_signal_is_blocked(void);
 void sampling_signal_adopt(void); /* in a child just forked; so is the next */
 void sampling_signal_forget_choice_under_way(void);
 int sampling_signal_host_action(const struct sigaction *action, struct sigaction *old);
-/* The host is about to use an alternate stack of this size: too small for us, the handler stays off alternate stacks from now on. */
+/* The host is about to use an alternate stack of this size: too small for us, the handler stays off
+ * alternate stacks from now on. */
 void sampling_signal_altstack(size_t size);
 
 #endif

@@ -27,15 +27,15 @@ static _Atomic uint64_t mask_added;
 static _Atomic uint64_t may_interrupt;
 
 static void note_mask(int number, bool added) {
-  if (added)
-    atomic_fetch_or(&mask_added, sampling_signal_bit(number));
-  else
-    atomic_fetch_and(&mask_added, ~sampling_signal_bit(number));
+  if (added) atomic_fetch_or(&mask_added, sampling_signal_bit(number));
+  else atomic_fetch_and(&mask_added, ~sampling_signal_bit(number));
 }
 
-/* An alternate stack may have just enough room for the host's own handler: ours shall not run on top of it. SIGURG is what sampling uses as a rule. */
+/* An alternate stack may have just enough room for the host's own handler: ours shall not run on
+ * top of it. SIGURG is what sampling uses as a rule. */
 static bool keep_ours_off(int number, struct sigaction *action) {
-  bool add = (action->sa_flags & SA_ONSTACK) && !sigismember(&action->sa_mask, SIGURG) && number != SIGURG;
+  bool add =
+      (action->sa_flags & SA_ONSTACK) && !sigismember(&action->sa_mask, SIGURG) && number != SIGURG;
   if (add) sigaddset(&action->sa_mask, SIGURG);
   return add;
 }
@@ -120,15 +120,15 @@ static bool set_simple_action(const void *next, int number, interposed_handler h
   return true;
 }
 
-#define DEFINE_SIGNAL(name, flags)                                               \
-  EXPORTED interposed_handler name(int number, interposed_handler handler) {     \
-    if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(name)(number, handler); \
-    if (IS_OURS(number)) return simple_action(handler, flags);                   \
-    interposed_handler old;                                                      \
+#define DEFINE_SIGNAL(name, flags)                                                            \
+  EXPORTED interposed_handler name(int number, interposed_handler handler) {                  \
+    if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(name)(number, handler);              \
+    if (IS_OURS(number)) return simple_action(handler, flags);                                \
+    interposed_handler old;                                                                   \
     if (set_simple_action((const void *)real.name, number, handler, flags, &old)) return old; \
-    old = FORWARD(name, (number, handler));                                      \
-    if (old != SIG_ERR) host_handler_adopt(number);                              \
-    return old;                                                                  \
+    old = FORWARD(name, (number, handler));                                                   \
+    if (old != SIG_ERR) host_handler_adopt(number);                                           \
+    return old;                                                                               \
   }
 
 DEFINE_SIGNAL(signal, SA_RESTART)
@@ -247,7 +247,8 @@ EXPORTED int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
   return change_mask(STARTED_NEXT_OF(pthread_sigmask), how, set, old);
 }
 
-/* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for the host ---- */
+/* ---- waiting for signals: a tick that is pending on a thread that has blocked it since is not for
+ * the host ---- */
 
 static bool waits_for_ours(const sigset_t *set) {
   if (LIKELY(!sampling_signal()) || confinement_forbids_calls() || !is_readable(set)) return false;

@@ -1,5 +1,5 @@
-/* longjmp and its like: a signal handler may leave a wait that it interrupted by one of these; the wait is then over.
- * Context: host thread, signal handler. */
+/* longjmp and its like: a signal handler may leave a wait that it interrupted by one of these; the
+ * wait is then over. Context: host thread, signal handler. */
 #include "shim/next/interposed.h"
 #include "lock_functions.h"
 #include "lock_waits.h"

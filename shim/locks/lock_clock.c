@@ -26,14 +26,18 @@ static int ask_kernel(clockid_t clock, struct timespec *out) {
 static clock_function find_in_vdso(void) {
   const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)getauxval(AT_SYSINFO_EHDR);
   if (!header) return NULL;
-  const ElfW(Phdr) *phdrs = (const ElfW(Phdr) *)((uintptr_t)header + header->e_phoff), *dynamic = NULL;
+  const ElfW(Phdr) *phdrs = (const ElfW(Phdr) *)((uintptr_t)header + header->e_phoff),
+                   *dynamic = NULL;
   uintptr_t bias = 0;
   for (int i = 0; i < header->e_phnum; i++) {
-    if (phdrs[i].p_type == PT_LOAD && !bias) bias = (uintptr_t)header + phdrs[i].p_offset - phdrs[i].p_vaddr;
+    if (phdrs[i].p_type == PT_LOAD && !bias)
+      bias = (uintptr_t)header + phdrs[i].p_offset - phdrs[i].p_vaddr;
     if (phdrs[i].p_type == PT_DYNAMIC) dynamic = &phdrs[i];
   }
   struct dynamic_symbols symbols;
-  if (!dynamic || !dynamic_symbols_open(&symbols, bias, (const ElfW(Dyn) *)(bias + dynamic->p_vaddr))) return NULL;
+  if (!dynamic ||
+      !dynamic_symbols_open(&symbols, bias, (const ElfW(Dyn) *)(bias + dynamic->p_vaddr)))
+    return NULL;
   return (clock_function)dynamic_symbols_find(&symbols, VDSO_NAME);
 }
 

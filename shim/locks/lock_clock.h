@@ -1,5 +1,5 @@
-/* CLOCK_MONOTONIC in ns, straight from the kernel's vdso: no system call where the vdso can do without, no libc (which a program may have wrapped).
- * Context: any; locks: none; errno stays. */
+/* CLOCK_MONOTONIC in ns, straight from the kernel's vdso: no system call where the vdso can do
+ * without, no libc (which a program may have wrapped). Context: any; locks: none; errno stays. */
 #ifndef SHIM_LOCK_CLOCK_H
 #define SHIM_LOCK_CLOCK_H
 

@@ -15,14 +15,16 @@ struct lock_wrappers lock_wrappers;
 static void find_wrappers(void) {
   struct dynamic_symbols own;
   if (!dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC)) return;
-#define X(type, name, parameters) lock_wrappers.name = (uintptr_t)dynamic_symbols_find(&own, #name) + 1;
+#define X(type, name, parameters) \
+  lock_wrappers.name = (uintptr_t)dynamic_symbols_find(&own, #name) + 1;
   INTERPOSED_LOCKS(X)
   INTERPOSED_COND(X)
 #undef X
   lock_wrappers.syscall = (uintptr_t)dynamic_symbols_find(&own, "syscall") + 1;
 }
 
-/* ---- sanitizers and valgrind watch the calls themselves: theirs are made as the program makes them ---- */
+/* ---- sanitizers and valgrind watch the calls themselves: theirs are made as the program makes
+ * them ---- */
 
 static int busy(void) { return EBUSY; }
 static int busy_c11(void) { return thrd_busy; }
@@ -34,8 +36,10 @@ static void nothing(void) {}
 
 static void try_nothing(void) {
   real_locks.pthread_mutex_trylock = (real_pthread_mutex_trylock_function)(void (*)(void))busy;
-  real_locks.pthread_rwlock_tryrdlock = (real_pthread_rwlock_tryrdlock_function)(void (*)(void))busy;
-  real_locks.pthread_rwlock_trywrlock = (real_pthread_rwlock_trywrlock_function)(void (*)(void))busy;
+  real_locks.pthread_rwlock_tryrdlock =
+      (real_pthread_rwlock_tryrdlock_function)(void (*)(void))busy;
+  real_locks.pthread_rwlock_trywrlock =
+      (real_pthread_rwlock_trywrlock_function)(void (*)(void))busy;
   real_locks.pthread_spin_trylock = (real_pthread_spin_trylock_function)(void (*)(void))busy;
   real_locks.pthread_tryjoin_np = (real_pthread_tryjoin_np_function)(void (*)(void))busy;
   real_locks.mtx_trylock = (real_mtx_trylock_function)(void (*)(void))busy_c11;

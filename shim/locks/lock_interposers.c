@@ -1,7 +1,8 @@
-/* Locks: mutexes, read-write locks, spin locks, C11's mutexes. Each is tried first; only one that is held by somebody else (EBUSY: not EOWNERDEAD, with
- * which the lock is held) makes a wait. What is not contended costs one test more than the call itself. The rest is in functions that are reached
- * by tail calls, so that their own return address is the wrapper's caller.
- * Context: wherever the host locks: signal handlers, allocators, before main. */
+/* Locks: mutexes, read-write locks, spin locks, C11's mutexes. Each is tried first; only one that
+ * is held by somebody else (EBUSY: not EOWNERDEAD, with which the lock is held) makes a wait. What
+ * is not contended costs one test more than the call itself. The rest is in functions that are
+ * reached by tail calls, so that their own return address is the wrapper's caller. Context:
+ * wherever the host locks: signal handlers, allocators, before main. */
 #include <errno.h>
 #include <unistd.h>
 
@@ -21,23 +22,24 @@
     return ((real_##name##_function)(void *)(lock_wrappers.name - 1)) arguments;         \
   }
 
-/* The wait itself, for an object that the wrapper could not have at once; of one that may not be tried is_held tells as far as can be seen. Where it has
- * been entered in the table of waiters the object is tried again: a release of just before would not have been seen; it then was no wait. */
+/* The wait itself, for an object that the wrapper could not have at once; of one that may not be
+ * tried is_held tells as far as can be seen. Where it has been entered in the table of waiters the
+ * object is tried again: a release of just before would not have been seen; it then was no wait. */
 #define DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments) \
-  static __attribute__((noinline)) int wait_##name parameters {         \
-    struct unwind_registers caller = CALLER_REGISTERS();                \
-    if (!(may_try) && !(is_held)) return real_locks.name arguments;     \
-    struct lock_wait wait = lock_wait_begin((const void *)object);      \
-    if (wait.claim.waiter && (may_try)) {                               \
-      int tried = real_locks.try(object);                               \
-      if (tried != busy) {                                              \
-        lock_wait_forget_releaser(&wait);                               \
-        return tried;                                                   \
-      }                                                                 \
-    }                                                                   \
-    int result = real_locks.name arguments;                             \
-    lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);  \
-    return result;                                                      \
+  static __attribute__((noinline)) int wait_##name parameters {                       \
+    struct unwind_registers caller = CALLER_REGISTERS();                              \
+    if (!(may_try) && !(is_held)) return real_locks.name arguments;                   \
+    struct lock_wait wait = lock_wait_begin((const void *)object);                    \
+    if (wait.claim.waiter && (may_try)) {                                             \
+      int tried = real_locks.try(object);                                             \
+      if (tried != busy) {                                                            \
+        lock_wait_forget_releaser(&wait);                                             \
+        return tried;                                                                 \
+      }                                                                               \
+    }                                                                                 \
+    int result = real_locks.name arguments;                                           \
+    lock_wait_end(&wait, end_of(result), lock_wrappers.name, &caller);                \
+    return result;                                                                    \
   }
 
 #define DEFINE_RELEASE(name, object_type, is_release)                        \
@@ -61,29 +63,34 @@
 
 /* The wrapper: tries first, where nothing forbids that. */
 #define DEFINE_LOCK(name, try, may_try, is_held, busy, end_of, parameters, arguments) \
-  DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments)      \
-  DEFINE_FIRST(name, try, parameters, arguments)                                     \
-  EXPORTED int name parameters {                                                     \
-    real_##try##_function try = NEXT_LOCK(try);                                      \
-    if (UNLIKELY(!try)) return first_##name arguments;                               \
-    int result = (may_try) ? try(object) : busy;                                     \
-    return LIKELY(result != busy) ? result : wait_##name arguments;                  \
+  DEFINE_WAIT(name, try, may_try, is_held, busy, end_of, parameters, arguments)       \
+  DEFINE_FIRST(name, try, parameters, arguments)                                      \
+  EXPORTED int name parameters {                                                      \
+    real_##try##_function try = NEXT_LOCK(try);                                       \
+    if (UNLIKELY(!try)) return first_##name arguments;                                \
+    int result = (may_try) ? try(object) : busy;                                      \
+    return LIKELY(result != busy) ? result : wait_##name arguments;                   \
   }
 
 #define POSIX_LOCK(name, try, may_try, is_held, parameters, arguments) \
   DEFINE_LOCK(name, try, may_try, is_held, EBUSY, lock_wait_end_of, parameters, arguments)
-#define C11_LOCK(name, parameters, arguments) DEFINE_LOCK(name, mtx_trylock, true, true, thrd_busy, lock_wait_end_of_c11, parameters, arguments)
+#define C11_LOCK(name, parameters, arguments) \
+  DEFINE_LOCK(name, mtx_trylock, true, true, thrd_busy, lock_wait_end_of_c11, parameters, arguments)
 
 #define PLAIN(type) (type * object)
 #define TIMED(type) (type * object, const struct timespec *deadline)
 #define CLOCK(type) (type * object, clockid_t clock, const struct timespec *deadline)
 
-/* ---- mutexes: glibc looks at the deadline only where it must wait, but always at the clock ---- */
+/* ---- mutexes: glibc looks at the deadline only where it must wait, but always at the clock ----
+ */
 
 #define MUTEX pthread_mutex_t
-POSIX_LOCK(pthread_mutex_lock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), PLAIN(MUTEX), (object))
-POSIX_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, mutex_may_be_tried(object), mutex_is_held(object), TIMED(MUTEX), (object, deadline))
-POSIX_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock, mutex_may_be_tried(object) && wait_clock_is_valid(clock), mutex_is_held(object),
+POSIX_LOCK(pthread_mutex_lock, pthread_mutex_trylock, mutex_may_be_tried(object),
+           mutex_is_held(object), PLAIN(MUTEX), (object))
+POSIX_LOCK(pthread_mutex_timedlock, pthread_mutex_trylock, mutex_may_be_tried(object),
+           mutex_is_held(object), TIMED(MUTEX), (object, deadline))
+POSIX_LOCK(pthread_mutex_clocklock, pthread_mutex_trylock,
+           mutex_may_be_tried(object) && wait_clock_is_valid(clock), mutex_is_held(object),
            CLOCK(MUTEX), (object, clock, deadline))
 DEFINE_RELEASE(pthread_mutex_unlock, MUTEX, mutex_unlock_releases)
 
@@ -98,10 +105,14 @@ DEFINE_RELEASE(mtx_unlock, mtx_t, mutex_unlock_releases)
 #define BOTH_ARE_VALID wait_clock_is_valid(clock) && DEADLINE_IS_VALID
 POSIX_LOCK(pthread_rwlock_rdlock, pthread_rwlock_tryrdlock, true, true, PLAIN(RWLOCK), (object))
 POSIX_LOCK(pthread_rwlock_wrlock, pthread_rwlock_trywrlock, true, true, PLAIN(RWLOCK), (object))
-POSIX_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, DEADLINE_IS_VALID, false, TIMED(RWLOCK), (object, deadline))
-POSIX_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, DEADLINE_IS_VALID, false, TIMED(RWLOCK), (object, deadline))
-POSIX_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, BOTH_ARE_VALID, false, CLOCK(RWLOCK), (object, clock, deadline))
-POSIX_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, BOTH_ARE_VALID, false, CLOCK(RWLOCK), (object, clock, deadline))
+POSIX_LOCK(pthread_rwlock_timedrdlock, pthread_rwlock_tryrdlock, DEADLINE_IS_VALID, false,
+           TIMED(RWLOCK), (object, deadline))
+POSIX_LOCK(pthread_rwlock_timedwrlock, pthread_rwlock_trywrlock, DEADLINE_IS_VALID, false,
+           TIMED(RWLOCK), (object, deadline))
+POSIX_LOCK(pthread_rwlock_clockrdlock, pthread_rwlock_tryrdlock, BOTH_ARE_VALID, false,
+           CLOCK(RWLOCK), (object, clock, deadline))
+POSIX_LOCK(pthread_rwlock_clockwrlock, pthread_rwlock_trywrlock, BOTH_ARE_VALID, false,
+           CLOCK(RWLOCK), (object, clock, deadline))
 DEFINE_RELEASE(pthread_rwlock_unlock, RWLOCK, NULL)
 
 /* ---- spin locks ---- */

@@ -8,8 +8,8 @@
 const char *block_off_reason(void);
 const char *mutex_off_reason(void);
 
-/* Threads that wait now and whose releasers are being looked for (a sample of those that wait); places for them that have ever been
- * used; memory taken for them. */
+/* Threads that wait now and whose releasers are being looked for (a sample of those that wait);
+ * places for them that have ever been used; memory taken for them. */
 uint32_t lock_waiters_now(void);
 uint32_t lock_waiters_places(void);
 uint64_t lock_waiters_bytes(void);

@@ -8,10 +8,10 @@
 
 _Atomic uint32_t lock_trace_armed;
 
-/* A place of the ring. turn is counted from its index, so that zeroed memory is an empty ring: it is
- * free for position p when turn is p - index, and finished when it is p - index + 1. Writers take
- * positions by a CAS of `reserved`, write, and tell it by a release store of turn; the reader, who
- * acquires that, gives the place back by storing the turn of the next lap. */
+/* A place of the ring. turn is counted from its index, so that zeroed memory is an empty ring: it
+ * is free for position p when turn is p - index, and finished when it is p - index + 1. Writers
+ * take positions by a CAS of `reserved`, write, and tell it by a release store of turn; the reader,
+ * who acquires that, gives the place back by storing the turn of the next lap. */
 struct place {
   _Atomic uint64_t turn;
   struct lock_trace_event event;
@@ -22,7 +22,7 @@ struct place {
 static _Atomic(struct place *) places;
 static uint64_t capacity; /* a power of two; constant once places is published (release) */
 static _Atomic uint64_t reserved;
-static uint64_t consumed;   /* the reader's, as is the next: how often it came for a place that is */
+static uint64_t consumed; /* the reader's, as is the next: how often it came for a place that is */
 static uint32_t waited_for; /* taken and not finished: its writer may have been left by a jump */
 
 /* By thread: a slot is taken by a CAS of tid and never given back, as threads that lose events are
@@ -100,8 +100,7 @@ void lock_trace_close(void) {
   uint64_t count;
   atomic_store_explicit(&lock_trace_armed, 0, memory_order_relaxed);
   if (atomic_load_explicit(&places, memory_order_relaxed)) reset();
-  while (lock_trace_next_loss(&tid, &count)) {
-  }
+  while (lock_trace_next_loss(&tid, &count)) {}
 }
 
 static void give_back(struct place *place) {
@@ -147,6 +146,5 @@ uint64_t lock_trace_bytes(void) {
 
 /* Writes only what is not as it should be: a page that a child writes is copied first. */
 AT_FORK void lock_trace_forget(void) {
-  if (lock_trace_is_armed())
-    atomic_store_explicit(&lock_trace_armed, 0, memory_order_relaxed);
+  if (lock_trace_is_armed()) atomic_store_explicit(&lock_trace_armed, 0, memory_order_relaxed);
 }

@@ -20,10 +20,10 @@ static inline bool lock_trace_is_armed(void) {
 
 struct lock_trace_event {
   uint64_t begin, at; /* CLOCK_MONOTONIC, ns: of a wait, and its end; begin 0: at is of a release */
-  uintptr_t object;   /* 0: not known */
-  uint32_t stack;     /* stack_table.h; 0: lost */
-  int32_t tid;        /* filled in by lock_trace_write */
-  bool was_released;  /* a wait: it did not give up */
+  uintptr_t object; /* 0: not known */
+  uint32_t stack; /* stack_table.h; 0: lost */
+  int32_t tid; /* filled in by lock_trace_write */
+  bool was_released; /* a wait: it did not give up */
 };
 
 /* By the thread itself. errno stays. */

@@ -33,7 +33,8 @@ const char *block_off_reason(void) {
 }
 
 const char *mutex_off_reason(void) {
-  return config.mutexprofile_fraction == 0 ? "PPROFAGENT_MUTEXPROFILEFRACTION is 0" : common_off_reason();
+  return config.mutexprofile_fraction == 0 ? "PPROFAGENT_MUTEXPROFILEFRACTION is 0"
+                                           : common_off_reason();
 }
 
 static bool may_measure(void) {
@@ -48,7 +49,8 @@ static uint64_t draw(void) {
   return sampler_random(random);
 }
 
-/* One in fraction; fewer of a crowd, so that its releasers need not go through all of them. An exact fraction (1) stays exact. */
+/* One in fraction; fewer of a crowd, so that its releasers need not go through all of them. An
+ * exact fraction (1) stays exact. */
 static uint64_t one_in(const void *object) {
   enum { CROWD = 32 };
   uint64_t fraction = config.mutexprofile_fraction;
@@ -102,13 +104,12 @@ static struct place place_of(struct place_wanted wanted) {
 
 /* ---- waits ---- */
 
-/* For a trace each wait is entered, so that its releases are seen; one that was not drawn counts for
- * none. */
+/* For a trace each wait is entered, so that its releases are seen; one that was not drawn counts
+ * for none. */
 static void enter(struct lock_wait *wait, const void *object) {
   uint64_t n = one_in(object);
   bool drawn = n == 1 || (n > 1 && draw() % n == 0);
-  if (drawn || wait->traced)
-    wait->claim = lock_waiters_enter(object, wait->start, drawn ? n : 0);
+  if (drawn || wait->traced) wait->claim = lock_waiters_enter(object, wait->start, drawn ? n : 0);
 }
 
 struct lock_wait lock_wait_begin(const void *object) {
@@ -151,17 +152,20 @@ static void record_wait(const struct lock_wait *wait, enum lock_wait_end end, ui
   uint64_t delay = now - wait->start;
   uint64_t count = config.blockprofile_rate > 0 ? draw_block(&delay) : 0;
   if (count == 0 && !wait->traced) return;
-  struct place place = place_of(
-      (struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, wait->traced});
+  struct place place =
+      place_of((struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, wait->traced});
   contention_table_add(place.entry, count, delay);
   if (!wait->traced) return;
-  struct lock_trace_event event = {.begin = wait->start, .at = now,
-                                   .object = (uintptr_t)wait->object, .stack = place.stack,
+  struct lock_trace_event event = {.begin = wait->start,
+                                   .at = now,
+                                   .object = (uintptr_t)wait->object,
+                                   .stack = place.stack,
                                    .was_released = end == WAIT_RELEASED};
   lock_trace_write(&event);
 }
 
-void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function, const struct unwind_registers *caller) {
+void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function,
+                   const struct unwind_registers *caller) {
   if (!wait->start) return;
   int saved_errno = errno;
   bool is_wait = end != WAIT_NOT_ONE && (config.blockprofile_rate > 0 || wait->traced) &&
@@ -180,8 +184,8 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   struct lock_release release = {false, 0, 0, 0};
   uint64_t random = draw();
   enum lock_release_look look = lock_waiters_look(object, random);
-  bool is_traced = lock_trace_is_armed() &&
-                   (look != RELEASE_PASSES || lock_waiters_wait_for(object));
+  bool is_traced =
+      lock_trace_is_armed() && (look != RELEASE_PASSES || lock_waiters_wait_for(object));
   if (look == RELEASE_PASSES && !is_traced) return release;
   if (!may_measure() || (is_release && !is_release(object))) return release;
   uint64_t now = lock_clock_now();
@@ -192,7 +196,8 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   return release;
 }
 
-void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function, const struct unwind_registers *caller) {
+void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,
+                      const struct unwind_registers *caller) {
   if (LIKELY(!release->charged && !release->traced_at)) return;
   int saved_errno = errno;
   struct place place = place_of((struct place_wanted){CONTENTION_MUTEX, function, caller,
@@ -202,8 +207,8 @@ void lock_release_end(const struct lock_release *release, const void *object, ui
     contention_table_add(place.entry, ended * CONTENTION_COUNT_UNIT, release->time);
   }
   if (release->traced_at) {
-    struct lock_trace_event event = {.at = release->traced_at, .object = (uintptr_t)object,
-                                     .stack = place.stack};
+    struct lock_trace_event event = {
+        .at = release->traced_at, .object = (uintptr_t)object, .stack = place.stack};
     lock_trace_write(&event);
   }
   errno = saved_errno;
@@ -211,5 +216,6 @@ void lock_release_end(const struct lock_release *release, const void *object, ui
 
 void lock_waits_abandon(void) {
   uint32_t count = lock_waiters_abandon();
-  if (count) atomic_fetch_add_explicit(&shim_counters.mutex_waits_abandoned, count, memory_order_relaxed);
+  if (count)
+    atomic_fetch_add_explicit(&shim_counters.mutex_waits_abandoned, count, memory_order_relaxed);
 }

@@ -1,5 +1,6 @@
-/* What glibc checks of a timed wait before it looks at the object (sysdeps/nptl/futex-internal.h, futex_abstimed_supported_clockid): where a check
- * would fail, the wrappers must not try first. Context: any. */
+/* What glibc checks of a timed wait before it looks at the object (sysdeps/nptl/futex-internal.h,
+ * futex_abstimed_supported_clockid): where a check would fail, the wrappers must not try first.
+ * Context: any. */
 #ifndef SHIM_WAIT_DEADLINES_H
 #define SHIM_WAIT_DEADLINES_H
 
@@ -7,7 +8,9 @@
 #include <stdbool.h>
 #include <time.h>
 
-static inline bool wait_clock_is_valid(clockid_t clock) { return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC; }
+static inline bool wait_clock_is_valid(clockid_t clock) {
+  return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;
+}
 static inline bool wait_deadline_is_valid(const struct timespec *deadline) {
   return deadline->tv_nsec >= 0 && deadline->tv_nsec < 1000000000;
 }

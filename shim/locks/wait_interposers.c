@@ -1,9 +1,12 @@
-/* Waits for other threads: condition variables, semaphores, barriers, the end of a thread; C11's too.
+/* Waits for other threads: condition variables, semaphores, barriers, the end of a thread; C11's
+ * too.
  *
- * A condition variable's wait always is one (and it releases its mutex); so is a barrier's, but for the thread that completes it. Semaphores and ends of
- * threads are tried first. Waits that are cancellation points leave nothing behind: only a semaphore's is entered anywhere, and has a cleanup handler.
- * Context: host threads; sem_post also in signal handlers. */
-#undef __EXCEPTIONS /* the cleanup handler by setjmp: the one with a landing pad would need an unwinder in this library */
+ * A condition variable's wait always is one (and it releases its mutex); so is a barrier's, but for
+ * the thread that completes it. Semaphores and ends of threads are tried first. Waits that are
+ * cancellation points leave nothing behind: only a semaphore's is entered anywhere, and has a
+ * cleanup handler. Context: host threads; sem_post also in signal handlers. */
+#undef __EXCEPTIONS /* the cleanup handler by setjmp: the one with a landing pad would need an \
+                       unwinder in this library */
 #include <errno.h>
 #include <stdint.h>
 
@@ -25,13 +28,15 @@ static enum lock_wait_end end_of_cond(int result) {
   return result == ENOTRECOVERABLE ? WAIT_RELEASED : lock_wait_end_of(result);
 }
 
-static void release_mutex(const void *mutex, uintptr_t function, const struct unwind_registers *caller) {
+static void release_mutex(const void *mutex, uintptr_t function,
+                          const struct unwind_registers *caller) {
   if (LIKELY(!lock_waiters_may_wait_for(mutex))) return;
   struct lock_release release = lock_release_begin(mutex, mutex_unlock_releases);
   lock_release_end(&release, mutex, function, caller);
 }
 
-/* function: the wrapper's name, of which there may be a second version. releases: false where the deadline is refused before anything else. */
+/* function: the wrapper's name, of which there may be a second version. releases: false where the
+ * deadline is refused before anything else. */
 #define DEFINE_COND(wrapper, visibility, next, function, instead, releases, end_of, parameters, \
                     arguments)                                                                  \
   visibility int wrapper parameters {                                                           \
@@ -82,7 +87,8 @@ EXPORTED int pthread_barrier_wait(pthread_barrier_t *barrier) {
   NEED(pthread_barrier_wait, STARTUP_NEXT(pthread_barrier_wait)(barrier));
   struct lock_wait wait = lock_wait_begin(NULL);
   int result = real_locks.pthread_barrier_wait(barrier);
-  lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.pthread_barrier_wait, &caller); /* PTHREAD_BARRIER_SERIAL_THREAD: came last */
+  lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.pthread_barrier_wait,
+                &caller); /* PTHREAD_BARRIER_SERIAL_THREAD: came last */
   return result;
 }
 
@@ -91,7 +97,9 @@ EXPORTED int pthread_barrier_wait(pthread_barrier_t *barrier) {
 static void wait_is_cancelled(void *wait) { lock_wait_forget_releaser(wait); }
 
 static enum lock_wait_end end_of_sem(int result) {
-  return result == 0 ? WAIT_RELEASED : errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP : WAIT_NOT_ONE;
+  return result == 0                            ? WAIT_RELEASED
+         : errno == ETIMEDOUT || errno == EINTR ? WAIT_GAVE_UP
+                                                : WAIT_NOT_ONE;
 }
 
 static inline bool try_sem(sem_t *sem) {
@@ -101,8 +109,8 @@ static inline bool try_sem(sem_t *sem) {
   return false;
 }
 
-/* Tried again when it has been entered among the waiters, as locks are. glibc's (2.36) act on a cancellation also where they need not wait, but for
- * sem_clockwait. */
+/* Tried again when it has been entered among the waiters, as locks are. glibc's (2.36) act on a
+ * cancellation also where they need not wait, but for sem_clockwait. */
 #define DEFINE_SEM(name, valid, is_cancelled_first, parameters, arguments) \
   static __attribute__((noinline)) int wait_##name parameters {            \
     struct unwind_registers caller = CALLER_REGISTERS();                   \
@@ -132,7 +140,8 @@ static inline bool try_sem(sem_t *sem) {
   }
 
 DEFINE_SEM(sem_wait, true, true, (sem_t * sem), (sem))
-DEFINE_SEM(sem_timedwait, wait_deadline_is_valid(deadline), true, (sem_t * sem, const struct timespec *deadline), (sem, deadline))
+DEFINE_SEM(sem_timedwait, wait_deadline_is_valid(deadline), true,
+           (sem_t * sem, const struct timespec *deadline), (sem, deadline))
 DEFINE_SEM(sem_clockwait, wait_clock_is_valid(clock) && wait_deadline_is_valid(deadline), false,
            (sem_t * sem, clockid_t clock, const struct timespec *deadline), (sem, clock, deadline))
 
@@ -176,7 +185,8 @@ DEFINE_JOIN(pthread_clockjoin_np,
             (pthread_t thread, void **out, clockid_t clock, const struct timespec *deadline),
             (thread, out, clock, deadline))
 
-/* glibc's threads are the same in both interfaces, and a C11 thread's result is kept as a pointer. */
+/* glibc's threads are the same in both interfaces, and a C11 thread's result is kept as a pointer.
+ */
 EXPORTED int thrd_join(thrd_t thread, int *out) {
   struct unwind_registers caller = CALLER_REGISTERS();
   NEED(pthread_tryjoin_np, STARTUP_NEXT(thrd_join)(thread, out));

@@ -1,10 +1,13 @@
-/* A program may ask for mallocx, free_sized or operator new by a weak reference or by dlsym, and take another path when they are there. So a
- * name of ours that no other object defines is struck from this library's hash table of symbols in memory, before the program is bound. The
- * table lies among what becomes read-only after relocation (layout.ld).
+/* A program may ask for mallocx, free_sized or operator new by a weak reference or by dlsym, and
+ * take another path when they are there. So a name of ours that no other object defines is struck
+ * from this library's hash table of symbols in memory, before the program is bound. The table lies
+ * among what becomes read-only after relocation (layout.ld).
  *
- * The one code of ours that runs so early, which also makes this library's pointers ready (put_stand_ins), is the resolver of an IFUNC: it is called while this library is relocated, when the libraries
- * it needs are done and the program itself is not. It therefore calls nothing outside this file and dynamic_symbols.c: what it called
- * might be bound to the program (test_elf.py checks that no such reference exists). */
+ * The one code of ours that runs so early, which also makes this library's pointers ready
+ * (put_stand_ins), is the resolver of an IFUNC: it is called while this library is relocated, when
+ * the libraries it needs are done and the program itself is not. It therefore calls nothing outside
+ * this file and dynamic_symbols.c: what it called might be bound to the program (test_elf.py checks
+ * that no such reference exists). */
 #include <elf.h>
 #include <link.h>
 #include <stddef.h>
@@ -50,8 +53,9 @@ static void strike(const struct dynamic_symbols *own, const struct family *famil
   }
 }
 
-/* Until resolution the hot-path pointers hold functions that start the library and then forward; nothing tests "initialised?". They are not put there by
- * the linker, whose file has addresses yet to be relocated where NULL must be until then (interposed.h). */
+/* Until resolution the hot-path pointers hold functions that start the library and then forward;
+ * nothing tests "initialised?". They are not put there by the linker, whose file has addresses yet
+ * to be relocated where NULL must be until then (interposed.h). */
 static void put_stand_ins(void) {
   real.free = startup_free;
   real.malloc = startup_malloc;
@@ -102,8 +106,8 @@ static void strike_absent(const struct dynamic_symbols *own) {
 static void (*act_while_relocating(void))(void) {
   struct dynamic_symbols own;
   put_stand_ins();
-  if (_r_debug.r_map &&
-      dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) && own.gnu_hash)
+  if (_r_debug.r_map && dynamic_symbols_open(&own, (uintptr_t)&__ehdr_start, _DYNAMIC) &&
+      own.gnu_hash)
     strike_absent(&own);
   return nothing;
 }

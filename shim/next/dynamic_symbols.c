@@ -32,7 +32,8 @@ static bool is_of_kind(unsigned type, enum kind kind) {
   return type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC;
 }
 
-/* version: an index of the table's, or VERSION_DEFAULT for the one that a reference without a version gets. */
+/* version: an index of the table's, or VERSION_DEFAULT for the one that a reference without a
+ * version gets. */
 static bool symbol_matches(const struct dynamic_symbols *table, uint32_t index, const char *name,
                            uint16_t version, enum kind kind) {
   const ElfW(Sym) *symbol = &table->symbols[index];
@@ -52,7 +53,8 @@ static uint32_t find_index(const struct dynamic_symbols *table, const char *name
     const uint32_t *words = table->gnu_hash;
     uint32_t bucket_count = words[0], first = words[1], bloom_words = words[2], shift = words[3];
     const ElfW(Addr) *bloom = (const ElfW(Addr) *)(words + 4);
-    const uint32_t *buckets = (const uint32_t *)(bloom + bloom_words), *chain = buckets + bucket_count;
+    const uint32_t *buckets = (const uint32_t *)(bloom + bloom_words),
+                   *chain = buckets + bucket_count;
     enum { WORD_BITS = sizeof(ElfW(Addr)) * 8 };
     if (bucket_count == 0 || bloom_words == 0) return STN_UNDEF;
     ElfW(Addr) word = bloom[(hash / WORD_BITS) % bloom_words];
@@ -66,7 +68,8 @@ static uint32_t find_index(const struct dynamic_symbols *table, const char *name
   } else if (table->sysv_hash) {
     const uint32_t *words = table->sysv_hash, *buckets = words + 2, *chain = buckets + words[0];
     if (words[0] == 0) return STN_UNDEF;
-    for (uint32_t index = buckets[sysv_hash_of(name) % words[0]]; index != STN_UNDEF; index = chain[index])
+    for (uint32_t index = buckets[sysv_hash_of(name) % words[0]]; index != STN_UNDEF;
+         index = chain[index])
       if (symbol_matches(table, index, name, version, kind)) return index;
   }
   return STN_UNDEF;
@@ -83,9 +86,12 @@ uint32_t dynamic_symbols_find_index(const struct dynamic_symbols *table, const c
 
 static uint16_t version_index(const struct dynamic_symbols *table, const char *version) {
   for (const ElfW(Verdef) *definition = table->definitions; definition;) {
-    const ElfW(Verdaux) *name = (const ElfW(Verdaux) *)((const char *)definition + definition->vd_aux);
+    const ElfW(Verdaux) *name =
+        (const ElfW(Verdaux) *)((const char *)definition + definition->vd_aux);
     if (same_text(table->strings + name->vda_name, version)) return definition->vd_ndx;
-    definition = definition->vd_next ? (const ElfW(Verdef) *)((const char *)definition + definition->vd_next) : NULL;
+    definition = definition->vd_next
+                     ? (const ElfW(Verdef) *)((const char *)definition + definition->vd_next)
+                     : NULL;
   }
   return VERSION_DEFAULT;
 }
@@ -106,7 +112,8 @@ static void *address_of(const struct dynamic_symbols *table, uint32_t index) {
   return (symbol->st_info & 0xf) == STT_GNU_IFUNC ? resolve(address) : (void *)address;
 }
 
-void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version) {
+void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name,
+                                   const char *version) {
   uint16_t wanted = table->versions ? version_index(table, version) : VERSION_DEFAULT;
   if (wanted == VERSION_DEFAULT) return NULL;
   uint32_t hash = dynamic_symbols_hash(name);
@@ -127,7 +134,8 @@ void *dynamic_symbols_find_data(const struct dynamic_symbols *table, const char 
   return address_of(table, find_index(table, name, hash, VERSION_DEFAULT, DATA));
 }
 
-bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias, const ElfW(Dyn) * dynamic) {
+bool dynamic_symbols_open(struct dynamic_symbols *table, uintptr_t bias,
+                          const ElfW(Dyn) * dynamic) {
   uintptr_t soname = 0;
   table->bias = bias;
   table->symbols = NULL;

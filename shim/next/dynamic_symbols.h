@@ -1,6 +1,6 @@
-/* Lookups in a loaded object's dynamic symbol table, by nothing but memory reads: no libc function is called (while libraries are being
- * relocated, strcmp may already be bound to a program that is not), no lock taken, nothing allocated.
- * Context: any, even during relocation. */
+/* Lookups in a loaded object's dynamic symbol table, by nothing but memory reads: no libc function
+ * is called (while libraries are being relocated, strcmp may already be bound to a program that is
+ * not), no lock taken, nothing allocated. Context: any, even during relocation. */
 #ifndef SHIM_DYNAMIC_SYMBOLS_H
 #define SHIM_DYNAMIC_SYMBOLS_H
 
@@ -40,6 +40,7 @@ void *dynamic_symbols_find_hashed(const struct dynamic_symbols *table, const cha
 void *dynamic_symbols_find_data(const struct dynamic_symbols *table, const char *name);
 
 /* A definition under this version, also one that is not the default; NULL if there is none. */
-void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name, const char *version);
+void *dynamic_symbols_find_version(const struct dynamic_symbols *table, const char *name,
+                                   const char *version);
 
 #endif

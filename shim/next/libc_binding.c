@@ -84,26 +84,32 @@ __asm__(
     ".size libc_bind, .-libc_bind\n"
     ".popsection");
 
-#define X(number, name, call, version)                                          \
-  __asm__(".pushsection .text.libc_binding,\"ax\",@progbits\n"                  \
-          ".globl " #call "\n.hidden " #call "\n.type " #call ",@function\n"    \
-          ".balign 16\n" #call ":\n"                                            \
-          ".cfi_startproc\n"                                                    \
-          "endbr64\n"                                                           \
-          "mov libc_slots + 8 * " #number "(%rip), %r11\n"                      \
-          "test %r11, %r11\n"                                                   \
-          "jz 1f\n"                                                             \
-          "jmp *%r11\n"                                                         \
-          "1: mov $" #number ", %r11d\n"                                        \
-          "jmp libc_bind\n"                                                     \
-          ".cfi_endproc\n"                                                      \
-          ".size " #call ", .-" #call "\n.popsection");
+#define X(number, name, call, version)                     \
+  __asm__(                                                 \
+      ".pushsection .text.libc_binding,\"ax\",@progbits\n" \
+      ".globl " #call "\n.hidden " #call "\n.type " #call  \
+      ",@function\n"                                       \
+      ".balign 16\n" #call                                 \
+      ":\n"                                                \
+      ".cfi_startproc\n"                                   \
+      "endbr64\n"                                          \
+      "mov libc_slots + 8 * " #number                      \
+      "(%rip), %r11\n"                                     \
+      "test %r11, %r11\n"                                  \
+      "jz 1f\n"                                            \
+      "jmp *%r11\n"                                        \
+      "1: mov $" #number                                   \
+      ", %r11d\n"                                          \
+      "jmp libc_bind\n"                                    \
+      ".cfi_endproc\n"                                     \
+      ".size " #call ", .-" #call "\n.popsection");
 LIBC_FUNCTIONS(X)
 #undef X
 
 /* The one reference that is left to the loader, for its version: a libc that is too old is refused
  * by the loader, as ever. */
-__asm__(".symver libc_newest, " LIBC_NEWEST "\n"
+__asm__(".symver libc_newest, " LIBC_NEWEST
+        "\n"
         ".pushsection .data.rel.ro.libc_newest,\"awR\",@progbits\n"
         ".balign 8\n"
         ".quad libc_newest\n"

@@ -29,7 +29,9 @@ struct object {
 static bool is_this_library(const struct dl_phdr_info *info) {
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr) *phdr = &info->dlpi_phdr[i];
-    if (phdr->p_type == PT_LOAD && (uintptr_t)&__ehdr_start - info->dlpi_addr - phdr->p_vaddr < phdr->p_memsz) return true;
+    if (phdr->p_type == PT_LOAD &&
+        (uintptr_t)&__ehdr_start - info->dlpi_addr - phdr->p_vaddr < phdr->p_memsz)
+      return true;
   }
   return false;
 }
@@ -37,7 +39,9 @@ static bool is_this_library(const struct dl_phdr_info *info) {
 static bool object_open(const struct dl_phdr_info *info, struct dynamic_symbols *symbols) {
   for (int i = 0; i < info->dlpi_phnum; i++)
     if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
-      return dynamic_symbols_open(symbols, info->dlpi_addr, (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr));
+      return dynamic_symbols_open(
+          symbols, info->dlpi_addr,
+          (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr));
   return false;
 }
 
@@ -65,8 +69,7 @@ static int walk_step(struct dl_phdr_info *info, size_t size, void *data) {
   struct walk *walk = data;
   struct object object = {.path = info->dlpi_name, .is_program = walk->is_first};
   walk->is_first = false;
-  if (is_this_library(info))
-    walk->at = AFTER_US;
+  if (is_this_library(info)) walk->at = AFTER_US;
   else if (walk->at == walk->part && object_open(info, &object.symbols))
     walk->take(&object, walk->search);
   return 0;
@@ -81,8 +84,7 @@ static void walk_objects(enum part part, object_taker take, void *search) {
   for (const struct link_map *map = loaded_objects_first(); map; map = map->l_next) {
     struct object object = {.path = map->l_name, .is_program = walk.is_first};
     walk.is_first = false;
-    if (loaded_object_is_own(map))
-      walk.at = AFTER_US;
+    if (loaded_object_is_own(map)) walk.at = AFTER_US;
     else if (walk.at == part && map->l_ld &&
              dynamic_symbols_open(&object.symbols, map->l_addr, map->l_ld))
       take(&object, search);
@@ -101,18 +103,21 @@ static void copy_path(char *out, size_t size, const struct object *object) {
 static bool is_cxx_runtime(const char *path) {
   const char *base = strrchr(path, '/');
   base = base ? base + 1 : path;
-  return strncmp(base, "libstdc++.so", 12) == 0 || strncmp(base, "libc++.so", 9) == 0 || strncmp(base, "libc++abi.so", 12) == 0;
+  return strncmp(base, "libstdc++.so", 12) == 0 || strncmp(base, "libc++.so", 9) == 0 ||
+         strncmp(base, "libc++abi.so", 12) == 0;
 }
 
-/* valgrind's own way to be asked (valgrind.h, RUNNING_ON_VALGRIND): instructions that do nothing on a processor. */
+/* valgrind's own way to be asked (valgrind.h, RUNNING_ON_VALGRIND): instructions that do nothing on
+ * a processor. */
 static bool runs_under_valgrind(void) {
 #if defined(__x86_64__)
   volatile uint64_t request[6] = {0x1001};
   uint64_t result;
-  __asm__ volatile("rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi; xchgq %%rbx, %%rbx"
-                   : "=d"(result)
-                   : "a"(request), "0"(0ull)
-                   : "cc", "memory");
+  __asm__ volatile(
+      "rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi; xchgq %%rbx, %%rbx"
+      : "=d"(result)
+      : "a"(request), "0"(0ull)
+      : "cc", "memory");
   return result != 0;
 #else
   return false;
@@ -127,16 +132,16 @@ struct form_owner { /* of one form of operator new or delete */
 };
 
 /* Each object is asked for all of these. */
-#define SOUGHT(X)     \
-  INTERPOSED_ALWAYS(X) \
-  INTERPOSED_RARE(X)   \
+#define SOUGHT(X)        \
+  INTERPOSED_ALWAYS(X)   \
+  INTERPOSED_RARE(X)     \
   INTERPOSED_OPTIONAL(X) \
-  NEXT_ALLOCATOR(X)    \
-  INTERPOSED_CXX(X)    \
-  X(, mallocx, )       \
-  X(, tc_malloc, )     \
-  X(, __tsan_init, )   \
-  X(, __asan_init, )   \
+  NEXT_ALLOCATOR(X)      \
+  INTERPOSED_CXX(X)      \
+  X(, mallocx, )         \
+  X(, tc_malloc, )       \
+  X(, __tsan_init, )     \
+  X(, __asan_init, )     \
   X(, __msan_init, )
 
 struct name_hashes {
@@ -226,9 +231,8 @@ static void take_earlier(const struct object *object, void *data) {
 static void take_vendor(const struct object *object, void *data) {
   const struct search *search = data;
   void *address;
-#define X(type, name, parameters)                    \
-  if (!real.name && (address = find(object, #name))) \
-    real.name = (real_##name##_function)address;
+#define X(type, name, parameters) \
+  if (!real.name && (address = find(object, #name))) real.name = (real_##name##_function)address;
   if (search->jemalloc) {
     INTERPOSED_JEMALLOC(X)
   }

@@ -1,7 +1,8 @@
-/* Starting the library: on the first intercepted call or in the constructor, whichever comes first, exactly once.
+/* Starting the library: on the first intercepted call or in the constructor, whichever comes first,
+ * exactly once.
  *
- * Three stages: not relocated (real.* are NULL: memory comes from the startup arena), started (the next definitions are known and the
- * environment is read), agent running (agent/load.c).
+ * Three stages: not relocated (real.* are NULL: memory comes from the startup arena), started (the
+ * next definitions are known and the environment is read), agent running (agent/load.c).
  */
 #ifndef SHIM_STARTUP_H
 #define SHIM_STARTUP_H
@@ -17,15 +18,17 @@
  * loader's, the first time. */
 bool startup_ensure(void);
 
-/* The same, but where another thread is starting the library it waits for that. Context: not the allocator's. */
+/* The same, but where another thread is starting the library it waits for that. Context: not the
+ * allocator's. */
 bool startup_await(void);
 
 /* Whether the next allocator serves this call; false: the startup arena does. */
 bool startup_is_over(void);
 
-/* Memory for calls that come before anything else can serve them, and for what libc allocates on the agent's behalf (thread_state.agent:
- * a new thread's TLS vector), so that the host's allocator is left out of it. A block takes whole pages; they are marked in live_filter,
- * so that free's one test sends them to its slow path. Zeroed. Context: any, even before relocation; locks: none. */
+/* Memory for calls that come before anything else can serve them, and for what libc allocates on
+ * the agent's behalf (thread_state.agent: a new thread's TLS vector), so that the host's allocator
+ * is left out of it. A block takes whole pages; they are marked in live_filter, so that free's one
+ * test sends them to its slow path. Zeroed. Context: any, even before relocation; locks: none. */
 void *startup_arena_allocate(size_t size, size_t alignment);
 void startup_arena_free(void *pointer);
 size_t startup_arena_size_of(const void *pointer);
@@ -34,7 +37,8 @@ size_t startup_arena_size_of(const void *pointer);
  * in a child that holds the port after its parent. */
 enum { STARTUP_ARENA_PAGE = 4096, STARTUP_ARENA_PAGES = 128 };
 /* hidden: reached without a relocation, which may be yet to come */
-extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE] __attribute__((visibility("hidden")));
+extern char startup_arena[STARTUP_ARENA_PAGES * STARTUP_ARENA_PAGE]
+    __attribute__((visibility("hidden")));
 static inline bool startup_arena_contains(const void *pointer) {
   return (uintptr_t)pointer - (uintptr_t)startup_arena < sizeof startup_arena;
 }

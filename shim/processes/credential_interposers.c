@@ -18,19 +18,19 @@ static void follow(void) {
 }
 
 /* libc makes these in every thread. */
-#define CREDENTIAL_CALL(name, parameters, arguments)         \
-  EXPORTED int name parameters {                             \
-    int result = NEXT_AT_FIRST_CALL(name) arguments;         \
-    if (result == 0) follow();                               \
-    return result;                                           \
+#define CREDENTIAL_CALL(name, parameters, arguments) \
+  EXPORTED int name parameters {                     \
+    int result = NEXT_AT_FIRST_CALL(name) arguments; \
+    if (result == 0) follow();                       \
+    return result;                                   \
   }
 
 /* These in the caller only. They return what was before. */
-#define OWN_CREDENTIAL_CALL(name, parameters, arguments)     \
-  EXPORTED int name parameters {                             \
-    int before = NEXT_AT_FIRST_CALL(name) arguments;         \
-    if (stack_capture_is_first_thread()) follow();           \
-    return before;                                           \
+#define OWN_CREDENTIAL_CALL(name, parameters, arguments) \
+  EXPORTED int name parameters {                         \
+    int before = NEXT_AT_FIRST_CALL(name) arguments;     \
+    if (stack_capture_is_first_thread()) follow();       \
+    return before;                                       \
   }
 
 CREDENTIAL_CALL(setuid, (uid_t user), (user))

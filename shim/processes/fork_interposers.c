@@ -1,5 +1,6 @@
-/* fork and what is made of it. In the child the agent's threads are gone; it is started anew when the last atfork handler has run.
- * (vfork, posix_spawn, system and popen share memory with their parent until they exec: left alone.) */
+/* fork and what is made of it. In the child the agent's threads are gone; it is started anew when
+ * the last atfork handler has run. (vfork, posix_spawn, system and popen share memory with their
+ * parent until they exec: left alone.) */
 #include <errno.h>
 #include <unistd.h>
 
@@ -55,7 +56,8 @@ static void stop_sampling(void) {
 /* No errno: that would cost a child two pages. */
 AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
   thread_state.forks--;
-  /* An atfork handler may have forked: in that child the call that the handler runs in returns as in a parent. */
+  /* An atfork handler may have forked: in that child the call that the handler runs in returns as
+   * in a parent. */
   int32_t pid = cpu_sampling_process();
   if (is_child || (pid && pid != call->pid)) {
     heap_sampling_begin_sequence(&call->childs, pid);
@@ -87,7 +89,8 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
 
 DEFINE_FORK(fork, true)
 DEFINE_FORK(__fork, true)
-DEFINE_FORK(_Fork, false) /* for signal handlers: libc itself is not ready for threads in such a child */
+DEFINE_FORK(_Fork,
+            false) /* for signal handlers: libc itself is not ready for threads in such a child */
 
 EXPORTED int daemon(int keep_directory, int keep_descriptors) {
   if (!startup_ensure() || !real.daemon)
@@ -98,7 +101,8 @@ EXPORTED int daemon(int keep_directory, int keep_descriptors) {
   return result;
 }
 
-EXPORTED pid_t forkpty(int *master, char *name, const struct termios *terminal, const struct winsize *size) {
+EXPORTED pid_t forkpty(int *master, char *name, const struct termios *terminal,
+                       const struct winsize *size) {
   if (!startup_ensure() || !real.forkpty)
     return STARTUP_NEXT(forkpty)(master, name, terminal, size);
   struct fork_call call = fork_begins(true);

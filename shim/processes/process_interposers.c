@@ -1,4 +1,5 @@
-/* Calls in which the agent's threads would show: they are sent away for the length of the call, or stand in for nobody. */
+/* Calls in which the agent's threads would show: they are sent away for the length of the call, or
+ * stand in for nobody. */
 #include <unistd.h>
 #include <errno.h>
 #include <linux/nsfs.h>
@@ -36,8 +37,8 @@ enum { SETNS_SINGLE = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME };
 /* ... and these are the caller's only: an agent thread that is there would keep what the program
  * leaves. Not so a new one, which its caller's are given to. */
 enum {
-  OF_THE_CALLER = CLONE_FS | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
-                  CLONE_NEWCGROUP,
+  OF_THE_CALLER =
+      CLONE_FS | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
   UNSHARE_ALONE = UNSHARE_SINGLE | OF_THE_CALLER,
   SETNS_ALONE = SETNS_SINGLE | OF_THE_CALLER
 };
@@ -90,7 +91,8 @@ EXPORTED int setns(int descriptor, int type) { return setns_alone(descriptor, ty
 /* ---- credentials, by the system calls themselves (credential_interposers.c has libc's) ---- */
 
 static long call_prctl(long option, long a, long b, long c, long d) {
-  return real.prctl((int)option, (unsigned long)a, (unsigned long)b, (unsigned long)c, (unsigned long)d);
+  return real.prctl((int)option, (unsigned long)a, (unsigned long)b, (unsigned long)c,
+                    (unsigned long)d);
 }
 
 static long call_by_number(long number, long a, long b, long c, long unused) {
@@ -178,9 +180,9 @@ static long seccomp_confines(long operation, long flags, long arguments) {
   if (confinement_now()) return call_seccomp(operation, flags, arguments, 0, 0);
   unsigned low_operation = (unsigned)operation;
   bool strict = low_operation == SECCOMP_SET_MODE_STRICT;
-  bool may = strict ? confinement_strict_may_succeed((unsigned)flags, pointer)
-                    : low_operation == SECCOMP_SET_MODE_FILTER &&
-                          confinement_filter_may_succeed(pointer);
+  bool may =
+      strict ? confinement_strict_may_succeed((unsigned)flags, pointer)
+             : low_operation == SECCOMP_SET_MODE_FILTER && confinement_filter_may_succeed(pointer);
   if (!may) return call_seccomp(operation, flags, arguments, 0, 0);
   return confine(strict ? CONFINEMENT_STRICT : CONFINEMENT_FILTER,
                  flags & SECCOMP_FILTER_FLAG_NEW_LISTENER, call_seccomp, all);
@@ -216,7 +218,8 @@ static int prctl_alone(int option, unsigned long a, unsigned long b, unsigned lo
   return result;
 }
 
-/* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the agent's own come here too. */
+/* The one way to seccomp(2); libseccomp's. And to futexes, for whatever is not glibc. Calls of the
+ * agent's own come here too. */
 EXPORTED long syscall(long number, ...) {
   /* Most callers give fewer. With named parameters the place of the last one on their stack would
    * be ours to write to, and a tail call did. */
@@ -244,7 +247,8 @@ EXPORTED long syscall(long number, ...) {
     struct unwind_registers caller = CALLER_REGISTERS();
     return futex_call(&caller, number, a, b, c, d, e, f);
   }
-  if (interrupted_call_may_be_repeated((uint64_t)number)) return interrupted_call_make(number, a, b, c, d, e, f);
+  if (interrupted_call_may_be_repeated((uint64_t)number))
+    return interrupted_call_make(number, a, b, c, d, e, f);
   return real.syscall(number, a, b, c, d, e, f);
 }
 

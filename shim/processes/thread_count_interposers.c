@@ -42,29 +42,29 @@ static RARELY void come_back_after_call(void) {
   errno = error;
 }
 
-#define STAT_CALL(name, parameters, arguments, relative, links)            \
-  EXPORTED int name parameters {                                           \
-    real_##name##_function next = NEXT_AT_FIRST_CALL(name);                \
-    int result = next arguments;                                           \
+#define STAT_CALL(name, parameters, arguments, relative, links)             \
+  EXPORTED int name parameters {                                            \
+    real_##name##_function next = NEXT_AT_FIRST_CALL(name);                 \
+    int result = next arguments;                                            \
     if (UNLIKELY(result == 0 && thread_count_path_may_be(path, relative) && \
-                 leave_for_call(path, links))) {                           \
-      result = next arguments;                                             \
-      come_back_after_call();                                              \
-    }                                                                      \
-    return result;                                                         \
+                 leave_for_call(path, links))) {                            \
+      result = next arguments;                                              \
+      come_back_after_call();                                               \
+    }                                                                       \
+    return result;                                                          \
   }
 
 #define BY_PATH(name, type) \
   STAT_CALL(name, (const char *path, type *status), (path, status), false, status->st_nlink)
-#define BY_DIRECTORY(name, type)                                                          \
-  STAT_CALL(name, (int directory, const char *path, type *status, int flags),             \
+#define BY_DIRECTORY(name, type)                                              \
+  STAT_CALL(name, (int directory, const char *path, type *status, int flags), \
             (directory, path, status, flags), directory != NOT_RELATIVE, status->st_nlink)
-#define OLD_BY_PATH(name, type)                                                           \
-  STAT_CALL(name, (int version, const char *path, type *status), (version, path, status), \
-            false, status->st_nlink)
-#define OLD_BY_DIRECTORY(name, type)                                                      \
+#define OLD_BY_PATH(name, type)                                                                  \
+  STAT_CALL(name, (int version, const char *path, type *status), (version, path, status), false, \
+            status->st_nlink)
+#define OLD_BY_DIRECTORY(name, type)                                                       \
   STAT_CALL(name, (int version, int directory, const char *path, type *status, int flags), \
-            (version, directory, path, status, flags), directory != NOT_RELATIVE,         \
+            (version, directory, path, status, flags), directory != NOT_RELATIVE,          \
             status->st_nlink)
 
 BY_PATH(stat, struct stat)
@@ -116,12 +116,12 @@ static inline bool may_be_watched(const char *path, bool relative) {
   return UNLIKELY(thread_count_path_may_be(path, relative) || watched_descriptors_any());
 }
 
-#define OPEN_CALL(name, parameters, arguments, directory)                              \
-  EXPORTED int name parameters {                                                       \
-    int descriptor = NEXT_AT_FIRST_CALL(name) arguments;                               \
-    if (descriptor >= 0 && may_be_watched(path, (directory) != NOT_RELATIVE))          \
-      opened(directory, path, descriptor);                                             \
-    return descriptor;                                                                 \
+#define OPEN_CALL(name, parameters, arguments, directory)                     \
+  EXPORTED int name parameters {                                              \
+    int descriptor = NEXT_AT_FIRST_CALL(name) arguments;                      \
+    if (descriptor >= 0 && may_be_watched(path, (directory) != NOT_RELATIVE)) \
+      opened(directory, path, descriptor);                                    \
+    return descriptor;                                                        \
   }
 
 OPEN_CALL(open, (const char *path, int flags, mode_t mode), (path, flags, mode), NOT_RELATIVE)
@@ -140,13 +140,12 @@ OPEN_CALL(__openat64_2, (int directory, const char *path, int flags), (directory
 /* NULL, or next_function_find_now has found nothing: -1. */
 static bool is_none(const void *result) { return (uintptr_t)result + 1 <= 1; }
 
-#define STREAM_CALL(type, name, parameters, arguments, number_of) \
-  EXPORTED type *name parameters {                                \
-    type *stream = NEXT_AT_FIRST_CALL(name) arguments;            \
-    if (UNLIKELY(is_none(stream))) return NULL;                   \
-    if (may_be_watched(path, false))                              \
-      opened(NOT_RELATIVE, path, number_of(stream));              \
-    return stream;                                                \
+#define STREAM_CALL(type, name, parameters, arguments, number_of)                   \
+  EXPORTED type *name parameters {                                                  \
+    type *stream = NEXT_AT_FIRST_CALL(name) arguments;                              \
+    if (UNLIKELY(is_none(stream))) return NULL;                                     \
+    if (may_be_watched(path, false)) opened(NOT_RELATIVE, path, number_of(stream)); \
+    return stream;                                                                  \
   }
 
 STREAM_CALL(FILE, fopen, (const char *path, const char *mode), (path, mode), fileno)
@@ -170,13 +169,13 @@ static RARELY void came_to_an_end(bool is_last) {
   errno = error;
 }
 
-#define SCAN_CALL(name, type)                                                        \
-  EXPORTED int name(const char *path, struct type ***list, type##_filter filter,     \
-                    type##_order order) {                                            \
+#define SCAN_CALL(name, type)                                                                \
+  EXPORTED int name(const char *path, struct type ***list, type##_filter filter,             \
+                    type##_order order) {                                                    \
     bool has_left = UNLIKELY(thread_count_path_may_be(path, false)) && leave_for_scan(path); \
-    int count = NEXT_AT_FIRST_CALL(name)(path, list, filter, order);                 \
-    if (has_left) came_to_an_end(watched_descriptors_remove(SCANNED));               \
-    return count;                                                                    \
+    int count = NEXT_AT_FIRST_CALL(name)(path, list, filter, order);                         \
+    if (has_left) came_to_an_end(watched_descriptors_remove(SCANNED));                       \
+    return count;                                                                            \
   }
 
 SCAN_CALL(scandir, dirent)
@@ -191,18 +190,18 @@ static bool is_last(int descriptor) {
          watched_descriptors_remove(descriptor);
 }
 
-#define CLOSE_CALL(name, parameter, number_of)             \
-  static RARELY int watched_##name(parameter) {            \
-    int error = errno;                                     \
-    bool last = is_last(number_of);                        \
-    errno = error;                                         \
-    int result = NEXT_AT_FIRST_CALL(name)(closed);         \
-    came_to_an_end(last);                                  \
-    return result;                                         \
-  }                                                        \
-  EXPORTED int name(parameter) {                           \
+#define CLOSE_CALL(name, parameter, number_of)                              \
+  static RARELY int watched_##name(parameter) {                             \
+    int error = errno;                                                      \
+    bool last = is_last(number_of);                                         \
+    errno = error;                                                          \
+    int result = NEXT_AT_FIRST_CALL(name)(closed);                          \
+    came_to_an_end(last);                                                   \
+    return result;                                                          \
+  }                                                                         \
+  EXPORTED int name(parameter) {                                            \
     if (UNLIKELY(watched_descriptors_any())) return watched_##name(closed); \
-    return NEXT_AT_FIRST_CALL(name)(closed);               \
+    return NEXT_AT_FIRST_CALL(name)(closed);                                \
   }
 
 CLOSE_CALL(close, int closed, closed)

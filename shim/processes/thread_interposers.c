@@ -1,5 +1,7 @@
-/* Threads at their birth and at their end: who created them, from where; and their CPU timer while a profile runs. */
-#undef __EXCEPTIONS /* the cleanup handler by setjmp: the one with a landing pad would need an unwinder in this library */
+/* Threads at their birth and at their end: who created them, from where; and their CPU timer while
+ * a profile runs. */
+#undef __EXCEPTIONS /* the cleanup handler by setjmp: the one with a landing pad would need an \
+                       unwinder in this library */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -46,7 +48,8 @@ static void give_record_back(uint32_t number) {
   struct thread_record *record = thread_registry_at(number);
   uint32_t stack = atomic_load_explicit(&record->creation_stack, memory_order_relaxed);
   thread_state.record = 0;
-  if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed))) return;
+  if (!thread_registry_end_life(number, atomic_load_explicit(&record->life, memory_order_relaxed)))
+    return;
   if (!confinement_forbids_calls()) cpu_sampling_disarm(number); /* else the sampler's stop does */
   atomic_store_explicit(&record->signal_let_in, false, memory_order_relaxed);
   thread_registry_recycle(number);
@@ -131,8 +134,7 @@ static uint32_t creation_begins(const struct unwind_registers *caller,
   atomic_store_explicit(&record->creation_stack, id, memory_order_relaxed);
   bool lets_in = sampling_signal_let_in() != NULL; /* and so does what it creates */
   atomic_store_explicit(&record->signal_let_in, lets_in, memory_order_relaxed);
-  atomic_store_explicit(&record->stack_class, stack_size_class(attributes),
-                        memory_order_relaxed);
+  atomic_store_explicit(&record->stack_class, stack_size_class(attributes), memory_order_relaxed);
   record->start = start;
   record->argument = argument;
   return number;
@@ -145,11 +147,13 @@ static void creation_failed(uint32_t number) {
   thread_registry_recycle(number);
 }
 
-EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                            void *(*start)(void *), void *argument) {
   struct unwind_registers caller = CALLER_REGISTERS();
   uint32_t number = creation_begins(&caller, attributes, (void *)start, argument);
   if (!number) return NEXT_OF(pthread_create)(thread, attributes, start, argument);
-  int error = real.pthread_create(thread, attributes, start_posix_thread, (void *)(uintptr_t)number);
+  int error =
+      real.pthread_create(thread, attributes, start_posix_thread, (void *)(uintptr_t)number);
   if (error) creation_failed(number);
   if (UNLIKELY(agent_start_is_due())) agent_start_late();
   return error;

@@ -48,8 +48,7 @@ bool announcements_hold(void) {
   /* dlclose of the object that the words are in waits meanwhile. */
   if (!(before & 1) || confinement_forbids_calls() || !unwind_rule_try_borrow()) return false;
   bool hold = true;
-  for (uint32_t i = 0; i < count && i < ANNOUNCEMENT_LISTS_MAX && hold; i++)
-    hold = is_as_it_was(i);
+  for (uint32_t i = 0; i < count && i < ANNOUNCEMENT_LISTS_MAX && hold; i++) hold = is_as_it_was(i);
   unwind_rule_borrow_end();
   atomic_thread_fence(memory_order_acquire);
   return hold && atomic_load_explicit(&version, memory_order_relaxed) == before;

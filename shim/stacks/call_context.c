@@ -21,8 +21,7 @@ bool call_context_is_ordinary(const struct captured_stack *stack) {
   for (uint32_t i = 0; i < count; i++) {
     if (stack->frames[i] < STACK_MARKER_LIMIT) return false; /* frames are left out */
     const struct link_map *object = object_of((uintptr_t)stack->frames[i] - 1);
-    bool is_in_libc =
-        object && (loaded_object_is_libc(object) || loaded_object_is_loader(object));
+    bool is_in_libc = object && (loaded_object_is_libc(object) || loaded_object_is_loader(object));
     /* the outermost one is the program's entry */
     if (was_in_libc && !is_in_libc && i + 1 < count) return false;
     was_in_libc = is_in_libc;

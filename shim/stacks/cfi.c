@@ -70,9 +70,7 @@ static void set_base(struct run *run, uint64_t number) {
 
 /* DW_CFA_def_cfa_register and _offset change one half of a register and an offset: there must be
  * one. (The assembler writes them after an expression too, if it is told to.) */
-static bool has_base(const struct run *run) {
-  return run->rules->base != CFI_BASE_EXPRESSION;
-}
+static bool has_base(const struct run *run) { return run->rules->base != CFI_BASE_EXPRESSION; }
 
 static bool change_cfa(struct run *run, uint8_t op) {
   struct rules *rules = run->rules;
@@ -113,7 +111,8 @@ static bool change_register(struct run *run, uint8_t op) {
       cfi_take_uleb(&run->code);
       set_rule(run, number, CFI_ELSEWHERE, 0);
       return true;
-    case 0x10: case 0x16: { /* expression, val_expression */
+    case 0x10:
+    case 0x16: { /* expression, val_expression */
       struct cfi_register_rule rule = {.place = op == 0x10 ? CFI_EXPRESSION : CFI_VALUE_EXPRESSION};
       if (!take_block(&run->code, &rule.block, &rule.block_size)) return false;
       struct cfi_register_rule *target = rule_for(run->rules, number);
@@ -137,7 +136,12 @@ static bool change_rules(struct run *run, uint8_t op) {
   switch (op) {
     case 0x00: return true; /* nop */
     case 0x2e: cfi_take_uleb(&run->code); return true; /* GNU_args_size */
-    case 0x0c: case 0x0d: case 0x0e: case 0x0f: case 0x12: case 0x13: return change_cfa(run, op);
+    case 0x0c:
+    case 0x0d:
+    case 0x0e:
+    case 0x0f:
+    case 0x12:
+    case 0x13: return change_cfa(run, op);
     default: return change_register(run, op);
   }
 }

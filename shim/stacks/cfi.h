@@ -12,13 +12,13 @@
 
 /* Where a register of the caller is. */
 enum cfi_place {
-  CFI_UNCHANGED,  /* in the same register still */
-  CFI_UNDEFINED,  /* nowhere; for the return address: this is the outermost frame */
-  CFI_AT_CFA,     /* in memory at CFA + offset */
-  CFI_CFA_PLUS,   /* the value is CFA + offset */
+  CFI_UNCHANGED, /* in the same register still */
+  CFI_UNDEFINED, /* nowhere; for the return address: this is the outermost frame */
+  CFI_AT_CFA, /* in memory at CFA + offset */
+  CFI_CFA_PLUS, /* the value is CFA + offset */
   CFI_EXPRESSION, /* in memory at the expression's value */
   CFI_VALUE_EXPRESSION,
-  CFI_ELSEWHERE   /* in a register that is not followed */
+  CFI_ELSEWHERE /* in a register that is not followed */
 };
 
 /* Expressions stay where they are in the unwind section: a block, all of which can be read. */
@@ -26,7 +26,7 @@ struct cfi_register_rule {
   enum cfi_place place; /* it alone says which of the two the union is */
   uint32_t block_size;
   union {
-    int64_t offset;       /* CFI_AT_CFA, CFI_CFA_PLUS */
+    int64_t offset; /* CFI_AT_CFA, CFI_CFA_PLUS */
     const uint8_t *block; /* CFI_EXPRESSION, CFI_VALUE_EXPRESSION */
   };
 };
@@ -36,7 +36,7 @@ enum cfi_base { CFI_BASE_SP, CFI_BASE_FP, CFI_BASE_EXPRESSION, CFI_BASE_OTHER };
 struct cfi_rule {
   enum cfi_base base; /* the CFA is base + offset, or an expression's value */
   uint32_t cfa_block_size;
-  int64_t cfa_offset;       /* never a block's address */
+  int64_t cfa_offset; /* never a block's address */
   const uint8_t *cfa_block; /* CFI_BASE_EXPRESSION */
   struct cfi_register_rule fp, sp, return_address; /* sp UNCHANGED: the caller's is the CFA */
   bool signal_frame; /* the caller was interrupted, not calling: its pc is exact */

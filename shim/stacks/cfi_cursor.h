@@ -42,13 +42,13 @@ static inline void cfi_skip(struct cfi_cursor *cursor, uint64_t size) {
   else cursor->at += size;
 }
 
-#define CFI_TAKE(name, type)                             \
-  static inline type name(struct cfi_cursor *cursor) {   \
-    type value = 0;                                      \
-    if (!cfi_reach(cursor, sizeof value)) return 0;      \
-    memcpy(&value, cursor->at, sizeof value);            \
-    cursor->at += sizeof value;                          \
-    return value;                                        \
+#define CFI_TAKE(name, type)                           \
+  static inline type name(struct cfi_cursor *cursor) { \
+    type value = 0;                                    \
+    if (!cfi_reach(cursor, sizeof value)) return 0;    \
+    memcpy(&value, cursor->at, sizeof value);          \
+    cursor->at += sizeof value;                        \
+    return value;                                      \
   }
 CFI_TAKE(cfi_take_u8, uint8_t)
 CFI_TAKE(cfi_take_s8, int8_t)

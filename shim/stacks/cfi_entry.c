@@ -3,9 +3,17 @@
 /* ---- pointers ---- */
 
 enum {
-  FORMAT_ULEB = 0x01, FORMAT_U16 = 0x02, FORMAT_U32 = 0x03, FORMAT_U64 = 0x04, FORMAT_SLEB = 0x09,
-  FORMAT_S16 = 0x0a, FORMAT_S64 = 0x0c,
-  RELATIVE = 0x70, RELATIVE_NONE = 0x00, RELATIVE_PC = 0x10, RELATIVE_TEXT = 0x20
+  FORMAT_ULEB = 0x01,
+  FORMAT_U16 = 0x02,
+  FORMAT_U32 = 0x03,
+  FORMAT_U64 = 0x04,
+  FORMAT_SLEB = 0x09,
+  FORMAT_S16 = 0x0a,
+  FORMAT_S64 = 0x0c,
+  RELATIVE = 0x70,
+  RELATIVE_NONE = 0x00,
+  RELATIVE_PC = 0x10,
+  RELATIVE_TEXT = 0x20
 };
 
 uintptr_t cfi_take_encoded(struct cfi_cursor *cursor, uint8_t encoding,
@@ -13,9 +21,9 @@ uintptr_t cfi_take_encoded(struct cfi_cursor *cursor, uint8_t encoding,
   if (encoding == CFI_ENCODING_OMIT) return 0;
   uintptr_t here = (uintptr_t)cursor->at - section->moved, value = 0;
   switch (encoding & CFI_ENCODING_FORMAT) {
-    case CFI_FORMAT_ABSOLUTE: case FORMAT_U64: case FORMAT_S64:
-      value = cfi_take_u64(cursor);
-      break;
+    case CFI_FORMAT_ABSOLUTE:
+    case FORMAT_U64:
+    case FORMAT_S64: value = cfi_take_u64(cursor); break;
     case FORMAT_ULEB: value = cfi_take_uleb(cursor); break;
     case FORMAT_SLEB: value = (uintptr_t)cfi_take_sleb(cursor); break;
     case FORMAT_U16: value = cfi_take_u16(cursor); break;

@@ -6,14 +6,18 @@
 #include "cfi_cursor.h"
 
 enum { /* of pointers, LSB 10.5.1 */
-  CFI_ENCODING_OMIT = 0xff, CFI_ENCODING_FORMAT = 0x0f, CFI_ENCODING_INDIRECT = 0x80,
-  CFI_FORMAT_ABSOLUTE = 0x00, CFI_FORMAT_S32 = 0x0b, CFI_RELATIVE_DATA = 0x30
+       CFI_ENCODING_OMIT = 0xff,
+       CFI_ENCODING_FORMAT = 0x0f,
+       CFI_ENCODING_INDIRECT = 0x80,
+       CFI_FORMAT_ABSOLUTE = 0x00,
+       CFI_FORMAT_S32 = 0x0b,
+       CFI_RELATIVE_DATA = 0x30
 };
 
 /* What entries are in, and what their pointers are relative to. */
 struct cfi_section {
   uintptr_t start, end;
-  uintptr_t moved;  /* so far above where it is meant to be: a copy */
+  uintptr_t moved; /* so far above where it is meant to be: a copy */
   uintptr_t text, data;
   bool in_own_memory; /* no page need be asked for */
   bool debug_frame;

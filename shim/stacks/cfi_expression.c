@@ -35,7 +35,9 @@ static enum pushed pushed_by(uint8_t op, struct cfi_cursor *code, const struct m
   }
   switch (op) {
     /* addr, const8u, const8s */
-    case 0x03: case 0x0e: case 0x0f: *value = cfi_take_u64(code); break;
+    case 0x03:
+    case 0x0e:
+    case 0x0f: *value = cfi_take_u64(code); break;
     case 0x08: *value = cfi_take_u8(code); break;
     case 0x09: *value = (uintptr_t)(intptr_t)cfi_take_s8(code); break;
     case 0x0a: *value = cfi_take_u16(code); break;
@@ -79,9 +81,9 @@ static bool take_and_combine(uint8_t op, struct cfi_cursor *code, struct machine
   if (machine->depth == 0) return false;
   uintptr_t *top = &machine->stack[machine->depth - 1];
   switch (op) {
-    case 0x13: machine->depth--; return true;                           /* drop */
-    case 0x06: return context->read(context->reader, *top, top);        /* deref */
-    case 0x23: *top += cfi_take_uleb(code); return true;                /* plus_uconst */
+    case 0x13: machine->depth--; return true; /* drop */
+    case 0x06: return context->read(context->reader, *top, top); /* deref */
+    case 0x23: *top += cfi_take_uleb(code); return true; /* plus_uconst */
     default: break;
   }
   if (machine->depth < 2) return false;
@@ -111,8 +113,7 @@ bool cfi_recover(const struct cfi_register_rule *rule, uintptr_t cfa, uintptr_t 
                  const struct cfi_context *context, uintptr_t *value) {
   switch (rule->place) {
     case CFI_UNCHANGED: *value = unchanged; return true;
-    case CFI_AT_CFA:
-      return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
+    case CFI_AT_CFA: return context->read(context->reader, cfa + (uintptr_t)rule->offset, value);
     case CFI_CFA_PLUS: *value = cfa + (uintptr_t)rule->offset; return true;
     case CFI_EXPRESSION:
       return cfi_evaluate(rule->block, rule->block_size, context, &cfa, value) &&

@@ -113,16 +113,24 @@ static enum outcome follow_one_byte(struct place *place, const struct instructio
   if (op == 0x89 && i->mode == REGISTER_MODE) move(place, i, i->rm, i->reg, false);
   if (op == 0x8b) move(place, i, i->reg, i->rm, i->mode != REGISTER_MODE);
   switch (op) {
-    case 0x68: case 0x6a: case 0x9c: place->at -= WORD; break; /* push, pushf */
-    case 0x8f: case 0x9d: place->at += WORD; break;            /* pop, popf */
+    case 0x68:
+    case 0x6a:
+    case 0x9c: place->at -= WORD; break; /* push, pushf */
+    case 0x8f:
+    case 0x9d: place->at += WORD; break; /* pop, popf */
     case 0x8d: load_address(place, i); break;
-    case 0xc8: case 0xcf: case 0xcc: case 0xf4: return LEADS_NOWHERE; /* enter, iret, int3, hlt */
+    case 0xc8:
+    case 0xcf:
+    case 0xcc:
+    case 0xf4: return LEADS_NOWHERE; /* enter, iret, int3, hlt */
     case 0xc9: /* leave */
       set_from_fp(place, 0);
       pop(place, RBP);
       break;
-    case 0xe9: case 0xeb: place->pc += (uintptr_t)(intptr_t)i->immediate; break;
-    case 0xc2: case 0xc3: return place->lost ? LEADS_NOWHERE : RETURNS;
+    case 0xe9:
+    case 0xeb: place->pc += (uintptr_t)(intptr_t)i->immediate; break;
+    case 0xc2:
+    case 0xc3: return place->lost ? LEADS_NOWHERE : RETURNS;
     case 0xff: return follow_group_ff(place, i);
     default: break;
   }
@@ -142,9 +150,9 @@ static bool ends_code(const struct instruction *i, bool first) {
 
 /* What is known of the code that is read. */
 struct code_reader {
-  uintptr_t checked;    /* the page that was asked for last */
-  bool elsewhere;       /* it is read through a window, filled by the kernel */
-  uintptr_t start;      /* of the window */
+  uintptr_t checked; /* the page that was asked for last */
+  bool elsewhere; /* it is read through a window, filled by the kernel */
+  uintptr_t start; /* of the window */
   size_t size;
   uint8_t window[128];
 };
@@ -239,8 +247,10 @@ bool epilogue_find(uintptr_t pc, uint32_t instructions, uint32_t *read, bool els
     if (outcome == GO_ON && is_conditional(&i) && i.immediate > 0)
       note_other(&ways, &place, i.immediate);
     if (outcome == RETURNS) {
-      *out = (struct epilogue){.return_slot = place.at, .fp_slot = place.fp_slot,
-                               .from_fp = place.from_fp, .from_rbx = place.from_rbx,
+      *out = (struct epilogue){.return_slot = place.at,
+                               .fp_slot = place.fp_slot,
+                               .from_fp = place.from_fp,
+                               .from_rbx = place.from_rbx,
                                .fp_saved = place.fp_saved};
       return true;
     }

@@ -15,10 +15,10 @@
 
 struct epilogue {
   int64_t return_slot; /* from sp, or from the address in rbp or rbx */
-  int64_t fp_slot;     /* of the caller's rbp, from where return_slot is */
-  bool from_fp;        /* the function ends with rsp set from rbp */
-  bool from_rbx;       /* the same from rbx, if that stays what it is */
-  bool fp_saved;       /* else rbp is the caller's still, or lost */
+  int64_t fp_slot; /* of the caller's rbp, from where return_slot is */
+  bool from_fp; /* the function ends with rsp set from rbp */
+  bool from_rbx; /* the same from rbx, if that stays what it is */
+  bool fp_saved; /* else rbp is the caller's still, or lost */
 };
 
 enum { EPILOGUE_WALK_MAX = 20000 }; /* instructions: some 400 us */

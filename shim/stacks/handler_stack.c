@@ -175,10 +175,10 @@ __attribute__((naked)) void handler_stack_enter(int number IN_REGISTER, siginfo_
       : [free] "i"(offsetof(__typeof__(handler_stacks), free)),
         [memory] "i"(offsetof(__typeof__(handler_stacks), memory)),
         [bytes] "i"(offsetof(__typeof__(handler_stacks), bytes)), [words] "i"(WORDS),
-        [setmask] "i"(SIG_SETMASK),
-        [sigprocmask] "i"(SYS_rt_sigprocmask), [nanosleep] "i"(SYS_nanosleep),
-        [timer] "i"(SI_TIMER), [code] "i"(offsetof(siginfo_t, si_code)),
-        [value] "i"(offsetof(siginfo_t, si_value)), [magic] "i"((int16_t)SAMPLING_SIGNAL_MAGIC),
+        [setmask] "i"(SIG_SETMASK), [sigprocmask] "i"(SYS_rt_sigprocmask),
+        [nanosleep] "i"(SYS_nanosleep), [timer] "i"(SI_TIMER),
+        [code] "i"(offsetof(siginfo_t, si_code)), [value] "i"(offsetof(siginfo_t, si_value)),
+        [magic] "i"((int16_t)SAMPLING_SIGNAL_MAGIC),
         [lost] "i"(offsetof(struct shim_counters, cpu_lost_no_stack)));
 }
 

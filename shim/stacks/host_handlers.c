@@ -64,8 +64,8 @@ static void (*_Atomic replaced)(void);
  * since an EINTR that it leaves to the next signal may be mended there. */
 static bool is_strange(const struct kernel_action *action) {
   return action->handler != (uintptr_t)SIG_DFL && action->handler != (uintptr_t)SIG_IGN &&
-         action->handler != (uintptr_t)handler_stack_enter &&
-         (action->flags & SA_RESTORER_FLAG) && action->restorer != (uintptr_t)__restore_rt;
+         action->handler != (uintptr_t)handler_stack_enter && (action->flags & SA_RESTORER_FLAG) &&
+         action->restorer != (uintptr_t)__restore_rt;
 }
 
 static struct kernel_action adopted(struct kernel_action action) {

@@ -17,13 +17,14 @@
 #include "shim/base/table_memory.h"
 #include "shim/base/thread_state.h"
 
-/* Written by the thread that reserved the index, then published by the release store of `ready`; constants afterwards, but for
- * `current`. Never removed. */
+/* Written by the thread that reserved the index, then published by the release store of `ready`;
+ * constants afterwards, but for `current`. Never removed. */
 struct module_entry {
   struct module_view view;
   _Atomic bool ready;
   uintptr_t build_id_at; /* where it lies in the object itself */
-  _Atomic bool current; /* what the range means now, as far as is known; cleared when another module is seen there or it is unloaded */
+  _Atomic bool current; /* what the range means now, as far as is known; cleared when another module
+                           is seen there or it is unloaded */
 };
 
 enum { MODULES_MAX = 2048, BUILD_ID_MAX = 64 };
@@ -33,16 +34,16 @@ static struct module_entry modules[MODULES_MAX];
 static _Atomic uint32_t module_count;
 static _Atomic uint32_t highest_epoch = 1;
 
-/* Ranges that have meant more than one module. Widened when there are too many: more stacks then carry an epoch, which harms nothing.
- * Each bound is written before the count that covers it (release) and only ever moves outwards. */
+/* Ranges that have meant more than one module. Widened when there are too many: more stacks then
+ * carry an epoch, which harms nothing. Each bound is written before the count that covers it
+ * (release) and only ever moves outwards. */
 enum { CONTESTED_MAX = 64 };
-static struct {
-  _Atomic uintptr_t start, end;
-} contested[CONTESTED_MAX];
+static struct { _Atomic uintptr_t start, end; } contested[CONTESTED_MAX];
 static _Atomic uint32_t contested_count;
 
 static void contest(uintptr_t start, uintptr_t end) {
-  uint32_t count = atomic_load_explicit(&contested_count, memory_order_acquire), last = count < CONTESTED_MAX ? count : CONTESTED_MAX - 1;
+  uint32_t count = atomic_load_explicit(&contested_count, memory_order_acquire),
+           last = count < CONTESTED_MAX ? count : CONTESTED_MAX - 1;
   for (uint32_t i = 0; i < count; i++)
     if (atomic_load_explicit(&contested[i].start, memory_order_relaxed) <= start &&
         atomic_load_explicit(&contested[i].end, memory_order_relaxed) >= end)
@@ -50,8 +51,10 @@ static void contest(uintptr_t start, uintptr_t end) {
   if (count < CONTESTED_MAX) {
     atomic_store_explicit(&contested[last].start, start, memory_order_relaxed);
     atomic_store_explicit(&contested[last].end, end, memory_order_relaxed);
-    /* Two threads at once may write the same slot: one range is then noted when that module is next seen to change. */
-    atomic_compare_exchange_strong_explicit(&contested_count, &count, count + 1, memory_order_release, memory_order_relaxed);
+    /* Two threads at once may write the same slot: one range is then noted when that module is next
+     * seen to change. */
+    atomic_compare_exchange_strong_explicit(&contested_count, &count, count + 1,
+                                            memory_order_release, memory_order_relaxed);
     return;
   }
   if (atomic_load_explicit(&contested[last].start, memory_order_relaxed) > start)
@@ -101,7 +104,8 @@ uint32_t module_registry_epoch_of(const uint64_t *frames, uint32_t frame_count) 
           atomic_load_explicit(&entry->current, memory_order_acquire))
         found = entry;
     }
-    if (!found && atomic_load_explicit(&module_count, memory_order_relaxed) >= MODULES_MAX) return 0;
+    if (!found && atomic_load_explicit(&module_count, memory_order_relaxed) >= MODULES_MAX)
+      return 0;
     if (!found) continue; /* no module: code made at run time */
     if (found->view.first_epoch > epoch) epoch = found->view.first_epoch;
   }
@@ -186,8 +190,10 @@ static bool read_memory(uint64_t address, void *out, size_t size) {
   return true;
 }
 
-static bool same_module(const struct module_view *view, uintptr_t bias, uintptr_t end, const char *path, struct note build_id) {
-  return view->bias == bias && view->end == end && strcmp(view->path, path) == 0 && view->build_id_size == build_id.size &&
+static bool same_module(const struct module_view *view, uintptr_t bias, uintptr_t end,
+                        const char *path, struct note build_id) {
+  return view->bias == bias && view->end == end && strcmp(view->path, path) == 0 &&
+         view->build_id_size == build_id.size &&
          (build_id.size == 0 || memcmp(view->build_id, build_id.bytes, build_id.size) == 0);
 }
 
@@ -252,23 +258,26 @@ void module_registry_note(const struct dl_find_object *found) {
   size_t path_size = strnlen(path, 4095) + 1;
   char *path_copy = copy_text(path, path_size);
   uint8_t *build_id_copy = build_id.size ? copy_text(build_id.bytes, build_id.size) : NULL;
-  uint32_t index = path_copy ? atomic_load_explicit(&module_count, memory_order_relaxed) : MODULES_MAX;
-  while (index < MODULES_MAX && !atomic_compare_exchange_weak_explicit(&module_count, &index, index + 1, memory_order_acq_rel,
-                                                                       memory_order_relaxed)) {
-  }
+  uint32_t index =
+      path_copy ? atomic_load_explicit(&module_count, memory_order_relaxed) : MODULES_MAX;
+  while (index < MODULES_MAX &&
+         !atomic_compare_exchange_weak_explicit(&module_count, &index, index + 1,
+                                                memory_order_acq_rel, memory_order_relaxed)) {}
   if (index >= MODULES_MAX) {
     COUNT_LOSS(modules_lost);
     return;
   }
   path_copy[path_size - 1] = 0;
-  modules[index].view = (struct module_view){.start = start,
-                                             .end = end,
-                                             .bias = bias,
-                                             .path = path_copy,
-                                             .build_id = build_id_copy,
-                                             .build_id_size = build_id_copy ? build_id.size : 0,
-                                             .identity = identity,
-                                             .first_epoch = overlaps ? atomic_fetch_add_explicit(&highest_epoch, 1, memory_order_acq_rel) + 1 : 1};
+  modules[index].view = (struct module_view){
+      .start = start,
+      .end = end,
+      .bias = bias,
+      .path = path_copy,
+      .build_id = build_id_copy,
+      .build_id_size = build_id_copy ? build_id.size : 0,
+      .identity = identity,
+      .first_epoch =
+          overlaps ? atomic_fetch_add_explicit(&highest_epoch, 1, memory_order_acq_rel) + 1 : 1};
   modules[index].build_id_at = (uintptr_t)build_id.bytes;
   atomic_store_explicit(&modules[index].current, true, memory_order_relaxed);
   atomic_store_explicit(&modules[index].ready, true, memory_order_release);
@@ -282,7 +291,8 @@ void module_registry_check_unloaded(void) {
     if (!entry || !atomic_load_explicit(&entry->current, memory_order_acquire)) continue;
     struct dl_find_object found;
     if (_dl_find_object((void *)(uintptr_t)entry->view.start, &found) == 0 &&
-        (uintptr_t)found.dlfo_map_start == entry->view.start && found.dlfo_link_map->l_addr == entry->view.bias)
+        (uintptr_t)found.dlfo_map_start == entry->view.start &&
+        found.dlfo_link_map->l_addr == entry->view.bias)
       continue;
     atomic_store_explicit(&entry->current, false, memory_order_release);
     any = true;

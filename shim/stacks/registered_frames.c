@@ -14,12 +14,12 @@
  * Written by whoever has taken it from the free ones, between two changes of the version. */
 struct record {
   _Atomic uint32_t version; /* odd: the rest is so */
-  _Atomic uint32_t next;    /* id of the next one of the same table, or of the next free one */
+  _Atomic uint32_t next; /* id of the next one of the same table, or of the next free one */
   _Atomic uintptr_t start, end, key;
-  _Atomic uint64_t serial;  /* which of two is the newer */
-  uint32_t size;            /* of bytes: constant */
-  _Atomic uint32_t entry;   /* where in bytes the function's own entry begins */
-  uint8_t bytes[];          /* the common entry and the function's, their pointers absolute */
+  _Atomic uint64_t serial; /* which of two is the newer */
+  uint32_t size; /* of bytes: constant */
+  _Atomic uint32_t entry; /* where in bytes the function's own entry begins */
+  uint8_t bytes[]; /* the common entry and the function's, their pointers absolute */
 };
 
 /* Ids are positions + 1, so that 0 means none. */
@@ -82,7 +82,7 @@ struct places {
   _Atomic bool overflowed[LINES]; /* once it was full: never cleared */
 };
 static _Atomic(struct places *) places; /* by a release CAS of whoever mapped it */
-static _Atomic uint32_t levels_used;    /* bit n: of shifts[n]; never cleared */
+static _Atomic uint32_t levels_used; /* bit n: of shifts[n]; never cleared */
 
 static struct places *places_now(void) {
   return atomic_load_explicit(&places, memory_order_acquire);
@@ -191,8 +191,7 @@ static void search_piece(struct places *all, unsigned level, uintptr_t piece,
   }
 }
 
-static bool find_newest(uintptr_t pc, struct announcements_answer *answer,
-                        struct search *search) {
+static bool find_newest(uintptr_t pc, struct announcements_answer *answer, struct search *search) {
   struct places *all = places_now();
   uint32_t used = atomic_load_explicit(&levels_used, memory_order_relaxed);
   *search = (struct search){.address = pc, .answer = answer};
@@ -264,8 +263,7 @@ static bool write_copy(struct record *record, const struct cfi_entry *entry) {
   put_u8(&writer, 0); /* bytes of augmentation */
   put_instructions(&writer, &entry->instructions);
   end_entry(&writer, function);
-  atomic_store_explicit(&record->entry, (uint32_t)(function - record->bytes),
-                        memory_order_relaxed);
+  atomic_store_explicit(&record->entry, (uint32_t)(function - record->bytes), memory_order_relaxed);
   return !writer.full;
 }
 
@@ -424,8 +422,7 @@ void registered_frames_remove(uintptr_t key) {
   struct search search = {.address = key};
   if (!all) return;
   search_piece(all, KEY_LEVEL, key, &search);
-  if (search.id && exchange(all, KEY_LEVEL, key, search.id | OF_KEY, 0))
-    take_away(all, search.id);
+  if (search.id && exchange(all, KEY_LEVEL, key, search.id | OF_KEY, 0)) take_away(all, search.id);
 }
 
 /* ---- for readers ---- */
@@ -451,8 +448,7 @@ bool registered_frames_find(uintptr_t pc, struct announcements_answer *answer,
                cfi_entry_rule(&entry, &section, pc, rule);
   rule->announced = true;
   atomic_thread_fence(memory_order_acquire);
-  return found &&
-         atomic_load_explicit(&record->version, memory_order_relaxed) == search.version;
+  return found && atomic_load_explicit(&record->version, memory_order_relaxed) == search.version;
 }
 
 uintptr_t registered_frames_entry(uintptr_t pc) {

@@ -38,11 +38,10 @@ enum return_kind return_kind_of(uintptr_t pc, bool elsewhere) {
 /* libc's table begins a byte before the function. */
 bool return_ends_handler(const struct cfi_rule *rule) {
   static const uint8_t libc[] = {0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}; /* mov $15,%rax */
-  static const uint8_t other[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05};            /* mov $15,%eax */
+  static const uint8_t other[] = {0xb8, 15, 0, 0, 0, 0x0f, 0x05}; /* mov $15,%eax */
   const uint8_t *code = (const uint8_t *)rule->start;
   if ((uintptr_t)__restore_rt - rule->start < rule->end - rule->start) return true;
-  if (rule->end - rule->start < sizeof libc ||
-      !readable_pages_cover(rule->start, sizeof libc + 1))
+  if (rule->end - rule->start < sizeof libc || !readable_pages_cover(rule->start, sizeof libc + 1))
     return false;
   for (int before = 0; before <= 1; before++)
     if (memcmp(code + before, libc, sizeof libc) == 0 ||

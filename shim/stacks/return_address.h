@@ -11,7 +11,7 @@
 
 enum return_kind {
   RETURN_NONE,
-  RETURN_OF_CALL,       /* a call is before it (to what can be read, where it says so) */
+  RETURN_OF_CALL, /* a call is before it (to what can be read, where it says so) */
   /* HotSpot's interpreter, which pushes such addresses itself, goes on there. Its frames keep a
    * frame pointer; below that is what the stack pointer was before the caller's arguments moved. */
   RETURN_TO_INTERPRETER

@@ -18,9 +18,10 @@
 
 /* ---- the shared rule cache ----
  *
- * One word an entry, so that a reader never sees half of one: loads and stores are relaxed, and the word says by itself which pc it is
- * for. A pc has PC_BITS bits; multiplying by an odd number modulo 2^PC_BITS can be undone, so the INDEX_BITS that choose the entry and
- * the TAG_BITS kept in it together are the pc, without loss. Whoever misses computes the rule and overwrites the entry.
+ * One word an entry, so that a reader never sees half of one: loads and stores are relaxed, and the
+ * word says by itself which pc it is for. A pc has PC_BITS bits; multiplying by an odd number
+ * modulo 2^PC_BITS can be undone, so the INDEX_BITS that choose the entry and the TAG_BITS kept in
+ * it together are the pc, without loss. Whoever misses computes the rule and overwrites the entry.
  */
 enum { PC_BITS = 47, INDEX_BITS = 15, TAG_BITS = PC_BITS - INDEX_BITS, RULE_BITS = 64 - TAG_BITS };
 _Static_assert(sizeof(struct packed_rule) * 8 == RULE_BITS, "a rule fills what the tag leaves");
@@ -70,7 +71,7 @@ struct frame_state {
   uintptr_t rbx; /* where it is exact */
   bool exact; /* pc is where the frame was interrupted, not a return address */
   bool guessed; /* found without unwind information (STEP_GUESSED) */
-  bool read;    /* its code has been, with what is in epilogue as the result */
+  bool read; /* its code has been, with what is in epilogue as the result */
   struct packed_rule known; /* then what is kept of the pc, if that has no rule; else nothing */
   struct epilogue epilogue;
 };
@@ -113,8 +114,9 @@ static __attribute__((noinline)) struct packed_rule look_again(uintptr_t pc,
   return registered_frames_find(pc, &range->announced, unusual) ? pack_rule(unusual) : known;
 }
 
-static inline __attribute__((always_inline)) struct packed_rule rule_at(
-    uintptr_t pc, struct stack_range *range, struct cfi_rule *unusual) {
+static inline __attribute__((always_inline)) struct packed_rule rule_at(uintptr_t pc,
+                                                                        struct stack_range *range,
+                                                                        struct cfi_rule *unusual) {
   uint64_t scrambled = scramble(pc), index = scrambled >> TAG_BITS;
   if (UNLIKELY(!is_on_written_page(index))) return compute_rule(pc, range, unusual);
   uint64_t word = atomic_load_explicit(&rule_cache[index], memory_order_relaxed);
@@ -128,8 +130,10 @@ static inline __attribute__((always_inline)) struct packed_rule rule_at(
   return compute_rule(pc, range, unusual);
 }
 
-static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule, struct stack_range *range) {
-  struct cfi_context context = {.pc = frame->pc, .sp = frame->sp, .fp = frame->fp, .read = read_word, .reader = range};
+static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *rule,
+                              struct stack_range *range) {
+  struct cfi_context context = {
+      .pc = frame->pc, .sp = frame->sp, .fp = frame->fp, .read = read_word, .reader = range};
   uintptr_t cfa, pc, fp, sp;
   switch (rule->base) {
     case CFI_BASE_SP: cfa = frame->sp + (uintptr_t)rule->cfa_offset; break;
@@ -140,8 +144,11 @@ static enum step step_unusual(struct frame_state *frame, const struct cfi_rule *
       break;
     default: return STEP_NO_UNWIND;
   }
-  if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) || !cfi_recover(&rule->sp, cfa, cfa, &context, &sp)) return STEP_NO_MEMORY;
-  if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp)) fp = 0; /* needed only if a later frame is based on it: then a read fails */
+  if (!cfi_recover(&rule->return_address, cfa, 0, &context, &pc) ||
+      !cfi_recover(&rule->sp, cfa, cfa, &context, &sp))
+    return STEP_NO_MEMORY;
+  if (!cfi_recover(&rule->fp, cfa, frame->fp, &context, &fp))
+    fp = 0; /* needed only if a later frame is based on it: then a read fails */
   /* A signal frame may lead to another stack (sigaltstack): only calls must go up. */
   if (rule->signal_frame && !range->is_copy && !rule->announced && return_ends_handler(rule))
     stack_range_go_to(range, sp);
@@ -160,16 +167,15 @@ enum ground { GROUND_NONE, GROUND_WITHOUT_RULE, GROUND_WITH_RULE };
 static struct packed_rule remember_called(uintptr_t pc, bool by_fp, bool interprets) {
   bool in_object = unwind_rule_is_settled(pc - 1);
   uint32_t where = in_object ? CALLED_IN_OBJECT : CALLED_OUTSIDE;
-  struct packed_rule rule = {.kind = RULE_NONE, .cfa_words = where, .cfa_is_fp = by_fp,
-                             .fp_words = interprets};
+  struct packed_rule rule = {
+      .kind = RULE_NONE, .cfa_words = where, .cfa_is_fp = by_fp, .fp_words = interprets};
   if (!in_object && !atomic_load_explicit(&any_called_outside, memory_order_relaxed))
     atomic_store_explicit(&any_called_outside, true, memory_order_relaxed);
   remember_rule(pc - 1, rule);
   return rule;
 }
 
-static enum ground ground_of(uintptr_t pc, struct stack_range *range,
-                             struct packed_rule *known) {
+static enum ground ground_of(uintptr_t pc, struct stack_range *range, struct packed_rule *known) {
   struct cfi_rule unusual;
   *known = rule_at(pc - 1, range, &unusual);
   if (known->kind == RULE_NONE && known->cfa_words != WITHOUT_RULE) return GROUND_WITHOUT_RULE;
@@ -196,9 +202,8 @@ static bool leads_on_by_code(struct frame_state *caller, struct stack_range *ran
   enum { INSTRUCTIONS = 500 }; /* some 10 us */
   struct packed_rule known;
   uintptr_t pc;
-  if (caller->known.cfa_is_fp ||
-      !epilogue_find(caller->pc, INSTRUCTIONS, &range->code_read, range->is_copy,
-                     &caller->epilogue))
+  if (caller->known.cfa_is_fp || !epilogue_find(caller->pc, INSTRUCTIONS, &range->code_read,
+                                                range->is_copy, &caller->epilogue))
     return false;
   caller->read = true;
   uintptr_t slot = caller->sp + (uintptr_t)caller->epilogue.return_slot;
@@ -264,7 +269,7 @@ static bool guess_from_code(struct frame_state *frame, struct stack_range *range
   /* Below sp, which is not copied: as a rule rbp has not been saved yet. */
   bool saved = epilogue->fp_saved && !(range->is_copy && fp_slot < frame->sp);
   if (saved && (fp_slot >= slot || !is_above(range, frame->sp - STACK_RED_ZONE, fp_slot) ||
-                             !read_stack(range, fp_slot, &fp)))
+                !read_stack(range, fp_slot, &fp)))
     return false;
   return guess_caller(frame, range, slot, fp, 0);
 }
@@ -325,7 +330,8 @@ static enum step step_to_caller(struct frame_state *frame, struct stack_range *r
   if (UNLIKELY(!read_stack(range, cfa - 8, &pc)) &&
       !(rule.cfa_is_fp && stack_range_leave_for(range, cfa - 8) && read_stack(range, cfa - 8, &pc)))
     return STEP_NO_MEMORY;
-  if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp))) return STEP_NO_MEMORY;
+  if (rule.fp_words && UNLIKELY(!read_stack(range, cfa - rule.fp_words * 8u, &frame->fp)))
+    return STEP_NO_MEMORY;
   frame->pc = pc;
   frame->sp = cfa;
   frame->exact = frame->guessed = frame->read = false;
@@ -346,7 +352,9 @@ static bool is_own_code(uintptr_t pc) {
          pc != (uintptr_t)__restore_rt;
 }
 
-enum { WRAPPER_DEPTH = 4 }; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
+enum {
+  WRAPPER_DEPTH = 4
+}; /* frames that the C++ runtime may have between malloc's wrapper and operator new's */
 
 static void count_losses(enum stack_marker marker, bool guessed, bool is_joined) {
   if (marker == STACK_TRUNCATED_NO_UNWIND) COUNT_LOSS(stacks_truncated_no_unwind);
@@ -386,7 +394,8 @@ static inline __attribute__((always_inline)) void capture(struct frame_state fra
     enum step step = step_to_caller(&frame, &range);
     guessed += step == STEP_GUESSED;
     if (LIKELY(step <= STEP_GUESSED)) {
-      /* What a signal handler returns to was never called: its pc is exact, and before it lies another function. */
+      /* What a signal handler returns to was never called: its pc is exact, and before it lies
+       * another function. */
       if (LIKELY(!frame.exact)) continue;
       out->crosses_signal = true;
       uint64_t *last = &out->frames[stack_place(&halves, count - 1)];
@@ -417,12 +426,15 @@ void stack_capture(const struct unwind_registers *caller, struct captured_stack 
 }
 
 static struct frame_state interrupted_frame(const struct unwind_registers *registers) {
-  return (struct frame_state){
-      .pc = registers->pc, .sp = registers->sp, .fp = registers->fp,
-                              .rbx = registers->rbx, .exact = true};
+  return (struct frame_state){.pc = registers->pc,
+                              .sp = registers->sp,
+                              .fp = registers->fp,
+                              .rbx = registers->rbx,
+                              .exact = true};
 }
 
-void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out) {
+void stack_capture_interrupted(const struct unwind_registers *registers,
+                               struct thread_state *thread, struct captured_stack *out) {
   capture(interrupted_frame(registers), stack_range_own(thread, registers->sp), false, out);
 }
 

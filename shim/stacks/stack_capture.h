@@ -1,8 +1,9 @@
 /* The caller's stack, as far as unwind information leads.
  *
- * A frame's rule (where its caller's frame and registers are) is found by interpreting the call frame information (cfi.h) once per
- * pc and process; a table that all threads share holds it in one word, so that a warm frame costs a lookup and two loads.
- * Context: malloc hook, signal; locks: none; no malloc; system calls only to probe stack memory that is not known to be mapped.
+ * A frame's rule (where its caller's frame and registers are) is found by interpreting the call
+ * frame information (cfi.h) once per pc and process; a table that all threads share holds it in one
+ * word, so that a warm frame costs a lookup and two loads. Context: malloc hook, signal; locks:
+ * none; no malloc; system calls only to probe stack memory that is not known to be mapped.
  */
 #ifndef SHIM_STACK_CAPTURE_H
 #define SHIM_STACK_CAPTURE_H
@@ -23,9 +24,9 @@ struct unwind_registers {
 
 /* In a function that is compiled with a frame pointer: the registers of its caller. */
 #if defined(__x86_64__)
-#define CALLER_REGISTERS()                                                                         \
-  ((struct unwind_registers){.pc = ((uintptr_t *)__builtin_frame_address(0))[1],                   \
-                             .sp = (uintptr_t)((uintptr_t *)__builtin_frame_address(0) + 2),       \
+#define CALLER_REGISTERS()                                                                   \
+  ((struct unwind_registers){.pc = ((uintptr_t *)__builtin_frame_address(0))[1],             \
+                             .sp = (uintptr_t)((uintptr_t *)__builtin_frame_address(0) + 2), \
                              .fp = ((uintptr_t *)__builtin_frame_address(0))[0]})
 #else
 #error "CALLER_REGISTERS is not written for this architecture yet"
@@ -34,23 +35,25 @@ struct unwind_registers {
 struct captured_stack {
   uint32_t frame_count;
   bool crosses_signal; /* the leaf runs in a signal handler */
-  uint64_t frames[];   /* as in stack_table.h */
+  uint64_t frames[]; /* as in stack_table.h */
 };
 
 /* Of a stack that is being taken, on the stack that is in use. */
 #define CAPTURED_STACK_BYTES \
   (sizeof(struct captured_stack) + (stack_depth() + 1) * sizeof(uint64_t))
-#define CAPTURED_STACK(name)                                                                       \
-  uint64_t name##_room[CAPTURED_STACK_BYTES / sizeof(uint64_t)];                                   \
+#define CAPTURED_STACK(name)                                     \
+  uint64_t name##_room[CAPTURED_STACK_BYTES / sizeof(uint64_t)]; \
   struct captured_stack *name = (struct captured_stack *)name##_room
 
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out);
 
-/* The stack of what a signal interrupted; registers: as they were then, pc exact. thread: this thread's state, or NULL on a thread that may
- * have none (raw clone): nothing of thread-local storage is then touched and every page of its stack is asked for.
- * Frames of this library are shown: what it costs is not hidden. Context: signal handler. */
+/* The stack of what a signal interrupted; registers: as they were then, pc exact. thread: this
+ * thread's state, or NULL on a thread that may have none (raw clone): nothing of thread-local
+ * storage is then touched and every page of its stack is asked for. Frames of this library are
+ * shown: what it costs is not hidden. Context: signal handler. */
 struct thread_state;
-void stack_capture_interrupted(const struct unwind_registers *registers, struct thread_state *thread, struct captured_stack *out);
+void stack_capture_interrupted(const struct unwind_registers *registers,
+                               struct thread_state *thread, struct captured_stack *out);
 
 /* The stack of a thread that was interrupted elsewhere, from a copy of the `size` bytes at its sp,
  * a multiple of 8. Where rest is NULL, what is deeper than the copy is cut off

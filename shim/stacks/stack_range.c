@@ -26,7 +26,7 @@ enum {
   MAIN_STACK_MIN = 100 << 20,
   OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen
                                   is read page by page */
-  GAP_MAX = 1 << 20            /* bytes of one frame on a stack of which nothing is known */
+  GAP_MAX = 1 << 20 /* bytes of one frame on a stack of which nothing is known */
 };
 
 static bool page_is_readable(uintptr_t address) {
@@ -46,8 +46,7 @@ struct stack_range stack_range_own(struct thread_state *thread, uintptr_t sp) {
   uintptr_t low = sp & ~(uintptr_t)(PROBE_PAGE - 1);
   uintptr_t known = thread->stack_high ? thread->stack_low : high;
   own.high = high;
-  if (confinement_forbids_calls())
-    return is_main && high - sp < MAIN_STACK_MIN ? own : nothing;
+  if (confinement_forbids_calls()) return is_main && high - sp < MAIN_STACK_MIN ? own : nothing;
   if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
   for (uintptr_t page = low; page < known; page += PROBE_PAGE)
     if (!page_is_readable(page)) return nothing;

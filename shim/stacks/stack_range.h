@@ -58,8 +58,8 @@ bool stack_range_learn(struct stack_range *range, uintptr_t address);
  * others on a stack that they have made. */
 bool stack_range_leave_for(struct stack_range *range, uintptr_t address);
 
-static inline __attribute__((always_inline)) bool read_stack(
-    struct stack_range *range, uintptr_t address, uintptr_t *value) {
+static inline __attribute__((always_inline)) bool read_stack(struct stack_range *range,
+                                                             uintptr_t address, uintptr_t *value) {
   if (UNLIKELY(address & (sizeof(uintptr_t) - 1))) return false;
   if (UNLIKELY(address < range->low || address >= range->high)) {
     if (range->rest && address >= range->high)

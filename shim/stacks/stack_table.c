@@ -4,8 +4,9 @@
 
 #include "shim/base/table_memory.h"
 
-/* A stack is written once, by the thread that adds it, before the release CAS that puts it at the head of its chain; whoever finds it
- * there with an acquire load reads constants. Nothing is ever removed, so an address compared by that CAS cannot come back (no ABA). */
+/* A stack is written once, by the thread that adds it, before the release CAS that puts it at the
+ * head of its chain; whoever finds it there with an acquire load reads constants. Nothing is ever
+ * removed, so an address compared by that CAS cannot come back (no ABA). */
 struct stack_entry {
   uint32_t next; /* id of the next entry of the chain; written before publication only */
   uint32_t epoch;
@@ -20,14 +21,13 @@ enum {
   STACKS_MAX = 1 << 20 /* about 250 MB of 30-frame stacks; the segment bound may come first */
 };
 
-static _Atomic uint32_t chains[CHAINS]; /* id of the newest stack, 0: none; 128 KiB of .bss, touched as used */
+static _Atomic uint32_t
+    chains[CHAINS]; /* id of the newest stack, 0: none; 128 KiB of .bss, touched as used */
 TABLE_MEMORY(memory, TABLE_SEGMENTS_MAX);
 static _Atomic uint32_t stack_count;
 
 /* Ids are positions + 1, so that 0 means none. */
-static struct stack_entry *entry_of(uint32_t id) {
-  return table_memory_at(&memory, id - 1);
-}
+static struct stack_entry *entry_of(uint32_t id) { return table_memory_at(&memory, id - 1); }
 
 static uint64_t hash_frames(const uint64_t *frames, uint32_t count, uint32_t epoch) {
   uint64_t hash = epoch * 0x9e3779b97f4a7c15ull + count;
@@ -38,7 +38,8 @@ static uint64_t hash_frames(const uint64_t *frames, uint32_t count, uint32_t epo
   return hash;
 }
 
-static uint32_t find_in_chain(uint32_t id, uint32_t until, uint64_t hash, const uint64_t *frames, uint32_t count, uint32_t epoch) {
+static uint32_t find_in_chain(uint32_t id, uint32_t until, uint64_t hash, const uint64_t *frames,
+                              uint32_t count, uint32_t epoch) {
   while (id != until) {
     const struct stack_entry *entry = entry_of(id);
     if (entry->hash == hash && entry->frame_count == count && entry->epoch == epoch &&
@@ -58,7 +59,9 @@ uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32
 
   bool full = atomic_load_explicit(&stack_count, memory_order_relaxed) >= STACKS_MAX;
   uint32_t position = UINT32_MAX;
-  if (!full) position = table_memory_allocate(&memory, sizeof(struct stack_entry) + frame_count * sizeof *frames, &full);
+  if (!full)
+    position = table_memory_allocate(
+        &memory, sizeof(struct stack_entry) + frame_count * sizeof *frames, &full);
   if (position == UINT32_MAX) return 0;
   uint32_t id = position + 1;
   struct stack_entry *entry = entry_of(id);
@@ -67,8 +70,10 @@ uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32
   entry->frame_count = frame_count;
   memcpy(entry->frames, frames, frame_count * sizeof *frames);
   entry->next = head;
-  while (!atomic_compare_exchange_weak_explicit(chain, &head, id, memory_order_release, memory_order_acquire)) {
-    /* Others added stacks meanwhile: is ours among them? Its memory is then lost, a few hundred bytes in a rare race. */
+  while (!atomic_compare_exchange_weak_explicit(chain, &head, id, memory_order_release,
+                                                memory_order_acquire)) {
+    /* Others added stacks meanwhile: is ours among them? Its memory is then lost, a few hundred
+     * bytes in a rare race. */
     found = find_in_chain(head, entry->next, hash, frames, frame_count, epoch);
     if (found) return found;
     entry->next = head;
@@ -79,14 +84,16 @@ uint32_t stack_table_intern(const uint64_t *frames, uint32_t frame_count, uint32
 
 uint32_t stack_table_find(const uint64_t *frames, uint32_t frame_count, uint32_t epoch) {
   uint64_t hash = hash_frames(frames, frame_count, epoch);
-  return find_in_chain(atomic_load_explicit(&chains[hash % CHAINS], memory_order_acquire), 0, hash, frames, frame_count, epoch);
+  return find_in_chain(atomic_load_explicit(&chains[hash % CHAINS], memory_order_acquire), 0, hash,
+                       frames, frame_count, epoch);
 }
 
 bool stack_table_read(uint32_t id, struct stack_view *out) {
   if (id == 0) return false;
   const struct stack_entry *entry = entry_of(id);
   if (!entry || entry->frame_count == 0) return false;
-  *out = (struct stack_view){.frame_count = entry->frame_count, .epoch = entry->epoch, .frames = entry->frames};
+  *out = (struct stack_view){
+      .frame_count = entry->frame_count, .epoch = entry->epoch, .frames = entry->frames};
   return true;
 }
 
@@ -94,14 +101,10 @@ uint32_t stack_table_count(void) {
   return atomic_load_explicit(&stack_count, memory_order_relaxed);
 }
 
-uint32_t stack_table_limit(void) {
-  return STACKS_MAX;
-}
+uint32_t stack_table_limit(void) { return STACKS_MAX; }
 
 uint64_t stack_table_limit_bytes(void) {
   return (uint64_t)TABLE_SEGMENTS_MAX * TABLE_SEGMENT_BYTES;
 }
 
-uint64_t stack_table_bytes(void) {
-  return table_memory_mapped(&memory) + sizeof chains;
-}
+uint64_t stack_table_bytes(void) { return table_memory_mapped(&memory) + sizeof chains; }

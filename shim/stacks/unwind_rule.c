@@ -77,7 +77,8 @@ bool unwind_rule_may_be_code(uintptr_t pc) {
 
 /* ---- agent against dlclose ----
  *
- * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the other. */
+ * Each side writes its own word, then reads the other's (seq_cst), so at least one of them sees the
+ * other. */
 static _Atomic uint32_t borrowers; /* threads that look at what nothing keeps loaded */
 static _Atomic uint32_t unloading; /* calls of dlclose that are under way */
 /* Written by those that unmap modules, before and after. A reader that sees the number after may

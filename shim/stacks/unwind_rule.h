@@ -9,10 +9,10 @@
 #include "announcements.h"
 #include "cfi.h"
 
-/* The rule at pc (for a return address: the address minus 1); false: no unwind information covers it. Reads the unwind tables of the
- * loaded object: nobody may unmap that meanwhile. A host thread's own stack sees to that for itself; the agent, for the stacks of others,
- * brackets its work with the two calls below.
- * Context: malloc hook, signal, agent; locks: none. */
+/* The rule at pc (for a return address: the address minus 1); false: no unwind information covers
+ * it. Reads the unwind tables of the loaded object: nobody may unmap that meanwhile. A host
+ * thread's own stack sees to that for itself; the agent, for the stacks of others, brackets its
+ * work with the two calls below. Context: malloc hook, signal, agent; locks: none. */
 bool unwind_rule_find(uintptr_t pc, struct cfi_rule *rule);
 /* The same as a step of a walk. */
 bool unwind_rule_find_next(uintptr_t pc, struct announcements_answer *answer,
@@ -26,8 +26,9 @@ bool unwind_rule_is_settled(uintptr_t pc);
  * is executed; of what no object has, nothing is known: true. Context: as above. */
 bool unwind_rule_may_be_code(uintptr_t pc);
 
-/* While the agent is between these, dlclose waits before it unmaps anything (in naps, bounded by a second). Keep it short: one thread's
- * stack. Not nested. False: a dlclose takes its time (destructors): do not read unwind tables now. Context: agent threads. */
+/* While the agent is between these, dlclose waits before it unmaps anything (in naps, bounded by a
+ * second). Keep it short: one thread's stack. Not nested. False: a dlclose takes its time
+ * (destructors): do not read unwind tables now. Context: agent threads. */
 bool unwind_rule_borrow_begin(void) __attribute__((warn_unused_result));
 void unwind_rule_borrow_end(void);
 

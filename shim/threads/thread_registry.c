@@ -11,24 +11,31 @@ enum {
   UNITS_PER_SEGMENT = TABLE_SEGMENT_BYTES / TABLE_UNIT,
   SEGMENTS = THREAD_RECORDS_MAX / RECORDS_PER_SEGMENT
 };
-_Static_assert(sizeof(struct thread_record) == 64, "a record is a cache line, and records fill a segment");
+_Static_assert(sizeof(struct thread_record) == 64,
+               "a record is a cache line, and records fill a segment");
 
 TABLE_MEMORY(memory, SEGMENTS);
 static _Atomic uint32_t record_count;
-/* Records given back, newest first: a tag in the upper half, raised by every change, so that a record that comes back unchanged is noticed. */
+/* Records given back, newest first: a tag in the upper half, raised by every change, so that a
+ * record that comes back unchanged is noticed. */
 static _Atomic uint64_t free_list;
 
 struct thread_record *thread_registry_at(uint32_t number) {
   uint32_t index = number - 1;
   if (number == 0 || number > THREAD_RECORDS_MAX) return NULL;
-  return table_memory_at(&memory, index / RECORDS_PER_SEGMENT * UNITS_PER_SEGMENT + index % RECORDS_PER_SEGMENT * UNITS_PER_RECORD);
+  return table_memory_at(&memory, index / RECORDS_PER_SEGMENT * UNITS_PER_SEGMENT +
+                                      index % RECORDS_PER_SEGMENT * UNITS_PER_RECORD);
 }
 
 static uint32_t take_used(void) {
   uint64_t head = atomic_load_explicit(&free_list, memory_order_acquire);
   while ((uint32_t)head) {
-    uint64_t next = ((head >> 32) + 1) << 32 | atomic_load_explicit(&thread_registry_at((uint32_t)head)->free_next, memory_order_relaxed);
-    if (atomic_compare_exchange_weak_explicit(&free_list, &head, next, memory_order_acquire, memory_order_acquire)) return (uint32_t)head;
+    uint64_t next =
+        ((head >> 32) + 1) << 32 |
+        atomic_load_explicit(&thread_registry_at((uint32_t)head)->free_next, memory_order_relaxed);
+    if (atomic_compare_exchange_weak_explicit(&free_list, &head, next, memory_order_acquire,
+                                              memory_order_acquire))
+      return (uint32_t)head;
   }
   return 0;
 }
@@ -37,10 +44,12 @@ static uint32_t take_fresh(void) {
   bool full;
   uint32_t position = table_memory_allocate(&memory, sizeof(struct thread_record), &full);
   if (position == UINT32_MAX) return 0;
-  uint32_t number = position / UNITS_PER_SEGMENT * RECORDS_PER_SEGMENT + position % UNITS_PER_SEGMENT / UNITS_PER_RECORD + 1;
+  uint32_t number = position / UNITS_PER_SEGMENT * RECORDS_PER_SEGMENT +
+                    position % UNITS_PER_SEGMENT / UNITS_PER_RECORD + 1;
   uint32_t count = atomic_load_explicit(&record_count, memory_order_relaxed);
-  while (count < number && !atomic_compare_exchange_weak_explicit(&record_count, &count, number, memory_order_release, memory_order_relaxed)) {
-  }
+  while (count < number &&
+         !atomic_compare_exchange_weak_explicit(&record_count, &count, number, memory_order_release,
+                                                memory_order_relaxed)) {}
   return number;
 }
 
@@ -81,7 +90,8 @@ void thread_registry_recycle(uint32_t number) {
   do {
     atomic_store_explicit(&record->free_next, (uint32_t)head, memory_order_relaxed);
     mine = ((head >> 32) + 1) << 32 | number;
-  } while (!atomic_compare_exchange_weak_explicit(&free_list, &head, mine, memory_order_release, memory_order_relaxed));
+  } while (!atomic_compare_exchange_weak_explicit(&free_list, &head, mine, memory_order_release,
+                                                  memory_order_relaxed));
 }
 
 /* Written in a forked child by its only thread, before any other is started. */
@@ -115,7 +125,9 @@ AT_FORK void thread_registry_keep_only(int32_t tid_before, int32_t tid_now) {
   }
 }
 
-uint32_t thread_registry_count(void) { return atomic_load_explicit(&record_count, memory_order_acquire); }
+uint32_t thread_registry_count(void) {
+  return atomic_load_explicit(&record_count, memory_order_acquire);
+}
 uint64_t thread_registry_bytes(void) { return table_memory_mapped(&memory); }
 
 bool thread_registry_read(uint32_t number, struct thread_view *out) {

@@ -5,8 +5,8 @@
 
 #include "shim/base/counters.h"
 
-/* Open addressing. stack is written once, by a CAS of the first thread that counts for it. A reader that loads ended before created
- * never sees more ended than created. */
+/* Open addressing. stack is written once, by a CAS of the first thread that counts for it. A reader
+ * that loads ended before created never sees more ended than created. */
 static struct threadcreate_entry {
   _Atomic uint32_t stack;
   _Atomic uint64_t created, ended;
@@ -18,7 +18,9 @@ static struct threadcreate_entry *entry_of(uint32_t stack, bool add) {
   for (uint32_t i = 0; i < THREADCREATE_STACKS_MAX && stack; i++) {
     struct threadcreate_entry *entry = &entries[(hash + i) % THREADCREATE_STACKS_MAX];
     uint32_t found = atomic_load_explicit(&entry->stack, memory_order_relaxed);
-    if (found == 0 && add && atomic_compare_exchange_strong_explicit(&entry->stack, &found, stack, memory_order_relaxed, memory_order_relaxed))
+    if (found == 0 && add &&
+        atomic_compare_exchange_strong_explicit(&entry->stack, &found, stack, memory_order_relaxed,
+                                                memory_order_relaxed))
       return entry;
     if (found == stack) return entry;
     if (found == 0) return NULL;

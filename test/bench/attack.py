@@ -40,10 +40,21 @@ COLUMNS = {"p50": "p50_latency_ms", "p95": "p95_latency_ms", "p99": "p99_latency
 
 
 def latencies(server, **options):
-    command = [harness.need("redis-benchmark"), "-p", server.port, "-n", str(REQUESTS), "-c", "4",
-               "-t", "get", "--csv"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, **options)
+    command = [
+        harness.need("redis-benchmark"),
+        "-p",
+        server.port,
+        "-n",
+        str(REQUESTS),
+        "-c",
+        "4",
+        "-t",
+        "get",
+        "--csv",
+    ]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options
+    )
     fields = next(csv.DictReader(done.stdout.splitlines()))
     return {name: float(fields[column]) for name, column in COLUMNS.items()}
 
@@ -67,7 +78,8 @@ def measure(server, port, rate):
 STRANGERS = {  # pause after each connection, whether the owner profiles
     "stranger, 1000 connections a second": (0.004, False),
     "stranger, 1000 a second, and profiles": (0.004, True),
-    "stranger, as fast as he can, and profiles": (0, True)}
+    "stranger, as fast as he can, and profiles": (0, True),
+}
 SCENES = ("plain", "idle", "own")
 QUOTIENTS = (("own", "plain"), ("own", "idle"), ("idle", "plain"))
 ACTS = ["refused_requests", "silence", "half_requests", "members_flood", "tls", "join_the_tree"]
@@ -82,8 +94,9 @@ class Target:
 
     def __init__(self):
         self.port, log = Port(), os.path.join(harness.scratch(), "log")
-        environment = harness.agent_environment(address=self.port.address, log=log,
-                                                extra=test_tls.settings())
+        environment = harness.agent_environment(
+            address=self.port.address, log=log, extra=test_tls.settings()
+        )
         self.program = redis_load.Server(environment, affinity=go_first)
         self.pid = self.program.process.pid
         self.port.await_processes([self.pid])
@@ -99,6 +112,7 @@ def profiled(target):
         while not ending.is_set():
             for path in ("profile?seconds=1", "heap", "goroutine?debug=2", "health"):
                 target.port.ok(path, target.pid)
+
     owner = threading.Thread(target=ask)
     owner.start()
     try:
@@ -116,8 +130,16 @@ def main_thread_seconds(server):
 def under_attack(server, target, hellos, pause, is_profiled):
     owner = profiled(target) if is_profiled else contextlib.nullcontext()
     with owner, test_stranger.stranger(
-            port=target.port.number, tls_port=target.tls_port, pids=[target.pid], only=ACTS,
-            pause=pause, directory="/", links={}, swap=[], **hellos) as report:
+        port=target.port.number,
+        tls_port=target.tls_port,
+        pids=[target.pid],
+        only=ACTS,
+        pause=pause,
+        directory="/",
+        links={},
+        swap=[],
+        **hellos
+    ) as report:
         time.sleep(0.5)
         before = main_thread_seconds(server)
         found = latencies(server, preexec_fn=go_first)
@@ -140,13 +162,15 @@ def bench_stranger():
         for name, kind in kinds.items():
             found = {scene: [] for scene in SCENES}
             for number in range(ROUNDS):
-                for scene in SCENES[number % 3:] + SCENES[:number % 3]:
+                for scene in SCENES[number % 3 :] + SCENES[: number % 3]:
                     found[scene].append(under_attack(*scenes[scene], hellos, *kind))
             for column in [*COLUMNS, "cpu"]:
                 values = {scene: [one[column] for one in found[scene]] for scene in SCENES}
-                row("%s: %s" % (name, column),
+                row(
+                    "%s: %s" % (name, column),
                     *["%.3f" % statistics.median(values[scene]) for scene in SCENES],
-                    *[Interval(Ratios(values[below], values[above])) for above, below in QUOTIENTS])
+                    *[Interval(Ratios(values[below], values[above])) for above, below in QUOTIENTS]
+                )
     finally:
         for each in (own.program, bystander.program, plain, idle):
             each.stop()
@@ -160,7 +184,10 @@ def bench():
         return
     ports = {"quiet": 0, "bystander": harness.free_port()}
     ports["own"] = harness.free_port()
-    environments = {state: harness.agent_environment(address="127.0.0.1:%d" % port) for state, port in ports.items()}
+    environments = {
+        state: harness.agent_environment(address="127.0.0.1:%d" % port)
+        for state, port in ports.items()
+    }
     server = redis_load.Server(environments["own"], affinity=None)
     bystander = subprocess.Popen(["/bin/sleep", "100000"], env=environments["bystander"])
     try:
@@ -168,16 +195,18 @@ def bench():
         for name, rate in rates.items():
             found = {state: [] for state in STATES}
             for number in range(ROUNDS):
-                for state in STATES[number % 3:] + STATES[:number % 3]:
+                for state in STATES[number % 3 :] + STATES[: number % 3]:
                     found[state].append(measure(server, ports[state], rate))
             for column in COLUMNS:
                 values = {state: [one[column] for one in found[state]] for state in STATES}
                 ratios = [own / other for own, other in zip(values["own"], values["bystander"])]
                 low, middle, high = statistics.quantiles(ratios, n=4)
-                row("%s: %s" % (name, column), *["%.3f" % statistics.median(values[state]) for state in STATES],
-                    "%.2f (%.2f-%.2f)" % (middle, low, high))
+                row(
+                    "%s: %s" % (name, column),
+                    *["%.3f" % statistics.median(values[state]) for state in STATES],
+                    "%.2f (%.2f-%.2f)" % (middle, low, high)
+                )
     finally:
         server.stop()
         bystander.kill()
         bystander.wait()
-

@@ -9,9 +9,24 @@ import time
 def attack(port, rate):
     head = b"GET /debug/pprof/%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
     source, held, made, started = random.Random(1), [], 0, time.monotonic()
-    body = b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 900000\r\n\r\n" % port + b"0x1+" * 20000
-    texts = [b"", b"GET / HT", *[head % (path, port) + b"\r\n" for path in (b"heap", b"goroutine?debug=2", b"heap?seconds=5")],
-             head % (b"heap", port) + b"Host: evil\r\n\r\n", b"\r\n" * 3000, b"GET /" + b"a" * 9000, source.randbytes(500), body]
+    body = (
+        b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 900000\r\n\r\n"
+        % port
+        + b"0x1+" * 20000
+    )
+    texts = [
+        b"",
+        b"GET / HT",
+        *[
+            head % (path, port) + b"\r\n"
+            for path in (b"heap", b"goroutine?debug=2", b"heap?seconds=5")
+        ],
+        head % (b"heap", port) + b"Host: evil\r\n\r\n",
+        b"\r\n" * 3000,
+        b"GET /" + b"a" * 9000,
+        source.randbytes(500),
+        body,
+    ]
     while True:
         connection = socket.socket()
         connection.setblocking(False)

@@ -25,7 +25,11 @@ class Setup:
         self.name, self.preload, self.variables = name, preload, variables
 
     def environment(self, name="LD_PRELOAD"):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PPROFAGENT_") and key != "LD_PRELOAD"}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("PPROFAGENT_") and key != "LD_PRELOAD"
+        }
         environment.update(self.variables)
         if self.preload:
             environment[name] = self.preload
@@ -41,15 +45,20 @@ class Ratios:
         self.all = [b / a for a, b in zip(first, second)]
 
     def __str__(self):
-        low, _, high = statistics.quantiles(self.all, n=4, method="inclusive") if len(self.all) > 1 else (self.all * 3)
+        low, _, high = (
+            statistics.quantiles(self.all, n=4, method="inclusive")
+            if len(self.all) > 1
+            else (self.all * 3)
+        )
         return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
-
 
     def interval(self):
         """(low, estimate, high): the ratio and its 95 % interval by Wilcoxon's signed ranks of the logarithms (Hodges and Lehmann's estimate), which
         runs that the machine disturbed do not carry away."""
         logs = [math.log(ratio) for ratio in self.all]
-        means = sorted((logs[i] + logs[j]) / 2 for i in range(len(logs)) for j in range(i, len(logs)))
+        means = sorted(
+            (logs[i] + logs[j]) / 2 for i in range(len(logs)) for j in range(i, len(logs))
+        )
         n = len(logs)
         cut = max(0, math.floor(n * (n + 1) / 4 - 1.96 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)))
         return math.exp(means[cut]), math.exp(statistics.median(means)), math.exp(means[-1 - cut])
@@ -79,12 +88,17 @@ def compare(rounds, measure_a, measure_b, narrow_enough=None):
 
 # ---- beside preloads that do less: all of them in one run --------------------------------------
 
+
 def beside(address="127.0.0.1:0"):
     """Plain, the agent, and the least that a preload without and with a thread costs. The agent's
     neighbours are the two that it is compared with."""
-    return [Setup("pthread", tool("sleeper.so")), PLAIN,
-            Setup("agent", harness.agent(), PPROFAGENT_ADDR=address),
-            Setup("empty", tool("empty.so")), Setup("clone", tool("bare_sleeper.so"))]
+    return [
+        Setup("pthread", tool("sleeper.so")),
+        PLAIN,
+        Setup("agent", harness.agent(), PPROFAGENT_ADDR=address),
+        Setup("empty", tool("empty.so")),
+        Setup("clone", tool("bare_sleeper.so")),
+    ]
 
 
 def together(rounds, setups, measure):
@@ -96,8 +110,13 @@ def together(rounds, setups, measure):
     return values
 
 
-PAIRS = (("agent", "plain"), ("agent", "empty"), ("empty", "plain"), ("pthread", "plain"),
-         ("clone", "plain"))
+PAIRS = (
+    ("agent", "plain"),
+    ("agent", "empty"),
+    ("empty", "plain"),
+    ("pthread", "plain"),
+    ("clone", "plain"),
+)
 
 
 def heading_beside(what, unit, *more):
@@ -105,8 +124,12 @@ def heading_beside(what, unit, *more):
 
 
 def row_beside(name, form, values, *more):
-    row(name, form % statistics.median(values["plain"]),
-        *[Ratios(values[below], values[above]) for above, below in PAIRS], *more)
+    row(
+        name,
+        form % statistics.median(values["plain"]),
+        *[Ratios(values[below], values[above]) for above, below in PAIRS],
+        *more
+    )
 
 
 def row(*cells):

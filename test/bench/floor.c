@@ -1,6 +1,7 @@
-/* The least that any preload agent costs. FLOOR=0: forward only. FLOOR=1: and an initial-exec byte countdown in what allocates, a test of
- * the pointer's low bits in what frees. FLOOR=2: and a mutex lock that tries first, an unlock that forwards. The pointers start at functions
- * that resolve, so the hot path has no "initialised?" test. */
+/* The least that any preload agent costs. FLOOR=0: forward only. FLOOR=1: and an initial-exec byte
+ * countdown in what allocates, a test of the pointer's low bits in what frees. FLOOR=2: and a mutex
+ * lock that tries first, an unlock that forwards. The pointers start at functions that resolve, so
+ * the hot path has no "initialised?" test. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -70,7 +71,7 @@ static __attribute__((noinline)) void slow(void) { seen++; }
 #define COUNT_DOWN(size) \
   if (UNLIKELY((left -= (int64_t)(size)) < 0)) slow()
 #define TEST_POINTER(pointer) \
-  if (UNLIKELY(((uintptr_t)(pointer) & 4095) == 0)) slow()
+  if (UNLIKELY(((uintptr_t)(pointer)&4095) == 0)) slow()
 #else
 #define COUNT_DOWN(size) (void)(size)
 #define TEST_POINTER(pointer) (void)(pointer)

@@ -1,5 +1,6 @@
-/* Forks N short-lived children, one after the other: forker N MEGABYTES; MEGABYTES: touched by the parent before. Each child allocates a little.
- * Prints wall microseconds and CPU microseconds (of all, children included) a fork. The first forks are not counted. */
+/* Forks N short-lived children, one after the other: forker N MEGABYTES; MEGABYTES: touched by the
+ * parent before. Each child allocates a little. Prints wall microseconds and CPU microseconds (of
+ * all, children included) a fork. The first forks are not counted. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ static double now(clockid_t clock) {
 static double cpu(void) {
   struct rusage children;
   getrusage(RUSAGE_CHILDREN, &children);
-  return now(CLOCK_PROCESS_CPUTIME_ID) + (double)(children.ru_utime.tv_sec + children.ru_stime.tv_sec) * 1e6 +
+  return now(CLOCK_PROCESS_CPUTIME_ID) +
+         (double)(children.ru_utime.tv_sec + children.ru_stime.tv_sec) * 1e6 +
          (double)(children.ru_utime.tv_usec + children.ru_stime.tv_usec);
 }
 

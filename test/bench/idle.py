@@ -10,8 +10,9 @@ from comparison import ROUNDS, beside, heading_beside, row_beside, together, too
 def cpu_seconds(setup, command, stdin):
     """User and system time of one run, its agent's threads included."""
     with open(stdin, "rb") as file:
-        process = subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL,
-                                   env=setup.environment())
+        process = subprocess.Popen(
+            command, stdin=file, stdout=subprocess.DEVNULL, env=setup.environment()
+        )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, (setup.name, command, process.returncode)
@@ -25,8 +26,10 @@ def inputs():
         file.write(bytes(range(256)) * 4096 * 32)
     with open(macros, "w") as file:
         for number in range(240000):
-            file.write("define(`name%d', `the $1 of it')name%d(`word') and plain text, %d\n" % (
-                number % 500, number % 500, number))
+            file.write(
+                "define(`name%d', `the $1 of it')name%d(`word') and plain text, %d\n"
+                % (number % 500, number % 500, number)
+            )
     return data, macros
 
 
@@ -41,12 +44,18 @@ def bench():
         "xxd": (["xxd"], data),
         "xxd -p": (["xxd", "-p"], data),
     }
-    names = {"idle: " + name: value for name, value in programs.items()
-             if wanted("idle: " + name) and shutil.which(value[0][0])}
+    names = {
+        "idle: " + name: value
+        for name, value in programs.items()
+        if wanted("idle: " + name) and shutil.which(value[0][0])
+    }
     if not names:
         return
     inputs()
     heading_beside("idle, one thread, CPU time of a run", "s")
     for name, (command, stdin) in names.items():
-        row_beside(name, "%.2f", together(
-            ROUNDS, beside(), lambda setup: cpu_seconds(setup, command, stdin)))
+        row_beside(
+            name,
+            "%.2f",
+            together(ROUNDS, beside(), lambda setup: cpu_seconds(setup, command, stdin)),
+        )

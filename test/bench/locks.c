@@ -1,8 +1,10 @@
 /* One pattern of locking, timed from inside: locks PATTERN N. Two kinds:
- * alone (mutex, recursive, rwlock, sem, setjmp, syscall): N times in one thread while another sleeps; prints CPU nanoseconds of the process a time.
- *   single_mutex: the same without that other thread: glibc then locks without atomic operations, until the agent's thread makes it two;
- * together (short, long, readers, ping_pong): for N milliseconds; prints wall nanoseconds a time, all threads' counted together.
- * count PATTERN N: the N times stand between two breakpoint traps, for step_count.c. */
+ * alone (mutex, recursive, rwlock, sem, setjmp, syscall): N times in one thread while another
+ * sleeps; prints CPU nanoseconds of the process a time. single_mutex: the same without that other
+ * thread: glibc then locks without atomic operations, until the agent's thread makes it two;
+ * together (short, long, readers, ping_pong): for N milliseconds; prints wall nanoseconds a time,
+ * all threads' counted together. count PATTERN N: the N times stand between two breakpoint traps,
+ * for step_count.c. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
@@ -69,15 +71,25 @@ static void calls(long n) {
   for (long i = 0; i < n; i++) syscall(SYS_getppid);
 }
 
-static const struct { const char *name; void (*run)(long); } alone[] = {
-  {"mutex", mutex_pairs}, {"single_mutex", mutex_pairs}, {"recursive", recursive_pairs}, {"rwlock", read_pairs}, {"sem", sem_pairs}, {"setjmp", jumps}, {"syscall", calls}};
+static const struct {
+  const char *name;
+  void (*run)(long);
+} alone[] = {{"mutex", mutex_pairs},
+             {"single_mutex", mutex_pairs},
+             {"recursive", recursive_pairs},
+             {"rwlock", read_pairs},
+             {"sem", sem_pairs},
+             {"setjmp", jumps},
+             {"syscall", calls}};
 
 static void *sleeper(void *argument) {
   for (;;) pause();
   return argument;
 }
 
-/* ---- together ------------------------------------------------------------------------------------------------------------- */
+/* ---- together
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 enum { THREADS = 4 };
 static atomic_bool stop;
@@ -124,7 +136,8 @@ static void *play(void *done) {
   int me = atomic_fetch_add(&players, 1);
   pthread_mutex_lock(&mutex);
   while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
-    while (whose_turn != me && !atomic_load_explicit(&stop, memory_order_relaxed)) pthread_cond_wait(&turn_changed, &mutex);
+    while (whose_turn != me && !atomic_load_explicit(&stop, memory_order_relaxed))
+      pthread_cond_wait(&turn_changed, &mutex);
     whose_turn = !me;
     n++;
     pthread_cond_signal(&turn_changed);

@@ -1,5 +1,6 @@
-/* One allocation pattern, timed from inside: micro PATTERN ITERATIONS [SIZE [DEPTH]]; prints CPU nanoseconds of the process per iteration.
- * Patterns: pair, threads, handoff, realloc_small, realloc_large. */
+/* One allocation pattern, timed from inside: micro PATTERN ITERATIONS [SIZE [DEPTH]]; prints CPU
+ * nanoseconds of the process per iteration. Patterns: pair, threads, handoff, realloc_small,
+ * realloc_large. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,10 +27,8 @@ static __attribute__((noinline)) void pairs(long count) {
 }
 
 static __attribute__((noinline)) void deep(int depth, long count) {
-  if (depth == 0)
-    pairs(count);
-  else
-    deep(depth - 1, count);
+  if (depth == 0) pairs(count);
+  else deep(depth - 1, count);
   __asm__ volatile("");
 }
 

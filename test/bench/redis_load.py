@@ -6,7 +6,11 @@ import subprocess
 import harness
 
 REQUESTS = 300000
-LOADS = {"set": ["-t", "set", "-r", "10000", "-d", "64"], "get": ["-t", "get", "-r", "10000"], "lpush": ["-t", "lpush", "-d", "64"]}
+LOADS = {
+    "set": ["-t", "set", "-r", "10000", "-d", "64"],
+    "get": ["-t", "get", "-r", "10000"],
+    "lpush": ["-t", "lpush", "-d", "64"],
+}
 
 
 def on_core(number):
@@ -18,13 +22,32 @@ class Server:
     def __init__(self, environment, affinity=on_core(0)):
         self.port = str(harness.free_port())
         self.process = subprocess.Popen(
-            [harness.need("redis-server"), "--port", self.port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"],
-            env=environment, preexec_fn=affinity, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                harness.need("redis-server"),
+                "--port",
+                self.port,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--bind",
+                "127.0.0.1",
+            ],
+            env=environment,
+            preexec_fn=affinity,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         harness.poll(lambda: self.ask("ping") == "PONG", "redis answers")
         self.microseconds_a_request("set")
 
     def ask(self, *words):
-        done = subprocess.run([harness.need("redis-cli"), "-p", self.port] + list(words), capture_output=True, text=True)
+        done = subprocess.run(
+            [harness.need("redis-cli"), "-p", self.port] + list(words),
+            capture_output=True,
+            text=True,
+        )
         return done.stdout.strip()
 
     def cpu_nanoseconds(self):
@@ -36,8 +59,24 @@ class Server:
 
     def microseconds_a_request(self, load):
         before = self.cpu_nanoseconds()
-        subprocess.run([harness.need("redis-benchmark"), "-p", self.port, "-n", str(REQUESTS), "-P", "16", "-q"] + LOADS[load],
-                       check=True, preexec_fn=on_core(1), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                harness.need("redis-benchmark"),
+                "-p",
+                self.port,
+                "-n",
+                str(REQUESTS),
+                "-P",
+                "16",
+                "-q",
+            ]
+            + LOADS[load],
+            check=True,
+            preexec_fn=on_core(1),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         spent = self.cpu_nanoseconds() - before
         if load == "lpush":
             self.ask("del", "mylist")

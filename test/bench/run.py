@@ -24,7 +24,18 @@ import idle  # noqa: E402
 import locks  # noqa: E402
 import processes  # noqa: E402
 import redis_load  # noqa: E402
-from comparison import BUILD, PEER_ROUNDS, PLAIN, ROUNDS, Setup, compare, heading, row, tool, wanted  # noqa: E402
+from comparison import (
+    BUILD,
+    PEER_ROUNDS,
+    PLAIN,
+    ROUNDS,
+    Setup,
+    compare,
+    heading,
+    row,
+    tool,
+    wanted,
+)  # noqa: E402
 
 # name: arguments of micro (pattern, iterations, size, depth)
 MICRO = {
@@ -44,47 +55,83 @@ MICRO = {
 
 def compile_tools():
     os.makedirs(BUILD, exist_ok=True)
-    for output, source, flags in (("micro", "micro.c", ["-fno-builtin", "-pthread"]), ("spawner", "spawner.c", []), ("forker", "forker.c", []),
-                                  ("unwind", "unwind.c", ["-pthread"]), ("cpu_shares", "cpu_shares.c", ["-g", "-pthread"]),
-                                  ("tick_gap", "tick_gap.c", []), ("locks", "locks.c", ["-pthread"]),
-                                  ("step_count", "step_count.c", []), ("empty.so", "/dev/null", ["-shared", "-fPIC", "-x", "c"]),
-                                  ("sleeper.so", "sleeper.c", ["-shared", "-fPIC"]),
-                                  ("bare_sleeper.so", "sleeper.c", ["-shared", "-fPIC", "-DBARE"]),
-                                  ("single_threaded", "single_threaded.c", ["-fno-builtin"]),
-                                  ("shared_ptr", "shared_ptr.cc", []),
-                                  *(("floor%d.so" % n, "floor.c", ["-DFLOOR=%d" % n, "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"])
-                                    for n in range(3))):
+    for output, source, flags in (
+        ("micro", "micro.c", ["-fno-builtin", "-pthread"]),
+        ("spawner", "spawner.c", []),
+        ("forker", "forker.c", []),
+        ("unwind", "unwind.c", ["-pthread"]),
+        ("cpu_shares", "cpu_shares.c", ["-g", "-pthread"]),
+        ("tick_gap", "tick_gap.c", []),
+        ("locks", "locks.c", ["-pthread"]),
+        ("step_count", "step_count.c", []),
+        ("empty.so", "/dev/null", ["-shared", "-fPIC", "-x", "c"]),
+        ("sleeper.so", "sleeper.c", ["-shared", "-fPIC"]),
+        ("bare_sleeper.so", "sleeper.c", ["-shared", "-fPIC", "-DBARE"]),
+        ("single_threaded", "single_threaded.c", ["-fno-builtin"]),
+        ("shared_ptr", "shared_ptr.cc", []),
+        *(
+            (
+                "floor%d.so" % n,
+                "floor.c",
+                ["-DFLOOR=%d" % n, "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-z,now"],
+            )
+            for n in range(3)
+        ),
+    ):
         source = os.path.join(DIRECTORY, source)
         made = os.path.getmtime(tool(output)) if os.path.exists(tool(output)) else 0
         if made <= max(os.path.getmtime(file) for file in (source, os.path.abspath(__file__))):
             compiler = "g++" if source.endswith(".cc") else "gcc"
-            subprocess.run([compiler, "-O2", "-Wall"] + flags + ["-o", tool(output), source],
-                           check=True)
+            subprocess.run(
+                [compiler, "-O2", "-Wall"] + flags + ["-o", tool(output), source], check=True
+            )
 
 
 def own_setups():
-    return [Setup("floor0", tool("floor0.so")), Setup("floor1", tool("floor1.so")),
-            Setup("agent", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0")]
+    return [
+        Setup("floor0", tool("floor0.so")),
+        Setup("floor1", tool("floor1.so")),
+        Setup("agent", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0"),
+    ]
 
 
 def peers():
     """(setup, baseline): samplers that come with an allocator of their own are compared with that allocator, sampling off."""
     found = []
-    tcmalloc, jemalloc = os.path.join(harness.LIBRARIES, "libtcmalloc.so.4"), os.path.join(harness.LIBRARIES, "libjemalloc.so.2")
+    tcmalloc, jemalloc = os.path.join(harness.LIBRARIES, "libtcmalloc.so.4"), os.path.join(
+        harness.LIBRARIES, "libjemalloc.so.2"
+    )
     heaptrack = "/usr/lib/heaptrack/libheaptrack_preload.so"
     if os.path.exists(tcmalloc):
-        found.append((Setup("tcmalloc on/off", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="524288"),
-                      Setup("tcmalloc", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="0")))
+        found.append(
+            (
+                Setup("tcmalloc on/off", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="524288"),
+                Setup("tcmalloc", tcmalloc, TCMALLOC_SAMPLE_PARAMETER="0"),
+            )
+        )
     if os.path.exists(jemalloc):
-        found.append((Setup("jemalloc on/off", jemalloc, MALLOC_CONF="prof:true,lg_prof_sample:19"), Setup("jemalloc", jemalloc)))
+        found.append(
+            (
+                Setup("jemalloc on/off", jemalloc, MALLOC_CONF="prof:true,lg_prof_sample:19"),
+                Setup("jemalloc", jemalloc),
+            )
+        )
     if os.path.exists(heaptrack):
-        found.append((Setup("heaptrack/plain", heaptrack, DUMP_HEAPTRACK_OUTPUT="/dev/null"), PLAIN))
+        found.append(
+            (Setup("heaptrack/plain", heaptrack, DUMP_HEAPTRACK_OUTPUT="/dev/null"), PLAIN)
+        )
     return found
 
 
 def micro(setup, pattern, iterations, size, depth):
-    done = subprocess.run([tool("micro"), pattern, str(iterations), str(size), str(depth)], env=setup.environment(), check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [tool("micro"), pattern, str(iterations), str(size), str(depth)],
+        env=setup.environment(),
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
     return float(done.stdout.split()[0])
 
 
@@ -94,18 +141,45 @@ def bench_micro():
         return
     floor0, floor1, agent = own_setups()
     others = peers()
-    heading("CPU time, ratio (quartiles)", "plain, ns", "floor0 / plain", "floor1 / plain", "agent / plain", "agent / floor1",
-            *[setup.name[:18] for setup, _ in others])
+    heading(
+        "CPU time, ratio (quartiles)",
+        "plain, ns",
+        "floor0 / plain",
+        "floor1 / plain",
+        "agent / plain",
+        "agent / floor1",
+        *[setup.name[:18] for setup, _ in others]
+    )
     for name in names:
         arguments = MICRO[name]
-        against_plain = [compare(ROUNDS, lambda: micro(PLAIN, *arguments), lambda setup=setup: micro(setup, *arguments))
-                         for setup in (floor0, floor1, agent)]
-        against_floor = compare(ROUNDS, lambda: micro(floor1, *arguments), lambda: micro(agent, *arguments))
+        against_plain = [
+            compare(
+                ROUNDS,
+                lambda: micro(PLAIN, *arguments),
+                lambda setup=setup: micro(setup, *arguments),
+            )
+            for setup in (floor0, floor1, agent)
+        ]
+        against_floor = compare(
+            ROUNDS, lambda: micro(floor1, *arguments), lambda: micro(agent, *arguments)
+        )
         cells = []
         for setup, baseline in others:
-            fewer = (arguments[0], arguments[1] // 20) + arguments[2:] if setup.name.startswith("heaptrack") else arguments
-            cells.append(compare(PEER_ROUNDS, lambda: micro(baseline, *fewer), lambda: micro(setup, *fewer)))
-        row(name, "%.2f" % statistics.median(against_plain[2].first), *against_plain, against_floor, *cells)
+            fewer = (
+                (arguments[0], arguments[1] // 20) + arguments[2:]
+                if setup.name.startswith("heaptrack")
+                else arguments
+            )
+            cells.append(
+                compare(PEER_ROUNDS, lambda: micro(baseline, *fewer), lambda: micro(setup, *fewer))
+            )
+        row(
+            name,
+            "%.2f" % statistics.median(against_plain[2].first),
+            *against_plain,
+            against_floor,
+            *cells
+        )
 
 
 def bench_sample_cost():
@@ -115,13 +189,27 @@ def bench_sample_cost():
     heading("heap sample cost", "ns (quartiles)")
     for depth in (0, 20):
         for rate in (524288, 65536, 1):
-            on = Setup("on", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0", PPROFAGENT_MEMPROFILERATE=str(rate))
-            off = Setup("off", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0", PPROFAGENT_MEMPROFILERATE="0")
+            on = Setup(
+                "on",
+                harness.agent(),
+                PPROFAGENT_ADDR="127.0.0.1:0",
+                PPROFAGENT_MEMPROFILERATE=str(rate),
+            )
+            off = Setup(
+                "off", harness.agent(), PPROFAGENT_ADDR="127.0.0.1:0", PPROFAGENT_MEMPROFILERATE="0"
+            )
             iterations, share = (3000000, 4096 / rate) if rate > 1 else (400000, 1)
-            pairs = compare(ROUNDS, lambda: micro(off, "pair", iterations, 4096, depth), lambda: micro(on, "pair", iterations, 4096, depth))
+            pairs = compare(
+                ROUNDS,
+                lambda: micro(off, "pair", iterations, 4096, depth),
+                lambda: micro(on, "pair", iterations, 4096, depth),
+            )
             costs = sorted((b - a) / share for a, b in zip(pairs.first, pairs.second))
-            row("4096 B, rate %d, %d frames deep" % (rate, depth), "%.0f (%.0f-%.0f)" % (
-                statistics.median(costs), costs[len(costs) // 4], costs[3 * len(costs) // 4]))
+            row(
+                "4096 B, rate %d, %d frames deep" % (rate, depth),
+                "%.0f (%.0f-%.0f)"
+                % (statistics.median(costs), costs[len(costs) // 4], costs[3 * len(costs) // 4]),
+            )
     done = subprocess.run([tool("unwind")], stdout=subprocess.PIPE, check=True, text=True)
     for line in done.stdout.splitlines():
         row("for comparison, 20 frames: " + line.split()[0].replace("_", " ")[:30], line.split()[1])
@@ -133,8 +221,13 @@ def bench_unwind_engines():
         return
     heading("a stack of 20 frames", "ns; memory in KB")
     oracle = os.path.join(harness.BUILD, "test", "unwind_oracle.so")
-    done = subprocess.run(["/bin/true"], stdout=subprocess.PIPE, check=True, text=True, env=dict(
-        os.environ, LD_PRELOAD=oracle, UNWIND_ENGINES="1", PPROFAGENT_ADDR="off"))
+    done = subprocess.run(
+        ["/bin/true"],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        env=dict(os.environ, LD_PRELOAD=oracle, UNWIND_ENGINES="1", PPROFAGENT_ADDR="off"),
+    )
     for line in done.stdout.splitlines():
         if "not_counted" in line:
             continue
@@ -152,12 +245,24 @@ def bench_redis():
         for name in names:
             for server in servers:
                 server.microseconds_a_request(name)  # warm
-            against = [compare(ROUNDS * 2, lambda: servers[0].microseconds_a_request(name),
-                               lambda other=other: other.microseconds_a_request(name)) for other in servers[1:]]
+            against = [
+                compare(
+                    ROUNDS * 2,
+                    lambda: servers[0].microseconds_a_request(name),
+                    lambda other=other: other.microseconds_a_request(name),
+                )
+                for other in servers[1:]
+            ]
             row("redis " + name, "%.3f" % statistics.median(against[1].first), *against)
             for ratios, label in zip(against, ("floor1", "agent")):
-                mean, error = statistics.mean(ratios.all), statistics.stdev(ratios.all) / len(ratios.all) ** 0.5
-                print("    %s: mean ratio %.4f, standard error %.4f, %d pairs" % (label, mean, error, len(ratios.all)))
+                mean, error = (
+                    statistics.mean(ratios.all),
+                    statistics.stdev(ratios.all) / len(ratios.all) ** 0.5,
+                )
+                print(
+                    "    %s: mean ratio %.4f, standard error %.4f, %d pairs"
+                    % (label, mean, error, len(ratios.all))
+                )
     finally:
         for server in servers:
             server.stop()
@@ -168,7 +273,10 @@ def main():
     with open(harness.agent(), "rb") as file:
         mark = hashlib.sha256(file.read()).hexdigest()[:12]
     print("agent: %s (sha256 %s...)" % (os.path.abspath(harness.agent()), mark))
-    print("%d rounds of adjacent pairs (peers: %d); ratio: median (quartiles); below 1 is faster" % (ROUNDS, PEER_ROUNDS))
+    print(
+        "%d rounds of adjacent pairs (peers: %d); ratio: median (quartiles); below 1 is faster"
+        % (ROUNDS, PEER_ROUNDS)
+    )
     bench_micro()
     bench_sample_cost()
     bench_unwind_engines()

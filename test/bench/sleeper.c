@@ -20,7 +20,7 @@ static int sleep_on(void *unused) {
 #else
     register long number __asm__("x8") = SYS_ppoll;
     register long r0 __asm__("x0") = 0, r1 __asm__("x1") = 0, r2 __asm__("x2") = 0,
-                  r3 __asm__("x3") = 0;
+                     r3 __asm__("x3") = 0;
     __asm__ volatile("svc 0" : "+r"(r0) : "r"(number), "r"(r1), "r"(r2), "r"(r3) : "memory");
 #endif
   }

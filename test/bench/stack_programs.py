@@ -233,8 +233,9 @@ def write(directory, name, text):
 
 
 def made(argv, cwd, **variables):
-    done = subprocess.run(argv, cwd=cwd, env=dict(os.environ, HOME=cwd, **variables),
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        argv, cwd=cwd, env=dict(os.environ, HOME=cwd, **variables), capture_output=True, text=True
+    )
     if done.returncode:
         raise harness.Skip("%s: %s" % (argv[0], done.stderr.strip()[-200:]))
 
@@ -244,6 +245,7 @@ def java(*options):
         program, compiler = harness.need("java", "javac")
         made([compiler, "-d", directory, write(directory, "Load.java", JAVA)], directory)
         return [program, *options, "-Xmx256m", "-cp", directory, "Load"]
+
     return start
 
 
@@ -263,9 +265,29 @@ def r(directory):
 
 
 def ffmpeg(directory):
-    return [harness.need("ffmpeg"), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i",
-            "testsrc2=size=640x360:rate=30", "-f", "lavfi", "-i", "sine=frequency=440",
-            "-vf", "scale=480:272,unsharp", "-c:v", "libx264", "-c:a", "aac", "-f", "null", "-"]
+    return [
+        harness.need("ffmpeg"),
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=640x360:rate=30",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440",
+        "-vf",
+        "scale=480:272,unsharp",
+        "-c:v",
+        "libx264",
+        "-c:a",
+        "aac",
+        "-f",
+        "null",
+        "-",
+    ]
 
 
 def emacs(directory):
@@ -274,9 +296,14 @@ def emacs(directory):
 
 def go(directory):
     program = os.path.join(directory, "load")
-    made([harness.need("go"), "build", "-o", program, write(directory, "load.go", GO)], directory,
-         CGO_ENABLED="1", GO111MODULE="off", GOCACHE=os.path.join(directory, "cache"),
-         GOPATH=directory)
+    made(
+        [harness.need("go"), "build", "-o", program, write(directory, "load.go", GO)],
+        directory,
+        CGO_ENABLED="1",
+        GO111MODULE="off",
+        GOCACHE=os.path.join(directory, "cache"),
+        GOPATH=directory,
+    )
     return [program]
 
 
@@ -285,6 +312,7 @@ def erlang(*options):
         erl, erlc = harness.need("erl", "erlc")
         made([erlc, "-o", directory, write(directory, "load.erl", ERLANG)], directory)
         return [erl, *options, "-noinput", "-pa", directory, "-s", "load", "run"]
+
     return start
 
 
@@ -295,25 +323,44 @@ def mono(directory):
 
 
 def ghc(directory):
-    made([harness.need("ghc"), "-O1", "-o", os.path.join(directory, "load"),
-          write(directory, "Load.hs", HASKELL)], directory)
+    made(
+        [
+            harness.need("ghc"),
+            "-O1",
+            "-o",
+            os.path.join(directory, "load"),
+            write(directory, "Load.hs", HASKELL),
+        ],
+        directory,
+    )
     return [os.path.join(directory, "load")]
 
 
 def chromium(directory):
     page = "file://" + write(directory, "page.html", PAGE)
-    return [harness.need("chromium"), "--headless", "--no-sandbox", "--disable-gpu",
-            "--disable-dev-shm-usage", "--no-first-run", "--user-data-dir=" + directory,
-            "--remote-debugging-port=0", page]
+    return [
+        harness.need("chromium"),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--user-data-dir=" + directory,
+        "--remote-debugging-port=0",
+        page,
+    ]
 
 
 # ---- servers: (argv, what keeps them busy) ----
 
+
 def redis(directory):
     server, benchmark = harness.need("redis-server", "redis-benchmark")
     port = str(harness.free_port())
-    return ([server, "--port", port, "--save", "", "--dir", directory],
-            [benchmark, "-p", port, "-q", "-l", "-P", "16", "-t", "set,get,lpush,zadd"])
+    return (
+        [server, "--port", port, "--save", "", "--dir", directory],
+        [benchmark, "-p", port, "-q", "-l", "-P", "16", "-t", "set,get,lpush,zadd"],
+    )
 
 
 def requests_to(port):
@@ -327,13 +374,18 @@ def nginx(directory):
     port = harness.free_port()
     os.chmod(directory, 0o755)
     write(directory, "page", "a paragraph of a page\n" * 500)
-    configuration = write(directory, "nginx.conf", """
+    configuration = write(
+        directory,
+        "nginx.conf",
+        """
 daemon off; master_process off; pid %(d)s/pid; error_log %(d)s/error.log;
 events { worker_connections 256; }
 http { access_log %(d)s/access.log; gzip on; gzip_types *; client_body_temp_path %(d)s/b;
 proxy_temp_path %(d)s/p; fastcgi_temp_path %(d)s/f; uwsgi_temp_path %(d)s/u;
 scgi_temp_path %(d)s/s; server { listen 127.0.0.1:%(port)d; root %(d)s; } }
-""" % {"d": directory, "port": port})
+"""
+        % {"d": directory, "port": port},
+    )
     return [harness.need("nginx"), "-c", configuration, "-p", directory], requests_to(port)
 
 
@@ -341,7 +393,10 @@ def apache(directory):
     port = harness.free_port()
     os.chmod(directory, 0o755)
     write(directory, "page", "a paragraph of a page\n" * 500)
-    configuration = write(directory, "httpd.conf", """
+    configuration = write(
+        directory,
+        "httpd.conf",
+        """
 ServerRoot %(d)s
 DefaultRuntimeDir %(d)s
 PidFile %(d)s/pid
@@ -360,7 +415,9 @@ Group www-data
 ErrorLog %(d)s/error.log
 DocumentRoot %(d)s
 SetOutputFilter DEFLATE
-""" % {"d": directory, "port": port})
+"""
+        % {"d": directory, "port": port},
+    )
     return ([harness.need("apache2"), "-X", "-f", configuration], requests_to(port))
 
 
@@ -374,13 +431,42 @@ def postgres(directory):
     as_user = []
     if os.getuid() == 0:
         subprocess.run(["chown", "postgres", data], check=True)
-        as_user = [harness.need("setpriv"), "--reuid=postgres", "--regid=postgres",
-                   "--clear-groups"]
+        as_user = [
+            harness.need("setpriv"),
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+        ]
     made(as_user + [places[-1] + "/initdb", "-D", data, "-A", "trust", "-U", "postgres"], directory)
-    work = ("SELECT count(*), sum(length(b)) FROM (SELECT a, repeat(a::text, 3) b FROM "
-            "generate_series(1, 60000) a ORDER BY md5(a::text)) x JOIN generate_series(1, 1000) c "
-            "ON x.a = c WHERE b ~ '1+2'; \\watch 0.01\n")
-    return (as_user + [places[-1] + "/postgres", "-D", data, "-k", data, "-p", str(port),
-                       "-c", "listen_addresses="],
-            as_user + [places[-1] + "/psql", "-h", data, "-p", str(port), "-U", "postgres", "-q",
-                       "-f", write(directory, "work.sql", work)])
+    work = (
+        "SELECT count(*), sum(length(b)) FROM (SELECT a, repeat(a::text, 3) b FROM "
+        "generate_series(1, 60000) a ORDER BY md5(a::text)) x JOIN generate_series(1, 1000) c "
+        "ON x.a = c WHERE b ~ '1+2'; \\watch 0.01\n"
+    )
+    return (
+        as_user
+        + [
+            places[-1] + "/postgres",
+            "-D",
+            data,
+            "-k",
+            data,
+            "-p",
+            str(port),
+            "-c",
+            "listen_addresses=",
+        ],
+        as_user
+        + [
+            places[-1] + "/psql",
+            "-h",
+            data,
+            "-p",
+            str(port),
+            "-U",
+            "postgres",
+            "-q",
+            "-f",
+            write(directory, "work.sql", work),
+        ],
+    )

@@ -25,18 +25,25 @@ WARM_TICKS = 300  # hundredths of a second of CPU time: what is compiled meanwhi
 HEAP_RATE = 65536
 PAGE = os.path.join(harness.ROOT, "docs", "stacks.md")
 
-LARGE = ("by rings: stacks and frames of more than 64 KB, whose rest is read where that can be done"
-         " within 0.2 ms; PPROFAGENT_CPU=timer follows all")
-NO_FRAME_POINTER = ("compiled code uses the frame pointer for something else: followed only as far"
-                    " as the code says where it returns, which an endless loop does not")
+LARGE = (
+    "by rings: stacks and frames of more than 64 KB, whose rest is read where that can be done"
+    " within 0.2 ms; PPROFAGENT_CPU=timer follows all"
+)
+NO_FRAME_POINTER = (
+    "compiled code uses the frame pointer for something else: followed only as far"
+    " as the code says where it returns, which an endless loop does not"
+)
 LUAJIT = "its assembly keeps no frame pointer and goes on by jumps"
 ERLANG = "its compiled code keeps no frame pointer and has a stack of its own"
 GUILE = "compiled Scheme has a stack of its own; the machine's is not followed out of it yet"
 GHC = "compiled Haskell keeps its stack in rbp and jumps; no chain leads from it to the machine's"
 MONO = "frames of its code without a frame pointer; not looked into yet"
-GO = ("C runs on another stack than the goroutine that calls it, and the runtime on one of its own;"
-      " by timers: no signal is left, Go's runtime takes all")
-INTRODUCTION = """# How many stacks are whole
+GO = (
+    "C runs on another stack than the goroutine that calls it, and the runtime on one of its own;"
+    " by timers: no signal is left, Go's runtime takes all"
+)
+INTRODUCTION = (
+    """# How many stacks are whole
 `make stacks` writes this page: packaged programs at work, their CPU profile (%d Hz) by rings and
 by timers (README, CPU profile) and their heap profile. A stack is cut if it ends in a marker
 (`[truncated: ...]`) rather than at its thread's root; of the heap's, the share of the bytes.
@@ -45,7 +52,9 @@ the stack were found without unwind tables. Before: what was cut when stacks end
 frame.
 Samples are few where the machine was busy: a single one may be half a percent.
 
-""" % HZ
+"""
+    % HZ
+)
 
 # before: what was cut when stacks ended at the first frame without unwind tables, if it was
 # measured; child: words on the command line of the process that is looked at, if not the first.
@@ -58,8 +67,7 @@ PROGRAMS = {
     "perl": Row(programs.script("perl", programs.PERL)),
     "ruby": Row(programs.script("ruby", programs.RUBY)),
     "numpy (OpenBLAS)": Row(programs.numpy, "91 %", note=LARGE),
-    "octave": Row(programs.script("octave-cli", programs.OCTAVE, "--norc"), "45 %",
-                  note=LARGE),
+    "octave": Row(programs.script("octave-cli", programs.OCTAVE, "--norc"), "45 %", note=LARGE),
     "R": Row(programs.r, "heap 39 %", note=LARGE),
     "ffmpeg (libx264)": Row(programs.ffmpeg, "38 %", note=LARGE),
     "emacs": Row(programs.emacs, "48 %"),
@@ -68,8 +76,9 @@ PROGRAMS = {
     "erlang": Row(programs.erlang(), "89 %", note=ERLANG),
     "luajit": Row(programs.script("luajit", programs.LUA), "99 %", note=LUAJIT),
     "mono": Row(programs.mono, "95 %", note=MONO),
-    "guile": Row(programs.script("guile", programs.SCHEME, "--no-auto-compile"), "90 %",
-                 note=GUILE),
+    "guile": Row(
+        programs.script("guile", programs.SCHEME, "--no-auto-compile"), "90 %", note=GUILE
+    ),
     "ghc's program": Row(programs.ghc, "38 %", note=GHC),
     "redis": Row(programs.redis),
     "nginx": Row(programs.nginx),
@@ -98,13 +107,21 @@ def descendants(pid):
 
 def looked_at(host, child):
     """The process, as soon as it has worked for a while."""
+
     def look():
         assert host.process.poll() is None, host.describe()
-        pids = [host.pid] if child is None else [
-            pid for pid in descendants(host.pid)
-            if child in harness.proc_text("/proc/%d/cmdline" % pid).replace("\0", " ")]
+        pids = (
+            [host.pid]
+            if child is None
+            else [
+                pid
+                for pid in descendants(host.pid)
+                if child in harness.proc_text("/proc/%d/cmdline" % pid).replace("\0", " ")
+            ]
+        )
         busy = [pid for pid in pids if cpu_ticks(pid) >= WARM_TICKS]
         return busy and busy[0]
+
     return harness.poll(look, "a process at work", seconds=120)
 
 
@@ -114,14 +131,25 @@ def at_work(row, **variables):
     directory = harness.scratch()
     command = row.start(directory)
     argv, load = command if isinstance(command, tuple) else (command, None)
-    host = harness.Host(argv, rate=HEAP_RATE, cwd=directory, stdin=subprocess.DEVNULL,
-                        stdout=subprocess.DEVNULL, extra=dict(variables, HOME=directory))
+    host = harness.Host(
+        argv,
+        rate=HEAP_RATE,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        extra=dict(variables, HOME=directory),
+    )
     loading = None
     try:
         if load:  # its first calls may come before the server listens
             retried = ["/bin/sh", "-c", 'while :; do "$@"; sleep 0.2; done', "sh"] + load
-            loading = subprocess.Popen(retried, stdin=subprocess.DEVNULL, start_new_session=True,
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            loading = subprocess.Popen(
+                retried,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         yield host, looked_at(host, row.child)
     finally:
         if loading:
@@ -135,8 +163,10 @@ def at_work(row, **variables):
 
 def latest_address(host):
     """A script may have had an agent, with a port of its own, before it became the program."""
-    found = harness.poll(lambda: re.findall(r"listening on http://([^/\s]+):(\d+)/", host.log()),
-                         "the agent's address")
+    found = harness.poll(
+        lambda: re.findall(r"listening on http://([^/\s]+):(\d+)/", host.log()),
+        "the agent's address",
+    )
     return found[-1][0], int(found[-1][1])
 
 
@@ -163,8 +193,11 @@ def shares(profile, value):
         if sample.frames[-1].function.startswith("[truncated"):
             cut += weight
             last = sample.frames[-2] if len(sample.frames) > 1 else sample.frames[-1]
-            where[sample.frames[-1].function, last.function or "0x%x" % last.address,
-                  last.mapping and os.path.basename(last.mapping.filename)] += weight
+            where[
+                sample.frames[-1].function,
+                last.function or "0x%x" % last.address,
+                last.mapping and os.path.basename(last.mapping.filename),
+            ] += weight
     return total, cut / max(1, total), guessed / max(1, total), where
 
 
@@ -192,8 +225,18 @@ def measure(row, verbose):
     return cells + [percent(heap[1]) if heap[0] else "none"]
 
 
-HEADINGS = ("Program", "before", "rings: samples", "cut", "guessed", "timers: samples", "cut",
-            "guessed", "heap: cut", "Why")
+HEADINGS = (
+    "Program",
+    "before",
+    "rings: samples",
+    "cut",
+    "guessed",
+    "timers: samples",
+    "cut",
+    "guessed",
+    "heap: cut",
+    "Why",
+)
 
 
 def line(cells):

@@ -1,5 +1,6 @@
-/* Counts the instructions that a program's first thread runs in user mode between its first two breakpoint traps, one step at a time: exact, whatever
- * else the machine does, and without a hardware counter. x86-64. step_count COMMAND...; STEP_PRELOAD becomes its LD_PRELOAD. */
+/* Counts the instructions that a program's first thread runs in user mode between its first two
+ * breakpoint traps, one step at a time: exact, whatever else the machine does, and without a
+ * hardware counter. x86-64. step_count COMMAND...; STEP_PRELOAD becomes its LD_PRELOAD. */
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,7 +16,9 @@ static bool next_trap(enum __ptrace_request how) {
   int status;
   long signal = 0;
   do {
-    if (ptrace(how, child, NULL, signal) != 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status)) return false;
+    if (ptrace(how, child, NULL, signal) != 0 || waitpid(child, &status, 0) != child ||
+        !WIFSTOPPED(status))
+      return false;
     signal = WSTOPSIG(status);
   } while (signal != SIGTRAP);
   return true;

@@ -1,6 +1,8 @@
-/* What one CPU-clock tick costs the program: a loop that looks at its own CPU clock (others' time is not in it) sees how long it was away.
- * tick_gap SECONDS DEPTH [empty]: SECONDS of CPU time, DEPTH frames deep; empty: with a timer and a handler of its own that does nothing, the
- * kernel's share of any such profiler. Prints the median of the longest gaps, one for each of the kernel's ticks, in nanoseconds, and how many. */
+/* What one CPU-clock tick costs the program: a loop that looks at its own CPU clock (others' time
+ * is not in it) sees how long it was away. tick_gap SECONDS DEPTH [empty]: SECONDS of CPU time,
+ * DEPTH frames deep; empty: with a timer and a handler of its own that does nothing, the kernel's
+ * share of any such profiler. Prints the median of the longest gaps, one for each of the kernel's
+ * ticks, in nanoseconds, and how many. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdint.h>
@@ -30,7 +32,8 @@ static FRAME void watch(double seconds) {
     uint64_t before = now();
     for (int i = 0; i < 10000; i++) {
       uint64_t after = now();
-      if (after - before > SHORTEST && count < GAPS_MAX) gaps[count++] = after - before > UINT32_MAX ? UINT32_MAX : (uint32_t)(after - before);
+      if (after - before > SHORTEST && count < GAPS_MAX)
+        gaps[count++] = after - before > UINT32_MAX ? UINT32_MAX : (uint32_t)(after - before);
       before = after;
     }
   }
@@ -59,7 +62,10 @@ int main(int argc, char **argv) {
     event._sigev_un._tid = gettid();
     timer_t timer;
     struct itimerspec when = {{0, 1000000}, {0, 1000000}};
-    if (sigaction(SIGPROF, &action, NULL) || timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) || timer_settime(timer, 0, &when, NULL)) return 3;
+    if (sigaction(SIGPROF, &action, NULL) ||
+        timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) ||
+        timer_settime(timer, 0, &when, NULL))
+      return 3;
   }
   puts("ready");
   fflush(stdout);

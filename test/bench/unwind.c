@@ -1,5 +1,6 @@
-/* What other unwinders cost, 20 frames deep, for comparison with one heap sample: libunwind's unw_backtrace warm, its first use on each
- * thread, and glibc's backtrace. Prints `NAME NANOSECONDS`, -1 where the library is not there. */
+/* What other unwinders cost, 20 frames deep, for comparison with one heap sample: libunwind's
+ * unw_backtrace warm, its first use on each thread, and glibc's backtrace. Prints `NAME
+ * NANOSECONDS`, -1 where the library is not there. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <execinfo.h>
@@ -24,10 +25,8 @@ static __attribute__((noinline)) void measure(int count) {
 }
 
 static __attribute__((noinline)) void deep(int depth, int count) {
-  if (depth == 0)
-    measure(count);
-  else
-    deep(depth - 1, count);
+  if (depth == 0) measure(count);
+  else deep(depth - 1, count);
   __asm__ volatile("");
 }
 

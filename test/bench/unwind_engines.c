@@ -33,12 +33,13 @@ static long resident_kilobytes(void) {
 
 static __attribute__((always_inline)) inline struct remote_registers registers_here(void) {
   struct remote_registers here = {.known = REMOTE_ALL_KNOWN, .exact = true};
-  __asm__ volatile("movq %%rbx, 24(%0)\n movq %%rbp, 48(%0)\n movq %%rsp, 56(%0)\n"
-                   "movq %%r12, 96(%0)\n movq %%r13, 104(%0)\n movq %%r14, 112(%0)\n"
-                   "movq %%r15, 120(%0)\n leaq 0(%%rip), %%rcx\n movq %%rcx, 128(%0)\n"
-                   :
-                   : "r"(here.value)
-                   : "rcx", "memory");
+  __asm__ volatile(
+      "movq %%rbx, 24(%0)\n movq %%rbp, 48(%0)\n movq %%rsp, 56(%0)\n"
+      "movq %%r12, 96(%0)\n movq %%r13, 104(%0)\n movq %%r14, 112(%0)\n"
+      "movq %%r15, 120(%0)\n leaq 0(%%rip), %%rcx\n movq %%rcx, 128(%0)\n"
+      :
+      : "r"(here.value)
+      : "rcx", "memory");
   return here;
 }
 
