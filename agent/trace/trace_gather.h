@@ -28,7 +28,7 @@ struct trace_wait {
   uint64_t object;
   int32_t tid;
   uint32_t stack;
-  bool was_released;
+  bool was_released; /* by a release that was told as well */
 };
 
 struct trace_release {

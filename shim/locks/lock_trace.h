@@ -23,7 +23,7 @@ struct lock_trace_event {
   uintptr_t object; /* 0: not known */
   uint32_t stack; /* stack_table.h; 0: lost */
   int32_t tid; /* filled in by lock_trace_write */
-  bool was_released; /* a wait: it did not give up */
+  bool was_released; /* a wait: by a release that is an event as well */
 };
 
 /* By the thread itself. errno stays. */

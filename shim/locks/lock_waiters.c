@@ -33,6 +33,8 @@ struct lock_waiter {
   _Atomic uint64_t opened; /* as charged: when the slice that goes on began */
   _Atomic uint64_t seen; /* ns of the slices looked at since `charged`, times their scales */
   _Atomic uint32_t candidate; /* the releaser of one of them, each with a chance as its length */
+  _Atomic bool missed; /* for a trace: the latest release was not looked at; by releasers, each just
+                          before it releases */
 } __attribute__((aligned(64)));
 
 enum { FREE = 0, TAKEN = 1 }; /* what is below any object's address */
@@ -177,6 +179,7 @@ struct lock_waiter_claim lock_waiters_enter(const void *object, uint64_t start, 
   atomic_store_explicit(&waiter->looked_at, 0, memory_order_relaxed);
   atomic_store_explicit(&waiter->seen, 0, memory_order_relaxed);
   atomic_store_explicit(&waiter->candidate, 0, memory_order_relaxed);
+  atomic_store_explicit(&waiter->missed, false, memory_order_relaxed);
   atomic_fetch_add_explicit(&bucket->waiting, 1, memory_order_relaxed);
   atomic_store_explicit(&waiter->object, (uintptr_t)object, memory_order_release);
   return (struct lock_waiter_claim){waiter, object, life};
@@ -296,14 +299,21 @@ enum lock_release_look lock_waiters_look(const void *object, uint64_t random) {
   return look;
 }
 
-bool lock_waiters_wait_for(const void *object) {
+/* Written only where it changes: releases in rapid succession share no line that is written. A
+ * place that was taken anew meanwhile may be marked too: that wait then has no releaser in the
+ * trace. */
+void lock_waiters_mark(const void *object, bool missed) {
   for (uint32_t number = first_of(object); number;) {
     struct lock_waiter *waiter = waiter_at(number);
     number = waiter->next;
-    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object)
-      return true;
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object &&
+        atomic_load_explicit(&waiter->missed, memory_order_relaxed) != missed)
+      atomic_store_explicit(&waiter->missed, missed, memory_order_relaxed);
   }
-  return false;
+}
+
+bool lock_waiters_has_missed(const struct lock_waiter_claim *claim) {
+  return atomic_load_explicit(&claim->waiter->missed, memory_order_relaxed);
 }
 
 /* After a slice of `time` ns: the scale of those to come, which depends on those before them alone,
@@ -382,7 +392,7 @@ static uint64_t charge(struct lock_waiter *waiter, const void *object, enum lock
   if (!take_time(waiter, object, true, until, &time)) return 0;
   uint64_t weight = atomic_load_explicit(&waiter->weight, memory_order_relaxed);
   atomic_store_explicit(&waiter->opened, until, memory_order_relaxed);
-  if (weight > 1) look_on(waiter, (uint64_t)time, random >> 32);
+  if (weight != 1) look_on(waiter, (uint64_t)time, random >> 32);
   return weight * (uint64_t)time;
 }
 

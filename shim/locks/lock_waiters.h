@@ -52,8 +52,10 @@ static inline bool lock_waiters_may_wait_for(const void *object) {
 /* How many entered ones wait for this object or one of its bucket. */
 uint32_t lock_waiters_crowd(const void *object);
 
-/* Whether one of them waits for just this object. */
-bool lock_waiters_wait_for(const void *object);
+/* For traces, just before a release: those who wait for just this object are told whether it is in
+ * the trace. And whether the last one was not, before the wait is left. */
+void lock_waiters_mark(const void *object, bool missed);
+bool lock_waiters_has_missed(const struct lock_waiter_claim *claim);
 
 /* start: ns; weight: waits that this one stands for; 0: its releases are seen, and charged with
  * nothing. */

@@ -147,20 +147,23 @@ static uint64_t draw_block(uint64_t *delay) {
   return rate / d * CONTENTION_COUNT_UNIT + rate % d * CONTENTION_COUNT_UNIT / d;
 }
 
-static void record_wait(const struct lock_wait *wait, enum lock_wait_end end, uint64_t now,
+/* is_known: the release that ended it is in the trace. */
+static void record_wait(const struct lock_wait *wait, bool is_known, uint64_t now,
                         uintptr_t function, const struct unwind_registers *caller) {
+  enum { TRACED_NANOSECONDS = 2000 }; /* in less nobody leaves a CPU and comes back */
   uint64_t delay = now - wait->start;
+  bool is_traced = wait->traced && delay >= TRACED_NANOSECONDS;
   uint64_t count = config.blockprofile_rate > 0 ? draw_block(&delay) : 0;
-  if (count == 0 && !wait->traced) return;
+  if (count == 0 && !is_traced) return;
   struct place place =
-      place_of((struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, wait->traced});
+      place_of((struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, is_traced});
   contention_table_add(place.entry, count, delay);
-  if (!wait->traced) return;
+  if (!is_traced) return;
   struct lock_trace_event event = {.begin = wait->start,
                                    .at = now,
                                    .object = (uintptr_t)wait->object,
                                    .stack = place.stack,
-                                   .was_released = end == WAIT_RELEASED};
+                                   .was_released = is_known};
   lock_trace_write(&event);
 }
 
@@ -171,8 +174,10 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
   bool is_wait = end != WAIT_NOT_ONE && (config.blockprofile_rate > 0 || wait->traced) &&
                  !wait->watch_only && !confinement_forbids_calls();
   uint64_t now = is_wait ? lock_clock_now() : 0;
+  bool is_known = wait->claim.waiter && end == WAIT_RELEASED && wait->traced &&
+                  !lock_waiters_has_missed(&wait->claim);
   if (wait->claim.waiter) leave(wait, end == WAIT_RELEASED);
-  if (is_wait) record_wait(wait, end, now, function, caller);
+  if (is_wait) record_wait(wait, is_known, now, function, caller);
   errno = saved_errno;
 }
 
@@ -184,13 +189,13 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   struct lock_release release = {false, 0, 0, 0};
   uint64_t random = draw();
   enum lock_release_look look = lock_waiters_look(object, random);
-  bool is_traced =
-      lock_trace_is_armed() && (look != RELEASE_PASSES || lock_waiters_wait_for(object));
+  bool is_traced = lock_trace_is_armed();
   if (look == RELEASE_PASSES && !is_traced) return release;
   if (!may_measure() || (is_release && !is_release(object))) return release;
+  if (is_traced) lock_waiters_mark(object, look == RELEASE_PASSES);
+  if (look == RELEASE_PASSES) return release;
   uint64_t now = lock_clock_now();
   if (is_traced) release.traced_at = now;
-  if (look == RELEASE_PASSES) return release;
   release.time = lock_waiters_charge(object, look, now, random, &release.mark);
   release.charged = look == RELEASE_IS_CHARGED;
   return release;
