@@ -75,10 +75,60 @@ static void test_records_that_go_round_the_end(void) {
   free(ring.memory);
 }
 
+/* body: 8-byte words between the header and what every record of switches ends with. */
+static void put_switch(struct perf_ring *ring, uint64_t *head, uint32_t type, uint16_t misc,
+                       const uint64_t *body, size_t words, uint64_t time) {
+  size_t size = sizeof(struct perf_event_header) + words * 8 + 24;
+  struct perf_event_header header = {.type = type, .misc = misc, .size = (uint16_t)size};
+  put(ring, head, &header, sizeof header);
+  put(ring, head, body, words * 8);
+  put_word(ring, head, 77 | (uint64_t)78 << 32); /* pid, tid */
+  put_word(ring, head, time);
+  put_word(ring, head, 3); /* CPU */
+  ((struct perf_event_mmap_page *)ring->memory)->data_head = *head;
+}
+
+static uint64_t two(uint32_t low, uint32_t high) { return low | (uint64_t)high << 32; }
+
+static void test_switches(void) {
+  enum { OUT = PERF_RECORD_MISC_SWITCH_OUT, PREEMPT = PERF_RECORD_MISC_SWITCH_OUT_PREEMPT };
+  struct perf_ring ring = empty_ring();
+  struct perf_ring_record record;
+  uint64_t head = 0;
+  ring.has_trailers = true;
+  for (uint64_t i = 0; i < 3000; i++) { /* round the end, too */
+    const uint64_t birth[] = {two(77, 77), two(90 + (uint32_t)i, 78), 5};
+    const uint64_t process[] = {two(91, 77), two(91, 78), 5};
+    const uint64_t lost[] = {1, i}, name[] = {two(77, 78), 0x64656d616eu /* "named" */};
+    put_switch(&ring, &head, PERF_RECORD_SWITCH, 0, NULL, 0, i);
+    put_switch(&ring, &head, PERF_RECORD_SWITCH, OUT, NULL, 0, i + 1);
+    put_switch(&ring, &head, PERF_RECORD_SWITCH, OUT | PREEMPT, NULL, 0, i + 2);
+    put_switch(&ring, &head, PERF_RECORD_FORK, 0, process, 3, i);
+    put_switch(&ring, &head, PERF_RECORD_FORK, 0, birth, 3, i + 3);
+    put_switch(&ring, &head, PERF_RECORD_LOST, 0, lost, 2, i + 4);
+    put_switch(&ring, &head, PERF_RECORD_COMM, 0, name, 2, i + 5);
+    put_switch(&ring, &head, PERF_RECORD_EXIT, 0, process, 3, i + 6);
+    static const enum perf_ring_kind kinds[] = {
+        PERF_RING_ON_CPU, PERF_RING_OFF_CPU, PERF_RING_OFF_CPU, PERF_RING_BIRTH,
+        PERF_RING_LOST,   PERF_RING_NAME,    PERF_RING_END};
+    for (uint64_t k = 0; k < 7; k++) {
+      CHECK(perf_ring_next(&ring, scratch, &record) && record.kind == kinds[k]);
+      CHECK(record.at == (int64_t)(i + k) && record.cpu == 3);
+      CHECK(record.kind != PERF_RING_OFF_CPU || record.preempted == (k == 2));
+      CHECK(record.kind != PERF_RING_BIRTH || record.child == (int32_t)(90 + i));
+      CHECK(record.kind != PERF_RING_LOST || record.lost == i);
+      CHECK(record.kind != PERF_RING_NAME || strcmp(record.name, "named") == 0);
+    }
+    CHECK(!perf_ring_next(&ring, scratch, &record));
+  }
+  free(ring.memory);
+}
+
 static void test_anything(void) {
   struct perf_ring_record record;
   for (int round = 0; round < 20000; round++) {
     struct perf_ring ring = empty_ring();
+    ring.has_trailers = draw() % 2;
     uint64_t head = draw() % SIZE & ~(uint64_t)7;
     ring.tail = head;
     for (int i = 0; i < 4; i++) put_sample(&ring, &head, draw(), 64 * (draw() % 64), draw() % 5000);
@@ -122,6 +172,7 @@ static void test_the_kernels(void) {
 
 int main(void) {
   test_records_that_go_round_the_end();
+  test_switches();
   test_anything();
   test_the_kernels();
   return failures > 0;
