@@ -22,8 +22,11 @@ struct place {
 static _Atomic(struct place *) places;
 static uint64_t capacity; /* a power of two; constant once places is published (release) */
 static _Atomic uint64_t reserved;
-static uint64_t consumed; /* the reader's, as is the next: how often it came for a place that is */
-static uint32_t waited_for; /* taken and not finished: its writer may have been left by a jump */
+/* The reader's. */
+static uint64_t consumed;
+/* How often it came for a place that is taken and not finished: its writer may have been left by a
+ * jump. */
+static uint32_t waited_for;
 
 /* By thread: a slot is taken by a CAS of tid and never given back, as threads that lose events are
  * few; the count is exchanged by the reader. Relaxed: numbers to show. */
