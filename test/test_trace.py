@@ -320,6 +320,27 @@ def test_clients_share_a_recording_and_may_go_away():
     lines_until_the_end(host)
 
 
+@pytest.mark.parametrize("cpu", ["auto", "timer"])
+def test_while_threads_are_born_and_end_without_pause(cpu):
+    harness.need("go")
+    host = harness.Host(
+        [harness.build("birth_storm.c", "-O1", "-pthread")], extra={"PPROFAGENT_CPU": cpu}
+    )
+    host.ready()
+    host.go_on()
+    path = record(host, "seconds=0.5")
+    health = host.health()["trace"]
+    host.go_on()
+    trace = Trace(path)  # its reader refuses what makes no sense
+    born = {int(event.arguments["g"]) for event in trace.of("GoCreate")}
+    ended = [event.g for event in trace.of("GoEnd")]
+    assert len(ended) == len(set(ended)) and set(ended) <= born
+    assert health["left_out"] == 0
+    if not health["sampled_because"]:
+        assert len(ended) > 20, (len(born), len(ended))
+    host.kill()
+
+
 @pytest.mark.parametrize("number", range(6))
 def test_random_logs_are_read(number):
     harness.need("go")
