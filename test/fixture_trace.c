@@ -45,13 +45,14 @@ static uint32_t add_stack(struct fixture_trace *trace, const struct trace_frame 
 void fixture_trace_hand_made(struct fixture_trace *trace) {
   static const struct trace_frame waits[] = {{0x1010, "futex_wait", "", 0},
                                              {0x2010, "inlined<\"a\">", "/src/in.h", 7},
+                                             {0x2010, "inlined<\"a\">", "/src/in.h", 9},
                                              {0x2010, "work", "/src/work.c", 20},
                                              {0x3010, "main", "/src/main.c", 30}};
   static const struct trace_frame unlocks[] = {{0x4010, "unlock", "/src/lock.c", 3},
                                                {0x3020, "main", "/src/main.c", 31}};
   const char *reading = "read: pipe:[1]";
   start(trace, "prog \"x\"\n\xff");
-  uint32_t wait = add_stack(trace, waits, 4), unlock = add_stack(trace, unlocks, 2);
+  uint32_t wait = add_stack(trace, waits, 5), unlock = add_stack(trace, unlocks, 2);
 #define EVENT(at_micro, tid_, kind_, ...) \
   add(trace,                              \
       (struct trace_event){               \

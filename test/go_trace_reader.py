@@ -74,7 +74,7 @@ class Bytes:
 class Goroutine:
     def __init__(self, state):
         self.state, self.seq, self.regions, self.thread = state, 0, [], None
-        self.since, self.spans = None, []
+        self.since, self.spans, self.stack = None, [], 0
 
 
 class Trace:
@@ -184,6 +184,7 @@ class Trace:
             self.change(self.goroutines[words[0]], "Runnable", at)
         elif kind == UNBLOCK:
             self.goroutines[words[0]].seq += 1
+            assert words[2] or not self.goroutines[words[0]].stack  # else -pprof=sync goes on
             self.change(self.goroutines[words[0]], "Runnable", at)
             self.wakes.append((thread, words[0], at))
         elif kind == START:
@@ -211,7 +212,7 @@ class Trace:
             self.change(bound, {STOP: "Runnable", BLOCK: "Waiting"}.get(kind, "Ended"), at)
         if kind == BLOCK:
             self.reasons.setdefault(number, []).append(self.strings[words[0]])
-            self.reason_stacks[self.strings[words[0]]] = words[1]
+            self.reason_stacks[self.strings[words[0]]] = bound.stack = words[1]
         elif kind == CALL:
             self.calls[thread] += 1
             assert words[0] == self.calls[thread]
@@ -223,7 +224,7 @@ class Trace:
         elif kind == END:
             name, begin = bound.regions.pop()
             assert name == self.strings[words[1]]
-            self.regions.append((name, begin, at))
+            self.regions.append((number, name, begin, at))
         elif kind == LOG:
             self.logs.append((number, self.strings[words[1]], self.strings[words[2]]))
         if kind in (STOP, BLOCK, CALL, LOG, BEGIN, END):

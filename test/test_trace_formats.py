@@ -50,8 +50,8 @@ class Event:
 
 
 class Log:
-    """states: tid -> [(kind, from, to, event)], gaps: [(tid, from, to, lost)], arrows: {(from tid,
-    to tid, released at, woken at)}, each as the log's rules say."""
+    """states: tid -> [(kind, from, to, event)], gaps: [(tid, from, to, lost)], marks: [(tid, from,
+    to)], arrows: {(from tid, to tid, released at, woken at)}, each as the log's rules say."""
 
     def __init__(self, path):
         with open(path) as file:
@@ -60,11 +60,14 @@ class Log:
         self.events = [Event(words) for words in lines[1:]]
         self.end = max([self.end] + [event.at for event in self.events])
         self.states, self.gaps, self.arrows, self.names = {}, [], set(), {}
-        self.open, self.releases = {}, {}
+        self.open, self.releases, self.marks, self.open_marks = {}, {}, [], {}
         for event in self.events:
             self.add(event)
         for tid in list(self.open):
             self.close(tid, self.end)
+        self.ended_marks = list(self.marks)  # those that did before the recording's end
+        for tid in list(self.open_marks):
+            self.close_marks(tid, self.end)
 
     def close(self, tid, at):
         state = self.open.pop(tid, None)
@@ -72,8 +75,18 @@ class Log:
             self.states[tid].append((state.kind, state.at, at, state))
         return state
 
+    def close_marks(self, tid, at):
+        for begin in self.open_marks.pop(tid, []):
+            self.marks.append((tid, begin, at))
+
     def add(self, event):
         tid = event.tid
+        if event.kind in (LOST, ENDED):
+            self.close_marks(tid, event.at)
+        elif event.kind == MARK_BEGIN:
+            self.open_marks.setdefault(tid, []).append(event.at)
+        elif event.kind == MARK_END and self.open_marks.get(tid):
+            self.marks.append((tid, self.open_marks[tid].pop(), event.at))
         if event.kind in (FOUND, BORN):
             self.states[tid] = []
         elif event.kind == NAMED:
@@ -193,7 +206,7 @@ def check_chrome_slices(log, chrome):
         assert waited == sum(
             end - begin for kind, begin, end, _ in log.states[tid] if kind == BLOCKED
         )
-    assert len(chrome.of("X", "mark")) == log.number(MARK_BEGIN)
+    assert sorted(chrome.spans(chrome.of("X", "mark"))) == sorted(log.marks)
     assert len(chrome.of("i", "mark")) == log.number(MARK)
     assert len(chrome.of("i", "sample")) == log.number(SAMPLE)
     assert len(chrome.of("C")) == log.number(COUNTER)
@@ -286,7 +299,7 @@ def check_chrome_hand_made(chrome):
     while frame is not None:
         names.append(chrome.all["stackFrames"][frame]["name"])
         frame = chrome.all["stackFrames"][frame].get("parent")
-    assert names == ["futex_wait", 'inlined<"a">', "work", "main"]
+    assert names == ["futex_wait", 'inlined<"a">', 'inlined<"a">', "work", "main"]
 
 
 # ---- Perfetto -----------------------------------------------------------------------------------
@@ -343,12 +356,12 @@ def check_perfetto_slices(log, trace):
         lost = sum(piece.end - piece.begin for piece in slices if piece.category == "gap")
         assert lost == sum(end - begin for of, begin, end, _ in log.gaps if of == tid)
     marks = [
-        piece
-        for track in trace.thread_tracks.values()
+        (tid, piece.begin, piece.end)
+        for tid, track in trace.thread_tracks.items()
         for piece in trace.slices(track)
         if piece.category == "mark"
     ]
-    assert len(marks) == log.number(MARK_BEGIN)
+    assert sorted(marks) == sorted(log.marks)
     instants = [instant.category for instant in trace.instants]
     assert instants.count("mark") == log.number(MARK)
     assert instants.count("sample") == log.number(SAMPLE)
@@ -407,6 +420,7 @@ def check_perfetto_hand_made(trace):
     assert waits[0].stack == [
         ("main", "/src/main.c", 30),
         ("work", "/src/work.c", 20),
+        ('inlined<"a">', "/src/in.h", 9),
         ('inlined<"a">', "/src/in.h", 7),
         ("futex_wait", "", 0),
     ]
@@ -446,6 +460,18 @@ def check_go_states(wanted, said, happened):
         assert there >= end - begin - 10 * happened, (name, begin, end, said)
 
 
+def check_go_regions(log, trace):
+    """Those open at a thread's end have none."""
+    ends = {(event.tid, event.at) for event in log.events if event.kind == ENDED}
+    marks = [mark for mark in log.ended_marks if (mark[0], mark[2]) not in ends]
+    for tid, begin, end in marks:
+        assert any(
+            of == tid and 0 <= since - begin <= APART and 0 <= until - end <= APART
+            for of, _, since, until in trace.regions
+        ), (tid, begin, end)
+    assert len(marks) <= len(trace.regions) <= len(log.marks)
+
+
 def test_go(tmp_path):
     for number, log, data in recordings("unit_go_trace_v2", tmp_path):
         trace = go_trace_reader.Trace(data)
@@ -457,6 +483,7 @@ def test_go(tmp_path):
         said = [value for _, key, value in trace.logs if key == "recording"]
         assert len(trace.logs) == log.number(MARK) + len(said) and len(said) <= 1
         assert all(("sampled" in value) == bool(log.sampled) for value in said)
+        check_go_regions(log, trace)
         wakes = trace.wakes
         alive = {event.tid: event.at for event in log.events if event.kind == ENDED}
         for of, to, _, woken in log.arrows:
@@ -485,17 +512,18 @@ def check_go_hand_made(trace):
     ]
     assert trace.ended == [START + 200 * MICRO, START + 200 * MICRO + 1]
     assert sorted(trace.regions) == [
-        ("inner", START + 30 * MICRO, START + 50 * MICRO),
-        ("outer", START + 20 * MICRO, START + 130 * MICRO),
+        (100, "inner", START + 30 * MICRO, START + 50 * MICRO),
+        (100, "outer", START + 20 * MICRO, START + 130 * MICRO),
     ]
     stack = trace.stack_of_reason("sync: futex")
     assert [frame[1:] for frame in stack] == [
         ("futex_wait", "", 0),
         ('inlined<"a">', "/src/in.h", 7),
+        ('inlined<"a">', "/src/in.h", 9),
         ("work", "/src/work.c", 20),
         ("main", "/src/main.c", 30),
     ]
-    assert len({frame[0] for frame in stack}) == 4  # the inlined one has a pc of its own
+    assert len({frame[0] for frame in stack}) == 5  # the inlined ones have pcs of their own
 
 
 def newer_go():
