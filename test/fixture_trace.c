@@ -364,9 +364,9 @@ static void print_log(const struct fixture_trace *trace, const char *path) {
           log->is_sampled, log->lost);
   for (size_t i = 0; i < log->event_count; i++) {
     const struct trace_event *event = &log->events[i];
-    bool has_stack = event->stack != 0 && log->stacks[event->stack - 1].frame_count > 0;
-    fprintf(file, "%d %" PRId64 " %d %d %d %d %d %" PRIu64 " ", event->kind, event->at, event->tid,
-            event->other, event->cpu, has_stack, event->reason, event->value);
+    uint32_t frames = event->stack != 0 ? log->stacks[event->stack - 1].frame_count : 0;
+    fprintf(file, "%d %" PRId64 " %d %d %d %u %d %" PRIu64 " ", event->kind, event->at, event->tid,
+            event->other, event->cpu, frames, event->reason, event->value);
     print_text(file, event->text);
     fprintf(file, "\n");
   }

@@ -42,7 +42,7 @@ class Event:
             self.tid,
             self.other,
             self.cpu,
-            self.has_stack,
+            self.frames,
             self.reason,
             self.value,
         ) = [int(word) for word in words[:8]]
@@ -472,6 +472,16 @@ def check_go_regions(log, trace):
     assert len(marks) <= len(trace.regions) <= len(log.marks)
 
 
+def check_go_stacks(log, trace):
+    """Of the samples: at most 128 frames, and that some are missing is said."""
+    frames = [event.frames for event in log.events if event.kind == SAMPLE]
+    stacks = [trace.stacks[stack] for stack in trace.samples]
+    assert [len(stack) for stack in stacks] == [min(count, 128) for count in frames]
+    for count, stack in zip(frames, stacks):
+        if count > 128:
+            assert trace.strings[stack[-1][1]] == "[truncated]"
+
+
 def test_go(tmp_path):
     for number, log, data in recordings("unit_go_trace_v2", tmp_path):
         trace = go_trace_reader.Trace(data)
@@ -479,7 +489,7 @@ def test_go(tmp_path):
         for tid in log.states:
             happened = sum(event.tid == tid for event in log.events)
             check_go_states(go_spans(log, tid), trace.spans(tid, log.end), happened)
-        assert len(trace.samples) == log.number(SAMPLE)
+        check_go_stacks(log, trace)
         said = [value for _, key, value in trace.logs if key == "recording"]
         assert len(trace.logs) == log.number(MARK) + len(said) and len(said) <= 1
         assert all(("sampled" in value) == bool(log.sampled) for value in said)

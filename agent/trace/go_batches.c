@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "agent/runtime/agent_memory.h"
-#include "agent/runtime/foreign_text.h"
+#include "trace_words.h"
 
 enum { GENERATION = 1, NUMBER_MAX = 10, HEADER_BYTES = 16, MARKER_LIMIT = 4096 };
 static const uint64_t NO_THREAD = UINT64_MAX, NANOSECONDS = 1000000000;
@@ -165,7 +165,8 @@ static void put_stack(struct go_batches *batches, uint32_t number) {
   put_field(table, number + UINT64_C(1));
   put_field(table, count);
   for (uint32_t i = 0; i < count; i++) {
-    const struct trace_frame *frame = &stack->frames[i];
+    bool is_cut = i + 1 == count && count < stack->frame_count;
+    const struct trace_frame *frame = is_cut ? &trace_frame_cut : &stack->frames[i];
     uint32_t depth = 0; /* how many frames further out have its pc */
     while (i + depth + 1 < stack->frame_count && stack->frames[i + depth + 1].pc == frame->pc)
       depth++;

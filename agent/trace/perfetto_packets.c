@@ -3,12 +3,13 @@
 #include <string.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "trace_words.h"
 
 enum {
   SEQUENCE = 1,
   STATE_CLEARED = 1,
   NEEDS_STATE = 2,
-  FRAMES_MAX = 512, /* the innermost ones of a stack */
+  FRAMES_MAX = 1024, /* the innermost ones of a stack */
   PACKET_TAG = 0x0a /* field 1 of a trace, of a known length */
 };
 
@@ -124,7 +125,9 @@ void perfetto_use_stack(struct perfetto_packets *packets, Perfetto__Protos__Trac
     return;
   }
   uint32_t count = is->frame_count < FRAMES_MAX ? is->frame_count : FRAMES_MAX;
-  for (uint32_t i = count; i > 0; i--) add_frame(packets, &is->frames[i - 1]);
+  if (count < is->frame_count) add_frame(packets, &trace_frame_cut);
+  for (uint32_t i = count - (count < is->frame_count); i > 0; i--)
+    add_frame(packets, &is->frames[i - 1]);
   event->callstack_iid = *id = ++packets->stacks_sent;
   perfetto__protos__callstack__init(&packets->callstack);
   packets->callstack.has_iid = true;

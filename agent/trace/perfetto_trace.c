@@ -8,7 +8,7 @@
 #include "trace_walk.h"
 #include "trace_words.h"
 
-enum { CPU_LIMIT = 4096, CLOCK_MONOTONIC_ID = 3, ANNOTATIONS_MAX = 4, COUNTERS_MAX = 64 };
+enum { CPU_LIMIT = 4096, CLOCK_MONOTONIC_ID = 3, ANNOTATIONS_MAX = 4 };
 
 typedef Perfetto__Protos__TracePacket trace_packet;
 typedef Perfetto__Protos__TrackEvent track_event;
@@ -28,8 +28,8 @@ struct encoder {
   struct trace_links links;
   struct perfetto_packets packets;
   struct lane *lanes;
-  const char *counters[COUNTERS_MAX]; /* by number, sent */
-  uint32_t counter_count;
+  const char **counters; /* by number, sent */
+  uint32_t counter_count, counter_capacity;
   bool by_cpu; /* states fill the scheduler's tables */
 };
 
@@ -310,12 +310,18 @@ static bool send_instant(void *context, const struct trace_instant *instant) {
   return send_event(encoder, event->at, &out);
 }
 
-/* The number of a counter's lane, sent when it is new; COUNTERS_MAX: there is no more room. */
+/* The number of a counter's lane, sent when it is new; UINT32_MAX: that failed. */
 static uint32_t counter_number(struct encoder *encoder, const char *name) {
   const char *text = perfetto_text(&encoder->packets, name); /* the same text, the same pointer */
   for (uint32_t i = 0; i < encoder->counter_count; i++)
     if (encoder->counters[i] == text) return i;
-  if (encoder->counter_count == COUNTERS_MAX) return COUNTERS_MAX;
+  if (encoder->counter_count == encoder->counter_capacity) {
+    uint32_t capacity = encoder->counter_capacity + 16;
+    const char **counters = agent_realloc(encoder->counters, capacity * sizeof *counters);
+    if (!counters) return UINT32_MAX;
+    encoder->counters = counters;
+    encoder->counter_capacity = capacity;
+  }
   Perfetto__Protos__TrackDescriptor track = PERFETTO__PROTOS__TRACK_DESCRIPTOR__INIT;
   Perfetto__Protos__CounterDescriptor counter = PERFETTO__PROTOS__COUNTER_DESCRIPTOR__INIT;
   track.uuid = track_of(encoder, TRACK_COUNTER, encoder->counter_count);
@@ -323,7 +329,7 @@ static uint32_t counter_number(struct encoder *encoder, const char *name) {
   track.parent_uuid = track_of(encoder, TRACK_MAIN, 0);
   track.name = (char *)(uintptr_t)text;
   track.counter = &counter;
-  if (!send_track(encoder, &track)) return COUNTERS_MAX;
+  if (!send_track(encoder, &track)) return UINT32_MAX;
   encoder->counters[encoder->counter_count] = text;
   return encoder->counter_count++;
 }
@@ -332,7 +338,7 @@ static bool send_counter(void *context, uint32_t number) {
   struct encoder *encoder = context;
   const struct trace_event *event = &encoder->log->events[number];
   uint32_t counter = counter_number(encoder, event->text ? event->text : "");
-  if (counter == COUNTERS_MAX) return !encoder->packets.output.failed;
+  if (counter == UINT32_MAX) return false;
   struct annotated_event out;
   start_event(&out, PERFETTO__PROTOS__TRACK_EVENT__TYPE__TYPE_COUNTER,
               track_of(encoder, TRACK_COUNTER, counter), NULL);
@@ -467,6 +473,7 @@ bool perfetto_trace_write(const struct trace_log *log, struct byte_sink *sink) {
   perfetto_packets_release(&encoder->packets);
   trace_links_release(&encoder->links);
   agent_free(encoder->lanes);
+  agent_free(encoder->counters);
   agent_free(encoder);
   return ok;
 }

@@ -32,6 +32,9 @@ static inline const struct trace_stack *trace_stack_of(const struct trace_log *l
   return stack->frame_count > 0 ? stack : NULL;
 }
 
+/* The outermost frame of a stack of which a format takes only the innermost ones. */
+static const struct trace_frame trace_frame_cut = {0, "[truncated]", "", 0};
+
 /* On which CPU a state was: its end may know it too. */
 static inline int32_t trace_cpu_of(const struct trace_links *links, const struct trace_log *log,
                                    uint32_t state) {
