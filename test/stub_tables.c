@@ -7,6 +7,7 @@
 #include "agent/runtime/agent_thread.h"
 #include "shim/base/config.h"
 #include "shim/base/counters.h"
+#include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_status.h"
 #include "shim/locks/lock_status.h"
 #include "shim/stacks/module_registry.h"
@@ -32,6 +33,12 @@ uint64_t heap_live_limit(void) { return 1u << 22; }
 uint64_t heap_table_bytes(void) { return 1u << 20; }
 const char *heap_off_reason(void) { return stub.heap_off_reason; }
 const char *heap_allocator_path(void) { return "/usr/lib/libjemalloc.so.2"; }
+
+/* shim/allocation/heap_peak.h */
+struct heap_levels heap_peak_levels(void) {
+  return (struct heap_levels){stub.level_now, stub.level_peak};
+}
+void heap_peak_begin_anew(void) { stub.peaks_begun_anew++; }
 
 /* shim/stacks/stack_table.h */
 bool stack_table_read(uint32_t id, struct stack_view *out) {

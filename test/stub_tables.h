@@ -21,6 +21,8 @@ struct stub_symbol {
 
 struct stub_tables {
   uint32_t bucket_count, stack_count, symbol_count, mapping_count, contention_count;
+  uint64_t level_now, level_peak; /* heap_peak_levels */
+  unsigned peaks_begun_anew;
   struct heap_bucket_view *buckets; /* [0] is bucket 1 */
   struct stack_view *stacks; /* [0] is stack 1 */
   struct stub_symbol *symbols; /* sorted by start */

@@ -317,6 +317,7 @@ def test_hot_paths_call_nothing_that_locks_or_allocates():
         "unwind_rule.o",
         "stack_table.o",
         "heap_table.o",
+        "heap_peak.o",
         "live_table.o",
         "table_memory.o",
         "cpu_sampling.o",

@@ -353,6 +353,7 @@ def test_every_view_opens_and_is_linked(browser):
             "goroutineleak",
             "heap",
             "mutex",
+            "peak",
             "profile",
             "threadcreate",
             "wall",

@@ -266,7 +266,7 @@ static void write_heap(struct json *json) {
 
 /* What resident memory consists of; null: not known. */
 static void write_resident(struct json *json) {
-  static const char *const names[RESIDENT_KIND_COUNT] = {
+  static const char names[RESIDENT_KIND_COUNT][16] = {
 #define X(identifier, title, sentence) #identifier,
       RESIDENT_KINDS(X)
 #undef X

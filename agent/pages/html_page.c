@@ -55,7 +55,7 @@ static const char style[] =
     "td:first-child{width:3.2rem}.facts{grid-template-columns:1fr 1fr}.get{margin:0 .6rem 0 0}}\n";
 
 void html_bytes(struct text_sink *text, uint64_t bytes) {
-  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  static const char units[][4] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   unsigned unit = 0;
   uint64_t whole = bytes, rest = 0;
   while (whole >= 1024 && unit < 6) {

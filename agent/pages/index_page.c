@@ -219,7 +219,7 @@ static void write_unnamed(struct text_sink *text) {
 }
 
 static void write_nanoseconds(struct text_sink *text, uint64_t nanoseconds) {
-  static const char *const units[] = {"ns", "&micro;s", "ms", "s"};
+  static const char units[][10] = {"ns", "&micro;s", "ms", "s"};
   unsigned unit = 0;
   for (; unit < 3 && nanoseconds % 1000 == 0; unit++)
     nanoseconds /= 1000; /* only as far as it is exact */
@@ -299,6 +299,30 @@ static void write_details(struct text_sink *text) {
  * ----------------------------------------------------------------------------------------------------------------
  */
 
+static void write_link_of(struct text_sink *text, const char *name, int seconds) {
+  text_sink_format(text, " &middot; <a href='%s?seconds=%d' download>next %d s</a>", name, seconds,
+                   seconds);
+}
+
+static void write_links(struct text_sink *text, const struct route *route) {
+  const char *name = route->name;
+  if (route->is_trace)
+    text_sink_format(text,
+                     " <span class=get><a href='%s?seconds=1' download>next 1 s</a> &middot; "
+                     "<a href='%s?seconds=5' download>next 5 s</a></span>",
+                     name, name);
+  if (!route_has_view(route)) return;
+  text_sink_format(text, " <span class=get><a href='view/%s'>view</a>", name);
+  if (route->is_profile)
+    text_sink_format(text,
+                     " &middot; <a href='%s?debug=1'>text</a> &middot; "
+                     "<a href='%s' download>download</a>",
+                     name, name);
+  if (!route->has_no_delta) write_link_of(text, name, 10);
+  if (route->is_recorded) write_link_of(text, name, 30);
+  text_sink_text(text, "</span>");
+}
+
 static void write_row(struct text_sink *text, const struct route *route) {
   const char *off = route_off_reason(route), *query = route->is_profile ? "?debug=1" : "";
   uint64_t count = route->count ? route->count() : 0;
@@ -317,24 +341,7 @@ static void write_row(struct text_sink *text, const struct route *route) {
     text_sink_html(text, route->meaning);
     if (off)
       text_sink_text(text, " &mdash; until it was switched off"); /* why: among the notices */
-    if (route->is_profile)
-      text_sink_format(
-          text,
-          " <span class=get><a href='view/%s'>view</a> &middot; <a href='%s?debug=1'>text</a> "
-          "&middot; <a href='%s' download>download</a> &middot; "
-          "<a href='%s?seconds=10' download>next 10 s</a></span>",
-          route->name, route->name, route->name, route->name);
-    else if (route->is_recorded)
-      text_sink_format(text,
-                       " <span class=get><a href='view/%s'>view</a> &middot; "
-                       "<a href='%s?seconds=10' download>next 10 s</a> &middot; "
-                       "<a href='%s?seconds=30' download>next 30 s</a></span>",
-                       route->name, route->name, route->name);
-    else if (route->is_trace)
-      text_sink_format(text,
-                       " <span class=get><a href='%s?seconds=1' download>next 1 s</a> &middot; "
-                       "<a href='%s?seconds=5' download>next 5 s</a></span>",
-                       route->name, route->name);
+    write_links(text, route);
   }
   text_sink_text(text, "</td></tr>\n");
 }

@@ -4,6 +4,7 @@
 
 #include "shim/base/config.h"
 #include "shim/cpu/cpu_sampling.h"
+#include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_table.h"
 #include "shim/threads/threadcreate_table.h"
 #include "agent/runtime/agent_thread.h"
@@ -55,6 +56,22 @@ void handle_heap(const struct http_request *request, const struct route *route) 
   if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, form);
   else if (delta == DELTA_YES) send_heap_delta(request, route, seconds, form);
   else send_profile(request, route, collect_heap(route, NULL, form), false, form);
+}
+
+/* Whoever asks with reset=1 has the peak up to now; it is looked for anew from then on. */
+void handle_peak(const struct http_request *request, const struct route *route) {
+  int64_t seconds;
+  enum profile_form form = form_parameter(request);
+  if (form == FORM_REFUSED) return;
+  enum delta delta = delta_parameters(request, &seconds);
+  if (delta == DELTA_YES)
+    http_respond_error(request->response, 400,
+                       "\"seconds\" parameter is not supported for this profile type");
+  if (delta != DELTA_NO || refuse_while_off(request, route)) return;
+  if (request_is_head(request)) return send_profile_head(request, route, false, form);
+  struct profile *profile = collect_heap(route, NULL, form);
+  if (profile && integer_parameter(request, "reset") > 0) heap_peak_begin_anew();
+  send_profile(request, route, profile, false, form);
 }
 
 uint64_t count_heap(void) { return heap_bucket_count(); }

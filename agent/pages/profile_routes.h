@@ -9,6 +9,7 @@
 
 void handle_heap(const struct http_request *request,
                  const struct route *route); /* and allocs, by the route's name */
+void handle_peak(const struct http_request *request, const struct route *route);
 void handle_threads(const struct http_request *request, const struct route *route);
 void handle_deadlock(const struct http_request *request, const struct route *route);
 void handle_threadcreate(const struct http_request *request, const struct route *route);

@@ -7,7 +7,7 @@
 #include "shim/allocation/heap_table.h"
 
 static const struct {
-  const char *title, *sentence;
+  char title[32], sentence[200]; /* in place: the loader has nothing to relocate at each exec */
 } kinds[RESIDENT_KIND_COUNT] = {
 #define X(identifier, title, sentence) {title, sentence},
     RESIDENT_KINDS(X)

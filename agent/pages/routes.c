@@ -108,7 +108,6 @@ static const struct route routes[] = {
      .description =
          "The command line invocation of the current program, arguments separated by NUL",
      .handle = handle_cmdline},
-    {.name = "deadlock", .meaning = NULL, .description = "", STUCK},
     {.name = "goroutine",
      .meaning = "Where every thread is now",
      .description =
@@ -121,7 +120,9 @@ static const struct route routes[] = {
      .description = "Threads that wait for one another in a circle, or for what an ended thread "
                     "holds, under the name that Go's clients know; also at deadlock. debug=1 gives "
                     "text; debug=2 one record a thread.",
-     STUCK},
+     .count = count_stuck,
+     .handle = handle_deadlock,
+     .is_profile = true},
     {.name = "health",
      .meaning = "The agent's own state: what is on, what was lost, what it costs",
      .description = "JSON: version, configuration, loss counters, table occupancy, the agent's "
@@ -143,6 +144,16 @@ static const struct route routes[] = {
      .count = count_mutex,
      .handle = handle_mutex,
      .is_profile = true},
+    {.name = "peak",
+     .meaning = "What the memory in use consisted of when there was most of it",
+     .description = "A sampling of memory allocations of objects that were live at the heap's "
+                    "highest moment since the start, or since reset=1, which gives the peak up to "
+                    "now and begins anew. debug=1 gives text.",
+     .off_reason = heap_off_reason,
+     .count = count_heap,
+     .handle = handle_peak,
+     .is_profile = true,
+     .has_no_delta = true},
     {.name = "profile",
      .meaning = "Where CPU time goes",
      .description = "CPU profile. You can specify the duration in the seconds GET parameter, and "
@@ -225,6 +236,7 @@ void routes_handle(const struct http_request *request) {
   if (strncmp(path, PREFIX, strlen(PREFIX)) != 0)
     return http_respond_error(request->response, 404, "404 page not found");
   const char *name = path + strlen(PREFIX);
+  if (strcmp(name, "deadlock") == 0) name = "goroutineleak";
   if (!*name && !post) return handle_index(request);
   if (!post && handle_view(request, name)) return;
   for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {

@@ -19,6 +19,7 @@ struct route {
   uint64_t (*count)(void); /* records in the profile, or NULL */
   void (*handle)(const struct http_request *request, const struct route *route);
   bool is_profile; /* has debug= and seconds= */
+  bool has_no_delta; /* a profile without seconds= */
   bool is_recorded; /* a profile of so many seconds */
   bool is_trace; /* a recording of so many seconds, which is no profile */
   bool accepts_post;

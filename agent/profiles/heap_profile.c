@@ -1,8 +1,11 @@
 #include "heap_profile.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "shim/base/config.h"
+#include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_table.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
@@ -37,9 +40,9 @@ struct bucket_change {
 };
 
 static struct bucket_change change_of(const struct heap_snapshot *before,
-                                      const struct heap_snapshot *now, uint32_t i) {
+                                      const struct heap_snapshot *now, uint32_t i, bool at_peak) {
   const struct heap_bucket_view *b = &now->buckets[i];
-  int64_t allocs = (int64_t)b->allocs, inuse = (int64_t)(b->allocs - b->frees);
+  int64_t allocs = (int64_t)b->allocs, inuse = (int64_t)(at_peak ? b->peak : b->allocs - b->frees);
   if (before && i < before->count) {
     const struct heap_bucket_view *a = &before->buckets[i];
     allocs -= (int64_t)a->allocs;
@@ -77,6 +80,22 @@ static bool add_trailer(struct profile *profile, const double *totals, bool mixe
   return profile_losses_trail(profile, (const char *const[]){"heap_", "stacks_", "modules_", NULL});
 }
 
+/* How high the heap was and is, as one comment more. */
+static bool add_levels(struct profile *profile) {
+  enum { LINE_MAX = 160 };
+  struct heap_levels levels = heap_peak_levels();
+  const char **comments = profile_alloc(profile, (profile->comment_count + 1) * sizeof *comments);
+  char *line = profile_alloc(profile, LINE_MAX);
+  if (!comments || !line) return false;
+  snprintf(line, LINE_MAX, "about %" PRIu64 " bytes in use at the highest moment, %" PRIu64 " now",
+           levels.peak, levels.now);
+  for (uint32_t i = 0; i < profile->comment_count; i++) comments[i + 1] = profile->comments[i];
+  comments[0] = line;
+  profile->comments = comments;
+  profile->comment_count++;
+  return true;
+}
+
 static void describe(struct profile *profile, const struct heap_snapshot *before,
                      const struct heap_snapshot *now) {
   static const struct profile_value_type types[4] = {{"alloc_objects", "count"},
@@ -98,14 +117,14 @@ struct profile *heap_profile_build(const char *name, const struct heap_snapshot 
   describe(profile, before, now);
   bool mixed;
   uint64_t rate = common_rate(now, &mixed);
-  bool scaled = form == HEAP_PROFILE_SCALED || mixed;
+  bool scaled = form == HEAP_PROFILE_SCALED || mixed, at_peak = strcmp(name, "peak") == 0;
   if (form == HEAP_PROFILE_SCALED) profile->period = (int64_t)config.memprofile_rate;
   else profile->period = mixed ? 1 : (int64_t)rate;
 
   double totals[4] = {0};
   for (uint32_t i = 0; i < now->count; i++) {
     const struct heap_bucket_view *b = &now->buckets[i];
-    struct bucket_change change = change_of(before, now, i);
+    struct bucket_change change = change_of(before, now, i, at_peak);
     if (change.allocs == 0 && change.inuse == 0) continue;
     double estimate = sampling_scale(b->size, b->rate), size = (double)b->size,
            factor = scaled ? estimate : 1;
@@ -120,6 +139,7 @@ struct profile *heap_profile_build(const char *name, const struct heap_snapshot 
   }
   profile = profile_builder_finish(builder);
   if (profile && !(profile_losses_comment(profile, (const char *const[]){"heap_lost_", NULL}) &&
+                   (!at_peak || add_levels(profile)) &&
                    (form == HEAP_PROFILE_SCALED || add_trailer(profile, totals, mixed)))) {
     profile_release(profile);
     profile = NULL;

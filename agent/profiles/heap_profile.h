@@ -26,8 +26,8 @@ enum heap_profile_form {
                              is right, so the values are scaled and period is 1. */
 };
 
-/* name: "heap" or "allocs". before: NULL, or an earlier snapshot to subtract (negative values are
- * kept). NULL when out of memory. */
+/* name: "heap", "allocs", or "peak", whose inuse_* are of the highest moment. before: NULL, or an
+ * earlier snapshot to subtract (negative values are kept). NULL when out of memory. */
 struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before,
                                    const struct heap_snapshot *now, enum heap_profile_form form);
 

@@ -4,6 +4,7 @@
 
 #include "shim/base/counters.h"
 #include "shim/next/interposed.h"
+#include "heap_peak.h"
 #include "live_table.h"
 #include "shim/base/table_memory.h"
 
@@ -14,6 +15,7 @@
 struct heap_bucket {
   _Atomic uint64_t allocs, frees;
   uint64_t size, rate;
+  struct heap_peak_note peak;
   uint32_t stack; /* 0: handed out but not yet (or, after a lost race, never) in use */
   uint32_t next; /* bucket number, 0: end */
 };
@@ -106,8 +108,17 @@ static uint32_t find_or_add_bucket(uint64_t size, uint64_t rate, uint32_t stack)
   return found ? found : number;
 }
 
+static void count_alloc(struct heap_bucket *bucket) {
+  heap_peak_keep(&bucket->peak, &bucket->allocs, &bucket->frees);
+  atomic_fetch_add_explicit(&bucket->allocs, 1, memory_order_release);
+  heap_peak_grow(heap_peak_weight(bucket->size, bucket->rate));
+}
+
 static void count_free(uint32_t number) {
-  atomic_fetch_add_explicit(&bucket_at(number)->frees, 1, memory_order_release);
+  struct heap_bucket *bucket = bucket_at(number);
+  heap_peak_keep(&bucket->peak, &bucket->allocs, &bucket->frees);
+  atomic_fetch_add_explicit(&bucket->frees, 1, memory_order_release);
+  heap_peak_shrink(heap_peak_weight(bucket->size, bucket->rate));
 }
 
 bool heap_record_free(uintptr_t pointer) {
@@ -130,7 +141,7 @@ bool heap_record_alloc(uintptr_t pointer, uint64_t size, uint64_t rate, uint32_t
     else COUNT_LOSS(heap_lost_no_memory);
     return false;
   }
-  atomic_fetch_add_explicit(&bucket_at(number)->allocs, 1, memory_order_release);
+  count_alloc(bucket_at(number));
   live_table_publish(slot, pointer, number);
   return true;
 }
@@ -172,11 +183,13 @@ bool heap_bucket_read(uint32_t index, struct heap_bucket_view *out) {
   uint64_t allocs = atomic_load_explicit(&bucket->allocs, memory_order_acquire);
   /* allocs > 0 was written after the constants, by a thread that had found the bucket published. */
   if (allocs == 0) return false;
-  *out = (struct heap_bucket_view){.stack = bucket->stack,
-                                   .size = bucket->size,
-                                   .rate = bucket->rate,
-                                   .allocs = allocs,
-                                   .frees = frees};
+  *out = (struct heap_bucket_view){
+      .stack = bucket->stack,
+      .size = bucket->size,
+      .rate = bucket->rate,
+      .allocs = allocs,
+      .frees = frees,
+      .peak = heap_peak_live(&bucket->peak, &bucket->allocs, &bucket->frees)};
   return true;
 }
 

@@ -16,6 +16,7 @@ struct heap_bucket_view {
                     recorded, no scaling */
   uint64_t allocs; /* sampled allocations ever */
   uint64_t frees; /* of these, freed since; <= allocs in every view */
+  uint64_t peak; /* of these, live at the highest moment (heap_peak.h) */
 };
 
 /* Buckets are numbered 1 .. heap_bucket_count(); numbers are never reused, so index i of two
