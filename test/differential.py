@@ -35,6 +35,8 @@ PAGES = (
     "goroutine",
     "goroutine?debug=1",
     "goroutine?debug=2",
+    "goroutineleak",
+    "peak",
     "cmdline",
     "symbol",
     "health",

@@ -31,6 +31,8 @@ ENDPOINTS = (
     "symbol",
     "health",
     "cmdline",
+    "goroutineleak",
+    "peak",
 )
 ALL = 1 << 40
 # What the kernel says where it refuses a call; of the others EPERM, as a filter would.

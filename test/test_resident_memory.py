@@ -58,3 +58,18 @@ def test_packaged_program():
     memory = host.health()["resident_memory"]
     assert memory["anonymous"] >= 50 * MB and memory["file_pages"] > MB, memory
     assert host.finish() == 0
+
+
+def test_the_first_thread_has_ended():
+    """What /proc/PID shows of it is empty then."""
+    host = harness.Host(
+        [harness.build("blocked_and_running.c", "-O1", "-fno-optimize-sibling-calls"), "alone"]
+    )
+    host.ready()
+
+    def has_ended():
+        return harness.proc_text("/proc/%d/stat" % host.pid).split()[2] == "Z"
+
+    harness.poll(has_ended, "the first thread's end")
+    memory = host.health()["resident_memory"]
+    assert memory["fault"] is None and memory["file_pages"] > MB, memory

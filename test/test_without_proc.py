@@ -101,6 +101,8 @@ def test_chroot_where_a_stranger_has_made_a_proc():
         "net/tcp",
         "net/tcp6",
         "schedstat",
+        "smaps",
+        "smaps_rollup",
         "stat",
         "statm",
         "status",
@@ -126,6 +128,7 @@ def test_chroot_where_a_stranger_has_made_a_proc():
         "profile?seconds=1",
         "cmdline",
         "threadcreate?debug=1",
+        "goroutineleak",
     ):
         status, _, body = host.get(path)
         assert status == 200 and (body or path == "cmdline"), (path, status, body)

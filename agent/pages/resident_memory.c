@@ -115,7 +115,7 @@ void resident_reader_end(struct resident_reader *reader) { settle_arena(reader, 
 /* False: it could not be read. */
 static bool read_lines(struct resident_reader *reader, const char *path) {
   enum { BUFFER = 64 * KIB };
-  int file = open(path, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   char *buffer = file >= 0 ? agent_malloc(BUFFER) : NULL;
   size_t used = 0;
   ssize_t got = -1;
@@ -205,7 +205,9 @@ static void read_finely(struct resident_memory *out, uint64_t total) {
   size_t count;
   uintptr_t *stacks = find_stacks(&count);
   struct resident_reader reader = {.out = out, .stacks = stacks, .stack_count = count};
-  if (!read_lines(&reader, "/proc/self/smaps")) out->fault = "/proc/self/smaps cannot be read";
+  /* Not self: the first thread may have ended. */
+  if (!read_lines(&reader, "/proc/thread-self/smaps"))
+    out->fault = "/proc/thread-self/smaps cannot be read";
   else if (reader.mappings >= RESIDENT_MAPPINGS_MAX && total > out->total) {
     out->bytes[RESIDENT_other] = total - out->total;
     out->total = total;
@@ -219,7 +221,7 @@ static void read_now(struct resident_memory *out) {
   size_t size;
   *out = (struct resident_memory){.fault = proc_fault(), .taken_ns = agent_monotonic_nanoseconds()};
   if (out->fault) return;
-  char *status = process_read_file("/proc/self/status", STATUS_MAX, &size);
+  char *status = process_read_file("/proc/thread-self/status", STATUS_MAX, &size);
   uint64_t total = number_of(status, "\nVmRSS:");
   if (total > large) read_coarsely(out, status);
   else read_finely(out, total);
