@@ -216,6 +216,17 @@ def test_refusals():
     ):
         status, headers, body = host.get(query)
         assert status == 400 and words in body.decode(), (query, status, body)
+    # before anything is recorded: an hour's profile is refused at once, with the types that it has
+    for name in PROFILES + ("allocs", "thread", "profile", "wall"):
+        query = name + ("?seconds=1" if name in ("profile", "wall") else "?")
+        types = [each["type"] for each in tree(host, query + "&format=json")["sample_types"]]
+        want = 'invalid value for "sample_index" - the profile has %s\n' % " ".join(types)
+        for wrong in ("x", "al", types[0] + "+" + types[-1], types[0] + "x", "x" * 500):
+            status, _, body = host.get(name + "?seconds=3600&format=top&sample_index=" + wrong)
+            assert (status, body.decode()) == (400, want), (name, wrong)
+        for right in types if name in PROFILES else ():
+            assert "Type: %s\n" % right in host.text(query + "&format=top&sample_index=" + right)
+    assert host.health()["cpu_sampling"]["profiles_running"] == 0
     status, headers, body = host.get("heap?format=json", method="HEAD")
     assert status == 200 and headers["Content-Type"] == "application/json" and not body
     assert host.finish() == 0

@@ -312,6 +312,10 @@ static void write_links(struct text_sink *text, const struct route *route) {
                      "<a href='%s?seconds=5' download>next 5 s</a></span>",
                      name, name);
   if (!route_has_view(route)) return;
+  if (strcmp(name, "goroutine") == 0)
+    text_sink_text(text,
+                   " <span class=get><a href='view/goroutine#view=threads'>threads</a> "
+                   "&middot;</span>");
   text_sink_format(text, " <span class=get><a href='view/%s'>view</a>", name);
   if (route->is_profile)
     text_sink_format(text,

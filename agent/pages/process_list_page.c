@@ -55,13 +55,12 @@ static void write_parent(struct text_sink *text, const struct process_entry *ent
 static void write_links(struct text_sink *text, int pid) {
   static const struct {
     const char *path, *label;
-  } links[] = {{"", "index"},
-               {"heap?debug=1", "heap"},
-               {"profile?seconds=10", "profile"},
-               {"goroutine?debug=2", "goroutine"}};
+  } links[] = {{"", "index"},           {"view/heap", "heap"},
+               {"view/profile", "cpu"}, {"view/wall", "wall"},
+               {"view/mutex", "locks"}, {"view/goroutine#view=threads", "threads"}};
   for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-    text_sink_format(text, "<a href=\"pid/%d/debug/pprof/%s\"%s>%s</a>", pid, links[i].path,
-                     links[i].path[0] == 'p' ? " download" : "", links[i].label);
+    text_sink_format(text, "<a href=\"pid/%d/debug/pprof/%s\">%s</a>", pid, links[i].path,
+                     links[i].label);
 }
 
 static void write_command(struct text_sink *text, const char *command) {
@@ -134,7 +133,7 @@ static void write_html(struct text_sink *text, const struct process_entry *entri
       "<table class=processes>\n<thead><tr><td class=number>pid</td><td>name</td><td>command</td>"
       "<td class=number>parent</td><td class=number>uptime</td><td class=number>heap in "
       "use</td><td class=number>threads"
-      "</td><td>profiles</td></tr></thead>\n<tbody>\n");
+      "</td><td>views</td></tr></thead>\n<tbody>\n");
   for (size_t i = 0; i < count; i++) write_row(text, entries, count, &entries[i]);
   text_sink_text(text, "</tbody>\n</table>\n");
   html_page_end(text);

@@ -45,7 +45,30 @@ enum delta delta_parameters(const struct http_request *request, int64_t *seconds
   return DELTA_YES;
 }
 
-enum profile_form form_parameter(const struct http_request *request) {
+/* Whether the name is one of those in `types`, by a space apart. */
+static bool is_among(const char *types, const char *name) {
+  size_t size = strlen(name);
+  for (const char *type = types; type; type = strchr(type, ' ')) {
+    if (*type == ' ') type++;
+    if (strncmp(type, name, size) == 0 && (type[size] == ' ' || !type[size])) return true;
+  }
+  return false;
+}
+
+/* False: sample_index= names no sample type of the route's profiles, which has been said. */
+static bool names_sample_type(const struct http_request *request, const struct route *route) {
+  char name[PARAMETER_MAX], text[3 * PARAMETER_MAX];
+  enum query_result result = query_value(request->query, "sample_index", name, sizeof name);
+  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*name)) return true;
+  if (result == QUERY_FOUND && !strchr(name, ' ') && is_among(route->sample_types, name))
+    return true;
+  snprintf(text, sizeof text, "invalid value for \"sample_index\" - the profile has %s",
+           route->sample_types);
+  http_respond_error(request->response, 400, text);
+  return false;
+}
+
+enum profile_form form_parameter(const struct http_request *request, const struct route *route) {
   static const char names[][10] = {
       [FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
   char text[PARAMETER_MAX];
@@ -58,7 +81,8 @@ enum profile_form form_parameter(const struct http_request *request) {
     return FORM_REFUSED;
   }
   for (int form = FORM_JSON; result == QUERY_FOUND && form < FORM_REFUSED; form++)
-    if (strcmp(names[form], text) == 0) return (enum profile_form)form;
+    if (strcmp(names[form], text) == 0)
+      return names_sample_type(request, route) ? (enum profile_form)form : FORM_REFUSED;
   http_respond_error(request->response, 400,
                      "invalid value for \"format\" - must be json, top or collapsed");
   return FORM_REFUSED;
@@ -94,31 +118,20 @@ void send_profile_head(const struct http_request *request, const struct route *r
     http_respond_end(sink.response);
 }
 
-/* False: sample_index= names no sample type of the profile, which has been said. */
-static bool tree_options(const struct http_request *request, const struct profile *profile,
-                         enum profile_form form, struct call_tree_options *options) {
-  char name[PARAMETER_MAX], text[2 * PARAMETER_MAX];
-  options->value = profile_default_value(profile);
-  options->node_count = form == FORM_JSON ? CALL_TREE_NODES : 0;
-  enum query_result result = query_value(request->query, "sample_index", name, sizeof name);
-  if (result == QUERY_FOUND && *name) {
-    for (options->value = 0; options->value < profile->value_count; options->value++)
-      if (strcmp(profile->value_types[options->value].type, name) == 0) break;
-  }
-  if (result == QUERY_TOO_LONG || options->value >= profile->value_count) {
-    snprintf(text, sizeof text, "invalid value for \"sample_index\" - the profile has");
-    for (uint32_t v = 0; v < profile->value_count; v++) {
-      size_t used = strlen(text);
-      snprintf(text + used, sizeof text - used, " %s", profile->value_types[v].type);
-    }
-    http_respond_error(request->response, 400, text);
-    return false;
-  }
+static struct call_tree_options tree_options(const struct http_request *request,
+                                             const struct profile *profile,
+                                             enum profile_form form) {
+  struct call_tree_options options = {.value = profile_default_value(profile),
+                                      .node_count = form == FORM_JSON ? CALL_TREE_NODES : 0};
+  char name[PARAMETER_MAX];
+  if (query_value(request->query, "sample_index", name, sizeof name) == QUERY_FOUND && *name)
+    for (uint32_t v = 0; v < profile->value_count; v++)
+      if (strcmp(profile->value_types[v].type, name) == 0) options.value = v;
   if (query_value(request->query, "nodecount", name, sizeof name) != QUERY_ABSENT) {
     int64_t count = integer_parameter(request, "nodecount");
-    options->node_count = count > 0 ? (uint64_t)count : 0;
+    options.node_count = count > 0 ? (uint64_t)count : 0;
   }
-  return true;
+  return options;
 }
 
 static bool encode(const struct profile *profile, enum profile_form form,
@@ -140,11 +153,11 @@ void send_profile(const struct http_request *request, const struct route *route,
   struct response_sink sink = profile_sink(request, route, delta, form, headers, sizeof headers);
   struct process_identity process = {0};
   struct call_tree_options options = {0};
-  if (form >= FORM_JSON) {
+  if (profile && form >= FORM_JSON) {
     process_identity_read(&process);
+    options = tree_options(request, profile, form);
     options.process = process.comm;
     options.pid = process.pid;
-    if (profile && !tree_options(request, profile, form, &options)) return profile_release(profile);
   }
   bool ok = profile && encode(profile, form, &options, &sink.base);
   profile_release(profile);
@@ -205,7 +218,7 @@ void serve_profile(const struct http_request *request, const struct route *route
                    profile_collector collect,
                    void (*send_records)(const struct http_request *request)) {
   int64_t seconds, debug = integer_parameter(request, "debug");
-  enum profile_form form = form_parameter(request);
+  enum profile_form form = form_parameter(request, route);
   if (form == FORM_REFUSED) return;
   enum delta delta = delta_parameters(request, &seconds);
   if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;

@@ -33,8 +33,8 @@ enum profile_form {
   FORM_REFUSED
 };
 
-/* Refused: the error has been sent. */
-enum profile_form form_parameter(const struct http_request *request);
+/* Checks sample_index= too, before anything is recorded. Refused: the error has been sent. */
+enum profile_form form_parameter(const struct http_request *request, const struct route *route);
 
 /* True, and said: the route is off and has nothing from before. An empty profile would look like a
  * program in which nothing happened. */

@@ -47,7 +47,7 @@ static void send_heap_delta(const struct http_request *request, const struct rou
 
 void handle_heap(const struct http_request *request, const struct route *route) {
   int64_t seconds;
-  enum profile_form form = form_parameter(request);
+  enum profile_form form = form_parameter(request, route);
   if (form == FORM_REFUSED) return;
   enum delta delta = delta_parameters(request, &seconds);
   if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
@@ -193,14 +193,15 @@ struct recording {
 };
 
 /* False: an error has been sent. */
-static bool recording_parameters(const struct http_request *request, int64_t usual_seconds,
-                                 uint32_t usual_hz, const char *too_long, struct recording *out) {
+static bool recording_parameters(const struct http_request *request, const struct route *route,
+                                 int64_t usual_seconds, uint32_t usual_hz, const char *too_long,
+                                 struct recording *out) {
   enum { LONGEST_SECONDS = 3600 };
   _Static_assert((int)LONGEST_SECONDS == (int)CPU_PROFILE_MAX_SECONDS &&
                      (int)LONGEST_SECONDS == (int)WALL_PROFILE_MAX_SECONDS,
                  "as too_long says");
   out->seconds = integer_parameter(request, "seconds");
-  out->form = form_parameter(request);
+  out->form = form_parameter(request, route);
   if (out->form == FORM_TEXT) out->form = FORM_PROTO; /* as Go: debug= says nothing here */
   if (out->form == FORM_REFUSED || !rate_parameter(request, usual_hz, &out->hz)) return false;
   /* as Go, also for what is no number */
@@ -233,7 +234,8 @@ static void send_cpu_profile(const struct http_request *request, const struct ro
 
 void handle_profile(const struct http_request *request, const struct route *route) {
   struct recording recording;
-  if (!recording_parameters(request, CPU_PROFILE_DEFAULT_SECONDS, (uint32_t)config.cpuprofile_rate,
+  if (!recording_parameters(request, route, CPU_PROFILE_DEFAULT_SECONDS,
+                            (uint32_t)config.cpuprofile_rate,
                             "a CPU profile takes at most 3600 seconds: ask for fewer", &recording))
     return;
   if (request_is_head(request)) send_profile_head(request, route, false, recording.form);
@@ -269,7 +271,7 @@ static void send_wall(const struct http_request *request, const struct route *ro
 
 void handle_wall(const struct http_request *request, const struct route *route) {
   struct recording recording;
-  if (!recording_parameters(request, WALL_PROFILE_DEFAULT_SECONDS, WALL_PROFILE_DEFAULT_HZ,
+  if (!recording_parameters(request, route, WALL_PROFILE_DEFAULT_SECONDS, WALL_PROFILE_DEFAULT_HZ,
                             "a wall-clock profile takes at most 3600 seconds: ask for fewer",
                             &recording))
     return;

@@ -83,9 +83,13 @@ static void handle_index(const struct http_request *request) {
  * ---------------------------------------------------------------------------------------------------------------
  */
 
-#define THREADS .count = count_threads, .handle = handle_threads, .is_profile = true
+#define THREADS \
+  .sample_types = "goroutine", .count = count_threads, .handle = handle_threads, .is_profile = true
+#define OF_HEAP "alloc_objects alloc_space inuse_objects inuse_space"
+#define OF_WAITS "contentions delay"
 #define PARAMETERS "debug=1 gives text; seconds=N gives what changed in the next N seconds"
-#define STUCK .count = count_stuck, .handle = handle_deadlock, .is_profile = true
+#define STUCK \
+  .sample_types = "goroutine", .count = count_stuck, .handle = handle_deadlock, .is_profile = true
 
 static const struct route routes[] = {
     {.name = "allocs",
@@ -94,7 +98,8 @@ static const struct route routes[] = {
      .off_reason = heap_off_reason,
      .count = count_heap,
      .handle = handle_heap,
-     .is_profile = true},
+     .is_profile = true,
+     .sample_types = OF_HEAP},
     {.name = "block",
      .meaning = "Where threads waited for locks, conditions and semaphores",
      .description =
@@ -102,7 +107,8 @@ static const struct route routes[] = {
      .off_reason = block_off_reason,
      .count = count_block,
      .handle = handle_block,
-     .is_profile = true},
+     .is_profile = true,
+     .sample_types = OF_WAITS},
     {.name = "cmdline",
      .meaning = "The command line of this program",
      .description =
@@ -135,7 +141,8 @@ static const struct route routes[] = {
      .off_reason = heap_off_reason,
      .count = count_heap,
      .handle = handle_heap,
-     .is_profile = true},
+     .is_profile = true,
+     .sample_types = OF_HEAP},
     {.name = "mutex",
      .meaning = "Who held the locks that others waited for",
      .description =
@@ -143,7 +150,8 @@ static const struct route routes[] = {
      .off_reason = mutex_off_reason,
      .count = count_mutex,
      .handle = handle_mutex,
-     .is_profile = true},
+     .is_profile = true,
+     .sample_types = OF_WAITS},
     {.name = "peak",
      .meaning = "What the memory in use consisted of when there was most of it",
      .description = "A sampling of memory allocations of objects that were live at the heap's "
@@ -153,14 +161,16 @@ static const struct route routes[] = {
      .count = count_heap,
      .handle = handle_peak,
      .is_profile = true,
-     .has_no_delta = true},
+     .has_no_delta = true,
+     .sample_types = OF_HEAP},
     {.name = "profile",
      .meaning = "Where CPU time goes",
      .description = "CPU profile. You can specify the duration in the seconds GET parameter, and "
                     "samples a second in hz (1 to 1000).",
      .off_reason = cpu_profile_off_reason,
      .handle = handle_profile,
-     .is_recorded = true},
+     .is_recorded = true,
+     .sample_types = "samples cpu"},
     {.name = "symbol",
      .meaning = "Names for program counters",
      .description =
@@ -173,7 +183,8 @@ static const struct route routes[] = {
      .description = "Stack traces that led to the creation of new OS threads",
      .count = count_threads_created,
      .handle = handle_threadcreate,
-     .is_profile = true},
+     .is_profile = true,
+     .sample_types = "threadcreate"},
     {.name = "trace",
      .meaning = "What every thread did when: ran, waited, was woken",
      .description = "A trace of execution of the current program, for go tool trace. You can "
@@ -185,7 +196,8 @@ static const struct route routes[] = {
      .description = "Wall-clock profile, also at /debug/fgprof. seconds (30) and looks a second in "
                     "hz (20); off=1 leaves out what runs, idle=0 threads that never moved.",
      .handle = handle_wall,
-     .is_recorded = true},
+     .is_recorded = true,
+     .sample_types = "samples wall"},
 };
 
 const struct route *routes_all(size_t *count) {

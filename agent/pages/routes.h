@@ -18,6 +18,8 @@ struct route {
       void); /* NULL, or a function that gives NULL while the route works, else one sentence */
   uint64_t (*count)(void); /* records in the profile, or NULL */
   void (*handle)(const struct http_request *request, const struct route *route);
+  const char *sample_types; /* of its profiles, in their order, by a space apart; NULL: it gives
+                               none */
   bool is_profile; /* has debug= and seconds= */
   bool has_no_delta; /* a profile without seconds= */
   bool is_recorded; /* a profile of so many seconds */
