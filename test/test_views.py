@@ -65,6 +65,12 @@ def test_what_a_view_holds(browser):
     click_frame(browser, "shrinks")
     browser.until("location.hash.includes('zoom=')")
     assert "stays" not in [name for name in frames(browser)]
+    wide = browser.evaluate(
+        all_frames("#flame") + ".filter(g => !g.classList.contains('fade'))"
+        ".map(g => Number(g.querySelector('rect').getAttribute('width')))"
+    )
+    room = browser.evaluate("Number(document.querySelector('#flame svg').getAttribute('width'))")
+    assert wide == [room]  # at once: nothing is moved there
     zoomed = browser.evaluate("location.href")
     browser.evaluate("history.back()")
     browser.until(

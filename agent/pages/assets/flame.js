@@ -2,7 +2,7 @@
 import {hash} from './tree.js';
 import {amount, baseName, share, signedAmount} from './units.js';
 
-const rowHeight = 20, smallest = 0.7;
+const rowHeight = 20, smallest = 1.2;  // pixels; narrower frames are not drawn
 
 function number(text) { return parseInt(hash(text), 36) % 1000; }
 
@@ -55,9 +55,11 @@ export function describe(node, look) {
   return {name: node.name, values, place, module: node.fn ? node.fn.module : ''};
 }
 
-function describeInLine(node, look) {
-  const words = describe(node, look);
-  return [words.name, words.values, words.place, words.module].filter(Boolean).join('\n');
+/** What d3 would move for a while is where it belongs at once: it is too much to be moved. */
+function withoutTransitions() {
+  const selection = Object.getPrototypeOf(window.select(document.documentElement));
+  for (const name of ['transition', 'duration', 'delay', 'ease'])
+    selection[name] = function() { return this; };
 }
 
 export class Flame {
@@ -67,20 +69,25 @@ export class Flame {
     this.on = on;
     this.chart = null;
     this.cursor = null;
-    this.quiet = false;
+    withoutTransitions();
     element.tabIndex = 0;
     element.setAttribute('role', 'group');
     element.setAttribute(
         'aria-roledescription', 'flame graph: arrow keys move, Enter zooms, Escape goes back');
     element.addEventListener('keydown', (event) => this.key(event));
+    element.addEventListener('click', (event) => this.clicked(event), true);
     element.addEventListener('mouseover', (event) => this.hover(event));
     element.addEventListener('mouseleave', () => this.on.hover(null));
   }
 
   hover(event) {
+    this.on.hover(this.nodeAt(event));
+  }
+
+  nodeAt(event) {
     const frame = event.target instanceof Element ? event.target.closest('g.frame') : null;
     const found = frame && window.select(frame).datum();
-    this.on.hover(found ? found.data : null);
+    return found ? found.data : null;
   }
 
   draw(root, look, rootBelow) {
@@ -99,15 +106,17 @@ export class Flame {
                      .minHeight(0)
                      .sort(false)
                      .setColorMapper((each) => frameColor(each.data, look))
-                     .setLabelHandler((each) => describeInLine(each.data, look))
-                     .onClick((each) => this.clicked(each.data));
+                     .setLabelHandler((each) => each.data.name);
     window.select(this.element).datum(root).call(this.chart);
   }
 
-  clicked(node) {
+  /** Before d3 sees it: whoever shows the graph says what is zoomed into. */
+  clicked(event) {
+    const node = this.nodeAt(event);
+    if (!node) return;
+    event.stopPropagation();
     this.cursor = node;
-    this.zoomed = node;
-    if (!this.quiet) this.on.zoom(node);
+    this.on.zoom(node);
   }
 
   /** The chart's own object for a node. */
@@ -120,9 +129,7 @@ export class Flame {
     if (node === this.zoomed) return;
     const held = this.held(node);
     if (!held) return;
-    this.quiet = true;
     this.chart.zoomTo(held);
-    this.quiet = false;
     this.zoomed = node;
   }
 

@@ -63,8 +63,9 @@ function changed() {
 /** A change that the browser's back button takes back. */
 function step(more) {
   Object.assign(page.state, more);
-  writeState(page.state, true);
+  const state = {...page.state};
   draw();
+  setTimeout(() => writeState(state, true));  // it takes as long as drawing does
 }
 
 // ---- what is drawn ----
