@@ -19,6 +19,7 @@ static const char style[] =
     "h1{font-size:1.6rem;line-height:1.25;margin:0;overflow-wrap:anywhere}\n"
     "h2{font-size:1rem;margin:2rem 0 .5rem}\n"
     "a{color:var(--link);text-decoration:none}a:hover,a:focus{text-decoration:underline}\n"
+    ".get a,.dim a,p a{text-decoration:underline;text-underline-offset:.15em}\n"
     "code,.mono{font-family:ui-monospace,'DejaVu Sans "
     "Mono',Menlo,Consolas,monospace;font-size:.9em}\n"
     ".dim{color:var(--dim)}\n"
@@ -96,9 +97,10 @@ void html_page_body(struct text_sink *text, const char *own_style) {
   text_sink_text(text, "</title>\n<style>\n");
   text_sink_text(text, style);
   text_sink_text(text, own_style);
-  text_sink_text(text, "</style>\n</head>\n<body>\n");
+  text_sink_text(text, "</style>\n</head>\n<body>\n<main>\n");
 }
 
 void html_page_end(struct text_sink *text) {
-  text_sink_text(text, "<footer>libpprofagent " PPROFAGENT_VERSION "</footer>\n</body>\n</html>\n");
+  text_sink_text(
+      text, "</main>\n<footer>libpprofagent " PPROFAGENT_VERSION "</footer>\n</body>\n</html>\n");
 }
