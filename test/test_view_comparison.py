@@ -222,7 +222,7 @@ def test_a_file_alone_can_be_looked_at(browser):
     assert browser.evaluate("document.title") == "old.pb.gz"
     browser.click("#record-tools [data-seconds='5']")  # which has no sample type of it
     browser.until(
-        "document.getElementById('message').textContent.startsWith('A has alloc_objects')"
+        "document.getElementById('message').textContent" ".startsWith('A has alloc_objects')"
     )
     assert browser.evaluate("document.title").endswith(" profile")
     check_quiet(browser, origin(host))
