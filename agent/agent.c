@@ -418,8 +418,7 @@ static void start_admin(void) {
   }
 }
 
-/* ---- called by the host's threads
- * ----------------------------------------------------------------------------------------- */
+/* ---- called by the host's threads ---- */
 
 void agent_start_anew(void) {
   agent_status_set_was_forked();

@@ -14,7 +14,7 @@ extern int64_t agent_memory_fail_after;
     if (!(condition)) printf("line %d: %s\n", __LINE__, #condition), exit(1); \
   } while (0)
 
-/* ---- made by hand ---------------------------------------------------------------------------- */
+/* ---- made by hand ---- */
 
 enum { PID = 100, MICRO = 1000, START = 5000000 };
 
@@ -93,7 +93,7 @@ void fixture_trace_hand_made(struct fixture_trace *trace) {
   trace->log.lost = 12;
 }
 
-/* ---- made by chance -------------------------------------------------------------------------- */
+/* ---- made by chance ---- */
 
 enum { THREADS_MAX = 24, CPUS_MAX = 4 };
 static const char *const texts[] = {"a",
@@ -298,7 +298,7 @@ void fixture_trace_random(struct fixture_trace *trace, uint64_t seed) {
   trace->log.end = chance.now + below(&chance, 5000);
 }
 
-/* ---- the test -------------------------------------------------------------------------------- */
+/* ---- the test ---- */
 
 struct memory {
   struct byte_sink base;

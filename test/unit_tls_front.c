@@ -81,8 +81,7 @@ static void make_certificates(void) {
   }
 }
 
-/* ---- what stands for the HTTP server
- * ---------------------------------------------------------------------------------------- */
+/* ---- what stands for the HTTP server ---- */
 
 static int wait_for(int descriptor, short events) {
   struct pollfd wait = {.fd = descriptor, .events = events};

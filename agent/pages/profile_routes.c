@@ -61,7 +61,7 @@ void handle_heap(const struct http_request *request, const struct route *route) 
 /* Whoever asks with reset=1 has the peak up to now; it is looked for anew from then on. */
 void handle_peak(const struct http_request *request, const struct route *route) {
   int64_t seconds;
-  enum profile_form form = form_parameter(request);
+  enum profile_form form = form_parameter(request, route);
   if (form == FORM_REFUSED) return;
   enum delta delta = delta_parameters(request, &seconds);
   if (delta == DELTA_YES)
@@ -76,8 +76,7 @@ void handle_peak(const struct http_request *request, const struct route *route) 
 
 uint64_t count_heap(void) { return heap_bucket_count(); }
 
-/* ---- goroutine, its native name thread, and threadcreate
- * --------------------------------------------------------------------- */
+/* ---- goroutine, its native name thread, and threadcreate ---- */
 
 static struct profile *collect_threads(const struct http_request *request) {
   struct thread_dump *dump = thread_dump_take();

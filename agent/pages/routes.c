@@ -88,8 +88,9 @@ static void handle_index(const struct http_request *request) {
 #define OF_HEAP "alloc_objects alloc_space inuse_objects inuse_space"
 #define OF_WAITS "contentions delay"
 #define PARAMETERS "debug=1 gives text; seconds=N gives what changed in the next N seconds"
-#define STUCK \
-  .sample_types = "goroutine", .count = count_stuck, .handle = handle_deadlock, .is_profile = true
+#define STUCK                                                                       \
+  .sample_types = "goroutineleak", .count = count_stuck, .handle = handle_deadlock, \
+  .is_profile = true
 
 static const struct route routes[] = {
     {.name = "allocs",

@@ -6,7 +6,7 @@
 #include "agent/runtime/agent_memory.h"
 #include "number_order.h"
 
-/* ---- functions and frames --------------------------------------------------------------- */
+/* ---- functions and frames ---- */
 
 struct builder {
   struct call_tree *tree;
@@ -120,7 +120,7 @@ static bool add_locations(struct builder *builder) {
   return !builder->tree->strings.failed;
 }
 
-/* ---- paths ------------------------------------------------------------------------------ */
+/* ---- paths ---- */
 
 static uint32_t frames_of(const struct builder *builder, uint32_t location) {
   return builder->location_frames[location + 1] - builder->location_frames[location];
@@ -209,7 +209,7 @@ static bool arrange_paths(struct call_tree *tree) {
   return ok;
 }
 
-/* ---- sums ------------------------------------------------------------------------------- */
+/* ---- sums ---- */
 
 static void sum_functions(struct call_tree *tree) {
   for (uint32_t i = 0; i < tree->path_count; i++) {

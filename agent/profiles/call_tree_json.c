@@ -49,7 +49,7 @@ static void choose_cut(struct json_writer *writer, uint64_t node_count) {
   if (kept <= HALVINGS) writer->halvings = kept > 1 ? kept - 1 : 1;
 }
 
-/* ---- pieces ----------------------------------------------------------------------------- */
+/* ---- pieces ---- */
 
 static void write_string(struct text_sink *text, const char *key, const char *value) {
   text_sink_format(text, "\"%s\":", key);
@@ -105,7 +105,7 @@ static void write_head(struct json_writer *writer, const struct call_tree_option
   write_values(writer, "total", writer->tree.total);
 }
 
-/* ---- functions -------------------------------------------------------------------------- */
+/* ---- functions ---- */
 
 static bool function_is_shown(const struct json_writer *writer,
                               const struct call_function *function) {
@@ -170,7 +170,7 @@ static void write_functions(struct json_writer *writer) {
   text_sink_text(text, "]");
 }
 
-/* ---- nodes ------------------------------------------------------------------------------ */
+/* ---- nodes ---- */
 
 /* The lowest and the highest line of a node's frames that have one. */
 static void write_lines(struct json_writer *writer, struct call_node node) {

@@ -17,7 +17,7 @@ uint32_t profile_default_value(const struct profile *profile) {
   return profile->value_count ? profile->value_count - 1 : 0;
 }
 
-/* ---- collapsed -------------------------------------------------------------------------- */
+/* ---- collapsed ---- */
 
 static void write_collapsed_name(struct text_sink *text, const char *name) {
   for (size_t length; *name; name += length) {
@@ -43,7 +43,7 @@ static void write_collapsed(struct text_sink *text, const struct call_tree *tree
   }
 }
 
-/* ---- top -------------------------------------------------------------------------------- */
+/* ---- top ---- */
 
 static bool is_unit(const struct profile_value_type *type, const char *unit) {
   return type->unit && strcmp(type->unit, unit) == 0;

@@ -288,8 +288,7 @@ static bool more_delay(const void *things, uint32_t a, uint32_t b) {
 static const struct text_form contention_form = {write_contention_header, write_contention_values,
                                                  more_delay, ""};
 
-/* ---- goroutine and threadcreate: one value a sample, and labels
- * -------------------------------------------------------------- */
+/* ---- goroutine and threadcreate: one value a sample, and labels ---- */
 
 struct label_writer {
   char *at, *end; /* end: one byte for the NUL lies behind it */

@@ -144,7 +144,7 @@ void section_windows_destroy(struct section_windows *windows) {
   agent_free(windows);
 }
 
-/* ---- opening --------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 static char *path_of(int descriptor) {
   /* thread-self: agent threads have a descriptor table of their own */
@@ -211,7 +211,7 @@ bool section_windows_open(struct section_windows *windows, struct elf_file *file
   return true;
 }
 
-/* ---- bringing in ----------------------------------------------------------------------------- */
+/* ---- bringing in ---- */
 
 static bool is_stopped(struct section_windows *windows) {
   if (!windows->stopped) windows->stopped = is_unwanted != NULL && is_unwanted();

@@ -78,7 +78,7 @@ bool split_dwarf_has_package(const struct split_dwarf *split) {
   return split->packages[0].open || split->packages[1].open;
 }
 
-/* ---- packages -------------------------------------------------------------------------------- */
+/* ---- packages ---- */
 
 static bool open_package(struct split_dwarf *split, int number) {
   struct package *package = &split->packages[number];
@@ -193,7 +193,7 @@ static void read_from_package(struct package *package, struct region *details, u
   }
 }
 
-/* ---- .dwo files ------------------------------------------------------------------------------ */
+/* ---- .dwo files ---- */
 
 /* All sections of that name, one behind the other: gcc gives each type unit one of its own. */
 static bool read_joined(struct elf_file *file, const char *name, struct elf_bytes *out) {

@@ -56,7 +56,7 @@ static bool write_arrow(struct encoder *encoder, char phase, uint32_t thread, in
   return close_event(encoder);
 }
 
-/* ---- what the walk meets --------------------------------------------------------------------- */
+/* ---- what the walk meets ---- */
 
 static bool write_state(void *context, uint32_t thread, uint32_t number) {
   struct encoder *encoder = context;
@@ -200,7 +200,7 @@ static bool write_counter(void *context, uint32_t number) {
   return close_event(encoder);
 }
 
-/* ---- before and behind ----------------------------------------------------------------------- */
+/* ---- before and behind ---- */
 
 static void write_head(struct encoder *encoder) {
   const struct trace_log *log = encoder->log;

@@ -28,7 +28,7 @@ static void write_batch(struct go_batches *batches, uint64_t thread, int64_t at,
   text_sink_bytes(&batches->output, bytes, size);
 }
 
-/* ---- events of threads ----------------------------------------------------------------------- */
+/* ---- events of threads ---- */
 
 static void send_lane(struct go_batches *batches, struct go_lane *lane, int32_t tid) {
   if (lane->used > 0)
@@ -58,7 +58,7 @@ void go_lane_end(struct go_batches *batches, struct go_lane *lane, int32_t tid) 
   *lane = (struct go_lane){0};
 }
 
-/* ---- tables ---------------------------------------------------------------------------------- */
+/* ---- tables ---- */
 
 static void send_table(struct go_batches *batches, struct go_table *table) {
   if (table->used > 1)

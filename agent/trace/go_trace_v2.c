@@ -62,7 +62,7 @@ static uint64_t stack_of(struct encoder *encoder, uint32_t event) {
   return go_stack(&encoder->batches, encoder->log->events[event].stack);
 }
 
-/* ---- from one state to another --------------------------------------------------------------- */
+/* ---- from one state to another ---- */
 
 static void put_label(struct encoder *encoder, uint32_t thread, int64_t at) {
   struct go_thread *is = &encoder->threads[thread];
@@ -158,7 +158,7 @@ static void enter(struct encoder *encoder, uint32_t thread, uint32_t event, int6
   encoder->threads[thread].event = event;
 }
 
-/* ---- events ---------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 /* Its thread and processor are there, its goroutine not yet. */
 static void begin_thread(struct encoder *encoder, uint32_t thread, uint32_t event) {

@@ -46,7 +46,7 @@ static void at_time(trace_packet *packet, int64_t at) {
   packet->timestamp = (uint64_t)at;
 }
 
-/* ---- track events ---------------------------------------------------------------------------- */
+/* ---- track events ---- */
 
 struct annotated_event {
   track_event event;
@@ -105,7 +105,7 @@ static bool send_end(struct encoder *encoder, uint64_t track, int64_t at) {
   return send_event(encoder, at, &end);
 }
 
-/* ---- states ---------------------------------------------------------------------------------- */
+/* ---- states ---- */
 
 #define TASK_STATE(name) \
   PERFETTO__PROTOS__GENERIC_KERNEL_TASK_STATE_EVENT__TASK_STATE_ENUM__TASK_STATE_##name
@@ -183,7 +183,7 @@ static bool knows_cpus(const struct encoder *encoder) {
   return true;
 }
 
-/* ---- slices and instants --------------------------------------------------------------------- */
+/* ---- slices and instants ---- */
 
 static void add_arrow_out(track_event *event, uint64_t *arrow) {
   if (*arrow == 0) return;
@@ -347,7 +347,7 @@ static bool send_counter(void *context, uint32_t number) {
   return send_event(encoder, event->at, &out);
 }
 
-/* ---- before everything ----------------------------------------------------------------------- */
+/* ---- before everything ---- */
 
 static bool send_clock(struct encoder *encoder) {
   trace_packet packet = PERFETTO__PROTOS__TRACE_PACKET__INIT;
