@@ -62,14 +62,7 @@ def test_what_a_view_holds(browser):
     # zoom, back, forward, and a copy of the URL
     before = frames(browser)
     assert "stays" in before and "shrinks" in before
-    wide, room = browser.evaluate(  # at once: nothing is moved there
-        "{%s.find(g => g.getAttribute('name') === 'shrinks')"
-        ".dispatchEvent(new MouseEvent('click', {bubbles: true}));"
-        "%s.filter(g => !g.classList.contains('fade')).map(g => "
-        "[g.querySelector('rect'), g.closest('svg')].map(e => Number(e.getAttribute('width'))))[0]}"
-        % (all_frames("#flame"), all_frames("#flame"))
-    )
-    assert wide == room
+    click_frame(browser, "shrinks")
     browser.until("location.hash.includes('zoom=')")
     assert "stays" not in [name for name in frames(browser)]
     zoomed = browser.evaluate("location.href")

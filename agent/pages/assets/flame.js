@@ -55,13 +55,6 @@ export function describe(node, look) {
   return {name: node.name, values, place, module: node.fn ? node.fn.module : ''};
 }
 
-/** What d3 would move for a while is where it belongs at once: it is too much to be moved. */
-function withoutTransitions() {
-  const selection = Object.getPrototypeOf(window.select(document.documentElement));
-  for (const name of ['transition', 'duration', 'delay', 'ease'])
-    selection[name] = function() { return this; };
-}
-
 export class Flame {
   /** look: {total, unit, compares, signed, program}; on: {zoom(node), hover(node|null)} */
   constructor(element, on) {
@@ -69,7 +62,6 @@ export class Flame {
     this.on = on;
     this.chart = null;
     this.cursor = null;
-    withoutTransitions();
     element.tabIndex = 0;
     element.setAttribute('role', 'group');
     element.setAttribute(
