@@ -336,8 +336,15 @@ def test_while_threads_are_born_and_end_without_pause(cpu):
     ended = [event.g for event in trace.of("GoEnd")]
     assert len(ended) == len(set(ended)) and set(ended) <= born
     assert health["left_out"] == 0
-    if not health["sampled_because"]:
-        assert len(ended) > 20, (len(born), len(ended))
+    creators = {event.g for event in trace.of("GoCreate") if event.g}
+    assert not creators & set(ended), "these have not ended"
+    early = {
+        int(event.arguments["g"])
+        for event in trace.of("GoCreate")
+        if event.at < (trace.start + trace.end) // 2
+    }
+    if not health["sampled_because"]:  # four creators, and each has four at once
+        assert len(ended) > 20 and len(early - set(ended)) <= 1 + 4 + 4 * 4, early - set(ended)
     host.kill()
 
 

@@ -5,6 +5,7 @@
 
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
+#include "agent/runtime/task_files.h"
 #include "agent/threads/thread_list.h"
 
 enum {
@@ -118,6 +119,11 @@ static struct traced_thread *find_from(uint32_t *cursor, int32_t tid) {
   return NULL;
 }
 
+static void see_end(struct traced_thread *thread) {
+  traced_thread_read(thread, &context); /* it tells when */
+  if (!thread->has_ended) traced_thread_vanishes(thread, &context);
+}
+
 static void list_threads(void) {
   struct thread_ids ids;
   uint32_t cursor = 0;
@@ -134,9 +140,7 @@ static void list_threads(void) {
   }
   thread_list_release(&ids);
   for (uint32_t i = 0; i < count; i++) {
-    if (threads[i]->is_listed || threads[i]->has_ended) continue;
-    traced_thread_read(threads[i], &context); /* it tells when */
-    if (!threads[i]->has_ended) traced_thread_vanishes(threads[i], &context);
+    if (!threads[i]->is_listed && !threads[i]->has_ended) see_end(threads[i]);
   }
   has_listed = true;
 }
@@ -147,6 +151,9 @@ void trace_threads_read(void) {
   for (uint32_t i = 0; i < count; i++) { /* a birth adds one at the end */
     traced_thread_introduce(threads[i], &context, false);
     traced_thread_read(threads[i], &context);
+    /* One that was about to end when it got its ring: no record will come. */
+    if (threads[i]->is_new && !threads[i]->has_ended && !task_is_alive(threads[i]->tid))
+      see_end(threads[i]);
   }
   remove_ended();
 }
