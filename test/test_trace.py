@@ -196,11 +196,19 @@ def test_each_thread_is_where_it_says():
             for state in ("running", "runnable")
         )
         assert blocked >= 3 * MILLISECOND - awake - 100 * MICROSECOND, (line, blocked, awake)
-    ratios = sorted(
-        trace.time_in(line.tid, "running", line.begin, line.end) / line.cpu
-        for line in found["holds"] + found["lives"]
-    )
-    assert abs(ratios[len(ratios) // 2] - 1) < 0.01, ratios
+    # The CPU clock also counts the switch to the thread, of which the record is at the end.
+    errors = []
+    for line in found["holds"] + found["lives"]:
+        running = trace.time_in(line.tid, "running", line.begin, line.end)
+        switches = len(
+            [
+                span
+                for span in trace.spans[line.tid]
+                if span.state == "running" and line.begin < span.end and span.begin < line.end
+            ]
+        )
+        errors.append((abs(running - line.cpu) - 20 * MICROSECOND * switches) / line.cpu)
+    assert sorted(errors)[len(errors) // 2] < 0.01, sorted(errors)
 
 
 def test_births_and_ends():
@@ -211,8 +219,12 @@ def test_births_and_ends():
     found = recorded_lines(trace, lines)
     creations = {int(event.arguments["g"]): event for event in trace.of("GoCreate")}
     ends = {event.g: event.at for event in trace.of("GoEnd")}
+    checked = 0
     for line in found["lives"]:
         created = creations[line.tid]
+        if created.at < trace.start + MILLISECOND:
+            continue  # it was there, and had to wait for its first CPU
+        checked += 1
         creators = [
             other
             for other in lines
@@ -220,6 +232,7 @@ def test_births_and_ends():
         ]
         assert len(creators) == 1 and created.g == creators[0].tid, (line, created)
         assert ends[line.tid] >= line.end
+    assert checked > 5
     assert b"born" in trace.bytes and b"sleeper" in trace.bytes
     assert "create_it" in pprof_of(path, "sched")
 

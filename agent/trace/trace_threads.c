@@ -124,10 +124,16 @@ static void see_end(struct traced_thread *thread) {
   if (!thread->has_ended) traced_thread_vanishes(thread, &context);
 }
 
+static void read_rings(void) {
+  for (uint32_t i = 0; i < count; i++) /* a birth adds one at the end */
+    traced_thread_read(threads[i], &context);
+}
+
 static void list_threads(void) {
   struct thread_ids ids;
   uint32_t cursor = 0;
   if (!thread_list_read(&ids)) return;
+  read_rings(); /* of a birth that its creator's ring tells, the list knows less */
   for (uint32_t i = 0; i < count; i++) threads[i]->is_listed = false;
   for (size_t i = 0; i < ids.count; i++) {
     struct traced_thread *thread = find_from(&cursor, ids.tids[i]);
