@@ -75,7 +75,8 @@ static struct heap_bucket_view small_buckets[16];
 
 static void add_bucket(uint32_t stack, uint64_t size, uint64_t rate, uint64_t allocs,
                        uint64_t frees) {
-  small_buckets[stub.bucket_count++] = (struct heap_bucket_view){stack, size, rate, allocs, frees};
+  small_buckets[stub.bucket_count++] =
+      (struct heap_bucket_view){stack, size, rate, allocs, frees, 0};
 }
 
 void fixture_small(uint64_t rate, bool mixed) {
@@ -178,7 +179,7 @@ void fixture_many(uint32_t stacks, uint32_t depth) {
               ? *(frames + f - depth)
               : MAIN + 5 + (uint64_t)(random_step(&random) % (FUNCTIONS * CALLS)) * (SPAN / CALLS);
     stub.stacks[i] = (struct stack_view){depth, 1, frames};
-    stub.buckets[i] = (struct heap_bucket_view){i + 1, 16 + i % 1000, 524288, 1 + i % 7, i % 2};
+    stub.buckets[i] = (struct heap_bucket_view){i + 1, 16 + i % 1000, 524288, 1 + i % 7, i % 2, 0};
   }
 }
 

@@ -282,7 +282,11 @@ def test_error_texts_and_their_order():
         ("threadcreate?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
         ("block?seconds=x&debug=1", 400, invalid),
         ("mutex?seconds=1&debug=1", 400, b"seconds and debug params are incompatible\n"),
-        ("trace?format=x&seconds=3601", 400, b'invalid value for "format" - must be go\n'),
+        (
+            "trace?format=x&seconds=3601",
+            400,
+            b'invalid value for "format" - must be go, go22, perfetto or json\n',
+        ),
         ("trace?seconds=3601", 503, b"a trace takes at most 3600 seconds: ask for fewer\n"),
         (
             "profile?hz=x&seconds=3601",

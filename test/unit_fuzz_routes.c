@@ -98,9 +98,12 @@ static void random_tables(void) {
   stub.bucket_count = number(MAX_BUCKETS + 1);
   for (uint32_t i = 0; i < stub.bucket_count; i++) {
     uint64_t allocs = number(8) ? number(1000) : number(UINT32_MAX);
-    buckets[i] =
-        (struct heap_bucket_view){number(MAX_STACKS + 3), wide(), number(4) ? 524288 : wide(),
-                                  allocs, allocs ? number((uint32_t)allocs + 1) : 0};
+    buckets[i] = (struct heap_bucket_view){number(MAX_STACKS + 3),
+                                           wide(),
+                                           number(4) ? 524288 : wide(),
+                                           allocs,
+                                           allocs ? number((uint32_t)allocs + 1) : 0,
+                                           0};
   }
   stub.contention = contention;
   stub.contention_count = number(MAX_CONTENTION + 1);

@@ -605,6 +605,6 @@ int main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "hostile") == 0) hostile();
   else if (argc > 1 && strcmp(argv[1], "many") == 0) many(5000);
   else if (argc > 1) random_names((unsigned)atoi(argv[1]));
-  else test_records(), test_names(), test_shortage();
+  else test_records(), test_names(), test_shortage(), test_deadlocks();
   return failures != 0;
 }

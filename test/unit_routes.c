@@ -173,7 +173,7 @@ static const struct {
     {"GET", "/debug/pprof/trace", "seconds=3600.5", 503, TEXT, "X-Go-Pprof: 1",
      "a trace takes at most 3600 seconds: ask for fewer\n"},
     {"GET", "/debug/pprof/trace", "format=perf&seconds=4000", 400, TEXT, "X-Go-Pprof: 1",
-     "invalid value for \"format\" - must be go\n"},
+     "invalid value for \"format\" - must be go, go22, perfetto or json\n"},
     {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
 };
 

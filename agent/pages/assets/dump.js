@@ -33,7 +33,7 @@ function placeOf(line) {
 }
 
 function readThread(lines, {names, waits}) {
-  const head = /^goroutine (\d+) \[([^,\]]*)(?:, (\d+) minutes)?/.exec(lines[0]);
+  const head = /^goroutine (\d+) \[([^,\]]*?)(?: \(leaked\))?(?:, (\d+) minutes)?\]/.exec(lines[0]);
   if (!head) return null;
   const tid = Number(head[1]), calls = [];
   let creator = '', createdBy = 0;
@@ -66,47 +66,9 @@ function readThread(lines, {names, waits}) {
 }
 
 /** @param {string} text @returns {{threads: Thread[], notes: string[]}} */
-function readDump(text) {
+export function readDump(text) {
   const blocks = text.split(/\n\n/).map((block) => block.split('\n').filter(Boolean));
   const above = readPreamble((blocks[0] || []).filter((line) => line.startsWith('# ')));
   const threads = blocks.map((lines) => readThread(lines[0] ? lines : [''], above)).filter(Boolean);
   return {threads, notes: above.notes};
-}
-
-/** Threads each of which waits for what the next one holds, in a ring. @param {Thread[]} threads */
-function rings(threads) {
-  const holder = new Map(), found = [], seen = new Set();
-  for (const {tid, waitsFor} of threads) {
-    const words = / held by (\d+)$/.exec(waitsFor);
-    if (words) holder.set(tid, Number(words[1]));
-  }
-  for (const start of holder.keys()) {
-    const way = [];
-    let at = start;
-    while (holder.has(at) && !seen.has(at)) {
-      seen.add(at);
-      way.push(at);
-      at = holder.get(at);
-    }
-    if (way.includes(at)) found.push(way.slice(way.indexOf(at)));
-  }
-  return found;
-}
-
-/**
- * Deadlocks. Threads are read one after the other, so that one look may put together what was not
- * there at one time: a ring counts that a second look shows again, of the same waits.
- * @param {() => Promise<string>} look
- */
-export async function lookForThreads(look) {
-  const first = readDump(await look());
-  if (!rings(first.threads).length) return {...first, deadlocks: []};
-  const again = readDump(await look());
-  const words = ({threads}, ring) => {
-    const waits = new Map(threads.map((each) => [each.tid, each.waitsFor]));
-    return ring.map((tid) => `${tid} ${waits.get(tid)}`).sort().join();
-  };
-  const known = new Set(rings(first.threads).map((ring) => words(first, ring)));
-  const both = rings(again.threads).filter((ring) => known.has(words(again, ring)));
-  return {...again, deadlocks: both};
 }

@@ -1,6 +1,6 @@
 // The page: what it holds, what the person does with it, and what is drawn then.
 import {CallTree} from './calls.js';
-import {lookForThreads} from './dump.js';
+import {readDump} from './dump.js';
 import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
 import {readProfileFile} from './file.js';
 import {Flame} from './flame.js';
@@ -262,7 +262,7 @@ function take(answer) {
 
 async function loadThreads() {
   try {
-    page.dump = await lookForThreads(async () => (await fetchAnswer('debug=2')).text());
+    page.dump = readDump(await (await fetchAnswer('debug=2')).text());
     draw();
   } catch (error) {
     say(`The threads could not be had: ${error.message}`);
