@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "shim/base/at_fork.h"
+#include "shim/base/confinement.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/base/table_memory.h"
 
@@ -53,8 +54,8 @@ static void count_loss(int32_t tid) {
 
 void lock_trace_write(struct lock_trace_event *event) {
   struct place *all = atomic_load_explicit(&places, memory_order_acquire);
+  if (!all || confinement_forbids_calls()) return; /* confined while it waited: nobody records */
   event->tid = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
-  if (!all) return;
   uint64_t position = atomic_load_explicit(&reserved, memory_order_relaxed);
   for (;;) {
     struct place *place = &all[position & (capacity - 1)];
