@@ -537,6 +537,6 @@ def test_threads_and_libraries_that_come_and_go():
                 at = frames.index("in_library_inner")
                 assert frames[at + 1 : at + 3] == ["in_library", "start_short"], frames
     assert len(naps) == 2, naps
-    assert inside > 10, "no thread was ever seen in the library"
+    assert inside > 0, "no thread was ever seen in the library"
     harness.note("%d stacks through the library" % inside)
     assert host.finish() == 0
