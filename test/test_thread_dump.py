@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import harness
 
@@ -518,8 +519,11 @@ def test_threads_and_libraries_that_come_and_go():
         ["nap", "left_inner", "left", "start_moves"],
         ["nap", "right_inner", "right_middle", "right", "start_moves"],
     ]
-    inside, naps = 0, set()
-    for _ in range(150):
+    inside, naps, dumps = 0, set(), 0
+    end = time.monotonic() + 4 * harness.DEADLINE
+    while dumps < 150 or inside <= 10 or len(naps) < 2:
+        assert time.monotonic() < end, (dumps, inside, naps)
+        dumps += 1
         threads = threads_of(host.profile("goroutine?tid=1"))
         for tid in staying:
             assert fits(
@@ -536,7 +540,5 @@ def test_threads_and_libraries_that_come_and_go():
                 inside += 1
                 at = frames.index("in_library_inner")
                 assert frames[at + 1 : at + 3] == ["in_library", "start_short"], frames
-    assert len(naps) == 2, naps
-    assert inside > 0, "no thread was ever seen in the library"
     harness.note("%d stacks through the library" % inside)
     assert host.finish() == 0

@@ -21,6 +21,9 @@ struct thread_state {
       stack_high; /* range of this thread's stack known to be mapped; 0, 0: not yet looked at */
   uintptr_t stack_floor; /* this thread's stack reaches down to there at least; 0: not known
                             (stack_capture.h) */
+  uintptr_t
+      stack_end; /* what lies below there is no part of this thread's stack: it cannot be read;
+                    0: not met yet. A program's own stacks (-fsplit-stack) may lie there */
   uint64_t lock_random; /* state of the generator that chooses waits; 0: not yet seeded */
   struct lock_waiter *waiting; /* the innermost wait of this thread that is in the table of waiters
                                   (lock_waiters.h), or NULL */

@@ -26,7 +26,10 @@ enum {
   MAIN_STACK_MIN = 100 << 20,
   OWN_STACK_MAX_PROBES = 4096, /* pages at once: a thread that is 16 MB deeper than when last seen
                                   is read page by page */
-  GAP_MAX = 1 << 20 /* bytes of one frame on a stack of which nothing is known */
+  GAP_MAX = 1 << 20, /* bytes of one frame on a stack of which nothing is known */
+  /* Of pages of such stacks: 256 KB. A walk that asks for each page of a deep one takes longer than
+     a tick's period, and the program stands still. */
+  WALK_MAX_PROBES = 64
 };
 
 static bool page_is_readable(uintptr_t address) {
@@ -48,8 +51,12 @@ struct stack_range stack_range_own(struct thread_state *thread, uintptr_t sp) {
   own.high = high;
   if (confinement_forbids_calls()) return is_main && high - sp < MAIN_STACK_MIN ? own : nothing;
   if (low >= known || known - low > (uintptr_t)OWN_STACK_MAX_PROBES * PROBE_PAGE) return nothing;
-  for (uintptr_t page = low; page < known; page += PROBE_PAGE)
-    if (!page_is_readable(page)) return nothing;
+  if (!is_main && low < thread->stack_end) return nothing;
+  for (uintptr_t page = known & ~(uintptr_t)(PROBE_PAGE - 1); page > low; page -= PROBE_PAGE)
+    if (!page_is_readable(page - PROBE_PAGE)) {
+      if (!is_main) thread->stack_end = page; /* the first thread's goes on growing */
+      return nothing;
+    }
   thread->stack_low = low;
   thread->stack_high = high;
   return own;
@@ -58,6 +65,7 @@ struct stack_range stack_range_own(struct thread_state *thread, uintptr_t sp) {
 void stack_range_go_to(struct stack_range *range, uintptr_t sp) {
   struct stack_range next = stack_range_own(range->thread, sp);
   next.code_read = range->code_read;
+  next.probes = range->probes;
   next.announced = range->announced;
   *range = next;
 }
@@ -83,6 +91,11 @@ bool stack_capture_has_room(uintptr_t sp) {
          sp < (uintptr_t)__builtin_thread_pointer();
 }
 
+/* A page of a stack of which nothing is known. */
+static bool probe(struct stack_range *range, uintptr_t address) {
+  return range->probes++ < WALK_MAX_PROBES && page_is_readable(address);
+}
+
 bool stack_range_learn(struct stack_range *range, uintptr_t address) {
   const struct thread_state *thread = range->thread;
   if (range->is_copy) return false;
@@ -98,14 +111,14 @@ bool stack_range_learn(struct stack_range *range, uintptr_t address) {
     return false;
   if (range->low == range->high) range->low = range->high &= ~(uintptr_t)(PROBE_PAGE - 1);
   for (; range->high < end; range->high += PROBE_PAGE)
-    if (!page_is_readable(range->high)) return false;
+    if (!probe(range, range->high)) return false;
   for (; range->low > page; range->low -= PROBE_PAGE)
-    if (!page_is_readable(range->low - PROBE_PAGE)) return false;
+    if (!probe(range, range->low - PROBE_PAGE)) return false;
   return true;
 }
 
 bool stack_range_leave_for(struct stack_range *range, uintptr_t address) {
-  if (range->is_own || !page_is_readable(address)) return false;
+  if (range->is_own || !probe(range, address)) return false;
   range->low = address & ~(uintptr_t)(PROBE_PAGE - 1);
   range->high = range->low + PROBE_PAGE;
   return true;

@@ -29,6 +29,7 @@ struct stack_range {
   uintptr_t shift; /* from an address to where it is read: 0, or to the copy */
   /* Of the walk, whatever stack it is on. */
   uint32_t code_read; /* instructions, in search of return addresses (epilogue.h) */
+  uint32_t probes; /* pages that were asked for; bounded */
   struct announcements_answer announced;
 };
 
@@ -51,7 +52,7 @@ void stack_range_go_to(struct stack_range *range, uintptr_t sp);
 /* Makes address part of what is known, where that may be: unwind tables and registers can say
  * anything, and reading what is no stack is not harmless everywhere (devices, pages that another
  * thread provides). The thread's own stack is not left again. On one of which nothing is known
- * every page from there on must be readable. */
+ * every page from there on must be readable, and a walk that has asked for 64 of them ends. */
 bool stack_range_learn(struct stack_range *range, uintptr_t address);
 
 /* A frame pointer may lead from a piece of stack to another: split stacks, and functions that run
