@@ -101,9 +101,7 @@ static void wake_admin(void) {
   if (tid) syscall(SYS_tgkill, owner_pid, tid, WAKE_SIGNAL);
 }
 
-/* ---- the admin thread
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- the admin thread ---- */
 
 static void keep_reason(const char *text) {
   char before[SHARED_TEXT_MAX];

@@ -115,9 +115,7 @@ static void *server(void *argument) {
   return NULL;
 }
 
-/* ---- clients
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- clients ---- */
 
 static unsigned start(void) {
   char reason[300] = "";

@@ -89,9 +89,7 @@ uint64_t cpu_profile_buffer_bytes(void) {
   return atomic_load_explicit(&cpu_samples.memory, memory_order_relaxed) ? BUFFER_BYTES : 0;
 }
 
-/* ---- threads
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- threads ---- */
 
 static void count_new(_Atomic uint64_t *counter, uint32_t now, uint32_t *most) {
   if (now <= *most) return;
@@ -190,9 +188,7 @@ static void look_for_threads(bool anew) {
   next_scan = agent_monotonic_nanoseconds() + (pause > SCAN_NANOSECONDS ? pause : SCAN_NANOSECONDS);
 }
 
-/* ---- the sampler
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- the sampler ---- */
 
 static void drain(void) {
   const struct stack_sample *sample;
@@ -390,9 +386,7 @@ static void leave(struct client *client) {
     set_period(SECOND / fastest_rate(0)); /* a refusal leaves the faster rate on */
 }
 
-/* ---- a client
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- a client ---- */
 
 static struct profile *build(const struct client *client) {
   struct profile_builder *builder = profile_builder_open("profile", 2);

@@ -259,9 +259,7 @@ void civetweb_connection_cut_short(int descriptor) {
   if (connection_of(descriptor)) connections[descriptor].cut_short = true;
 }
 
-/* ---- what civetweb calls
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- what civetweb calls ---- */
 
 int civetweb_socket(int domain, int type, int protocol) {
   (void)domain, (void)type, (void)protocol;

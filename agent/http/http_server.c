@@ -47,9 +47,7 @@ const char *http_request_header(const struct http_request *request, const char *
   return mg_get_header(request->response->connection, name);
 }
 
-/* ---- responses
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- responses ---- */
 
 static bool send_bytes(struct http_response *response, const void *bytes, size_t size) {
   const char *at = bytes;
@@ -185,9 +183,7 @@ bool http_wait(struct http_response *response, int64_t deadline_ns) {
   return civetweb_connection_wait(response->descriptor, deadline_ns);
 }
 
-/* ---- requests
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- requests ---- */
 
 static void response_init(struct http_response *response, struct mg_connection *connection,
                           const struct mg_request_info *info) {

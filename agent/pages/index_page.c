@@ -50,9 +50,7 @@ static const char style[] =
     "@media(max-width:36rem){.vitals{grid-template-columns:1fr 1fr}.vital{display:block}"
     ".vital b{display:block}}\n";
 
-/* ---- what is wrong
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- what is wrong ---- */
 
 struct notices {
   struct text_sink *text;
@@ -151,9 +149,7 @@ static void write_notices(struct text_sink *text) {
   if (notices.open) text_sink_text(text, "</ul></div>\n");
 }
 
-/* ---- facts
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- facts ---- */
 
 static void write_memory_fact(struct text_sink *text, const char *label, int64_t bytes,
                               int64_t objects) {
@@ -295,9 +291,7 @@ static void write_details(struct text_sink *text) {
   text_sink_text(text, "</dl>\n");
 }
 
-/* ---- profiles
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- profiles ---- */
 
 static void write_link_of(struct text_sink *text, const char *name, int seconds) {
   text_sink_format(text, " &middot; <a href='%s?seconds=%d' download>next %d s</a>", name, seconds,

@@ -13,9 +13,7 @@
 
 enum { HEADERS_MAX = 96, OFF_TEXT_MAX = 512 };
 
-/* ---- parameters
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- parameters ---- */
 
 int64_t integer_parameter(const struct http_request *request, const char *key) {
   char text[PARAMETER_MAX];
@@ -97,9 +95,7 @@ bool refuse_while_off(const struct http_request *request, const struct route *ro
   return true;
 }
 
-/* ---- answers
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- answers ---- */
 
 static struct response_sink profile_sink(const struct http_request *request,
                                          const struct route *route, bool delta,
@@ -164,9 +160,7 @@ void send_profile(const struct http_request *request, const struct route *route,
   response_sink_end(&sink, ok);
 }
 
-/* ---- deltas
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- deltas ---- */
 
 static _Atomic int running_deltas;
 

@@ -20,9 +20,7 @@
 #include "agent/threads/thread_profile.h"
 #include "agent/threads/wall_profile.h"
 
-/* ---- heap and allocs
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- heap and allocs ---- */
 
 static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before,
                                     enum profile_form form) {
@@ -142,9 +140,7 @@ uint64_t count_threads_created(void) {
   return created;
 }
 
-/* ---- block and mutex
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- block and mutex ---- */
 
 static struct profile *collect_block(const struct http_request *request) {
   (void)request;

@@ -36,9 +36,7 @@ static void respond_redirect(const struct http_request *request, const char *pro
   respond_whole(request, status, TEXT_HTML, location, body, (size_t)size);
 }
 
-/* ---- what is no profile
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- what is no profile ---- */
 
 static void handle_cmdline(const struct http_request *request, const struct route *route) {
   (void)route;
@@ -79,9 +77,7 @@ static void handle_index(const struct http_request *request) {
   agent_free(text);
 }
 
-/* ---- the table
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- the table ---- */
 
 #define THREADS \
   .sample_types = "goroutine", .count = count_threads, .handle = handle_threads, .is_profile = true

@@ -134,9 +134,7 @@ static void write_addresses(struct text_sink *text, const struct profile *profil
   text_sink_text(text, "\n");
 }
 
-/* ---- records
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- records ---- */
 
 enum {
   LABEL_TEXT = 400
@@ -192,9 +190,7 @@ static int64_t value_sum(const struct profile *profile, int value) {
   return sum;
 }
 
-/* ---- the memory map
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- the memory map ---- */
 
 static void write_mapping(struct text_sink *text, uint64_t start, uint64_t limit, uint64_t offset,
                           const char *path, bool deleted) {
@@ -235,9 +231,7 @@ static void write_memory_map(struct text_sink *text, const struct profile *profi
   if (unmapped) write_mapping(text, 0, UINT64_MAX, 0, "[unmapped]", false);
 }
 
-/* ---- heap and allocs
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- heap and allocs ---- */
 
 static void write_heap_header(struct text_sink *text, const struct profile *profile) {
   int64_t totals[4];
@@ -263,9 +257,7 @@ static bool more_in_use(const void *things, uint32_t a, uint32_t b) {
 
 static const struct text_form heap_form = {write_heap_header, write_heap_values, more_in_use, "\n"};
 
-/* ---- block and mutex
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- block and mutex ---- */
 
 /* Both values are estimates of all events already, in nanoseconds: pprof, which multiplies by the
  * sampling period, finds 1. */
@@ -381,9 +373,7 @@ static bool write_counts(struct frame_writer *writer, const struct profile *prof
   return ok;
 }
 
-/* ---- all
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- all ---- */
 
 static bool write_profile(struct frame_writer *writer, const struct profile *profile) {
   struct records records = {.profile = profile};

@@ -70,9 +70,7 @@ static bool make_room(void *items, uint32_t count, uint32_t *capacity, size_t it
   return true;
 }
 
-/* ---- one location
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- one location ---- */
 
 static void render_place(struct growing_text *out, const struct symbol_location *symbol, uint32_t i,
                          uint64_t address) {
@@ -175,9 +173,7 @@ static const struct rendered_frame *rendered_frame(struct writer *writer, uint64
   return entry;
 }
 
-/* ---- the creator
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- the creator ---- */
 
 /* The first function that is the program's own; the caller of pthread_create where all are a
  * library's. */
@@ -238,9 +234,7 @@ static const struct rendered_creator *rendered_creator(struct writer *writer, ui
   return entry;
 }
 
-/* ---- a thread
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- a thread ---- */
 
 /* The wrapper of a system call is the first frame, or below glibc's cancellation (three functions
  * in 2.41). */

@@ -106,9 +106,7 @@ bool tls_connection_is_authenticated(const struct tls_connection *connection) {
   return connection->authenticated;
 }
 
-/* ---- handshake
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- handshake ---- */
 
 static bool is_authenticated(struct tls_connection *connection) {
   struct x509_st *certificate = tls_library.get_peer_certificate(connection->ssl);
@@ -155,9 +153,7 @@ static bool shake_hands(struct tls_connection *connection, int64_t now_ns) {
   return linger(connection, now_ns); /* TLS has sent its alert */
 }
 
-/* ---- both ways
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- both ways ---- */
 
 /* False: the client has gone. */
 static bool client_to_server(struct tls_connection *connection) {
@@ -217,9 +213,7 @@ static bool copy(struct tls_connection *connection, short client_events, int64_t
   return end(connection, now_ns);
 }
 
-/* ---- the thread's loop
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- the thread's loop ---- */
 
 /* False: the client has closed, too. */
 static bool throw_away(struct tls_connection *connection) {

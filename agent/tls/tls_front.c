@@ -84,9 +84,7 @@ static void keep_reason(const char *reason) {
   set_state(FAILED);
 }
 
-/* ---- connections
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- connections ---- */
 
 static void drop(unsigned index) {
   tls_connection_free(places[index].connection);
@@ -217,9 +215,7 @@ static void serve(int listener, struct ssl_ctx_st *context) {
   }
 }
 
-/* ---- the thread
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- the thread ---- */
 
 static bool told_to_stop(int timeout_ms) {
   struct pollfd stop = {.fd = stop_event, .events = POLLIN};

@@ -87,9 +87,7 @@ static void *sleeper(void *argument) {
   return argument;
 }
 
-/* ---- together
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- together ---- */
 
 enum { THREADS = 4 };
 static atomic_bool stop;
