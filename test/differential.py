@@ -37,6 +37,8 @@ PAGES = (
     "goroutine?debug=2",
     "goroutineleak",
     "peak",
+    "leaks",
+    "heap?labels=age,thread",
     "cmdline",
     "symbol",
     "health",

@@ -31,8 +31,16 @@ uint32_t heap_bucket_limit(void) { return 1u << 20; }
 uint64_t heap_live_count(void) { return 7; }
 uint64_t heap_live_limit(void) { return 1u << 22; }
 uint64_t heap_table_bytes(void) { return 1u << 20; }
+uint64_t heap_recorded_since(void) { return stub.recorded_since; }
 const char *heap_off_reason(void) { return stub.heap_off_reason; }
 const char *heap_allocator_path(void) { return "/usr/lib/libjemalloc.so.2"; }
+
+/* shim/allocation/live_table.h */
+bool live_table_next(struct live_cursor *cursor, struct live_block *out) {
+  if (cursor->line >= stub.block_count) return false;
+  *out = stub.blocks[cursor->line++];
+  return true;
+}
 
 /* shim/allocation/heap_peak.h */
 struct heap_levels heap_peak_levels(void) {

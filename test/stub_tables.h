@@ -8,6 +8,7 @@
 #include "agent/symbols/symbolizer.h"
 #include "shim/locks/contention_table.h"
 #include "shim/allocation/heap_table.h"
+#include "shim/allocation/live_table.h"
 #include "shim/stacks/stack_table.h"
 
 enum { STUB_MAX_MAPPINGS = 16, STUB_SYMBOL_FRAMES = 4 };
@@ -29,6 +30,9 @@ struct stub_tables {
   struct mapping mappings[STUB_MAX_MAPPINGS];
   struct contention_view
       *contention; /* [0] is entry 1; one without count and delay is not in use */
+  struct live_block *blocks; /* the live ones */
+  uint32_t block_count;
+  uint64_t recorded_since;
   const char *heap_off_reason, *block_off_reason, *mutex_off_reason;
   unsigned resolved; /* calls of symbolizer_resolve */
   unsigned sessions; /* open ones */

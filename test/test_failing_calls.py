@@ -33,6 +33,8 @@ ENDPOINTS = (
     "cmdline",
     "goroutineleak",
     "peak",
+    "leaks",
+    "heap?labels=age,thread",
 )
 ALL = 1 << 40
 # What the kernel says where it refuses a call; of the others EPERM, as a filter would.

@@ -352,6 +352,7 @@ def test_every_view_opens_and_is_linked(browser):
             "goroutine",
             "goroutineleak",
             "heap",
+            "leaks",
             "mutex",
             "peak",
             "profile",

@@ -14,7 +14,8 @@ static int failures;
 
 static struct profile *heap_of_tables(void) {
   struct heap_snapshot *now = heap_snapshot_take();
-  struct profile *profile = heap_profile_build("heap", NULL, now, HEAP_PROFILE_SCALED);
+  struct profile *profile =
+      heap_profile_build("heap", now, &(struct heap_selection){0}, HEAP_PROFILE_SCALED);
   heap_snapshot_release(now);
   if (!profile) abort();
   return profile;

@@ -10,7 +10,7 @@
 #include "shim/base/counters.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/stacks/handler_stack.h"
-#include "shim/locks/lock_clock.h"
+#include "shim/next/monotonic_clock.h"
 #include "shim/locks/lock_status.h"
 #include "shim/locks/lock_waits.h"
 #include "shim/next/next_functions.h"
@@ -23,7 +23,7 @@ struct next_allocator next_allocator;
 int32_t cpu_sampling_process(void) { return 0; }
 
 static uint64_t moment = 1000000;
-uint64_t lock_clock_now(void) { return moment; }
+uint64_t monotonic_clock_now(void) { return moment; }
 
 /* The caller's pc is the whole stack. */
 void stack_capture(const struct unwind_registers *caller, struct captured_stack *out) {

@@ -46,7 +46,8 @@ static parsed_profile *parse(const struct memory_sink *sink) {
 static struct profile *build(const char *name, const struct heap_snapshot *before,
                              enum heap_profile_form form) {
   struct heap_snapshot *now = heap_snapshot_take();
-  struct profile *profile = now ? heap_profile_build(name, before, now, form) : NULL;
+  struct profile *profile =
+      now ? heap_profile_build(name, now, &(struct heap_selection){.before = before}, form) : NULL;
   heap_snapshot_release(now);
   return profile;
 }

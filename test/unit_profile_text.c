@@ -19,7 +19,8 @@ static char *text_of_tables(void) {
   struct memory_sink sink;
   memory_sink_start(&sink);
   struct heap_snapshot *now = heap_snapshot_take();
-  struct profile *profile = heap_profile_build("heap", NULL, now, HEAP_PROFILE_AS_SAMPLED);
+  struct profile *profile =
+      heap_profile_build("heap", now, &(struct heap_selection){0}, HEAP_PROFILE_AS_SAMPLED);
   heap_snapshot_release(now);
   if (!profile || !profile_encode_text(profile, &sink.base)) abort();
   profile_release(profile);

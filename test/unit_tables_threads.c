@@ -1,7 +1,7 @@
 /* sanitizer: thread */
 /* Eight threads on the same stacks, buckets and lines, blocks freed by another thread than the one
  * that allocated them, and a reader all the while: no data race, no lost count, never more frees
- * than allocs. */
+ * than allocs, no live block without its bucket and birth. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,6 +9,8 @@
 
 #include "shim/base/counters.h"
 #include "shim/allocation/heap_table.h"
+#include "shim/allocation/live_table.h"
+#include "shim/next/monotonic_clock.h"
 #include "shim/stacks/stack_table.h"
 
 struct shim_counters shim_counters;
@@ -48,6 +50,12 @@ static void *observe(void *argument) {
       if (heap_bucket_read(i, &view) &&
           (view.frees > view.allocs || view.peak > THREADS * ROUNDS ||
            !stack_table_read(view.stack, &stack) || stack.frame_count != 3))
+        atomic_fetch_add(&failures, 1);
+    struct live_cursor cursor = {0};
+    struct live_block block;
+    while (live_table_next(&cursor, &block))
+      if (block.bucket == 0 || block.bucket > heap_bucket_count() ||
+          block.birth < heap_recorded_since() || block.birth > monotonic_clock_now())
         atomic_fetch_add(&failures, 1);
   }
   return NULL;

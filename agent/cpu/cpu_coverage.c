@@ -10,8 +10,6 @@
 #include "agent/runtime/agent_thread.h"
 
 enum {
-  LINE = 256,
-  COMMENTS_MAX = 8,
   TOLD_PERCENT = 5 /* of the CPU time missing, and more than chance explains */
 };
 
@@ -45,52 +43,39 @@ static bool lacks_much(double all, double missing, double period) {
   return missing * 100 > all * TOLD_PERCENT && missing * missing > 9 * period * (all + 4 * period);
 }
 
-__attribute__((format(printf, 2, 3))) static bool add_comment(struct profile *profile,
-                                                              const char *format, ...) {
-  char *line = profile_alloc(profile, LINE);
-  if (!line) return false;
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(line, LINE, format, arguments);
-  va_end(arguments);
-  ((const char **)(uintptr_t)profile->comments)[profile->comment_count++] = line;
-  return true;
-}
-
 bool cpu_coverage_describe(const struct cpu_coverage *coverage,
                            const struct cpu_sample_table *samples, uint64_t period,
                            struct profile *profile) {
   const char *signal_name = sigabbrev_np(cpu_sampling_signal());
-  profile->comments = profile_alloc(profile, COMMENTS_MAX * sizeof *profile->comments);
-  bool ok = profile->comments;
-  if (ok && coverage->signal_blocked)
-    ok = add_comment(profile,
-                     "threads left out, for all or part of the time: %" PRIu32
-                     ", which block the signal that sampling uses (%s%s)",
-                     coverage->signal_blocked, signal_name ? "SIG" : "",
-                     signal_name ? signal_name : "a real-time signal");
+  bool ok = true;
+  if (coverage->signal_blocked)
+    ok = profile_add_comment(profile,
+                             "threads left out, for all or part of the time: %" PRIu32
+                             ", which block the signal that sampling uses (%s%s)",
+                             coverage->signal_blocked, signal_name ? "SIG" : "",
+                             signal_name ? signal_name : "a real-time signal");
   if (ok && coverage->without_timer)
-    ok = add_comment(profile,
-                     "threads left out, for all or part of the time: %" PRIu32
-                     ", for which the kernel had no timer "
-                     "or ring (RLIMIT_SIGPENDING, RLIMIT_NOFILE, a sandbox)",
-                     coverage->without_timer);
+    ok = profile_add_comment(profile,
+                             "threads left out, for all or part of the time: %" PRIu32
+                             ", for which the kernel had no timer "
+                             "or ring (RLIMIT_SIGPENDING, RLIMIT_NOFILE, a sandbox)",
+                             coverage->without_timer);
   if (ok && coverage->dropped)
-    ok = add_comment(profile, "samples dropped: %" PRIu64 ", the buffer was full",
-                     coverage->dropped);
+    ok = profile_add_comment(profile, "samples dropped: %" PRIu64 ", the buffer was full",
+                             coverage->dropped);
   if (ok && samples->lost)
-    ok = add_comment(profile,
-                     "samples dropped: %" PRIu64 ", there was no memory for more distinct stacks",
-                     samples->lost);
+    ok = profile_add_comment(
+        profile, "samples dropped: %" PRIu64 ", there was no memory for more distinct stacks",
+        samples->lost);
   uint64_t all = coverage->host_nanoseconds, sampled = samples->nanoseconds;
   if (ok && sampled < all && lacks_much((double)all, (double)(all - sampled), (double)period)) {
     uint64_t milliseconds = all / 1000000, missing = (all - sampled) / 1000000;
-    ok = add_comment(profile,
-                     "CPU time not sampled: %" PRIu64 ".%03" PRIu64 " s of the program's %" PRIu64
-                     ".%03" PRIu64 " s (%" PRIu64 " %%)%s",
-                     missing / 1000, missing % 1000, milliseconds / 1000, milliseconds % 1000,
-                     missing * 100 / milliseconds,
-                     profile->comment_count ? ", for the reasons above" : "");
+    ok = profile_add_comment(profile,
+                             "CPU time not sampled: %" PRIu64 ".%03" PRIu64
+                             " s of the program's %" PRIu64 ".%03" PRIu64 " s (%" PRIu64 " %%)%s",
+                             missing / 1000, missing % 1000, milliseconds / 1000,
+                             milliseconds % 1000, missing * 100 / milliseconds,
+                             profile->comment_count ? ", for the reasons above" : "");
   }
   return ok;
 }

@@ -4,13 +4,10 @@
 
 #include "shim/base/config.h"
 #include "shim/cpu/cpu_sampling.h"
-#include "shim/allocation/heap_peak.h"
-#include "shim/allocation/heap_table.h"
 #include "shim/threads/threadcreate_table.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/profiles/contention_profile.h"
 #include "agent/cpu/cpu_profile.h"
-#include "agent/profiles/heap_profile.h"
 #include "profile_request.h"
 #include "agent/http/query.h"
 #include "agent/http/response.h"
@@ -19,60 +16,6 @@
 #include "agent/threads/thread_list.h"
 #include "agent/threads/thread_profile.h"
 #include "agent/threads/wall_profile.h"
-
-/* ---- heap and allocs ---- */
-
-static struct profile *collect_heap(const struct route *route, const struct heap_snapshot *before,
-                                    enum profile_form form) {
-  struct heap_snapshot *now = heap_snapshot_take();
-  if (!now) return NULL;
-  struct profile *profile = heap_profile_build(
-      route->name, before, now, form == FORM_TEXT ? HEAP_PROFILE_AS_SAMPLED : HEAP_PROFILE_SCALED);
-  heap_snapshot_release(now);
-  return profile;
-}
-
-static void send_heap_delta(const struct http_request *request, const struct route *route,
-                            int64_t seconds, enum profile_form form) {
-  if (!begin_delta(request)) return;
-  int64_t start = agent_monotonic_nanoseconds();
-  struct heap_snapshot *before = heap_snapshot_take();
-  if (wait_for_delta(request, before, start, seconds))
-    send_profile(request, route, collect_heap(route, before, form), true, form);
-  heap_snapshot_release(before);
-  end_delta();
-}
-
-void handle_heap(const struct http_request *request, const struct route *route) {
-  int64_t seconds;
-  enum profile_form form = form_parameter(request, route);
-  if (form == FORM_REFUSED) return;
-  enum delta delta = delta_parameters(request, &seconds);
-  if (delta == DELTA_REFUSED || refuse_while_off(request, route)) return;
-  /* gc= needs nothing here: the tables hold nothing back, and the host's allocator is not ours to
-   * call. */
-  if (request_is_head(request)) send_profile_head(request, route, delta == DELTA_YES, form);
-  else if (delta == DELTA_YES) send_heap_delta(request, route, seconds, form);
-  else send_profile(request, route, collect_heap(route, NULL, form), false, form);
-}
-
-/* Whoever asks with reset=1 has the peak up to now; it is looked for anew from then on. */
-void handle_peak(const struct http_request *request, const struct route *route) {
-  int64_t seconds;
-  enum profile_form form = form_parameter(request, route);
-  if (form == FORM_REFUSED) return;
-  enum delta delta = delta_parameters(request, &seconds);
-  if (delta == DELTA_YES)
-    http_respond_error(request->response, 400,
-                       "\"seconds\" parameter is not supported for this profile type");
-  if (delta != DELTA_NO || refuse_while_off(request, route)) return;
-  if (request_is_head(request)) return send_profile_head(request, route, false, form);
-  struct profile *profile = collect_heap(route, NULL, form);
-  if (profile && integer_parameter(request, "reset") > 0) heap_peak_begin_anew();
-  send_profile(request, route, profile, false, form);
-}
-
-uint64_t count_heap(void) { return heap_bucket_count(); }
 
 /* ---- goroutine, its native name thread, and threadcreate ---- */
 

@@ -7,9 +7,6 @@
 
 #include "routes.h"
 
-void handle_heap(const struct http_request *request,
-                 const struct route *route); /* and allocs, by the route's name */
-void handle_peak(const struct http_request *request, const struct route *route);
 void handle_threads(const struct http_request *request, const struct route *route);
 void handle_deadlock(const struct http_request *request, const struct route *route);
 void handle_threadcreate(const struct http_request *request, const struct route *route);
@@ -18,7 +15,6 @@ void handle_mutex(const struct http_request *request, const struct route *route)
 void handle_profile(const struct http_request *request, const struct route *route); /* CPU */
 void handle_wall(const struct http_request *request, const struct route *route);
 
-uint64_t count_heap(void); /* buckets */
 uint64_t count_threads(void); /* alive */
 uint64_t count_threads_created(void); /* ever */
 uint64_t count_stuck(void); /* threads, as of the last look */

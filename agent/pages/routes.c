@@ -8,6 +8,7 @@
 #include "agent/runtime/agent_memory.h"
 #include "agent/cpu/cpu_profile.h"
 #include "agent/runtime/foreign_text.h"
+#include "heap_routes.h"
 #include "html_page.h"
 #include "page_assets.h"
 #include "agent/runtime/process_info.h"
@@ -134,12 +135,24 @@ static const struct route routes[] = {
     {.name = "heap",
      .meaning = "Where the memory that is in use now was allocated",
      .description = "A sampling of memory allocations of live objects. " PARAMETERS
-                    "; gc=1 is accepted, no collector runs.",
+                    "; age=10m: only what was allocated that long ago or longer; "
+                    "labels=age,thread; sample=gone with seconds=: what was allocated and freed "
+                    "meanwhile; gc=1 is accepted, no collector runs.",
      .off_reason = heap_off_reason,
      .count = count_heap,
      .handle = handle_heap,
      .is_profile = true,
      .sample_types = OF_HEAP},
+    {.name = "leaks",
+     .meaning = "Which live memory has kept growing",
+     .description = "Stacks whose live memory has grown steadily since the start, or in the last "
+                    "window=10m, told by the ages of its blocks: how much an hour, and the least "
+                    "with 95 % confidence. debug=1 gives text.",
+     .off_reason = heap_off_reason,
+     .handle = handle_leaks,
+     .is_profile = true,
+     .has_no_delta = true,
+     .sample_types = "growth_objects growth_space inuse_objects inuse_space"},
     {.name = "mutex",
      .meaning = "Who held the locks that others waited for",
      .description =

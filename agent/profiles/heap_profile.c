@@ -33,6 +33,10 @@ struct heap_snapshot *heap_snapshot_take(void) {
   return snapshot;
 }
 
+int64_t heap_snapshot_moment(const struct heap_snapshot *snapshot) {
+  return snapshot->monotonic_nanos;
+}
+
 void heap_snapshot_release(struct heap_snapshot *snapshot) { agent_free(snapshot); }
 
 struct bucket_change {
@@ -80,22 +84,6 @@ static bool add_trailer(struct profile *profile, const double *totals, bool mixe
   return profile_losses_trail(profile, (const char *const[]){"heap_", "stacks_", "modules_", NULL});
 }
 
-/* How high the heap was and is, as one comment more. */
-static bool add_levels(struct profile *profile) {
-  enum { LINE_MAX = 160 };
-  struct heap_levels levels = heap_peak_levels();
-  const char **comments = profile_alloc(profile, (profile->comment_count + 1) * sizeof *comments);
-  char *line = profile_alloc(profile, LINE_MAX);
-  if (!comments || !line) return false;
-  snprintf(line, LINE_MAX, "about %" PRIu64 " bytes in use at the highest moment, %" PRIu64 " now",
-           levels.peak, levels.now);
-  for (uint32_t i = 0; i < profile->comment_count; i++) comments[i + 1] = profile->comments[i];
-  comments[0] = line;
-  profile->comments = comments;
-  profile->comment_count++;
-  return true;
-}
-
 static void describe(struct profile *profile, const struct heap_snapshot *before,
                      const struct heap_snapshot *now) {
   static const struct profile_value_type types[4] = {{"alloc_objects", "count"},
@@ -109,38 +97,113 @@ static void describe(struct profile *profile, const struct heap_snapshot *before
   if (before) profile->duration_nanos = now->monotonic_nanos - before->monotonic_nanos;
 }
 
-struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before,
-                                   const struct heap_snapshot *now, enum heap_profile_form form) {
-  struct profile_builder *builder = profile_builder_open(name, 4);
-  if (!builder) return NULL;
-  struct profile *profile = profile_builder_profile(builder);
-  describe(profile, before, now);
+/* ---- samples ---- */
+
+struct building {
+  struct profile_builder *builder;
+  const struct heap_selection *selection;
+  bool scaled;
+  double totals[4];
+  uint32_t next_group; /* of selection->live: the first that is not of a bucket before */
+  struct {
+    int32_t tid;
+    char name[LIVE_THREAD_NAME_MAX];
+  } named[64]; /* lately, by tid */
+};
+
+static const char *thread_name(struct building *building, int32_t tid) {
+  size_t place = (uint32_t)tid % (sizeof building->named / sizeof *building->named);
+  if (building->named[place].tid != tid) live_thread_name(tid, building->named[place].name);
+  building->named[place].tid = tid;
+  return building->named[place].name;
+}
+
+/* group: NULL, or whose labels the sample has. False: out of memory. */
+static bool add_sample(struct building *building, const struct heap_bucket_view *b,
+                       struct bucket_change change, const struct live_group *group) {
+  if (change.allocs == 0 && change.inuse == 0) return true;
+  double estimate = sampling_scale(b->size, b->rate), size = (double)b->size,
+         factor = building->scaled ? estimate : 1;
+  double values[4] = {change.allocs * factor, change.allocs * factor * size, change.inuse * factor,
+                      change.inuse * factor * size};
+  for (int v = 0; v < 4; v++)
+    building->totals[v] += building->scaled ? values[v] : values[v] * estimate;
+  const struct profile_stack stack = {.id = b->stack};
+  struct profile_label labels[PROFILE_MAX_LABELS];
+  uint32_t count = 0;
+  if (b->size != 0)
+    labels[count++] =
+        (struct profile_label){.key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
+  if (group && group->age_seconds >= 0)
+    labels[count++] =
+        (struct profile_label){.key = "age", .number = group->age_seconds, .unit = "seconds"};
+  if (group && group->tid) {
+    labels[count++] = (struct profile_label){.key = "tid", .number = group->tid};
+    const char *name = thread_name(building, group->tid);
+    if (*name) labels[count++] = (struct profile_label){.key = "thread_name", .text = name};
+  }
+  return profile_builder_add(building->builder, &stack, labels, count, values);
+}
+
+static bool add_bucket(struct building *building, const struct heap_bucket_view *b, uint32_t number,
+                       struct bucket_change change) {
+  const struct live_groups *live = building->selection->live;
+  if (!live) return add_sample(building, b, change, NULL);
+  bool ok = true;
+  double there = 0;
+  for (; building->next_group < live->count; building->next_group++) {
+    const struct live_group *group = &live->items[building->next_group];
+    if (group->bucket != number) break;
+    double count = group->count;
+    there += count;
+    if (ok && building->selection->use != HEAP_LIVE_LEFT_OUT)
+      ok = add_sample(building, b, (struct bucket_change){count, count},
+                      building->selection->labels ? group : NULL);
+  }
+  if (!ok || building->selection->use == HEAP_LIVE_ONLY) return ok;
+  /* Below 0: allocations that were under way at the window's start. */
+  double rest = change.allocs > there ? change.allocs - there : 0;
+  return add_sample(building, b, (struct bucket_change){rest, 0}, NULL);
+}
+
+static bool add_comments(struct profile *profile, const struct heap_selection *selection,
+                         bool at_peak) {
+  struct heap_levels levels = heap_peak_levels();
+  if (at_peak &&
+      !profile_add_comment(profile,
+                           "about %" PRIu64 " bytes in use at the highest moment, %" PRIu64 " now",
+                           levels.peak, levels.now))
+    return false;
+  uint64_t unlabelled = selection->live ? selection->live->without_labels : 0;
+  if (unlabelled > 0 &&
+      !profile_add_comment(profile,
+                           "%" PRIu64 " sampled blocks have no age and thread: too many groups",
+                           unlabelled))
+    return false;
+  return profile_losses_comment(profile, (const char *const[]){"heap_lost_", NULL});
+}
+
+struct profile *heap_profile_build(const char *name, const struct heap_snapshot *now,
+                                   const struct heap_selection *selection,
+                                   enum heap_profile_form form) {
+  struct building building = {.builder = profile_builder_open(name, 4), .selection = selection};
+  if (!building.builder) return NULL;
+  struct profile *profile = profile_builder_profile(building.builder);
+  describe(profile, selection->before, now);
   bool mixed;
   uint64_t rate = common_rate(now, &mixed);
-  bool scaled = form == HEAP_PROFILE_SCALED || mixed, at_peak = strcmp(name, "peak") == 0;
+  bool at_peak = strcmp(name, "peak") == 0;
+  building.scaled = form == HEAP_PROFILE_SCALED || mixed;
   if (form == HEAP_PROFILE_SCALED) profile->period = (int64_t)config.memprofile_rate;
   else profile->period = mixed ? 1 : (int64_t)rate;
 
-  double totals[4] = {0};
-  for (uint32_t i = 0; i < now->count; i++) {
-    const struct heap_bucket_view *b = &now->buckets[i];
-    struct bucket_change change = change_of(before, now, i, at_peak);
-    if (change.allocs == 0 && change.inuse == 0) continue;
-    double estimate = sampling_scale(b->size, b->rate), size = (double)b->size,
-           factor = scaled ? estimate : 1;
-    double values[4] = {change.allocs * factor, change.allocs * factor * size,
-                        change.inuse * factor, change.inuse * factor * size};
-    for (int v = 0; v < 4; v++) totals[v] += scaled ? values[v] : values[v] * estimate;
-    const struct profile_stack stack = {.id = b->stack};
-    const struct profile_label label = {
-        .key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
-    if (!profile_builder_add(builder, &stack, &label, b->size != 0, values))
+  for (uint32_t i = 0; i < now->count; i++)
+    if (!add_bucket(&building, &now->buckets[i], i + 1,
+                    change_of(selection->before, now, i, at_peak)))
       break; /* finish gives NULL */
-  }
-  profile = profile_builder_finish(builder);
-  if (profile && !(profile_losses_comment(profile, (const char *const[]){"heap_lost_", NULL}) &&
-                   (!at_peak || add_levels(profile)) &&
-                   (form == HEAP_PROFILE_SCALED || add_trailer(profile, totals, mixed)))) {
+  profile = profile_builder_finish(building.builder);
+  if (profile && !(add_comments(profile, selection, at_peak) &&
+                   (form == HEAP_PROFILE_SCALED || add_trailer(profile, building.totals, mixed)))) {
     profile_release(profile);
     profile = NULL;
   }

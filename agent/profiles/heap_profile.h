@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "live_groups.h"
 #include "memstats.h"
 #include "profile.h"
 
@@ -26,10 +27,29 @@ enum heap_profile_form {
                              is right, so the values are scaled and period is 1. */
 };
 
-/* name: "heap", "allocs", or "peak", whose inuse_* are of the highest moment. before: NULL, or an
- * earlier snapshot to subtract (negative values are kept). NULL when out of memory. */
-struct profile *heap_profile_build(const char *name, const struct heap_snapshot *before,
-                                   const struct heap_snapshot *now, enum heap_profile_form form);
+/* What becomes of the live blocks that were told apart (live_groups.h). */
+enum heap_live_use {
+  HEAP_LIVE_ONLY, /* alloc_* and inuse_* are of these blocks alone */
+  HEAP_LIVE_AND_FREED, /* alloc_* are of what was freed since, too */
+  HEAP_LIVE_LEFT_OUT /* alloc_* are of what was allocated and is not among them, inuse_* 0 */
+};
+
+struct heap_selection {
+  /* NULL, or an earlier snapshot to subtract (negative values are kept) */
+  const struct heap_snapshot *before;
+  /* NULL: all of `now`. Taken before `now`, but where it is left out: behind it */
+  const struct live_groups *live;
+  enum heap_live_use use;
+  bool labels; /* the live blocks have those of their groups: age, tid, thread_name */
+};
+
+/* name: "heap", "allocs", or "peak", whose inuse_* are of the highest moment. NULL when out of
+ * memory. */
+struct profile *heap_profile_build(const char *name, const struct heap_snapshot *now,
+                                   const struct heap_selection *selection,
+                                   enum heap_profile_form form);
+/* The clock of the snapshot's moment (agent_monotonic_nanoseconds). */
+int64_t heap_snapshot_moment(const struct heap_snapshot *snapshot);
 
 /* Estimates of everything allocated so far, for the index page. */
 void heap_totals_read(struct heap_totals *out);

@@ -1,5 +1,7 @@
 #include "profile.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -71,6 +73,24 @@ int64_t profile_wall_clock(void) {
 void profile_taken_now(struct profile *profile) {
   profile->time_nanos = profile_wall_clock();
   profile->monotonic_nanos = agent_monotonic_nanoseconds();
+}
+
+bool profile_add_comment(struct profile *profile, const char *format, ...) {
+  enum { COMMENT_MAX = 512 };
+  char text[COMMENT_MAX];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  uint32_t count = profile->comment_count;
+  const char **comments = profile_alloc(profile, (count + 1) * sizeof *comments);
+  char *copy = profile_alloc(profile, strlen(text) + 1);
+  if (!comments || !copy) return false;
+  for (uint32_t i = 0; i < count; i++) comments[i] = profile->comments[i];
+  comments[count] = strcpy(copy, text);
+  profile->comments = comments;
+  profile->comment_count = count + 1;
+  return true;
 }
 
 static bool text_equal(const char *a, const char *b) {

@@ -61,6 +61,7 @@ struct profile {
       *comments; /* what a reader must know (losses): pprof prints them above its reports */
   const char
       *text_trailer; /* lines that begin with "# ", for the end of the debug=1 form; or NULL */
+  bool text_has_labels; /* the heap form, too, has a line with the labels of each record */
   struct profile_block *blocks; /* what profile_alloc gave out */
   struct profile *subtracted; /* profile_delta.h: released with this one, whose samples use its
                                  names; or NULL */
@@ -73,6 +74,10 @@ void *profile_alloc(struct profile *profile, size_t size);
 void profile_release(struct profile *profile); /* NULL is fine */
 int64_t profile_wall_clock(void); /* now, for time_nanos */
 void profile_taken_now(struct profile *profile); /* sets both clocks */
+
+/* One line more for who reads the profile. False: out of memory. */
+bool profile_add_comment(struct profile *profile, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Of two lists of `count` labels, in the same order. */
 bool profile_labels_equal(const struct profile_label *a, const struct profile_label *b,

@@ -7,35 +7,35 @@
 
 enum { LINE = 256 };
 
-static const struct loss {
-  const char *name, *meaning;
-  _Atomic uint64_t *counter;
-} losses[] = {
-#define X(identifier, meaning) {#identifier, meaning, &shim_counters.identifier},
-    SHIM_LOSS_COUNTERS(X)
+/* Name and meaning of each counter, in their order: no pointers, which each exec would relocate. */
+static const char texts[] =
+#define X(identifier, meaning) #identifier "\0" meaning "\0"
+    SHIM_LOSS_COUNTERS(X);
 #undef X
-};
-enum { COUNT = sizeof losses / sizeof *losses };
+enum { COUNT = sizeof(struct shim_counters) / sizeof(uint64_t) };
 
-/* 0: nothing was lost, or it does not concern the profile. */
-static unsigned long long lost(const struct loss *loss, const char *const *prefixes) {
+struct loss {
+  const char *name, *meaning;
+  unsigned long long count; /* 0: nothing was lost, or it does not concern the profile */
+};
+
+/* *text: the place in texts of counter number i, moved to that of the next. */
+static struct loss read_loss(size_t i, const char **text, const char *const *prefixes) {
+  struct loss loss = {.name = *text, .meaning = *text + strlen(*text) + 1};
+  *text = loss.meaning + strlen(loss.meaning) + 1;
+  const _Atomic uint64_t *counters = (const _Atomic uint64_t *)&shim_counters;
   for (; *prefixes; prefixes++)
-    if (strncmp(loss->name, *prefixes, strlen(*prefixes)) == 0)
-      return atomic_load_explicit(loss->counter, memory_order_relaxed);
-  return 0;
+    if (strncmp(loss.name, *prefixes, strlen(*prefixes)) == 0)
+      loss.count = atomic_load_explicit(&counters[i], memory_order_relaxed);
+  return loss;
 }
 
 bool profile_losses_comment(struct profile *profile, const char *const *prefixes) {
-  const char **lines = profile_alloc(profile, COUNT * sizeof *lines);
-  if (!lines) return false;
-  profile->comments = lines;
+  const char *next = texts;
   for (size_t i = 0; i < COUNT; i++) {
-    unsigned long long count = lost(&losses[i], prefixes);
-    if (count == 0) continue;
-    char *line = profile_alloc(profile, LINE);
-    if (!line) return false;
-    snprintf(line, LINE, "%llu %s", count, losses[i].meaning);
-    lines[profile->comment_count++] = line;
+    struct loss loss = read_loss(i, &next, prefixes);
+    if (loss.count > 0 && !profile_add_comment(profile, "%llu %s", loss.count, loss.meaning))
+      return false;
   }
   return true;
 }
@@ -46,11 +46,12 @@ bool profile_losses_trail(struct profile *profile, const char *const *prefixes) 
   char *text = profile_alloc(profile, used + COUNT * LINE + 1);
   if (!text) return false;
   memcpy(text, before, used);
+  const char *next = texts;
   for (size_t i = 0; i < COUNT; i++) {
-    unsigned long long count = lost(&losses[i], prefixes);
-    if (count == 0) continue;
+    struct loss loss = read_loss(i, &next, prefixes);
+    if (loss.count == 0) continue;
     int length =
-        snprintf(text + used, LINE, "# %s = %llu (%s)\n", losses[i].name, count, losses[i].meaning);
+        snprintf(text + used, LINE, "# %s = %llu (%s)\n", loss.name, loss.count, loss.meaning);
     used += length < LINE ? (size_t)length : LINE - 1;
   }
   if (used > 0) profile->text_trailer = text;

@@ -9,8 +9,8 @@
 
 /* prefixes: ended by NULL. Both: counters that are 0 say nothing; false: out of memory. */
 
-/* Losses that make figures of the profile too small become its comments ("3 sampled allocations
- * dropped: ..."), its only ones. */
+/* Losses that make figures of the profile too small become comments of it ("3 sampled allocations
+ * dropped: ..."). */
 bool profile_losses_comment(struct profile *profile, const char *const *prefixes);
 
 /* Losses that a reader of the text should know of become lines of its trailer ("# heap_lost_... = 3

@@ -364,11 +364,12 @@ static void write_count(struct text_sink *text, const int64_t *values) {
 
 static const struct text_form count_form = {write_count_header, write_count, count_swapped, ""};
 
-static bool write_counts(struct frame_writer *writer, const struct profile *profile) {
+static bool write_labelled(struct frame_writer *writer, const struct profile *profile,
+                           const struct text_form *form) {
   struct records records = {profile, agent_malloc((profile->sample_count + 1) * LABEL_TEXT)};
   for (size_t i = 0; records.labels && i < profile->sample_count; i++)
     render_labels(records.labels[i], &profile->samples[i]);
-  bool ok = records.labels && write_records(writer, &records, &count_form);
+  bool ok = records.labels && write_records(writer, &records, form);
   agent_free(records.labels);
   return ok;
 }
@@ -377,7 +378,8 @@ static bool write_counts(struct frame_writer *writer, const struct profile *prof
 
 static bool write_profile(struct frame_writer *writer, const struct profile *profile) {
   struct records records = {.profile = profile};
-  if (profile->value_count == 1) return write_counts(writer, profile);
+  if (profile->value_count == 1) return write_labelled(writer, profile, &count_form);
+  if (profile->text_has_labels) return write_labelled(writer, profile, &heap_form);
   return write_records(writer, &records, profile->value_count == 2 ? &contention_form : &heap_form);
 }
 

@@ -9,31 +9,18 @@
 
 enum { COMMENTS_MAX = 8 };
 
-static bool add_comment(struct profile *profile, const char **comments, const char *text) {
-  char *copy = profile_alloc(profile, strlen(text) + 1);
-  if (!copy) return false;
-  comments[profile->comment_count++] = strcpy(copy, text);
-  return true;
-}
-
 static bool add_comments(struct profile *profile, const struct thread_dump *dump) {
-  const char **comments = profile_alloc(profile, (COMMENTS_MAX + 2) * sizeof *comments);
   char text[DEADLOCK_LINE_MAX];
-  if (!comments) return false;
-  profile->comments = comments;
   bool ok = true;
   for (uint32_t i = 1; i <= dump->deadlock_count && i <= COMMENTS_MAX && ok; i++) {
     deadlock_describe(dump, i, text);
-    ok = add_comment(profile, comments, text);
+    ok = profile_add_comment(profile, "%s", text);
   }
-  if (ok && dump->deadlock_count > COMMENTS_MAX) {
-    snprintf(text, sizeof text, "%" PRIu32 " deadlocks more", dump->deadlock_count - COMMENTS_MAX);
-    ok = add_comment(profile, comments, text);
-  }
-  if (ok && dump->unjudged) {
-    snprintf(text, sizeof text, "%zu threads could not be looked at", dump->unjudged);
-    ok = add_comment(profile, comments, text);
-  }
+  if (ok && dump->deadlock_count > COMMENTS_MAX)
+    ok = profile_add_comment(profile, "%" PRIu32 " deadlocks more",
+                             dump->deadlock_count - COMMENTS_MAX);
+  if (ok && dump->unjudged)
+    ok = profile_add_comment(profile, "%zu threads could not be looked at", dump->unjudged);
   return ok;
 }
 

@@ -19,21 +19,10 @@ static struct profile_builder *open_count_profile(const char *name) {
   return builder;
 }
 
-/* The profile's only comment; false: out of memory. */
-static bool add_comment(struct profile *profile, const char *text) {
-  const char **comments = profile_alloc(profile, sizeof *comments);
-  char *copy = profile_alloc(profile, strlen(text) + 1);
-  if (!comments || !copy) return false;
-  comments[0] = strcpy(copy, text);
-  profile->comments = comments;
-  profile->comment_count = 1;
-  return true;
-}
-
 /* Ends the builder; text, when it is not "", becomes the comment. */
 static struct profile *finish(struct profile_builder *builder, const char *text) {
   struct profile *profile = profile_builder_finish(builder);
-  if (profile && *text && !add_comment(profile, text)) {
+  if (profile && *text && !profile_add_comment(profile, "%s", text)) {
     profile_release(profile);
     profile = NULL;
   }

@@ -16,8 +16,6 @@
 enum {
   COST_SHARE = 10, /* a look takes at most one part in so many of a processor */
   COST_WEIGHT = 8, /* of the looks' mean cost: one in so many is the last one's */
-  COMMENTS_MAX = 3,
-  COMMENT_MAX = 160
 };
 
 /* Written by HTTP workers, by relaxed atomic adds and stores; read by the health page, of which no
@@ -95,41 +93,24 @@ static enum wall_profile_result watch(struct http_response *response, struct win
 
 /* ---- the profile ---- */
 
-static bool comment(struct profile *profile, const char *text) {
-  char *copy = profile_alloc(profile, COMMENT_MAX);
-  if (!copy) return false;
-  snprintf(copy, COMMENT_MAX, "%s", text);
-  ((const char **)(uintptr_t)profile->comments)[profile->comment_count++] = copy;
-  return true;
-}
-
 /* What a reader must know: a lower rate, and threads that could not be read. */
 static bool describe(const struct window *window, struct profile *profile, double rate) {
   struct wall_totals totals = wall_looks_totals(window->looks);
-  char text[COMMENT_MAX];
-  profile->comments = profile_alloc(profile, COMMENTS_MAX * sizeof *profile->comments);
-  bool whole = profile->comments;
-  if (whole && rate < window->hz * 0.9) {
-    snprintf(text, sizeof text,
-             "%.2f looks a second instead of %" PRIu32
-             ": more would have cost too much, or the machine was busy",
-             rate, window->hz);
-    whole = comment(profile, text);
-  }
-  if (whole && totals.unread > 0) {
-    snprintf(text, sizeof text,
-             "%" PRIu64 " of %" PRIu64
-             " running threads did not say where they "
-             "were before the next look",
-             totals.unread, totals.running);
-    whole = comment(profile, text);
-  }
-  if (whole && totals.lost > 0) {
-    snprintf(text, sizeof text, "%" PRIu64 " findings dropped: no memory for more distinct places",
-             totals.lost);
-    whole = comment(profile, text);
-  }
-  return whole;
+  bool ok = true;
+  if (rate < window->hz * 0.9)
+    ok = profile_add_comment(profile,
+                             "%.2f looks a second instead of %" PRIu32
+                             ": more would have cost too much, or the machine was busy",
+                             rate, window->hz);
+  if (ok && totals.unread > 0)
+    ok = profile_add_comment(profile,
+                             "%" PRIu64 " of %" PRIu64
+                             " running threads did not say where they were before the next look",
+                             totals.unread, totals.running);
+  if (ok && totals.lost > 0)
+    ok = profile_add_comment(
+        profile, "%" PRIu64 " findings dropped: no memory for more distinct places", totals.lost);
+  return ok;
 }
 
 static struct profile *build(struct window *window) {

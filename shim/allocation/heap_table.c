@@ -3,7 +3,11 @@
 #include <stdatomic.h>
 
 #include "shim/base/counters.h"
+#include "shim/base/thread_state.h"
 #include "shim/next/interposed.h"
+#include "shim/next/monotonic_clock.h"
+#include "shim/stacks/stack_capture.h"
+#include "shim/threads/thread_registry.h"
 #include "heap_peak.h"
 #include "live_table.h"
 #include "shim/base/table_memory.h"
@@ -130,6 +134,19 @@ bool heap_record_free(uintptr_t pointer) {
   return true;
 }
 
+/* Written once, by whoever records first. */
+static _Atomic uint64_t first_birth;
+
+uint64_t heap_recorded_since(void) {
+  return atomic_load_explicit(&first_birth, memory_order_relaxed);
+}
+
+static int32_t own_tid(void) {
+  uint32_t number = thread_state.record;
+  if (number) return atomic_load_explicit(&thread_registry_at(number)->tid, memory_order_relaxed);
+  return stack_capture_is_first_thread() ? LIVE_FIRST_THREAD : 0;
+}
+
 bool heap_record_alloc(uintptr_t pointer, uint64_t size, uint64_t rate, uint32_t stack) {
   if (heap_record_free(pointer)) COUNT_LOSS(heap_stale_records);
   uint32_t number = find_or_add_bucket(size, rate, stack);
@@ -142,7 +159,13 @@ bool heap_record_alloc(uintptr_t pointer, uint64_t size, uint64_t rate, uint32_t
     return false;
   }
   count_alloc(bucket_at(number));
-  live_table_publish(slot, pointer, number);
+  const struct live_block block = {
+      .bucket = number, .tid = own_tid(), .birth = monotonic_clock_now()};
+  uint64_t none = 0;
+  if (UNLIKELY(atomic_load_explicit(&first_birth, memory_order_relaxed) == 0))
+    atomic_compare_exchange_strong_explicit(&first_birth, &none, block.birth, memory_order_relaxed,
+                                            memory_order_relaxed);
+  live_table_publish(slot, pointer, &block);
   return true;
 }
 

@@ -38,6 +38,10 @@ void heap_record_end(
     uint64_t detached,
     uintptr_t pointer); /* pointer: the one that was detached, for its value only */
 
+/* When the first sampled allocation was recorded (monotonic_clock.h), in a forked child perhaps its
+ * parent's; 0: none was. Context: any. */
+uint64_t heap_recorded_since(void);
+
 /* Occupancy, bounds and memory, for /debug/pprof/health. Context: any. */
 uint32_t heap_bucket_limit(void);
 uint64_t heap_live_count(void);

@@ -10,15 +10,22 @@ enum { LINE_SLOTS = 5, LEVELS = 8, FIRST_LEVEL_LINES = 256, LEVEL_FACTOR = 4 };
 /* Keys. Pointers of allocators are even; a hidden one is its pointer + 1. */
 enum { KEY_FREE = 0, KEY_RESERVED = 1 };
 
-/* One cache line. keys: taken by an acquire-release CAS KEY_FREE -> KEY_RESERVED, after which the
- * slot belongs to that thread until its release store of the pointer; from then on only the
- * pointer's owner writes it. buckets: written while the slot is reserved. */
+/* keys: taken by an acquire-release CAS KEY_FREE -> KEY_RESERVED, after which the slot belongs to
+ * that thread until its release store of the pointer; from then on only the pointer's owner writes
+ * it. The rest is written while the slot is reserved (relaxed: the store of the pointer publishes
+ * it); live_table_next reads it beside that, and looks at the key again. */
 struct live_line {
+  /* One cache line: what free asks. */
   _Atomic uintptr_t keys[LINE_SLOTS];
-  uint32_t buckets[LINE_SLOTS];
-  uint32_t reserved;
+  _Atomic uint32_t buckets[LINE_SLOTS];
+  uint32_t unused;
+  /* And one that only those touch who record or read. */
+  _Atomic uint64_t births[LINE_SLOTS];
+  _Atomic int32_t tids[LINE_SLOTS];
+  uint32_t unused_too;
 };
-_Static_assert(sizeof(struct live_line) == 64, "a line is one cache line");
+_Static_assert(sizeof(struct live_line) == 128 && offsetof(struct live_line, births) == 64,
+               "two cache lines");
 
 static struct live_line first_level[FIRST_LEVEL_LINES] __attribute__((aligned(64)));
 /* Published by a release CAS; never unmapped. Level 0 is static. */
@@ -94,9 +101,12 @@ void live_filter_remove(uintptr_t pointer) {
                                                 memory_order_relaxed)) {}
 }
 
-void live_table_publish(struct live_slot slot, uintptr_t pointer, uint32_t bucket) {
+void live_table_publish(struct live_slot slot, uintptr_t pointer, const struct live_block *block) {
   struct live_line *line = slot.line;
-  line->buckets[slot.index] = bucket;
+  uint32_t i = slot.index;
+  atomic_store_explicit(&line->buckets[i], block->bucket, memory_order_relaxed);
+  atomic_store_explicit(&line->births[i], block->birth, memory_order_relaxed);
+  atomic_store_explicit(&line->tids[i], block->tid, memory_order_relaxed);
   live_filter_add(pointer);
   atomic_store_explicit(&line->keys[slot.index], pointer, memory_order_release);
 }
@@ -118,7 +128,8 @@ struct live_slot live_table_find(uintptr_t pointer) {
 }
 
 uint32_t live_table_bucket(struct live_slot slot) {
-  return ((struct live_line *)slot.line)->buckets[slot.index];
+  return atomic_load_explicit(&((struct live_line *)slot.line)->buckets[slot.index],
+                              memory_order_relaxed);
 }
 
 static void store_key(struct live_slot slot, uintptr_t key) {
@@ -134,6 +145,33 @@ void live_table_remove(struct live_slot slot, uintptr_t pointer) {
 void live_table_hide(struct live_slot slot, uintptr_t pointer) { store_key(slot, pointer + 1); }
 
 void live_table_show(struct live_slot slot, uintptr_t pointer) { store_key(slot, pointer); }
+
+/* What belongs to the key that stands there; false: nothing does. */
+static bool read_slot(struct live_line *line, uint32_t i, struct live_block *out) {
+  uintptr_t key = atomic_load_explicit(&line->keys[i], memory_order_acquire);
+  while (key != KEY_FREE && key != KEY_RESERVED) {
+    out->bucket = atomic_load_explicit(&line->buckets[i], memory_order_relaxed);
+    out->birth = atomic_load_explicit(&line->births[i], memory_order_relaxed);
+    out->tid = atomic_load_explicit(&line->tids[i], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    uintptr_t again = atomic_load_explicit(&line->keys[i], memory_order_relaxed);
+    if (again >> 1 == key >> 1) return true; /* hidden or shown meanwhile is the same block */
+    key = again;
+    atomic_thread_fence(memory_order_acquire); /* with the store of that key */
+  }
+  return false;
+}
+
+bool live_table_next(struct live_cursor *cursor, struct live_block *out) {
+  for (; cursor->level < LEVELS; cursor->level++, cursor->line = 0) {
+    struct live_line *lines = atomic_load_explicit(&levels[cursor->level], memory_order_acquire);
+    if (!lines) return false;
+    for (; cursor->line < level_lines(cursor->level); cursor->line++, cursor->index = 0)
+      while (cursor->index < LINE_SLOTS)
+        if (read_slot(&lines[cursor->line], cursor->index++, out)) return true;
+  }
+  return false;
+}
 
 uint64_t live_table_limit(void) {
   uint64_t lines = 0;

@@ -35,6 +35,14 @@ static inline bool live_table_may_contain(const void *pointer) {
 void live_filter_add(uintptr_t pointer);
 void live_filter_remove(uintptr_t pointer);
 
+/* What is known of a block. */
+enum { LIVE_FIRST_THREAD = -1 };
+struct live_block {
+  uint32_t bucket; /* heap_table.h */
+  int32_t tid; /* of the thread that allocated it, or LIVE_FIRST_THREAD; 0: not known */
+  uint64_t birth; /* when: monotonic_clock.h */
+};
+
 /* A slot that is held but cannot be found yet, between reserve and publish. */
 struct live_slot {
   void *line; /* NULL: none */
@@ -43,7 +51,7 @@ struct live_slot {
 
 /* False: out of room (*full) or of memory. */
 bool live_table_reserve(uintptr_t pointer, struct live_slot *slot, bool *full);
-void live_table_publish(struct live_slot slot, uintptr_t pointer, uint32_t bucket);
+void live_table_publish(struct live_slot slot, uintptr_t pointer, const struct live_block *block);
 
 /* line NULL when the pointer is not there. */
 struct live_slot live_table_find(uintptr_t pointer);
@@ -53,6 +61,14 @@ void live_table_remove(struct live_slot slot, uintptr_t pointer);
 /* Hides the pointer from find while its block is in realloc's hands, and shows it again. */
 void live_table_hide(struct live_slot slot, uintptr_t pointer);
 void live_table_show(struct live_slot slot, uintptr_t pointer);
+
+/* One block after the other, each of those once that are there from the first call to the last;
+ * false: that was all. A new cursor is all zeros. Context: agent. */
+struct live_cursor {
+  uint32_t level, index;
+  uint64_t line;
+};
+bool live_table_next(struct live_cursor *cursor, struct live_block *out);
 
 uint64_t live_table_limit(void);
 uint64_t live_table_bytes(void);

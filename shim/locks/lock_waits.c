@@ -12,7 +12,7 @@
 #include "shim/stacks/stack_table.h"
 #include "shim/stacks/handler_stack.h"
 #include "shim/next/interposed.h"
-#include "lock_clock.h"
+#include "shim/next/monotonic_clock.h"
 #include "lock_status.h"
 #include "lock_trace.h"
 #include "shim/next/next_functions.h"
@@ -116,7 +116,7 @@ struct lock_wait lock_wait_begin(const void *object) {
   struct lock_wait wait = {.traced = lock_trace_is_armed(), .object = object};
   bool is_profiled = config.blockprofile_rate > 0 || (config.mutexprofile_fraction > 0 && object);
   if ((!is_profiled && !wait.traced) || !may_measure()) return wait;
-  wait.start = lock_clock_now();
+  wait.start = monotonic_clock_now();
   if (object) enter(&wait, object);
   return wait;
 }
@@ -124,7 +124,7 @@ struct lock_wait lock_wait_begin(const void *object) {
 struct lock_wait lock_wait_watch(const void *object) {
   struct lock_wait wait = {.watch_only = true, .traced = lock_trace_is_armed()};
   if ((config.mutexprofile_fraction == 0 && !wait.traced) || !may_measure()) return wait;
-  wait.start = lock_clock_now();
+  wait.start = monotonic_clock_now();
   enter(&wait, object);
   return wait;
 }
@@ -173,7 +173,7 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
   int saved_errno = errno;
   bool is_wait = end != WAIT_NOT_ONE && (config.blockprofile_rate > 0 || wait->traced) &&
                  !wait->watch_only && !confinement_forbids_calls();
-  uint64_t now = is_wait ? lock_clock_now() : 0;
+  uint64_t now = is_wait ? monotonic_clock_now() : 0;
   bool is_known = wait->claim.waiter && end == WAIT_RELEASED && wait->traced &&
                   !lock_waiters_has_missed(&wait->claim);
   if (wait->claim.waiter) leave(wait, end == WAIT_RELEASED);
@@ -194,7 +194,7 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   if (!may_measure() || (is_release && !is_release(object))) return release;
   if (is_traced) lock_waiters_mark(object, look == RELEASE_PASSES);
   if (look == RELEASE_PASSES) return release;
-  uint64_t now = lock_clock_now();
+  uint64_t now = monotonic_clock_now();
   if (is_traced) release.traced_at = now;
   release.time = lock_waiters_charge(object, look, now, random, &release.mark);
   release.charged = look == RELEASE_IS_CHARGED;

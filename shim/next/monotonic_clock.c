@@ -1,4 +1,4 @@
-#include "lock_clock.h"
+#include "monotonic_clock.h"
 
 #include <elf.h>
 #include <link.h>
@@ -44,7 +44,7 @@ static clock_function find_in_vdso(void) {
 /* Written by whoever comes first, with the same value by all who come meanwhile. */
 static _Atomic(clock_function) clock_now;
 
-uint64_t lock_clock_now(void) {
+uint64_t monotonic_clock_now(void) {
   clock_function now = atomic_load_explicit(&clock_now, memory_order_relaxed);
   if (UNLIKELY(!now)) {
     now = find_in_vdso();
