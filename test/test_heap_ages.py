@@ -8,7 +8,9 @@ SIZE, OF_F, OF_G, OF_H, OF_K = 64 * 1024, 40, 24, 100, 8
 
 
 def start():
-    host = harness.Host([harness.build("heap_ages.c", "-O1", "-fno-optimize-sibling-calls")], rate=1)
+    host = harness.Host(
+        [harness.build("heap_ages.c", "-O1", "-fno-optimize-sibling-calls")], rate=1
+    )
     lines = {word: (float(at), int(tid)) for word, at, tid in map(str.split, host.ready())}
     return host, lines
 

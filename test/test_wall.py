@@ -1,5 +1,7 @@
 """The wall-clock profile: true about shares of time, cheap about threads that do not move."""
+import concurrent.futures
 import math
+import time
 
 import harness
 from pprof_reader import bare
@@ -97,3 +99,36 @@ def test_parameters():
     assert host.get("wall?seconds=3601")[0] == 503
     assert host.get("wall?seconds=1", method="HEAD")[0] == 200
     assert host.get("/pid/%d/debug/fgprof?seconds=1" % host.pid)[0] == 200
+
+
+def test_threads_that_come_and_go_meanwhile():
+    host = harness.Host([harness.build("late_threads.c", "-O1")])
+    host.ready()
+    moments = []
+
+    def next_generation():
+        moments.append(time.time_ns())
+        host.go_on()
+        host.ready()
+        moments.append(time.time_ns())
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(host.profile, "wall?seconds=4&hz=100", timeout=60)
+        for _ in range(2):
+            time.sleep(1.2)  # the generation's life
+            next_generation()
+        profile = answer.result()
+    begin, end = profile.time_nanos, profile.time_nanos + profile.duration_nanos
+    lives = {  # surely there, perhaps there
+        "first": (moments[0] - begin, moments[3] - begin),
+        "second": (moments[2] - moments[1], moments[3] - moments[0]),
+        "third": (2 * (end - moments[3]), 2 * (end - moments[2])),
+    }
+    seen = {}
+    for sample in profile.samples:
+        name = sample.labels["thread_name"]
+        seen[name] = seen.get(name, 0) + sample.values[1]
+    for name, (least, most) in lives.items():
+        error = 0.05 * profile.duration_nanos
+        assert 3 * (least - error) < seen.get(name, 0) < 3 * (most + error), (name, lives, seen)
+    host.kill()

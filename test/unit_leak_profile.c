@@ -27,8 +27,8 @@ static double uniform(void) { /* (0, 1) */
 /* Adds a block of bucket 1 that was born so many seconds after the start. */
 static void born(double seconds) {
   if (stub.block_count < BLOCKS_MAX)
-    stub.blocks[stub.block_count++] = (struct live_block){
-        .bucket = 1, .birth = stub.recorded_since + (uint64_t)(seconds * 1e9)};
+    stub.blocks[stub.block_count++] =
+        (struct live_block){.bucket = 1, .birth = stub.recorded_since + (uint64_t)(seconds * 1e9)};
 }
 
 /* Sampled births at a rate per window, from..until, that live for an exponential lifetime (0: for

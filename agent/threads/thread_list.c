@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -141,6 +142,14 @@ bool thread_list_read(struct thread_ids *out) {
 void thread_list_release(struct thread_ids *ids) {
   agent_free(ids->tids);
   *ids = (struct thread_ids){0};
+}
+
+size_t thread_list_kernel_count(void) {
+  struct stat directory; /* a link for each, and two */
+  if (proc_numbers_differ() ||
+      syscall(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &directory, 0) != 0)
+    return 0;
+  return directory.st_nlink > 2 ? (size_t)directory.st_nlink - 2 : 0;
 }
 
 /* ---- signal masks ---- */

@@ -16,6 +16,9 @@ struct thread_ids {
 bool thread_list_read(struct thread_ids *out);
 void thread_list_release(struct thread_ids *ids);
 
+/* How many threads the kernel counts, the agent's too; 0: not known. One system call. */
+size_t thread_list_kernel_count(void);
+
 /* The thread's SigBlk has this signal. False too when the thread is gone. */
 bool thread_blocks_signal(int32_t tid, int signal);
 

@@ -1,7 +1,6 @@
 #include "wall_looks.h"
 
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,7 +19,7 @@
 #include "thread_records.h"
 #include "wait_reason.h"
 
-enum { PLACES_MAX = 1 << 16, FILES_SHARE = 2 };
+enum { PLACES_MAX = 1 << 16 };
 
 /* What only a place where a thread waits has: its system call, and what that waits for. */
 struct waiting {
@@ -39,8 +38,8 @@ struct place {
 
 struct wall_thread {
   int32_t tid;
-  int runs_file; /* kept open, or -1 */
-  uint64_t runs; /* as of the last look, if it waited then */
+  uint64_t cpu_time; /* ns, before the last walk */
+  uint64_t cpu_time_now; /* at this instant; 0: it has ended */
   bool waits; /* at the last look, in places[0] */
   bool is_running, has_answered; /* of this instant */
   uint32_t record;
@@ -55,8 +54,10 @@ struct wall_looks {
   struct wall_totals totals;
   size_t count, place_count;
   struct wall_thread **threads; /* in the order of the last list */
+  struct thread_ids ids; /* the last list */
+  size_t own_count; /* the agent's threads when it was read */
+  int32_t own[AGENT_THREAD_MAX], own_now[AGENT_THREAD_MAX];
   struct wall_thread *ended;
-  uint64_t files_left;
   struct current_stacks stacks;
 };
 
@@ -140,30 +141,15 @@ static enum thread_presence walk(struct wall_looks *looks, struct wall_thread *t
   return presence;
 }
 
-static void forget_file(struct wall_looks *looks, struct wall_thread *thread) {
-  if (thread->runs_file < 0) return;
-  close(thread->runs_file);
-  thread->runs_file = -1;
-  looks->files_left++;
-}
-
-/* Whether it waits where it did: one read, if its file could be kept open. */
-static bool has_not_moved(struct wall_thread *thread) {
-  struct blocked_thread state = {
-      .tid = thread->tid, .task = -1, .runs_file = thread->runs_file, .runs = thread->runs};
-  if (!thread->waits || !thread->places) return false;
-  if (thread->runs_file >= 0) return blocked_thread_still(&state);
-  blocked_thread_open(&state, thread->tid);
-  state.runs = thread->runs;
-  bool still = blocked_thread_still(&state);
-  blocked_thread_close(&state);
-  return still;
+/* Whether it waits where it did: it has used no CPU time since. */
+static bool has_not_moved(const struct wall_thread *thread, uint64_t cpu_time) {
+  return thread->waits && thread->places && cpu_time && cpu_time == thread->cpu_time;
 }
 
 static void look_at(struct wall_looks *looks, struct wall_thread *thread) {
   enum { TRIES = 3 };
   thread->is_running = false;
-  if (has_not_moved(thread)) {
+  if (has_not_moved(thread, thread->cpu_time_now)) {
     thread->places->count++;
     looks->totals.unmoved++;
     return;
@@ -171,7 +157,7 @@ static void look_at(struct wall_looks *looks, struct wall_thread *thread) {
   struct blocked_thread state;
   enum thread_presence presence;
   thread->waits = false;
-  forget_file(looks, thread);
+  thread->cpu_time = thread->cpu_time_now; /* read before the stack: if it runs again, it differs */
   blocked_thread_open(&state, thread->tid);
   blocked_thread_name(&state, thread->name, sizeof thread->name);
   int tries = TRIES;
@@ -179,13 +165,7 @@ static void look_at(struct wall_looks *looks, struct wall_thread *thread) {
     presence = walk(looks, thread, &state);
   } while (presence == THREAD_RUNNING && state.number >= 0 && --tries > 0);
   looks->totals.walks++;
-  thread->runs = state.runs;
   thread->is_running = presence == THREAD_RUNNING;
-  if (thread->waits && looks->files_left > 0 && state.runs_file >= 0) {
-    thread->runs_file = state.runs_file;
-    state.runs_file = -1;
-    looks->files_left--;
-  }
   blocked_thread_close(&state);
 }
 
@@ -261,12 +241,10 @@ static struct wall_thread *new_thread(int32_t tid) {
   struct wall_thread *thread = agent_calloc(1, sizeof *thread);
   if (!thread) return NULL;
   thread->tid = tid;
-  thread->runs_file = -1;
   return thread;
 }
 
-static void release_thread(struct wall_looks *looks, struct wall_thread *thread) {
-  forget_file(looks, thread);
+static void release_thread(struct wall_thread *thread) {
   while (thread->places) {
     struct place *place = thread->places;
     thread->places = place->next;
@@ -291,10 +269,9 @@ static bool match_threads(struct wall_looks *looks, const struct thread_ids *ids
     struct wall_thread *thread = looks->threads[i];
     if (!thread) continue;
     if (!thread->places) { /* so those that are kept are as few as places */
-      release_thread(looks, thread);
+      release_thread(thread);
       continue;
     }
-    forget_file(looks, thread);
     thread->next_ended = looks->ended;
     looks->ended = thread;
   }
@@ -306,11 +283,37 @@ static bool match_threads(struct wall_looks *looks, const struct thread_ids *ids
 
 /* ---- an instant ---- */
 
+/* False: some thread has ended. */
+static bool read_cpu_times(struct wall_looks *looks) {
+  bool all = true;
+  for (size_t i = 0; i < looks->count; i++) {
+    uint64_t now = thread_cpu_nanoseconds(looks->threads[i]->tid);
+    looks->threads[i]->cpu_time_now = now;
+    all = all && now;
+  }
+  return all;
+}
+
+/* Reading /proc's list of a thousand threads takes as long as all their CPU times: it is read when
+ * the kernel has another number of them, or some thread of ours or the host's is gone. */
+static bool renew_list(struct wall_looks *looks) {
+  struct thread_ids own = {agent_thread_ids(looks->own_now, AGENT_THREAD_MAX), looks->own_now};
+  size_t all = thread_list_kernel_count();
+  bool holds = looks->ids.tids && all == looks->ids.count + own.count && !agent_thread_starting() &&
+               own.count == looks->own_count &&
+               memcmp(own.tids, looks->own, own.count * sizeof *own.tids) == 0;
+  if (holds && read_cpu_times(looks)) return true;
+  thread_list_release(&looks->ids);
+  looks->own_count = own.count;
+  memcpy(looks->own, own.tids, own.count * sizeof *own.tids);
+  if (!thread_list_read(&looks->ids) || !match_threads(looks, &looks->ids)) return false;
+  read_cpu_times(looks);
+  return true;
+}
+
 static bool take(struct wall_looks *looks, int64_t patience) {
-  struct thread_ids ids;
   size_t running = 0;
-  if (!current_stacks_renew(&looks->stacks) || !thread_list_read(&ids)) return false;
-  bool whole = match_threads(looks, &ids);
+  bool whole = current_stacks_renew(&looks->stacks) && renew_list(looks);
   for (size_t i = 0; whole && i < looks->count; i++) {
     looks->threads[i]->has_answered = false;
     look_at(looks, looks->threads[i]);
@@ -319,10 +322,9 @@ static bool take(struct wall_looks *looks, int64_t patience) {
   looks->totals.instants += whole;
   looks->totals.running += running;
   if (whole && running > 0 && !looks->options.off) {
-    whole = find_records(looks, &ids);
+    whole = find_records(looks, &looks->ids);
     if (whole) ask_running(looks, running, patience);
   }
-  thread_list_release(&ids);
   return whole;
 }
 
@@ -380,22 +382,21 @@ bool wall_looks_build(struct wall_looks *looks, struct profile_builder *builder,
 
 struct wall_looks *wall_looks_new(struct wall_options options) {
   struct wall_looks *looks = agent_calloc(1, sizeof *looks);
-  struct rlimit files;
   if (!looks) return NULL;
   looks->options = options;
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) looks->files_left = files.rlim_cur / FILES_SHARE;
   return looks;
 }
 
 void wall_looks_release(struct wall_looks *looks) {
   if (!looks) return;
-  for (size_t i = 0; i < looks->count; i++) release_thread(looks, looks->threads[i]);
+  for (size_t i = 0; i < looks->count; i++) release_thread(looks->threads[i]);
   while (looks->ended) {
     struct wall_thread *thread = looks->ended;
     looks->ended = thread->next_ended;
-    release_thread(looks, thread);
+    release_thread(thread);
   }
   agent_free(looks->threads);
+  thread_list_release(&looks->ids);
   current_stacks_release(&looks->stacks);
   agent_free(looks);
 }

@@ -1,7 +1,8 @@
 /* All threads of the host, running or not, looked at again and again: how often each was where.
- * One that waits is read from outside as the dump does (blocked_stack.h); one that has not run
- * since the last look costs one read and no walk; one that runs is asked (running_threads.h).
- * Context: agent threads; locks: the dump's during a look (one owner of the looks).
+ * One that waits is read from outside as the dump does (blocked_stack.h); one that has used no CPU
+ * time since the last look costs one reading of its clock and no walk; one that runs is asked
+ * (running_threads.h). Context: agent threads; locks: the dump's during a look (one owner of the
+ * looks).
  */
 #ifndef AGENT_WALL_LOOKS_H
 #define AGENT_WALL_LOOKS_H
@@ -25,7 +26,7 @@ void wall_looks_release(struct wall_looks *looks); /* NULL is fine */
 bool wall_looks_take(struct wall_looks *looks, int64_t patience);
 
 struct wall_totals {
-  uint64_t instants, unmoved, walks; /* unmoved: one read each */
+  uint64_t instants, unmoved, walks; /* unmoved: their clocks alone were read */
   uint64_t running;
   uint64_t unread; /* running ones that did not answer in time */
   uint64_t lost; /* findings for which there was no memory */
