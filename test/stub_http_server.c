@@ -60,6 +60,14 @@ void http_respond_error(struct http_response *response, int status, const char *
     http_respond_end(response);
 }
 
+/* agent/http/process_question.h */
+int process_question_ask(struct http_response *response, int pid, const char *target,
+                         const char *host, const char **why) {
+  (void)response, (void)pid, (void)target, (void)host;
+  *why = "nobody is asked in unit tests";
+  return -1;
+}
+
 bool http_wait(struct http_response *response, int64_t deadline_ns) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

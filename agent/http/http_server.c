@@ -179,6 +179,13 @@ void http_respond_error(struct http_response *response, int status, const char *
   respond_error(response, status, text, NULL);
 }
 
+bool http_client_find(const struct http_response *response, struct client *client,
+                      bool *certified) {
+  char ignored[CLIENT_ACCESS_TEXT_MAX];
+  *certified = civetweb_connection_authenticated(response->descriptor);
+  return *certified || client_access_find(response->descriptor, client, ignored) == CLIENT_FOUND;
+}
+
 bool http_wait(struct http_response *response, int64_t deadline_ns) {
   return civetweb_connection_wait(response->descriptor, deadline_ns);
 }

@@ -39,6 +39,11 @@ bool http_respond_end(struct http_response *response);
  * response. */
 void http_respond_error(struct http_response *response, int status, const char *text);
 
+/* Who asks: false, he is not known; *certified: by a client certificate, and *client says nothing.
+ */
+struct client;
+bool http_client_find(const struct http_response *response, struct client *client, bool *certified);
+
 /* Sleeps until deadline_ns (CLOCK_MONOTONIC); false at once when the client goes away or the server
  * stops. */
 bool http_wait(struct http_response *response, int64_t deadline_ns);

@@ -103,6 +103,17 @@ static void write_row(struct text_sink *text, const struct process_entry *entrie
   text_sink_text(text, "</td></tr>\n");
 }
 
+static void write_tree_links(struct text_sink *text) {
+  static const char names[][12] = {"heap", "profile", "mutex", "wall", "goroutine"};
+  text_sink_text(text, "<div class=dim>All of them as one:");
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    text_sink_format(text, " <a href=\"tree/debug/pprof/view/%s\">%s</a>", names[i],
+                     strcmp(names[i], "profile") == 0 ? "cpu" : names[i]);
+  text_sink_text(text,
+                 "; for pprof: <a href=\"tree/debug/pprof/heap\">"
+                 "/tree/debug/pprof/heap</a></div>\n");
+}
+
 static void write_refused(struct text_sink *text) {
   char last[PROCESS_REFUSAL_MAX];
   unsigned refused = process_tree_refusals(last);
@@ -128,6 +139,7 @@ static void write_html(struct text_sink *text, const struct process_entry *entri
   text_sink_html(text, agent_status_address(listens));
   text_sink_text(text, "</span>; as JSON: <a href=\"?format=json\">?format=json</a></div>\n");
   write_refused(text);
+  if (count > 1) write_tree_links(text);
   text_sink_text(
       text,
       "<table class=processes>\n<thead><tr><td class=number>pid</td><td>name</td><td>command</td>"

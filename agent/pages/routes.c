@@ -17,6 +17,7 @@
 #include "agent/http/response.h"
 #include "symbol_lookup.h"
 #include "trace_routes.h"
+#include "tree_profile.h"
 
 #define PREFIX "/debug/pprof/"
 
@@ -247,11 +248,23 @@ static bool handle_view(const struct http_request *request, const char *name) {
   return false;
 }
 
+/* Below /tree/debug/pprof/. */
+static void handle_tree_path(const struct http_request *request, const char *name) {
+  if (handle_view(request, name)) return;
+  for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+    if (route_has_view(&routes[i]) && strcmp(name, routes[i].name) == 0)
+      return handle_tree(request, &routes[i]);
+  http_respond_error(request->response, 404, "Unknown profile");
+}
+
 void routes_handle(const struct http_request *request) {
+  static const char tree[] = "/tree" PREFIX;
   const char *path = request->path, *rest;
   bool post = strcmp(request->method, "POST") == 0;
   int pid = *request->prefix ? 0 : http_path_process(path, &rest);
   if (pid || (strcmp(path, "/") == 0 && !post)) return handle_process(request, pid);
+  if (strncmp(path, tree, sizeof tree - 1) == 0 && !post && !*request->prefix)
+    return handle_tree_path(request, path + sizeof tree - 1);
   if (strcmp(path, "/debug/pprof") == 0)
     return respond_redirect(request, request->prefix, 301, "Moved Permanently");
   if (strcmp(path, "/debug/fgprof") == 0) path = PREFIX "wall";

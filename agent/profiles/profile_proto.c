@@ -1,17 +1,10 @@
-/* struct profile -> gzip'ed profile.proto.
- *
- * A protobuf message may be written as a series of smaller ones whose fields are merged on reading;
- * so the profile leaves as many small Profile messages through one buffer, and memory does not grow
- * with the number of samples.
- */
+/* struct profile -> gzip'ed profile.proto (profile_emitter.h). */
 #include <string.h>
 
 #include "agent/runtime/agent_memory.h"
-#include "agent/http/gzip_sink.h"
 #include "agent/runtime/index_table.h"
 #include "profile.h"
-#include "profile.pb-c.h"
-#include "agent/runtime/string_table.h"
+#include "profile_emitter.h"
 
 typedef Perftools__Profiles__Profile profile_message;
 typedef Perftools__Profiles__Line line_message;
@@ -30,14 +23,11 @@ struct mapping_use {
 
 struct encoder {
   const struct profile *profile;
-  struct gzip_sink *gzip;
-  struct string_table strings;
+  struct profile_emitter emitter;
   struct index_table function_index;
   struct function_key *functions;
   uint32_t function_count, function_capacity;
   struct mapping_use *mapping_uses;
-  uint8_t *packed; /* one packed chunk */
-  size_t packed_capacity;
   uint64_t *location_ids; /* scratch for one sample or location */
   line_message *lines;
   line_message **line_pointers;
@@ -45,16 +35,7 @@ struct encoder {
 };
 
 static bool emit(struct encoder *encoder, const profile_message *message) {
-  size_t size = perftools__profiles__profile__get_packed_size(message);
-  if (size > encoder->packed_capacity) {
-    size_t capacity = size < 64 * 1024 ? 64 * 1024 : size * 2;
-    uint8_t *packed = agent_realloc(encoder->packed, capacity);
-    if (!packed) return false;
-    encoder->packed = packed;
-    encoder->packed_capacity = capacity;
-  }
-  perftools__profiles__profile__pack(message, encoder->packed);
-  return gzip_sink_write(encoder->gzip, encoder->packed, size);
+  return profile_emit(&encoder->emitter, message);
 }
 
 static bool reserve_scratch(struct encoder *encoder, uint32_t count) {
@@ -73,7 +54,7 @@ static bool reserve_scratch(struct encoder *encoder, uint32_t count) {
 
 static bool emit_header(struct encoder *encoder) {
   const struct profile *profile = encoder->profile;
-  struct string_table *strings = &encoder->strings;
+  struct string_table *strings = &encoder->emitter.strings;
   profile_message message = PERFTOOLS__PROFILES__PROFILE__INIT;
   Perftools__Profiles__ValueType types[PROFILE_MAX_VALUES], *type_pointers[PROFILE_MAX_VALUES];
   Perftools__Profiles__ValueType period_type = PERFTOOLS__PROFILES__VALUE_TYPE__INIT;
@@ -122,12 +103,12 @@ static bool emit_sample(struct encoder *encoder, const struct profile_sample *sa
     if (!label->key || !*label->key) continue; /* readers refuse labels without a key */
     Perftools__Profiles__Label *to = &labels[out.n_label];
     perftools__profiles__label__init(to);
-    to->key = string_table_number(&encoder->strings, label->key);
+    to->key = string_table_number(&encoder->emitter.strings, label->key);
     if (label->text) {
-      to->str = string_table_number(&encoder->strings, label->text);
+      to->str = string_table_number(&encoder->emitter.strings, label->text);
     } else {
       to->num = label->number;
-      to->num_unit = string_table_number(&encoder->strings, label->unit);
+      to->num_unit = string_table_number(&encoder->emitter.strings, label->unit);
     }
     label_pointers[out.n_label++] = to;
   }
@@ -149,9 +130,9 @@ static bool function_equal(const void *context, uint32_t position) {
 /* The function's id, emitting it when it is new; 0: out of memory or the receiver is gone. */
 static uint64_t function_id(struct encoder *encoder, const char *name, const char *system_name,
                             const char *filename) {
-  struct function_key key = {string_table_number(&encoder->strings, name),
-                             string_table_number(&encoder->strings, system_name),
-                             string_table_number(&encoder->strings, filename)};
+  struct function_key key = {string_table_number(&encoder->emitter.strings, name),
+                             string_table_number(&encoder->emitter.strings, system_name),
+                             string_table_number(&encoder->emitter.strings, filename)};
   uint64_t hash =
       hash_mix(hash_mix((uint64_t)key.name, (uint64_t)key.system_name), (uint64_t)key.filename);
   struct function_lookup lookup = {encoder->functions, &key};
@@ -250,8 +231,8 @@ static bool emit_mapping(struct encoder *encoder, size_t index) {
   out.file_offset = map->offset;
   /* A name in brackets is one that pprof looks for in no file, and so does not warn about. */
   const char *path = map->kind == MAPPING_ANONYMOUS ? MAPPING_ANONYMOUS_NAME : map->path;
-  out.filename = string_table_number(&encoder->strings, path);
-  out.build_id = string_table_number(&encoder->strings, map->build_id);
+  out.filename = string_table_number(&encoder->emitter.strings, path);
+  out.build_id = string_table_number(&encoder->emitter.strings, map->build_id);
   out.has_functions = use->locations > 0 && use->without_function == 0;
   out.has_filenames = use->with_filename > 0;
   out.has_line_numbers = use->with_line > 0;
@@ -259,19 +240,6 @@ static bool emit_mapping(struct encoder *encoder, size_t index) {
   message.n_mapping = 1;
   message.mapping = &out_pointer;
   return emit(encoder, &message);
-}
-
-static bool emit_strings(struct encoder *encoder) {
-  enum { CHUNK = 256 };
-  if (encoder->strings.failed) return false;
-  for (uint32_t i = 0; i < encoder->strings.count; i += CHUNK) {
-    profile_message message = PERFTOOLS__PROFILES__PROFILE__INIT;
-    message.n_string_table =
-        encoder->strings.count - i < CHUNK ? encoder->strings.count - i : CHUNK;
-    message.string_table = encoder->strings.items + i;
-    if (!emit(encoder, &message)) return false;
-  }
-  return true;
 }
 
 static bool emit_all(struct encoder *encoder) {
@@ -283,21 +251,18 @@ static bool emit_all(struct encoder *encoder) {
     if (!emit_location(encoder, (uint32_t)i)) return false;
   for (size_t i = 0; i < profile->mappings->count; i++)
     if (!emit_mapping(encoder, i)) return false;
-  return emit_strings(encoder);
+  return true;
 }
 
 bool profile_encode_proto(const struct profile *profile, struct byte_sink *sink) {
   struct encoder encoder = {.profile = profile};
   encoder.mapping_uses = agent_calloc(profile->mappings->count + 1, sizeof *encoder.mapping_uses);
-  encoder.gzip = gzip_sink_open(sink);
-  bool ok = string_table_start(&encoder.strings) && encoder.mapping_uses && encoder.gzip &&
-            emit_all(&encoder);
-  if (encoder.gzip) ok = gzip_sink_close(encoder.gzip, ok) && ok;
-  string_table_release(&encoder.strings);
+  bool ok =
+      profile_emitter_open(&encoder.emitter, sink) && encoder.mapping_uses && emit_all(&encoder);
+  ok = profile_emitter_close(&encoder.emitter, ok);
   index_table_release(&encoder.function_index);
   agent_free(encoder.functions);
   agent_free(encoder.mapping_uses);
-  agent_free(encoder.packed);
   agent_free(encoder.location_ids);
   agent_free(encoder.lines);
   agent_free(encoder.line_pointers);

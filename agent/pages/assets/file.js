@@ -81,12 +81,13 @@ function readRecord(bytes, taken = () => false) {
 }
 
 function readSample(bytes) {
-  const locations = [], values = [];
+  const locations = [], values = [], labels = [];
   readRecord(bytes, (field, value) => {
     if (field === 1) locations.push(...numbersOf(value));
     else if (field === 2) values.push(...numbersOf(value));
+    else if (field === 3) labels.push(readRecord(value));
   });
-  return {locations, values};
+  return {locations, values, labels};
 }
 
 function readLocation(bytes) {
@@ -149,12 +150,27 @@ function placesOf(raw, string) {
   return {functions, modules, places};
 }
 
-function addSample(nodes, children, {locations, values}, places, functionCount) {
-  const count = nodes[0].flat.length;
+/** Processes that were made one profile: a sample's is its outermost function. */
+function addProcesses(samples, functions, string) {
+  const known = new Map();
+  for (const sample of samples) {
+    const labels = new Map(sample.labels.map((label) => [string(label[1]), label]));
+    if (!labels.has('process') || !labels.has('pid')) continue;
+    const name = `${string(labels.get('process')[2])} (${labels.get('pid')[3] || 0})`;
+    if (!known.has(name)) {
+      known.set(name, functions.length);
+      functions.push({name, file: null, module: null});
+    }
+    sample.process = {fn: known.get(name), line: 0};
+  }
+}
+
+function addSample(nodes, children, sample, places, functionCount) {
+  const count = nodes[0].flat.length, {locations, values, process} = sample;
   if (values.length !== count) throw new Broken('a sample in it has not all values');
   let at = 0;
-  for (const id of locations.reverse()) {
-    const frames = places.get(id);
+  for (const id of [...(process ? ['process'] : []), ...locations.reverse()]) {
+    const frames = id === 'process' ? [process] : places.get(id);
     if (!frames) throw new Broken('a location is missing in it');
     for (const {fn, line} of frames) {
       const key = at * functionCount + fn;
@@ -184,6 +200,7 @@ function answerOf(bytes, name) {
   if (!raw.types.length || !raw.strings.length) throw new Broken('it names no sample types');
   const types = raw.types.map((each) => ({type: string(each[1]), unit: string(each[2])}));
   const {functions, modules, places} = placesOf(raw, string);
+  addProcesses(raw.samples, functions, string);
   const nothing = () => Array(types.length).fill(0);
   const nodes = [{parent: null, function: null, flat: nothing()}], children = new Map();
   for (const each of raw.samples) addSample(nodes, children, each, places, functions.length);

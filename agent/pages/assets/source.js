@@ -1,7 +1,10 @@
 // Answers of the agent: asked for, waited for, given up.
+import {readProfileFile} from './file.js';
 
 /** What the page shows: the profile whose name ends its URL. */
 export const profileName = decodeURIComponent(location.pathname.split('/').pop() || '');
+/** All processes that share the port, as one; there is no text of it, and no merged tree. */
+export const ofTree = location.pathname.includes('/tree/debug/pprof/view/');
 /** It says nothing of now, only of so many seconds. */
 export const isRecorded = ['profile', 'wall'].includes(profileName);
 
@@ -15,9 +18,12 @@ export async function fetchAnswer(query, signal) {
 
 /** @param {number} seconds 0: as it is now @param {AbortSignal=} signal */
 export async function fetchProfile(seconds, signal) {
-  const query = seconds ? `format=json&seconds=${seconds}` : 'format=json';
-  const response = await fetchAnswer(query, signal);
-  return response.json();
+  const window = seconds ? [`seconds=${seconds}`] : [];
+  if (!ofTree) return (await fetchAnswer(['format=json', ...window].join('&'), signal)).json();
+  const blob = await (await fetchAnswer(window.join(), signal)).blob();
+  const answer = await readProfileFile(new File([blob], 'The answer'));
+  delete answer.file;
+  return {...answer, profile: profileName, process: {name: 'All processes', pid: null}};
 }
 
 /** A recording: its progress, its end, its cancellation. The agent sees the connection close. */

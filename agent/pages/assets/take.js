@@ -13,7 +13,7 @@ function save(name, blob) {
 /** @param {{process: {name: string, pid: number}, profile: string}} answer */
 export function fileName(answer, ending) {
   const {name, pid} = answer.process;
-  const words = pid === null ? [name] : [name || 'process', pid, answer.profile];
+  const words = answer.file ? [name] : [name || 'process', pid, answer.profile].filter(Boolean);
   return words.join('-').replace(/[^A-Za-z0-9._-]+/g, '_') + ending;
 }
 

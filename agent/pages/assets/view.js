@@ -4,7 +4,7 @@ import {readDump} from './dump.js';
 import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
 import {readProfileFile} from './file.js';
 import {Flame} from './flame.js';
-import {fetchAnswer, fetchProfile, isRecorded, profileName, Recording} from './source.js';
+import {fetchAnswer, fetchProfile, isRecorded, ofTree, profileName, Recording} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
 import {element, FunctionTable} from './table.js';
 import {takeAway} from './take.js';
@@ -44,7 +44,7 @@ const threads = new ThreadTable(by('threads'), {
   pick: (fn) => step({pick: fn.name, view: 'callers'}),
   filter: (tstate) => step({tstate}),
 });
-const hasThreads = !saved && ['goroutine', 'thread'].includes(profileName);
+const hasThreads = !saved && !ofTree && ['goroutine', 'thread'].includes(profileName);
 let callersFlame = null, calleesFlame = null;
 
 function chartIn(place) {
@@ -216,8 +216,10 @@ function drawThreads(functions, wanted) {
 }
 
 function showTitle({process, profile}) {
-  const fromFile = process.pid === null, words = fromFile ? '' : ` ${profile}, pid ${process.pid}`;
-  document.title = fromFile ? process.name : `${process.name} (${process.pid}) ${profile}`;
+  const fromFile = process.pid === null && !ofTree;
+  const words = fromFile ? '' : ofTree ? ` ${profile}` : ` ${profile}, pid ${process.pid}`;
+  document.title = fromFile || ofTree ? process.name + words :
+                                        `${process.name} (${process.pid}) ${profile}`;
   by('title').replaceChildren(
       element('span', {dir: 'auto'}, process.name || '?'),
       element('span', {className: 'dim'}, words));
@@ -247,6 +249,7 @@ function showControls() {
                                            'Compare A with now';
   by('mark').textContent = page.mark ? 'Mark as A again' : 'Mark as A';
   by('take').hidden = !page.answer || !!saved;
+  document.querySelector('[data-take=text]').hidden = ofTree;
 }
 
 // ---- what comes from the agent ----
@@ -425,6 +428,8 @@ function start() {
     return draw();
   }
   by('title').textContent = titles[profileName] || profileName;
+  if (ofTree) by('home').href = '../../../../';
+  if (ofTree) by('home').lastElementChild.textContent = 'all processes';
   by('profiles').append(...views.map((name) => {
     const link = element('a', {href: name}, name === 'profile' ? 'cpu' : name);
     if (name === profileName) link.setAttribute('aria-current', 'page');
