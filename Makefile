@@ -32,7 +32,9 @@ ifeq ($(shell uname -m),x86_64)
 PIC     += -fcf-protection=full
 endif
 OPTIMIZE ?= -O2 -g
-WARN    := -Wall -Wextra -Werror
+# A newer compiler's warnings are no error to who only builds; they are in .ci/run.
+WERROR  ?=
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 INCLUDE := -I. -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace \
   -Iscripts/libbacktrace_config -I$(SRC)
 # The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
@@ -163,6 +165,9 @@ OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(PROTO_OBJECTS)
 LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
   -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,--hash-style=gnu -Wl,-T,shim/layout.ld -nostartfiles -static-libgcc
 
+# What others call by its name has no header of ours: libc's functions, and what civetweb calls.
+$(OBJ)/shim/%_interposers.o: CFLAGS_SHIM += -Wno-missing-prototypes
+$(OBJ)/agent/http/civetweb_%.o: CFLAGS_OURS += -Wno-missing-prototypes
 $(OBJ)/shim/%.o: shim/%.c Makefile | $(FETCHED) $(PROTO_HEADERS)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
@@ -311,7 +316,7 @@ fuzz: packages-test
 
 # A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
 # never run.
-PACKAGES := $(addprefix packages-,demo test soak bench fresh stacks lint)
+PACKAGES := $(addprefix packages-,demo test soak bench fresh stacks lint coverage)
 .PHONY: $(PACKAGES)
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
@@ -342,6 +347,31 @@ units: $(UNIT_TESTS) $(ORACLE)
 
 check quick: all units
 	$(PYTEST) $(call chosen,$(or $(TESTS),unit_ tsan_ test_elf test_server test_guest test_heap_exact))
+
+# One unit test with what it prints: make unit T=tables
+unit:
+	@$(if $(T),,echo 'make unit T=NAME, for test/unit_NAME.c'; exit 2)
+	@$(MAKE) --no-print-directory $(filter %/unit_$(T) %/tsan_$(T),$(UNIT_TESTS))
+	$(filter %/unit_$(T) %/tsan_$(T),$(UNIT_TESTS))
+
+# The library for the debugger; tests use it with PPROFAGENT_SO=build/debug/libpprofagent.so.
+debug:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/debug OPTIMIZE='-O0 -g3' all
+
+# Which lines the unit tests reach; $(BUILD)/coverage/index.html has each file.
+COVERAGE := $(BUILD)/coverage
+coverage: packages-coverage
+	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) SANITIZE_asan='$(SANITIZE_asan) --coverage -fprofile-update=atomic' units
+	@find $(COVERAGE) -name '*.gcda' -delete
+	for test in $(patsubst $(BUILD)/%,$(COVERAGE)/%,$(filter $(BUILD)/test/unit_%,$(UNIT_TESTS))); do \
+	  FUZZ_SECONDS=1 $$test >/dev/null || echo "$$test has failed"; done
+	gcovr --root . --object-directory $(COVERAGE)/asan --filter agent/ --filter shim/ \
+	  --html-details $(COVERAGE)/index.html --print-summary $(COVERAGE)/asan
+
+compile_commands.json: Makefile scripts/compile_commands
+	@$(MAKE) --no-print-directory all
+	$(MAKE) -Bn V=1 all | scripts/compile_commands >$@
+.PHONY: unit debug coverage
 
 bench: packages-bench
 	@$(MAKE) --no-print-directory all $(ORACLE)
@@ -393,6 +423,9 @@ help:
 	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its heap; KEEP=1 leaves it running'
 	@echo 'make test       installs what is missing, builds, runs every test (TESTS="word ..." only those)'
 	@echo 'make check      the quick tests, on what is installed'
+	@echo 'make unit       T=NAME: test/unit_NAME.c alone, with what it prints'
+	@echo 'make debug      the library at -O0, in $(BUILD)/debug'
+	@echo 'make coverage   which lines the unit tests reach; $(BUILD)/coverage/index.html'
 	@echo 'make lint       the includes, against the table of ARCHITECTURE.md; formats; shell scripts'
 	@echo 'make format     C and Python as .clang-format and pyproject.toml say'
 	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'

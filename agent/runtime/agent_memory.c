@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "shim/base/agent_hooks.h"
 #include "shim/base/at_fork.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/base/table_memory.h"

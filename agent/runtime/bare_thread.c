@@ -115,7 +115,8 @@ static __attribute__((noreturn)) void unmap_and_exit(char *memory, size_t size) 
 /* The C locale, whatever the program has set: a constant of libc's. */
 void bare_thread_enter_libc(void) { uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0)); }
 
-__attribute__((noreturn, used, noinline)) void bare_thread_main(struct start *start) {
+__attribute__((noreturn, used, noinline)) void bare_thread_main(struct start *start);
+void bare_thread_main(struct start *start) {
   struct start own = *start;
   own.function(own.argument);
   const uint64_t all = UINT64_MAX; /* agent_thread_call's signal would find no stack */

@@ -5,7 +5,9 @@
 #include "log.h"
 
 __attribute__((noreturn)) void agent_failed_assertion(const char *assertion, const char *file,
-                                                      unsigned line, const char *function) {
+                                                      unsigned line, const char *function);
+void agent_failed_assertion(const char *assertion, const char *file, unsigned line,
+                            const char *function) {
   log_event("internal error: %s:%u: %s: %s", file, line, function, assertion);
   for (;;) pause();
 }

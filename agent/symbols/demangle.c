@@ -42,6 +42,7 @@ static void append(const char *text, size_t length, void *unused) {
 }
 
 /* Called in all recursion and in loops that may be long: scripts/patches/libiberty-bounds.patch. */
+void demangle_step(size_t cost);
 void demangle_step(size_t cost) {
   if (current.steps_left < cost || (uintptr_t)__builtin_frame_address(0) < current.lowest_stack)
     longjmp(current.give_up, 1);
@@ -51,14 +52,14 @@ void demangle_step(size_t cost) {
 typedef int demangler(const char *mangled, int options, demangle_callbackref callback,
                       void *opaque);
 
-static bool try_demangler(demangler *demangler, const char *name, bool *too_costly) {
+static bool try_demangler(demangler *read, const char *name, bool *too_costly) {
   current.length = 0;
   if (setjmp(current.give_up) != 0) {
     *too_costly = true;
     return false;
   }
   const int options = DMGL_PARAMS | DMGL_ANSI | DMGL_NO_RECURSE_LIMIT;
-  return demangler(name, options, append, NULL) != 0 && current.length > 0;
+  return read(name, options, append, NULL) != 0 && current.length > 0;
 }
 
 size_t demangle(const char *name, char out[DEMANGLE_OUTPUT_MAX], size_t *steps, bool *too_costly) {

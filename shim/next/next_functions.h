@@ -48,11 +48,11 @@ void *next_function_find_now(const char *name);
  * never call. */
 #define NEXT_AT_FIRST_CALL(name)                                                     \
   ({                                                                                 \
-    static _Atomic(uintptr_t) next; /* by whoever calls first; all write the same */ \
-    uintptr_t found = atomic_load_explicit(&next, memory_order_relaxed);             \
+    static _Atomic(uintptr_t) kept; /* by whoever calls first; all write the same */ \
+    uintptr_t found = atomic_load_explicit(&kept, memory_order_relaxed);             \
     if (!found) {                                                                    \
       found = (uintptr_t)next_function_find_now(#name);                              \
-      atomic_store_explicit(&next, found, memory_order_relaxed);                     \
+      atomic_store_explicit(&kept, found, memory_order_relaxed);                     \
     }                                                                                \
     (real_##name##_function) found;                                                  \
   })
