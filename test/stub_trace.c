@@ -11,13 +11,16 @@ struct trace_recording {
 };
 
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
-                                       struct trace_recording **out) {
+                                       uint32_t sample_hz, struct trace_recording **out) {
   *out = NULL;
   int64_t start = agent_monotonic_nanoseconds();
   if (!http_wait(response, start + nanoseconds)) return TRACE_CANCELED;
   *out = calloc(1, sizeof **out);
-  (*out)->log = (struct trace_log){
-      .program = "program", .pid = 100, .start = start, .end = start + nanoseconds};
+  (*out)->log = (struct trace_log){.program = "program",
+                                   .pid = 100,
+                                   .start = start,
+                                   .end = start + nanoseconds,
+                                   .sample_hz = sample_hz};
   return TRACE_DONE;
 }
 const struct trace_log *trace_recording_log(const struct trace_recording *recording) {

@@ -191,6 +191,46 @@ static void test_clients_are_bounded(void) {
         stub_threads.period == 0);
 }
 
+/* ---- one who watches beside them ---- */
+
+static uint64_t watched, watched_ticks;
+static void watch(const struct stack_sample *sample) {
+  watched++;
+  watched_ticks += sample->ticks;
+}
+
+static void while_watched(void) {
+  slices++;
+  if (slices == 2) stub_threads_sample(100, "main", 2, making, 3);
+  if (slices == 4) CHECK(!cpu_profile_watch(1000, watch) && stub_threads.period == 1000000);
+  if (slices == 6) stub_threads_sample(100, "main", 3, making, 3);
+  if (slices == 8) CHECK(!cpu_profile_watch(10, watch) && stub_threads.period == 10000000);
+  if (slices == 10) stub_threads_sample(100, "main", 4, making, 3);
+}
+
+static void test_who_watches_has_each_sample(void) {
+  reset(1);
+  slices = 0;
+  CHECK(!cpu_profile_watch(10, watch) && stub_threads.period == 100000000);
+  CHECK(cpu_profile_running() == 0);
+  stub_threads_sample(100, "main", 1, working, 2);
+  CHECK(watched == 0);
+  cpu_profile_watch_read();
+  CHECK(watched == 1);
+  struct http_response response = {.wait_result = true, .during_wait = while_watched};
+  struct profile *p = collect(&response, 1, 100, CPU_PROFILE_DONE);
+  CHECK(sum(p, 0, 0, NULL, 0) == 2 + 3 + 4 && watched == 4 && watched_ticks == 1 + 2 + 3 + 4);
+  profile_release(p);
+  CHECK(stub_threads.period == 100000000); /* it goes on, at its own rate */
+  stub_threads_sample(100, "main", 5, working, 2);
+  CHECK(!cpu_profile_watch(0, watch) && watched == 5 && stub_threads.period == 0);
+  CHECK(atomic_load(&cpu_samples.memory) == NULL && !cpu_profile_watch(0, watch));
+  cpu_profile_watch_read();
+  p = collect(&response, 1, 100, CPU_PROFILE_DONE);
+  CHECK(watched == 5 && stub_threads.period == 0);
+  profile_release(p);
+}
+
 /* ---- what is missing ---- */
 
 static bool has_comment(const struct profile *profile, const char *start) {
@@ -369,6 +409,7 @@ int main(void) {
   test_new_threads_are_found();
   test_two_clients_have_their_own_windows();
   test_clients_are_bounded();
+  test_who_watches_has_each_sample();
   test_losses_are_told();
   test_moment_of_blocking_is_no_loss();
   test_idle_thread_is_no_loss();

@@ -40,9 +40,10 @@ static void put_word(struct perf_ring *ring, uint64_t *head, uint64_t word) {
 
 static void put_sample(struct perf_ring *ring, uint64_t *head, uint64_t cpu, uint64_t stack,
                        uint64_t valid) {
-  size_t size = sizeof(struct perf_event_header) + (2 + REGISTERS + 1) * 8 + stack + 8;
+  size_t size = sizeof(struct perf_event_header) + (3 + REGISTERS + 1) * 8 + stack + 8;
   struct perf_event_header header = {.type = PERF_RECORD_SAMPLE, .size = (uint16_t)size};
   put(ring, head, &header, sizeof header);
+  put_word(ring, head, cpu + 1000000); /* its time */
   put_word(ring, head, cpu);
   put_word(ring, head, PERF_SAMPLE_REGS_ABI_64);
   for (uint64_t i = 0; i < REGISTERS; i++) put_word(ring, head, 1000 + i);
@@ -60,7 +61,8 @@ static void test_records_that_go_round_the_end(void) {
     bool cut = i % 2;
     put_sample(&ring, &head, i, 8192, cut ? 8192 : 4096);
     CHECK(perf_ring_next(&ring, scratch, &record) && record.kind == PERF_RING_SAMPLE);
-    CHECK(record.nanoseconds == i && record.stack_is_cut == cut);
+    CHECK(record.nanoseconds == i && record.at == (int64_t)i + 1000000);
+    CHECK(record.stack_is_cut == cut);
     CHECK(record.stack_size == (cut ? 8192 : 4096));
     const uint64_t *value = record.registers.value;
     CHECK(value[REMOTE_RBX] == 1001 && value[REMOTE_RDX] == 1003 && value[REMOTE_RBP] == 1006);
@@ -147,20 +149,28 @@ static void test_anything(void) {
   }
 }
 
+static int64_t nanoseconds_of(const struct timespec *time) {
+  return time->tv_sec * INT64_C(1000000000) + time->tv_nsec;
+}
+
 static void test_the_kernels(void) {
   struct perf_ring ring;
   struct perf_ring_record record;
-  if (perf_ring_open(&ring, 0, 1000000, PERF_RING_STACK, PAGES, false) != 0) return;
   struct timespec now;
-  uint64_t last = 0, seen = 0, start;
+  uint64_t last = 0, seen = 0;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  int64_t opened = nanoseconds_of(&now);
+  if (perf_ring_open(&ring, 0, 1000000, PERF_RING_STACK, PAGES, false) != 0) return;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  start = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+  int64_t start = nanoseconds_of(&now);
   while (seen < 20) {
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    CHECK((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec < start + 60000000000);
+    CHECK(nanoseconds_of(&now) < start + 60000000000);
     if (!perf_ring_next(&ring, scratch, &record) || record.kind != PERF_RING_SAMPLE) continue;
     seen++;
     CHECK(record.nanoseconds > last && record.stack_size > 0);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    CHECK(record.at > opened && record.at <= nanoseconds_of(&now));
     uintptr_t here = (uintptr_t)&record; /* the stack's top is near */
     uintptr_t sp = record.registers.value[REMOTE_RSP];
     CHECK(sp - 65536 < here && here < sp + 65536);

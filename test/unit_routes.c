@@ -174,6 +174,12 @@ static const struct {
      "a trace takes at most 3600 seconds: ask for fewer\n"},
     {"GET", "/debug/pprof/trace", "format=perf&seconds=4000", 400, TEXT, "X-Go-Pprof: 1",
      "invalid value for \"format\" - must be go, go22, perfetto or json\n"},
+    {"GET", "/debug/pprof/trace", "seconds=3601&hz=1001", 400, TEXT, "X-Go-Pprof: 1",
+     "invalid value for \"hz\" - must be an integer from 0 to 1000\n"},
+    {"GET", "/debug/pprof/trace", "seconds=0.1&hz=-1", 400, TEXT, "X-Go-Pprof: 1",
+     "invalid value for \"hz\" - must be an integer from 0 to 1000\n"},
+    {"GET", "/debug/pprof/trace", "seconds=0.1&hz=0", 200, BINARY, "attachment; filename=\"trace\"",
+     "go 1.11 trace"},
     {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
 };
 

@@ -51,6 +51,8 @@ struct client {
 static struct agent_lock lock;
 static struct client *clients[CPU_PROFILE_MAX_CLIENTS];
 static uint32_t client_count;
+static uint32_t watch_hz; /* 0: nobody watches; else watch_sink has each sample too */
+static cpu_watch_sink *watch_sink;
 static _Atomic uint32_t
     clients_running; /* the same number, for readers that do not wait for the lock */
 static uint64_t period; /* the sampler's, 0: stopped */
@@ -153,6 +155,7 @@ static void arm_threads(bool anew) {
 
 static void hand_out(const struct stack_sample *sample) {
   for (uint32_t i = 0; i < client_count; i++) cpu_sample_table_add(&clients[i]->samples, sample);
+  if (watch_hz) watch_sink(sample);
 }
 
 static void look_at_rings(void) {
@@ -317,6 +320,7 @@ static void read_rings(void *own) {
 }
 
 static uint32_t fastest_rate(uint32_t hz) {
+  if (watch_hz > hz) hz = watch_hz;
   for (uint32_t i = 0; i < client_count; i++)
     if (clients[i]->hz > hz) hz = clients[i]->hz;
   return hz;
@@ -352,12 +356,24 @@ static enum cpu_profile_result start(uint64_t wanted, const char **reason) {
   return CPU_PROFILE_REFUSED;
 }
 
+/* At hz from now on, or faster. */
+static enum cpu_profile_result speed_up(uint32_t hz, const char **reason) {
+  uint64_t wanted = SECOND / fastest_rate(hz);
+  *reason = NULL;
+  if (client_count == 0 && !watch_hz) return start(wanted, reason);
+  *reason = set_period(wanted);
+  return *reason ? CPU_PROFILE_REFUSED : CPU_PROFILE_DONE;
+}
+
+/* One of those who want samples has gone. A refusal leaves the faster rate on. */
+static void slow_down(void) {
+  if (client_count == 0 && !watch_hz) stop();
+  else set_period(SECOND / fastest_rate(0));
+}
+
 static enum cpu_profile_result join(struct client *client, const char **reason) {
   if (client_count == CPU_PROFILE_MAX_CLIENTS) return CPU_PROFILE_TOO_MANY;
-  uint64_t wanted = SECOND / fastest_rate(client->hz);
-  enum cpu_profile_result result = CPU_PROFILE_DONE;
-  if (client_count == 0) result = start(wanted, reason);
-  else if ((*reason = set_period(wanted))) result = CPU_PROFILE_REFUSED;
+  enum cpu_profile_result result = speed_up(client->hz, reason);
   atomic_store_explicit(&off_reason, *reason, memory_order_relaxed);
   if (result != CPU_PROFILE_DONE) return result;
   /* The window begins once every thread has its timer; what was sampled before is the others'
@@ -376,14 +392,37 @@ static enum cpu_profile_result join(struct client *client, const char **reason) 
 static void leave(struct client *client) {
   client->end = agent_monotonic_nanoseconds();
   cpu_coverage_end(&client->coverage);
-  if (client_count == 1) stop(); /* drains too */
+  if (client_count == 1 && !watch_hz) stop(); /* drains too */
   else drain();
   uint32_t at = 0;
   while (clients[at] != client) at++;
   clients[at] = clients[--client_count];
   atomic_store_explicit(&clients_running, client_count, memory_order_relaxed);
-  if (client_count > 0)
-    set_period(SECOND / fastest_rate(0)); /* a refusal leaves the faster rate on */
+  if (client_count > 0 || watch_hz) slow_down();
+}
+
+const char *cpu_profile_watch(uint32_t hz, cpu_watch_sink *sink) {
+  const char *reason = NULL;
+  agent_lock_take(&lock);
+  if (hz > watch_hz && speed_up(hz, &reason) == CPU_PROFILE_NO_MEMORY)
+    reason = "there is no memory for it";
+  if (!reason) {
+    bool is_slower = hz < watch_hz;
+    drain(); /* what was before is for the one that was there */
+    watch_sink = sink;
+    watch_hz = hz;
+    if (is_slower) slow_down();
+  }
+  agent_lock_release(&lock);
+  return reason;
+}
+
+/* Timers' samples wait in the buffer for somebody to come; those of rings have their reader. */
+void cpu_profile_watch_read(void) {
+  agent_lock_take(&lock);
+  if (watch_hz) drain();
+  if (watch_hz && !by_rings && agent_monotonic_nanoseconds() >= next_scan) look_again();
+  agent_lock_release(&lock);
 }
 
 /* ---- a client ---- */

@@ -8,6 +8,7 @@
 
 #include "agent/http/http_server.h"
 #include "agent/profiles/profile.h"
+#include "shim/cpu/sample_buffer.h"
 
 enum {
   CPU_PROFILE_MAX_CLIENTS = 4,
@@ -27,6 +28,14 @@ enum cpu_profile_result {
  * in *out. */
 enum cpu_profile_result cpu_profile_collect(struct http_response *response, int64_t seconds,
                                             uint32_t hz, struct profile **out, const char **reason);
+
+/* For traces: each sample as it comes, from the same sampler, at hz or faster; hz 0: none any more.
+ * One watcher. NULL, or why there are none. The sink runs under the lock, in any of the agent's
+ * threads: it must not call this file. */
+typedef void cpu_watch_sink(const struct stack_sample *sample);
+const char *cpu_profile_watch(uint32_t hz, cpu_watch_sink *sink);
+/* What is sampled by now goes to the sink before it returns; to be called each 50 ms. */
+void cpu_profile_watch_read(void);
 
 /* For the index page: why the last CPU profile was refused; NULL when it was not, or when nobody
  * has asked (nothing is tried then). */

@@ -34,6 +34,8 @@ static struct perf_event_attr attributes_of(uint64_t counter) {
   attributes.config = counter;
   attributes.disabled = 1;
   attributes.comm = 1;
+  attributes.use_clockid = 1;
+  attributes.clockid = CLOCK_MONOTONIC;
   return attributes;
 }
 
@@ -41,7 +43,8 @@ static struct perf_event_attr attributes_of_samples(uint64_t first, uint32_t sta
                                                     bool wakes) {
   struct perf_event_attr attributes = attributes_of(PERF_COUNT_SW_TASK_CLOCK);
   attributes.sample_period = first;
-  attributes.sample_type = PERF_SAMPLE_READ | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
+  attributes.sample_type =
+      PERF_SAMPLE_TIME | PERF_SAMPLE_READ | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER;
   attributes.sample_regs_user = register_mask;
   attributes.sample_stack_user = stack_bytes;
   attributes.wakeup_events = wakes;
@@ -56,8 +59,6 @@ static struct perf_event_attr attributes_of_switches(void) {
   attributes.sample_id_all = 1;
   attributes.sample_type =
       PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU; /* struct trailer */
-  attributes.use_clockid = 1;
-  attributes.clockid = CLOCK_MONOTONIC;
   return attributes;
 }
 
@@ -134,9 +135,12 @@ static bool read_word(const char **at, const char *end, uint64_t *word) {
 }
 
 static bool read_sample(const char *at, const char *end, struct perf_ring_record *out) {
-  uint64_t abi, size, valid;
+  uint64_t abi, size, valid, time;
   out->registers = (struct remote_registers){.known = REMOTE_ALL_KNOWN, .exact = true};
-  if (!read_word(&at, end, &out->nanoseconds) || !read_word(&at, end, &abi)) return false;
+  if (!read_word(&at, end, &time) || !read_word(&at, end, &out->nanoseconds) ||
+      !read_word(&at, end, &abi))
+    return false;
+  out->at = (int64_t)time;
   if (abi != PERF_SAMPLE_REGS_ABI_64) return false; /* the thread has no user mode any more */
   for (size_t i = 0; i < sizeof register_numbers; i++)
     if (!read_word(&at, end, &out->registers.value[register_numbers[i]])) return false;

@@ -61,8 +61,8 @@ struct perf_ring_record {
   size_t stack_size;
   bool stack_is_cut; /* there is more of it */
   const char *name; /* name: the thread's new one */
-  int64_t at; /* of a ring of switches: CLOCK_MONOTONIC */
-  int32_t cpu; /* and where */
+  int64_t at; /* CLOCK_MONOTONIC; a name: of a ring of switches alone */
+  int32_t cpu; /* of a ring of switches: where */
   bool preempted; /* off CPU: it would have gone on */
   int32_t child; /* birth: of which thread */
   uint64_t lost;

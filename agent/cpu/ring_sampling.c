@@ -248,6 +248,7 @@ static void take_rest(struct sampled_thread *thread, ring_sampling_sink *sink) {
   thread->due += ticks * period;
   thread->seen_last->ticks = (uint32_t)ticks;
   thread->seen_last->nanoseconds = ticks * period;
+  thread->seen_last->at = 0; /* nobody knows when */
   sink(thread->seen_last);
 }
 
@@ -262,6 +263,7 @@ static void take(struct sampled_thread *thread, const struct perf_ring_record *r
   sample->record = thread->record;
   sample->ticks = (uint32_t)ticks;
   sample->nanoseconds = ticks * period;
+  sample->at = record->at;
   memcpy(sample->name, thread->name, sizeof sample->name);
   bool is_beyond = ring_stack_unwind(record, thread->tid, now, sample);
   remember(thread);

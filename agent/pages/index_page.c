@@ -91,6 +91,8 @@ static void lock_notices(struct notices *notices) {
 static void trace_notice(struct notices *notices) {
   notice(notices, "The last trace was sampled, its states are not exact: ",
          trace_recording_status().off_reason);
+  notice(notices,
+         "The last trace has no CPU samples: ", trace_recording_status().samples.off_reason);
 }
 
 static void refusal_notice(struct notices *notices) {

@@ -1,9 +1,11 @@
 #include "profile_request.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "shim/cpu/cpu_sampling.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/process_info.h"
 #include "agent/profiles/call_tree_forms.h"
@@ -20,6 +22,24 @@ int64_t integer_parameter(const struct http_request *request, const char *key) {
   int64_t value = 0;
   if (query_value(request->query, key, text, sizeof text) == QUERY_FOUND) parse_int(text, &value);
   return value;
+}
+
+bool rate_parameter(const struct http_request *request, uint32_t least, uint32_t usual,
+                    uint32_t *hz) {
+  char text[PARAMETER_MAX], error[128];
+  int64_t value = usual;
+  enum query_result result = query_value(request->query, "hz", text, sizeof text);
+  bool is_given = result == QUERY_TOO_LONG || (result == QUERY_FOUND && *text);
+  if (is_given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < least ||
+                   value > CPU_SAMPLING_MAX_HZ)) {
+    snprintf(error, sizeof error,
+             "invalid value for \"hz\" - must be an integer from %" PRIu32 " to %d", least,
+             CPU_SAMPLING_MAX_HZ);
+    http_respond_error(request->response, 400, error);
+    return false;
+  }
+  *hz = (uint32_t)value;
+  return true;
 }
 
 enum delta delta_parameters(const struct http_request *request, int64_t *seconds) {

@@ -18,6 +18,10 @@ enum {
 /* strconv.Atoi with its error ignored: 0 when it is no number, clamped when it is too large. */
 int64_t integer_parameter(const struct http_request *request, const char *key);
 
+/* hz=, from `least` to 1000; false: an error has been sent. */
+bool rate_parameter(const struct http_request *request, uint32_t least, uint32_t usual,
+                    uint32_t *hz);
+
 enum delta { DELTA_NO, DELTA_YES, DELTA_REFUSED };
 
 /* The checks of seconds= in their order; refused: the error has been sent. */

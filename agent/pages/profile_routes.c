@@ -108,22 +108,6 @@ uint64_t count_mutex(void) { return contention_table_count_of(CONTENTION_MUTEX);
 
 /* ---- CPU and wall clock ---- */
 
-/* False: an error has been sent. */
-static bool rate_parameter(const struct http_request *request, uint32_t usual, uint32_t *hz) {
-  char text[PARAMETER_MAX];
-  int64_t value = usual;
-  enum query_result result = query_value(request->query, "hz", text, sizeof text);
-  bool given = result == QUERY_TOO_LONG || (result == QUERY_FOUND && *text);
-  if (given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < 1 ||
-                value > CPU_SAMPLING_MAX_HZ)) {
-    http_respond_error(request->response, 400,
-                       "invalid value for \"hz\" - must be an integer from 1 to 1000");
-    return false;
-  }
-  *hz = (uint32_t)value;
-  return true;
-}
-
 struct recording {
   int64_t seconds;
   uint32_t hz;
@@ -141,7 +125,7 @@ static bool recording_parameters(const struct http_request *request, const struc
   out->seconds = integer_parameter(request, "seconds");
   out->form = form_parameter(request, route);
   if (out->form == FORM_TEXT) out->form = FORM_PROTO; /* as Go: debug= says nothing here */
-  if (out->form == FORM_REFUSED || !rate_parameter(request, usual_hz, &out->hz)) return false;
+  if (out->form == FORM_REFUSED || !rate_parameter(request, 1, usual_hz, &out->hz)) return false;
   /* as Go, also for what is no number */
   if (out->seconds <= 0 || out->seconds == INT64_MAX) out->seconds = usual_seconds;
   if (out->seconds <= LONGEST_SECONDS) return true;

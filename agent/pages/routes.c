@@ -199,7 +199,8 @@ static const struct route routes[] = {
     {.name = "trace",
      .meaning = "What every thread did when: ran, waited, was woken",
      .description = "A trace of execution of the current program, for go tool trace. You can "
-                    "specify the duration in the seconds GET parameter (1, fractions too).",
+                    "specify the duration in the seconds GET parameter (1, fractions too), CPU "
+                    "samples a second in hz (100; 0: none).",
      .handle = handle_trace,
      .is_trace = true},
     {.name = "wall",

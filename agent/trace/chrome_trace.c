@@ -161,6 +161,8 @@ static void write_instant_words(struct encoder *encoder, const struct trace_inst
       return;
     case TRACE_INSTANT_SAMPLE:
       text_sink_text(text, ",\"name\":\"CPU sample\",\"cat\":\"sample\"");
+      if (event->value != 0)
+        text_sink_format(text, ",\"args\":{\"cpu_ns\":%" PRIu64 "}", event->value);
       break;
     case TRACE_INSTANT_MARK:
       write_text(encoder, "name", trace_mark_name(event));
@@ -210,10 +212,13 @@ static void write_head(struct encoder *encoder) {
   text_sink_format(text,
                    ",\"pid\":%" PRId32 ",\"clock\":\"CLOCK_MONOTONIC\",\"start_ns\":%" PRId64
                    ",\"duration_ns\":%" PRId64 ",\"states\":\"%s\",\"period_ns\":%" PRId64
-                   ",\"lost\":%" PRIu64 "},\n\"traceEvents\":[",
+                   ",\"lost\":%" PRIu64 ",\"cpu_sample_hz\":%" PRIu32 ",\"cpu_samples_off\":",
                    log->pid, encoder->start, log->end - encoder->start,
                    log->is_sampled ? "sampled" : "recorded", log->is_sampled ? log->period : 0,
-                   log->lost);
+                   log->lost, log->sample_hz);
+  if (log->samples_off) text_sink_json(text, log->samples_off);
+  else text_sink_text(text, "null");
+  text_sink_text(text, "},\n\"traceEvents\":[");
 }
 
 static bool write_name(struct encoder *encoder, const char *what, int32_t tid, const char *name) {

@@ -105,11 +105,16 @@ static void make_runnable(struct encoder *encoder, uint32_t thread, uint32_t eve
 /* What the recording is worth, where the first goroutine runs first. */
 static void say_how(struct encoder *encoder, uint32_t thread, int64_t at) {
   const struct trace_log *log = encoder->log;
-  char how[128];
+  char how[256];
   int used = log->is_sampled ? snprintf(how, sizeof how, "states sampled every %.3f ms",
                                         (double)log->period / 1e6)
                              : snprintf(how, sizeof how, "states recorded");
-  snprintf(how + used, sizeof how - (size_t)used, ", %" PRIu64 " records lost", log->lost);
+  used += snprintf(how + used, sizeof how - (size_t)used, ", %" PRIu64 " records lost", log->lost);
+  if (log->samples_off)
+    snprintf(how + used, sizeof how - (size_t)used, ", no CPU samples: %s", log->samples_off);
+  else if (log->sample_hz)
+    snprintf(how + used, sizeof how - (size_t)used, ", %" PRIu32 " CPU samples a second",
+             log->sample_hz);
   encoder->has_said = true;
   PUT(encoder, thread, at, GO_LOG, 0, text(encoder, "recording"),
       go_made_string(&encoder->batches, how), 0);

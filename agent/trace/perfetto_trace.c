@@ -8,7 +8,7 @@
 #include "trace_walk.h"
 #include "trace_words.h"
 
-enum { CPU_LIMIT = 4096, CLOCK_MONOTONIC_ID = 3, ANNOTATIONS_MAX = 4 };
+enum { CPU_LIMIT = 4096, CLOCK_MONOTONIC_ID = 3, ANNOTATIONS_MAX = 6 };
 
 typedef Perfetto__Protos__TracePacket trace_packet;
 typedef Perfetto__Protos__TrackEvent track_event;
@@ -273,6 +273,7 @@ static bool send_sample(struct encoder *encoder, const struct trace_instant *ins
               thread_track(encoder, TRACK_SAMPLES, instant->thread), "sample");
   perfetto_use_name(&encoder->packets, &out.event, "CPU sample");
   perfetto_use_stack(&encoder->packets, &out.event, event->stack);
+  if (event->value != 0) annotate_number(&out, "cpu_ns", event->value);
   return send_event(encoder, event->at, &out);
 }
 
@@ -442,6 +443,8 @@ static bool send_recording(struct encoder *encoder) {
   annotate_number(&out, "period_ns", log->is_sampled ? (uint64_t)log->period : 0);
   annotate_number(&out, "lost", log->lost);
   annotate_number(&out, "duration_ns", (uint64_t)(log->end - log->start));
+  annotate_number(&out, "cpu_sample_hz", log->sample_hz);
+  if (log->samples_off) annotate_text(encoder, &out, "cpu_samples_off", log->samples_off);
   return send_event(encoder, log->start, &out);
 }
 

@@ -18,7 +18,7 @@ enum trace_kind {
   TRACE_BLOCKED, /* reason, text: of the wait ("futex", "read: pipe:[1]"); stack where known */
   TRACE_RELEASED, /* tid ended a wait of other's: value is the lock's address; stack */
   TRACE_LOST, /* value: records of tid that were lost since the one before: a gap */
-  TRACE_SAMPLE, /* a CPU sample; stack */
+  TRACE_SAMPLE, /* a CPU sample; value: ns of CPU time that it stands for, 0 unknown; stack */
   TRACE_MARK, /* text: the program's own instant; or a large allocation: value its bytes */
   TRACE_MARK_BEGIN, /* text; ends with the next TRACE_MARK_END of the thread: they nest */
   TRACE_MARK_END,
@@ -68,6 +68,8 @@ struct trace_log {
   bool is_sampled; /* states are looked at each period, not recorded by the kernel */
   int64_t period; /* then: nanoseconds */
   uint64_t lost; /* records, of all threads */
+  uint32_t sample_hz; /* CPU samples a second that were asked for; 0: none */
+  const char *samples_off; /* why there are none all the same; NULL: there are */
   const struct trace_event *events;
   size_t event_count;
   const struct trace_stack *stacks;

@@ -17,6 +17,7 @@
 #include "agent/runtime/process_info.h"
 #include "agent/symbols/announced_code.h"
 #include "trace_gather.h"
+#include "trace_samples.h"
 #include "trace_stacks.h"
 #include "trace_threads.h"
 #include "trace_timeline.h"
@@ -30,6 +31,7 @@ enum {
 struct trace_recording {
   struct trace_gather gather;
   int64_t start, end;
+  uint32_t sample_hz;
   uint64_t lost; /* at the start; then, of its window */
   struct trace_stacks stacks;
   struct process_identity process;
@@ -56,6 +58,26 @@ static void hand_out(void *owner, const struct trace_event *event,
   (void)owner;
   events_total++;
   for (uint32_t i = 0; i < client_count; i++) gather(clients[i], event, stack);
+}
+
+/* Of the CPU profile's sampler, which holds its own lock. */
+static void hand_out_sample(void *owner, const struct trace_event *event,
+                            const struct trace_taken_stack *stack) {
+  (void)owner;
+  agent_lock_take(&lock);
+  events_total++;
+  for (uint32_t i = 0; i < client_count; i++)
+    if (clients[i]->sample_hz) gather(clients[i], event, stack);
+  agent_lock_release(&lock);
+}
+
+static uint32_t fastest_samples(void) {
+  uint32_t hz = 0;
+  agent_lock_take(&lock);
+  for (uint32_t i = 0; i < client_count; i++)
+    if (clients[i]->sample_hz > hz) hz = clients[i]->sample_hz;
+  agent_lock_release(&lock);
+  return hz;
 }
 
 static struct trace_taken_stack stack_of(uint32_t id) {
@@ -116,6 +138,7 @@ static void work(void *own) {
   for (;;) {
     wait_for_work();
     int64_t before = agent_own_cpu_nanoseconds();
+    trace_samples_read_if_due();
     agent_lock_take(&lock);
     bool ends = client_count == 0 || generation != (uint32_t)(uintptr_t)own;
     if (!ends) {
@@ -171,15 +194,20 @@ static enum trace_result join(struct trace_recording *client) {
     client_count = 0;
     return TRACE_NO_MEMORY;
   }
-  read_everything();
   if (client_count > 1) trace_threads_tell_newcomer(gather, client);
-  client->lost = trace_threads_status().lost + lost_locks_total;
-  client->start = agent_monotonic_nanoseconds();
   return TRACE_DONE;
 }
 
+/* The window, when all is there that tells of it. */
+static void begin(struct trace_recording *client) {
+  agent_lock_take(&lock);
+  read_everything();
+  client->lost = trace_threads_status().lost + lost_locks_total;
+  client->start = agent_monotonic_nanoseconds();
+  agent_lock_release(&lock);
+}
+
 static void leave(struct trace_recording *client) {
-  client->end = agent_monotonic_nanoseconds();
   read_everything();
   trace_threads_tell_leaver(gather, client);
   client->lost = trace_threads_status().lost + lost_locks_total - client->lost;
@@ -208,6 +236,8 @@ static bool finish(struct trace_recording *recording) {
   log->start = recording->start;
   log->end = recording->end;
   log->lost = recording->lost + gathered->left_out;
+  log->sample_hz = recording->sample_hz;
+  if (log->sample_hz) log->samples_off = trace_samples_status().off_reason;
   log->events = gathered->events.items;
   log->event_count = gathered->events.count;
   log->stacks = recording->stacks.items;
@@ -216,20 +246,26 @@ static bool finish(struct trace_recording *recording) {
 }
 
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
-                                       struct trace_recording **out) {
+                                       uint32_t sample_hz, struct trace_recording **out) {
   *out = NULL;
   struct trace_recording *recording = agent_calloc(1, sizeof *recording);
   if (!recording) return TRACE_NO_MEMORY;
+  recording->sample_hz = sample_hz;
   trace_gather_start(&recording->gather, config.trace_buffer * GATHER_TIMES);
   announced_code_update(true);
   agent_lock_take(&lock);
   enum trace_result result = join(recording);
   agent_lock_release(&lock);
   if (result == TRACE_DONE) {
+    if (sample_hz) trace_samples_adjust(fastest_samples, hand_out_sample);
+    begin(recording);
     bool stayed = http_wait(response, recording->start + nanoseconds);
+    recording->end = agent_monotonic_nanoseconds();
+    if (sample_hz) trace_samples_read();
     agent_lock_take(&lock);
     leave(recording);
     agent_lock_release(&lock);
+    if (sample_hz) trace_samples_adjust(fastest_samples, hand_out_sample);
     if (!stayed) result = TRACE_CANCELED;
     else if (!finish(recording)) result = TRACE_NO_MEMORY;
   }
@@ -261,7 +297,8 @@ struct trace_recording_status trace_recording_status(void) {
       .left_out = left_out_total,
       .ring_bytes = client_count ? threads.ring_bytes + lock_trace_bytes() : 0,
       .source = source,
-      .off_reason = off_reason};
+      .off_reason = off_reason,
+      .samples = trace_samples_status()};
   if (client_count == 0) status.lost = lost_total + lost_locks_total;
   agent_lock_release(&lock);
   return status;

@@ -9,6 +9,7 @@
 
 #include "agent/http/http_server.h"
 #include "trace_log.h"
+#include "trace_samples.h"
 
 enum { TRACE_MAX_CLIENTS = 4, TRACE_MAX_SECONDS = 3600 };
 
@@ -21,9 +22,10 @@ enum trace_result {
 
 struct trace_recording;
 
-/* Records for so long. *out: for trace_recording_release; NULL unless TRACE_DONE. */
+/* Records for so long, with so many CPU samples a second or more when another client asks for more;
+ * 0: none. *out: for trace_recording_release; NULL unless TRACE_DONE. */
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
-                                       struct trace_recording **out);
+                                       uint32_t sample_hz, struct trace_recording **out);
 const struct trace_log *trace_recording_log(const struct trace_recording *recording);
 void trace_recording_release(struct trace_recording *recording); /* NULL is fine */
 
@@ -33,6 +35,7 @@ struct trace_recording_status {
   uint64_t events, lost, left_out, ring_bytes;
   const char *source; /* "switch records" or "looks"; NULL: nobody has asked */
   const char *off_reason; /* why it is looks; NULL: it is not */
+  struct trace_samples_status samples;
 };
 struct trace_recording_status trace_recording_status(void);
 

@@ -83,10 +83,26 @@ static void follow(struct timeline *timeline, struct thread_story *story,
   add(timeline, event, event->at);
 }
 
+/* One whose birth was not seen is found some time later (trace_threads.c): it was born before it
+ * did anything that is known. True: *out is its birth. */
+static bool find_late_birth(const struct trace_event *events, const uint32_t *order, uint32_t count,
+                            struct trace_event *out) {
+  uint32_t first = 0, intro = 0;
+  while (first < count && events[order[first]].kind == TRACE_NOTHING) first++;
+  while (intro < count && !is_intro(events[order[intro]].kind)) intro++;
+  if (intro == count || first >= intro || events[order[intro]].kind != TRACE_THREAD_BORN)
+    return false;
+  *out = events[order[intro]];
+  out->at = events[order[first]].at;
+  return true;
+}
+
 /* The events of one thread, in order of time. */
 static void tell_thread(struct timeline *timeline, const struct trace_event *events,
                         const uint32_t *order, uint32_t count) {
   struct thread_story story = {.kind = TRACE_LOST};
+  struct trace_event birth;
+  if (find_late_birth(events, order, count, &birth)) follow(timeline, &story, &birth);
   for (uint32_t i = 0; i < count; i++) {
     const struct trace_event *event = &events[order[i]];
     if (event->kind == TRACE_NOTHING) continue;

@@ -53,7 +53,7 @@ static uint64_t value_of(unsigned kind, uint32_t record, uint64_t life) {
 
 /* ---- the kernel's timers, by number: no libc state, no malloc ---- */
 
-static uint64_t cpu_nanoseconds(clockid_t clock) {
+static uint64_t clock_nanoseconds(clockid_t clock) {
   struct timespec now = {0, 0};
   raw_syscall4(SYS_clock_gettime, clock, (long)&now, 0, 0);
   return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
@@ -195,7 +195,7 @@ static enum cpu_arming set_shown_timer(struct thread_record *record, uint64_t li
     }
     uint64_t first = first_expiry(every);
     atomic_store_explicit(&record->ticks, 0, memory_order_relaxed);
-    atomic_store_explicit(&record->expiry, cpu_nanoseconds(thread_cpu_clock(tid)) + first,
+    atomic_store_explicit(&record->expiry, clock_nanoseconds(thread_cpu_clock(tid)) + first,
                           memory_order_relaxed);
     timer_set(timer, first, every);
     set = every;
@@ -412,7 +412,7 @@ static uint32_t counter_ticks(struct thread_record *record, uint64_t every, uint
  * is in what the counter finds. */
 static uint32_t ticks_of(const struct tick_source *source, struct thread_record *record,
                          uint64_t every) {
-  uint64_t cpu_now = cpu_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+  uint64_t cpu_now = clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
   if (source->counter != NO_COUNTER)
     return counter_takes_over(source, record) ? counter_ticks(record, every, cpu_now) : 0;
   return atomic_load(&record->timer) == TIMER_IS_COUNTER
@@ -444,6 +444,7 @@ static void take_sample(const struct tick_source *source, struct thread_record *
   sample.ticks = dump ? 1 : ticks_of(source, record, every);
   if (sample.ticks == 0) return;
   sample.nanoseconds = sample.ticks * every;
+  sample.at = (int64_t)clock_nanoseconds(CLOCK_MONOTONIC);
   struct unwind_registers registers = registers_of(context);
   stack_capture_interrupted(&registers, has_state(record) ? &thread_state : NULL, stack);
   sample.epoch = module_registry_epoch_of(stack->frames, stack->frame_count);

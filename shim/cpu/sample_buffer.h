@@ -19,6 +19,7 @@ struct stack_sample {
   uint32_t record; /* thread_registry.h */
   uint32_t ticks; /* timer expirations that this sample stands for, >= 1 */
   uint64_t nanoseconds; /* CPU time that it stands for: ticks * the sampler's period then */
+  int64_t at; /* CLOCK_MONOTONIC, ns; 0: not known, another one's stack stands for that time */
   uint32_t epoch; /* module_registry.h */
   uint32_t frame_count; /* 1 .. stack_depth() + 1, as in stack_table.h: return addresses, an
                            interrupted pc stored as pc + 1 */
