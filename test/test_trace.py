@@ -265,6 +265,55 @@ def test_each_arrow_comes_from_who_released():
     assert "give_back_the_mutex" in pprof_of(path, "sched")
 
 
+def wakes_of(trace, line):
+    """Those of its thread by another one, while it waited."""
+    return [
+        event
+        for event in trace.of("GoUnblock")
+        if int(event.arguments["g"]) == line.tid
+        and event.g not in (0, line.tid)
+        and line.begin < event.at < line.end
+    ]
+
+
+@pytest.mark.parametrize("cpu", ["auto", "timer"])
+def test_who_signals_comes_last_or_ends_is_who_wakes(cpu):
+    host = start(extra={"PPROFAGENT_CPU": cpu})
+    path = record(host, "seconds=2&hz=0")
+    is_recorded = not host.health()["trace"]["sampled_because"]
+    trace, lines = Trace(path), lines_until_the_end(host)
+    found = recorded_lines(trace, lines)
+    checked = collections.Counter()
+
+    def check(line, waker, begin, end):
+        wakes = wakes_of(trace, line)
+        if is_recorded and trace.time_in(line.tid, "blocked", line.begin, line.end) == 0:
+            return  # it came late
+        assert [wake.g for wake in wakes] == [waker], (line, wakes, waker)
+        assert begin - 20 * MICROSECOND <= wakes[0].at <= end + 20 * MICROSECOND
+        checked[line.what] += 1
+
+    # Who wakes tells of it after it has: that too must be in the recording.
+    for line in found["is_signalled"]:
+        for by in [each for each in found["signals"] if overlap(each, line)]:
+            if by.begin > line.begin + MILLISECOND:
+                check(line, by.tid, by.begin, by.end)
+    for line in found["joins"]:
+        (of,) = [each for each in lines if each.what == "lives" and overlap(each, line)]
+        if of.end > line.begin + MILLISECOND:
+            check(line, of.tid, of.end, line.end)
+    for line in found["comes"]:
+        for by in [each for each in found["begins"] if overlap(each, line)]:
+            if by.begin > line.begin + MILLISECOND:
+                check(line, by.tid, by.begin, by.end)
+    assert checked["is_signalled"] > 10 and checked["joins"] > 10 and checked["comes"] > 50, checked
+    assert "hand_over" in pprof_of(path, "sched") or not is_recorded
+
+
+def overlap(one, other):
+    return one.begin < other.end and other.begin < one.end
+
+
 def test_waits_for_locks_are_exact_where_states_are_sampled():
     host = start(extra={"PPROFAGENT_CPU": "timer"})
     path = record(host)

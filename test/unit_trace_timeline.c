@@ -3,6 +3,7 @@
 /* Whatever was gathered, the log keeps the rules of trace_log.h; and what a few hand-made
  * recordings must become. */
 #include "agent/trace/trace_timeline.h"
+#include "shim/locks/lock_trace.h"
 #include "agent/trace/trace_waits.h"
 
 #include <stdlib.h>
@@ -70,7 +71,7 @@ static void test_anything(void) {
       struct trace_wait wait = {
           begin, begin + (int64_t)draw(400), draw(3), 1 + (int32_t)draw(TIDS), 0, draw(2)};
       struct trace_release release = {begin + (int64_t)draw(300), draw(3), 1 + (int32_t)draw(TIDS),
-                                      0};
+                                      0, (uint8_t)draw(LOCK_WAKES_AT_END + 1)};
       trace_gather_wait(&gather, &wait, &one_stack);
       trace_gather_lock_release(&gather, &release, NULL);
     }
@@ -84,7 +85,7 @@ static void test_anything(void) {
 static const char *story(const struct trace_gather *gather, int32_t tid) {
   static char text[1000];
   static const char *const kinds[] = {"found",    "born",    "named",    "ended", "running",
-                                      "runnable", "blocked", "released", "lost"};
+                                      "runnable", "blocked", "released", "lost",  "sample"};
   const struct trace_event *events = gather->events.items;
   text[0] = 0;
   for (uint32_t i = 0; i < gather->events.count; i++) {
@@ -101,7 +102,7 @@ static const char *story(const struct trace_gather *gather, int32_t tid) {
 static void gather_a_fight(struct trace_gather *gather) {
   const struct trace_wait wait = {1100, 1500, 0x77, 1, 0, true};
   const struct trace_release releases[] = {
-      {1200, 0x77, 2, 0}, {1400, 0x77, 3, 0}, {1450, 0x78, 2, 0}, {1501, 0x77, 1, 0}};
+      {1200, 0x77, 2, 0, 0}, {1400, 0x77, 3, 0, 0}, {1450, 0x78, 2, 0, 0}, {1501, 0x77, 1, 0, 0}};
   trace_gather_start(gather, SIZE_MAX);
   for (int32_t tid = 1; tid <= 3; tid++) put(gather, 900, tid, TRACE_THREAD_FOUND);
   put(gather, 950, 1, TRACE_RUNNING);
@@ -148,6 +149,98 @@ static void test_sampled_states_give_way(void) {
   trace_gather_free(&gather);
 }
 
+static void put_release(struct trace_gather *gather, int64_t at, uint64_t object, int32_t tid,
+                        uint8_t wakes) {
+  struct trace_release release = {at, object, tid, 0, wakes};
+  trace_gather_lock_release(gather, &release, NULL);
+}
+
+static void put_wait(struct trace_gather *gather, int64_t begin, int64_t end, uint64_t object,
+                     int32_t tid) {
+  struct trace_wait wait = {begin, end, object, tid, 0, true};
+  trace_gather_wait(gather, &wait, NULL);
+}
+
+static void gather_running(struct trace_gather *gather, int32_t tids) {
+  trace_gather_start(gather, SIZE_MAX);
+  for (int32_t tid = 1; tid <= tids; tid++) {
+    put(gather, 900, tid, TRACE_THREAD_FOUND);
+    put(gather, 950, tid, TRACE_RUNNING);
+  }
+}
+
+/* 1 and 2 wait; 3 wakes 2, then 4 wakes 1, which has the mutex first; then 4 wakes both at once. */
+static void test_a_signal_wakes_one(void) {
+  struct trace_gather gather;
+  gather_running(&gather, 4);
+  put(&gather, 1110, 1, TRACE_BLOCKED);
+  put(&gather, 1110, 2, TRACE_BLOCKED);
+  put(&gather, 1225, 2, TRACE_RUNNING);
+  put(&gather, 1230, 2, TRACE_BLOCKED); /* for the mutex */
+  put(&gather, 1250, 1, TRACE_RUNNING);
+  put(&gather, 1290, 2, TRACE_RUNNING);
+  put(&gather, 1400, 1, TRACE_BLOCKED);
+  put(&gather, 1400, 2, TRACE_BLOCKED);
+  put(&gather, 1510, 1, TRACE_RUNNING);
+  put(&gather, 1520, 2, TRACE_RUNNING);
+  put_wait(&gather, 1100, 1260, 0x77, 1);
+  put_wait(&gather, 1100, 1300, 0x77, 2);
+  put_wait(&gather, 1390, 1515, 0x77, 1);
+  put_wait(&gather, 1390, 1525, 0x77, 2);
+  put_release(&gather, 1200, 0x77, 3, LOCK_WAKES_ONE);
+  put_release(&gather, 1210, 0x77, 4, LOCK_WAKES_ONE);
+  put_release(&gather, 1500, 0x77, 4, LOCK_WAKES_ALL);
+  CHECK(trace_waits_link(&gather, false) && trace_timeline_make(&gather, START, END));
+  CHECK(strcmp(story(&gather, 1),
+               "found@1000 running@1000 blocked@1110 runnable@1211/4 "
+               "running@1250 blocked@1400 runnable@1501/4 running@1510 ") == 0);
+  CHECK(strcmp(story(&gather, 2),
+               "found@1000 running@1000 blocked@1110 runnable@1201/3 running@1225 blocked@1230 "
+               "running@1290 blocked@1400 runnable@1501/4 running@1520 ") == 0);
+  CHECK(strcmp(story(&gather, 3), "found@1000 running@1000 released@1200/2 ") == 0);
+  trace_gather_free(&gather);
+}
+
+/* 2 says that it ends, and does so later, when 1 is woken, that waits for it. */
+static void test_an_end_wakes_when_it_is_one(void) {
+  for (int is_early = 0; is_early <= 1; is_early++) {
+    struct trace_gather gather;
+    gather_running(&gather, 2);
+    put(&gather, 1110, 1, TRACE_BLOCKED);
+    put(&gather, 1300, 2, TRACE_THREAD_ENDED);
+    put(&gather, is_early ? 1295 : 1350, 1, TRACE_RUNNING);
+    put_wait(&gather, 1100, 1360, 0x99, 1);
+    put_release(&gather, 1200, 0x99, 2, LOCK_WAKES_AT_END);
+    CHECK(trace_waits_link(&gather, false) && trace_timeline_make(&gather, START, END));
+    const char *one = is_early
+                          ? "found@1000 running@1000 blocked@1110 runnable@1294/2 running@1295 "
+                          : "found@1000 running@1000 blocked@1110 runnable@1299/2 running@1350 ";
+    CHECK(strcmp(story(&gather, 1), one) == 0);
+    const char *two = is_early ? "found@1000 running@1000 released@1293/1 ended@1300 "
+                               : "found@1000 running@1000 released@1298/1 ended@1300 ";
+    CHECK(strcmp(story(&gather, 2), two) == 0);
+    trace_gather_free(&gather);
+  }
+}
+
+/* One is found later than its first event, the other one never. */
+static void test_late_births(void) {
+  struct trace_gather gather;
+  trace_gather_start(&gather, SIZE_MAX);
+  put(&gather, 1100, 1, TRACE_SAMPLE);
+  put(&gather, 1150, 1, TRACE_THREAD_BORN);
+  put(&gather, 1150, 1, TRACE_RUNNING);
+  put(&gather, 1200, 2, TRACE_RUNNING);
+  put(&gather, 900, 3, TRACE_SAMPLE);
+  put(&gather, 950, 3, TRACE_THREAD_BORN);
+  put(&gather, 950, 3, TRACE_RUNNING);
+  CHECK(trace_timeline_make(&gather, START, END));
+  CHECK(strncmp(story(&gather, 1), "born@1100 runnable@1100 ", 24) == 0);
+  CHECK(strcmp(story(&gather, 2), "born@1200 running@1200 ") == 0);
+  CHECK(strcmp(story(&gather, 3), "found@1000 running@1000 ") == 0);
+  trace_gather_free(&gather);
+}
+
 static void test_windows(void) {
   struct trace_gather gather;
   trace_gather_start(&gather, SIZE_MAX);
@@ -178,6 +271,9 @@ int main(void) {
   test_anything();
   test_the_last_release_is_the_one();
   test_sampled_states_give_way();
+  test_a_signal_wakes_one();
+  test_an_end_wakes_when_it_is_one();
+  test_late_births();
   test_windows();
   return failures > 0;
 }

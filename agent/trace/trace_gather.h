@@ -36,6 +36,7 @@ struct trace_release {
   uint64_t object;
   int32_t tid;
   uint32_t stack;
+  uint8_t wakes; /* enum lock_trace_wakes */
 };
 
 struct trace_gather {

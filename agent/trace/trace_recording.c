@@ -94,7 +94,7 @@ static void hand_out_lock_event(const struct lock_trace_event *event) {
                             .tid = event->tid,
                             .was_released = event->was_released};
   struct trace_release release = {
-      .at = (int64_t)event->at, .object = event->object, .tid = event->tid};
+      .at = (int64_t)event->at, .object = event->object, .tid = event->tid, .wakes = event->wakes};
   events_total++;
   for (uint32_t i = 0; i < client_count; i++) {
     if (event->begin) trace_gather_wait(&clients[i]->gather, &wait, &stack);

@@ -1,8 +1,10 @@
 #include "trace_threads.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
+#include "shim/cpu/cpu_sampling.h"
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/task_files.h"
@@ -29,6 +31,8 @@ static size_t bytes_max, bytes;
 static uint64_t lost_by_ended;
 static bool has_listed;
 static int64_t next_list, next_looks, looks_period;
+static int64_t next_list_of_births; /* where no ring tells of them, but the threads themselves do */
+static uint32_t births_listed;
 static int64_t credit, credited; /* nanoseconds for looks; as of when */
 
 /* ---- threads come and go ---- */
@@ -170,11 +174,16 @@ void trace_threads_lose(int32_t tid, uint64_t lost) {
 }
 
 static void list_if_due(int64_t now) {
-  if (now < next_list) return;
+  uint32_t births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
+  bool has_births = !rings_wanted && births != births_listed && now >= next_list_of_births;
+  if (now < next_list && !has_births) return;
+  births_listed = births;
   int64_t before = agent_own_cpu_nanoseconds();
   list_threads();
   int64_t pause = (agent_own_cpu_nanoseconds() - before) * LIST_SHARE;
-  next_list = agent_monotonic_nanoseconds() + (pause > LIST_NANOSECONDS ? pause : LIST_NANOSECONDS);
+  int64_t after = agent_monotonic_nanoseconds();
+  next_list_of_births = after + pause;
+  next_list = after + (pause > LIST_NANOSECONDS ? pause : LIST_NANOSECONDS);
 }
 
 static void look_at_waiting(int64_t now) {
@@ -228,7 +237,7 @@ bool trace_threads_start(bool by_rings, size_t most, traced_sink *sink) {
   bytes = 0;
   lost_by_ended = 0;
   has_listed = false;
-  next_list = next_looks = 0;
+  next_list = next_looks = next_list_of_births = 0;
   looks_period = LOOKS_NANOSECONDS;
   credit = LOOKS_SAVED;
   credited = agent_monotonic_nanoseconds();

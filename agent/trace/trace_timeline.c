@@ -83,18 +83,19 @@ static void follow(struct timeline *timeline, struct thread_story *story,
   add(timeline, event, event->at);
 }
 
-/* One whose birth was not seen is found some time later (trace_threads.c): it was born before it
- * did anything that is known. True: *out is its birth. */
+/* One whose birth was not seen is found some time later (trace_threads.c), or not at all if it ends
+ * soon: it was born before it did anything that is known. True: *out is its birth. */
 static bool find_late_birth(const struct trace_event *events, const uint32_t *order, uint32_t count,
                             struct trace_event *out) {
   uint32_t first = 0, intro = 0;
   while (first < count && events[order[first]].kind == TRACE_NOTHING) first++;
   while (intro < count && !is_intro(events[order[intro]].kind)) intro++;
-  if (intro == count || first >= intro || events[order[intro]].kind != TRACE_THREAD_BORN)
-    return false;
-  *out = events[order[intro]];
+  if (first >= intro || first == count || events[order[first]].tid == 0) return false;
+  *out = (struct trace_event){.kind = TRACE_THREAD_BORN, .cpu = -1};
+  if (intro < count) *out = events[order[intro]];
+  out->tid = events[order[first]].tid;
   out->at = events[order[first]].at;
-  return true;
+  return out->kind == TRACE_THREAD_BORN;
 }
 
 /* The events of one thread, in order of time. */

@@ -26,8 +26,7 @@ static enum lock_wait_end end_of(long result) {
 }
 
 static struct lock_release begin_release(long object, bool (*is_release)(const void *object)) {
-  if (LIKELY(!lock_waiters_may_wait_for((const void *)object)))
-    return (struct lock_release){false, 0, 0, 0};
+  if (LIKELY(!lock_waiters_may_wait_for((const void *)object))) return (struct lock_release){0};
   return lock_release_begin((const void *)object, is_release);
 }
 
@@ -119,7 +118,7 @@ long futex_call(const struct unwind_registers *caller, long number, long a, long
     case FUTEX_CMP_REQUEUE_PI: {
       struct lock_release first = begin_release(
                               a, command == FUTEX_UNLOCK_PI ? is_held_by_caller : NULL),
-                          second = {false, 0, 0, 0};
+                          second = {0};
       if (command == FUTEX_WAKE_OP) second = begin_release(e, NULL);
       long result = interrupted_call_make(number, a, b, c, d, e, f);
       lock_release_end(&first, (const void *)a, lock_wrappers.syscall, caller);

@@ -18,12 +18,21 @@ static inline bool lock_trace_is_armed(void) {
   return atomic_load_explicit(&lock_trace_armed, memory_order_relaxed) != 0;
 }
 
+enum lock_trace_wakes { /* whom a release wakes */
+                        LOCK_WAKES_NEXT, /* a lock: who takes it next */
+                        LOCK_WAKES_ONE, /* one of those who wait, nobody else */
+                        LOCK_WAKES_ALL, /* all who wait by then */
+                        LOCK_WAKES_AT_END /* who joins the thread, which is about to end; the object
+                                             is its pthread_t */
+};
+
 struct lock_trace_event {
   uint64_t begin, at; /* CLOCK_MONOTONIC, ns: of a wait, and its end; begin 0: at is of a release */
   uintptr_t object; /* 0: not known */
   uint32_t stack; /* stack_table.h; 0: lost */
   int32_t tid; /* filled in by lock_trace_write */
   bool was_released; /* a wait: by a release that is an event as well */
+  uint8_t wakes; /* a release: lock_trace_wakes */
 };
 
 /* By the thread itself. errno stays. */

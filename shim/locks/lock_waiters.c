@@ -283,6 +283,16 @@ static uint32_t first_of(const void *object) {
              : 0;
 }
 
+bool lock_waiters_wait_for(const void *object) {
+  for (uint32_t number = first_of(object); number;) {
+    struct lock_waiter *waiter = waiter_at(number);
+    if (atomic_load_explicit(&waiter->object, memory_order_acquire) == (uintptr_t)object)
+      return true;
+    number = waiter->next;
+  }
+  return false;
+}
+
 /* Whether a release begins a slice that is looked at. */
 static bool begins_a_look(uint32_t scale, uint64_t random) { return (random & (scale - 1)) == 0; }
 

@@ -49,6 +49,8 @@ static inline bool lock_waiters_may_wait_for(const void *object) {
                                        memory_order_relaxed) != 0);
 }
 
+/* Whether somebody who has entered waits for just this object. */
+bool lock_waiters_wait_for(const void *object);
 /* How many entered ones wait for this object or one of its bucket. */
 uint32_t lock_waiters_crowd(const void *object);
 

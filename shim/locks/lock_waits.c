@@ -121,6 +121,21 @@ struct lock_wait lock_wait_begin(const void *object) {
   return wait;
 }
 
+struct lock_wait lock_wait_begin_condition(const void *condition) {
+  struct lock_wait wait = lock_wait_begin(NULL);
+  if (!wait.traced || !wait.start) return wait;
+  wait.object = condition;
+  wait.claim = lock_waiters_enter(condition, wait.start, 0);
+  return wait;
+}
+
+struct lock_wait lock_wait_begin_told(const void *object) {
+  struct lock_wait wait = lock_wait_begin(NULL);
+  wait.object = object;
+  wait.is_told = true;
+  return wait;
+}
+
 struct lock_wait lock_wait_watch(const void *object) {
   struct lock_wait wait = {.watch_only = true, .traced = lock_trace_is_armed()};
   if ((config.mutexprofile_fraction == 0 && !wait.traced) || !may_measure()) return wait;
@@ -174,8 +189,8 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
   bool is_wait = end != WAIT_NOT_ONE && (config.blockprofile_rate > 0 || wait->traced) &&
                  !wait->watch_only && !confinement_forbids_calls();
   uint64_t now = is_wait ? monotonic_clock_now() : 0;
-  bool is_known = wait->claim.waiter && end == WAIT_RELEASED && wait->traced &&
-                  !lock_waiters_has_missed(&wait->claim);
+  bool is_told = wait->claim.waiter ? !lock_waiters_has_missed(&wait->claim) : wait->is_told;
+  bool is_known = is_told && end == WAIT_RELEASED && wait->traced;
   if (wait->claim.waiter) leave(wait, end == WAIT_RELEASED);
   if (is_wait) record_wait(wait, is_known, now, function, caller);
   errno = saved_errno;
@@ -186,7 +201,7 @@ void lock_wait_forget_releaser(struct lock_wait *wait) {
 }
 
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object)) {
-  struct lock_release release = {false, 0, 0, 0};
+  struct lock_release release = {0};
   uint64_t random = draw();
   enum lock_release_look look = lock_waiters_look(object, random);
   bool is_traced = lock_trace_is_armed();
@@ -201,6 +216,27 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   return release;
 }
 
+struct lock_release lock_signal_begin(const void *condition, enum lock_trace_wakes wakes) {
+  struct lock_release release = {.wakes = wakes};
+  if (lock_trace_is_armed() && may_measure() && lock_waiters_wait_for(condition))
+    release.traced_at = monotonic_clock_now();
+  return release;
+}
+
+void lock_wait_was_last(const struct lock_wait *wait, uintptr_t function,
+                        const struct unwind_registers *caller) {
+  if (!wait->traced || !wait->start) return;
+  struct lock_release release = {.traced_at = wait->start, .wakes = LOCK_WAKES_ALL};
+  lock_release_end(&release, wait->object, function, caller);
+}
+
+void lock_wait_thread_ends(void) {
+  if (!lock_trace_is_armed() || !may_measure()) return;
+  struct lock_trace_event event = {
+      .at = monotonic_clock_now(), .object = (uintptr_t)pthread_self(), .wakes = LOCK_WAKES_AT_END};
+  lock_trace_write(&event);
+}
+
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,
                       const struct unwind_registers *caller) {
   if (LIKELY(!release->charged && !release->traced_at)) return;
@@ -212,8 +248,10 @@ void lock_release_end(const struct lock_release *release, const void *object, ui
     contention_table_add(place.entry, ended * CONTENTION_COUNT_UNIT, release->time);
   }
   if (release->traced_at) {
-    struct lock_trace_event event = {
-        .at = release->traced_at, .object = (uintptr_t)object, .stack = place.stack};
+    struct lock_trace_event event = {.at = release->traced_at,
+                                     .object = (uintptr_t)object,
+                                     .stack = place.stack,
+                                     .wakes = (uint8_t)release->wakes};
     lock_trace_write(&event);
   }
   errno = saved_errno;

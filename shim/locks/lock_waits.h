@@ -26,6 +26,7 @@
 #include <stdint.h>
 #include <threads.h>
 
+#include "lock_trace.h"
 #include "lock_waiters.h"
 #include "shim/stacks/stack_capture.h"
 
@@ -34,6 +35,7 @@ struct lock_wait {
   struct lock_waiter_claim claim;
   bool watch_only; /* no event of the block profile */
   bool traced; /* somebody records */
+  bool is_told; /* the release that ends it will be in the trace */
   const void *object;
 };
 
@@ -58,6 +60,10 @@ static inline enum lock_wait_end lock_wait_end_of_c11(int result) {
 /* After a wrapper has found that it must wait, before it does. object: what will be released; NULL:
  * nothing that the mutex profile would show. */
 struct lock_wait lock_wait_begin(const void *object);
+/* Of a condition: only a trace follows who ends it. */
+struct lock_wait lock_wait_begin_condition(const void *condition);
+/* The same for what is released without a look at who waits, each time: a barrier, a thread. */
+struct lock_wait lock_wait_begin_told(const void *object);
 /* For the mutex profile only: a further object whose release ends the same wait. Ended before the
  * wait itself, latest first. */
 struct lock_wait lock_wait_watch(const void *object);
@@ -65,6 +71,13 @@ struct lock_wait lock_wait_watch(const void *object);
  * stays. */
 void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function,
                    const struct unwind_registers *caller);
+
+/* By who has not waited, but come last and so ended the others' waits. */
+void lock_wait_was_last(const struct lock_wait *wait, uintptr_t function,
+                        const struct unwind_registers *caller);
+
+/* The thread is about to end, and somebody may join it. */
+void lock_wait_thread_ends(void);
 
 /* In place of the end: it was over before it was entered, or the thread is cancelled in it. */
 void lock_wait_forget_releaser(struct lock_wait *wait);
@@ -75,8 +88,11 @@ struct lock_release {
   bool charged;
   uint64_t time, mark;
   uint64_t traced_at; /* 0: nobody records */
+  enum lock_trace_wakes wakes;
 };
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object));
+/* Just before a condition is signalled for which lock_waiters_may_wait_for was true. */
+struct lock_release lock_signal_begin(const void *condition, enum lock_trace_wakes wakes);
 /* Just after: the stack is walked while nobody waits for it. errno stays. */
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,
                       const struct unwind_registers *caller);

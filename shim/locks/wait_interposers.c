@@ -35,6 +35,8 @@ static void release_mutex(const void *mutex, uintptr_t function,
   lock_release_end(&release, mutex, function, caller);
 }
 
+static void wait_is_cancelled(void *wait) { lock_wait_forget_releaser(wait); }
+
 /* function: the wrapper's name, of which there may be a second version. releases: false where the
  * deadline is refused before anything else. */
 #define DEFINE_COND(wrapper, visibility, next, function, instead, releases, end_of, parameters, \
@@ -43,8 +45,15 @@ static void release_mutex(const void *mutex, uintptr_t function,
     struct unwind_registers caller = CALLER_REGISTERS();                                        \
     NEED(next, instead arguments);                                                              \
     if (releases) release_mutex(mutex, lock_wrappers.function, &caller);                        \
-    struct lock_wait wait = lock_wait_begin(NULL);                                              \
-    int result = real_locks.next arguments;                                                     \
+    struct lock_wait wait = lock_wait_begin_condition(cond);                                    \
+    int result;                                                                                 \
+    if (UNLIKELY(wait.claim.waiter != NULL)) {                                                  \
+      pthread_cleanup_push(wait_is_cancelled, &wait);                                           \
+      result = real_locks.next arguments;                                                       \
+      pthread_cleanup_pop(0);                                                                   \
+    } else {                                                                                    \
+      result = real_locks.next arguments;                                                       \
+    }                                                                                           \
     lock_wait_end(&wait, end_of(result), lock_wrappers.function, &caller);                      \
     return result;                                                                              \
   }
@@ -69,6 +78,31 @@ DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, STARTUP_NEXT(
             wait_deadline_is_valid(deadline), lock_wait_end_of_c11,
             (cnd_t * cond, mtx_t *mutex, const struct timespec *deadline), (cond, mutex, deadline))
 
+/* Who signals is followed while a trace is recorded, and somebody waits. */
+#define DEFINE_SIGNAL(wrapper, visibility, next, function, instead, wakes, type)          \
+  static __attribute__((noinline)) int tell_##wrapper(type *cond) {                       \
+    struct unwind_registers caller = CALLER_REGISTERS();                                  \
+    NEED(next, instead(cond));                                                            \
+    struct lock_release release = lock_signal_begin(cond, wakes);                         \
+    int result = real_locks.next(cond);                                                   \
+    lock_release_end(&release, cond, lock_wrappers.function, &caller);                    \
+    return result;                                                                        \
+  }                                                                                       \
+  visibility int wrapper(type *cond) {                                                    \
+    real_##function##_function known = NEXT_LOCK(next);                                   \
+    if (UNLIKELY(!known || lock_waiters_may_wait_for(cond))) return tell_##wrapper(cond); \
+    return known(cond);                                                                   \
+  }
+
+DEFINE_SIGNAL(pthread_cond_signal, EXPORTED, pthread_cond_signal, pthread_cond_signal,
+              STARTUP_NEXT(pthread_cond_signal), LOCK_WAKES_ONE, pthread_cond_t)
+DEFINE_SIGNAL(pthread_cond_broadcast, EXPORTED, pthread_cond_broadcast, pthread_cond_broadcast,
+              STARTUP_NEXT(pthread_cond_broadcast), LOCK_WAKES_ALL, pthread_cond_t)
+DEFINE_SIGNAL(cnd_signal, EXPORTED, cnd_signal, cnd_signal, STARTUP_NEXT(cnd_signal),
+              LOCK_WAKES_ONE, cnd_t)
+DEFINE_SIGNAL(cnd_broadcast, EXPORTED, cnd_broadcast, cnd_broadcast, STARTUP_NEXT(cnd_broadcast),
+              LOCK_WAKES_ALL, cnd_t)
+
 #if defined(__x86_64__)
 /* Condition variables of before glibc 2.3.2. */
 #define OLD_NEXT(name) ((real_##name##_function)next_function_find_now_old(#name))
@@ -78,6 +112,11 @@ DEFINE_COND(pthread_cond_wait_before_2_3_2, OLD(pthread_cond_wait), pthread_cond
 DEFINE_COND(pthread_cond_timedwait_before_2_3_2, OLD(pthread_cond_timedwait),
             pthread_cond_timedwait_old, pthread_cond_timedwait, OLD_NEXT(pthread_cond_timedwait),
             wait_deadline_is_valid(deadline), end_of_cond, COND_TIMED, (cond, mutex, deadline))
+DEFINE_SIGNAL(pthread_cond_signal_before_2_3_2, OLD(pthread_cond_signal), pthread_cond_signal_old,
+              pthread_cond_signal, OLD_NEXT(pthread_cond_signal), LOCK_WAKES_ONE, pthread_cond_t)
+DEFINE_SIGNAL(pthread_cond_broadcast_before_2_3_2, OLD(pthread_cond_broadcast),
+              pthread_cond_broadcast_old, pthread_cond_broadcast, OLD_NEXT(pthread_cond_broadcast),
+              LOCK_WAKES_ALL, pthread_cond_t)
 #endif
 
 /* ---- barriers ---- */
@@ -85,16 +124,15 @@ DEFINE_COND(pthread_cond_timedwait_before_2_3_2, OLD(pthread_cond_timedwait),
 EXPORTED int pthread_barrier_wait(pthread_barrier_t *barrier) {
   struct unwind_registers caller = CALLER_REGISTERS();
   NEED(pthread_barrier_wait, STARTUP_NEXT(pthread_barrier_wait)(barrier));
-  struct lock_wait wait = lock_wait_begin(NULL);
+  struct lock_wait wait = lock_wait_begin_told(barrier);
   int result = real_locks.pthread_barrier_wait(barrier);
-  lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.pthread_barrier_wait,
-                &caller); /* PTHREAD_BARRIER_SERIAL_THREAD: came last */
+  if (result == PTHREAD_BARRIER_SERIAL_THREAD) /* came last */
+    lock_wait_was_last(&wait, lock_wrappers.pthread_barrier_wait, &caller);
+  lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.pthread_barrier_wait, &caller);
   return result;
 }
 
 /* ---- semaphores ---- */
-
-static void wait_is_cancelled(void *wait) { lock_wait_forget_releaser(wait); }
 
 static enum lock_wait_end end_of_sem(int result) {
   return result == 0                            ? WAIT_RELEASED
@@ -169,7 +207,7 @@ EXPORTED int sem_post(sem_t *sem) {
     NEED(pthread_tryjoin_np, STARTUP_NEXT(name) arguments);                      \
     int result = (may_try) ? real_locks.pthread_tryjoin_np(thread, out) : EBUSY; \
     if (result != EBUSY) return result;                                          \
-    struct lock_wait wait = lock_wait_begin(NULL);                               \
+    struct lock_wait wait = lock_wait_begin_told((const void *)thread);          \
     result = real_locks.name arguments;                                          \
     lock_wait_end(&wait, lock_wait_end_of(result), lock_wrappers.name, &caller); \
     return result;                                                               \
@@ -195,7 +233,7 @@ EXPORTED int thrd_join(thrd_t thread, int *out) {
     if (out) *out = (int)(uintptr_t)value;
     return thrd_success;
   }
-  struct lock_wait wait = lock_wait_begin(NULL);
+  struct lock_wait wait = lock_wait_begin_told((const void *)thread);
   int result = real_locks.thrd_join(thread, out);
   lock_wait_end(&wait, lock_wait_end_of_c11(result), lock_wrappers.thrd_join, &caller);
   return result;

@@ -106,6 +106,8 @@ typedef void (*interposed_handler)(int);
   X(int, mtx_unlock, (mtx_t *))                                                                \
   X(int, cnd_wait, (cnd_t *, mtx_t *))                                                         \
   X(int, cnd_timedwait, (cnd_t *, mtx_t *, const struct timespec *))                           \
+  X(int, cnd_signal, (cnd_t *))                                                                \
+  X(int, cnd_broadcast, (cnd_t *))                                                             \
   X(int, thrd_join, (thrd_t, int *))                                                           \
   X(void, longjmp, (struct __jmp_buf_tag *, int))                                              \
   X(void, _longjmp, (struct __jmp_buf_tag *, int))                                             \
@@ -115,9 +117,13 @@ typedef void (*interposed_handler)(int);
 /* The same, in two versions: the older ones take condition variables of another layout. exports.map
  * gives the versions. */
 #define INTERPOSED_COND(X)                                         \
+  X(int, pthread_cond_signal, (pthread_cond_t *))                  \
+  X(int, pthread_cond_broadcast, (pthread_cond_t *))               \
   X(int, pthread_cond_wait, (pthread_cond_t *, pthread_mutex_t *)) \
   X(int, pthread_cond_timedwait, (pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
 #define INTERPOSED_COND_OLD(X) /* named NAME_old, exported as NAME@GLIBC_2.2.5 */ \
+  X(int, pthread_cond_signal, (pthread_cond_t *))                                 \
+  X(int, pthread_cond_broadcast, (pthread_cond_t *))                              \
   X(int, pthread_cond_wait, (pthread_cond_t *, pthread_mutex_t *))                \
   X(int, pthread_cond_timedwait, (pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
 

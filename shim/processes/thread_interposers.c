@@ -59,6 +59,7 @@ static void give_record_back(uint32_t number) {
 /* By return, pthread_exit, thrd_exit and cancellation. */
 static void thread_ends(void *argument) {
   if (UNLIKELY(thread_state.waiting != NULL)) lock_waits_abandon();
+  lock_wait_thread_ends();
   uint32_t number = (uint32_t)(uintptr_t)argument;
   int32_t tid = atomic_load_explicit(&thread_registry_at(number)->tid, memory_order_relaxed);
   /* it has forked, and is the child's first thread */

@@ -6,7 +6,8 @@
  *   signaller, signalled  hand over by a condition
  *   sleeper sleeps 3 ms
  *   filler, reader  a pipe that is written each 5 ms
- *   born    is created, computes 10 ms, ends */
+ *   born    is created, computes 10 ms, ends; its creator joins it
+ * The first thread comes last, as a rule, to the barrier at which each round begins. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
@@ -145,7 +146,9 @@ static void bear(void) {
   int64_t from = NOW();
   create_it(&thread);
   say("creates", from, NOW(), 0);
+  from = NOW();
   pthread_join(thread, NULL);
+  say("joins", from, NOW(), 0);
 }
 
 static const struct part {
@@ -160,9 +163,12 @@ static void *take_part(void *argument) {
   const struct part *part = argument;
   pthread_setname_np(pthread_self(), part->name);
   for (;;) {
+    int64_t from = NOW();
     pthread_barrier_wait(&round_begins);
+    int64_t to = NOW();
     if (stopping) return NULL;
     part->play();
+    say("comes", from, to, 0);
     pthread_barrier_wait(&round_ends);
   }
 }
@@ -185,7 +191,9 @@ int main(void) {
     pthread_create(&threads[i], NULL, take_part, (void *)(uintptr_t)&parts[i]);
   pthread_create(&watch, NULL, watch_stdin, NULL);
   while (!asked_to_stop) {
-    pthread_barrier_wait(&round_begins);
+    int64_t from = NOW();
+    int is_last = pthread_barrier_wait(&round_begins) == PTHREAD_BARRIER_SERIAL_THREAD;
+    if (is_last) say("begins", from, NOW(), 0);
     pthread_barrier_wait(&round_ends);
     usleep(2000);
   }
