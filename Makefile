@@ -411,9 +411,11 @@ fresh: packages-fresh
 install: all
 	install -D -m 755 $(LIB) $(DESTDIR)$(PREFIX)/lib/libpprofagent.so
 	install -D -m 755 scripts/pprofagent $(DESTDIR)$(PREFIX)/bin/pprofagent
+	install -D -m 644 include/pprof_trace.h $(DESTDIR)$(PREFIX)/include/pprof_trace.h
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/lib/libpprofagent.so $(DESTDIR)$(PREFIX)/bin/pprofagent
+	rm -f $(DESTDIR)$(PREFIX)/lib/libpprofagent.so $(DESTDIR)$(PREFIX)/bin/pprofagent \
+	  $(DESTDIR)$(PREFIX)/include/pprof_trace.h
 
 clean:
 	rm -rf $(BUILD)

@@ -12,7 +12,7 @@
 #include "shim/stacks/handler_stack.h"
 #include "shim/next/monotonic_clock.h"
 #include "shim/locks/lock_status.h"
-#include "shim/locks/lock_trace.h"
+#include "shim/base/trace_ring.h"
 #include "shim/locks/lock_waits.h"
 #include "shim/next/next_functions.h"
 #include "shim/base/thread_state.h"
@@ -241,48 +241,48 @@ static void test_no_room(void) {
 static void test_conditions_barriers_and_ends(void) {
   static char condition, other;
   struct unwind_registers caller = caller_at(0x80000), signaller = caller_at(0x80001);
-  struct lock_trace_event event;
+  struct trace_ring_event event;
   config.blockprofile_rate = 0;
   config.mutexprofile_fraction = 1;
   struct lock_wait wait = lock_wait_begin_condition(&condition);
   CHECK(!wait.start && !wait.claim.waiter && !lock_waiters_wait_for(&condition));
   lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &caller);
-  CHECK(lock_trace_open(1 << 16));
+  CHECK(trace_ring_open(1 << 16));
   wait = lock_wait_begin_condition(&condition);
   CHECK(wait.claim.waiter && lock_waiters_wait_for(&condition) && !lock_waiters_wait_for(&other));
   for (int i = 0; i < 100; i++) { /* also in rapid succession */
     moment += 10;
     struct lock_release release = lock_signal_begin(&condition, LOCK_WAKES_ONE);
     lock_release_end(&release, &condition, FUNCTION, &signaller);
-    CHECK(lock_trace_next(&event) && event.begin == 0 && event.at == moment);
+    CHECK(trace_ring_next(&event) && event.begin == 0 && event.at == moment);
     CHECK(event.object == (uintptr_t)&condition && event.wakes == LOCK_WAKES_ONE);
     release = lock_signal_begin(&other, LOCK_WAKES_ALL);
     lock_release_end(&release, &other, FUNCTION, &signaller);
-    CHECK(!lock_trace_next(&event));
+    CHECK(!trace_ring_next(&event));
   }
   moment += 5000;
   lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &caller);
-  CHECK(lock_trace_next(&event) && event.begin == moment - 6000 && event.was_released);
+  CHECK(trace_ring_next(&event) && event.begin == moment - 6000 && event.was_released);
   CHECK(event.object == (uintptr_t)&condition && !lock_waiters_wait_for(&condition));
   CHECK(found(CONTENTION_MUTEX, 0x80001).count == 0 && found(CONTENTION_BLOCK, 0x80000).count == 0);
   wait = lock_wait_begin_condition(&condition);
   moment += 5000;
   lock_wait_end(&wait, WAIT_GAVE_UP, FUNCTION, &caller);
-  CHECK(lock_trace_next(&event) && !event.was_released);
+  CHECK(trace_ring_next(&event) && !event.was_released);
   wait = lock_wait_begin_told(&other); /* a barrier; another one comes last */
   struct lock_wait last = lock_wait_begin_told(&other);
   moment += 5000;
   lock_wait_was_last(&last, FUNCTION, &signaller);
-  CHECK(lock_trace_next(&event) && event.at == moment - 5000 && event.wakes == LOCK_WAKES_ALL);
+  CHECK(trace_ring_next(&event) && event.at == moment - 5000 && event.wakes == LOCK_WAKES_ALL);
   lock_wait_end(&last, WAIT_NOT_ONE, FUNCTION, &signaller);
   lock_wait_end(&wait, WAIT_RELEASED, FUNCTION, &caller);
-  CHECK(lock_trace_next(&event) && event.was_released && event.object == (uintptr_t)&other);
+  CHECK(trace_ring_next(&event) && event.was_released && event.object == (uintptr_t)&other);
   lock_wait_thread_ends();
-  CHECK(lock_trace_next(&event) && event.at == moment && event.wakes == LOCK_WAKES_AT_END);
-  CHECK(event.object == (uintptr_t)pthread_self() && !lock_trace_next(&event));
-  lock_trace_close();
+  CHECK(trace_ring_next(&event) && event.at == moment && event.wakes == LOCK_WAKES_AT_END);
+  CHECK(event.object == (uintptr_t)pthread_self() && !trace_ring_next(&event));
+  trace_ring_close();
   lock_wait_thread_ends();
-  CHECK(!lock_trace_next(&event));
+  CHECK(!trace_ring_next(&event));
 }
 
 int main(void) {

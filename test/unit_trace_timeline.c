@@ -3,7 +3,7 @@
 /* Whatever was gathered, the log keeps the rules of trace_log.h; and what a few hand-made
  * recordings must become. */
 #include "agent/trace/trace_timeline.h"
-#include "shim/locks/lock_trace.h"
+#include "shim/base/trace_ring.h"
 #include "agent/trace/trace_waits.h"
 
 #include <stdlib.h>

@@ -165,6 +165,7 @@ static void write_trace(struct json *json) {
   number(json, "events", trace.events);
   number(json, "lost", trace.lost);
   number(json, "left_out", trace.left_out);
+  number(json, "names_cut", trace.names_cut);
   number(json, "samples", trace.samples.taken);
   number(json, "samples_untimed", trace.samples.untimed);
   string(json, "samples_off_because", trace.samples.off_reason);

@@ -22,7 +22,7 @@ struct trace_growing { /* an array that doubles */
   uint32_t count, capacity;
 };
 
-/* As the program's threads told them (lock_trace.h); stacks: indexes + 1. */
+/* As the program's threads told them (trace_ring.h); stacks: indexes + 1. */
 struct trace_wait {
   int64_t begin, end;
   uint64_t object;
@@ -36,7 +36,7 @@ struct trace_release {
   uint64_t object;
   int32_t tid;
   uint32_t stack;
-  uint8_t wakes; /* enum lock_trace_wakes */
+  uint8_t wakes; /* enum release_wakes */
 };
 
 struct trace_gather {

@@ -7,7 +7,7 @@
 #include "shim/base/config.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/cpu/cpu_sampling.h"
-#include "shim/locks/lock_trace.h"
+#include "shim/base/trace_ring.h"
 #include "shim/stacks/stack_table.h"
 #include "agent/cpu/ring_sampling.h"
 #include "agent/runtime/agent_lock.h"
@@ -86,7 +86,20 @@ static struct trace_taken_stack stack_of(uint32_t id) {
   return (struct trace_taken_stack){view.frame_count, view.epoch, view.frames};
 }
 
-static void hand_out_lock_event(const struct lock_trace_event *event) {
+/* The program's own marks, and what it allocated. */
+static void hand_out_mark(const struct trace_ring_event *event, enum trace_kind kind) {
+  struct trace_taken_stack stack = stack_of(event->stack);
+  bool has_name = event->kind != TRACE_RING_MARK_END && event->kind != TRACE_RING_ALLOCATION;
+  struct trace_event mark = {.at = (int64_t)event->at,
+                             .tid = event->tid,
+                             .cpu = -1,
+                             .kind = (uint8_t)kind,
+                             .text = has_name ? event->name : NULL,
+                             .value = event->object};
+  hand_out(NULL, &mark, &stack);
+}
+
+static void hand_out_lock_event(const struct trace_ring_event *event) {
   struct trace_taken_stack stack = stack_of(event->stack);
   struct trace_wait wait = {.begin = (int64_t)event->begin,
                             .end = (int64_t)event->at,
@@ -97,18 +110,29 @@ static void hand_out_lock_event(const struct lock_trace_event *event) {
       .at = (int64_t)event->at, .object = event->object, .tid = event->tid, .wakes = event->wakes};
   events_total++;
   for (uint32_t i = 0; i < client_count; i++) {
-    if (event->begin) trace_gather_wait(&clients[i]->gather, &wait, &stack);
+    if (event->kind == TRACE_RING_WAIT) trace_gather_wait(&clients[i]->gather, &wait, &stack);
     else trace_gather_lock_release(&clients[i]->gather, &release, &stack);
   }
 }
 
+static void hand_out_ring_event(const struct trace_ring_event *event) {
+  switch ((enum trace_ring_kind)event->kind) {
+    case TRACE_RING_WAIT:
+    case TRACE_RING_RELEASE: return hand_out_lock_event(event);
+    case TRACE_RING_MARK:
+    case TRACE_RING_ALLOCATION: return hand_out_mark(event, TRACE_MARK);
+    case TRACE_RING_MARK_BEGIN: return hand_out_mark(event, TRACE_MARK_BEGIN);
+    case TRACE_RING_MARK_END: return hand_out_mark(event, TRACE_MARK_END);
+  }
+}
+
 static void read_everything(void) {
-  struct lock_trace_event event;
+  struct trace_ring_event event;
   int32_t tid;
   uint64_t count;
   trace_threads_read();
-  while (lock_trace_next(&event)) hand_out_lock_event(&event);
-  while (lock_trace_next_loss(&tid, &count)) {
+  while (trace_ring_next(&event)) hand_out_ring_event(&event);
+  while (trace_ring_next_loss(&tid, &count)) {
     lost_locks_total += count;
     trace_threads_lose(tid, count);
   }
@@ -167,13 +191,13 @@ static bool start(void) {
   off_reason = find_refusal();
   source = off_reason ? "looks" : "switch records";
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, true);
-  lock_trace_open(config.trace_buffer / 4); /* without memory: no lock's waits */
+  trace_ring_open(config.trace_buffer / 4); /* without memory: no lock's waits */
   bool started = trace_threads_start(!off_reason, config.trace_buffer / 4 * 3, hand_out);
   if (started &&
       agent_thread_create(NULL, AGENT_THREAD_STACK, work, (void *)(uintptr_t)++generation) == 0)
     return true;
   if (started) trace_threads_stop();
-  lock_trace_close();
+  trace_ring_close();
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, false);
   return false;
 }
@@ -181,7 +205,7 @@ static bool start(void) {
 static void stop(void) {
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, false);
   lost_total += trace_threads_status().lost;
-  lock_trace_close();
+  trace_ring_close();
   trace_threads_stop();
 }
 
@@ -295,9 +319,10 @@ struct trace_recording_status trace_recording_status(void) {
       .events = events_total,
       .lost = lost_total + lost_locks_total + threads.lost,
       .left_out = left_out_total,
-      .ring_bytes = client_count ? threads.ring_bytes + lock_trace_bytes() : 0,
+      .ring_bytes = client_count ? threads.ring_bytes + trace_ring_bytes() : 0,
       .source = source,
       .off_reason = off_reason,
+      .names_cut = trace_ring_names_cut(),
       .samples = trace_samples_status()};
   if (client_count == 0) status.lost = lost_total + lost_locks_total;
   agent_lock_release(&lock);

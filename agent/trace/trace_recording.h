@@ -33,6 +33,7 @@ void trace_recording_release(struct trace_recording *recording); /* NULL is fine
 struct trace_recording_status {
   uint32_t running, threads_with_ring, threads_without_ring;
   uint64_t events, lost, left_out, ring_bytes;
+  uint64_t names_cut; /* of the program's own marks */
   const char *source; /* "switch records" or "looks"; NULL: nobody has asked */
   const char *off_reason; /* why it is looks; NULL: it is not */
   struct trace_samples_status samples;

@@ -2,7 +2,7 @@
 
 #include "agent/profiles/number_order.h"
 #include "agent/runtime/agent_memory.h"
-#include "shim/locks/lock_trace.h"
+#include "shim/base/trace_ring.h"
 #include "trace_timeline.h"
 
 struct linking {
@@ -238,22 +238,21 @@ static void insert(struct linking *linking, const struct trace_wait *wait) {
   if (before.kind != TRACE_RUNNING && !is_seen) add(linking, before);
 }
 
-/* Who releases runs, whatever the looks found. */
-static void insert_release(struct linking *linking, const struct trace_release *release) {
-  const struct trace_event *known = state_then(linking, release->tid, release->at);
+/* Who releases, or tells of itself, runs then, whatever the looks found. */
+static void insert_running(struct linking *linking, int32_t tid, int64_t at) {
+  const struct trace_event *known = state_then(linking, tid, at);
   if (known && known->kind == TRACE_RUNNING) return;
-  add(linking, state(release->tid, TRACE_RUNNING, release->at - 1));
-  if (!known) return;
-  struct trace_event again = *known;
-  again.at = release->at + 2;
-  add(linking, again);
+  struct trace_event again = known ? *known : (struct trace_event){0};
+  again.at = at + 2;
+  add(linking, state(tid, TRACE_RUNNING, at - 1));
+  if (again.tid) add(linking, again);
 }
 
 static void wake(struct linking *linking, const struct trace_wait *wait,
                  const struct trace_release *release) {
   const struct trace_event *then = state_then(linking, wait->tid, release->at);
   bool was_blocked = linking->is_sampled || (then && then->kind == TRACE_BLOCKED);
-  if (linking->is_sampled) insert_release(linking, release);
+  if (linking->is_sampled) insert_running(linking, release->tid, release->at);
   add(linking, (struct trace_event){.at = release->at,
                                     .tid = release->tid,
                                     .cpu = -1,
@@ -275,12 +274,21 @@ static void link_wait(struct linking *linking, const struct trace_wait *wait, in
   if (found) wake(linking, wait, &release);
 }
 
+static bool is_mark(uint8_t kind) {
+  return kind == TRACE_MARK || kind == TRACE_MARK_BEGIN || kind == TRACE_MARK_END;
+}
+
 bool trace_waits_link(struct trace_gather *gather, bool states_are_sampled) {
   struct linking linking = {.gather = gather, .is_sampled = states_are_sampled};
   const struct trace_wait *waits = gather->waits.items;
+  uint32_t event_count = gather->events.count;
   bool whole = prepare(&linking);
   for (uint32_t i = 0; whole && i < gather->waits.count; i++)
     link_wait(&linking, &waits[linking.waits[i]], linking.woken[linking.waits[i]]);
+  for (uint32_t i = 0; whole && states_are_sampled && i < event_count; i++) {
+    struct trace_event event = ((const struct trace_event *)gather->events.items)[i];
+    if (is_mark(event.kind)) insert_running(&linking, event.tid, event.at);
+  }
   release(&linking);
   return whole && !linking.failed;
 }

@@ -14,11 +14,11 @@
 #include "shim/next/interposed.h"
 #include "shim/next/monotonic_clock.h"
 #include "lock_status.h"
-#include "lock_trace.h"
 #include "shim/next/next_functions.h"
 #include "shim/allocation/sampler.h"
 #include "shim/stacks/stack_halves.h"
 #include "shim/base/thread_state.h"
+#include "shim/base/trace_ring.h"
 
 /* ---- on or off ---- */
 
@@ -102,6 +102,21 @@ static struct place place_of(struct place_wanted wanted) {
   return place_of_frames(&wanted, frames, 3);
 }
 
+/* ---- for traces: without the name, which these have not ---- */
+
+static void write_release(uint64_t at, const void *object, uint32_t stack,
+                          enum release_wakes wakes) {
+  struct trace_ring_event event;
+  event.kind = TRACE_RING_RELEASE;
+  event.begin = 0;
+  event.at = at;
+  event.object = (uintptr_t)object;
+  event.stack = stack;
+  event.wakes = (uint8_t)wakes;
+  event.was_released = false;
+  trace_ring_write(&event);
+}
+
 /* ---- waits ---- */
 
 /* For a trace each wait is entered, so that its releases are seen; one that was not drawn counts
@@ -113,7 +128,7 @@ static void enter(struct lock_wait *wait, const void *object) {
 }
 
 struct lock_wait lock_wait_begin(const void *object) {
-  struct lock_wait wait = {.traced = lock_trace_is_armed(), .object = object};
+  struct lock_wait wait = {.traced = trace_ring_is_armed(), .object = object};
   bool is_profiled = config.blockprofile_rate > 0 || (config.mutexprofile_fraction > 0 && object);
   if ((!is_profiled && !wait.traced) || !may_measure()) return wait;
   wait.start = monotonic_clock_now();
@@ -137,7 +152,7 @@ struct lock_wait lock_wait_begin_told(const void *object) {
 }
 
 struct lock_wait lock_wait_watch(const void *object) {
-  struct lock_wait wait = {.watch_only = true, .traced = lock_trace_is_armed()};
+  struct lock_wait wait = {.watch_only = true, .traced = trace_ring_is_armed()};
   if ((config.mutexprofile_fraction == 0 && !wait.traced) || !may_measure()) return wait;
   wait.start = monotonic_clock_now();
   enter(&wait, object);
@@ -174,12 +189,15 @@ static void record_wait(const struct lock_wait *wait, bool is_known, uint64_t no
       place_of((struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, is_traced});
   contention_table_add(place.entry, count, delay);
   if (!is_traced) return;
-  struct lock_trace_event event = {.begin = wait->start,
-                                   .at = now,
-                                   .object = (uintptr_t)wait->object,
-                                   .stack = place.stack,
-                                   .was_released = is_known};
-  lock_trace_write(&event);
+  struct trace_ring_event event;
+  event.kind = TRACE_RING_WAIT;
+  event.begin = wait->start;
+  event.at = now;
+  event.object = (uintptr_t)wait->object;
+  event.stack = place.stack;
+  event.wakes = 0;
+  event.was_released = is_known;
+  trace_ring_write(&event);
 }
 
 void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function,
@@ -204,7 +222,7 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   struct lock_release release = {0};
   uint64_t random = draw();
   enum lock_release_look look = lock_waiters_look(object, random);
-  bool is_traced = lock_trace_is_armed();
+  bool is_traced = trace_ring_is_armed();
   if (look == RELEASE_PASSES && !is_traced) return release;
   if (!may_measure() || (is_release && !is_release(object))) return release;
   if (is_traced) lock_waiters_mark(object, look == RELEASE_PASSES);
@@ -216,9 +234,9 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
   return release;
 }
 
-struct lock_release lock_signal_begin(const void *condition, enum lock_trace_wakes wakes) {
+struct lock_release lock_signal_begin(const void *condition, enum release_wakes wakes) {
   struct lock_release release = {.wakes = wakes};
-  if (lock_trace_is_armed() && may_measure() && lock_waiters_wait_for(condition))
+  if (trace_ring_is_armed() && may_measure() && lock_waiters_wait_for(condition))
     release.traced_at = monotonic_clock_now();
   return release;
 }
@@ -231,10 +249,8 @@ void lock_wait_was_last(const struct lock_wait *wait, uintptr_t function,
 }
 
 void lock_wait_thread_ends(void) {
-  if (!lock_trace_is_armed() || !may_measure()) return;
-  struct lock_trace_event event = {
-      .at = monotonic_clock_now(), .object = (uintptr_t)pthread_self(), .wakes = LOCK_WAKES_AT_END};
-  lock_trace_write(&event);
+  if (!trace_ring_is_armed() || !may_measure()) return;
+  write_release(monotonic_clock_now(), (const void *)pthread_self(), 0, LOCK_WAKES_AT_END);
 }
 
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,
@@ -247,13 +263,7 @@ void lock_release_end(const struct lock_release *release, const void *object, ui
     uint64_t ended = lock_waiters_name(object, release->mark, place.entry);
     contention_table_add(place.entry, ended * CONTENTION_COUNT_UNIT, release->time);
   }
-  if (release->traced_at) {
-    struct lock_trace_event event = {.at = release->traced_at,
-                                     .object = (uintptr_t)object,
-                                     .stack = place.stack,
-                                     .wakes = (uint8_t)release->wakes};
-    lock_trace_write(&event);
-  }
+  if (release->traced_at) write_release(release->traced_at, object, place.stack, release->wakes);
   errno = saved_errno;
 }
 

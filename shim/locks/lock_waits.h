@@ -1,5 +1,5 @@
 /* Waits for locks and their like: how long, and who made them wait. Sampling, and the rules by
- * which it is unbiased. While a trace is recorded all waits and their releases go to lock_trace.h
+ * which it is unbiased. While a trace is recorded all waits and their releases go to trace_ring.h
  * as well.
  *
  * block: at the end of each wait. A wait of d ns is recorded if d >= rate, else with probability d
@@ -26,7 +26,7 @@
 #include <stdint.h>
 #include <threads.h>
 
-#include "lock_trace.h"
+#include "shim/base/trace_ring.h"
 #include "lock_waiters.h"
 #include "shim/stacks/stack_capture.h"
 
@@ -88,11 +88,11 @@ struct lock_release {
   bool charged;
   uint64_t time, mark;
   uint64_t traced_at; /* 0: nobody records */
-  enum lock_trace_wakes wakes;
+  enum release_wakes wakes;
 };
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object));
 /* Just before a condition is signalled for which lock_waiters_may_wait_for was true. */
-struct lock_release lock_signal_begin(const void *condition, enum lock_trace_wakes wakes);
+struct lock_release lock_signal_begin(const void *condition, enum release_wakes wakes);
 /* Just after: the stack is walked while nobody waits for it. errno stays. */
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,
                       const struct unwind_registers *caller);

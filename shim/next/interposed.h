@@ -127,6 +127,12 @@ typedef void (*interposed_handler)(int);
   X(int, pthread_cond_wait, (pthread_cond_t *, pthread_mutex_t *))                \
   X(int, pthread_cond_timedwait, (pthread_cond_t *, pthread_mutex_t *, const struct timespec *))
 
+/* Not anybody else's: what the library offers to programs (include/pprof_trace.h). */
+#define OWN_FUNCTIONS(X)                     \
+  X(void, pprof_trace_mark, (const char *))  \
+  X(void, pprof_trace_begin, (const char *)) \
+  X(void, pprof_trace_end, (void))
+
 /* Not exported. The wrappers of the locks take it for granted that all the others are there when
  * one of the second list is. */
 #define NEXT_ALSO(X) X(void, pthread_testcancel, (void))
@@ -284,6 +290,10 @@ NEXT_ALLOCATOR(X)
 INTERPOSED_CREDENTIALS(X)
 INTERPOSED_COUNTING(X)
 INTERPOSED_FRAMES(X)
+#undef X
+
+#define X(type, name, parameters) type name parameters;
+OWN_FUNCTIONS(X)
 #undef X
 
 /* The next definition of each symbol. Written once by next_functions_resolve, before which the

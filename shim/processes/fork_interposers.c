@@ -11,7 +11,7 @@
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/stacks/handler_stack.h"
 #include "shim/allocation/heap_sampling.h"
-#include "shim/locks/lock_trace.h"
+#include "shim/base/trace_ring.h"
 #include "shim/next/interposed.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/cpu/sampling_signal.h"
@@ -62,7 +62,7 @@ AT_FORK static void fork_ends(const struct fork_call *call, bool is_child) {
   if (is_child || (pid && pid != call->pid)) {
     heap_sampling_begin_sequence(&call->childs, pid);
     cpu_sampling_forget();
-    lock_trace_forget();
+    trace_ring_forget();
     unwind_rule_forget_borrower();
     sampling_signal_forget_choice_under_way();
     handler_stacks_forget();

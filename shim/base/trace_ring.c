@@ -1,13 +1,15 @@
-#include "lock_trace.h"
+#include "trace_ring.h"
 
+#include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "shim/base/at_fork.h"
 #include "shim/base/confinement.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/base/table_memory.h"
 
-_Atomic uint32_t lock_trace_armed;
+_Atomic uint32_t trace_ring_armed;
 
 /* A place of the ring. turn is counted from its index, so that zeroed memory is an empty ring: it
  * is free for position p when turn is p - index, and finished when it is p - index + 1. Writers
@@ -15,7 +17,7 @@ _Atomic uint32_t lock_trace_armed;
  * who acquires that, gives the place back by storing the turn of the next lap. */
 struct place {
   _Atomic uint64_t turn;
-  struct lock_trace_event event;
+  struct trace_ring_event event;
 } __attribute__((aligned(64)));
 
 /* Mapped by the first recording and kept, so that a writer that was held up may still write: it
@@ -36,7 +38,7 @@ static struct loser {
   _Atomic int32_t tid;
   _Atomic uint64_t count;
 } losers[LOSERS];
-static _Atomic uint64_t lost_by_others;
+static _Atomic uint64_t lost_by_others, names_cut;
 
 static void count_loss(int32_t tid) {
   for (uint32_t i = tid ? 0 : LOSERS, at = (uint32_t)tid; i < LOSERS; i++, at++) {
@@ -52,7 +54,32 @@ static void count_loss(int32_t tid) {
   atomic_fetch_add_explicit(&lost_by_others, 1, memory_order_relaxed);
 }
 
-void lock_trace_write(struct lock_trace_event *event) {
+uint64_t trace_ring_now(void) {
+  struct timespec now = {0, 0};
+  raw_syscall4(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void trace_ring_take_name(struct trace_ring_event *event, const char *name) {
+  size_t size = name ? strnlen(name, TRACE_NAME_MAX) : 0;
+  if (size == TRACE_NAME_MAX) {
+    size--;
+    atomic_fetch_add_explicit(&names_cut, 1, memory_order_relaxed);
+  }
+  if (size) memcpy(event->name, name, size);
+  event->name[size] = 0;
+}
+
+uint64_t trace_ring_names_cut(void) {
+  return atomic_load_explicit(&names_cut, memory_order_relaxed);
+}
+
+static size_t bytes_of(const struct trace_ring_event *event) {
+  bool has_name = event->kind == TRACE_RING_MARK || event->kind == TRACE_RING_MARK_BEGIN;
+  return has_name ? sizeof *event : offsetof(struct trace_ring_event, name);
+}
+
+void trace_ring_write(struct trace_ring_event *event) {
   struct place *all = atomic_load_explicit(&places, memory_order_acquire);
   if (!all || confinement_forbids_calls()) return; /* confined while it waited: nobody records */
   event->tid = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
@@ -69,7 +96,7 @@ void lock_trace_write(struct lock_trace_event *event) {
     if (!atomic_compare_exchange_weak_explicit(&reserved, &position, position + 1,
                                                memory_order_relaxed, memory_order_relaxed))
       continue;
-    place->event = *event;
+    memcpy(&place->event, event, bytes_of(event));
     atomic_store_explicit(&place->turn, turn + 1, memory_order_release);
     return;
   }
@@ -84,7 +111,7 @@ static void reset(void) {
   consumed = waited_for = 0;
 }
 
-bool lock_trace_open(size_t bytes) {
+bool trace_ring_open(size_t bytes) {
   struct place *all = atomic_load_explicit(&places, memory_order_relaxed);
   if (!all) {
     uint64_t wanted = 1;
@@ -95,16 +122,16 @@ bool lock_trace_open(size_t bytes) {
     atomic_store_explicit(&places, all, memory_order_release);
   }
   reset();
-  atomic_store_explicit(&lock_trace_armed, 1, memory_order_relaxed);
+  atomic_store_explicit(&trace_ring_armed, 1, memory_order_relaxed);
   return true;
 }
 
-void lock_trace_close(void) {
+void trace_ring_close(void) {
   int32_t tid;
   uint64_t count;
-  atomic_store_explicit(&lock_trace_armed, 0, memory_order_relaxed);
+  atomic_store_explicit(&trace_ring_armed, 0, memory_order_relaxed);
   if (atomic_load_explicit(&places, memory_order_relaxed)) reset();
-  while (lock_trace_next_loss(&tid, &count)) {}
+  while (trace_ring_next_loss(&tid, &count)) {}
 }
 
 static void give_back(struct place *place) {
@@ -114,7 +141,7 @@ static void give_back(struct place *place) {
   waited_for = 0;
 }
 
-bool lock_trace_next(struct lock_trace_event *out) {
+bool trace_ring_next(struct trace_ring_event *out) {
   enum { PATIENCE = 200 };
   struct place *all = atomic_load_explicit(&places, memory_order_relaxed);
   if (!all) return false;
@@ -122,7 +149,7 @@ bool lock_trace_next(struct lock_trace_event *out) {
   bool is_taken = consumed < atomic_load_explicit(&reserved, memory_order_relaxed);
   if (atomic_load_explicit(&place->turn, memory_order_acquire) ==
       (consumed & ~(capacity - 1)) + 1) {
-    *out = place->event;
+    memcpy(out, &place->event, bytes_of(&place->event));
     give_back(place);
     return true;
   }
@@ -133,7 +160,7 @@ bool lock_trace_next(struct lock_trace_event *out) {
   return false;
 }
 
-bool lock_trace_next_loss(int32_t *tid, uint64_t *count) {
+bool trace_ring_next_loss(int32_t *tid, uint64_t *count) {
   for (uint32_t i = 0; i < LOSERS; i++) {
     *count = atomic_exchange_explicit(&losers[i].count, 0, memory_order_relaxed);
     *tid = atomic_load_explicit(&losers[i].tid, memory_order_relaxed);
@@ -144,11 +171,11 @@ bool lock_trace_next_loss(int32_t *tid, uint64_t *count) {
   return *count > 0;
 }
 
-uint64_t lock_trace_bytes(void) {
-  return lock_trace_is_armed() ? capacity * sizeof(struct place) : 0;
+uint64_t trace_ring_bytes(void) {
+  return trace_ring_is_armed() ? capacity * sizeof(struct place) : 0;
 }
 
 /* Writes only what is not as it should be: a page that a child writes is copied first. */
-AT_FORK void lock_trace_forget(void) {
-  if (lock_trace_is_armed()) atomic_store_explicit(&lock_trace_armed, 0, memory_order_relaxed);
+AT_FORK void trace_ring_forget(void) {
+  if (trace_ring_is_armed()) atomic_store_explicit(&trace_ring_armed, 0, memory_order_relaxed);
 }
