@@ -13,7 +13,7 @@ enum {
   TOLD_PERCENT = 5 /* of the CPU time missing, and more than chance explains */
 };
 
-static uint64_t host_nanoseconds(void) {
+uint64_t cpu_coverage_host_nanoseconds(void) {
   uint64_t agent = agent_thread_cpu_nanoseconds(); /* first: what it uses meanwhile must not count
                                                       as the host's */
   struct timespec now = {0};
@@ -23,7 +23,7 @@ static uint64_t host_nanoseconds(void) {
 }
 
 void cpu_coverage_start(struct cpu_coverage *coverage) {
-  *coverage = (struct cpu_coverage){.host_nanoseconds = host_nanoseconds()};
+  *coverage = (struct cpu_coverage){.host_nanoseconds = cpu_coverage_host_nanoseconds()};
 }
 
 void cpu_coverage_threads(struct cpu_coverage *coverage, uint32_t signal_blocked,
@@ -33,7 +33,7 @@ void cpu_coverage_threads(struct cpu_coverage *coverage, uint32_t signal_blocked
 }
 
 void cpu_coverage_end(struct cpu_coverage *coverage) {
-  uint64_t now = host_nanoseconds(), start = coverage->host_nanoseconds;
+  uint64_t now = cpu_coverage_host_nanoseconds(), start = coverage->host_nanoseconds;
   coverage->host_nanoseconds = now > start ? now - start : 0;
 }
 

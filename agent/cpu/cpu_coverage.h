@@ -19,6 +19,8 @@ struct cpu_coverage {
       without_timer; /* threads that could not be armed; the most at one time */
 };
 
+/* CPU time that the host's threads have used since the process began. */
+uint64_t cpu_coverage_host_nanoseconds(void);
 void cpu_coverage_start(struct cpu_coverage *coverage);
 void cpu_coverage_threads(struct cpu_coverage *coverage, uint32_t signal_blocked,
                           uint32_t without_timer);

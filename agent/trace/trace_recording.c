@@ -16,6 +16,7 @@
 #include "agent/runtime/bare_thread.h"
 #include "agent/runtime/process_info.h"
 #include "agent/symbols/announced_code.h"
+#include "trace_counters.h"
 #include "trace_gather.h"
 #include "trace_samples.h"
 #include "trace_stacks.h"
@@ -138,6 +139,11 @@ static void read_everything(void) {
   }
 }
 
+static uint32_t count_threads(void) {
+  struct trace_threads_status threads = trace_threads_status();
+  return threads.with_ring + threads.without_ring;
+}
+
 /* Until it is time, or a thread starts. */
 static void wait_for_work(void) {
   uint32_t births = atomic_load_explicit(&cpu_sampling_births, memory_order_acquire);
@@ -168,6 +174,7 @@ static void work(void *own) {
     if (!ends) {
       trace_threads_work();
       read_everything();
+      trace_counters_look_if_due(count_threads(), hand_out);
     }
     agent_lock_release(&lock);
     if (ends) return;
@@ -191,6 +198,7 @@ static bool start(void) {
   off_reason = find_refusal();
   source = off_reason ? "looks" : "switch records";
   cpu_sampling_announce_births(BIRTHS_FOR_TRACES, true);
+  trace_counters_start();
   trace_ring_open(config.trace_buffer / 4); /* without memory: no lock's waits */
   bool started = trace_threads_start(!off_reason, config.trace_buffer / 4 * 3, hand_out);
   if (started &&
@@ -228,6 +236,14 @@ static void begin(struct trace_recording *client) {
   read_everything();
   client->lost = trace_threads_status().lost + lost_locks_total;
   client->start = agent_monotonic_nanoseconds();
+  trace_counters_look(count_threads(), hand_out);
+  agent_lock_release(&lock);
+}
+
+static void end_window(struct trace_recording *client) {
+  agent_lock_take(&lock);
+  trace_counters_look(count_threads(), hand_out);
+  client->end = agent_monotonic_nanoseconds();
   agent_lock_release(&lock);
 }
 
@@ -284,7 +300,7 @@ enum trace_result trace_recording_take(struct http_response *response, int64_t n
     if (sample_hz) trace_samples_adjust(fastest_samples, hand_out_sample);
     begin(recording);
     bool stayed = http_wait(response, recording->start + nanoseconds);
-    recording->end = agent_monotonic_nanoseconds();
+    end_window(recording);
     if (sample_hz) trace_samples_read();
     agent_lock_take(&lock);
     leave(recording);

@@ -1,0 +1,18 @@
+/* Numbers of the whole program, looked at a few times a second while somebody records: heap in use
+ * and threads as they are at a look; allocation rate and CPU time as they were on average from one
+ * look to the next, told at the time of the first. Context: agent threads; locks: the caller's
+ * (trace_recording.c). */
+#ifndef AGENT_TRACE_COUNTERS_H
+#define AGENT_TRACE_COUNTERS_H
+
+#include <stdint.h>
+
+#include "traced_thread.h"
+
+/* Before the first look of a recording. */
+void trace_counters_start(void);
+/* threads: how many there are. */
+void trace_counters_look(uint32_t threads, traced_sink *sink);
+void trace_counters_look_if_due(uint32_t threads, traced_sink *sink);
+
+#endif
