@@ -80,6 +80,30 @@ def test_their_values(cpu):
     host.kill()
 
 
+def test_large_allocations():
+    """Each that the heap profile samples: here all, as each block is larger than what is small."""
+    host = harness.Host([harness.build("trace_counters.c", "-O1")], extra=EXACT)
+    host.ready()
+    trace = json.loads(trace_of_all(host, "&format=json")[0])
+    found = [
+        event
+        for event in trace["traceEvents"]
+        if event["ph"] == "i" and event["name"] == "allocation"
+    ]
+    assert [event["args"]["bytes"] for event in found] == [BLOCK] * BLOCKS
+    assert {event["tid"] for event in found} == {host.pid}
+    assert {trace["stackFrames"][event["sf"]]["name"] for event in found} == {"do_it"}
+    times = [event["ts"] for event in found]
+    assert all(5000 <= later - earlier for earlier, later in zip(times, times[1:]))
+    harness.need("go")
+    path = os.path.join(harness.scratch(), "trace")
+    with open(path, "wb") as file:
+        file.write(trace_of_all(host, "")[0])
+    logs = [event.arguments for event in Trace(path).of("UserLog")]
+    assert len([log for log in logs if log["category"] == "allocation"]) == BLOCKS, logs[:3]
+    host.kill()
+
+
 def test_in_the_other_forms():
     host = harness.Host([harness.build("trace_counters.c", "-O1")], extra=EXACT)
     host.ready()

@@ -225,9 +225,12 @@ static void be_born(struct encoder *encoder, struct lane *lane, const struct tra
 static void mark(struct encoder *encoder, const struct lane *lane,
                  const struct trace_event *event) {
   struct go_writer *writer = &encoder->writer;
+  char bytes[32];
   if (lane->state != LANE_RUNNING) return;
-  EMIT(encoder, lane, GO_USER_LOG, 0, go_writer_string(writer, "mark"), stack_of(encoder, event));
-  go_writer_text(writer, event->text ? event->text : "");
+  const char *category = event->value ? "allocation" : "mark", *text = event->text;
+  if (event->value) snprintf(bytes, sizeof bytes, "%" PRIu64 " bytes", event->value);
+  EMIT(encoder, lane, GO_USER_LOG, 0, go_writer_string(writer, category), stack_of(encoder, event));
+  go_writer_text(writer, event->value ? bytes : text ? text : "");
 }
 
 enum { REGION_BEGINS = 0, REGION_ENDS = 1 };

@@ -10,7 +10,9 @@
 #include "shim/base/at_fork.h"
 #include "shim/stacks/call_context.h"
 #include "shim/base/config.h"
+#include "shim/base/confinement.h"
 #include "shim/base/counters.h"
+#include "shim/base/trace_ring.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/stacks/handler_stack.h"
 #include "heap_table.h"
@@ -155,6 +157,21 @@ struct sampled_block {
   bool may_start_agent;
 };
 
+/* Large ones, one by one, while somebody records a trace. */
+static void tell_trace(uint64_t size, uint32_t stack) {
+  enum { LARGE = 32 << 10 };
+  struct trace_ring_event event;
+  if (size < LARGE || confinement_forbids_calls()) return;
+  event.kind = TRACE_RING_ALLOCATION;
+  event.begin = 0;
+  event.at = trace_ring_now();
+  event.object = size;
+  event.stack = stack;
+  event.wakes = 0;
+  event.was_released = false;
+  trace_ring_write(&event);
+}
+
 static void record(void *argument) {
   struct sampled_block *sampled = argument;
   CAPTURED_STACK(stack);
@@ -163,6 +180,7 @@ static void record(void *argument) {
   uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
   if (id) heap_record_alloc(sampled->block, sampled->size, rate, id);
   else COUNT_LOSS(heap_lost_stack_table_full);
+  if (UNLIKELY(trace_ring_is_armed())) tell_trace(sampled->size, id);
   if (UNLIKELY(agent_start_is_due())) sampled->may_start_agent = call_context_is_ordinary(stack);
 }
 
