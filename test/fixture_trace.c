@@ -255,12 +255,14 @@ static void step(struct chance *chance) {
     put_event(chance, thread, TRACE_MARK_END, (struct trace_event){0});
   } else if (what < 75) {
     put_event(chance, thread, TRACE_MARK,
-              (struct trace_event){.text = some_text(chance), .value = below(chance, 3)});
+              (struct trace_event){.text = below(chance, 3) ? some_text(chance) : NULL,
+                                   .value = below(chance, 3) * (chance->state >> 1)});
   } else if (what < 80) {
     put_event(chance, thread, TRACE_RELEASED,
               (struct trace_event){.other = some_tid(chance), .value = below(chance, 5)});
   } else if (what < 85) {
-    put_event(chance, thread, TRACE_SAMPLE, (struct trace_event){0});
+    put_event(chance, thread, TRACE_SAMPLE,
+              (struct trace_event){.value = below(chance, 3) * UINT64_C(10000000)});
   } else if (what < 89) {
     const char *text = some_text(chance);
     add(chance->trace, (struct trace_event){.at = chance->now,
@@ -287,6 +289,8 @@ void fixture_trace_random(struct fixture_trace *trace, uint64_t seed) {
   if (!trace->log.program) trace->log.program = "";
   trace->log.is_sampled = below(&chance, 3) == 0;
   trace->log.period = trace->log.is_sampled ? 10000000 : 0;
+  trace->log.sample_hz = below(&chance, 3) * 100;
+  if (trace->log.sample_hz && below(&chance, 2)) trace->log.samples_off = "for \"no\" reason";
   make_stacks(&chance);
   uint32_t found = below(&chance, 8);
   uint32_t steps = below(&chance, 10) == 0 ? below(&chance, 1000) : below(&chance, 100);
@@ -360,8 +364,8 @@ static void print_log(const struct fixture_trace *trace, const char *path) {
   const struct trace_log *log = &trace->log;
   FILE *file = fopen(path, "w");
   MUST(file);
-  fprintf(file, "%d %" PRId64 " %" PRId64 " %d %" PRIu64 "\n", log->pid, log->start, log->end,
-          log->is_sampled, log->lost);
+  fprintf(file, "%d %" PRId64 " %" PRId64 " %d %" PRIu64 " %u %d\n", log->pid, log->start, log->end,
+          log->is_sampled, log->lost, log->sample_hz, log->samples_off != NULL);
   for (size_t i = 0; i < log->event_count; i++) {
     const struct trace_event *event = &log->events[i];
     uint32_t frames = event->stack != 0 ? log->stacks[event->stack - 1].frame_count : 0;

@@ -31,6 +31,7 @@ STATES = (RUNNING, RUNNABLE, BLOCKED)
 DISK, LOCK, CALLS = 6, 1, (3, 4, 5)
 START, MICRO = 5000000, 1000
 COUNT, SEED = 200, 1
+REASON = 'for "no" reason'
 APART = 400  # nanoseconds, for what Go's form sets apart
 
 
@@ -56,7 +57,9 @@ class Log:
     def __init__(self, path):
         with open(path) as file:
             lines = [line.split() for line in file]
-        self.pid, self.start, self.end, self.sampled, self.lost = [int(word) for word in lines[0]]
+        words = [int(word) for word in lines[0]]
+        self.pid, self.start, self.end, self.sampled, self.lost = words[:5]
+        self.sample_hz, self.has_no_samples = words[5:]
         self.events = [Event(words) for words in lines[1:]]
         self.end = max([self.end] + [event.at for event in self.events])
         self.states, self.gaps, self.arrows, self.names = {}, [], set(), {}
@@ -208,7 +211,12 @@ def check_chrome_slices(log, chrome):
         )
     assert sorted(chrome.spans(chrome.of("X", "mark"))) == sorted(log.marks)
     assert len(chrome.of("i", "mark")) == log.number(MARK)
-    assert len(chrome.of("i", "sample")) == log.number(SAMPLE)
+    samples = [event for event in log.events if event.kind == SAMPLE]
+    assert [event.get("args", {}).get("cpu_ns", 0) for event in chrome.of("i", "sample")] == [
+        event.value for event in samples
+    ]
+    bytes_of = [event.get("args", {}).get("bytes", 0) for event in chrome.of("i", "mark")]
+    assert bytes_of == [event.value for event in log.events if event.kind == MARK]
     assert len(chrome.of("C")) == log.number(COUNTER)
 
 
@@ -232,6 +240,8 @@ def check_chrome_rest(log, chrome):
     about = chrome.all["metadata"]
     assert about["lost"] == log.lost and about["pid"] == log.pid
     assert about["states"] == ("sampled" if log.sampled else "recorded")
+    assert about["cpu_sample_hz"] == log.sample_hz
+    assert about["cpu_samples_off"] == (REASON if log.has_no_samples else None)
     names = {
         event["tid"]: event["args"]["name"]
         for event in chrome.of("M")
@@ -364,7 +374,8 @@ def check_perfetto_slices(log, trace):
     assert sorted(marks) == sorted(log.marks)
     instants = [instant.category for instant in trace.instants]
     assert instants.count("mark") == log.number(MARK)
-    assert instants.count("sample") == log.number(SAMPLE)
+    sampled = [each.notes.get("cpu_ns", 0) for each in trace.instants if each.category == "sample"]
+    assert sampled == [event.value for event in log.events if event.kind == SAMPLE]
     counted = [event for event in log.events if event.kind == COUNTER]
     assert [value for _, _, value in trace.counters] == [
         min(event.value, 2**63 - 1) for event in counted
@@ -396,6 +407,8 @@ def test_perfetto(tmp_path):
         recording = [instant for instant in trace.instants if instant.category == "recording"]
         assert [instant.notes["lost"] for instant in recording] == [log.lost]
         assert recording[0].notes["states"] == ("sampled" if log.sampled else "recorded")
+        assert recording[0].notes["cpu_sample_hz"] == log.sample_hz
+        assert recording[0].notes.get("cpu_samples_off") == (REASON if log.has_no_samples else None)
         with_tables += bool(trace.states)
         with_slices += not trace.states
         if number == 0:
@@ -493,6 +506,12 @@ def test_go(tmp_path):
         said = [value for _, key, value in trace.logs if key == "recording"]
         assert len(trace.logs) == log.number(MARK) + len(said) and len(said) <= 1
         assert all(("sampled" in value) == bool(log.sampled) for value in said)
+        assert all((REASON in value) == bool(log.has_no_samples) for value in said)
+        has_samples = log.sample_hz and not log.has_no_samples
+        assert all(
+            ("%d CPU samples a second" % log.sample_hz in value) == bool(has_samples)
+            for value in said
+        )
         check_go_regions(log, trace)
         wakes = trace.wakes
         alive = {event.tid: event.at for event in log.events if event.kind == ENDED}
