@@ -23,6 +23,7 @@
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
+#include "agent/dump/dumps.h"
 #include "agent/http/civetweb_alone.h"
 #include "agent/http/connection_gate.h"
 #include "agent/http/connection_inbox.h"
@@ -303,6 +304,7 @@ static bool serve(int *exit_code) {
 }
 
 static void leave(void) {
+  dumps_end();
   tls_front_stop();
   if (server_runs) stop_server();
   process_tree_leave();
@@ -374,6 +376,7 @@ static void admin_life(void) {
   started_before = true;
   listener = -1;
   int exit_code = 0;
+  dumps_begin();
   bool host_has_ended = serve(&exit_code);
   bool was_inside = process_tree_role() != TREE_OUTSIDE;
   leave();

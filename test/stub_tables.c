@@ -6,6 +6,7 @@
 #include "agent/runtime/agent_status.h"
 #include "agent/runtime/agent_thread.h"
 #include "shim/base/config.h"
+#include "shim/base/dump_config.h"
 #include "shim/base/counters.h"
 #include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_status.h"
@@ -18,6 +19,7 @@ struct config config = {.address = "127.0.0.1:6060",
                         .blockprofile_rate = 100000,
                         .mutexprofile_fraction = 10,
                         .cpuprofile_rate = 100};
+struct dump_config dump_config;
 struct shim_counters shim_counters;
 
 /* shim/allocation/heap_table.h, shim/allocation/heap_status.h */

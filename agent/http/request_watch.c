@@ -19,12 +19,18 @@ void request_watch_begin(struct request_watch *watch, int descriptor) {
   watched = watch;
 }
 
+void request_watch_begin_for(struct request_watch *watch, bool (*wanted)(void)) {
+  *watch = (struct request_watch){.wanted = wanted, .descriptor = -1};
+  watched = watch;
+}
+
 void request_watch_end(void) { watched = NULL; }
 
 bool request_is_wanted(void) {
   struct request_watch *watch = watched;
   if (watch == NULL) return true;
   if (watch->is_over) return false;
+  if (watch->wanted) return !(watch->is_over = !watch->wanted());
   if (civetweb_system_interrupted()) return !(watch->is_over = true);
   int64_t now = agent_monotonic_nanoseconds();
   if (now < watch->next_look_ns) return true;

@@ -8,6 +8,7 @@
 #include "shim/base/config.h"
 #include "shim/locks/contention_table.h"
 #include "shim/base/counters.h"
+#include "shim/base/dump_config.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/allocation/heap_status.h"
 #include "shim/allocation/heap_table.h"
@@ -25,6 +26,7 @@
 #include "agent/cpu/cpu_counters.h"
 #include "agent/cpu/cpu_profile.h"
 #include "agent/cpu/ring_sampling.h"
+#include "agent/dump/dump_status.h"
 #include "agent/profiles/heap_profile.h"
 #include "linked_versions.h"
 #include "agent/http/civetweb_alone.h"
@@ -151,6 +153,19 @@ static void write_wall(struct json *json) {
   number(json, "lost", wall.lost);
   seconds(json, "asked_hz", wall.asked_millihertz);
   seconds(json, "reached_hz", wall.reached_millihertz);
+  close_object(json);
+}
+
+static void write_dump(struct json *json) {
+  char shared[SHARED_TEXT_MAX];
+  open_object(json, "dump");
+  string(json, "pattern", *dump_config.pattern ? dump_config.pattern : NULL); /* null: none */
+  string(json, "on", dump_config.on);
+  number(json, "keep", dump_config.keep);
+  number(json, "written", dump_status_written());
+  number(json, "failed", dump_status_failed());
+  string(json, "last_file", dump_status_last_file(shared));
+  string(json, "last_error", dump_status_last_error(shared));
   close_object(json);
 }
 
@@ -433,6 +448,7 @@ bool health_page_write(struct text_sink *text) {
   write_sharing(&json);
   write_wall(&json);
   write_trace(&json);
+  write_dump(&json);
   write_config(&json);
   text_sink_text(text, "}\n");
   return text_sink_end(text);

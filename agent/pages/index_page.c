@@ -8,6 +8,7 @@
 #include "shim/base/config.h"
 #include "shim/locks/contention_table.h"
 #include "shim/base/counters.h"
+#include "shim/base/dump_config.h"
 #include "shim/allocation/heap_status.h"
 #include "shim/allocation/heap_table.h"
 #include "shim/locks/lock_status.h"
@@ -19,6 +20,7 @@
 #include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/profiles/heap_profile.h"
+#include "agent/dump/dump_status.h"
 #include "html_page.h"
 #include "agent/http/civetweb_alone.h"
 #include "agent/http/localhost_twin.h"
@@ -102,6 +104,13 @@ static void refusal_notice(struct notices *notices) {
   if (refused) notice(notices, before, last);
 }
 
+static void dump_notice(struct notices *notices) {
+  char last[SHARED_TEXT_MAX], before[96];
+  uint64_t failed = dump_status_failed();
+  snprintf(before, sizeof before, "Profiles not written to files: %" PRIu64 "; the last: ", failed);
+  if (failed) notice(notices, before, dump_status_last_error(last));
+}
+
 static void deadlock_notices(struct notices *notices) {
   enum { SHOWN_MAX = 10 };
   struct thread_dump *dump = deadlocks_look();
@@ -132,6 +141,7 @@ static void write_notices(struct text_sink *text) {
   notice(&notices, "Remote admin is off: ", tls_front_off_reason(reason));
   notice(&notices, "Other processes cannot share this port: ", process_tree_fault());
   refusal_notice(&notices);
+  dump_notice(&notices);
   notice(&notices, "", agent_status_descriptor_isolation());
   notice(&notices, "", log_fault(reason));
   notice(&notices, "", civetweb_is_alone() ? civetweb_alone_text : NULL);
@@ -258,6 +268,24 @@ static uint64_t memory_of_tables(void) {
          registered_frames_bytes();
 }
 
+static void write_dumps(struct text_sink *text) {
+  char last[SHARED_TEXT_MAX];
+  if (!*dump_config.pattern) return;
+  text_sink_text(text, "<dt>Files</dt><dd>profiles are written to <span class=mono>");
+  text_sink_html(text, dump_config.pattern);
+  text_sink_text(text, "</span> on ");
+  text_sink_html(text, dump_config.on);
+  text_sink_text(text, ": ");
+  html_count(text, dump_status_written());
+  text_sink_text(text, " so far");
+  if (*dump_status_last_file(last)) {
+    text_sink_text(text, ", the last is <span class=mono>");
+    text_sink_html(text, last);
+    text_sink_text(text, "</span>");
+  }
+  text_sink_text(text, "</dd>\n");
+}
+
 static void write_details(struct text_sink *text) {
   text_sink_text(text, "<dl class=more>\n<dt>Command line</dt><dd class=mono>");
   write_command_line(text);
@@ -289,6 +317,7 @@ static void write_details(struct text_sink *text) {
     text_sink_text(text, "</span>");
   }
   text_sink_text(text, "</dd>\n");
+  write_dumps(text);
   write_unnamed(text);
   text_sink_text(text, "</dl>\n");
 }

@@ -7,11 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config_reading.h"
+#include "dump_config.h"
 #include "stack_depth.h"
 
 struct config config;
 
-static void add_fault(struct config *out, const char *format, ...) {
+void config_add_fault(struct config *out, const char *format, ...) {
   if (out->fault_count == CONFIG_FAULTS_MAX) return;
   va_list arguments;
   va_start(arguments, format);
@@ -29,7 +31,7 @@ static const char *find(char *const *environment, const char *name) {
 }
 
 /* Decimal digits with an optional suffix k, M or G (powers of 1024, either case). */
-static bool parse_number(const char *text, uint64_t limit, uint64_t *value) {
+bool config_parse_number(const char *text, uint64_t limit, uint64_t *value) {
   uint64_t number = 0;
   const char *at = text;
   for (; *at >= '0' && *at <= '9'; at++)
@@ -53,12 +55,12 @@ static void read_number(char *const *environment, const char *name, uint64_t low
   *out = fallback;
   if (!text || !*text) return;
   uint64_t value;
-  if (parse_number(text, high, &value) && value >= low) *out = value;
+  if (config_parse_number(text, high, &value) && value >= low) *out = value;
   else
-    add_fault(config_out,
-              "%s: \"%.60s\" is not a number from %llu to %llu (k, M, G allowed); using %llu", name,
-              text, (unsigned long long)low, (unsigned long long)high,
-              (unsigned long long)fallback);
+    config_add_fault(
+        config_out, "%s: \"%.60s\" is not a number from %llu to %llu (k, M, G allowed); using %llu",
+        name, text, (unsigned long long)low, (unsigned long long)high,
+        (unsigned long long)fallback);
 }
 
 static void read_text(char *const *environment, const char *name, char *out, size_t size,
@@ -67,21 +69,22 @@ static void read_text(char *const *environment, const char *name, char *out, siz
   out[0] = 0;
   if (!text) return;
   if (strlen(text) >= size)
-    add_fault(config_out, "%s is longer than %zu characters and is ignored", name, size - 1);
+    config_add_fault(config_out, "%s is longer than %zu characters and is ignored", name, size - 1);
   else strcpy(out, text);
 }
 
 /* Programs change their directory, and processes that share a unix socket start in several. */
-static void make_absolute(const char *name, char *path, size_t size, struct config *out) {
+void config_make_absolute(const char *name, char *path, size_t size, struct config *out) {
   char directory[4096];
   if (!*path || *path == '/') return;
   size_t length = strlen(path) + 1,
          prefix = getcwd(directory, sizeof directory) && *directory == '/' ? strlen(directory) : 0;
   if (prefix == 0 || prefix + 1 + length > size) {
-    add_fault(out,
-              "%s: the relative path \"%.60s\" cannot be made absolute (the directory's name is "
-              "too long, or it is gone)",
-              name, path);
+    config_add_fault(
+        out,
+        "%s: the relative path \"%.60s\" cannot be made absolute (the directory's name is "
+        "too long, or it is gone)",
+        name, path);
     return;
   }
   memmove(path + prefix + 1, path, length);
@@ -95,7 +98,7 @@ static bool is_port(const char *text) {
   uint64_t port;
   size_t digits = 0; /* not strspn, for which libc has tables: this runs at each exec */
   while (digits < 6 && text[digits] >= '0' && text[digits] <= '9') digits++;
-  return digits <= 5 && !text[digits] && parse_number(text, 65535, &port);
+  return digits <= 5 && !text[digits] && config_parse_number(text, 65535, &port);
 }
 
 /* Loopback only: 127.0.0.0/8 in dotted form, [::1], localhost. */
@@ -124,27 +127,28 @@ static void read_address(char *const *environment, struct config *out) {
   strcpy(out->address, DEFAULT_ADDRESS);
   if (!text || !*text) return;
   if (strlen(text) >= CONFIG_ADDRESS_MAX - sizeof "127.0.0.1") {
-    add_fault(out, "PPROFAGENT_ADDR is too long; using %s", DEFAULT_ADDRESS);
+    config_add_fault(out, "PPROFAGENT_ADDR is too long; using %s", DEFAULT_ADDRESS);
     return;
   }
   if (strcmp(text, "off") == 0 || (strncmp(text, "unix:", 5) == 0 && text[5])) {
     strcpy(out->address, text);
     if (*text == 'u')
-      make_absolute("PPROFAGENT_ADDR", out->address + 5, sizeof out->address - 5, out);
+      config_make_absolute("PPROFAGENT_ADDR", out->address + 5, sizeof out->address - 5, out);
     return;
   }
   const char *colon = strrchr(text, ':');
   if (!colon || !is_port(colon + 1)) {
-    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not HOST:PORT, :PORT, unix:PATH or off; using %s",
-              text, DEFAULT_ADDRESS);
+    config_add_fault(
+        out, "PPROFAGENT_ADDR: \"%.60s\" is not HOST:PORT, :PORT, unix:PATH or off; using %s", text,
+        DEFAULT_ADDRESS);
     return;
   }
   size_t host_length = (size_t)(colon - text);
   if (host_length == 0) {
     strcpy(stpcpy(out->address, "127.0.0.1"), colon);
   } else if (!is_loopback_host(text, host_length)) {
-    add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not a loopback address; using %s", text,
-              DEFAULT_ADDRESS);
+    config_add_fault(out, "PPROFAGENT_ADDR: \"%.60s\" is not a loopback address; using %s", text,
+                     DEFAULT_ADDRESS);
   } else if (host_length == 9 && text[0] == 'l') {
     strcpy(stpcpy(out->address, "127.0.0.1"), colon);
   } else {
@@ -171,11 +175,11 @@ static void read_allowed_uids(char *const *environment, struct config *out) {
     size_t length = strcspn(text, separators);
     uint32_t uid;
     if (!parse_uid(text, length, &uid)) {
-      add_fault(out, "%s: \"%.*s\" is not a user's number and is ignored", name,
-                length < 60 ? (int)length : 60, text);
+      config_add_fault(out, "%s: \"%.*s\" is not a user's number and is ignored", name,
+                       length < 60 ? (int)length : 60, text);
     } else if (out->allowed_uid_count == CONFIG_UIDS_MAX) {
-      add_fault(out, "%s: more than %d users; %u and those after it are ignored", name,
-                CONFIG_UIDS_MAX, (unsigned)uid);
+      config_add_fault(out, "%s: more than %d users; %u and those after it are ignored", name,
+                       CONFIG_UIDS_MAX, (unsigned)uid);
       return;
     } else {
       out->allowed_uids[out->allowed_uid_count++] = uid;
@@ -200,16 +204,16 @@ static bool read_tls_file(char *const *environment, const char *name, char out[C
                           struct config *config_out) {
   const char *text = find(environment, name);
   if (!text || !*text) {
-    add_fault(config_out, "%s is not set: no remote admin", name);
+    config_add_fault(config_out, "%s is not set: no remote admin", name);
     return false;
   }
   if (strlen(text) >= CONFIG_PATH_MAX) {
-    add_fault(config_out, "%s is longer than %d characters: no remote admin", name,
-              CONFIG_PATH_MAX - 1);
+    config_add_fault(config_out, "%s is longer than %d characters: no remote admin", name,
+                     CONFIG_PATH_MAX - 1);
     return false;
   }
   strcpy(out, text);
-  make_absolute(name, out, CONFIG_PATH_MAX, config_out);
+  config_make_absolute(name, out, CONFIG_PATH_MAX, config_out);
   return true;
 }
 
@@ -220,7 +224,8 @@ static void read_tls(char *const *environment, struct config *out) {
                                          "PPROFAGENT_TLS_CLIENT_CA"};
     for (unsigned i = 0; i < 3 && !text; i++) {
       if (!find(environment, others[i])) continue;
-      add_fault(out, "%s is set, but PPROFAGENT_TLS_ADDR is not: no remote admin", others[i]);
+      config_add_fault(out, "%s is set, but PPROFAGENT_TLS_ADDR is not: no remote admin",
+                       others[i]);
       return;
     }
     return;
@@ -229,9 +234,9 @@ static void read_tls(char *const *environment, struct config *out) {
   size_t host_length = colon ? (size_t)(colon - text) : 0;
   if (strlen(text) >= CONFIG_ADDRESS_MAX - sizeof "0.0.0.0" || !colon || !is_port(colon + 1) ||
       (host_length && !is_numeric_host(text, host_length))) {
-    add_fault(out,
-              "PPROFAGENT_TLS_ADDR: \"%.60s\" is not a numeric HOST:PORT or :PORT: no remote admin",
-              text);
+    config_add_fault(
+        out, "PPROFAGENT_TLS_ADDR: \"%.60s\" is not a numeric HOST:PORT or :PORT: no remote admin",
+        text);
     return;
   }
   bool complete = read_tls_file(environment, "PPROFAGENT_TLS_CERT", out->tls_certificate, out);
@@ -263,7 +268,8 @@ void config_read(char *const *environment, struct config *out) {
   if (!cpu || !*cpu || strcmp(cpu, "auto") == 0) out->cpu = CPU_AUTO;
   else if (strcmp(cpu, "perf") == 0) out->cpu = CPU_PERF;
   else if (strcmp(cpu, "timer") == 0) out->cpu = CPU_TIMER;
-  else add_fault(out, "PPROFAGENT_CPU: \"%.60s\" is not auto, perf or timer; using auto", cpu);
+  else
+    config_add_fault(out, "PPROFAGENT_CPU: \"%.60s\" is not auto, perf or timer; using auto", cpu);
   read_number(environment, "PPROFAGENT_STACKDEPTH", STACK_LEAST_FRAMES, STACK_MOST_FRAMES,
               STACK_DEFAULT_FRAMES, &out->stack_depth, out);
   read_number(environment, "PPROFAGENT_SYMBOL_MEMORY", 16 << 20, (uint64_t)1 << 40, 64 << 20,
@@ -275,11 +281,15 @@ void config_read(char *const *environment, struct config *out) {
   else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;
   else if (strcmp(children, "none") == 0) out->children = CHILDREN_NONE;
   else
-    add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all", children);
+    config_add_fault(out, "PPROFAGENT_CHILDREN: \"%.60s\" is not all, fork or none; using all",
+                     children);
   read_text(environment, "PPROFAGENT_LOG", out->log, sizeof out->log, out);
   if (strcmp(out->log, "stderr") != 0)
-    make_absolute("PPROFAGENT_LOG", out->log, sizeof out->log, out);
+    config_make_absolute("PPROFAGENT_LOG", out->log, sizeof out->log, out);
   read_text(environment, "PPROFAGENT_ORIGINS", out->origins, sizeof out->origins, out);
   read_allowed_uids(environment, out);
   read_tls(environment, out);
+  for (; *environment; environment++)
+    if (strncmp(*environment, "PPROFAGENT_DUMP", 15) == 0)
+      return dump_config_read(environment, out, &dump_config);
 }

@@ -1,0 +1,76 @@
+#include "dump_profiles.h"
+
+#include "agent/profiles/contention_profile.h"
+#include "agent/profiles/heap_profile.h"
+#include "agent/profiles/profile.h"
+#include "agent/threads/thread_dump.h"
+#include "agent/threads/thread_profile.h"
+#include "shim/allocation/heap_status.h"
+#include "shim/allocation/heap_table.h"
+#include "shim/locks/lock_status.h"
+
+static struct profile *collect_heap(const char *name) {
+  struct heap_snapshot *now = heap_snapshot_take();
+  struct profile *profile = now ? heap_profile_build(name, now, &(struct heap_selection){0}, HEAP_PROFILE_SCALED) : NULL;
+  heap_snapshot_release(now);
+  return profile;
+}
+
+static struct profile *collect_threads(void) {
+  struct thread_dump *dump = thread_dump_take();
+  struct profile *profile = dump ? thread_profile_build(dump, false) : NULL;
+  thread_dump_release(dump);
+  return profile;
+}
+
+static struct profile *collect(enum dump_kind kind) {
+  switch (kind) {
+    case DUMP_HEAP: return collect_heap("heap");
+    case DUMP_ALLOCS: return collect_heap("allocs");
+    case DUMP_GOROUTINE: return collect_threads();
+    case DUMP_BLOCK: return contention_profile_build(CONTENTION_BLOCK);
+    case DUMP_MUTEX: return contention_profile_build(CONTENTION_MUTEX);
+    case DUMP_THREADCREATE: return threadcreate_profile_build();
+    case DUMP_CPU:
+    case DUMP_KINDS: break;
+  }
+  return NULL;
+}
+
+/* An empty profile would look like a program in which nothing happened. */
+static const char *off_reason(enum dump_kind kind) {
+  switch (kind) {
+    case DUMP_HEAP:
+    case DUMP_ALLOCS: return heap_bucket_count() > 0 ? NULL : heap_off_reason();
+    case DUMP_BLOCK:
+      return contention_table_count_of(CONTENTION_BLOCK) > 0 ? NULL : block_off_reason();
+    case DUMP_MUTEX:
+      return contention_table_count_of(CONTENTION_MUTEX) > 0 ? NULL : mutex_off_reason();
+    case DUMP_GOROUTINE:
+    case DUMP_THREADCREATE:
+    case DUMP_CPU:
+    case DUMP_KINDS: break;
+  }
+  return NULL;
+}
+
+struct memory_sink {
+  struct byte_sink base;
+  struct growing_text *text;
+};
+
+static bool keep_bytes(struct byte_sink *sink, const void *bytes, size_t size) {
+  struct growing_text *text = ((struct memory_sink *)sink)->text;
+  growing_text_bytes(text, bytes, size);
+  return !text->failed;
+}
+
+const char *dump_profile_make(enum dump_kind kind, struct growing_text *out) {
+  const char *off = off_reason(kind);
+  if (off) return off;
+  struct memory_sink sink = {{keep_bytes}, out};
+  struct profile *profile = collect(kind);
+  bool done = profile && profile_encode_proto(profile, &sink.base);
+  profile_release(profile);
+  return done ? NULL : "it cannot be collected";
+}
