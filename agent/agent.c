@@ -14,6 +14,7 @@
 #include "shim/base/at_fork.h"
 #include "shim/base/config.h"
 #include "shim/base/confinement.h"
+#include "shim/base/dump_config.h"
 #include "shim/next/next_functions.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/cpu/sampling_signal.h"
@@ -68,7 +69,7 @@ enum {
   WAKE_SIGNAL = SIGURG
 };
 
-enum admin_command { ADMIN_RUN, ADMIN_STOP };
+enum admin_command { ADMIN_RUN, ADMIN_STOP, ADMIN_HURRY /* it runs, and starts at once */ };
 
 /* Written by host threads (seq_cst: each side writes its own word, then reads the other's), read by
  * the admin thread. */
@@ -102,6 +103,12 @@ static void wake_admin(void) {
   if (tid) syscall(SYS_tgkill, owner_pid, tid, WAKE_SIGNAL);
 }
 
+void agent_hurry(void) {
+  uint32_t runs = ADMIN_RUN;
+  atomic_compare_exchange_strong(&command, &runs, ADMIN_HURRY);
+  wake_admin();
+}
+
 /* ---- the admin thread ---- */
 
 static void keep_reason(const char *text) {
@@ -114,6 +121,7 @@ static void keep_reason(const char *text) {
 /* Takes this process's place among those that share the address. */
 static void enter_tree(void) {
   char reason[256] = "", where[160];
+  if (strcmp(config.address, "off") == 0) return keep_reason("PPROFAGENT_ADDR=off");
   if (address.size == 0 &&
       !listen_address_parse(config.address, &address, reason, sizeof(reason))) {
     keep_reason(reason);
@@ -221,13 +229,7 @@ static void start_server(int wake) {
   static const char reason[] = "the HTTP server cannot start: out of memory or descriptors";
   if (!failed) log_event("%s", reason);
   failed = true;
-  struct inbox_connection given;
-  if (connection_inbox_take(&given)) {
-    refuse_connection(given.descriptor, reason);
-  } else if (listener >= 0 && !refuse_next_connection(listener, reason) && errno != EAGAIN) {
-    struct pollfd none = {.fd = wake, .events = POLLIN};
-    poll(&none, 1, SERVER_RETRY_MILLISECONDS);
-  }
+  refuse_who_waits(listener, reason, wake, SERVER_RETRY_MILLISECONDS);
 }
 
 /* And what it has put up for its clients. */
@@ -330,7 +332,7 @@ static const char *why_paused(void) {
 static void await_start(void) {
   static int64_t begun_ns;
   struct timespec left = {.tv_nsec = START_DELAY_MILLISECONDS * MILLISECONDS};
-  while (!told_to_stop()) {
+  while (atomic_load(&command) == ADMIN_RUN) {
     if (begun_ns) {
       int64_t end = begun_ns + START_DELAY_MILLISECONDS * MILLISECONDS;
       left.tv_nsec = end - agent_monotonic_nanoseconds();
@@ -380,6 +382,7 @@ static void admin_life(void) {
   bool host_has_ended = serve(&exit_code);
   bool was_inside = process_tree_role() != TREE_OUTSIDE;
   leave();
+  if (host_has_ended) dumps_after_end();
   if (host_has_ended) syscall(SYS_exit, exit_code);
   left_quietly = told_to_stop() && agent_is_looked_for() && (was_inside || left_quietly);
   if (confinement_reason()) keep_reason(confinement_reason());
@@ -430,11 +433,8 @@ AT_FORK bool agent_is_wanted(void) { return wanted; }
 
 void agent_start(void) {
   owner_pid = (pid_t)raw_syscall4(SYS_getpid, 0, 0, 0, 0); /* of libc's pages none is touched */
-  wanted = strcmp(config.address, "off") != 0;
-  if (!wanted) {
-    agent_status_set_off("PPROFAGENT_ADDR=off");
-    return;
-  }
+  wanted = strcmp(config.address, "off") != 0 || *dump_config.pattern; /* for its thread alone */
+  if (!wanted) return agent_status_set_off("PPROFAGENT_ADDR=off");
   if (next_allocator.tsan) { /* it takes descriptors for shared by all threads, and reports what
                                 ours do with their own */
     wanted = false;

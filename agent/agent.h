@@ -17,6 +17,10 @@ void agent_leave_for_good(void); /* context: host thread; does not wait */
 bool agent_is_serving(void);
 /* The program counts its threads, and the agent has left for it (agent_absence.c). Context: any. */
 bool agent_is_looked_for(void);
+/* The admin thread does not wait for its start any longer. Context: host thread. */
+void agent_hurry(void);
+/* Before main. */
+void agent_end_prepare(void);
 /* In a forked child: its own. Context: host thread. */
 bool agent_has_threads(void);
 

@@ -7,4 +7,5 @@ __attribute__((constructor)) static void agent_load(void) {
   startup_ensure();
   process_arguments_remember();
   agent_start();
+  agent_end_prepare();
 }

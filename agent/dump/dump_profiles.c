@@ -3,6 +3,7 @@
 #include "agent/profiles/contention_profile.h"
 #include "agent/profiles/heap_profile.h"
 #include "agent/profiles/profile.h"
+#include "agent/profiles/profile_builder.h"
 #include "agent/threads/thread_dump.h"
 #include "agent/threads/thread_profile.h"
 #include "shim/allocation/heap_status.h"
@@ -65,12 +66,27 @@ static bool keep_bytes(struct byte_sink *sink, const void *bytes, size_t size) {
   return !text->failed;
 }
 
-const char *dump_profile_make(enum dump_kind kind, struct growing_text *out) {
+static bool say_without_names(struct profile *profile) {
+  uint32_t count = profile->comment_count;
+  const char **comments = profile_alloc(profile, (count + 1) * sizeof *comments);
+  if (!comments) return false;
+  for (uint32_t i = 0; i < count; i++) comments[i] = profile->comments[i];
+  comments[count] = "names are missing: the program ended, and there was no time to look them up";
+  profile->comments = comments;
+  profile->comment_count = count + 1;
+  return true;
+}
+
+const char *dump_profile_make(enum dump_kind kind, enum profile_names names,
+                              struct growing_text *out) {
   const char *off = off_reason(kind);
   if (off) return off;
   struct memory_sink sink = {{keep_bytes}, out};
+  profile_builder_names_are(names);
   struct profile *profile = collect(kind);
-  bool done = profile && profile_encode_proto(profile, &sink.base);
+  profile_builder_names_are(NAMES_ALL);
+  bool done = profile && (!profile->lacks_names || say_without_names(profile)) &&
+              profile_encode_proto(profile, &sink.base);
   profile_release(profile);
   return done ? NULL : "it cannot be collected";
 }

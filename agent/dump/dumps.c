@@ -1,95 +1,102 @@
 #include "dumps.h"
 
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
+#include <stdint.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "agent/http/request_watch.h"
-#include "agent/profiles/profile.h"
-#include "agent/runtime/agent_memory.h"
 #include "agent/runtime/agent_thread.h"
+#include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
-#include "agent/runtime/process_info.h"
-#include "agent/runtime/sandbox.h"
-#include "dump_file.h"
-#include "dump_name.h"
-#include "dump_profiles.h"
 #include "dump_status.h"
+#include "dump_writer.h"
 #include "shim/base/dump_config.h"
 #include "shim/base/raw_syscall.h"
 
 #define SECOND INT64_C(1000000000)
+#define MILLISECONDS INT64_C(1000000)
+/* After so many it is too late to look up names; who waits then goes on if there is a file without.
+ */
+enum { NAMES_MILLISECONDS = 50, GOES_ON_MILLISECONDS = 55 };
 
-/* news: counts what the thread is woken for; the words before it tell what that is. Written by the
- * admin thread with release, read by the dumping thread with acquire. */
+/* Counts what the dumping thread is woken for; the words below tell what that is. */
 static _Atomic uint32_t news;
+/* Written by the admin thread, with release before news. */
 static _Atomic bool stopping;
+
+/* The end of the process. end_claimed: by the host's thread that waits, which then writes the time
+ * and, with release, END_ASKED; the rest comes from who writes the profiles. */
+enum { END_NOT, END_ASKED, END_NAMELESS /* written, but without names */, END_DONE };
+static _Atomic bool end_claimed;
+static _Atomic int64_t end_asked_ns;
+static _Atomic uint32_t end;
 
 /* Written by the admin thread. */
 static bool runs;
 static struct agent_thread thread;
 
-/* Written by the dumping thread, of which there is one at a time. */
-static int64_t next_due_ns; /* 0: not known yet */
-static struct {
-  char **paths; /* dump_config.keep of them, the oldest at `next` once all are there */
-  uint32_t next;
-} kept[DUMP_KINDS];
+static int64_t next_due_ns; /* 0: not known yet; written by the dumping thread */
 
 static bool is_wanted(void) { return !atomic_load_explicit(&stopping, memory_order_acquire); }
 
-/* ---- one profile ---- */
-
-/* Those that are too many go; a name that is written again and again is one file. */
-static void keep(enum dump_kind kind, const char *path) {
-  uint32_t limit = dump_config.keep;
-  if (!kept[kind].paths) kept[kind].paths = agent_calloc(limit, sizeof *kept[kind].paths);
-  if (!kept[kind].paths) return;
-  for (uint32_t i = 0; i < limit && kept[kind].paths[i]; i++)
-    if (strcmp(kept[kind].paths[i], path) == 0) return;
-  char **place = &kept[kind].paths[kept[kind].next];
-  if (*place) dump_file_remove(*place);
-  agent_free(*place);
-  *place = agent_strdup(path);
-  kept[kind].next = (kept[kind].next + 1) % limit;
+bool dumps_end_is_near(void) {
+  return atomic_load_explicit(&end, memory_order_acquire) == END_ASKED;
 }
 
-static void write_profile(enum dump_kind kind, const struct process_identity *process) {
-  char path[2 * CONFIG_PATH_MAX], error[DUMP_ERROR_MAX];
-  struct growing_text bytes = {0};
-  const struct dump_name name = {.program = process->comm,
-                                 .kind = dump_kind_names[kind],
-                                 .pid = process->pid,
-                                 .time_nanos = profile_wall_clock()};
-  const char *why = dump_profile_make(kind, &bytes);
-  if (why && !is_wanted()) { /* it is not lost: the agent comes back, or the program has refused */
-  } else if (why) {
-    dump_status_failed_for("%s: %s", dump_kind_names[kind], why);
-  } else if (!dump_name_write(dump_config.pattern, &name, path, sizeof path)) {
-    dump_status_failed_for("PPROFAGENT_DUMP: the file's name is too long");
-  } else if (!dump_file_write(path, bytes.bytes, bytes.used, true, error)) {
-    dump_status_failed_for("%.300s %s", path, error);
-  } else {
-    dump_status_wrote(path);
-    keep(kind, path);
+/* ---- the end of the process ---- */
+
+static int64_t since_asked(void) {
+  return agent_monotonic_nanoseconds() - atomic_load_explicit(&end_asked_ns, memory_order_relaxed);
+}
+
+static bool has_time_for_names(void) { return since_asked() < NAMES_MILLISECONDS * MILLISECONDS; }
+
+static void tell(uint32_t what) {
+  atomic_store_explicit(&end, what, memory_order_release);
+  raw_futex_wake(&end, INT32_MAX);
+}
+
+static void tell_nameless(void) { tell(END_NAMELESS); }
+
+static void write_at_end(void) {
+  dump_write_last(tell_nameless, has_time_for_names);
+  tell(END_DONE);
+}
+
+static void await_end_of_writing(void) {
+  for (;;) {
+    uint32_t state = atomic_load_explicit(&end, memory_order_acquire);
+    int64_t limit = state == END_ASKED ? DUMPS_END_MILLISECONDS : GOES_ON_MILLISECONDS;
+    struct timespec timeout = {.tv_nsec = limit * MILLISECONDS - since_asked()};
+    if (state == END_DONE || timeout.tv_nsec <= 0) return;
+    raw_futex_wait(&end, state, &timeout);
   }
-  growing_text_release(&bytes);
 }
 
-static void write_profiles(void) {
-  struct process_identity process;
-  struct request_watch watch;
-  process_identity_read(&process);
-  request_watch_begin_for(&watch, is_wanted);
-  for (int kind = 0; kind < DUMP_KINDS && is_wanted(); kind++)
-    if (dump_config.kinds >> kind & 1 && !sandbox_look()) write_profile(kind, &process);
-  request_watch_end();
+/* False: somebody has been here before. */
+static bool ask_for_end(void) {
+  if (atomic_exchange_explicit(&end_claimed, true, memory_order_relaxed)) return false;
+  atomic_store_explicit(&end_asked_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
+  atomic_store_explicit(&end, END_ASKED, memory_order_release);
+  return true;
 }
 
-/* ---- moments ---- */
+void dumps_before_end(void (*hurry)(void)) {
+  if (!ask_for_end()) return;
+  atomic_fetch_add_explicit(&news, 1, memory_order_release);
+  raw_futex_wake(&news, INT32_MAX);
+  hurry();
+  await_end_of_writing();
+}
+
+void dumps_after_end(void) {
+  bool may = dump_config.at_exit && !allowed_calls_lack(CALLS_DUMPING);
+  if (may && ask_for_end()) write_at_end();
+}
+
+/* ---- other moments ---- */
+
+/* The end is not kept waiting by it. */
+static bool is_wanted_by_time(void) { return is_wanted() && !dumps_end_is_near(); }
 
 /* Missed ones are left out: the program was stopped, or the machine asleep. */
 static bool interval_is_over(int64_t now) {
@@ -113,14 +120,18 @@ static void dumps_main(void *unused) {
   while (is_wanted()) {
     uint32_t seen = atomic_load_explicit(&news, memory_order_acquire);
     int64_t now = agent_monotonic_nanoseconds();
-    if (interval_is_over(now)) write_profiles();
-    else if (is_wanted()) wait_for_news(seen, now);
+    if (dumps_end_is_near()) write_at_end();
+    else if (interval_is_over(now)) dump_write_profiles(is_wanted_by_time);
+    else wait_for_news(seen, now);
   }
 }
 
 void dumps_begin(void) {
   if (!*dump_config.pattern) return;
   atomic_store_explicit(&stopping, false, memory_order_relaxed); /* there is no such thread */
+  const char *lack = allowed_calls_lack(CALLS_DUMPING);
+  if (lack) return dump_status_failed_for("%s", lack);
+  if (dumps_end_is_near()) return write_at_end();
   runs = agent_thread_create(&thread, AGENT_THREAD_STACK, dumps_main, NULL) == 0;
   if (!runs) dump_status_failed_for("no thread can be made for it");
 }

@@ -1,12 +1,14 @@
 #include "refused_connection.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/runtime/descriptor_table.h"
+#include "connection_inbox.h"
 
 static void answer(int descriptor, const char *status, const char *text, bool head_only) {
   char bytes[768];
@@ -45,4 +47,14 @@ bool refuse_next_connection(int listener, const char *text) {
   if (lent) descriptor_table_take_back();
   errno = error;
   return descriptor >= 0;
+}
+
+void refuse_who_waits(int listener, const char *text, int wake, int pause_ms) {
+  struct inbox_connection given;
+  if (connection_inbox_take(&given)) {
+    refuse_connection(given.descriptor, text);
+  } else if (listener >= 0 && !refuse_next_connection(listener, text) && errno != EAGAIN) {
+    struct pollfd none = {.fd = wake, .events = POLLIN};
+    poll(&none, 1, pause_ms);
+  }
 }

@@ -16,4 +16,9 @@ void forbid_connection(int descriptor, const char *text, bool head_only);
  * that accepts, one at a time. */
 bool refuse_next_connection(int listener, const char *text);
 
+/* The same of the inbox's next connection, or the listener's. One that cannot be had does not make
+ * the caller spin: it waits until wake can be read, or so long. listener: -1: none. Context: the
+ * same. */
+void refuse_who_waits(int listener, const char *text, int wake, int pause_ms);
+
 #endif

@@ -51,6 +51,7 @@ struct profile {
                                          start; 0 duration: a moment */
   int64_t monotonic_nanos; /* of the snapshot too: what durations are made of, as the wall clock may
                               be set */
+  bool lacks_names; /* some were left out (profile_builder.h) */
   size_t sample_count, location_count;
   struct profile_sample *samples;
   struct profile_location *locations;

@@ -1,5 +1,6 @@
 #include "profile_builder.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,6 +43,7 @@ struct growing {
 
 struct profile_builder {
   struct profile *profile;
+  enum profile_names names;
   bool failed;
   uint32_t value_count;
   struct growing frames, stacks, ids, label_sets, samples, locations;
@@ -80,10 +82,22 @@ static const char *missing_text(struct profile_builder *builder, uint64_t frame)
   return text ? text : marker_text(frame);
 }
 
+/* enum profile_names; relaxed: each builder goes by what it has read when it was opened. */
+static _Atomic uint32_t names_are;
+
+void profile_builder_names_are(enum profile_names names) {
+  atomic_store_explicit(&names_are, names, memory_order_relaxed);
+}
+
+enum profile_names profile_builder_names(void) {
+  return atomic_load_explicit(&names_are, memory_order_relaxed);
+}
+
 struct profile_builder *profile_builder_open(const char *name, uint32_t value_count) {
   struct profile_builder *builder = agent_calloc(1, sizeof *builder);
   if (!builder) return NULL;
   builder->value_count = value_count;
+  builder->names = profile_builder_names();
   builder->profile = profile_new(name);
   if (builder->profile) {
     builder->profile->value_count = value_count;
@@ -132,6 +146,16 @@ static const struct symbol_location *own_symbol(struct profile_builder *builder,
   return own;
 }
 
+/* False: out of memory, or nobody wants the profile any more. */
+static bool name_location(struct profile_builder *builder, struct profile_location *location) {
+  location->symbol =
+      symbolizer_resolve(builder->profile->symbols, location->map, location->address);
+  if (symbolizer_given_up(builder->profile->symbols)) return false;
+  if (own_frame_is(location->address, location->symbol))
+    location->symbol = own_symbol(builder, location->symbol);
+  return location->symbol != NULL;
+}
+
 /* INDEX_TABLE_NONE: out of memory, or nobody wants the profile any more. */
 static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uint32_t epoch) {
   struct location_key key = {.builder = builder};
@@ -153,11 +177,12 @@ static uint32_t location_of(struct profile_builder *builder, uint64_t frame, uin
   location->map = key.map;
   location->marker = stack_marker_is_missing(frame) ? missing_text(builder, frame) : key.marker;
   if (key.marker) return position;
-  location->symbol = symbolizer_resolve(builder->profile->symbols, key.map, key.address);
-  if (symbolizer_given_up(builder->profile->symbols)) return INDEX_TABLE_NONE;
-  if (own_frame_is(key.address, location->symbol))
-    location->symbol = own_symbol(builder, location->symbol);
-  return location->symbol ? position : INDEX_TABLE_NONE;
+  if (builder->names == NAMES_ALL ||
+      (builder->names == NAMES_OF_PROGRAM && key.map == builder->profile->mappings->items))
+    return name_location(builder, location) ? position : INDEX_TABLE_NONE;
+  location->symbol = symbolizer_resolve(NULL, NULL, 0);
+  builder->profile->lacks_names = true;
+  return position;
 }
 
 struct frame_key {

@@ -15,6 +15,12 @@ struct profile_builder;
 /* name must outlive the profile. NULL when out of memory. */
 struct profile_builder *profile_builder_open(const char *name, uint32_t value_count);
 
+/* Which names the profiles have that are opened from now on, whoever opens them: at first all. The
+ * others are for a process that is about to end, and has no time for more. */
+enum profile_names { NAMES_ALL, NAMES_OF_PROGRAM /* not of its libraries */, NAMES_NONE };
+void profile_builder_names_are(enum profile_names names);
+enum profile_names profile_builder_names(void);
+
 /* To fill in types, period, times and comments. */
 struct profile *profile_builder_profile(struct profile_builder *builder);
 

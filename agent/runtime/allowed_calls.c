@@ -96,6 +96,9 @@ static const struct tried_call calls[] = {
     CALL(readlinkat, CALLS_PATHS, -1, 0, 0),
     CALL(unlinkat, CALLS_PATHS, -1, 0, 0),
     CALL(socket, CALLS_LOCALHOST, AF_INET6, SOCK_STREAM, 0),
+    CALL(fsync, CALLS_DUMPING, -1, 0, 0),
+    CALL(renameat, CALLS_DUMPING, -1, 0, -1),
+    CALL(unlinkat, CALLS_DUMPING, -1, 0, 0),
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 

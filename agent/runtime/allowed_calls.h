@@ -19,6 +19,7 @@ enum call_use {
   CALLS_SCHEDULING, /* thread_manners.c */
   CALLS_PATHS, /* without: links are not followed, no file is removed, descriptors are not named */
   CALLS_LOCALHOST, /* localhost_twin.c */
+  CALLS_DUMPING, /* dump_file.c */
   CALL_USES
 };
 

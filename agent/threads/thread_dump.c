@@ -12,6 +12,7 @@
 #include "agent/runtime/agent_memory.h"
 #include "agent/symbols/announced_code.h"
 #include "agent/runtime/agent_thread.h"
+#include "agent/profiles/profile_builder.h"
 #include "blocked_stack.h"
 #include "blocked_thread.h"
 #include "deadlocks.h"
@@ -346,11 +347,12 @@ static void read_threads(struct dump_work *work) {
 
 /* With the names of functions, which take longer than what they are about lasts. */
 static void name_reasons(struct dump_work *work, struct thread_dump *dump) {
+  bool named = profile_builder_names() == NAMES_ALL;
   for (size_t i = 0; i < dump->count; i++) {
     struct wait_reason *reason = &work->reasons[i];
     struct dumped_thread *thread = &work->threads[i];
     if (!reason->state || thread->state != reason->state) continue;
-    wait_reason_name(thread, dump->mappings, dump->symbols, reason);
+    wait_reason_name(thread, dump->mappings, named ? dump->symbols : NULL, reason);
     thread->state = reason->state;
     thread->need = reason->need;
     thread->waits_for = reason->text[0] ? agent_strdup(reason->text) : NULL;

@@ -59,6 +59,10 @@ void agent_main_thread_exits(void);
 /* The calling thread is about to end by the system call. Where it is the program's last one the
  * process ends when our threads have: they look at once. Context: host thread. */
 void agent_thread_exits_by_call(void);
+/* The program ends itself. Where profiles are to be written then, waits for that, for 100 ms at
+ * most. Context: host thread, also in signal handlers and in children of vfork, which it tells
+ * apart. */
+void agent_process_ends(void);
 /* Whether that is the first thread of the process in which the agent was started. Context: any. */
 bool agent_is_process(int32_t tid);
 

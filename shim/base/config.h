@@ -20,6 +20,7 @@ struct config {
   char address[CONFIG_ADDRESS_MAX]; /* "127.0.0.1:6060", "[::1]:6060", "unix:/path" or "off";
                                        ":PORT" already completed */
   bool is_off; /* all of it: no profile, no thread, nobody served, nor in children */
+  bool dumps_at_exit; /* of dump_config.h, where it costs no page more */
   uint64_t memprofile_rate; /* bytes; 0 off, 1 every allocation */
   uint64_t blockprofile_rate; /* nanoseconds */
   uint64_t mutexprofile_fraction;

@@ -201,6 +201,11 @@ typedef int (*dirent64_order)(const struct dirent64 **, const struct dirent64 **
   X(int, fclose, (struct _IO_FILE *))                                                     \
   X(int, closedir, (struct __dirstream *))
 
+/* Found at the first call of each, and called directly: exit_interposers.c. */
+#define INTERPOSED_ENDS(X) \
+  X(void, _exit, (int))    \
+  X(void, _Exit, (int))
+
 /* Of libgcc or LLVM's libunwind. Found at the first call of each, and called directly:
  * frame_interposers.c. */
 #define INTERPOSED_FRAMES(X)          \
@@ -289,6 +294,7 @@ NEXT_ONLY(X)
 NEXT_ALLOCATOR(X)
 INTERPOSED_CREDENTIALS(X)
 INTERPOSED_COUNTING(X)
+INTERPOSED_ENDS(X)
 INTERPOSED_FRAMES(X)
 #undef X
 

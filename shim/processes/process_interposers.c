@@ -237,6 +237,7 @@ EXPORTED long syscall(long number, ...) {
     thread_ends_by_system_call();
     agent_thread_exits_by_call();
   }
+  if (UNLIKELY(number == SYS_exit_group)) agent_process_ends();
   if (UNLIKELY(number == SYS_unshare)) return unshare_alone((int)a);
   if (UNLIKELY(number == SYS_setns)) return setns_alone((int)a, (int)b);
   if (UNLIKELY(number == SYS_landlock_restrict_self))
