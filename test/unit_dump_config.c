@@ -71,6 +71,17 @@ static void check_moments(void) {
                {"interval:", true, 0, 1},
                {"interval:-1s", true, 0, 1},
                {"interval:9000h", true, 0, 1},
+               {"rss:2G", false, 0, 0},
+               {"rss:0", true, 0, 1},
+               {"rss:much", true, 0, 1},
+               {"peak:20%", false, 0, 0},
+               {"peak:20", true, 0, 1},
+               {"peak:0%", true, 0, 1},
+               {"peak:10001%", true, 0, 1},
+               {"peak:99999999999999999999999%", true, 0, 1},
+               {"peak:%", true, 0, 1},
+               {"oom", false, 0, 0},
+               {"signal:USR2", true, 0, 1},
                {"noon,interval:1s", false, 1, 1},
                {"exits", true, 0, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -85,6 +96,10 @@ static void check_moments(void) {
 }
 
 static void check_the_rest(void) {
+  read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_ON=rss:2G,peak:150%,oom");
+  CHECK(dump_config.rss_bytes == (uint64_t)2 << 30 && dump_config.peak_percent == 150 &&
+        dump_config.on_shortage && !dump_config.at_exit && !faults.dumps_at_exit);
+  CHECK(read_two("PPROFAGENT_DUMP=/tmp", NULL)->at_exit && faults.dumps_at_exit);
   read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_PROFILES=heap,cpu threadcreate");
   CHECK(dump_config.kinds == (1u << DUMP_HEAP | 1u << DUMP_CPU | 1u << DUMP_THREADCREATE));
   read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_PROFILES=heat");

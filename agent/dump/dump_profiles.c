@@ -28,6 +28,7 @@ static struct profile *collect(enum dump_kind kind) {
   switch (kind) {
     case DUMP_HEAP: return collect_heap("heap");
     case DUMP_ALLOCS: return collect_heap("allocs");
+    case DUMP_PEAK: return collect_heap("peak");
     case DUMP_GOROUTINE: return collect_threads();
     case DUMP_BLOCK: return contention_profile_build(CONTENTION_BLOCK);
     case DUMP_MUTEX: return contention_profile_build(CONTENTION_MUTEX);
@@ -42,6 +43,7 @@ static struct profile *collect(enum dump_kind kind) {
 static const char *off_reason(enum dump_kind kind) {
   switch (kind) {
     case DUMP_HEAP:
+    case DUMP_PEAK:
     case DUMP_ALLOCS: return heap_bucket_count() > 0 ? NULL : heap_off_reason();
     case DUMP_BLOCK:
       return contention_table_count_of(CONTENTION_BLOCK) > 0 ? NULL : block_off_reason();
@@ -71,7 +73,7 @@ static bool say_without_names(struct profile *profile) {
   const char **comments = profile_alloc(profile, (count + 1) * sizeof *comments);
   if (!comments) return false;
   for (uint32_t i = 0; i < count; i++) comments[i] = profile->comments[i];
-  comments[count] = "names are missing: the program ended, and there was no time to look them up";
+  comments[count] = "names are missing: there was no time to look them up";
   profile->comments = comments;
   profile->comment_count = count + 1;
   return true;

@@ -36,6 +36,7 @@ static void keep(enum dump_kind kind, const char *path) {
 }
 
 struct writing {
+  uint32_t kinds;
   enum profile_names names;
   bool (*wanted)(void);
   bool durable; /* dump_file.h */
@@ -79,21 +80,26 @@ static void write_each(const struct writing *writing) {
   struct process_identity process;
   process_identity_read(&process);
   for (int kind = 0; kind < DUMP_KINDS && writing->wanted(); kind++)
-    if (dump_config.kinds >> kind & 1 && !sandbox_look()) write_profile(kind, &process, writing);
+    if (writing->kinds >> kind & 1 && !sandbox_look()) write_profile(kind, &process, writing);
 }
 
-void dump_write_profiles(bool (*wanted)(void)) {
-  write_each(&(struct writing){
-      .names = NAMES_ALL, .wanted = wanted, .durable = true, .time_nanos = profile_wall_clock()});
+void dump_write_profiles(uint32_t kinds, bool (*wanted)(void)) {
+  write_each(&(struct writing){.kinds = kinds,
+                               .names = NAMES_ALL,
+                               .wanted = wanted,
+                               .durable = true,
+                               .time_nanos = profile_wall_clock()});
 }
 
 static bool always(void) { return true; }
 
-void dump_write_last(void (*written)(void), bool (*has_time)(void)) {
-  struct writing writing = {
-      .names = NAMES_NONE, .wanted = always, .time_nanos = profile_wall_clock()};
+void dump_write_in_haste(void (*written)(void), bool (*has_time)(void)) {
+  struct writing writing = {.kinds = dump_config.kinds,
+                            .names = NAMES_NONE,
+                            .wanted = always,
+                            .time_nanos = profile_wall_clock()};
   write_each(&writing);
-  written();
+  if (written) written();
   struct symbolizer_session *session =
       symbolizer_open(); /* what is looked up is kept for the next */
   writing.wanted = has_time;

@@ -8,6 +8,7 @@
 #include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
 #include "dump_status.h"
+#include "dump_watch.h"
 #include "dump_writer.h"
 #include "shim/base/dump_config.h"
 #include "shim/base/raw_syscall.h"
@@ -58,7 +59,7 @@ static void tell(uint32_t what) {
 static void tell_nameless(void) { tell(END_NAMELESS); }
 
 static void write_at_end(void) {
-  dump_write_last(tell_nameless, has_time_for_names);
+  dump_write_in_haste(tell_nameless, has_time_for_names);
   tell(END_DONE);
 }
 
@@ -108,10 +109,27 @@ static bool interval_is_over(int64_t now) {
   return true;
 }
 
-static void wait_for_news(uint32_t seen, int64_t now) {
-  int64_t left = next_due_ns - now;
-  struct timespec timeout = {.tv_sec = left / SECOND, .tv_nsec = left % SECOND};
-  if (!next_due_ns || left > 0) raw_futex_wait(&news, seen, next_due_ns ? &timeout : NULL);
+static void wait_for_news(uint32_t seen, int64_t now, int64_t next_look_ns) {
+  int64_t next = next_due_ns && next_due_ns < next_look_ns ? next_due_ns : next_look_ns;
+  struct timespec timeout = {.tv_sec = (next - now) / SECOND, .tv_nsec = (next - now) % SECOND};
+  if (next > now) raw_futex_wait(&news, seen, next == INT64_MAX ? NULL : &timeout);
+}
+
+/* The heap as it was at its peak, in place of what it is now. */
+static uint32_t kinds_at_peak(void) {
+  const uint32_t heap = 1u << DUMP_HEAP;
+  return dump_config.kinds & heap ? (dump_config.kinds & ~heap) | 1u << DUMP_PEAK
+                                  : dump_config.kinds;
+}
+
+static void look(uint32_t seen) {
+  int64_t now = agent_monotonic_nanoseconds(), next_look_ns;
+  enum dump_found found = dump_watch_look(now, &next_look_ns);
+  bool by_time = interval_is_over(now);
+  if (found == FOUND_SHORTAGE) dump_write_in_haste(NULL, is_wanted_by_time);
+  if (found == FOUND_PEAK) dump_write_profiles(kinds_at_peak(), is_wanted_by_time);
+  if (found == FOUND_RSS || by_time) dump_write_profiles(dump_config.kinds, is_wanted_by_time);
+  if (found == FOUND_NOTHING && !by_time) wait_for_news(seen, now, next_look_ns);
 }
 
 static void dumps_main(void *unused) {
@@ -119,10 +137,8 @@ static void dumps_main(void *unused) {
   bare_thread_enter_libc();
   while (is_wanted()) {
     uint32_t seen = atomic_load_explicit(&news, memory_order_acquire);
-    int64_t now = agent_monotonic_nanoseconds();
     if (dumps_end_is_near()) write_at_end();
-    else if (interval_is_over(now)) dump_write_profiles(is_wanted_by_time);
-    else wait_for_news(seen, now);
+    else look(seen);
   }
 }
 

@@ -10,7 +10,7 @@ struct dump_config dump_config;
 const char dump_kind_names[DUMP_KINDS][16] = {
     [DUMP_HEAP] = "heap",   [DUMP_ALLOCS] = "allocs", [DUMP_GOROUTINE] = "goroutine",
     [DUMP_BLOCK] = "block", [DUMP_MUTEX] = "mutex",   [DUMP_THREADCREATE] = "threadcreate",
-    [DUMP_CPU] = "cpu"};
+    [DUMP_PEAK] = "peak",   [DUMP_CPU] = "cpu"};
 
 /* A list's next word, without spaces round it; false: there is none. */
 static bool next_word(const char **at, char *word, size_t size) {
@@ -42,10 +42,31 @@ static bool parse_duration(const char *text, uint64_t *seconds) {
   return true;
 }
 
+static bool parse_size(const char *text, uint64_t *bytes) {
+  uint64_t number;
+  if (!config_parse_number(text, (uint64_t)1 << 60, &number) || number == 0) return false;
+  *bytes = number;
+  return true;
+}
+
+/* 20%. */
+static bool parse_percent(const char *text, uint64_t *percent) {
+  enum { MOST = 10000 };
+  uint64_t number = 0;
+  const char *at = text;
+  for (; *at >= '0' && *at <= '9' && number <= MOST; at++)
+    number = number * 10 + (uint64_t)(*at - '0');
+  if (strcmp(at, "%") != 0 || number == 0 || number > MOST) return false;
+  *percent = number;
+  return true;
+}
+
 static bool read_moment(const char *word, struct dump_config *out) {
   if (strcmp(word, "exit") == 0) return out->at_exit = true;
+  if (strcmp(word, "oom") == 0) return out->on_shortage = true;
   if (strncmp(word, "interval:", 9) == 0) return parse_duration(word + 9, &out->interval_seconds);
-  return false;
+  if (strncmp(word, "peak:", 5) == 0) return parse_percent(word + 5, &out->peak_percent);
+  return strncmp(word, "rss:", 4) == 0 && parse_size(word + 4, &out->rss_bytes);
 }
 
 static void read_moments(const char *text, struct config *config, struct dump_config *out) {
@@ -55,8 +76,8 @@ static void read_moments(const char *text, struct config *config, struct dump_co
     if (read_moment(word, out)) any = true;
     else
       config_add_fault(config,
-                       "PPROFAGENT_DUMP_ON: \"%s\" is not exit or interval:10m (s, m, h), and is "
-                       "ignored",
+                       "PPROFAGENT_DUMP_ON: \"%s\" is not exit, interval:10m (s, m, h), rss:2G, "
+                       "peak:20%% or oom, and is ignored",
                        word);
   }
   out->at_exit |= !any;

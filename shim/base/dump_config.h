@@ -15,6 +15,7 @@ enum dump_kind {
   DUMP_BLOCK,
   DUMP_MUTEX,
   DUMP_THREADCREATE,
+  DUMP_PEAK,
   DUMP_CPU,
   DUMP_KINDS
 };
@@ -28,7 +29,10 @@ struct dump_config {
   uint32_t kinds; /* bits: 1 << enum dump_kind */
   uint32_t keep; /* files of this process and kind */
   bool at_exit;
+  bool on_shortage; /* memory is nearly used up: "oom" */
   uint64_t interval_seconds; /* 0: not by time */
+  uint64_t rss_bytes; /* a bound for resident memory; 0: none */
+  uint64_t peak_percent; /* by how much the heap passes its last written peak; 0: not looked at */
 };
 
 /* Written once before main by config_read, constant afterwards. */

@@ -21,6 +21,18 @@ static void allocates(void) {
   for (int i = 0; i < G_BLOCKS; i++) free(g());
 }
 
+/* So many blocks of 1 MB, each written to, so many a second; kept. */
+static FRAME void *grows(void) { return keep(memset(malloc(1 << 20), 1, 1 << 20)); }
+static void grows_by(int megabytes, int a_second) {
+  for (int i = 0; i < megabytes; i++) {
+    grows();
+    usleep(1000000 / (useconds_t)a_second);
+  }
+}
+
+/* 64 MB, freed at once. */
+static FRAME void *spikes(void) { return keep(malloc(64 << 20)); }
+
 static void first_handler(void) { say("registered first\n"); }
 static void last_handler(void) { say("registered last\n"); }
 static void quick_handler(void) { say("at quick exit\n"); }
@@ -115,6 +127,14 @@ int main(int argc, char **argv) {
   allocates();
   if (strcmp(way, "wait") == 0) {
     while (ready()) allocates();
+  } else if (strcmp(way, "grow") == 0) {
+    ready();
+    grows_by(atoi(argv[2]), atoi(argv[3]));
+    ready();
+  } else if (strcmp(way, "spike") == 0) {
+    ready();
+    free(spikes());
+    ready();
   } else if (strcmp(way, "children") == 0) {
     child_of_fork(1);
     child_of_fork(0);
