@@ -13,7 +13,7 @@ from pprof_reader import Profile
 from test_planted_paths import by_stranger, roots_file, shared_directory, strangers_directory
 
 F, G = [100, 100 * 10000], [50, 50 * 2000]  # dumps.c: objects and bytes; g's are freed
-NAME = re.compile(r"([\w.-]+)-(\d+)-(\d{8}T\d{6}\.\d{3}Z)-(\w+)\.pb\.gz")
+NAME = re.compile(r"(.+)-(\d+)-(\d{8}T\d{6}\.\d{3}Z)-(\w+)\.pb\.gz")
 
 
 def program():
