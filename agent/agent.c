@@ -236,7 +236,7 @@ static void start_server(int wake) {
 static void stop_server(void) {
   http_server_stop();
   server_runs = false;
-  if (!confinement_forbids_calls()) sampling_signal_retire();
+  if (!confinement_forbids_calls() && !dumps_use_signals()) sampling_signal_retire();
 }
 
 static int open_wake(void) {
@@ -306,9 +306,9 @@ static bool serve(int *exit_code) {
 }
 
 static void leave(void) {
-  dumps_end();
   tls_front_stop();
   if (server_runs) stop_server();
+  dumps_end(); /* when no client is sampled any more */
   process_tree_leave();
   connection_gate_close();
   localhost_twin_forget();

@@ -21,6 +21,7 @@ static void host_exits(void *unused) {
 }
 
 void agent_end_prepare(void) {
+  if (config.records_cpu && agent_is_wanted()) agent_hurry();
   if (!config.dumps_at_exit || !agent_is_wanted()) return;
   __cxa_atexit(host_exits, NULL, NULL);
   __cxa_at_quick_exit(host_exits, NULL);

@@ -1,6 +1,6 @@
-/* One sampler for all clients. Whoever wakes first drains the buffer and hands each sample to every
- * client, so a client's window is from its arrival to its own last drain. The sampler runs from the
- * first client's arrival to the last one's leave.
+/* One sampler for all clients (cpu_recording.c). Whoever wakes first drains the buffer and hands
+ * each sample to every client, so a client's window is from its arrival to its own last drain. The
+ * sampler runs from the first client's arrival to the last one's leave.
  */
 #include "cpu_profile.h"
 
@@ -21,9 +21,7 @@
 #include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
 #include "cpu_counters.h"
-#include "cpu_coverage.h"
-#include "cpu_sample_table.h"
-#include "agent/profiles/profile_builder.h"
+#include "cpu_client.h"
 #include "ring_sampling.h"
 #include "agent/runtime/sandbox.h"
 #include "agent/threads/thread_list.h"
@@ -34,22 +32,13 @@
 enum {
   BUFFER_BYTES = 4 << 20, /* at the 250 ticks a second that a kernel may give, of 64 cores and 30
                              frames: a second */
-  DRAIN_NANOSECONDS = 50000000, /* between two drains */
   SCAN_NANOSECONDS = 100000000, /* between two looks for new threads, at least; and... */
   SCAN_SHARE = 100 /* ... as many times what a look costs */
 };
 
-struct client {
-  uint32_t hz;
-  uint64_t period; /* the shortest of its window */
-  int64_t start_wall, start, end; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
-  struct cpu_coverage coverage;
-  struct cpu_sample_table samples;
-};
-
 /* Everything below belongs to whoever holds the lock. */
 static struct agent_lock lock;
-static struct client *clients[CPU_PROFILE_MAX_CLIENTS];
+static struct client *clients[CPU_PROFILE_MAX_CLIENTS + CPU_RECORDINGS_MAX];
 static uint32_t client_count;
 static uint32_t watch_hz; /* 0: nobody watches; else watch_sink has each sample too */
 static cpu_watch_sink *watch_sink;
@@ -371,8 +360,15 @@ static void slow_down(void) {
   else set_period(SECOND / fastest_rate(0));
 }
 
+/* Those who ask and recordings do not take each other's places. */
+static bool is_full(const struct client *client) {
+  uint32_t alike = 0;
+  for (uint32_t i = 0; i < client_count; i++) alike += clients[i]->records == client->records;
+  return alike >= (client->records ? (uint32_t)CPU_RECORDINGS_MAX : CPU_PROFILE_MAX_CLIENTS);
+}
+
 static enum cpu_profile_result join(struct client *client, const char **reason) {
-  if (client_count == CPU_PROFILE_MAX_CLIENTS) return CPU_PROFILE_TOO_MANY;
+  if (is_full(client)) return CPU_PROFILE_TOO_MANY;
   enum cpu_profile_result result = speed_up(client->hz, reason);
   atomic_store_explicit(&off_reason, *reason, memory_order_relaxed);
   if (result != CPU_PROFILE_DONE) return result;
@@ -425,66 +421,31 @@ void cpu_profile_watch_read(void) {
   agent_lock_release(&lock);
 }
 
-/* ---- a client ---- */
+/* ---- for clients ---- */
 
-static struct profile *build(const struct client *client) {
-  struct profile_builder *builder = profile_builder_open("profile", 2);
-  if (!builder) return NULL;
-  struct profile *profile = profile_builder_profile(builder);
-  profile->value_types[0] = (struct profile_value_type){"samples", "count"};
-  profile->value_types[1] = profile->period_type =
-      (struct profile_value_type){"cpu", "nanoseconds"};
-  profile->period = (int64_t)client->period;
-  profile->time_nanos = client->start_wall;
-  profile->duration_nanos = client->end - client->start;
-  cpu_sample_table_build(&client->samples, builder); /* when it fails, finish gives NULL */
-  profile = profile_builder_finish(builder);
-  if (!profile ||
-      cpu_coverage_describe(&client->coverage, &client->samples, client->period, profile))
-    return profile;
-  profile_release(profile);
-  return NULL;
-}
-
-/* False: the client went away. */
-static bool collect(struct http_response *response, int64_t deadline) {
-  for (int64_t wake = 0; wake < deadline;) {
-    int64_t now = agent_monotonic_nanoseconds();
-    wake = (wake > now ? wake : now) + DRAIN_NANOSECONDS;
-    if (wake > deadline) wake = deadline;
-    if (!http_wait(response, wake)) return false;
-    agent_lock_take(&lock);
-    if (!by_rings) { /* their reader does that for all clients */
-      drain();
-      if (agent_monotonic_nanoseconds() >= next_scan) look_again();
-    }
-    agent_lock_release(&lock);
-  }
-  return true;
-}
-
-enum cpu_profile_result cpu_profile_collect(struct http_response *response, int64_t seconds,
-                                            uint32_t hz, struct profile **out,
-                                            const char **reason) {
-  *out = NULL;
+enum cpu_profile_result cpu_client_join(struct client *client, const char **reason) {
   *reason = NULL;
-  struct client *client = agent_calloc(1, sizeof *client);
-  if (!client) return CPU_PROFILE_NO_MEMORY;
-  client->hz = hz;
   agent_lock_take(&lock);
   enum cpu_profile_result result = join(client, reason);
   agent_lock_release(&lock);
-  if (result == CPU_PROFILE_DONE) {
-    bool stayed = collect(response, client->start + seconds * SECOND);
-    agent_lock_take(&lock);
-    leave(client);
-    agent_lock_release(&lock);
-    atomic_fetch_add_explicit(&shim_counters.cpu_lost_no_memory, client->samples.lost,
-                              memory_order_relaxed);
-    if (stayed) *out = build(client);
-    if (!*out) result = stayed ? CPU_PROFILE_NO_MEMORY : CPU_PROFILE_CANCELED;
-  }
-  cpu_sample_table_release(&client->samples);
-  agent_free(client);
   return result;
+}
+
+void cpu_client_leave(struct client *client) {
+  agent_lock_take(&lock);
+  leave(client);
+  agent_lock_release(&lock);
+  atomic_fetch_add_explicit(&shim_counters.cpu_lost_no_memory, client->samples.lost,
+                            memory_order_relaxed);
+}
+
+bool cpu_client_look(void) {
+  agent_lock_take(&lock);
+  bool by_timers = !by_rings; /* their reader does that for all clients */
+  if (by_timers) {
+    drain();
+    if (agent_monotonic_nanoseconds() >= next_scan) look_again();
+  }
+  agent_lock_release(&lock);
+  return by_timers;
 }

@@ -6,6 +6,7 @@
 #include "agent/profiles/profile_builder.h"
 #include "agent/threads/thread_dump.h"
 #include "agent/threads/thread_profile.h"
+#include "dump_cpu.h"
 #include "shim/allocation/heap_status.h"
 #include "shim/allocation/heap_table.h"
 #include "shim/locks/lock_status.h"
@@ -33,7 +34,7 @@ static struct profile *collect(enum dump_kind kind) {
     case DUMP_BLOCK: return contention_profile_build(CONTENTION_BLOCK);
     case DUMP_MUTEX: return contention_profile_build(CONTENTION_MUTEX);
     case DUMP_THREADCREATE: return threadcreate_profile_build();
-    case DUMP_CPU:
+    case DUMP_CPU: return dump_cpu_build();
     case DUMP_KINDS: break;
   }
   return NULL;
@@ -51,8 +52,8 @@ static const char *off_reason(enum dump_kind kind) {
       return contention_table_count_of(CONTENTION_MUTEX) > 0 ? NULL : mutex_off_reason();
     case DUMP_GOROUTINE:
     case DUMP_THREADCREATE:
-    case DUMP_CPU:
     case DUMP_KINDS: break;
+    case DUMP_CPU: return dump_cpu_fault();
   }
   return NULL;
 }

@@ -9,6 +9,7 @@
 #include "agent/runtime/process_info.h"
 #include "agent/runtime/sandbox.h"
 #include "agent/symbols/symbolizer.h"
+#include "dump_cpu.h"
 #include "dump_file.h"
 #include "dump_name.h"
 #include "dump_profiles.h"
@@ -84,6 +85,7 @@ static void write_each(const struct writing *writing) {
 }
 
 void dump_write_profiles(uint32_t kinds, bool (*wanted)(void)) {
+  dump_cpu_cut(false);
   write_each(&(struct writing){.kinds = kinds,
                                .names = NAMES_ALL,
                                .wanted = wanted,
@@ -93,11 +95,12 @@ void dump_write_profiles(uint32_t kinds, bool (*wanted)(void)) {
 
 static bool always(void) { return true; }
 
-void dump_write_in_haste(void (*written)(void), bool (*has_time)(void)) {
+void dump_write_in_haste(bool is_last, void (*written)(void), bool (*has_time)(void)) {
   struct writing writing = {.kinds = dump_config.kinds,
                             .names = NAMES_NONE,
                             .wanted = always,
                             .time_nanos = profile_wall_clock()};
+  dump_cpu_cut(is_last);
   write_each(&writing);
   if (written) written();
   struct symbolizer_session *session =

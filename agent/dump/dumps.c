@@ -7,6 +7,7 @@
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
+#include "dump_cpu.h"
 #include "dump_status.h"
 #include "dump_watch.h"
 #include "dump_writer.h"
@@ -59,7 +60,7 @@ static void tell(uint32_t what) {
 static void tell_nameless(void) { tell(END_NAMELESS); }
 
 static void write_at_end(void) {
-  dump_write_in_haste(tell_nameless, has_time_for_names);
+  dump_write_in_haste(true, tell_nameless, has_time_for_names);
   tell(END_DONE);
 }
 
@@ -125,8 +126,10 @@ static uint32_t kinds_at_peak(void) {
 static void look(uint32_t seen) {
   int64_t now = agent_monotonic_nanoseconds(), next_look_ns;
   enum dump_found found = dump_watch_look(now, &next_look_ns);
+  int64_t cpu_pause = dump_cpu_look();
+  if (next_look_ns - now > cpu_pause) next_look_ns = now + cpu_pause;
   bool by_time = interval_is_over(now);
-  if (found == FOUND_SHORTAGE) dump_write_in_haste(NULL, is_wanted_by_time);
+  if (found == FOUND_SHORTAGE) dump_write_in_haste(false, NULL, is_wanted_by_time);
   if (found == FOUND_PEAK) dump_write_profiles(kinds_at_peak(), is_wanted_by_time);
   if (found == FOUND_RSS || by_time) dump_write_profiles(dump_config.kinds, is_wanted_by_time);
   if (found == FOUND_NOTHING && !by_time) wait_for_news(seen, now, next_look_ns);
@@ -148,8 +151,11 @@ void dumps_begin(void) {
   const char *lack = allowed_calls_lack(CALLS_DUMPING);
   if (lack) return dump_status_failed_for("%s", lack);
   if (dumps_end_is_near()) return write_at_end();
+  dump_cpu_begin();
   runs = agent_thread_create(&thread, AGENT_THREAD_STACK, dumps_main, NULL) == 0;
-  if (!runs) dump_status_failed_for("no thread can be made for it");
+  if (runs) return;
+  dump_status_failed_for("no thread can be made for it");
+  dump_cpu_end();
 }
 
 void dumps_end(void) {
@@ -159,4 +165,7 @@ void dumps_end(void) {
   raw_futex_wake(&news, INT32_MAX);
   agent_thread_join(thread);
   runs = false;
+  dump_cpu_end();
 }
+
+bool dumps_use_signals(void) { return runs && dump_cpu_is_running(); }

@@ -10,6 +10,8 @@
  * thread. */
 void dumps_begin(void);
 void dumps_end(void);
+/* By which threads are sampled: the server's end does not take them away. */
+bool dumps_use_signals(void);
 
 /* The process ends as soon as its profiles are written. Waits for that, for DUMPS_END_MILLISECONDS
  * at most, the first time that it is called. hurry: the admin thread is to start now. Context: host

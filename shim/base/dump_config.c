@@ -144,12 +144,13 @@ static void read_pattern(const char *text, struct config *config, struct dump_co
   }
   config_make_absolute("PPROFAGENT_DUMP", out->pattern, sizeof out->pattern, config);
   if (*out->pattern != '/') *out->pattern = 0; /* which has been said */
-  config->dumps_at_exit = *out->pattern && out->at_exit;
   if (*out->pattern && !has_kind && (out->kinds & (out->kinds - 1))) {
     config_add_fault(config,
                      "PPROFAGENT_DUMP has no %%k: of several profiles the first is written");
     out->kinds &= -out->kinds;
   }
+  config->records_cpu = *out->pattern && out->kinds >> DUMP_CPU & 1;
+  config->dumps_at_exit = *out->pattern && out->at_exit;
 }
 
 void dump_config_read(char *const *first, struct config *config, struct dump_config *out) {

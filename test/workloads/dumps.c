@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "workload.h"
 
@@ -32,6 +33,17 @@ static void grows_by(int megabytes, int a_second) {
 
 /* 64 MB, freed at once. */
 static FRAME void *spikes(void) { return keep(malloc(64 << 20)); }
+
+static long long cpu_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static FRAME void burns(int milliseconds) {
+  for (long long end = cpu_time() + milliseconds * 1000000LL; cpu_time() < end;)
+    for (volatile int i = 0; i < 100000; i++) {}
+}
 
 static void first_handler(void) { say("registered first\n"); }
 static void last_handler(void) { say("registered last\n"); }
@@ -135,6 +147,9 @@ int main(int argc, char **argv) {
     ready();
     free(spikes());
     ready();
+  } else if (strcmp(way, "burn") == 0) {
+    burns(atoi(argv[2]));
+    if (argc > 3) ready();
   } else if (strcmp(way, "children") == 0) {
     child_of_fork(1);
     child_of_fork(0);
