@@ -275,7 +275,7 @@ static bool serve(int *exit_code) {
     if (process_tree_role() == TREE_OUTSIDE && now >= next_try_ns) {
       enter_tree();
       next_try_ns = now + CHECK_SECONDS * 1000 * MILLISECONDS;
-      if (process_tree_role() == TREE_HOPELESS) break;
+      if (process_tree_role() == TREE_HOPELESS && !*dump_config.pattern) break;
     }
     if (atomic_load(&main_has_exited)) tls_front_stop();
     if (wake < 0) wake = open_wake(); /* after the listener, without which it is of no use */

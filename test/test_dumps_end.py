@@ -8,7 +8,7 @@ from test_dumps import F, G, files, of_function, options, program, read
 
 # A file is written for these; "exec": by the program that comes then.
 WRITES = ["return", "exit", "_exit", "_Exit", "quick_exit", "exit_group", "thread", "last_thread"]
-WRITES += ["handler"]
+WRITES += ["handler", "raw_exit"]
 WRITES_NOTHING = ["abort", "kill", "segv", "confined"]
 
 

@@ -138,8 +138,9 @@ static void look(uint32_t seen) {
 static void dumps_main(void *unused) {
   (void)unused;
   bare_thread_enter_libc();
-  while (is_wanted()) {
-    uint32_t seen = atomic_load_explicit(&news, memory_order_acquire);
+  for (;;) {
+    uint32_t seen = atomic_load_explicit(&news, memory_order_acquire); /* before what it tells */
+    if (!is_wanted()) return;
     if (dumps_end_is_near()) write_at_end();
     else look(seen);
   }
