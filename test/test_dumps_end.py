@@ -70,7 +70,7 @@ def test_children():
 
     def are_there(_, profiles):
         assert len(profiles) <= 3
-        return sorted(of_function(each, "f")[2] for each in profiles) == [100, 101, 101]
+        return sorted(of_function(each, "f")[2] for each in profiles) == [101, 101, 102]
 
     with_file("children", are_there)
 

@@ -155,6 +155,7 @@ int main(int argc, char **argv) {
     child_of_fork(1);
     child_of_fork(0);
     child_of_vfork();
+    f(), f(); /* which a file of that child's end would not have */
   }
   printf("not written out yet "); /* libc does that last of all */
   return ends(way);
