@@ -1,4 +1,5 @@
 /* The library's constructor: everything that happens to a program at load, in order. */
+#include "shim/base/config.h"
 #include "shim/next/startup.h"
 #include "agent.h"
 #include "agent/runtime/process_info.h"
@@ -7,5 +8,5 @@ __attribute__((constructor)) static void agent_load(void) {
   startup_ensure();
   process_arguments_remember();
   agent_start();
-  agent_end_prepare();
+  if (config.dumps_at_exit || config.records_cpu) agent_end_prepare(); /* a page of code */
 }

@@ -70,6 +70,16 @@ static void check_peak(void) {
   dump_config.peak_percent = 0;
 }
 
+/* Two at once: one after the other. */
+static void check_both(void) {
+  dump_config.rss_bytes = 300 * MB, dump_config.peak_percent = 20;
+  rss = 400 * MB, peak = 400 * MB;
+  CHECK(look() == FOUND_RSS);
+  CHECK(look() == FOUND_PEAK);
+  CHECK(look() == FOUND_NOTHING);
+  dump_config.rss_bytes = dump_config.peak_percent = 0;
+}
+
 static void check_shortage(void) {
   dump_config.on_shortage = true;
   rss = 80 * MB, left = 100 * MB;
@@ -117,6 +127,7 @@ int main(void) {
   check_nothing_asked_for();
   check_rss();
   check_peak();
+  check_both();
   check_shortage();
   check_growth();
   return failures != 0;

@@ -79,9 +79,10 @@ enum dump_found dump_watch_look(int64_t now, int64_t *next_ns) {
   if (dump_config.rss_bytes || dump_config.on_shortage) process_memory_read(&memory);
   uint64_t rss = memory.rss_bytes > 0 ? (uint64_t)memory.rss_bytes : 0;
   uint64_t left = dump_config.on_shortage && rss ? memory_headroom() : UINT64_MAX;
-  bool shortage = becomes_short(rss, left), above = passes_rss(rss), peak = passes_peak();
+  bool shortage = becomes_short(rss, left);
   *next_ns = next_look_ns = now + pause_before_shortage(now, rss, left);
   looked_ns = now;
   rss_before = rss;
-  return shortage ? FOUND_SHORTAGE : above ? FOUND_RSS : peak ? FOUND_PEAK : FOUND_NOTHING;
+  if (shortage) return FOUND_SHORTAGE; /* what else there is waits for the next look */
+  return passes_rss(rss) ? FOUND_RSS : passes_peak() ? FOUND_PEAK : FOUND_NOTHING;
 }
