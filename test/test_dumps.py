@@ -9,6 +9,7 @@ import time
 
 import harness
 import process_tree
+import system_calls
 from pprof_reader import Profile
 from test_planted_paths import by_stranger, roots_file, shared_directory, strangers_directory
 
@@ -247,6 +248,30 @@ def test_a_limit_of_a_files_size():
     host.go_on()
     host.ready()
     assert host.finish() == 0 and os.listdir(directory) == []
+
+
+def under_filter(action, call):
+    directory = harness.scratch()
+    argv = system_calls.under_filter(action, [call], [program(), "wait"])
+    host = harness.Host(argv, rate=1, extra=options(directory, "interval:1s"))
+    host.ready()
+    dump = harness.poll(
+        lambda: host.health()["dump"]["failed"] and host.health()["dump"], "a failure"
+    )
+    assert host.finish() == 0
+    assert dump["written"] == 0 and os.listdir(directory) == [], (call, dump)
+    return dump["last_error"]
+
+
+def test_calls_that_are_refused():
+    for call in ("fsync", "renameat"):
+        assert "cannot be written" in under_filter("errno", call)
+
+
+def test_calls_that_a_service_manager_kills_for():
+    """They are not made: the program was started under such a filter."""
+    for call in ("fsync", "renameat", "unlinkat"):
+        assert "ends it for " + call in under_filter("kill_process", call)
 
 
 # ---- what others put there ----

@@ -49,6 +49,11 @@ static bool write_all(int file, const char *bytes, size_t size) {
   return true;
 }
 
+/* A file system that knows no such call is as good as its writes are. */
+static bool sync_file(int file) {
+  return fsync(file) == 0 || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP;
+}
+
 /* "": it may be replaced, or there is none. */
 static const char *why_not_to_be_replaced(int directory, const char *name) {
   struct stat status;
@@ -82,7 +87,7 @@ static bool write_in(int directory, const char *name, const void *bytes, size_t 
   if (*why_not) return fail(error, why_not, 0);
   int file = openat(directory, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (file < 0) return fail(error, "", errno);
-  bool done = write_all(file, bytes, size) && (!durable || fsync(file) == 0);
+  bool done = write_all(file, bytes, size) && (!durable || sync_file(file));
   int number = errno;
   if (close(file) != 0 && done) done = false, number = errno; /* a quota of NFS's */
   if (done && renameat(directory, beside, directory, name) != 0) done = false, number = errno;
