@@ -145,6 +145,21 @@ def test_without_a_directory_there_is_nothing():
     assert host.finish() == 0
 
 
+def test_where_its_address_cannot_be_had():
+    directory = harness.scratch()
+    host = harness.Host(
+        [program(), "wait"],
+        rate=1,
+        address="unix:/nowhere/at/all.sock",
+        extra=options(directory, "interval:1s"),
+    )
+    host.ready()
+    names = await_file(directory, count=2)
+    assert of_function(read(directory, names[-1]), "f") == F + F
+    assert "off: " in host.log(), host.log()
+    assert host.finish() == 0
+
+
 # ---- whole or not there ----
 
 
