@@ -64,7 +64,7 @@ static void check_moments(void) {
                {"interval:90s", false, 90, 0},
                {"interval:10m, exit", true, 600, 0},
                {",interval:2h,", false, 7200, 0},
-               {"interval:10", true, 0, 1},
+               {"interval:10", false, 10, 0},
                {"interval:0s", true, 0, 1},
                {"interval:1km", true, 0, 1},
                {"interval:99999999999999999999h", true, 0, 1},

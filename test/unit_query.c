@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent/http/query.h"
+#include "shim/base/duration.h"
 #include "check.h"
 
 static void test_query(void) {

@@ -13,7 +13,8 @@
 
 static struct profile *collect_heap(const char *name) {
   struct heap_snapshot *now = heap_snapshot_take();
-  struct profile *profile = now ? heap_profile_build(name, now, &(struct heap_selection){0}, HEAP_PROFILE_SCALED) : NULL;
+  struct profile *profile =
+      now ? heap_profile_build(name, now, &(struct heap_selection){0}, HEAP_PROFILE_SCALED) : NULL;
   heap_snapshot_release(now);
   return profile;
 }

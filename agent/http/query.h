@@ -25,14 +25,6 @@ bool parse_int(const char *text, int64_t *out);
 /* strconv.ParseFloat(text, 64) of decimal numbers, "inf" and "nan"; false otherwise. */
 bool parse_float(const char *text, double *out);
 
-/* Seconds, as Go writes durations: "90s", "1h30m", "250ms"; "d" too, and a plain number of seconds.
- * False for anything else, what is below 0, and more than a thousand years. */
-bool parse_duration(const char *text, double *seconds);
-
-/* Seconds, as Go writes durations: "90s", "1h30m", "250ms"; "d" too, and a plain number of seconds.
- * False for anything else, what is below 0, and more than a thousand years. */
-bool parse_duration(const char *text, double *seconds);
-
 /* strconv.ParseUint(text, 0, 64) on text[0 .. size): 0x, 0o, 0b, leading-0 octal or decimal. */
 bool parse_address(const char *text, size_t size, uint64_t *out);
 

@@ -4,6 +4,7 @@
 
 #include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_table.h"
+#include "shim/base/duration.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/profiles/heap_profile.h"
 #include "agent/profiles/leak_profile.h"

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config_reading.h"
+#include "duration.h"
 
 struct dump_config dump_config;
 
@@ -23,22 +24,11 @@ static bool next_word(const char **at, char *word, size_t size) {
   return length > 0;
 }
 
-/* 90s, 10m, 1h. */
-static bool parse_duration(const char *text, uint64_t *seconds) {
-  enum { LONGEST = 366 * 24 * 3600 };
-  char digits[16];
-  size_t length = strlen(text);
-  uint64_t number;
-  if (length < 2 || length > sizeof digits) return false;
-  char unit = text[length - 1];
-  uint64_t factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : 0;
-  memcpy(digits, text, length - 1);
-  digits[length - 1] = 0;
-  for (const char *c = digits; *c; c++)
-    if (*c < '0' || *c > '9') return false;
-  if (!factor || !config_parse_number(digits, LONGEST / factor, &number) || number == 0)
-    return false;
-  *seconds = number * factor;
+static bool parse_interval(const char *text, uint64_t *seconds) {
+  const double longest = 366 * 24 * 3600.0;
+  double found;
+  if (!parse_duration(text, &found) || found < 1 || found > longest) return false;
+  *seconds = (uint64_t)found;
   return true;
 }
 
@@ -64,18 +54,18 @@ static bool parse_percent(const char *text, uint64_t *percent) {
 static bool read_moment(const char *word, struct dump_config *out) {
   if (strcmp(word, "exit") == 0) return out->at_exit = true;
   if (strcmp(word, "oom") == 0) return out->on_shortage = true;
-  if (strncmp(word, "interval:", 9) == 0) return parse_duration(word + 9, &out->interval_seconds);
+  if (strncmp(word, "interval:", 9) == 0) return parse_interval(word + 9, &out->interval_seconds);
   if (strncmp(word, "peak:", 5) == 0) return parse_percent(word + 5, &out->peak_percent);
   return strncmp(word, "rss:", 4) == 0 && parse_size(word + 4, &out->rss_bytes);
 }
 
-static void read_moments(const char *text, struct config *config, struct dump_config *out) {
+static void read_moments(const char *text, struct config *common, struct dump_config *out) {
   char word[64];
   bool any = false;
   for (const char *at = text; next_word(&at, word, sizeof word);) {
     if (read_moment(word, out)) any = true;
     else
-      config_add_fault(config,
+      config_add_fault(common,
                        "PPROFAGENT_DUMP_ON: \"%s\" is not exit, interval:10m (s, m, h), rss:2G, "
                        "peak:20%% or oom, and is ignored",
                        word);
@@ -84,24 +74,24 @@ static void read_moments(const char *text, struct config *config, struct dump_co
   snprintf(out->on, sizeof out->on, "%s", any ? text : "exit");
 }
 
-static void read_kinds(const char *text, struct config *config, struct dump_config *out) {
+static void read_kinds(const char *text, struct config *common, struct dump_config *out) {
   char word[64];
   for (const char *at = text; next_word(&at, word, sizeof word);) {
     int kind = 0;
     while (kind < DUMP_KINDS && strcmp(dump_kind_names[kind], word) != 0) kind++;
     if (kind < DUMP_KINDS) out->kinds |= 1u << kind;
     else
-      config_add_fault(config, "PPROFAGENT_DUMP_PROFILES: \"%s\" is no profile, and is ignored",
+      config_add_fault(common, "PPROFAGENT_DUMP_PROFILES: \"%s\" is no profile, and is ignored",
                        word);
   }
   if (!out->kinds) out->kinds = 1u << DUMP_HEAP;
 }
 
-static void read_keep(const char *text, struct config *config, struct dump_config *out) {
+static void read_keep(const char *text, struct config *common, struct dump_config *out) {
   uint64_t keep = DUMP_KEEP_DEFAULT;
   if (*text && (!config_parse_number(text, DUMP_KEEP_MAX, &keep) || keep == 0)) {
     keep = DUMP_KEEP_DEFAULT;
-    config_add_fault(config,
+    config_add_fault(common,
                      "PPROFAGENT_DUMP_KEEP: \"%.60s\" is not a number from 1 to %d; using %d", text,
                      DUMP_KEEP_MAX, DUMP_KEEP_DEFAULT);
   }
@@ -109,11 +99,11 @@ static void read_keep(const char *text, struct config *config, struct dump_confi
 }
 
 /* False, and said: a letter that means nothing. has_kind: %k is there. */
-static bool check_letters(const char *pattern, struct config *config, bool *has_kind) {
+static bool check_letters(const char *pattern, struct config *common, bool *has_kind) {
   for (const char *at = strchr(pattern, '%'); at; at = strchr(at + 2, '%')) {
     if (!at[1] || !strchr("pntk%", at[1])) {
       config_add_fault(
-          config,
+          common,
           "PPROFAGENT_DUMP: \"%.60s\" has a %% that is not %%p, %%n, %%t, %%k or %%%%: "
           "no profile is written",
           pattern);
@@ -130,30 +120,30 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 /* A directory ends with "/", or has no % and does not end in ".pb.gz". */
-static void read_pattern(const char *text, struct config *config, struct dump_config *out) {
+static void read_pattern(const char *text, struct config *common, struct dump_config *out) {
   static const char in_directory[] = "%n-%p-%t-%k.pb.gz";
   bool slash = ends_with(text, "/"), has_kind = false;
   bool directory = slash || (!strchr(text, '%') && !ends_with(text, ".pb.gz"));
   int length = snprintf(out->pattern, sizeof out->pattern, "%s%s%s", text,
                         directory && !slash ? "/" : "", directory ? in_directory : "");
   if ((size_t)length >= sizeof out->pattern) {
-    config_add_fault(config, "PPROFAGENT_DUMP is too long: no profile is written");
+    config_add_fault(common, "PPROFAGENT_DUMP is too long: no profile is written");
     *out->pattern = 0;
-  } else if (!check_letters(out->pattern, config, &has_kind)) {
+  } else if (!check_letters(out->pattern, common, &has_kind)) {
     *out->pattern = 0;
   }
-  config_make_absolute("PPROFAGENT_DUMP", out->pattern, sizeof out->pattern, config);
+  config_make_absolute("PPROFAGENT_DUMP", out->pattern, sizeof out->pattern, common);
   if (*out->pattern != '/') *out->pattern = 0; /* which has been said */
   if (*out->pattern && !has_kind && (out->kinds & (out->kinds - 1))) {
-    config_add_fault(config,
+    config_add_fault(common,
                      "PPROFAGENT_DUMP has no %%k: of several profiles the first is written");
     out->kinds &= -out->kinds;
   }
-  config->records_cpu = *out->pattern && out->kinds >> DUMP_CPU & 1;
-  config->dumps_at_exit = *out->pattern && out->at_exit;
+  common->records_cpu = *out->pattern && out->kinds >> DUMP_CPU & 1;
+  common->dumps_at_exit = *out->pattern && out->at_exit;
 }
 
-void dump_config_read(char *const *first, struct config *config, struct dump_config *out) {
+void dump_config_read(char *const *first, struct config *common, struct dump_config *out) {
   static const char names[][12] = {"=", "_ON=", "_PROFILES=", "_KEEP="};
   enum { PATTERN, ON, PROFILES, KEEP, VARIABLES };
   static const char prefix[] = "PPROFAGENT_DUMP";
@@ -166,13 +156,13 @@ void dump_config_read(char *const *first, struct config *config, struct dump_con
   }
   *out = (struct dump_config){0};
   if (!*values[PATTERN]) {
-    config_add_fault(config,
+    config_add_fault(common,
                      "PPROFAGENT_DUMP is not set, but what belongs to it is: no profile is "
                      "written");
     return;
   }
-  read_kinds(values[PROFILES], config, out);
-  read_moments(values[ON], config, out);
-  read_keep(values[KEEP], config, out);
-  read_pattern(values[PATTERN], config, out);
+  read_kinds(values[PROFILES], common, out);
+  read_moments(values[ON], common, out);
+  read_keep(values[KEEP], common, out);
+  read_pattern(values[PATTERN], common, out);
 }

@@ -40,6 +40,6 @@ extern struct dump_config dump_config;
 
 /* first: the first string of the environment that begins with PPROFAGENT_DUMP. Context:
  * constructor. */
-void dump_config_read(char *const *first, struct config *config, struct dump_config *out);
+void dump_config_read(char *const *first, struct config *common, struct dump_config *out);
 
 #endif
