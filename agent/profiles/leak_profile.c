@@ -7,6 +7,7 @@
 #include "shim/allocation/heap_table.h"
 #include "shim/allocation/live_table.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/index_table.h"
 #include "profile_builder.h"
@@ -46,14 +47,10 @@ static struct stack_sums *sums_of(struct search *search, uint32_t stack) {
   uint64_t hash = hash_mix(stack, 0);
   uint32_t found = index_table_find(&search->index, hash, is_wanted, &wanted);
   if (found != INDEX_TABLE_NONE) return &search->stacks[found];
-  if (search->count == search->capacity) {
-    uint32_t capacity = search->capacity ? search->capacity * 2 : 256;
-    struct stack_sums *stacks = agent_realloc(search->stacks, capacity * sizeof *stacks);
-    if (!stacks) return NULL;
-    search->stacks = stacks;
-    search->capacity = capacity;
-  }
-  if (!index_table_add(&search->index, hash, search->count)) return NULL;
+  if (!growing_array_reserve(&search->stacks, search->count, &search->capacity,
+                             sizeof *search->stacks) ||
+      !index_table_add(&search->index, hash, search->count))
+    return NULL;
   struct stack_sums *sums = &search->stacks[search->count++];
   *sums = (struct stack_sums){.stack = stack, .oldest = UINT64_MAX};
   return sums;

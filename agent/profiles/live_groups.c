@@ -5,6 +5,7 @@
 
 #include "shim/allocation/live_table.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "agent/runtime/agent_status.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/foreign_text.h"
@@ -56,15 +57,6 @@ static uint64_t hash_of(const struct live_group *group) {
                   (uint32_t)group->age_seconds);
 }
 
-static bool grow(struct live_groups *groups) {
-  uint32_t capacity = groups->capacity ? groups->capacity * 2 : 256;
-  struct live_group *items = agent_realloc(groups->items, capacity * sizeof *items);
-  if (!items) return false;
-  groups->items = items;
-  groups->capacity = capacity;
-  return true;
-}
-
 static bool count_block(struct gathering *gathering, const struct live_block *block) {
   struct live_groups *groups = gathering->groups;
   struct wanted wanted = {groups, group_of(gathering, block)};
@@ -79,9 +71,10 @@ static bool count_block(struct gathering *gathering, const struct live_block *bl
   }
   if (found == INDEX_TABLE_NONE) {
     found = groups->count;
-    if (found == groups->capacity && !grow(groups)) return false;
+    if (!growing_array_reserve(&groups->items, found, &groups->capacity, sizeof *groups->items) ||
+        !index_table_add(&gathering->index, hash, found))
+      return false;
     groups->items[found] = wanted.group;
-    if (!index_table_add(&gathering->index, hash, found)) return false;
     groups->count++;
   }
   groups->items[found].count++;

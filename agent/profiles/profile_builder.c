@@ -6,6 +6,7 @@
 
 #include "shim/stacks/stack_table.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "agent/runtime/index_table.h"
 #include "agent/stacks/own_frames.h"
 #include "sampling_scale.h"
@@ -51,14 +52,7 @@ struct profile_builder {
 };
 
 static void *append(struct growing *array, size_t item_size) {
-  if (array->count == array->capacity) {
-    uint32_t capacity = array->capacity ? array->capacity * 2 : 256;
-    if (capacity < array->capacity || capacity == INDEX_TABLE_NONE) return NULL;
-    void *items = agent_realloc(array->items, capacity * item_size);
-    if (!items) return NULL;
-    array->items = items;
-    array->capacity = capacity;
-  }
+  if (!growing_array_reserve(&array->items, array->count, &array->capacity, item_size)) return NULL;
   void *item = (char *)array->items + (size_t)array->count++ * item_size;
   return memset(item, 0, item_size);
 }

@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "profile.h"
 #include "profile_emitter.h"
 
@@ -127,14 +128,10 @@ static const char *unzip(struct part *part, const void *bytes, size_t size) {
 /* The text's number; the string table keeps texts, so it is given a copy. */
 static int64_t number_of(struct profile_merge *merge, const void *bytes, size_t size) {
   struct string_table *strings = &merge->emitter.strings;
-  if (merge->text_count == merge->text_capacity) {
-    uint32_t capacity = merge->text_capacity ? merge->text_capacity * 2 : 1024;
-    char **texts = agent_realloc(merge->texts, capacity * sizeof *texts);
-    if (!texts) return merge->failed = true, 0;
-    merge->texts = texts;
-    merge->text_capacity = capacity;
-  }
-  char *copy = agent_malloc(size + 1);
+  char *copy = growing_array_reserve(&merge->texts, merge->text_count, &merge->text_capacity,
+                                     sizeof *merge->texts)
+                   ? agent_malloc(size + 1)
+                   : NULL;
   if (!copy) return merge->failed = true, 0;
   memcpy(copy, bytes, size);
   copy[size] = 0;
@@ -151,13 +148,9 @@ static int64_t number_of_text(struct profile_merge *merge, const char *text) {
 }
 
 static bool add_string(struct part *part, const struct field *field) {
-  if (part->string_count == part->string_capacity) {
-    uint32_t capacity = part->string_capacity ? part->string_capacity * 2 : 1024;
-    int64_t *strings = agent_realloc(part->strings, capacity * sizeof *strings);
-    if (!strings) return part->merge->failed = true, false;
-    part->strings = strings;
-    part->string_capacity = capacity;
-  }
+  if (!growing_array_reserve(&part->strings, part->string_count, &part->string_capacity,
+                             sizeof *part->strings))
+    return part->merge->failed = true, false;
   part->strings[part->string_count++] = number_of(part->merge, field->bytes, field->size);
   return !part->merge->failed;
 }

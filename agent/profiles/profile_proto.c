@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "agent/runtime/index_table.h"
 #include "profile.h"
 #include "profile_emitter.h"
@@ -138,15 +139,10 @@ static uint64_t function_id(struct encoder *encoder, const char *name, const cha
   struct function_lookup lookup = {encoder->functions, &key};
   uint32_t found = index_table_find(&encoder->function_index, hash, function_equal, &lookup);
   if (found != INDEX_TABLE_NONE) return found + UINT64_C(1);
-  if (encoder->function_count == encoder->function_capacity) {
-    uint32_t capacity = encoder->function_capacity ? encoder->function_capacity * 2 : 1024;
-    struct function_key *functions =
-        agent_realloc(encoder->functions, capacity * sizeof *functions);
-    if (!functions) return 0;
-    encoder->functions = functions;
-    encoder->function_capacity = capacity;
-  }
-  if (!index_table_add(&encoder->function_index, hash, encoder->function_count)) return 0;
+  if (!growing_array_reserve(&encoder->functions, encoder->function_count,
+                             &encoder->function_capacity, sizeof *encoder->functions) ||
+      !index_table_add(&encoder->function_index, hash, encoder->function_count))
+    return 0;
   encoder->functions[encoder->function_count++] = key;
   profile_message message = PERFTOOLS__PROFILES__PROFILE__INIT;
   Perftools__Profiles__Function out = PERFTOOLS__PROFILES__FUNCTION__INIT, *out_pointer = &out;

@@ -12,6 +12,7 @@
 
 #include "shim/stacks/stack_table.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "number_order.h"
 #include "profile.h"
 #include "agent/runtime/foreign_text.h"
@@ -80,7 +81,8 @@ static void write_block(struct text_sink *text, const struct frame_line *lines, 
 struct frame_writer {
   struct text_sink *text;
   struct text_sink *measure; /* swallows what is written to it */
-  size_t count, capacity;
+  size_t count;
+  uint32_t capacity;
   struct frame_line *lines;
 };
 
@@ -91,13 +93,9 @@ static void end_block(struct frame_writer *writer) {
 
 static bool add_line(struct frame_writer *writer, const struct profile_location *location,
                      const struct symbol_frame *frame) {
-  if (writer->count == writer->capacity) {
-    size_t capacity = writer->capacity ? writer->capacity * 2 : 256;
-    struct frame_line *lines = agent_realloc(writer->lines, capacity * sizeof *lines);
-    if (!lines) return false;
-    writer->lines = lines;
-    writer->capacity = capacity;
-  }
+  if (!growing_array_reserve(&writer->lines, writer->count, &writer->capacity,
+                             sizeof *writer->lines))
+    return false;
   struct frame_line *line = &writer->lines[writer->count++];
   *line = (struct frame_line){.location = location, .frame = frame};
   line->address_width = text_sink_hex(writer->measure, location->address);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent_memory.h"
+#include "growing_array.h"
 
 static bool is_utf8(const char *text) {
   for (size_t length; *text; text += length)
@@ -49,17 +50,8 @@ int64_t string_table_number(struct string_table *table, const char *text) {
   uint64_t hash = hash_bytes(text, strlen(text));
   uint32_t found = index_table_find(&table->index, hash, string_equal, &key);
   if (found != INDEX_TABLE_NONE) return found;
-  if (table->count == table->capacity) {
-    uint32_t capacity = table->capacity ? table->capacity * 2 : 1024;
-    char **items = agent_realloc(table->items, capacity * sizeof *items);
-    if (!items) {
-      table->failed = true;
-      return 0;
-    }
-    table->items = items;
-    table->capacity = capacity;
-  }
-  if (!index_table_add(&table->index, hash, table->count)) {
+  if (!growing_array_reserve(&table->items, table->count, &table->capacity, sizeof *table->items) ||
+      !index_table_add(&table->index, hash, table->count)) {
     table->failed = true;
     return 0;
   }

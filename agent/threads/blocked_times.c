@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "agent/runtime/agent_thread.h"
 #include "blocked_thread.h"
 #include "agent/runtime/task_files.h"
@@ -48,20 +49,17 @@ struct seen_thread {
 };
 
 struct seen_threads {
-  size_t count, capacity;
+  size_t count;
+  uint32_t capacity;
   struct seen_thread *threads; /* in order of tid, as dumps go */
 };
 
 static struct seen_threads earlier, current;
 
 static void remember(const struct seen_thread *thread) {
-  if (current.count == current.capacity) {
-    size_t larger = current.capacity ? current.capacity * 2 : 256;
-    struct seen_thread *grown = agent_realloc(current.threads, larger * sizeof *grown);
-    if (!grown) return;
-    current.threads = grown;
-    current.capacity = larger;
-  }
+  if (!growing_array_reserve(&current.threads, current.count, &current.capacity,
+                             sizeof *current.threads))
+    return;
   current.threads[current.count++] = *thread;
 }
 

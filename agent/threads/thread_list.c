@@ -10,6 +10,7 @@
 
 #include "shim/threads/thread_registry.h"
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/process_info.h"
 #include "agent/runtime/task_files.h"
@@ -59,14 +60,8 @@ struct directory_entry { /* as getdents64 writes it */
   char name[];
 };
 
-static bool add_id(struct thread_ids *ids, size_t *capacity, int32_t tid) {
-  if (ids->count == *capacity) {
-    size_t larger = *capacity ? *capacity * 2 : 256;
-    int32_t *tids = agent_realloc(ids->tids, larger * sizeof *tids);
-    if (!tids) return false;
-    ids->tids = tids;
-    *capacity = larger;
-  }
+static bool add_id(struct thread_ids *ids, uint32_t *capacity, int32_t tid) {
+  if (!growing_array_reserve(&ids->tids, ids->count, capacity, sizeof *ids->tids)) return false;
   ids->tids[ids->count++] = tid;
   return true;
 }
@@ -90,7 +85,7 @@ static bool read_directory(struct thread_ids *ids) {
   enum { DIRECTORY_BUFFER = 32 * 1024 };
   int fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   char *buffer = fd < 0 ? NULL : agent_malloc(DIRECTORY_BUFFER);
-  size_t capacity = 0;
+  uint32_t capacity = 0;
   long size = -1;
   while (buffer && (size = syscall(SYS_getdents64, fd, buffer, DIRECTORY_BUFFER)) > 0) {
     for (long at = 0; at < size;) {
@@ -112,7 +107,7 @@ static bool read_directory(struct thread_ids *ids) {
 /* Where /proc does not tell (proc_fault): the threads that were seen to be created, and the first.
  */
 static bool read_registry(struct thread_ids *ids) {
-  size_t capacity = 0;
+  uint32_t capacity = 0;
   if (!add_id(ids, &capacity, getpid())) return false;
   for (uint32_t number = thread_registry_count(); number > 0; number--) {
     struct thread_view view;

@@ -3,16 +3,10 @@
 #include <string.h>
 
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 
 void *trace_growing_add(struct trace_growing *array, size_t item_size) {
-  if (array->count == array->capacity) {
-    uint32_t capacity = array->capacity ? array->capacity * 2 : 256;
-    void *items =
-        capacity > array->capacity ? agent_realloc(array->items, capacity * item_size) : NULL;
-    if (!items) return NULL;
-    array->items = items;
-    array->capacity = capacity;
-  }
+  if (!growing_array_reserve(&array->items, array->count, &array->capacity, item_size)) return NULL;
   return memset((char *)array->items + (size_t)array->count++ * item_size, 0, item_size);
 }
 

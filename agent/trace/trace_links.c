@@ -1,6 +1,7 @@
 #include "trace_links.h"
 
 #include "agent/runtime/agent_memory.h"
+#include "agent/runtime/growing_array.h"
 
 struct thread_key {
   const struct trace_thread *threads;
@@ -22,13 +23,9 @@ uint32_t trace_links_thread(const struct trace_links *links, int32_t tid) {
 static struct trace_thread *thread_of(struct trace_links *links, int32_t tid) {
   uint32_t number = trace_links_thread(links, tid);
   if (number != TRACE_LINK_NONE) return &links->threads[number];
-  if (links->thread_count == links->thread_capacity) {
-    uint32_t capacity = links->thread_capacity ? links->thread_capacity * 2 : 64;
-    struct trace_thread *threads = agent_realloc(links->threads, capacity * sizeof *threads);
-    if (!threads) return NULL;
-    links->threads = threads;
-    links->thread_capacity = capacity;
-  }
+  if (!growing_array_reserve(&links->threads, links->thread_count, &links->thread_capacity,
+                             sizeof *links->threads))
+    return NULL;
   if (!index_table_add(&links->index, hash_mix((uint32_t)tid, 0), links->thread_count)) return NULL;
   struct trace_thread *thread = &links->threads[links->thread_count++];
   *thread = (struct trace_thread){
