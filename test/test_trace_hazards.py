@@ -34,10 +34,17 @@ def check_same(argv, stops=False, extra=None):
             assert host.health()["lock_waits"]["waiting_now"] == 0
             assert host.health()["trace"]["events"] > 100
             host.go_on()
-    wanted = expected.stdout.decode().splitlines()
-    assert found == wanted, "\n".join(difflib.unified_diff(wanted, found, lineterm="", n=3))
     assert host.finish() == 0
     connection.close()
+    wanted = masked(expected.stdout.decode().splitlines())
+    found = masked(found)
+    assert found == wanted, "\n".join(difflib.unified_diff(wanted, found, lineterm="", n=3))
+
+
+def masked(lines):
+    """Without the kernel's bit for waiters (locksem.h): a waiter that was signalled leaves it where
+    it came to its mutex before the other had given that back, which is a matter of luck."""
+    return [line.replace(" T+ ", " T ") for line in lines]
 
 
 @pytest.mark.parametrize("extra", [{}, NOTHING], ids=["profiled", "traced alone"])
