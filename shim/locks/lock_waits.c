@@ -236,7 +236,8 @@ struct lock_release lock_release_begin(const void *object, bool (*is_release)(co
 
 struct lock_release lock_signal_begin(const void *condition, enum release_wakes wakes) {
   struct lock_release release = {.wakes = wakes};
-  if (trace_ring_is_armed() && may_measure() && lock_waiters_wait_for(condition))
+  if (trace_ring_is_armed() && lock_waiters_may_wait_for(condition) && may_measure() &&
+      lock_waiters_wait_for(condition))
     release.traced_at = monotonic_clock_now();
   return release;
 }

@@ -91,7 +91,7 @@ struct lock_release {
   enum release_wakes wakes;
 };
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object));
-/* Just before a condition is signalled for which lock_waiters_may_wait_for was true. */
+/* Just before a condition is signalled, while somebody records. */
 struct lock_release lock_signal_begin(const void *condition, enum release_wakes wakes);
 /* Just after: the stack is walked while nobody waits for it. errno stays. */
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,

@@ -79,19 +79,19 @@ DEFINE_COND(cnd_timedwait, EXPORTED, cnd_timedwait, cnd_timedwait, STARTUP_NEXT(
             (cnd_t * cond, mtx_t *mutex, const struct timespec *deadline), (cond, mutex, deadline))
 
 /* Who signals is followed while a trace is recorded, and somebody waits. */
-#define DEFINE_SIGNAL(wrapper, visibility, next, function, instead, wakes, type)          \
-  static __attribute__((noinline)) int tell_##wrapper(type *cond) {                       \
-    struct unwind_registers caller = CALLER_REGISTERS();                                  \
-    NEED(next, instead(cond));                                                            \
-    struct lock_release release = lock_signal_begin(cond, wakes);                         \
-    int result = real_locks.next(cond);                                                   \
-    lock_release_end(&release, cond, lock_wrappers.function, &caller);                    \
-    return result;                                                                        \
-  }                                                                                       \
-  visibility int wrapper(type *cond) {                                                    \
-    real_##function##_function known = NEXT_LOCK(next);                                   \
-    if (UNLIKELY(!known || lock_waiters_may_wait_for(cond))) return tell_##wrapper(cond); \
-    return known(cond);                                                                   \
+#define DEFINE_SIGNAL(wrapper, visibility, next, function, instead, wakes, type) \
+  static __attribute__((noinline)) int tell_##wrapper(type *cond) {              \
+    struct unwind_registers caller = CALLER_REGISTERS();                         \
+    NEED(next, instead(cond));                                                   \
+    struct lock_release release = lock_signal_begin(cond, wakes);                \
+    int result = real_locks.next(cond);                                          \
+    lock_release_end(&release, cond, lock_wrappers.function, &caller);           \
+    return result;                                                               \
+  }                                                                              \
+  visibility int wrapper(type *cond) {                                           \
+    real_##function##_function known = NEXT_LOCK(next);                          \
+    if (UNLIKELY(!known || trace_ring_is_armed())) return tell_##wrapper(cond);  \
+    return known(cond);                                                          \
   }
 
 DEFINE_SIGNAL(pthread_cond_signal, EXPORTED, pthread_cond_signal, pthread_cond_signal,
