@@ -190,6 +190,14 @@ def test_with_nobody_to_be_told(flags):
     assert (found.returncode, found.stdout) == (0, b"told\n"), found
 
 
+def test_functions_of_others_by_these_names_are_theirs():
+    library = harness.build("marks_of_others.c", "-O1", shared=True)
+    others = harness.build("marks_of_others.c", "-O1", "-DPROGRAM", "-Wl,--no-as-needed", library)
+    for options in ({"plain": True}, {}, {"extra": {"LD_BIND_NOW": "1"}}):
+        found = harness.run([others], **options)
+        assert (found.returncode, found.stdout) == (0, b"mark\nbegin\nend\n"), (options, found)
+
+
 def test_it_is_installed(tmp_path):
     subprocess.run(
         ["make", "-s", "install", "DESTDIR=%s" % tmp_path, "PREFIX=/usr"],

@@ -1,7 +1,8 @@
 /* A program may ask for mallocx, free_sized or operator new by a weak reference or by dlsym, and
  * take another path when they are there. So a name of ours that no other object defines is struck
- * from this library's hash table of symbols in memory, before the program is bound. The table lies
- * among what becomes read-only after relocation (layout.ld).
+ * from this library's hash table of symbols in memory, before the program is bound. So are the
+ * names of what the library offers by itself where another object has something of those names. The
+ * table lies among what becomes read-only after relocation (layout.ld).
  *
  * The one code of ours that runs so early, which also makes this library's pointers ready
  * (put_stand_ins), is the resolver of an IFUNC: it is called while this library is relocated, when
@@ -83,6 +84,7 @@ static const absent_name jemalloc_names[] = {INTERPOSED_JEMALLOC(X)};
 static const absent_name tcmalloc_names[] = {INTERPOSED_TCMALLOC(X)};
 static const absent_name frame_names[] = {INTERPOSED_FRAMES(X)};
 static const absent_name optional_names[] = {INTERPOSED_OPTIONAL(X)};
+static const absent_name own_names[] = {OWN_FUNCTIONS(X)};
 #undef X
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -91,16 +93,18 @@ static struct family family_of(const absent_name *names, size_t count) {
 }
 
 static void strike_absent(const struct dynamic_symbols *own) {
-  enum { FAMILIES = 4 + COUNT(optional_names) };
+  enum { OWN = 4, OPTIONAL, FAMILIES = OPTIONAL + COUNT(optional_names) };
   struct family families[FAMILIES];
   families[0] = family_of(cxx_names, COUNT(cxx_names));
   families[1] = family_of(jemalloc_names, COUNT(jemalloc_names));
   families[2] = family_of(tcmalloc_names, COUNT(tcmalloc_names));
   families[3] = family_of(frame_names, COUNT(frame_names));
-  for (size_t i = 4; i < FAMILIES; i++) families[i] = family_of(&optional_names[i - 4], 1);
+  families[OWN] = family_of(own_names, COUNT(own_names));
+  for (size_t i = OPTIONAL; i < FAMILIES; i++)
+    families[i] = family_of(&optional_names[i - OPTIONAL], 1);
   look_elsewhere(families, FAMILIES);
   for (size_t i = 0; i < FAMILIES; i++)
-    if (!families[i].is_defined_elsewhere) strike(own, &families[i]);
+    if (families[i].is_defined_elsewhere == (i == OWN)) strike(own, &families[i]);
 }
 
 static void (*act_while_relocating(void))(void) {
