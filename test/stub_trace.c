@@ -11,7 +11,8 @@ struct trace_recording {
 };
 
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
-                                       uint32_t sample_hz, struct trace_recording **out) {
+                                       struct trace_sampling sampling,
+                                       struct trace_recording **out) {
   *out = NULL;
   int64_t start = agent_monotonic_nanoseconds();
   if (!http_wait(response, start + nanoseconds)) return TRACE_CANCELED;
@@ -20,7 +21,7 @@ enum trace_result trace_recording_take(struct http_response *response, int64_t n
                                    .pid = 100,
                                    .start = start,
                                    .end = start + nanoseconds,
-                                   .sample_hz = sample_hz};
+                                   .sample_hz = sampling.hz};
   return TRACE_DONE;
 }
 const struct trace_log *trace_recording_log(const struct trace_recording *recording) {

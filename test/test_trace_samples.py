@@ -188,3 +188,20 @@ def test_why_there_are_none():
     assert any("no CPU samples: " + reason in value for _, _, value in go.logs), go.logs
     assert host.get("trace?seconds=0.1&hz=0")[0] == 200
     host.kill()
+
+
+def test_no_signal_without_being_asked():
+    """Where samples take a signal, there are none but for who says hz=."""
+    host = harness.Host(
+        [harness.build("cpu_shares.c", *FLAGS), "endless"], extra={"PPROFAGENT_CPU": "timer"}
+    )
+    host.ready()
+    host.go_on()
+    trace = json.loads(record(host, "seconds=0.5&format=json"))
+    assert not samples_of(trace) and "signal" in trace["metadata"]["cpu_samples_off"], trace[
+        "metadata"
+    ]
+    assert host.health()["cpu_sampling"]["source"] is None, host.health()["cpu_sampling"]
+    trace = json.loads(record(host, "seconds=1&format=json&hz=200"))
+    assert samples_of(trace) and trace["metadata"]["cpu_samples_off"] is None
+    host.kill()

@@ -202,16 +202,16 @@ static void watch(const struct stack_sample *sample) {
 static void while_watched(void) {
   slices++;
   if (slices == 2) stub_threads_sample(100, "main", 2, making, 3);
-  if (slices == 4) CHECK(!cpu_profile_watch(1000, watch) && stub_threads.period == 1000000);
+  if (slices == 4) CHECK(!cpu_profile_watch(1000, true, watch) && stub_threads.period == 1000000);
   if (slices == 6) stub_threads_sample(100, "main", 3, making, 3);
-  if (slices == 8) CHECK(!cpu_profile_watch(10, watch) && stub_threads.period == 10000000);
+  if (slices == 8) CHECK(!cpu_profile_watch(10, true, watch) && stub_threads.period == 10000000);
   if (slices == 10) stub_threads_sample(100, "main", 4, making, 3);
 }
 
 static void test_who_watches_has_each_sample(void) {
   reset(1);
   slices = 0;
-  CHECK(!cpu_profile_watch(10, watch) && stub_threads.period == 100000000);
+  CHECK(!cpu_profile_watch(10, true, watch) && stub_threads.period == 100000000);
   CHECK(cpu_profile_running() == 0);
   stub_threads_sample(100, "main", 1, working, 2);
   CHECK(watched == 0);

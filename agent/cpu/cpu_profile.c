@@ -326,7 +326,10 @@ static const char *try_rings(uint64_t wanted) {
   return reason;
 }
 
-static enum cpu_profile_result start(uint64_t wanted, const char **reason) {
+static const char needs_signals[] =
+    "here samples take a signal in the program's threads, which is sent only for who asks: hz=100";
+
+static enum cpu_profile_result start(uint64_t wanted, bool may_signal, const char **reason) {
   most_blocked = most_without_timer = 0;
   *reason = sandbox_is_tighter(0) ? "the program has put itself under a seccomp filter, which may "
                                     "kill it for a call that it does not expect"
@@ -335,8 +338,8 @@ static enum cpu_profile_result start(uint64_t wanted, const char **reason) {
   const char *perf_reason = config.cpu == CPU_TIMER ? NULL : try_rings(wanted);
   atomic_store_explicit(&perf_off_reason, perf_reason, memory_order_relaxed);
   if (by_rings) return CPU_PROFILE_DONE;
-  if (config.cpu == CPU_PERF) {
-    *reason = perf_reason;
+  if (config.cpu == CPU_PERF || !may_signal) {
+    *reason = config.cpu == CPU_PERF ? perf_reason : needs_signals;
     return CPU_PROFILE_REFUSED;
   }
   enum cpu_profile_result result = start_timers(reason);
@@ -346,11 +349,11 @@ static enum cpu_profile_result start(uint64_t wanted, const char **reason) {
 }
 
 /* At hz from now on, or faster. */
-static enum cpu_profile_result speed_up(uint32_t hz, const char **reason) {
+static enum cpu_profile_result speed_up(uint32_t hz, bool may_signal, const char **reason) {
   uint64_t wanted = SECOND / fastest_rate(hz);
   *reason = NULL;
-  if (client_count == 0 && !watch_hz) return start(wanted, reason);
-  *reason = set_period(wanted);
+  if (client_count == 0 && !watch_hz) return start(wanted, may_signal, reason);
+  *reason = by_rings || may_signal ? set_period(wanted) : needs_signals;
   return *reason ? CPU_PROFILE_REFUSED : CPU_PROFILE_DONE;
 }
 
@@ -369,7 +372,7 @@ static bool is_full(const struct client *client) {
 
 static enum cpu_profile_result join(struct client *client, const char **reason) {
   if (is_full(client)) return CPU_PROFILE_TOO_MANY;
-  enum cpu_profile_result result = speed_up(client->hz, reason);
+  enum cpu_profile_result result = speed_up(client->hz, true, reason);
   atomic_store_explicit(&off_reason, *reason, memory_order_relaxed);
   if (result != CPU_PROFILE_DONE) return result;
   /* The window begins once every thread has its timer; what was sampled before is the others'
@@ -397,10 +400,10 @@ static void leave(struct client *client) {
   if (client_count > 0 || watch_hz) slow_down();
 }
 
-const char *cpu_profile_watch(uint32_t hz, cpu_watch_sink *sink) {
+const char *cpu_profile_watch(uint32_t hz, bool may_signal, cpu_watch_sink *sink) {
   const char *reason = NULL;
   agent_lock_take(&lock);
-  if (hz > watch_hz && speed_up(hz, &reason) == CPU_PROFILE_NO_MEMORY)
+  if (hz > watch_hz && speed_up(hz, may_signal, &reason) == CPU_PROFILE_NO_MEMORY)
     reason = "there is no memory for it";
   if (!reason) {
     bool is_slower = hz < watch_hz;

@@ -30,10 +30,11 @@ enum cpu_profile_result cpu_profile_collect(struct http_response *response, int6
                                             uint32_t hz, struct profile **out, const char **reason);
 
 /* For traces: each sample as it comes, from the same sampler, at hz or faster; hz 0: none any more.
- * One watcher. NULL, or why there are none. The sink runs under the lock, in any of the agent's
- * threads: it must not call this file. */
+ * may_signal: where the kernel gives no rings a signal may be sent to the program's threads at each
+ * tick. One watcher. NULL, or why there are none. The sink runs under the lock, in any of the
+ * agent's threads: it must not call this file. */
 typedef void cpu_watch_sink(const struct stack_sample *sample);
-const char *cpu_profile_watch(uint32_t hz, cpu_watch_sink *sink);
+const char *cpu_profile_watch(uint32_t hz, bool may_signal, cpu_watch_sink *sink);
 /* What is sampled by now goes to the sink before it returns; to be called each 50 ms. */
 void cpu_profile_watch_read(void);
 

@@ -60,11 +60,10 @@ static void send_head(const struct http_request *request, const struct trace_for
 }
 
 static void send_trace(const struct http_request *request, const struct trace_format *format,
-                       double seconds, uint32_t sample_hz) {
+                       double seconds, struct trace_sampling sampling) {
   struct trace_recording *recording;
   char headers[HEADERS_MAX];
-  switch (
-      trace_recording_take(request->response, (int64_t)(seconds * 1e9), sample_hz, &recording)) {
+  switch (trace_recording_take(request->response, (int64_t)(seconds * 1e9), sampling, &recording)) {
     case TRACE_DONE: {
       struct response_sink sink = sink_of(request, format, headers, sizeof headers);
       response_sink_end(&sink, format->encode(trace_recording_log(recording), &sink.base));
@@ -83,10 +82,13 @@ _Static_assert(TRACE_MAX_CLIENTS == 4 && TRACE_MAX_SECONDS == 3600, "the texts")
 void handle_trace(const struct http_request *request, const struct route *route) {
   char text[PARAMETER_MAX];
   double seconds = 0;
-  uint32_t sample_hz;
+  struct trace_sampling sampling = {0};
   (void)route;
   const struct trace_format *format = format_parameter(request);
-  if (!format || !rate_parameter(request, 0, (uint32_t)config.cpuprofile_rate, &sample_hz)) return;
+  if (!format || !rate_parameter(request, 0, (uint32_t)config.cpuprofile_rate, &sampling.hz))
+    return;
+  sampling.may_signal =
+      query_value(request->query, "hz", text, sizeof text) == QUERY_FOUND && *text;
   bool is_number = query_value(request->query, "seconds", text, sizeof text) == QUERY_FOUND &&
                    parse_float(text, &seconds);
   if (!is_number || isnan(seconds) || seconds <= 0) seconds = 1; /* as Go */
@@ -94,5 +96,5 @@ void handle_trace(const struct http_request *request, const struct route *route)
     return http_respond_error(request->response, 503,
                               "a trace takes at most 3600 seconds: ask for fewer");
   if (request_is_head(request)) send_head(request, format);
-  else send_trace(request, format, seconds, sample_hz);
+  else send_trace(request, format, seconds, sampling);
 }

@@ -32,7 +32,7 @@ enum {
 struct trace_recording {
   struct trace_gather gather;
   int64_t start, end;
-  uint32_t sample_hz;
+  struct trace_sampling sampling;
   uint64_t lost; /* at the start; then, of its window */
   struct trace_stacks stacks;
   struct process_identity process;
@@ -68,17 +68,20 @@ static void hand_out_sample(void *owner, const struct trace_event *event,
   agent_lock_take(&lock);
   events_total++;
   for (uint32_t i = 0; i < client_count; i++)
-    if (clients[i]->sample_hz) gather(clients[i], event, stack);
+    if (clients[i]->sampling.hz) gather(clients[i], event, stack);
   agent_lock_release(&lock);
 }
 
-static uint32_t fastest_samples(void) {
-  uint32_t hz = 0;
+static struct trace_sampling wanted_samples(void) {
+  struct trace_sampling wanted = {0};
   agent_lock_take(&lock);
-  for (uint32_t i = 0; i < client_count; i++)
-    if (clients[i]->sample_hz > hz) hz = clients[i]->sample_hz;
+  for (uint32_t i = 0; i < client_count; i++) {
+    struct trace_sampling one = clients[i]->sampling;
+    if (one.hz > wanted.hz) wanted.hz = one.hz;
+    wanted.may_signal |= one.hz && one.may_signal;
+  }
   agent_lock_release(&lock);
-  return hz;
+  return wanted;
 }
 
 static struct trace_taken_stack stack_of(uint32_t id) {
@@ -276,7 +279,7 @@ static bool finish(struct trace_recording *recording) {
   log->start = recording->start;
   log->end = recording->end;
   log->lost = recording->lost + gathered->left_out;
-  log->sample_hz = recording->sample_hz;
+  log->sample_hz = recording->sampling.hz;
   if (log->sample_hz) log->samples_off = trace_samples_status().off_reason;
   log->events = gathered->events.items;
   log->event_count = gathered->events.count;
@@ -286,26 +289,27 @@ static bool finish(struct trace_recording *recording) {
 }
 
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
-                                       uint32_t sample_hz, struct trace_recording **out) {
+                                       struct trace_sampling sampling,
+                                       struct trace_recording **out) {
   *out = NULL;
   struct trace_recording *recording = agent_calloc(1, sizeof *recording);
   if (!recording) return TRACE_NO_MEMORY;
-  recording->sample_hz = sample_hz;
+  recording->sampling = sampling;
   trace_gather_start(&recording->gather, config.trace_buffer * GATHER_TIMES);
   announced_code_update(true);
   agent_lock_take(&lock);
   enum trace_result result = join(recording);
   agent_lock_release(&lock);
   if (result == TRACE_DONE) {
-    if (sample_hz) trace_samples_adjust(fastest_samples, hand_out_sample);
+    if (sampling.hz) trace_samples_adjust(wanted_samples, hand_out_sample);
     begin(recording);
     bool stayed = http_wait(response, recording->start + nanoseconds);
     end_window(recording);
-    if (sample_hz) trace_samples_read();
+    if (sampling.hz) trace_samples_read();
     agent_lock_take(&lock);
     leave(recording);
     agent_lock_release(&lock);
-    if (sample_hz) trace_samples_adjust(fastest_samples, hand_out_sample);
+    if (sampling.hz) trace_samples_adjust(wanted_samples, hand_out_sample);
     if (!stayed) result = TRACE_CANCELED;
     else if (!finish(recording)) result = TRACE_NO_MEMORY;
   }

@@ -25,7 +25,8 @@ struct trace_recording;
 /* Records for so long, with so many CPU samples a second or more when another client asks for more;
  * 0: none. *out: for trace_recording_release; NULL unless TRACE_DONE. */
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
-                                       uint32_t sample_hz, struct trace_recording **out);
+                                       struct trace_sampling sampling,
+                                       struct trace_recording **out);
 const struct trace_log *trace_recording_log(const struct trace_recording *recording);
 void trace_recording_release(struct trace_recording *recording); /* NULL is fine */
 

@@ -33,12 +33,12 @@ static void take(const struct stack_sample *sample) {
   atomic_load_explicit(&gather, memory_order_relaxed)(NULL, &event, &stack);
 }
 
-void trace_samples_adjust(uint32_t (*rate)(void), traced_sink *sink) {
+void trace_samples_adjust(struct trace_sampling (*wanted)(void), traced_sink *sink) {
   agent_lock_take(&lock);
-  uint32_t hz = rate();
+  struct trace_sampling now = wanted();
   atomic_store_explicit(&gather, sink, memory_order_relaxed);
-  const char *reason = cpu_profile_watch(hz, take);
-  if (hz) atomic_store_explicit(&off_reason, reason, memory_order_relaxed);
+  const char *reason = cpu_profile_watch(now.hz, now.may_signal, take);
+  if (now.hz) atomic_store_explicit(&off_reason, reason, memory_order_relaxed);
   agent_lock_release(&lock);
 }
 

@@ -8,9 +8,15 @@
 
 #include "traced_thread.h"
 
-/* After a recording with samples has begun or ended. rate: the fastest that is wanted now, asked
- * for when nobody else does this; 0: none. */
-void trace_samples_adjust(uint32_t (*rate)(void), traced_sink *sink);
+/* What a recording wants: samples a second of CPU time, 0: none; and, where they take a signal in
+ * the program's threads, whether it wants them all the same. */
+struct trace_sampling {
+  uint32_t hz;
+  bool may_signal;
+};
+/* After a recording with samples has begun or ended. wanted: by all of them together, asked for
+ * when nobody else does this. */
+void trace_samples_adjust(struct trace_sampling (*wanted)(void), traced_sink *sink);
 /* What is sampled by now goes to the sink before it returns. */
 void trace_samples_read(void);
 /* The same, as often as it is needed. */
