@@ -20,9 +20,11 @@ program: $(OBJECTS) main.o ; gcc -o $@ $^ && strip -g -o stripped $@ && ar rc pa
 """
 
 
-def run_script(*arguments, cwd=None, **more):
+def run_script(*arguments, cwd=None, path=None, **more):
     environment = harness.agent_environment(plain=True, **more)
     environment.pop("PPROFAGENT_ADDR")
+    if path:
+        environment["PATH"] = path
     environment.update(PPROFAGENT_LIBRARY=harness.agent(), PPROFAGENT_MEMPROFILERATE="1")
     return subprocess.run(
         [SCRIPT, *arguments],
@@ -135,3 +137,26 @@ def test_record_by_a_unix_socket():
         assert done.returncode == 0, done
         assert of_function(read(directory, "p.pb.gz"), "f") == F + F
     assert host.finish() == 0
+
+
+def test_share():
+    """A stand-in for pprof.me's client keeps what it is told to upload."""
+    directory = harness.scratch()
+    kept = os.path.join(directory, "kept.pb.gz")
+    host = harness.Host([program(), "wait"], rate=1)
+    host.ready()
+    client = os.path.join(directory, "pprofme")
+    without = run_script("share", host.url(), path=directory + ":/usr/bin:/bin")
+    assert without.returncode == 1 and b"pprofme" in without.stderr, without
+    with open(client, "w") as file:
+        file.write('#!/bin/sh\n[ "$1" = upload ] && cp "$2" %s && echo link\n' % kept)
+    os.chmod(client, 0o755)
+    shared = run_script("share", host.url(), path=directory + ":/usr/bin:/bin")
+    assert shared.returncode == 0 and shared.stdout == b"link\n", shared
+    with open(kept, "rb") as file:
+        assert Profile(file.read()).samples
+    refused = run_script(
+        "share", "--profile", "trace", host.url(), path=directory + ":/usr/bin:/bin"
+    )
+    assert refused.returncode == 2, refused
+    host.kill()

@@ -108,9 +108,9 @@ static void check_the_rest(void) {
   CHECK(dump_config.kinds == 1u << DUMP_BLOCK && faults.fault_count == 1 &&
         strstr(faults.faults[0], "has no %k"));
   CHECK(read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_KEEP=3")->keep == 3);
-  CHECK(read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_KEEP=0")->keep == 10);
+  CHECK(read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_KEEP=0")->keep == 16);
   CHECK(faults.fault_count == 1 && strstr(faults.faults[0], "PPROFAGENT_DUMP_KEEP: \"0\""));
-  CHECK(read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_KEEP=10001")->keep == 10);
+  CHECK(read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_KEEP=10001")->keep == 16);
   CHECK(!*read_two("PPROFAGENT_DUMP_ON=exit", NULL)->pattern && !dump_config.at_exit);
   CHECK(faults.fault_count == 1 && strstr(faults.faults[0], "PPROFAGENT_DUMP is not set"));
   CHECK(!*read_two("PPROFAGENT_DUMP=", NULL)->pattern && !dump_config.at_exit);

@@ -21,7 +21,7 @@ enum dump_kind {
 };
 extern const char dump_kind_names[DUMP_KINDS][16];
 
-enum { DUMP_KEEP_DEFAULT = 10, DUMP_KEEP_MAX = 10000, DUMP_ON_MAX = 160 };
+enum { DUMP_KEEP_DEFAULT = 16, DUMP_KEEP_MAX = 10000, DUMP_ON_MAX = 160 };
 
 struct dump_config {
   char pattern[CONFIG_PATH_MAX]; /* an absolute path with %p %n %t %k %%; "": no dumps */
