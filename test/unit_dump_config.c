@@ -41,7 +41,7 @@ static void check_patterns(void) {
     snprintf(assignment, sizeof assignment, "PPROFAGENT_DUMP=%s", cases[i].text);
     CHECK(strcmp(read_two(assignment, NULL)->pattern, cases[i].pattern) == 0);
     CHECK(faults.fault_count == cases[i].faults);
-    CHECK(dump_config.at_exit && dump_config.interval_seconds == 0 && dump_config.keep == 10 &&
+    CHECK(dump_config.at_exit && dump_config.interval_seconds == 0 && dump_config.keep == 16 &&
           dump_config.kinds == 1u << DUMP_HEAP && strcmp(dump_config.on, "exit") == 0);
   }
   static char longest[CONFIG_PATH_MAX + 50] = "PPROFAGENT_DUMP=/";
