@@ -223,8 +223,8 @@ static void test_who_watches_has_each_sample(void) {
   profile_release(p);
   CHECK(stub_threads.period == 100000000); /* it goes on, at its own rate */
   stub_threads_sample(100, "main", 5, working, 2);
-  CHECK(!cpu_profile_watch(0, watch) && watched == 5 && stub_threads.period == 0);
-  CHECK(atomic_load(&cpu_samples.memory) == NULL && !cpu_profile_watch(0, watch));
+  CHECK(!cpu_profile_watch(0, true, watch) && watched == 5 && stub_threads.period == 0);
+  CHECK(atomic_load(&cpu_samples.memory) == NULL && !cpu_profile_watch(0, true, watch));
   cpu_profile_watch_read();
   p = collect(&response, 1, 100, CPU_PROFILE_DONE);
   CHECK(watched == 5 && stub_threads.period == 0);
