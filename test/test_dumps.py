@@ -133,7 +133,7 @@ def test_bad_values_are_told():
     faults = host.health()["config"]["faults"]
     for word in ('"noon"', '"signal:USR2"', '"interval:0s"', '"heat"', "PPROFAGENT_DUMP_KEEP"):
         assert [fault for fault in faults if word in fault], (word, faults)
-    assert len(faults) == 5 and host.health()["dump"]["keep"] == 10, faults
+    assert len(faults) == 5 and host.health()["dump"]["keep"] == 16, faults
     assert host.finish() == 0
 
 
