@@ -9,8 +9,8 @@
  * This header is all that is needed: there is nothing to link with. Without the agent in the
  * process the functions are not there, and a mark costs a test of a pointer; with it, while nobody
  * records, a call more. While somebody records, a mark has the thread, the time, the caller's stack
- * and a copy of the name's first 79 bytes. A region ends with the next pprof_trace_end() of the same
- * thread that is not another region's within it. NULL is as an empty name.
+ * and a copy of the name's first 79 bytes. A region ends with the next pprof_trace_end() of the
+ * same thread that is not another region's within it. NULL is as an empty name.
  *
  * They may be called anywhere, in signal handlers too. Programs that are linked with -no-pie are to
  * be compiled with -fPIE all the same: else the linker takes the functions for absent. */

@@ -1,5 +1,5 @@
-"""Profiles that are written to files without a client: what they say, and that they are whole or not
-there."""
+"""Profiles that are written to files without a client: what they say, and that they are whole or
+not there."""
 import contextlib
 import os
 import re

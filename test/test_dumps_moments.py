@@ -1,5 +1,5 @@
-"""Profiles that are written when memory grows: at a bound, above the last peak, before it is all used
-up."""
+"""Profiles that are written when memory grows: at a bound, above the last peak, before it is all
+used up."""
 import contextlib
 import os
 import subprocess

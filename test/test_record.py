@@ -1,4 +1,5 @@
-"""scripts/pprofagent run --record and record: profiles in files, and what is recorded goes on as ever."""
+"""scripts/pprofagent run --record and record: profiles in files, and what is recorded goes on as
+ever."""
 import hashlib
 import os
 import shutil

@@ -1,5 +1,5 @@
-"""While a trace is recorded every wait and release gives what it gives without the agent, however it
-ends: by a signal, a timeout, cancellation, a jump."""
+"""While a trace is recorded every wait and release gives what it gives without the agent, however
+it ends: by a signal, a timeout, cancellation, a jump."""
 import difflib
 import http.client
 import os

@@ -1,5 +1,5 @@
-"""A program's own marks in its traces, by include/pprof_trace.h: of a program that knows when it set
-them (test/workloads/trace_marks.c)."""
+"""A program's own marks in its traces, by include/pprof_trace.h: of a program that knows when it
+set them (test/workloads/trace_marks.c)."""
 import collections
 import json
 import os
