@@ -360,13 +360,15 @@ debug:
 
 # Which lines the unit tests reach; $(BUILD)/coverage/index.html has each file.
 COVERAGE := $(BUILD)/coverage
+COVERING := $(patsubst $(BUILD)/%,$(COVERAGE)/%,$(filter $(BUILD)/test/unit_%,$(UNIT_TESTS)))
 coverage: packages-coverage
-	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) SANITIZE_asan='$(SANITIZE_asan) --coverage -fprofile-update=atomic' units
+	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) \
+	  SANITIZE_asan='$(SANITIZE_asan) --coverage -fprofile-update=atomic' $(COVERING)
 	@find $(COVERAGE) -name '*.gcda' -delete
-	for test in $(patsubst $(BUILD)/%,$(COVERAGE)/%,$(filter $(BUILD)/test/unit_%,$(UNIT_TESTS))); do \
+	for test in $(COVERING); do \
 	  FUZZ_SECONDS=1 $$test >/dev/null || echo "$$test has failed"; done
-	gcovr --root . --object-directory $(COVERAGE)/asan --filter agent/ --filter shim/ \
-	  --html-details $(COVERAGE)/index.html --print-summary $(COVERAGE)/asan
+	cd $(COVERAGE) && gcovr --root $(CURDIR) --object-directory asan --filter $(CURDIR)/agent/ \
+	  --filter $(CURDIR)/shim/ --html-details index.html --print-summary asan
 
 compile_commands.json: Makefile scripts/compile_commands
 	@$(MAKE) --no-print-directory all
