@@ -175,6 +175,24 @@ def test_mutrace_beside_the_agent():
         )
 
 
+def test_every_setting_may_be_read_before_libc_is_ready():
+    """By a call of malloc's in an IFUNC resolver, when nothing of libc works that needs its locale."""
+    library = harness.build("lockhaz_library.c", "-O1", shared=True)
+    argv = [hazards(), "everything"]
+    dumps = harness.scratch()
+    settings = """ADDR=127.0.0.1:0 MEMPROFILERATE=1 BLOCKPROFILERATE=1 MUTEXPROFILEFRACTION=1
+        CPUPROFILERATE=9 CPU=auto STACKDEPTH=99 SYMBOL_MEMORY=64M TRACE_BUFFER=16M FLIGHT=1.5s
+        CHILDREN=all ALLOW_UIDS=1 ORIGINS=http://a TLS_ADDR=:6443 TLS_CERT=x DUMP=x
+        DUMP_ON=exit,interval:1.5m,rss:2G,peak:20%,oom DUMP_PROFILES=heap DUMP_KEEP=9"""
+    expected = harness.run(argv, plain=True)
+    for setting in settings.split():
+        name, _, value = setting.partition("=")
+        for given in (value, "x" + value):
+            extra = {"PPROFAGENT_DUMP": dumps, "PPROFAGENT_" + name: given}
+            found = harness.run(argv, preload_before=[library], extra=extra, cwd=dumps)
+            assert outcome(found) == outcome(expected), (name, given)
+
+
 def test_valgrind():
     valgrind = harness.need("valgrind")
     for program in (
