@@ -39,6 +39,7 @@
 #include "agent/runtime/paced_poll.h"
 #include "agent/runtime/process_info.h"
 #include "agent/pages/routes.h"
+#include "agent/trace/trace_flight.h"
 #include "agent/tree/process_tree.h"
 #include "agent/http/refused_connection.h"
 #include "agent/http/request_watch.h"
@@ -308,6 +309,7 @@ static bool serve(int *exit_code) {
 static void leave(void) {
   tls_front_stop();
   if (server_runs) stop_server();
+  trace_flight_end();
   dumps_end(); /* when no client is sampled any more */
   process_tree_leave();
   connection_gate_close();
@@ -379,6 +381,7 @@ static void admin_life(void) {
   listener = -1;
   int exit_code = 0;
   dumps_begin();
+  trace_flight_begin();
   bool host_has_ended = serve(&exit_code);
   bool was_inside = process_tree_role() != TREE_OUTSIDE;
   leave();

@@ -59,10 +59,25 @@ static void check_rules(const struct trace_gather *gather) {
   }
 }
 
+/* Of what was gathered, before anything is made of it: the same comes of it. */
+static void check_copy(struct trace_gather *copy, const struct trace_gather *gather) {
+  CHECK(trace_timeline_make(copy, START, END));
+  const struct trace_event *events = gather->events.items, *copied = copy->events.items;
+  CHECK(copy->events.count == gather->events.count && copy->left_out == gather->left_out);
+  for (uint32_t i = 0; i < gather->events.count; i++) {
+    CHECK(copied[i].at == events[i].at && copied[i].tid == events[i].tid);
+    CHECK(copied[i].kind == events[i].kind && copied[i].stack == events[i].stack);
+    CHECK(!copied[i].text == !events[i].text);
+    CHECK(!copied[i].text ||
+          (copied[i].text != events[i].text && strcmp(copied[i].text, events[i].text) == 0));
+  }
+}
+
 static void test_anything(void) {
   for (int round = 0; round < 5000; round++) {
-    struct trace_gather gather;
+    struct trace_gather gather, copy;
     trace_gather_start(&gather, draw(20) ? SIZE_MAX : 5000);
+    trace_gather_start(&copy, 0);
     for (uint64_t i = draw(100); i > 0; i--)
       put(&gather, START - 300 + (int64_t)draw(1600), (int32_t)draw(TIDS + 1),
           (uint8_t)draw(TRACE_COUNTER + 1));
@@ -75,7 +90,13 @@ static void test_anything(void) {
       trace_gather_wait(&gather, &wait, &one_stack);
       trace_gather_lock_release(&gather, &release, NULL);
     }
-    CHECK(trace_waits_link(&gather, draw(2)) && trace_timeline_make(&gather, START, END));
+    CHECK(trace_gather_copy(&copy, &gather));
+    bool states_are_sampled = draw(2);
+    CHECK(trace_waits_link(&gather, states_are_sampled) &&
+          trace_waits_link(&copy, states_are_sampled));
+    CHECK(trace_timeline_make(&gather, START, END));
+    check_copy(&copy, &gather);
+    trace_gather_free(&copy);
     check_rules(&gather);
     trace_gather_free(&gather);
   }

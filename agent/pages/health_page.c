@@ -173,17 +173,24 @@ static void write_trace(struct json *json) {
   struct trace_recording_status trace = trace_recording_status();
   open_object(json, "trace");
   number(json, "running", trace.running);
-  string(json, "source", trace.source); /* null: nobody has asked for a trace yet */
-  string(json, "sampled_because", trace.off_reason);
-  number(json, "threads_with_ring", trace.threads_with_ring);
-  number(json, "threads_looked_at", trace.threads_without_ring);
-  number(json, "events", trace.events);
-  number(json, "lost", trace.lost);
+  string(json, "source", trace.recorder.source); /* null: nothing has been recorded yet */
+  string(json, "sampled_because", trace.recorder.off_reason);
+  number(json, "threads_with_ring", trace.recorder.threads_with_ring);
+  number(json, "threads_looked_at", trace.recorder.threads_without_ring);
+  number(json, "events", trace.recorder.events);
+  number(json, "lost", trace.recorder.lost);
   number(json, "left_out", trace.left_out);
   number(json, "names_cut", trace.names_cut);
   number(json, "samples", trace.samples.taken);
   number(json, "samples_untimed", trace.samples.untimed);
   string(json, "samples_off_because", trace.samples.off_reason);
+  open_object(json, "flight");
+  number(json, "seconds", config.flight_seconds);
+  boolean(json, "runs", trace.flight.runs);
+  seconds(json, "kept_seconds", (uint64_t)(trace.flight.kept_seconds * 1000));
+  number(json, "bytes", trace.flight.bytes);
+  string(json, "off_because", trace.flight.off_reason);
+  close_object(json);
   close_object(json);
 }
 
@@ -379,7 +386,7 @@ static void write_agent(struct json *json) {
   uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
                     thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
                     registered_frames_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes() +
-                    trace_recording_status().ring_bytes,
+                    trace_recording_status().recorder.ring_bytes,
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
@@ -400,7 +407,7 @@ static void write_agent(struct json *json) {
   number(json, "registered_frames", registered_frames_bytes());
   number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
   number(json, "cpu_rings", ring_sampling_bytes());
-  number(json, "trace_rings", trace_recording_status().ring_bytes);
+  number(json, "trace_rings", trace_recording_status().recorder.ring_bytes);
   number(json, "allocator", allocator);
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
   number(json, "total", tables + allocator);

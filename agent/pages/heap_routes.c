@@ -4,7 +4,6 @@
 
 #include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_table.h"
-#include "shim/base/duration.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/profiles/heap_profile.h"
 #include "agent/profiles/leak_profile.h"
@@ -29,31 +28,9 @@ struct heap_question {
   double age;
 };
 
-/* Whether a value other than "" is given. */
-static enum query_result given_value(const struct http_request *request, const char *key,
-                                     char text[PARAMETER_MAX]) {
-  enum query_result result = query_value(request->query, key, text, PARAMETER_MAX);
-  return result == QUERY_FOUND && !*text ? QUERY_ABSENT : result;
-}
-
-/* False: an error has been sent. */
-static bool age_parameter(const struct http_request *request, const char *key, double *seconds,
-                          bool *given) {
-  char text[PARAMETER_MAX];
-  enum query_result result = given_value(request, key, text);
-  *given = result != QUERY_ABSENT;
-  if (!*given || (result == QUERY_FOUND && parse_duration(text, seconds))) return true;
-  http_respond_error(request->response, 400,
-                     strcmp(key, "age") == 0
-                         ? "invalid value for \"age\" - must be a duration such as 90s, 10m or 2h"
-                         : "invalid value for \"window\" - must be a duration such as 90s, 10m or "
-                           "2h");
-  return false;
-}
-
 static bool labels_parameter(const struct http_request *request, struct heap_question *question) {
   char text[PARAMETER_MAX], *rest = text;
-  enum query_result result = given_value(request, "labels", text);
+  enum query_result result = given_parameter(request, "labels", text);
   if (result == QUERY_ABSENT) return true;
   for (const char *word; result == QUERY_FOUND && (word = strsep(&rest, ","));) {
     if (strcmp(word, "age") == 0) question->by_age = true;
@@ -68,7 +45,7 @@ static bool labels_parameter(const struct http_request *request, struct heap_que
 
 static bool sample_parameter(const struct http_request *request, struct heap_question *question) {
   char text[PARAMETER_MAX];
-  enum query_result result = given_value(request, "sample", text);
+  enum query_result result = given_parameter(request, "sample", text);
   if (result == QUERY_ABSENT) return true;
   question->gone = result == QUERY_FOUND && strcmp(text, "gone") == 0;
   if (!question->gone)
@@ -93,7 +70,8 @@ static bool heap_question(const struct http_request *request, const struct route
   *out = (struct heap_question){.form = form_parameter(request, route)};
   if (out->form == FORM_REFUSED) return false;
   out->delta = delta_parameters(request, &out->seconds);
-  if (out->delta == DELTA_REFUSED || !age_parameter(request, "age", &out->age, &out->has_age) ||
+  if (out->delta == DELTA_REFUSED ||
+      !duration_parameter(request, "age", &out->age, &out->has_age) ||
       !labels_parameter(request, out) || !sample_parameter(request, out))
     return false;
   const char *fault = contradiction(out);
@@ -207,7 +185,7 @@ void handle_leaks(const struct http_request *request, const struct route *route)
   enum profile_form form = form_parameter(request, route);
   double window = 0;
   bool given;
-  if (form == FORM_REFUSED || !age_parameter(request, "window", &window, &given) ||
+  if (form == FORM_REFUSED || !duration_parameter(request, "window", &window, &given) ||
       !without_seconds(request) || refuse_while_off(request, route))
     return;
   if (request_is_head(request)) return send_profile_head(request, route, false, form);

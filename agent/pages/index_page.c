@@ -92,9 +92,14 @@ static void lock_notices(struct notices *notices) {
 
 static void trace_notice(struct notices *notices) {
   notice(notices, "The last trace was sampled, its states are not exact: ",
-         trace_recording_status().off_reason);
+         trace_recording_status().recorder.off_reason);
   notice(notices,
          "The last trace has no CPU samples: ", trace_recording_status().samples.off_reason);
+}
+
+static void flight_notice(struct notices *notices) {
+  notice(notices, "The flight recorder (PPROFAGENT_FLIGHT) is off: ",
+         trace_recording_status().flight.off_reason);
 }
 
 static void refusal_notice(struct notices *notices) {
@@ -136,6 +141,7 @@ static void write_notices(struct text_sink *text) {
   notice(&notices, "Heap and allocs are off: ", heap_off_reason());
   lock_notices(&notices);
   trace_notice(&notices);
+  flight_notice(&notices);
   notice(&notices, "The agent does not serve: ", process_tree_off_reason(reason));
   notice(&notices, "", localhost_twin_fault());
   notice(&notices, "Remote admin is off: ", tls_front_off_reason(reason));

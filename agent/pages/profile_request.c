@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "shim/base/duration.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/process_info.h"
 #include "agent/profiles/call_tree_forms.h"
 #include "agent/profiles/profile_delta.h"
-#include "agent/http/query.h"
 #include "agent/http/response.h"
 
 enum { HEADERS_MAX = 96, OFF_TEXT_MAX = 512 };
@@ -24,12 +24,30 @@ int64_t integer_parameter(const struct http_request *request, const char *key) {
   return value;
 }
 
+enum query_result given_parameter(const struct http_request *request, const char *key,
+                                  char text[PARAMETER_MAX]) {
+  enum query_result result = query_value(request->query, key, text, PARAMETER_MAX);
+  return result == QUERY_FOUND && !*text ? QUERY_ABSENT : result;
+}
+
+bool duration_parameter(const struct http_request *request, const char *key, double *seconds,
+                        bool *given) {
+  char text[PARAMETER_MAX], error[128];
+  enum query_result result = given_parameter(request, key, text);
+  *given = result != QUERY_ABSENT;
+  if (!*given || (result == QUERY_FOUND && parse_duration(text, seconds))) return true;
+  snprintf(error, sizeof error,
+           "invalid value for \"%s\" - must be a duration such as 90s, 10m or 2h", key);
+  http_respond_error(request->response, 400, error);
+  return false;
+}
+
 bool rate_parameter(const struct http_request *request, uint32_t least, uint32_t usual,
                     uint32_t *hz) {
   char text[PARAMETER_MAX], error[128];
   int64_t value = usual;
-  enum query_result result = query_value(request->query, "hz", text, sizeof text);
-  bool is_given = result == QUERY_TOO_LONG || (result == QUERY_FOUND && *text);
+  enum query_result result = given_parameter(request, "hz", text);
+  bool is_given = result != QUERY_ABSENT;
   if (is_given && (result == QUERY_TOO_LONG || !parse_int(text, &value) || value < least ||
                    value > CPU_SAMPLING_MAX_HZ)) {
     snprintf(error, sizeof error,
@@ -44,8 +62,8 @@ bool rate_parameter(const struct http_request *request, uint32_t least, uint32_t
 
 enum delta delta_parameters(const struct http_request *request, int64_t *seconds) {
   char text[PARAMETER_MAX];
-  enum query_result result = query_value(request->query, "seconds", text, sizeof text);
-  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text)) return DELTA_NO;
+  enum query_result result = given_parameter(request, "seconds", text);
+  if (result == QUERY_ABSENT) return DELTA_NO;
   if (result == QUERY_TOO_LONG || !parse_int(text, seconds) || *seconds <= 0) {
     http_respond_error(request->response, 400,
                        "invalid value for \"seconds\" - must be a positive integer");
@@ -76,8 +94,8 @@ static bool is_among(const char *types, const char *name) {
 /* False: sample_index= names no sample type of the route's profiles, which has been said. */
 static bool names_sample_type(const struct http_request *request, const struct route *route) {
   char name[PARAMETER_MAX], text[3 * PARAMETER_MAX];
-  enum query_result result = query_value(request->query, "sample_index", name, sizeof name);
-  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*name)) return true;
+  enum query_result result = given_parameter(request, "sample_index", name);
+  if (result == QUERY_ABSENT) return true;
   if (result == QUERY_FOUND && !strchr(name, ' ') && is_among(route->sample_types, name))
     return true;
   snprintf(text, sizeof text, "invalid value for \"sample_index\" - the profile has %s",
@@ -90,10 +108,9 @@ enum profile_form form_parameter(const struct http_request *request, const struc
   static const char names[][10] = {
       [FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
   char text[PARAMETER_MAX];
-  enum query_result result = query_value(request->query, "format", text, sizeof text);
+  enum query_result result = given_parameter(request, "format", text);
   bool debug = integer_parameter(request, "debug") > 0;
-  if (result == QUERY_ABSENT || (result == QUERY_FOUND && !*text))
-    return debug ? FORM_TEXT : FORM_PROTO;
+  if (result == QUERY_ABSENT) return debug ? FORM_TEXT : FORM_PROTO;
   if (debug) {
     http_respond_error(request->response, 400, "format and debug params are incompatible");
     return FORM_REFUSED;

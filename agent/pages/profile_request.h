@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/http/query.h"
 #include "agent/profiles/profile.h"
 #include "routes.h"
 
@@ -15,12 +16,20 @@ enum {
   PARAMETER_MAX = 64
 };
 
+/* QUERY_ABSENT where its value is "" too. */
+enum query_result given_parameter(const struct http_request *request, const char *key,
+                                  char text[PARAMETER_MAX]);
+
 /* strconv.Atoi with its error ignored: 0 when it is no number, clamped when it is too large. */
 int64_t integer_parameter(const struct http_request *request, const char *key);
 
 /* hz=, from `least` to 1000; false: an error has been sent. */
 bool rate_parameter(const struct http_request *request, uint32_t least, uint32_t usual,
                     uint32_t *hz);
+
+/* As "90s", 10m. False: an error has been sent. */
+bool duration_parameter(const struct http_request *request, const char *key, double *seconds,
+                        bool *given);
 
 enum delta { DELTA_NO, DELTA_YES, DELTA_REFUSED };
 

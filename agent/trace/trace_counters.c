@@ -58,6 +58,9 @@ void trace_counters_look(uint32_t threads, traced_sink *sink) {
   next_look = now.at + (pause > LOOK_NANOSECONDS ? pause : LOOK_NANOSECONDS);
 }
 
-void trace_counters_look_if_due(uint32_t threads, traced_sink *sink) {
-  if (agent_monotonic_nanoseconds() >= next_look) trace_counters_look(threads, sink);
+void trace_counters_look_if_due(uint32_t threads, bool hurried, traced_sink *sink) {
+  enum { PATIENCE = 4 };
+  int64_t now = agent_monotonic_nanoseconds();
+  if (hurried ? now >= next_look : now - last.at >= (next_look - last.at) * PATIENCE)
+    trace_counters_look(threads, sink);
 }

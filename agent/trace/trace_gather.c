@@ -139,3 +139,32 @@ void trace_gather_lock_release(struct trace_gather *gather, const struct trace_r
   *place = *release;
   place->stack = stack_number(gather, stack);
 }
+
+/* ---- a copy ---- */
+
+static bool copy_items(struct trace_growing *array, const struct trace_growing *from,
+                       size_t item_size) {
+  size_t size = (from->count + (size_t)1) * item_size;
+  array->items = agent_malloc(size);
+  if (!array->items) return false;
+  array->count = from->count;
+  array->capacity = from->count + 1;
+  if (from->count) memcpy(array->items, from->items, from->count * item_size);
+  return true;
+}
+
+bool trace_gather_copy(struct trace_gather *gather, const struct trace_gather *from) {
+  const struct trace_taken_stack *stacks = from->stacks.items;
+  gather->left_out = from->left_out;
+  gather->full_at = from->full_at;
+  for (uint32_t i = 0; i < from->stacks.count; i++) /* in their order: numbers stay */
+    if (keep_stack(gather, &stacks[i]) != i + 1) return false;
+  if (!copy_items(&gather->events, &from->events, sizeof(struct trace_event)) ||
+      !copy_items(&gather->waits, &from->waits, sizeof(struct trace_wait)) ||
+      !copy_items(&gather->releases, &from->releases, sizeof(struct trace_release)))
+    return false;
+  struct trace_event *events = gather->events.items;
+  for (uint32_t i = 0; i < gather->events.count; i++)
+    if (events[i].text && !(events[i].text = keep_text(gather, events[i].text))) return false;
+  return true;
+}

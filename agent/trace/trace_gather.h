@@ -58,6 +58,8 @@ void trace_gather_wait(struct trace_gather *gather, const struct trace_wait *wai
                        const struct trace_taken_stack *stack);
 void trace_gather_lock_release(struct trace_gather *gather, const struct trace_release *release,
                                const struct trace_taken_stack *stack);
+/* All of another one's, into one that is empty. False: no memory. */
+bool trace_gather_copy(struct trace_gather *gather, const struct trace_gather *from);
 void trace_gather_free(struct trace_gather *gather);
 
 /* A zeroed item at the end; NULL: no memory. */

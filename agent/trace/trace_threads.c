@@ -34,6 +34,10 @@ static int64_t next_list, next_looks, looks_period;
 static int64_t next_list_of_births; /* where no ring tells of them, but the threads themselves do */
 static uint32_t births_listed;
 static int64_t credit, credited; /* nanoseconds for looks; as of when */
+static bool is_patient;
+
+/* All pauses are so many times as long. */
+static int64_t patience(void) { return is_patient ? 10 : 1; }
 
 /* ---- threads come and go ---- */
 
@@ -180,14 +184,15 @@ static void list_if_due(int64_t now) {
   births_listed = births;
   int64_t before = agent_own_cpu_nanoseconds();
   list_threads();
-  int64_t pause = (agent_own_cpu_nanoseconds() - before) * LIST_SHARE;
+  int64_t pause = (agent_own_cpu_nanoseconds() - before) * LIST_SHARE * patience();
   int64_t after = agent_monotonic_nanoseconds();
   next_list_of_births = after + pause;
-  next_list = after + (pause > LIST_NANOSECONDS ? pause : LIST_NANOSECONDS);
+  int64_t shortest = LIST_NANOSECONDS * patience();
+  next_list = after + (pause > shortest ? pause : shortest);
 }
 
 static void look_at_waiting(int64_t now) {
-  credit += (now - credited) / LOOKS_SHARE;
+  credit += (now - credited) / (LOOKS_SHARE * patience());
   if (credit > LOOKS_SAVED) credit = LOOKS_SAVED;
   credited = now;
   for (uint32_t i = 0; i < count && credit > 0; i++) {
@@ -203,12 +208,18 @@ static void look_at_others(int64_t now) {
   int64_t before = agent_own_cpu_nanoseconds();
   for (uint32_t i = 0; i < count; i++)
     if (!threads[i]->ring.memory) traced_thread_look(threads[i], &context);
-  int64_t pause = (agent_own_cpu_nanoseconds() - before) * LOOKS_SHARE;
+  int64_t pause = (agent_own_cpu_nanoseconds() - before) * LOOKS_SHARE * patience();
   looks_period = pause > LOOKS_NANOSECONDS ? pause : LOOKS_NANOSECONDS;
   next_looks = now + looks_period;
 }
 
-void trace_threads_work(void) {
+static void hurry(bool hurried) {
+  if (hurried && is_patient) next_list = next_looks = next_list_of_births = 0;
+  is_patient = !hurried;
+}
+
+void trace_threads_work(bool hurried) {
+  hurry(hurried);
   trace_threads_read();
   list_if_due(agent_monotonic_nanoseconds());
   look_at_waiting(agent_monotonic_nanoseconds());
@@ -245,7 +256,7 @@ bool trace_threads_start(bool by_rings, size_t most, traced_sink *sink) {
     trace_threads_stop();
     return false;
   }
-  trace_threads_work();
+  trace_threads_work(true);
   return true;
 }
 

@@ -1,6 +1,6 @@
 /* All threads of the program while somebody records: finds new ones, reads their rings, looks at
  * those that wait or have no ring. What it costs has a bound. One set: locks: the caller's
- * (trace_recording.c). Context: agent threads. */
+ * (trace_recorder.c). Context: agent threads. */
 #ifndef AGENT_TRACE_THREADS_H
 #define AGENT_TRACE_THREADS_H
 
@@ -14,8 +14,9 @@
 bool trace_threads_start(bool by_rings, size_t bytes, traced_sink *sink);
 void trace_threads_stop(void);
 
-/* What the rings have, which threads there are, what they wait for: each as often as it is due. */
-void trace_threads_work(void);
+/* What the rings have, which threads there are, what they wait for: each as often as it is due;
+ * hurried: else a tenth as often. */
+void trace_threads_work(bool hurried);
 void trace_threads_read(void);
 /* So many of the thread's events of locks are lost. */
 void trace_threads_lose(int32_t tid, uint64_t count);

@@ -1,6 +1,6 @@
 /* One thread of the program while somebody records: its ring of switch records, and the state that
  * it is in. The state's event is handed out when the next one begins, as what it waits for may only
- * be found meanwhile. Context: agent threads; locks: the caller's (trace_recording.c). */
+ * be found meanwhile. Context: agent threads; locks: the caller's (trace_recorder.c). */
 #ifndef AGENT_TRACED_THREAD_H
 #define AGENT_TRACED_THREAD_H
 

@@ -9,6 +9,7 @@
 
 #include "config_reading.h"
 #include "dump_config.h"
+#include "duration.h"
 #include "stack_depth.h"
 
 struct config config;
@@ -61,6 +62,23 @@ static void read_number(char *const *environment, const char *name, uint64_t low
         config_out, "%s: \"%.60s\" is not a number from %llu to %llu (k, M, G allowed); using %llu",
         name, text, (unsigned long long)low, (unsigned long long)high,
         (unsigned long long)fallback);
+}
+
+/* Whole seconds, rounded up. */
+static void read_flight(char *const *environment, struct config *out) {
+  enum { MOST = 3600 };
+  const char *text = find(environment, "PPROFAGENT_FLIGHT");
+  double seconds;
+  if (!text || !*text || strcmp(text, "off") == 0) return;
+  if (parse_duration(text, &seconds) && seconds > 0 && seconds <= MOST) {
+    out->flight_seconds = (uint64_t)seconds;
+    if ((double)out->flight_seconds < seconds) out->flight_seconds++;
+    return;
+  }
+  config_add_fault(out,
+                   "PPROFAGENT_FLIGHT: \"%.60s\" is not a duration such as 10s, up to 1h; "
+                   "the flight recorder is off",
+                   text);
 }
 
 static void read_text(char *const *environment, const char *name, char *out, size_t size,
@@ -276,6 +294,7 @@ void config_read(char *const *environment, struct config *out) {
               &out->symbol_memory, out);
   read_number(environment, "PPROFAGENT_TRACE_BUFFER", 1 << 20, (uint64_t)1 << 32, 16 << 20,
               &out->trace_buffer, out);
+  read_flight(environment, out);
   const char *children = find(environment, "PPROFAGENT_CHILDREN");
   if (!children || !*children || strcmp(children, "all") == 0) out->children = CHILDREN_ALL;
   else if (strcmp(children, "fork") == 0) out->children = CHILDREN_FORK;

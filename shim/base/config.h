@@ -30,6 +30,7 @@ struct config {
   enum config_cpu cpu; /* where CPU samples come from */
   uint64_t symbol_memory; /* bytes that symbolizing may take at once */
   uint64_t trace_buffer; /* bytes of all rings of a trace */
+  uint64_t flight_seconds; /* that the flight recorder keeps; 0: there is none */
   enum config_children children;
   char log[CONFIG_PATH_MAX]; /* "", "stderr" or a file's path */
   char origins[CONFIG_PATH_MAX]; /* as given */
