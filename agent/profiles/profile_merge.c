@@ -207,14 +207,23 @@ static bool check_header(struct part *part, profile_message *header) {
          translate(part, &header->default_sample_type);
 }
 
+/* Not its fields that we do not know: they are the message's, which is freed. */
+static type_message type_of(const type_message *type) {
+  type_message copy = PERFTOOLS__PROFILES__VALUE_TYPE__INIT;
+  copy.type = type->type;
+  copy.unit = type->unit;
+  return copy;
+}
+
 static void take_header(struct part *part, const profile_message *header) {
   struct profile_merge *merge = part->merge;
   int64_t begin = header->time_nanos, end;
   if (__builtin_add_overflow(begin, header->duration_nanos, &end)) end = begin;
   if (merge->profiles == 0) {
-    for (uint32_t i = 0; i < part->type_count; i++) merge->types[i] = *header->sample_type[i];
+    for (uint32_t i = 0; i < part->type_count; i++)
+      merge->types[i] = type_of(header->sample_type[i]);
     merge->type_count = part->type_count;
-    if (header->period_type) merge->period_type = *header->period_type;
+    if (header->period_type) merge->period_type = type_of(header->period_type);
     merge->period = header->period;
     merge->default_type = header->default_sample_type;
     merge->begin = begin;

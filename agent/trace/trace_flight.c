@@ -52,7 +52,8 @@ static void take_turns(void) {
     newer = NULL;
   }
   /* Without memory it is tried again at the next reading. */
-  if (!newer && (is_over(older) || older->listener.gather.bytes > bytes_max() / 2)) newer = add_part();
+  if (!newer && (is_over(older) || older->listener.gather.bytes > bytes_max() / 2))
+    newer = add_part();
 }
 
 void trace_flight_begin(void) {

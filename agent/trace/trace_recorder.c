@@ -49,7 +49,7 @@ static void hand_out(void *owner, const struct trace_event *event,
 
 /* Of the CPU profile's sampler, which holds its own lock. */
 void trace_recorder_take_sample(void *owner, const struct trace_event *event,
-                            const struct trace_taken_stack *stack) {
+                                const struct trace_taken_stack *stack) {
   (void)owner;
   agent_lock_take(&lock);
   events_total++;
@@ -153,12 +153,7 @@ static void wait_for_work(bool hurried) {
 
 /* However many threads are born, the work takes no more than its share of a processor. */
 static void rest_after(int64_t cost, bool hurried) {
-  enum {
-    FREE_NANOSECONDS = 100000,
-    SHARE = 4,
-    PATIENT_SHARE = 10,
-    LONGEST_NANOSECONDS = 20000000
-  };
+  enum { FREE_NANOSECONDS = 100000, SHARE = 4, PATIENT_SHARE = 10, LONGEST_NANOSECONDS = 20000000 };
   if (cost < FREE_NANOSECONDS) return;
   int64_t rest = cost * (hurried ? SHARE : PATIENT_SHARE);
   if (rest > LONGEST_NANOSECONDS) rest = LONGEST_NANOSECONDS;
