@@ -5,6 +5,7 @@
  * vouches for nobody; no descriptor is left. */
 #include <netinet/in.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -114,6 +115,23 @@ static int join(const struct sockaddr_un *name, socklen_t size) {
   return -1;
 }
 
+/* ---- copies of descriptors, as a program's forked child has them ---- */
+
+enum { COPIES_MAX = 512, COPIED = 40 };
+static int copies[COPIES_MAX], copy_count;
+static bool keeps_copies;
+
+static void copy_descriptors(void) {
+  for (int i = 3; keeps_copies && i < COPIED && copy_count < COPIES_MAX; i++) {
+    int copy = fcntl(i, F_DUPFD_CLOEXEC, 100);
+    if (copy >= 0) copies[copy_count++] = copy;
+  }
+}
+
+static void close_copies(void) {
+  while (copy_count) close(copies[--copy_count]);
+}
+
 /* ---- a holder ---- */
 
 static void talk_to_holder(struct fuzz_input *input) {
@@ -137,7 +155,9 @@ static void talk_to_holder(struct fuzz_input *input) {
     } else {
       send_message(input, *peer);
     }
+    copy_descriptors();
     for (int i = what & 64 ? 0 : 3; i > 0; i--) process_tree_handle();
+    copy_descriptors();
     /* root's gives way to nobody, and others to root's */
     if (process_tree_role() != TREE_HOLDER) abort();
     if (what & 32) process_tree_as_others.would_answer(getpid(), &client, text);
@@ -151,6 +171,7 @@ static void talk_to_holder(struct fuzz_input *input) {
   process_tree_refusals(text);
   process_tree_leave();
   close(listener);
+  close_copies();
 }
 
 /* ---- a member ---- */
@@ -214,6 +235,7 @@ static void fuzz_one(const uint8_t *bytes, size_t size) {
   if (false_listener < 0) begin_false_holder();
   unsigned how = fuzz_byte(&input);
   is_trusted = how & 1;
+  keeps_copies = how & 4;
   int descriptors = fuzz_descriptors();
   if (how & 2) talk_to_member(&input);
   else talk_to_holder(&input);

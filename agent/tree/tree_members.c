@@ -95,7 +95,10 @@ static void drop(unsigned index) {
   agent_lock_take(&lock);
   members[index] = members[--member_count];
   if (member->joined) atomic_fetch_sub(&joined_count, 1);
-  close(member->descriptor); /* leaves the epoll set with it */
+  /* Its close alone would not do where a forked child has a copy of it for a moment: the set would
+   * still name what is freed by then. */
+  epoll_ctl(epoll, EPOLL_CTL_DEL, member->descriptor, NULL);
+  close(member->descriptor);
   member->descriptor = -1;
   agent_lock_release(&lock);
   member->next_dropped = dropped;
