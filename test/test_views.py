@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import threading
+import urllib.parse
 
 import harness
 from view_page import (
@@ -333,6 +334,48 @@ def test_record_and_cancel(browser):
     host.kill()
 
 
+def test_each_question_of_the_index_has_its_click(browser):
+    program = harness.build("cpu_shares.c", "-O1", "-fno-optimize-sibling-calls")
+    host = harness.Host([program, "spin"], extra={"PPROFAGENT_FLIGHT": "10s"})
+    host.ready()
+    browser.open(host.url())
+    script = "[...document.querySelectorAll('.questions a')].map(a => a.getAttribute('href'))"
+    links = browser.evaluate(script)
+    assert len(links) == 15 and links[-1] == "trace?last=5s", links
+    for link in links:
+        assert host.get(link.split("#")[0], timeout=60)[0] == 200, link
+    browser.until("document.querySelectorAll('.vital').length")
+    shown = "[...document.querySelectorAll('.facts>div:not([hidden])>span:first-child')]"
+    assert browser.evaluate(shown + ".map(e => e.textContent)") == [
+        "Allocated since start",
+        "Running for",
+    ], "what the lines say is not said twice"
+    assert "view/profile#record=10" in links
+    browser.open(host.url("view/profile#record=2"))
+    browser.until("!document.getElementById('recording').hidden")
+    browser.until(has_row("spin"))
+    assert "record" not in browser.evaluate("location.hash"), "it records once"
+    check_quiet(browser, origin(host))
+    host.kill()
+
+
+def test_where_else_it_can_be_looked_at(browser):
+    place = "https://speedscope.example.org"
+    for origins, links in (("", []), ("https://a.example.org, " + place, [place])):
+        host = viewed_heap(NAMES, extra={"PPROFAGENT_ORIGINS": origins})
+        open_view(browser, host, "heap")
+        browser.evaluate("document.getElementById('take').open = true")
+        browser.until("document.querySelector('#elsewhere code')")
+        line = browser.evaluate("document.querySelector('#elsewhere code').textContent")
+        assert line == "curl -so p.pb.gz '%s' && pprofme upload p.pb.gz" % host.url("heap")
+        got = browser.evaluate("[...document.querySelectorAll('#elsewhere a')].map(a => a.href)")
+        quoted = urllib.parse.quote(host.url("heap"), safe="")
+        assert got == ["%s/#profileURL=%s" % (link, quoted) for link in links]
+        check_quiet(browser, origin(host))
+        browser.renew()
+        assert host.finish() == 0
+
+
 def test_every_view_opens_and_is_linked(browser):
     port = harness.free_port()
     redis = [harness.need("redis-server"), "--port", str(port), "--save", "", "--appendonly", "no"]
@@ -344,7 +387,8 @@ def test_every_view_opens_and_is_linked(browser):
 
     harness.poll(listens, "redis")
     links = re.findall(r"href='(view/\w+)'", host.text(""))
-    assert sorted(links) == [
+    links = sorted(set(links))
+    assert links == [
         "view/" + name
         for name in (
             "allocs",

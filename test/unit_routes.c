@@ -414,6 +414,8 @@ static void test_index_page(void) {
   CHECK(strstr(html, "<tr><td>7</td><td><a href='block?debug=1'>block</a></td></tr>\n"));
   CHECK(strstr(html, "<tr><td>3</td><td><a href='mutex?debug=1'>mutex</a></td></tr>\n") &&
         strstr(html, "<a href='trace?seconds=5' download>next 5 s</a>"));
+  CHECK(strstr(html, "<li><b>It hangs</b> <span><a href='view/goroutine#view=threads'>") &&
+        strstr(html, "<tr class=\"about uncounted\">") && !strstr(html, "trace?last="));
   CHECK(strstr(html, "<a href='mutex?seconds=10' download>next 10 s</a>") &&
         strstr(html, "<div class=profile-name>block: </div> Stack traces that led to blocking"));
   CHECK(strstr(html, "<tr><td>0</td><td><a href='profile'>profile</a></td></tr>\n") &&

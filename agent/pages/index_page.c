@@ -29,6 +29,7 @@
 #include "agent/runtime/process_info.h"
 #include "agent/tree/process_tree.h"
 #include "resident_memory.h"
+#include "index_questions.h"
 #include "routes.h"
 #include "agent/threads/deadlocks.h"
 #include "agent/tls/tls_front.h"
@@ -49,7 +50,11 @@ static const char style[] =
     "stroke-linejoin:round;stroke-linecap:round}.vital .area{fill:var(--link);opacity:.14}\n"
     ".vital span:last-child{grid-column:1/-1;font-size:.85rem;text-align:right;"
     "font-variant-numeric:tabular-nums}\n"
-    "@media(max-width:36rem){.vitals{grid-template-columns:1fr 1fr}.vital{display:block}"
+    ".questions{display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;padding:0;"
+    "list-style:none;margin:.4rem 0}.questions li{display:contents}.questions b{font-weight:600}\n"
+    "tr:has(+tr.uncounted)>td:first-child{visibility:hidden}\n"
+    "@media(max-width:36rem){.questions{display:block}.questions li,.questions b{display:block}"
+    ".questions li{margin-bottom:.4rem}.vitals{grid-template-columns:1fr 1fr}.vital{display:block}"
     ".vital b{display:block}}\n";
 
 /* ---- what is wrong ---- */
@@ -340,8 +345,11 @@ static void write_links(struct text_sink *text, const struct route *route) {
   if (route->is_trace)
     text_sink_format(text,
                      " <span class=get><a href='%s?seconds=1' download>next 1 s</a> &middot; "
-                     "<a href='%s?seconds=5' download>next 5 s</a></span>",
-                     name, name);
+                     "<a href='%s?seconds=5' download>next 5 s</a>%s</span>",
+                     name, name,
+                     trace_recording_status().flight.runs
+                         ? " &middot; <a href='trace?last=5s' download>last 5 s</a>"
+                         : "");
   if (!route_has_view(route)) return;
   if (strcmp(name, "goroutine") == 0)
     text_sink_text(text,
@@ -369,10 +377,11 @@ static void write_row(struct text_sink *text, const struct route *route) {
     text_sink_text(text, " &mdash; off: ");
     text_sink_html(text, off);
   } else {
-    text_sink_format(text,
-                     "<tr><td>%" PRIu64
-                     "</td><td><a href='%s%s'>%s</a></td></tr>\n<tr class=about><td></td><td>",
-                     count, route->name, query, route->name);
+    text_sink_format(
+        text,
+        "<tr><td>%" PRIu64
+        "</td><td><a href='%s%s'>%s</a></td></tr>\n<tr class=\"about%s\"><td></td><td>",
+        count, route->name, query, route->name, route->count ? "" : " uncounted");
     text_sink_html(text, route->meaning);
     if (off)
       text_sink_text(text, " &mdash; until it was switched off"); /* why: among the notices */
@@ -480,6 +489,7 @@ bool index_page_write(struct text_sink *text, const char *host_header, const cha
                  "<section id=vitals class=vitals aria-label=\"The last five minutes\">"
                  "</section>\n");
   write_details(text);
+  index_questions_write(text);
   write_profiles(text);
   resident_memory_write_html(text);
   write_how_to(text, host_header, prefix);

@@ -127,6 +127,12 @@ function newCard({label, link}) {
   return {place, value, note, graph};
 }
 
+/** What the lines say too. */
+function hideFacts() {
+  for (const fact of document.querySelectorAll('.facts>div'))
+    if (signs.some(({label}) => label === fact.firstElementChild.textContent)) fact.hidden = true;
+}
+
 const store = `pprofagent.vitals ${location.pathname}`;
 
 /** Points of this tab's earlier visits of the page. */
@@ -152,6 +158,7 @@ function start(place) {
       if (!points) {
         points = remembered(pid);
         place.replaceChildren(...cards.map((card) => card.place));
+        hideFacts();
       }
       if (before && now.at - before.at > apart) before = null;
       points.push({at: now.at, values: signs.map((sign) => sign.value(now, before))});

@@ -1,5 +1,6 @@
 // Taking a profile away: files made of what the page has, named NAME-PID-PROFILE.
-import {fetchAnswer, isRecorded} from './source.js';
+import {fetchAnswer, isRecorded, profileName} from './source.js';
+import {element} from './table.js';
 import {collapsed} from './tree.js';
 
 function save(name, blob) {
@@ -46,6 +47,38 @@ async function standalone(answers, state) {
   ].join('');
 }
 
+/** For the shell, between quotes that need no escapes. */
+const quoted = (text) => `'${text.replace(/'/g, '%27')}'`;
+
+/** A speedscope that may read the profile, as PPROFAGENT_ORIGINS says. */
+async function speedscope() {
+  try {
+    const {config} = await (await fetch('../health', {cache: 'no-store'})).json();
+    return config.origins.split(/[ ,]+/).find((each) => /speedscope/.test(each)) || '';
+  } catch {
+    return '';  // of all processes of a tree
+  }
+}
+
+/** Where else it can be looked at. @param {HTMLElement} place @param {number} seconds */
+export async function showElsewhere(place, seconds) {
+  const url = new URL(`../${encodeURIComponent(profileName)}`, location.href);
+  url.hash = '';
+  if (isRecorded) url.search = `seconds=${seconds}`;
+  const line = `curl -so p.pb.gz ${quoted(url.href)} && pprofme upload p.pb.gz`;
+  const origin = await speedscope();
+  place.replaceChildren(
+      'pprof.me: ', element('code', {}, line),
+      '. The pages of flamegraph.com, speedscope.app and pprof.me take the .pb.gz too. ');
+  if (origin)
+    place.append(element(
+        'a', {href: `${origin}/#profileURL=${encodeURIComponent(url.href)}`, target: '_blank'},
+        'Open in speedscope'));
+}
+
+/** pprof.me's limit. */
+const most = 2 << 20;
+
 /**
  * @param {string} what @param {{answers: Object[], state: Object, root: Object, seconds: number}}
  *     shown
@@ -54,7 +87,11 @@ export async function takeAway(what, shown) {
   const answer = shown.answers.find((each) => each.process.pid !== null) || shown.answers[0];
   const seconds = isRecorded ? `seconds=${shown.seconds}` : '';
   if (what === 'pb') {
-    save(fileName(answer, '.pb.gz'), await (await fetchAnswer(seconds)).blob());
+    const blob = await (await fetchAnswer(seconds)).blob();
+    save(fileName(answer, '.pb.gz'), blob);
+    if (blob.size > most)
+      document.getElementById('elsewhere').append(
+          ` This one has ${(blob.size / 1e6).toFixed(1)} MB: pprof.me takes 2 MB.`);
   } else if (what === 'text') {
     const query = isRecorded ? `format=top&${seconds}` : 'debug=1';
     save(fileName(answer, '.txt'), await (await fetchAnswer(query)).blob());

@@ -7,13 +7,16 @@ import {Flame} from './flame.js';
 import {fetchAnswer, fetchProfile, isRecorded, ofTree, profileName, Recording} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
 import {element, FunctionTable} from './table.js';
-import {takeAway} from './take.js';
+import {showElsewhere, takeAway} from './take.js';
 import {ThreadTable} from './threads.js';
 import {allNodes, buildTree, expression, markMatches, pivot} from './tree.js';
 import {share} from './units.js';
 
 const by = (id) => document.getElementById(id);
-const views = ['heap', 'allocs', 'profile', 'wall', 'block', 'mutex', 'goroutine', 'threadcreate'];
+const views = [
+  'heap', 'allocs', 'peak', 'leaks', 'profile', 'wall', 'block', 'mutex', 'goroutine',
+  'threadcreate'
+];
 const titles = {profile: 'CPU profile', wall: 'wall clock'};
 const textFields = ['focus', 'ignore', 'hide', 'show'], switches = ['own', 'fold', 'rootdown'];
 const saved = by('saved') ? JSON.parse(by('saved').textContent) : null;
@@ -399,6 +402,7 @@ function listen() {
                              root: page.shown.root,
                              seconds: page.seconds
                            }).catch((error) => say(`It could not be saved: ${error.message}`));
+  by('take').ontoggle = () => by('take').open && showElsewhere(by('elsewhere'), page.seconds);
   const restore = () => {
     page.state = readState();
     draw();
@@ -436,6 +440,11 @@ function start() {
     return link;
   }));
   showControls();
+  const seconds = Number(new URLSearchParams(location.hash.slice(1)).get('record'));
+  if (seconds >= 1 && seconds <= 60) {  // the index asks for it
+    writeState(page.state, false);
+    return record(seconds);
+  }
   if (!isRecorded) return refresh();
   by('facts').textContent = `Record for some seconds to see where ${
       profileName === 'wall' ? 'time goes, waiting included' : 'CPU time goes'}.`;
