@@ -19,6 +19,8 @@ bool agent_is_serving(void);
 bool agent_is_looked_for(void);
 /* The admin thread does not wait for its start any longer. Context: host thread. */
 void agent_hurry(void);
+/* The first thread has called pthread_exit. Context: any. */
+bool agent_main_thread_has_left(void);
 /* Before main. */
 void agent_end_prepare(void);
 /* In a forked child: its own. Context: host thread. */

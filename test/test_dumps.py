@@ -302,6 +302,16 @@ def refused(directory, why, **more):
     assert host.finish() == 0
 
 
+def test_what_is_no_profile_is_not_replaced():
+    """A name may be that of the program itself, or of somebody's notes."""
+    directory = harness.scratch()
+    path = os.path.join(directory, "notes.pb.gz")
+    with open(path, "w") as file:
+        file.write("no profile\n")
+    refused(path, "is there, and no profile")
+    assert open(path).read() == "no profile\n" and os.listdir(directory) == ["notes.pb.gz"]
+
+
 def test_a_strangers_directory():
     process_tree.run_as_root()
     directory = strangers_directory()

@@ -4,6 +4,7 @@ import os
 import re
 
 import harness
+import pytest
 from test_dumps import F, G, files, of_function, options, program, read
 
 # A file is written for these; "exec": by the program that comes then.
@@ -53,6 +54,22 @@ def has_both(_, profiles):
 def test_every_way_to_end():
     for way in WRITES:
         with_file(way, has_both)
+
+
+@pytest.mark.parametrize("mode", ["destructor", "exit", "late", "two", "many"])
+def test_other_threads_run_on(mode):
+    """They may use what destructors take away, and end the process themselves: for as long as a file
+    is written nothing of that may happen that would not without."""
+    argv = [harness.build("end_among_threads.cc", "-O1", "-pthread"), mode]
+    plain = harness.run(argv, plain=True)
+    assert plain.returncode == {"exit": 7, "two": 19, "many": 21}.get(mode, 0)
+    written = 0
+    for _ in range(6):
+        directory = harness.scratch()
+        done = harness.run(argv, rate=1, extra=options(directory, "exit"))
+        assert seen(done) == seen(plain)
+        written += len(files(directory))
+    assert written >= 3, "on a busy machine 100 ms may be too short"
 
 
 def test_killed_it_writes_nothing():

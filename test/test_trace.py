@@ -390,7 +390,7 @@ def test_while_threads_are_born_and_end_without_pause(cpu):
     )
     host.ready()
     host.go_on()
-    path = record(host, "seconds=0.5")
+    path = record(host, "seconds=1")
     health = host.health()["trace"]
     host.go_on()
     trace = Trace(path)  # its reader refuses what makes no sense

@@ -6,9 +6,12 @@
 #include "shim/base/trace_ring.h"
 
 #include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -95,6 +98,91 @@ static void test_a_recording_begins_empty(void) {
   CHECK(!trace_ring_is_armed());
 }
 
+/* ---- a writer that is held up in the middle: half of its event lies in a page that it may not
+ * read for a while ---- */
+
+enum { PAGE = 4096, FIRST_HALF = 64 };
+static char *pages;
+static sem_t is_held, may_go_on;
+
+static void hold(int number) {
+  (void)number;
+  sem_post(&is_held);
+  sem_wait(&may_go_on);
+  mprotect(pages + PAGE, PAGE, PROT_READ | PROT_WRITE);
+}
+
+static void *write_slowly(void *unused) {
+  struct trace_ring_event *event = (void *)(pages + PAGE - FIRST_HALF);
+  mprotect(pages + PAGE, PAGE, PROT_NONE);
+  event->kind = TRACE_RING_MARK;
+  event->begin = 4711;
+  trace_ring_write(event);
+  return unused;
+}
+
+static pthread_t begin_to_write(void) {
+  pthread_t thread;
+  pthread_create(&thread, NULL, write_slowly, NULL);
+  sem_wait(&is_held);
+  return thread;
+}
+
+static void let_it_finish(pthread_t thread) {
+  sem_post(&may_go_on);
+  pthread_join(thread, NULL);
+}
+
+/* So many come, one by one, and nothing else. */
+static void pass(uint64_t count) {
+  struct trace_ring_event out;
+  for (uint64_t i = 1; i <= count; i++) {
+    struct trace_ring_event event = {.begin = i};
+    trace_ring_write(&event);
+    CHECK(trace_ring_next(&out) && out.begin == i);
+    CHECK(!trace_ring_next(&out));
+  }
+}
+
+static void test_a_writer_that_is_held_up_is_passed_over(void) {
+  struct trace_ring_event event;
+  uint64_t count;
+  int32_t tid;
+  trace_ring_close();
+  CHECK(trace_ring_open(BYTES));
+  pass(PLACES / 2);
+  pthread_t thread = begin_to_write();
+  for (int i = 0; i < 1000; i++) CHECK(!trace_ring_next(&event));
+  CHECK(trace_ring_next_loss(&tid, &count) && count == 1 && tid == 0);
+  pass(3 * PLACES);
+  let_it_finish(thread);
+  pass(3 * PLACES);
+  CHECK(!trace_ring_next_loss(&tid, &count));
+}
+
+/* What it wrote is in no recording, and holds nobody up. */
+static void test_a_writer_of_an_earlier_recording(void) {
+  struct trace_ring_event event;
+  pthread_t thread = begin_to_write();
+  trace_ring_close();
+  CHECK(trace_ring_open(BYTES));
+  pass(PLACES / 4);
+  let_it_finish(thread);
+  pass(3 * PLACES);
+  thread = begin_to_write();
+  trace_ring_close();
+  let_it_finish(thread);
+  CHECK(trace_ring_open(BYTES) && !trace_ring_next(&event));
+  pass(3 * PLACES);
+}
+
+static void prepare_to_hold(void) {
+  pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  sem_init(&is_held, 0, 0);
+  sem_init(&may_go_on, 0, 0);
+  signal(SIGSEGV, hold);
+}
+
 static void test_names_are_cut(void) {
   char longest[TRACE_NAME_MAX + 1] = {0};
   struct trace_ring_event event;
@@ -114,5 +202,8 @@ int main(void) {
   test_names_are_cut();
   test_many_writers();
   test_a_recording_begins_empty();
+  prepare_to_hold();
+  test_a_writer_that_is_held_up_is_passed_over();
+  test_a_writer_of_an_earlier_recording();
   return failures > 0;
 }

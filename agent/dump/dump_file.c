@@ -54,13 +54,26 @@ static bool sync_file(int file) {
   return fsync(file) == 0 || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP;
 }
 
+/* As every profile is. */
+static bool is_compressed(int directory, const char *name) {
+  static const unsigned char magic[] = {0x1f, 0x8b}; /* RFC 1952 */
+  unsigned char begin[sizeof magic];
+  int file = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (file < 0) return false;
+  bool is =
+      read(file, begin, sizeof begin) == sizeof begin && memcmp(begin, magic, sizeof magic) == 0;
+  close(file);
+  return is;
+}
+
 /* "": it may be replaced, or there is none. */
 static const char *why_not_to_be_replaced(int directory, const char *name) {
   struct stat status;
   if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0) return "";
   if (S_ISLNK(status.st_mode)) return "is a link";
   if (!S_ISREG(status.st_mode)) return "is there, and no regular file";
-  return status.st_uid == geteuid() || status.st_uid == 0 ? "" : "is there, and another user's";
+  if (status.st_uid != geteuid() && status.st_uid != 0) return "is there, and another user's";
+  return status.st_size == 0 || is_compressed(directory, name) ? "" : "is there, and no profile";
 }
 
 /* Makes the rename last. */

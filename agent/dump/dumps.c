@@ -29,6 +29,7 @@ static _Atomic bool stopping;
  * and, with release, END_ASKED; the rest comes from who writes the profiles. */
 enum { END_NOT, END_ASKED, END_NAMELESS /* written, but without names */, END_DONE };
 static _Atomic bool end_claimed;
+static _Atomic int32_t end_claimed_by; /* the thread that waits; of numbers to compare: relaxed */
 static _Atomic int64_t end_asked_ns;
 static _Atomic uint32_t end;
 
@@ -74,16 +75,36 @@ static void await_end_of_writing(void) {
   }
 }
 
+/* Another thread was first, and is to be the one that ends the process: its exit code counts. It
+ * has a moment for it, unless it is still in its handlers, which take as long as they like. */
+static void let_first_one_go(void) {
+  enum { GOES_MILLISECONDS = 20 };
+  const struct timespec a_while = {.tv_nsec = GOES_MILLISECONDS * MILLISECONDS};
+  const struct timespec moment = {.tv_nsec = MILLISECONDS};
+  int32_t own = (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0);
+  uint32_t state = atomic_load_explicit(&end, memory_order_acquire);
+  for (int i = 0; state == END_NOT && i < GOES_MILLISECONDS; i++) { /* it is about to ask */
+    raw_syscall4(SYS_nanosleep, (long)&moment, 0, 0, 0);
+    state = atomic_load_explicit(&end, memory_order_acquire);
+  }
+  if (state == END_DONE || atomic_load_explicit(&end_claimed_by, memory_order_relaxed) == own)
+    return;
+  await_end_of_writing();
+  raw_syscall4(SYS_nanosleep, (long)&a_while, 0, 0, 0);
+}
+
 /* False: somebody has been here before. */
 static bool ask_for_end(void) {
   if (atomic_exchange_explicit(&end_claimed, true, memory_order_relaxed)) return false;
+  atomic_store_explicit(&end_claimed_by, (int32_t)raw_syscall4(SYS_gettid, 0, 0, 0, 0),
+                        memory_order_relaxed);
   atomic_store_explicit(&end_asked_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
   atomic_store_explicit(&end, END_ASKED, memory_order_release);
   return true;
 }
 
 void dumps_before_end(void (*hurry)(void)) {
-  if (!ask_for_end()) return;
+  if (!ask_for_end()) return let_first_one_go();
   atomic_fetch_add_explicit(&news, 1, memory_order_release);
   raw_futex_wake(&news, INT32_MAX);
   hurry();

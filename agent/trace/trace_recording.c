@@ -23,20 +23,13 @@ struct trace_recording {
   struct trace_log log;
 };
 
-/* Under the recorder's lock. */
+/* Under the recorder's lock. As long as they have memory. */
 static uint32_t client_count;
 static uint64_t left_out_total;
 
 _Static_assert(TRACE_MAX_CLIENTS + 2 == TRACE_LISTENERS, "and both of the flight recorder");
 
 /* ---- a client ---- */
-
-static enum trace_result join(struct trace_recording *client) {
-  if (client_count == TRACE_MAX_CLIENTS) return TRACE_TOO_MANY;
-  if (!trace_recorder_add(&client->listener)) return TRACE_NO_MEMORY;
-  client_count++;
-  return TRACE_DONE;
-}
 
 /* The window, when all is there that tells of it. */
 static void begin(struct trace_recording *client) {
@@ -61,13 +54,12 @@ static void complete(struct trace_recording *client) {
   client->lost = trace_recorder_lost() - client->lost;
   client->log.period = trace_recorder_period();
   client->log.is_sampled = client->log.period > 0;
-  left_out_total += client->listener.gather.left_out;
 }
 
 static void leave(struct trace_recording *client) {
   complete(client);
+  left_out_total += client->listener.gather.left_out;
   trace_recorder_remove(&client->listener);
-  client_count--;
 }
 
 /* False: no memory. */
@@ -95,13 +87,16 @@ static bool finish(struct trace_recording *recording) {
   return true;
 }
 
-/* NULL: no memory. */
-static struct trace_recording *create(void) {
-  struct trace_recording *recording = agent_calloc(1, sizeof *recording);
-  if (!recording) return NULL;
-  trace_gather_start(&recording->listener.gather, config.trace_buffer * GATHER_TIMES);
+static enum trace_result create(struct trace_recording **out) {
+  trace_recorder_lock();
+  bool has_place = client_count < TRACE_MAX_CLIENTS;
+  *out = has_place ? agent_calloc(1, sizeof **out) : NULL;
+  if (*out) client_count++;
+  trace_recorder_unlock();
+  if (!*out) return has_place ? TRACE_NO_MEMORY : TRACE_TOO_MANY;
+  trace_gather_start(&(*out)->listener.gather, config.trace_buffer * GATHER_TIMES);
   announced_code_update(true);
-  return recording;
+  return TRACE_DONE;
 }
 
 /* *out: the recording if it has been done. */
@@ -121,14 +116,14 @@ static void adjust_samples(const struct trace_recording *client) {
 enum trace_result trace_recording_take(struct http_response *response, int64_t nanoseconds,
                                        struct trace_sampling sampling,
                                        struct trace_recording **out) {
-  *out = NULL;
-  struct trace_recording *recording = create();
-  if (!recording) return TRACE_NO_MEMORY;
+  struct trace_recording *recording;
+  enum trace_result result = create(&recording);
+  if (result != TRACE_DONE) return hand_over(NULL, result, out);
   recording->listener.sampling = sampling;
   trace_recorder_lock();
-  enum trace_result result = join(recording);
+  bool listens = trace_recorder_add(&recording->listener);
   trace_recorder_unlock();
-  if (result != TRACE_DONE) return hand_over(recording, result, out);
+  if (!listens) return hand_over(recording, TRACE_NO_MEMORY, out);
   adjust_samples(recording);
   begin(recording);
   bool stayed = http_wait(response, recording->start + nanoseconds);
@@ -144,9 +139,9 @@ enum trace_result trace_recording_take(struct http_response *response, int64_t n
 }
 
 enum trace_result trace_recording_take_last(int64_t nanoseconds, struct trace_recording **out) {
-  *out = NULL;
-  struct trace_recording *recording = create();
-  if (!recording) return TRACE_NO_MEMORY;
+  struct trace_recording *recording;
+  enum trace_result result = create(&recording);
+  if (result != TRACE_DONE) return hand_over(NULL, result, out);
   struct trace_flight_window window;
   trace_recorder_lock();
   bool runs = trace_flight_status().runs;
@@ -172,6 +167,9 @@ void trace_recording_release(struct trace_recording *recording) {
   trace_gather_free(&recording->listener.gather);
   trace_stacks_release(&recording->stacks);
   agent_free(recording);
+  trace_recorder_lock();
+  client_count--;
+  trace_recorder_unlock();
 }
 
 struct trace_recording_status trace_recording_status(void) {

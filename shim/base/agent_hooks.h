@@ -63,6 +63,8 @@ void agent_thread_exits_by_call(void);
  * most. Context: host thread, also in signal handlers and in children of vfork, which it tells
  * apart. */
 void agent_process_ends(void);
+/* By exit(), before any of its handlers. Likewise. */
+void agent_process_exits(void);
 /* Whether that is the first thread of the process in which the agent was started. Context: any. */
 bool agent_is_process(int32_t tid);
 

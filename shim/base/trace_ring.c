@@ -11,17 +11,21 @@
 
 _Atomic uint32_t trace_ring_armed;
 
-/* A place of the ring. turn is counted from its index, so that zeroed memory is an empty ring: it
- * is free for position p when turn is p - index, and finished when it is p - index + 1. Writers
- * take positions by a CAS of `reserved`, write, and tell it by a release store of turn; the reader,
- * who acquires that, gives the place back by storing the turn of the next lap. */
+/* A place of the ring. Positions count on from a recording's base, its number in the upper bits. A
+ * place is free for position p when turn is p's lap (p less its index), or, in the first lap, what
+ * an earlier recording has left; it is finished when turn is one more. Writers take positions by a
+ * CAS of `reserved`, write, and tell it by a CAS of turn (release). The reader, who acquires that,
+ * gives the place back by storing the turn of the next lap. A place whose writer is held up for too
+ * long is abandoned: nobody uses it until the next recording, so that the writer may still write,
+ * and its CAS fails. */
 struct place {
   _Atomic uint64_t turn;
   struct trace_ring_event event;
 } __attribute__((aligned(64)));
 
-/* Mapped by the first recording and kept, so that a writer that was held up may still write: it
- * then writes into a ring that is another recording's, or nobody's. */
+enum { NUMBER_SHIFT = 48 };
+
+/* Mapped by the first recording and kept, so that a writer that was held up may still write. */
 static _Atomic(struct place *) places;
 static uint64_t capacity; /* a power of two; constant once places is published (release) */
 static _Atomic uint64_t reserved;
@@ -30,6 +34,19 @@ static uint64_t consumed;
 /* How often it came for a place that is taken and not finished: its writer may have been left by a
  * jump. */
 static uint32_t waited_for;
+
+static uint64_t recording_of(uint64_t position) { return position >> NUMBER_SHIFT; }
+
+static uint64_t lap_of(uint64_t position) { return position & ~(capacity - 1); }
+
+/* As lap + 1 is odd, and this even and no lap of a ring of more places than one, it is its own. */
+static uint64_t abandoned(uint64_t position) {
+  return recording_of(position) << NUMBER_SHIFT | ((UINT64_C(1) << NUMBER_SHIFT) - 2);
+}
+
+static bool is_first_lap(uint64_t position) {
+  return (position & ((UINT64_C(1) << NUMBER_SHIFT) - 1)) < capacity;
+}
 
 /* By thread: a slot is taken by a CAS of tid and never given back, as threads that lose events are
  * few; the count is exchanged by the reader. Relaxed: numbers to show. */
@@ -86,18 +103,25 @@ void trace_ring_write(struct trace_ring_event *event) {
   uint64_t position = atomic_load_explicit(&reserved, memory_order_relaxed);
   for (;;) {
     struct place *place = &all[position & (capacity - 1)];
-    uint64_t turn = position & ~(capacity - 1);
+    uint64_t lap = lap_of(position);
     uint64_t now = atomic_load_explicit(&place->turn, memory_order_acquire);
-    if ((int64_t)(now - turn) < 0) return count_loss(event->tid);
-    if (now != turn) { /* somebody has taken it meanwhile */
+    bool is_left = is_first_lap(position) && recording_of(now) != recording_of(position);
+    bool is_abandoned = now == abandoned(position);
+    if (!is_left && !is_abandoned && now < lap) return count_loss(event->tid);
+    if (!is_left && !is_abandoned && now != lap) { /* somebody has taken it meanwhile */
       position = atomic_load_explicit(&reserved, memory_order_relaxed);
       continue;
     }
     if (!atomic_compare_exchange_weak_explicit(&reserved, &position, position + 1,
                                                memory_order_relaxed, memory_order_relaxed))
       continue;
+    if (is_abandoned) { /* passed over, by the reader too */
+      position++;
+      continue;
+    }
     memcpy(&place->event, event, bytes_of(event));
-    atomic_store_explicit(&place->turn, turn + 1, memory_order_release);
+    atomic_compare_exchange_strong_explicit(&place->turn, &now, lap + 1, memory_order_release,
+                                            memory_order_relaxed);
     return;
   }
 }
@@ -107,8 +131,9 @@ void trace_ring_write(struct trace_ring_event *event) {
 static void reset(void) {
   struct place *all = atomic_load_explicit(&places, memory_order_relaxed);
   raw_syscall4(SYS_madvise, (long)all, (long)(capacity * sizeof *all), MADV_DONTNEED, 0);
-  atomic_store_explicit(&reserved, 0, memory_order_relaxed);
-  consumed = waited_for = 0;
+  consumed = (recording_of(consumed) + 1) << NUMBER_SHIFT;
+  waited_for = 0;
+  atomic_store_explicit(&reserved, consumed, memory_order_relaxed);
 }
 
 bool trace_ring_open(size_t bytes) {
@@ -134,10 +159,12 @@ void trace_ring_close(void) {
   while (trace_ring_next_loss(&tid, &count)) {}
 }
 
-static void give_back(struct place *place) {
-  uint64_t turn = consumed & ~(capacity - 1);
-  atomic_store_explicit(&place->turn, turn + capacity, memory_order_release);
-  consumed++;
+/* The writer is held up, or was left by a jump: nobody waits for it any longer. */
+static void abandon(struct place *place, uint64_t now) {
+  if (!atomic_compare_exchange_strong_explicit(&place->turn, &now, abandoned(consumed),
+                                               memory_order_release, memory_order_relaxed))
+    return; /* it has finished just now */
+  count_loss(0);
   waited_for = 0;
 }
 
@@ -145,19 +172,24 @@ bool trace_ring_next(struct trace_ring_event *out) {
   enum { PATIENCE = 200 };
   struct place *all = atomic_load_explicit(&places, memory_order_relaxed);
   if (!all) return false;
-  struct place *place = &all[consumed & (capacity - 1)];
-  bool is_taken = consumed < atomic_load_explicit(&reserved, memory_order_relaxed);
-  if (atomic_load_explicit(&place->turn, memory_order_acquire) ==
-      (consumed & ~(capacity - 1)) + 1) {
-    memcpy(out, &place->event, bytes_of(&place->event));
-    give_back(place);
-    return true;
+  for (;;) {
+    struct place *place = &all[consumed & (capacity - 1)];
+    uint64_t now = atomic_load_explicit(&place->turn, memory_order_acquire);
+    bool is_taken = consumed != atomic_load_explicit(&reserved, memory_order_relaxed);
+    if (is_taken && now == abandoned(consumed)) {
+      consumed++;
+      continue;
+    }
+    if (is_taken && now == lap_of(consumed) + 1) {
+      memcpy(out, &place->event, bytes_of(&place->event));
+      atomic_store_explicit(&place->turn, lap_of(consumed) + capacity, memory_order_release);
+      consumed++;
+      waited_for = 0;
+      return true;
+    }
+    if (is_taken && ++waited_for > PATIENCE) abandon(place, now);
+    return false;
   }
-  if (is_taken && ++waited_for > PATIENCE) {
-    count_loss(0);
-    give_back(place);
-  }
-  return false;
 }
 
 bool trace_ring_next_loss(int32_t *tid, uint64_t *count) {

@@ -203,6 +203,7 @@ typedef int (*dirent64_order)(const struct dirent64 **, const struct dirent64 **
 
 /* Found at the first call of each, and called directly: exit_interposers.c. */
 #define INTERPOSED_ENDS(X) \
+  X(void, exit, (int))     \
   X(void, _exit, (int))    \
   X(void, _Exit, (int))
 
