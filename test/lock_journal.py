@@ -1,8 +1,10 @@
-"""What the lock_* workloads know of their waits and releases (workloads/lock_journal.h), and what block and mutex must show of it.
+"""What the lock_* workloads know of their waits and releases (workloads/lock_journal.h), and what
+block and mutex must show of it.
 
 block: every wait that was one, under its caller, as long as the program found it to be.
-mutex: each release is charged with what everybody who waits for that object has waited since the release before it, or since he began; the last
-release before the end of a wait is one event. Waits for conditions, barriers and threads are in block only.
+mutex: each release is charged with what everybody who waits for that object has waited since the
+release before it, or since he began; the last release before the end of a wait is one event. Waits
+for conditions, barriers and threads are in block only.
 """
 import collections
 import os
@@ -48,8 +50,9 @@ class Journal:
         return found
 
     def charged(self, since_when="begin", at="begin"):
-        """{(function, primitive): ([events of each charge, 0 or 1], [ns of each])}: a charge for each wait that goes on at a release. since_when, at:
-        which of the program's looks at the clock are taken for the agent's at the begin of a wait and at a release.
+        """{(function, primitive): ([events of each charge, 0 or 1], [ns of each])}: a charge for
+        each wait that goes on at a release. since_when, at: which of the program's looks at the
+        clock are taken for the agent's at the begin of a wait and at a release.
         """
         releases = collections.defaultdict(list)
         for release in sorted(self.releases, key=lambda item: item.begin):
@@ -98,11 +101,12 @@ def public_name(primitive):
 
 
 def program(source):
-    """Built anew when the header that these workloads share has changed."""
-    with open(os.path.join(harness.WORKLOADS, "lock_journal.h"), "rb") as file:
-        return harness.build(
-            source, *FLAGS, name="%s_%08x" % (source.replace(".", "_"), zlib.crc32(file.read()))
-        )
+    """Built anew when a header of these workloads has changed."""
+    sum = 0
+    for header in ("lock_journal.h", "lock_no_waits.h"):
+        with open(os.path.join(harness.WORKLOADS, header), "rb") as file:
+            sum = zlib.crc32(file.read(), sum)
+    return harness.build(source, *FLAGS, name="%s_%08x" % (source.replace(".", "_"), sum))
 
 
 def start(source, **environment):
@@ -121,8 +125,9 @@ def found(profile):
 
 
 def blocked_sums(journal):
-    """{(function, primitive): (count, least ns, most ns)}. The agent's looks at the clock are between the program's; behind the last release the
-    waiter may have been kept from running, on either side of the agent's look."""
+    """{(function, primitive): (count, least ns, most ns)}. The agent's looks at the clock are
+    between the program's; behind the last release the waiter may have been kept from running, on
+    either side of the agent's look."""
     releases = collections.defaultdict(list)
     for release in journal.releases:
         releases[release.object].append(release.begin)

@@ -17,7 +17,7 @@ def lines_of(source):
     found = {}
     with open(os.path.join(harness.WORKLOADS, source)) as file:
         for number, line in enumerate(file, 1):
-            match = re.search(r";  // (\S+)$", line)
+            match = re.search(r"; // (\S+)$", line)
             if match:
                 found[match.group(1)] = (source, number)
     return found

@@ -1,5 +1,6 @@
-/* Holds and churns exactly known bytes per function, from 1 B x hundred thousands to 32 MB x few. Prints, per function and size, how
- * many objects were allocated and how many of them are still held: `bucket FUNCTION SIZE ALLOCATED HELD`.
+/* Holds and churns exactly known bytes per function, from 1 B x hundred thousands to 32 MB x few.
+ * Prints, per function and size, how many objects were allocated and how many of them are still
+ * held: `bucket FUNCTION SIZE ALLOCATED HELD`.
  *
  * Usage: accuracy full|tiny    tiny: small objects only, for low rates
  */
@@ -19,20 +20,22 @@ static pthread_mutex_t bucket_lock = PTHREAD_MUTEX_INITIALIZER;
 static void account(const char *function, uint64_t size, uint64_t allocated, uint64_t held) {
   pthread_mutex_lock(&bucket_lock);
   int i = 0;
-  while (i < bucket_count && (strcmp(buckets[i].function, function) != 0 || buckets[i].size != size)) i++;
+  while (i < bucket_count &&
+         (strcmp(buckets[i].function, function) != 0 || buckets[i].size != size))
+    i++;
   CHECK(i < MAX_BUCKETS);
-  if (i == bucket_count) buckets[bucket_count++] = (struct bucket){.function = function, .size = size};
+  if (i == bucket_count)
+    buckets[bucket_count++] = (struct bucket){.function = function, .size = size};
   buckets[i].allocated += allocated;
   buckets[i].held += held;
   pthread_mutex_unlock(&bucket_lock);
 }
 
-
 /* The function that calls malloc must be the leaf, so each has its own loop. */
-#define HOLDER(name, size, count)                                                  \
-  static FRAME void name(void) {                                                   \
-    for (int i = 0; i < (count); i++) keep(malloc(size));                          \
-    account(#name, (size), (uint64_t)(count), (uint64_t)(count));                  \
+#define HOLDER(name, size, count)                                 \
+  static FRAME void name(void) {                                  \
+    for (int i = 0; i < (count); i++) keep(malloc(size));         \
+    account(#name, (size), (uint64_t)(count), (uint64_t)(count)); \
   }
 
 HOLDER(hold_1, 1, 400000)
@@ -56,7 +59,8 @@ static FRAME void same_stack(void) {
         keep(malloc(sizes[kind]));
         made[kind]++;
       }
-  for (int kind = 0; kind < 3; kind++) account("same_stack", sizes[kind], (uint64_t)made[kind], (uint64_t)made[kind]);
+  for (int kind = 0; kind < 3; kind++)
+    account("same_stack", sizes[kind], (uint64_t)made[kind], (uint64_t)made[kind]);
 }
 
 /* Alternating allocations and frees; a tenth is held. */
@@ -85,7 +89,8 @@ static FRAME void grow(void) {
   enum { BLOCKS = 300, STEPS = 8 };
   static void *blocks[BLOCKS];
   for (int step = 1; step <= STEPS; step++) {
-    for (int i = 0; i < BLOCKS; i++) CHECK(blocks[i] = keep(realloc(blocks[i], (size_t)step * 8000)));
+    for (int i = 0; i < BLOCKS; i++)
+      CHECK(blocks[i] = keep(realloc(blocks[i], (size_t)step * 8000)));
     account("grow", (uint64_t)step * 8000, BLOCKS, step == STEPS ? BLOCKS : 0);
   }
 }
@@ -115,7 +120,8 @@ static void *consumer(void *lane) {
 
 static void cross_thread(void) {
   pthread_t threads[4];
-  for (intptr_t i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, i < 2 ? producer : consumer, (void *)(i % 2)) == 0);
+  for (intptr_t i = 0; i < 4; i++)
+    CHECK(pthread_create(&threads[i], NULL, i < 2 ? producer : consumer, (void *)(i % 2)) == 0);
   for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
 }
 

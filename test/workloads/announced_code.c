@@ -83,6 +83,8 @@ static struct jit_code_entry *announce_made(uint8_t *made, const char *name, int
                                 .e_shstrndx = STRINGS};
   memcpy(object->header.e_ident, ELFMAG, SELFMAG);
   object->header.e_ident[EI_CLASS] = ELFCLASS64;
+  /* fields without names: side by side */
+  /* clang-format off */
   object->sections[TEXT] = (Elf64_Shdr){1, SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, (uintptr_t)made,
                                         0, sizeof code, 0, 0, 1, 0};
   object->sections[FRAMES] = (Elf64_Shdr){
@@ -98,6 +100,7 @@ static struct jit_code_entry *announce_made(uint8_t *made, const char *name, int
   strcpy(object->strings + NAMES_SIZE, name);
   object->symbols[1] = (Elf64_Sym){NAMES_SIZE, ELF64_ST_INFO(STB_GLOBAL, STT_FUNC), 0, TEXT,
                                    relocatable ? 0 : (uintptr_t)made, sizeof code};
+  /* clang-format on */
   return announce(object, sizeof *object);
 }
 

@@ -1,5 +1,5 @@
-// Only the array forms of operator new are replaced, in a library, by blocks with a header: legal, and deadly for whoever mixes them.
-// With -DLIBRARY: the library. Otherwise: the program.
+// Only the array forms of operator new are replaced, in a library, by blocks with a header: legal,
+// and deadly for whoever mixes them. With -DLIBRARY: the library. Otherwise: the program.
 #include <cstdio>
 #include <cstdlib>
 #include <new>

@@ -1,5 +1,6 @@
-/* Threads that run: `spins`, `masked` (blocks every signal), and `moves`, which blocks for a moment again and again. Prints `thread NAME TID`.
- * With the argument `alone` the first thread ends by pthread_exit; with `changed` the process gives up being root. */
+/* Threads that run: `spins`, `masked` (blocks every signal), and `moves`, which blocks for a moment
+ * again and again. Prints `thread NAME TID`. With the argument `alone` the first thread ends by
+ * pthread_exit; with `changed` the process gives up being root. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>

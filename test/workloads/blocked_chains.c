@@ -1,8 +1,11 @@
-/* A thread blocked in each way that a thread can be, at the end of a chain of functions that the test knows: leaf_X <- middle_X <- outer_X <-
- * start_X. Before it blocks, each thread has run through the very same functions by a detour, so that its stack is full of frames of the
- * past: return addresses and frame pointers which fit one another, and partly even the frames of today.
+/* A thread blocked in each way that a thread can be, at the end of a chain of functions that the
+ * test knows: leaf_X <- middle_X <- outer_X <- start_X. Before it blocks, each thread has run
+ * through the very same functions by a detour, so that its stack is full of frames of the
+ * past: return addresses and frame pointers which fit one another, and partly even the frames of
+ *   today.
  *
- * -DDYNAMIC: frames of a size that no prologue tells. Prints `thread NAME TID` for each, and `main TID`. */
+ * -DDYNAMIC: frames of a size that no prologue tells. Prints `thread NAME TID` for each, and `main
+ * TID`. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <errno.h>
@@ -27,13 +30,13 @@
 static volatile int one = 1;
 
 #ifdef DYNAMIC
-#define ROOM(size)                      \
-  char room[one * (size)];              \
-  keep(room);                           \
+#define ROOM(size)         \
+  char room[one * (size)]; \
+  keep(room);              \
   keep(alloca((size_t)(one * (size) / 2)))
 #else
-#define ROOM(size)  \
-  char room[size];  \
+#define ROOM(size) \
+  char room[size]; \
   keep(room)
 #endif
 /* After a call: it is no tail call. */
@@ -58,40 +61,40 @@ static FRAME void litter_inner(int depth) {
 }
 
 /* via: how outer calls middle. */
-#define CHAIN(name, via)                                \
-  static FRAME void leaf_##name(int wait) {             \
-    ROOM(1500);                                         \
-    if (wait) wait_##name();                            \
-    AFTER;                                              \
-  }                                                     \
-  static FRAME void middle_##name(int wait) {           \
-    ROOM(40);                                           \
-    leaf_##name(wait);                                  \
-    AFTER;                                              \
-  }                                                     \
+#define CHAIN(name, via)                                        \
+  static FRAME void leaf_##name(int wait) {                     \
+    ROOM(1500);                                                 \
+    if (wait) wait_##name();                                    \
+    AFTER;                                                      \
+  }                                                             \
+  static FRAME void middle_##name(int wait) {                   \
+    ROOM(40);                                                   \
+    leaf_##name(wait);                                          \
+    AFTER;                                                      \
+  }                                                             \
   static void (*volatile indirect_##name)(int) = middle_##name; \
-  static FRAME void outer_##name(int wait) {            \
-    ROOM(3000);                                         \
-    (void)indirect_##name;                              \
-    via##_##name(wait);                                 \
-    AFTER;                                              \
-  }                                                     \
-  static FRAME void detour_##name(int depth) {          \
-    char room[24];                                      \
-    keep(room);                                         \
-    if (depth > 0) detour_##name(depth - 1);            \
-    else outer_##name(0);                               \
-    AFTER;                                              \
-  }                                                     \
-  static FRAME void *start_##name(void *announced) {    \
-    prctl(PR_SET_NAME, #name);                          \
-    say("thread %s %d\n", #name, own_tid());            \
-    litter(9);                                          \
-    detour_##name(4);                                   \
-    litter(3);                                          \
-    sem_post(announced);                                \
-    outer_##name(1);                                    \
-    return NULL;                                        \
+  static FRAME void outer_##name(int wait) {                    \
+    ROOM(3000);                                                 \
+    (void)indirect_##name;                                      \
+    via##_##name(wait);                                         \
+    AFTER;                                                      \
+  }                                                             \
+  static FRAME void detour_##name(int depth) {                  \
+    char room[24];                                              \
+    keep(room);                                                 \
+    if (depth > 0) detour_##name(depth - 1);                    \
+    else outer_##name(0);                                       \
+    AFTER;                                                      \
+  }                                                             \
+  static FRAME void *start_##name(void *announced) {            \
+    prctl(PR_SET_NAME, #name);                                  \
+    say("thread %s %d\n", #name, own_tid());                    \
+    litter(9);                                                  \
+    detour_##name(4);                                           \
+    litter(3);                                                  \
+    sem_post(announced);                                        \
+    outer_##name(1);                                            \
+    return NULL;                                                \
   }
 
 /* ---- what they wait for: never comes ---- */
@@ -100,7 +103,8 @@ static FRAME void litter_inner(int depth) {
 
 static int pipe_ends[2], pair[2], listener, lock_path_fd, second_lock_fd, epoll;
 static char lock_path[] = "/tmp/pprofagent-blocked-XXXXXX";
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, inheriting, cond_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, inheriting,
+                       cond_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER, read_held = PTHREAD_RWLOCK_INITIALIZER;
 static sem_t semaphore;
@@ -112,7 +116,8 @@ WAIT wait_epoll_wait(void) {
   epoll_wait(epoll, &event, 1, -1);
 }
 WAIT wait_poll(void) {
-  struct pollfd entries[2] = {{.fd = pipe_ends[0], .events = POLLIN}, {.fd = listener, .events = POLLIN}};
+  struct pollfd entries[2] = {{.fd = pipe_ends[0], .events = POLLIN},
+                              {.fd = listener, .events = POLLIN}};
   poll(entries, 2, -1);
 }
 WAIT wait_select(void) {
@@ -210,7 +215,8 @@ static void make_coroutine(void) {
 WAIT wait_coroutine(void) { swapcontext(&coroutine_caller, &coroutine_context); }
 
 /* Arguments on the stack: the stack pointer at the call is not where the prologue left it. */
-static FRAME void with_many_arguments(long a, long b, long c, long d, long e, long f, long g, long h, long i) {
+static FRAME void with_many_arguments(long a, long b, long c, long d, long e, long f, long g,
+                                      long h, long i) {
   ROOM(120);
   if (a + b + c + d + e + f + g + h + i == 45) wait_nanosleep();
   AFTER;
@@ -237,12 +243,33 @@ static FRAME void realigned(int wait) {
 }
 WAIT wait_realigned(void) { realigned(one); }
 
-#define CHAINS(X)                                                                                                          \
-  X(epoll_wait, middle) X(poll, indirect) X(select, middle) X(read, indirect) X(accept, middle) X(recvmsg, indirect)      \
-  X(nanosleep, middle) X(mutex, indirect) X(inheriting, middle) X(cond, indirect) X(sem, middle) X(rdlock, indirect)       \
-  X(wrlock, middle) X(sigwait, indirect) X(waitpid, middle) X(flock, indirect) X(pause, middle) X(join, indirect)          \
-  X(sigsuspend, middle) X(record_lock, indirect) X(handler, middle) X(altstack, indirect) X(coroutine, middle)                  \
-  X(arguments, indirect) X(recursion, middle) X(realigned, indirect)
+#define CHAINS(X)          \
+  X(epoll_wait, middle)    \
+  X(poll, indirect)        \
+  X(select, middle)        \
+  X(read, indirect)        \
+  X(accept, middle)        \
+  X(recvmsg, indirect)     \
+  X(nanosleep, middle)     \
+  X(mutex, indirect)       \
+  X(inheriting, middle)    \
+  X(cond, indirect)        \
+  X(sem, middle)           \
+  X(rdlock, indirect)      \
+  X(wrlock, middle)        \
+  X(sigwait, indirect)     \
+  X(waitpid, middle)       \
+  X(flock, indirect)       \
+  X(pause, middle)         \
+  X(join, indirect)        \
+  X(sigsuspend, middle)    \
+  X(record_lock, indirect) \
+  X(handler, middle)       \
+  X(altstack, indirect)    \
+  X(coroutine, middle)     \
+  X(arguments, indirect)   \
+  X(recursion, middle)     \
+  X(realigned, indirect)
 CHAINS(CHAIN)
 
 static FRAME void main_waits(void) {
@@ -255,7 +282,8 @@ int main(void) {
   CHECK(pipe(pipe_ends) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
   listener = socket(AF_UNIX, SOCK_STREAM, 0);
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  CHECK(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0 && listen(listener, 1) == 0);
+  CHECK(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0 &&
+        listen(listener, 1) == 0);
   epoll = epoll_create1(0);
   struct epoll_event event = {.events = EPOLLIN};
   CHECK(epoll_ctl(epoll, EPOLL_CTL_ADD, pipe_ends[0], &event) == 0);
@@ -293,10 +321,10 @@ int main(void) {
   say("child %d\n", child);
   sem_t announced;
   sem_init(&announced, 0, 0);
-#define START(name, via)                                              \
-  pthread_t thread_##name;                                            \
+#define START(name, via)                                                      \
+  pthread_t thread_##name;                                                    \
   CHECK(pthread_create(&thread_##name, NULL, start_##name, &announced) == 0); \
-  CHECK(sem_wait(&announced) == 0);                                   \
+  CHECK(sem_wait(&announced) == 0);                                           \
   if (!joined) joined = thread_##name;
   CHAINS(START)
   main_waits();

@@ -1,6 +1,8 @@
-/* While threads are dumped: threads that are born, block for a moment in a library that is unloaded right afterwards, and end; some that stay;
- * and some that go on from one place where they block to another all the time.
- * Argument: the library (this file with -DLIBRARY). Prints `stays TID` and `moves TID`, and ends when its stdin does. */
+/* While threads are dumped: threads that are born, block for a moment in a library that is unloaded
+ * right afterwards, and end; some that stay; and some that go on from one place where they block to
+ * another all the time.
+ * Argument: the library (this file with -DLIBRARY). Prints `stays TID` and `moves TID`, and ends
+ * when its stdin does. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -112,7 +114,8 @@ int main(int argc, char **argv) {
   for (int i = 0; i < STAYING; i++) CHECK(pthread_create(&threads[i], NULL, start_stay, NULL) == 0);
   for (int i = 0; i < MOVING; i++) CHECK(pthread_create(&moving[i], NULL, start_moves, NULL) == 0);
   for (int i = 0; i < STAYING + MOVING; i++) sem_wait(&announced);
-  for (int i = 0; i < CHURNING; i++) CHECK(pthread_create(&churning[i], NULL, start_churn, NULL) == 0);
+  for (int i = 0; i < CHURNING; i++)
+    CHECK(pthread_create(&churning[i], NULL, start_churn, NULL) == 0);
   ready();
   ending = 1;
   for (int i = 0; i < CHURNING; i++) pthread_join(churning[i], NULL);

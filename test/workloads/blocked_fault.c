@@ -1,4 +1,5 @@
-/* A thread that waits for a page of memory which nobody provides (userfaultfd). Prints `refused` where the kernel does not allow that. */
+/* A thread that waits for a page of memory which nobody provides (userfaultfd). Prints `refused`
+ * where the kernel does not allow that. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -37,7 +38,8 @@ int main(void) {
   int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
   struct uffdio_api api = {.api = UFFD_API};
   page = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  struct uffdio_register range = {.range = {(uintptr_t)page, SIZE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+  struct uffdio_register range = {.range = {(uintptr_t)page, SIZE},
+                                  .mode = UFFDIO_REGISTER_MODE_MISSING};
   if (fd < 0 || ioctl(fd, UFFDIO_API, &api) != 0 || ioctl(fd, UFFDIO_REGISTER, &range) != 0) {
     say("refused\n");
   } else {

@@ -1,4 +1,5 @@
-/* Many threads blocked alike, each at the end of a short chain of functions. Arguments: how many, and the way they wait: sleep, futex, epoll. */
+/* Many threads blocked alike, each at the end of a short chain of functions. Arguments: how many,
+ * and the way they wait: sleep, futex, epoll. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <pthread.h>

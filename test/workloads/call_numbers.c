@@ -26,10 +26,8 @@ int main(void) {
     for (size_t i = 0; i < size; i++)
       bytes[i] = (unsigned char)(digit(text[1 + 2 * i]) << 4 | digit(text[2 + 2 * i]));
     struct call_number number;
-    if (!call_number_find(bytes, size, at, &number))
-      puts("?");
-    else
-      printf(formats[number.place], number.value, number.displacement);
+    if (!call_number_find(bytes, size, at, &number)) puts("?");
+    else printf(formats[number.place], number.value, number.displacement);
     free(bytes);
   }
   free(line);

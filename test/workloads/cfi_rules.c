@@ -34,13 +34,15 @@ int main(int argc, char **argv) {
     struct cfi_rule rule;
     uintptr_t pc = map->l_addr + address;
     if (_dl_find_object((void *)pc, &found) != 0 || !found.dlfo_eh_frame ||
-        !cfi_find_rule(pc, found.dlfo_eh_frame, (uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end, &rule)) {
+        !cfi_find_rule(pc, found.dlfo_eh_frame, (uintptr_t)found.dlfo_map_start,
+                       (uintptr_t)found.dlfo_map_end, &rule)) {
       printf("%lx none\n", address);
       continue;
     }
     static const char *const bases[] = {"rsp", "rbp", "exp", "other"};
     printf("%lx %s", address, bases[rule.base]);
-    if (rule.base == CFI_BASE_SP || rule.base == CFI_BASE_FP) printf("%+lld", (long long)rule.cfa_offset);
+    if (rule.base == CFI_BASE_SP || rule.base == CFI_BASE_FP)
+      printf("%+lld", (long long)rule.cfa_offset);
     print_register(&rule.fp);
     print_register(&rule.return_address);
     printf("\n");

@@ -82,8 +82,8 @@ static void confine(void) {
   }
   struct sock_filter code[2 + 2 * CALLS_MAX];
   unsigned short size = 0;
-  code[size++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                              offsetof(struct seccomp_data, nr));
+  code[size++] =
+      (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
   for (int i = 0; i < call_count; i++) {
     code[size++] =
         (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
@@ -155,9 +155,7 @@ static void threads(void) {
 }
 
 /* Brings in what libc loads for the end of a thread. */
-static void *leaves(void *unused) {
-  pthread_exit(unused);
-}
+static void *leaves(void *unused) { pthread_exit(unused); }
 
 static void on_signal(int number) { (void)number; }
 
@@ -171,9 +169,9 @@ static void handlers(void) {
 }
 
 static void allow_for_the_deed(void) {
-  static const int thread_calls[] = {SYS_clone3, SYS_clone, SYS_futex, SYS_mmap, SYS_munmap,
-                                     SYS_mprotect, SYS_madvise, SYS_set_robust_list, SYS_rseq,
-                                     SYS_exit, SYS_rt_sigprocmask, SYS_rt_sigaction};
+  static const int thread_calls[] = {
+      SYS_clone3,  SYS_clone,           SYS_futex, SYS_mmap, SYS_munmap,         SYS_mprotect,
+      SYS_madvise, SYS_set_robust_list, SYS_rseq,  SYS_exit, SYS_rt_sigprocmask, SYS_rt_sigaction};
   allow(SYS_write), allow(SYS_exit_group);
   if (is(deed, "idle") || is(deed, "violate")) allow(SYS_clock_nanosleep);
   if (!is(deed, "idle")) allow(SYS_brk), allow(SYS_read);

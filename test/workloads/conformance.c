@@ -1,4 +1,5 @@
-/* Prints what the allocation family answers in ordinary, odd and failing cases; the same with and without the agent, byte for byte. */
+/* Prints what the allocation family answers in ordinary, odd and failing cases; the same with and
+ * without the agent, byte for byte. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,16 +9,16 @@
 
 static volatile size_t too_much = PTRDIFF_MAX, most = SIZE_MAX;
 
-#define TRY(expression)                                                                 \
-  do {                                                                                  \
-    errno = 77;                                                                         \
-    void *result = keep(expression);                                                    \
-    int error = errno;                                                                  \
+#define TRY(expression)                                                                     \
+  do {                                                                                      \
+    errno = 77;                                                                             \
+    void *result = keep(expression);                                                        \
+    int error = errno;                                                                      \
     say("%s: %s, errno %d\n", #expression, result ? "block" : "NULL", result ? 77 : error); \
-    if (result && error != 77) say("  errno was changed to %d by a success\n", error);  \
-    errno = 77;                                                                         \
-    free(result);                                                                       \
-    if (errno != 77) say("  errno was changed by free\n");                              \
+    if (result && error != 77) say("  errno was changed to %d by a success\n", error);      \
+    errno = 77;                                                                             \
+    free(result);                                                                           \
+    if (errno != 77) say("  errno was changed by free\n");                                  \
   } while (0)
 
 static void alignments(void) {
@@ -27,24 +28,29 @@ static void alignments(void) {
       errno = 77;
       int result = posix_memalign(&p, alignment, size);
       if (result) {
-        say("posix_memalign %zu %zu: %d, errno %d, pointer %s\n", alignment, size, result, errno, p == (void *)1 ? "untouched" : "changed");
+        say("posix_memalign %zu %zu: %d, errno %d, pointer %s\n", alignment, size, result, errno,
+            p == (void *)1 ? "untouched" : "changed");
       } else {
         if ((uintptr_t)p % alignment) say("posix_memalign %zu %zu: misaligned\n", alignment, size);
-        if (malloc_usable_size(p) < size) say("posix_memalign %zu %zu: usable size too small\n", alignment, size);
+        if (malloc_usable_size(p) < size)
+          say("posix_memalign %zu %zu: usable size too small\n", alignment, size);
         memset(p, 0xa5, size);
         free(p);
       }
       p = keep(memalign(alignment, size));
-      if (!p || (uintptr_t)p % alignment) say("memalign %zu %zu: %s\n", alignment, size, p ? "misaligned" : "NULL");
+      if (!p || (uintptr_t)p % alignment)
+        say("memalign %zu %zu: %s\n", alignment, size, p ? "misaligned" : "NULL");
       free(p);
       p = keep(aligned_alloc(alignment, size));
-      if (p && (uintptr_t)p % alignment) say("aligned_alloc %zu %zu: misaligned\n", alignment, size);
+      if (p && (uintptr_t)p % alignment)
+        say("aligned_alloc %zu %zu: misaligned\n", alignment, size);
       free(p);
     }
   say("alignments done\n");
 }
 
-/* Contents survive every realloc, whatever was sampled; calloc's memory is zero although freed memory was dirty. */
+/* Contents survive every realloc, whatever was sampled; calloc's memory is zero although freed
+ * memory was dirty. */
 static void contents(void) {
   enum { BLOCKS = 64 };
   static unsigned char *blocks[BLOCKS];
@@ -79,7 +85,8 @@ static void contents(void) {
 
 static void sized_frees(void) {
   void (*free_sized)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
-  void (*free_aligned_sized)(void *, size_t, size_t) = (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
+  void (*free_aligned_sized)(void *, size_t, size_t) =
+      (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
   for (int i = 0; i < 1000; i++) {
     if (free_sized) free_sized(keep(malloc(100)), 100), free_sized(NULL, 10);
     if (free_aligned_sized) free_aligned_sized(keep(aligned_alloc(64, 128)), 64, 128);
@@ -115,7 +122,8 @@ int main(void) {
   TRY(valloc(most));
   TRY(strdup("text"));
   void *p = NULL;
-  int results[] = {posix_memalign(&p, 3, 10), posix_memalign(&p, 0, 10), posix_memalign(&p, 4, 10), posix_memalign(&p, 64, most)};
+  int results[] = {posix_memalign(&p, 3, 10), posix_memalign(&p, 0, 10), posix_memalign(&p, 4, 10),
+                   posix_memalign(&p, 64, most)};
   for (int i = 0; i < 4; i++) say("posix_memalign fails with %d\n", results[i]);
   free(NULL);
   alignments();

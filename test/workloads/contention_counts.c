@@ -1,5 +1,6 @@
-/* Waits for two mutexes, in known number: each is seen waiting in the kernel before its mutex is released, and nothing else waits. Prints
- * `count FUNCTION number`; each line that it reads makes it wait TWICE more for the first mutex and print `again`. */
+/* Waits for two mutexes, in known number: each is seen waiting in the kernel before its mutex is
+ * released, and nothing else waits. Prints `count FUNCTION number`; each line that it reads makes
+ * it wait TWICE more for the first mutex and print `again`. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -44,7 +45,8 @@ static int waits_for(pid_t thread, const void *mutex) {
   close(file);
   long call = -1;
   unsigned long address = 0;
-  return size > 0 && sscanf(text, "%ld %lx", &call, &address) == 2 && call == SYS_futex && address == (unsigned long)mutex;
+  return size > 0 && sscanf(text, "%ld %lx", &call, &address) == 2 && call == SYS_futex &&
+         address == (unsigned long)mutex;
 }
 
 static void make_wait(pid_t thread, char order, int times) {

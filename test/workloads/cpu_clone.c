@@ -1,5 +1,6 @@
-/* Threads made by the clone system call alone: no pthread_create saw them, and they have no thread-local storage of their own. One is there
- * from the start, another comes when a line is read. */
+/* Threads made by the clone system call alone: no pthread_create saw them, and they have no
+ * thread-local storage of their own. One is there from the start, another comes when a line is
+ * read. */
 #define _GNU_SOURCE
 #include <linux/sched.h>
 #include <sched.h>
@@ -26,7 +27,9 @@ static void start(void (*function)(void)) {
   enum { STACK = 256 * 1024 };
   char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(stack != MAP_FAILED);
-  int tid = clone(run, stack + STACK, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, (void *)function);
+  int tid = clone(run, stack + STACK,
+                  CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+                  (void *)function);
   CHECK(tid > 0);
   say("tid %d\n", tid);
 }

@@ -1,4 +1,5 @@
-// Threads that throw, load and unload a library, and allocate, when the process ends: cpu_exceptions PLUGIN HOW.
+// Threads that throw, load and unload a library, and allocate, when the process ends:
+// cpu_exceptions PLUGIN HOW.
 #include <dlfcn.h>
 
 #include <atomic>
@@ -26,7 +27,8 @@ static void throw_for_ever() {
     }
   }
 }
-static std::atomic<bool> ending; /* exit() has run every library's destructors: dlopen and dlclose may fail from then on */
+/* exit() has run every library's destructors: dlopen and dlclose may fail from then on */
+static std::atomic<bool> ending;
 static void load_for_ever(const char *plugin) {
   for (;;) {
     void *library = dlopen(plugin, RTLD_NOW);

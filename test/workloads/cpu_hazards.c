@@ -1,6 +1,7 @@
-/* Hosts that a CPU profiler's timers, signals and handlers are known to break, one a mode: cpu_hazards MODE [WORD ...].
- * Each says ready (a profile is started then), works, prints what it saw, and says ready again. The test compares that with a plain run;
- * lines that begin with # are measured values. */
+/* Hosts that a CPU profiler's timers, signals and handlers are known to break, one a mode:
+ * cpu_hazards MODE [WORD ...]. Each says ready (a profile is started then), works, prints what it
+ * saw, and says ready again. The test compares that with a plain run; lines that begin with # are
+ * measured values. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -58,7 +59,9 @@ static pthread_t start(void *(*entry)(void *), void *argument) {
 }
 static void join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
 
-static int can_be_handled(int number) { return number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN); }
+static int can_be_handled(int number) {
+  return number != SIGKILL && number != SIGSTOP && (number < 32 || number >= SIGRTMIN);
+}
 
 /* ---- a host with a profiling timer of its own ---- */
 
@@ -71,7 +74,8 @@ static void on_sigprof(int number, siginfo_t *info, void *context) {
 static double process_seconds(void) {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + 1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+  return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 static void own_sigprof(const char *when) {
   struct sigaction action = {.sa_sigaction = on_sigprof, .sa_flags = SA_SIGINFO | SA_RESTART}, old;
@@ -86,7 +90,9 @@ static void own_sigprof(const char *when) {
   CHECK(setitimer(ITIMER_PROF, &off, NULL) == 0);
   double expected = (process_seconds() - start_seconds) / 0.01;
   say("# own SIGPROF ticks: %ld of %.0f\n", own_ticks, expected);
-  say("ticks %s, %ld of somebody else's\n", own_ticks > 0.7 * expected && own_ticks < 1.4 * expected ? "all there" : "lost", foreign_ticks);
+  say("ticks %s, %ld of somebody else's\n",
+      own_ticks > 0.7 * expected && own_ticks < 1.4 * expected ? "all there" : "lost",
+      foreign_ticks);
   CHECK(sigaction(SIGPROF, NULL, &old) == 0);
   say("handler is %s\n", old.sa_sigaction == on_sigprof ? "ours" : "another");
 }
@@ -99,7 +105,9 @@ static void on_any(int number, siginfo_t *info, void *context) {
   handled[number]++;
   sigset_t set;
   sigprocmask(SIG_BLOCK, NULL, &set);
-  wrong_mask += sigismember(&set, number) != 1 || sigismember(&set, number == SIGUSR2 ? SIGUSR1 : SIGUSR2) != 1 || sigismember(&set, SIGWINCH) != (number == SIGWINCH);
+  wrong_mask += sigismember(&set, number) != 1 ||
+                sigismember(&set, number == SIGUSR2 ? SIGUSR1 : SIGUSR2) != 1 ||
+                sigismember(&set, SIGWINCH) != (number == SIGWINCH);
   wrong_value += info->si_code == SI_QUEUE && info->si_value.sival_int != number;
 }
 static void on_simple(int number) { handled[number]++; }
@@ -109,10 +117,12 @@ static void set_all(const char *what, const struct sigaction *action, struct sig
     struct sigaction old, now;
     if (!can_be_handled(number)) continue;
     CHECK(sigaction(number, NULL, &old) == 0);
-    if (last && (old.sa_handler != last->sa_handler || ((old.sa_flags ^ last->sa_flags) & (SA_SIGINFO | SA_RESTART | SA_ONSTACK)) != 0))
+    if (last && (old.sa_handler != last->sa_handler ||
+                 ((old.sa_flags ^ last->sa_flags) & (SA_SIGINFO | SA_RESTART | SA_ONSTACK)) != 0))
       say("%s: signal %d was %p flags %x\n", what, number, (void *)old.sa_handler, old.sa_flags);
     CHECK(sigaction(number, action, &old) == 0 && sigaction(number, NULL, &now) == 0);
-    if (now.sa_handler != action->sa_handler) say("%s: signal %d is %p\n", what, number, (void *)now.sa_handler);
+    if (now.sa_handler != action->sa_handler)
+      say("%s: signal %d is %p\n", what, number, (void *)now.sa_handler);
   }
   pthread_t threads[2] = {start(burn_once, (void *)100), start(burn_once, (void *)100)};
   burn(100);
@@ -120,7 +130,8 @@ static void set_all(const char *what, const struct sigaction *action, struct sig
 }
 
 static void every_signal(void) {
-  struct sigaction standard = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN}, own = {.sa_sigaction = on_any, .sa_flags = SA_SIGINFO | SA_RESTART};
+  struct sigaction standard = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN},
+                   own = {.sa_sigaction = on_any, .sa_flags = SA_SIGINFO | SA_RESTART};
   sigaddset(&own.sa_mask, SIGUSR1);
   sigaddset(&own.sa_mask, SIGUSR2);
   ready();
@@ -139,7 +150,8 @@ static void every_signal(void) {
     if (handled[number] != 3) say("signal %d handled %d times of 3\n", number, handled[number]);
     counts[1] += handled[number];
   }
-  say("handled %d unasked, %d in all, %d with a wrong mask, %d with a wrong value\n", counts[0], counts[1], wrong_mask, wrong_value);
+  say("handled %d unasked, %d in all, %d with a wrong mask, %d with a wrong value\n", counts[0],
+      counts[1], wrong_mask, wrong_value);
   sigset_t now;
   sigprocmask(SIG_BLOCK, NULL, &now);
   for (int number = 1; number <= SIGRTMAX; number++)
@@ -150,18 +162,22 @@ static void every_signal(void) {
     if (!can_be_handled(number)) continue;
     handled[number] = 0;
     struct sigaction old;
-    if (signal(number, on_simple) != SIG_DFL) say("signal(%d) says that there was something\n", number);
+    if (signal(number, on_simple) != SIG_DFL)
+      say("signal(%d) says that there was something\n", number);
     raise(number);
-    if (sysv_signal(number, on_simple) != on_simple) say("sysv_signal(%d) says that there was something else\n", number);
+    if (sysv_signal(number, on_simple) != on_simple)
+      say("sysv_signal(%d) says that there was something else\n", number);
     raise(number);
     CHECK(sigaction(number, NULL, &old) == 0);
     if (old.sa_handler != SIG_DFL) say("signal %d: sysv_signal's handler stays\n", number);
-    if (sigset(number, on_simple) != SIG_DFL) say("sigset(%d) says that there was something\n", number);
+    if (sigset(number, on_simple) != SIG_DFL)
+      say("sigset(%d) says that there was something\n", number);
     raise(number);
     CHECK(sigignore(number) == 0);
     raise(number);
     if (signal(number, SIG_DFL) != SIG_IGN) say("signal %d is not ignored\n", number);
-    if (handled[number] != 3) say("signal %d handled %d times of 3 by the older calls\n", number, handled[number]);
+    if (handled[number] != 3)
+      say("signal %d handled %d times of 3 by the older calls\n", number, handled[number]);
   }
   burn(100);
   say("default dispositions again\n");
@@ -171,16 +187,20 @@ static void every_signal(void) {
 static void taken_signals(const char *which) {
   struct sigaction own = {.sa_sigaction = on_any, .sa_flags = SA_SIGINFO | SA_RESTART};
   for (int number = 1; number <= SIGRTMAX; number++)
-    if (can_be_handled(number) && (strcmp(which, "all") == 0 || number == SIGSTKFLT || number == SIGPROF || number == SIGURG)) CHECK(sigaction(number, &own, NULL) == 0);
+    if (can_be_handled(number) &&
+        (strcmp(which, "all") == 0 || number == SIGSTKFLT || number == SIGPROF || number == SIGURG))
+      CHECK(sigaction(number, &own, NULL) == 0);
   ready();
   burn(300);
   int unasked = 0;
   for (int number = 1; number <= SIGRTMAX; number++) unasked += handled[number];
   for (int i = 0; i < 50; i++) raise(SIGSTKFLT), raise(SIGPROF), raise(SIGURG), burn(2);
-  say("unasked %d, SIGSTKFLT %d, SIGPROF %d, SIGURG %d\n", unasked, handled[SIGSTKFLT], handled[SIGPROF], handled[SIGURG]);
+  say("unasked %d, SIGSTKFLT %d, SIGPROF %d, SIGURG %d\n", unasked, handled[SIGSTKFLT],
+      handled[SIGPROF], handled[SIGURG]);
 }
 
-/* The default action of a signal that nobody handles still ends the process; what is ignored stays ignored by what is executed. */
+/* The default action of a signal that nobody handles still ends the process; what is ignored stays
+ * ignored by what is executed. */
 static void default_actions(void) {
   ready();
   burn(100);
@@ -196,16 +216,19 @@ static void default_actions(void) {
     }
     int status;
     CHECK(waitpid(pid, &status, 0) == pid);
-    say("signal %d: %s %d\n", number, WIFSIGNALED(status) ? "killed by" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    say("signal %d: %s %d\n", number, WIFSIGNALED(status) ? "killed by" : "exit code",
+        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
   }
   struct sigaction ignore = {.sa_handler = SIG_IGN};
-  CHECK(sigaction(SIGSTKFLT, &ignore, NULL) == 0 && sigaction(SIGPROF, &ignore, NULL) == 0 && sigaction(SIGURG, &ignore, NULL) == 0);
+  CHECK(sigaction(SIGSTKFLT, &ignore, NULL) == 0 && sigaction(SIGPROF, &ignore, NULL) == 0 &&
+        sigaction(SIGURG, &ignore, NULL) == 0);
   unsetenv("LD_PRELOAD"); /* what these children inherited, not what an agent of their own does */
   for (int i = 0; i < 2; i++) {
     char *arguments[] = {"grep", i ? "SigIgn" : "SigBlk", "/proc/self/status", NULL};
     pid_t pid;
     int status;
-    CHECK(posix_spawn(&pid, "/bin/grep", NULL, NULL, arguments, environ) == 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(posix_spawn(&pid, "/bin/grep", NULL, NULL, arguments, environ) == 0 &&
+          waitpid(pid, &status, 0) == pid && status == 0);
     if ((pid = fork()) == 0) execv("/bin/grep", arguments);
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
   }
@@ -219,8 +242,10 @@ static void default_actions(void) {
 
 static char *guarded(size_t size) { /* the end of a mapping whose page before is forbidden */
   size_t pages = (size + 4095) & ~4095ul;
-  char *memory = mmap(NULL, pages + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  CHECK(memory != MAP_FAILED && mprotect(memory, 4096, PROT_NONE) == 0 && mprotect(memory + 4096 + pages, 4096, PROT_NONE) == 0);
+  char *memory =
+      mmap(NULL, pages + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(memory != MAP_FAILED && mprotect(memory, 4096, PROT_NONE) == 0 &&
+        mprotect(memory + 4096 + pages, 4096, PROT_NONE) == 0);
   return memory + 4096;
 }
 static size_t altstack_size;
@@ -259,7 +284,8 @@ static void busy_altstack(void) {
   size_t size = getauxval(AT_MINSIGSTKSZ) + 2048;
   stack_t stack = {.ss_sp = guarded(size), .ss_size = size};
   struct sigaction action = {.sa_handler = burning_handler, .sa_flags = SA_ONSTACK | SA_RESTART};
-  burning_handler(SIGUSR1); /* so that every function is bound: the loader's resolver would need more */
+  /* so that every function is bound: the loader's resolver would need more */
+  burning_handler(SIGUSR1);
   CHECK(raise(0) == 0 && sigaltstack(&stack, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0);
   ready();
   for (int i = 1; i < 40; i++) raise(SIGUSR1);
@@ -337,7 +363,8 @@ static void fork_large(const char *megabytes, const char *kind, const char *coun
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
     good += status == 0;
   }
-  say("# %s with %s MiB: %.1f per second of the thread's CPU time\n", kind, megabytes, wanted / (seconds_of(CLOCK_THREAD_CPUTIME_ID) - cpu));
+  say("# %s with %s MiB: %.1f per second of the thread's CPU time\n", kind, megabytes,
+      wanted / (seconds_of(CLOCK_THREAD_CPUTIME_ID) - cpu));
   say("%d of %d children well\n", good, wanted);
 }
 
@@ -382,7 +409,8 @@ static void churn(void) {
     if (i % 4 == 3) {
       thrd_t thread;
       int result;
-      CHECK(thrd_create(&thread, short_c11, NULL) == thrd_success && thrd_join(thread, &result) == thrd_success && result == 3);
+      CHECK(thrd_create(&thread, short_c11, NULL) == thrd_success &&
+            thrd_join(thread, &result) == thrd_success && result == 3);
     } else if (i % 4 == 2) {
       pthread_t thread = start(short_thread, (void *)i);
       CHECK(pthread_detach(thread) == 0);
@@ -428,7 +456,8 @@ static void cancellation(void) {
 
 int main(int argc, char **argv) {
   CHECK(argc >= 2);
-  const char *word = argc > 2 ? argv[2] : "", *second = argc > 3 ? argv[3] : "", *third = argc > 4 ? argv[4] : "";
+  const char *word = argc > 2 ? argv[2] : "", *second = argc > 3 ? argv[3] : "",
+             *third = argc > 4 ? argv[4] : "";
   int known = 0;
 #define MODE(name, call) \
   if (strcmp(argv[1], #name) == 0) known = 1, call

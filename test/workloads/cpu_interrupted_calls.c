@@ -1,8 +1,10 @@
 /* Counts what blocking system calls return while CPU profiles run.
- * cpu_interrupted_calls count CALLS: so many calls that nothing of the host's interrupts; prints EINTR counts by kind, 0 without a profiler.
+ * cpu_interrupted_calls count CALLS: so many calls that nothing of the host's interrupts; prints
+ *   EINTR counts by kind, 0 without a profiler.
  * cpu_interrupted_calls count_as_nobody CALLS: the same by a process that has given up root: its
- * own files in /proc are closed to it.
- * cpu_interrupted_calls own SIGNALS: calls that end by a signal of the host's; prints how many did: all of them. */
+ *   own files in /proc are closed to it.
+ * cpu_interrupted_calls own SIGNALS: calls that end by a signal of the host's; prints how many did:
+ *   all of them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -83,11 +85,14 @@ static int call_epoll_pwait(struct things *t, int ms) {
   sigemptyset(&none);
   return RESULT(epoll_pwait(t->epoll, &event, 1, ms, &none));
 }
-static int call_poll(struct things *t, int ms) { return RESULT(poll(&(struct pollfd){.fd = t->event, .events = POLLIN}, 1, ms)); }
+static int call_poll(struct things *t, int ms) {
+  return RESULT(poll(&(struct pollfd){.fd = t->event, .events = POLLIN}, 1, ms));
+}
 static int call_ppoll(struct things *t, int ms) {
   sigset_t none;
   sigemptyset(&none);
-  return RESULT(ppoll(&(struct pollfd){.fd = t->event, .events = POLLIN}, 1, &(struct timespec){0, ms * 1000000}, &none));
+  return RESULT(ppoll(&(struct pollfd){.fd = t->event, .events = POLLIN}, 1,
+                      &(struct timespec){0, ms * 1000000}, &none));
 }
 static int call_select(struct things *t, int ms) {
   fd_set set;
@@ -126,19 +131,22 @@ static int call_sigtimedwait(struct things *t, int ms) {
   sigaddset(&set, SIGUSR2);
   return RESULT(sigtimedwait(&set, NULL, &(struct timespec){0, ms * 1000000}));
 }
-static int call_recv(struct things *t, int ms) { /* an SO_RCVTIMEO makes the kernel give up SA_RESTART */
+/* an SO_RCVTIMEO makes the kernel give up SA_RESTART */
+static int call_recv(struct things *t, int ms) {
   char byte;
   return RESULT(recv(t->sockets[0], &byte, 1, ms ? 0 : MSG_DONTWAIT));
 }
 static int call_read(struct things *t, int ms) {
   char byte;
-  return ms ? RESULT(read(t->sockets[0], &byte, 1)) : RESULT(recv(t->sockets[0], &byte, 1, MSG_DONTWAIT));
+  return ms ? RESULT(read(t->sockets[0], &byte, 1))
+            : RESULT(recv(t->sockets[0], &byte, 1, MSG_DONTWAIT));
 }
 static int call_semtimedop(struct things *t, int ms) {
   struct sembuf operation = {.sem_op = -1};
   return RESULT(semtimedop(t->semaphores, &operation, 1, &(struct timespec){0, ms * 1000000}));
 }
-static int call_msgrcv(struct things *t, int ms) { /* of a message that is there: it has no timeout */
+/* of a message that is there: it has no timeout */
+static int call_msgrcv(struct things *t, int ms) {
   struct {
     long type;
     char text[8];
@@ -151,7 +159,8 @@ static int call_usleep(struct things *t, int ms) {
   return RESULT(usleep((useconds_t)ms * 1000 + 1));
 }
 static int call_futex(struct things *t, int ms) {
-  return RESULT(syscall(SYS_futex, &t->word, FUTEX_WAIT_PRIVATE, 0, &(struct timespec){0, ms * 1000000 + 1}, NULL, 0));
+  return RESULT(syscall(SYS_futex, &t->word, FUTEX_WAIT_PRIVATE, 0,
+                        &(struct timespec){0, ms * 1000000 + 1}, NULL, 0));
 }
 
 /* FRAME-like names are not needed: the leaf of a sample inside is libc's wrapper. */
@@ -159,9 +168,12 @@ static const struct kind {
   const char *name;
   int (*call)(struct things *, int);
 } kinds[] = {
-#define KIND(name) {#name, call_##name}
-    KIND(epoll_wait), KIND(epoll_pwait), KIND(poll), KIND(ppoll), KIND(select), KIND(pselect), KIND(nanosleep), KIND(clock_nanosleep),
-    KIND(sem_timedwait), KIND(cond_timedwait), KIND(sigtimedwait), KIND(recv), KIND(read), KIND(semtimedop), KIND(msgrcv), KIND(usleep),
+#define KIND(name) \
+  { #name, call_##name }
+    KIND(epoll_wait),    KIND(epoll_pwait),    KIND(poll),         KIND(ppoll),
+    KIND(select),        KIND(pselect),        KIND(nanosleep),    KIND(clock_nanosleep),
+    KIND(sem_timedwait), KIND(cond_timedwait), KIND(sigtimedwait), KIND(recv),
+    KIND(read),          KIND(semtimedop),     KIND(msgrcv),       KIND(usleep),
     KIND(futex),
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -187,10 +199,12 @@ static void count(int as_another_user) {
   ready(); /* the agent's log is open by then */
   if (as_another_user) CHECK(setuid(65534) == 0);
   pthread_t threads[THREADS];
-  for (intptr_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, make_calls, (void *)i) == 0);
+  for (intptr_t i = 0; i < THREADS; i++)
+    CHECK(pthread_create(&threads[i], NULL, make_calls, (void *)i) == 0);
   for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
-  for (int kind = 0; kind < KINDS; kind++) 
-    say("%s: %ld interrupted, %ld odd of %ld\n", kinds[kind].name, interrupted[kind], odd[kind], made[kind]);
+  for (int kind = 0; kind < KINDS; kind++)
+    say("%s: %ld interrupted, %ld odd of %ld\n", kinds[kind].name, interrupted[kind], odd[kind],
+        made[kind]);
   ready();
 }
 
@@ -203,7 +217,8 @@ static void on_own(int number) {
 }
 
 static void each(const char *name, int signals, int (*wait)(const sigset_t *), int masks) {
-  /* One signal at a time, sent by a timer a moment later: the call that waits is interrupted by each, whenever it comes. */
+  /* One signal at a time, sent by a timer a moment later: the call that waits is interrupted by
+   * each, whenever it comes. */
   sigset_t usual, waiting;
   sigemptyset(&usual);
   sigaddset(&usual, SIGUSR1);
@@ -214,8 +229,10 @@ static void each(const char *name, int signals, int (*wait)(const sigset_t *), i
   event._sigev_un._tid = gettid();
   CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
   long before = handled, interrupts = 0, others = 0;
-  /* Where the mask is not changed by the call, a signal may come before it: the timer then goes on. */
-  struct itimerspec when = {.it_value = {0, 200000}, .it_interval = {0, masks ? 0 : 1000000}}, off = {{0, 0}, {0, 0}};
+  /* Where the mask is not changed by the call, a signal may come before it: the timer then goes
+   * on. */
+  struct itimerspec when = {.it_value = {0, 200000}, .it_interval = {0, masks ? 0 : 1000000}},
+                    off = {{0, 0}, {0, 0}};
   for (int i = 0; i < signals; i++) {
     when.it_value.tv_nsec = 20000 + i % 100 * 5000;
     CHECK(timer_settime(timer, 0, &when, NULL) == 0);
@@ -225,13 +242,17 @@ static void each(const char *name, int signals, int (*wait)(const sigset_t *), i
     timer_settime(timer, 0, &off, NULL);
   }
   timer_delete(timer);
-  if (masks) say("%s: %ld interrupts, %ld handled, %ld other ends\n", name, interrupts, handled - before, others);
+  if (masks)
+    say("%s: %ld interrupts, %ld handled, %ld other ends\n", name, interrupts, handled - before,
+        others);
   else say("%s: %ld interrupts, %ld other ends\n", name, interrupts, others);
 }
 
 static int own_sigsuspend(const sigset_t *set) { return RESULT(sigsuspend(set)); }
 static int own_ppoll(const sigset_t *set) { return RESULT(ppoll(NULL, 0, NULL, set)); }
-static int own_pselect(const sigset_t *set) { return RESULT(pselect(0, NULL, NULL, NULL, NULL, set)); }
+static int own_pselect(const sigset_t *set) {
+  return RESULT(pselect(0, NULL, NULL, NULL, NULL, set));
+}
 static int own_epoll_pwait(const sigset_t *set) {
   static int epoll = -1;
   if (epoll < 0) epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -240,7 +261,9 @@ static int own_epoll_pwait(const sigset_t *set) {
 }
 static int own_pause(const sigset_t *set) { return (void)set, RESULT(pause()); }
 static int own_poll(const sigset_t *set) { return (void)set, RESULT(poll(NULL, 0, -1)); }
-static int own_nanosleep(const sigset_t *set) { return (void)set, RESULT(nanosleep(&(struct timespec){1000, 0}, NULL)); }
+static int own_nanosleep(const sigset_t *set) {
+  return (void)set, RESULT(nanosleep(&(struct timespec){1000, 0}, NULL));
+}
 static int own_sem_wait(const sigset_t *set) {
   static sem_t semaphore;
   return (void)set, RESULT(sem_wait(&semaphore));
@@ -267,7 +290,8 @@ static void own(int signals) {
   ready();
 }
 
-/* The host's own timer runs on the same CPU clock, so that its signal and the profiler's come in the same instant. */
+/* The host's own timer runs on the same CPU clock, so that its signal and the profiler's come in
+ * the same instant. */
 static void own_with_tick(int signals) {
   struct sigaction action = {.sa_handler = on_own};
   CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
@@ -285,7 +309,8 @@ static void own_with_tick(int signals) {
   long interrupts = 0, others = 0;
   for (int i = 0; i < signals; i++) {
     CHECK(timer_settime(timer, 0, &when, NULL) == 0);
-    /* It fires while this thread runs: in spin, and stays pending until ppoll lets it in, or inside a short call. */
+    /* It fires while this thread runs: in spin, and stays pending until ppoll lets it in, or inside
+     * a short call. */
     for (long before = handled; handled == before;) {
       int error = RESULT(ppoll(NULL, 0, &(struct timespec){0, 0}, &waiting));
       if (error == EINTR) interrupts++;

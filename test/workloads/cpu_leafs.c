@@ -1,4 +1,5 @@
-/* Places where a tick may find a program: cpu_leafs MODE runs in one of them until it can read a line. */
+/* Places where a tick may find a program: cpu_leafs MODE runs in one of them until it can read a
+ * line. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,11 +25,13 @@ static FRAME void call_nothing(void) {
   __asm__ volatile("");
 }
 
-/* Code that no table describes: dec %rdi; jnz; ret. Its caller stands right above the return address, but nothing says so. */
+/* Code that no table describes: dec %rdi; jnz; ret. Its caller stands right above the return
+ * address, but nothing says so. */
 static long (*jit)(long);
 static void make_jit(void) {
   static const unsigned char code[] = {0x48, 0xff, 0xcf, 0x75, 0xfb, 0x48, 0x31, 0xc0, 0xc3};
-  void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void *memory =
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(memory != MAP_FAILED);
   memcpy(memory, code, sizeof code);
   jit = (long (*)(long))memory;

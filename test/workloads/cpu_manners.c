@@ -1,5 +1,5 @@
-/* What a host sees of its own signals, masks and filters while CPU profiles run: cpu_manners MODE. As cpu_hazards.c: prints `ready`, goes on when
- * it is told, prints what it saw and `ready`. */
+/* What a host sees of its own signals, masks and filters while CPU profiles run: cpu_manners MODE.
+ * As cpu_hazards.c: prints `ready`, goes on when it is told, prints what it saw and `ready`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -19,12 +19,12 @@ static FRAME void burn(double seconds) {
   struct timespec start, now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
   do clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 < seconds);
+  while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 <
+         seconds);
 }
 
 static FRAME void spin(unsigned long rounds) { /* without a system call */
-  for (volatile unsigned long i = 0; i < rounds; i++) {
-  }
+  for (volatile unsigned long i = 0; i < rounds; i++) {}
 }
 
 /* ---- masks that handlers of pthread_atfork set ---- */
@@ -53,7 +53,8 @@ static void atfork_masks(void) {
   int status = 0;
   CHECK(waitpid(child, &status, 0) == child);
   sigprocmask(SIG_BLOCK, NULL, &now);
-  say("child blocks SIGTERM: %d; parent blocks SIGUSR1: %d\n", WEXITSTATUS(status), sigismember(&now, SIGUSR1));
+  say("child blocks SIGTERM: %d; parent blocks SIGUSR1: %d\n", WEXITSTATUS(status),
+      sigismember(&now, SIGUSR1));
 }
 
 /* ---- SIGURG that others send, whose default is to be ignored ---- */
@@ -76,16 +77,37 @@ static void urgent(void) {
   say("interrupted: %d\n", interrupted);
 }
 
-/* ---- filters of the host's own: one that is installed in the midst of it, and one under which threads are created ---- */
+/* ---- filters of the host's own: one installed meanwhile, and one under which threads are born
+ * ---- */
 
-#define ALLOW(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define ALLOW(number) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
 static void enter_filter(int by_system_call) {
   struct sock_filter instructions[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      ALLOW(SYS_exit_group), ALLOW(SYS_exit), ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_rt_sigreturn), ALLOW(SYS_futex), ALLOW(SYS_mmap), ALLOW(SYS_munmap),
-      ALLOW(SYS_mprotect), ALLOW(SYS_brk), ALLOW(SYS_rt_sigprocmask), ALLOW(SYS_clone3), ALLOW(SYS_clone), ALLOW(SYS_set_robust_list),
-      ALLOW(SYS_rseq), ALLOW(SYS_madvise), ALLOW(SYS_rt_sigaction), ALLOW(SYS_fstat), ALLOW(SYS_newfstatat), ALLOW(SYS_lseek), ALLOW(SYS_getrandom), ALLOW(SYS_prlimit64),
+      ALLOW(SYS_exit_group),
+      ALLOW(SYS_exit),
+      ALLOW(SYS_read),
+      ALLOW(SYS_write),
+      ALLOW(SYS_rt_sigreturn),
+      ALLOW(SYS_futex),
+      ALLOW(SYS_mmap),
+      ALLOW(SYS_munmap),
+      ALLOW(SYS_mprotect),
+      ALLOW(SYS_brk),
+      ALLOW(SYS_rt_sigprocmask),
+      ALLOW(SYS_clone3),
+      ALLOW(SYS_clone),
+      ALLOW(SYS_set_robust_list),
+      ALLOW(SYS_rseq),
+      ALLOW(SYS_madvise),
+      ALLOW(SYS_rt_sigaction),
+      ALLOW(SYS_fstat),
+      ALLOW(SYS_newfstatat),
+      ALLOW(SYS_lseek),
+      ALLOW(SYS_getrandom),
+      ALLOW(SYS_prlimit64),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
   struct sock_fprog program = {sizeof instructions / sizeof *instructions, instructions};
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);

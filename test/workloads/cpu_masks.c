@@ -1,4 +1,5 @@
-/* Hosts that block signals, wait for all of them, or forbid system calls, while CPU profiles run: cpu_masks MODE. As cpu_hazards.c. */
+/* Hosts that block signals, wait for all of them, or forbid system calls, while CPU profiles run:
+ * cpu_masks MODE. As cpu_hazards.c. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +62,8 @@ static void *blocked_from_birth(void *unused) {
   note_pending();
   return unused;
 }
-/* Critical sections of programs that block everything round them, and look at what came meanwhile. */
+/* Critical sections of programs that block everything round them, and look at what came
+ * meanwhile. */
 static void *now_and_then(void *unused) {
   struct timespec no_time = {0, 0};
   for (int i = 0; i < 60; i++) {
@@ -89,7 +91,8 @@ static void masked(void) {
 }
 
 static int counted[65];
-/* The thread has run for a while with nothing blocked, so a tick may be under way, when it blocks everything and waits. */
+/* The thread has run for a while with nothing blocked, so a tick may be under way, when it blocks
+ * everything and waits. */
 static atomic_bool blocks_all; /* sent before, a signal would end the process */
 static void *wait_for_all(void *how) {
   burn(50);
@@ -106,7 +109,8 @@ static void *wait_for_all(void *how) {
       case 0: CHECK(sigwait(&all, &number) == 0); break;
       case 1: CHECK((number = sigwaitinfo(&all, &waited)) > 0); break;
       default:
-        CHECK(poll(&(struct pollfd){.fd = descriptor, .events = POLLIN}, 1, -1) == 1 && read(descriptor, &info, sizeof info) == sizeof info);
+        CHECK(poll(&(struct pollfd){.fd = descriptor, .events = POLLIN}, 1, -1) == 1 &&
+              read(descriptor, &info, sizeof info) == sizeof info);
         number = (int)info.ssi_signo;
     }
     burn(1);
@@ -153,7 +157,8 @@ static void burn_in_new_threads(void) {
   for (int i = 0; i < 4; i++) pthread_join(start(burn_a_little, NULL), NULL);
   burn(200);
 }
-/* A sandbox of this thread and those that it starts: whoever calls timer_create there ends the process. */
+/* A sandbox of this thread and those that it starts: whoever calls timer_create there ends the
+ * process. */
 static void deadly_timers(void) {
   ready();
   forbid(SYS_timer_create);

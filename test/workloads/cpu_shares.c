@@ -1,8 +1,11 @@
-/* Functions that use known amounts of CPU time, measured by the threads' own CPU clocks: cpu_shares amounts|short|endless|phases|spin.
+/* Functions that use known amounts of CPU time, measured by the threads' own CPU clocks: cpu_shares
+ * amounts|short|endless|phases|spin.
  *
- * amounts: 4 threads; for each line read, each uses 1.5 s of CPU time and waits again. short: the same amount by 30 times 4 threads, which
- * live for 50 ms of CPU time each. Then the truth is printed: `truth FUNCTION nanoseconds`, `thread NAME nanoseconds`, `end`.
- * endless: 4 threads that never stop. phases: one thread, in phase_0; each line read makes it go on to the next function.
+ * amounts: 4 threads; for each line read, each uses 1.5 s of CPU time and waits again. short: the
+ * same amount by 30 times 4 threads, which live for 50 ms of CPU time each. Then the truth is
+ * printed: `truth FUNCTION nanoseconds`, `thread NAME nanoseconds`, `end`.
+ * endless: 4 threads that never stop. phases: one thread, in phase_0; each line read makes it go on
+ *   to the next function.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -16,19 +19,28 @@
 enum { FUNCTIONS = 4, THREADS = 4, SHORT_LIFE = 50000000, LIVES = 30 };
 
 /* All do the same; noinline bodies of their own, so that each has its name. */
-#define BURN(name)                                                                \
-  static FRAME void name(long turns) {                                            \
-    __asm__ volatile(".p2align 6\n1: dec %0\n jnz 1b\n" : "+r"(turns) : : "cc");              \
-    __asm__ volatile("# " #name);                                                 \
+#define BURN(name)                                                               \
+  static FRAME void name(long turns) {                                           \
+    __asm__ volatile(".p2align 6\n1: dec %0\n jnz 1b\n" : "+r"(turns) : : "cc"); \
+    __asm__ volatile("# " #name);                                                \
   }
-BURN(burn_10) BURN(burn_20) BURN(burn_30) BURN(burn_40) BURN(phase_0) BURN(phase_1) BURN(phase_2)
+BURN(burn_10)
+BURN(burn_20)
+BURN(burn_30)
+BURN(burn_40)
+BURN(phase_0)
+BURN(phase_1)
+BURN(phase_2)
 
 static struct {
   const char *name;
   void (*burn)(long);
   int percent;
   _Atomic unsigned long long nanoseconds;
-} functions[FUNCTIONS] = {{"burn_10", burn_10, 10, 0}, {"burn_20", burn_20, 20, 0}, {"burn_30", burn_30, 30, 0}, {"burn_40", burn_40, 40, 0}};
+} functions[FUNCTIONS] = {{"burn_10", burn_10, 10, 0},
+                          {"burn_20", burn_20, 20, 0},
+                          {"burn_30", burn_30, 30, 0},
+                          {"burn_40", burn_40, 40, 0}};
 
 static void (*const phases[])(long) = {phase_0, phase_1, phase_2, phase_2};
 static _Atomic int phase, entered = -1;
@@ -46,7 +58,8 @@ static unsigned next_random(unsigned long long *state) { /* xorshift64* */
   return (unsigned)((*state * 2685821657736338717ULL) >> 32);
 }
 
-/* Which function is called is drawn, with the probabilities in their names: no rhythm that a timer could fall in step with. */
+/* Which function is called is drawn, with the probabilities in their names: no rhythm that a timer
+ * could fall in step with. */
 static void burn_for(long long nanoseconds, unsigned long long seed) {
   unsigned long long state = seed * 2 + 1;
   for (int i = 0; i < 20; i++) next_random(&state);
@@ -88,7 +101,9 @@ static void *run(void *argument) {
     if (strcmp(mode, "endless") != 0) sem_wait(&go);
     long long start = cpu_time();
     if (strcmp(mode, "short") == 0) one_after_the_other(number);
-    else burn_for(strcmp(mode, "amounts") == 0 ? (long long)LIVES * SHORT_LIFE : INT64_MAX / 2, (unsigned long long)number + THREADS * round);
+    else
+      burn_for(strcmp(mode, "amounts") == 0 ? (long long)LIVES * SHORT_LIFE : INT64_MAX / 2,
+               (unsigned long long)number + THREADS * round);
     thread_times[number] = cpu_time() - start;
     sem_post(&done);
   }
@@ -105,9 +120,7 @@ static void *run_phases(void *unused) {
 }
 
 enum { SPIN_LINE = __LINE__ + 2 };
-static FRAME void spin(void) {
-  __asm__ volatile(".globl spin_here\nspin_here: jmp spin_here");
-}
+static FRAME void spin(void) { __asm__ volatile(".globl spin_here\nspin_here: jmp spin_here"); }
 extern char spin_here[] __attribute__((visibility("hidden")));
 
 static void *run_spin(void *unused) {
@@ -127,7 +140,8 @@ int main(int argc, char **argv) {
   mode = argv[1];
   bool has_phases = strcmp(mode, "phases") == 0, has_spin = strcmp(mode, "spin") == 0;
   if (has_phases) start(run_phases, 1);
-  else if (has_spin) start(run_spin, 1), say("spin %lx line %d\n", (unsigned long)spin_here, SPIN_LINE);
+  else if (has_spin)
+    start(run_spin, 1), say("spin %lx line %d\n", (unsigned long)spin_here, SPIN_LINE);
   else start(run, THREADS);
   say("ready\n");
   while (wait_for_line()) {
@@ -137,7 +151,8 @@ int main(int argc, char **argv) {
       int next = atomic_fetch_add(&phase, 1) + 1;
       while (atomic_load(&entered) != next) usleep(100);
     }
-    for (int i = 0; i < FUNCTIONS; i++) say("truth %s %llu\n", functions[i].name, atomic_exchange(&functions[i].nanoseconds, 0));
+    for (int i = 0; i < FUNCTIONS; i++)
+      say("truth %s %llu\n", functions[i].name, atomic_exchange(&functions[i].nanoseconds, 0));
     for (int i = 0; i < THREADS; i++) say("thread burner-%d %lld\n", i, thread_times[i]);
     say("end\n");
   }

@@ -25,12 +25,12 @@ static inline const char *error_name(long result, int error) {
 }
 
 /* What a call answers: 0, "more than 0", or its error. */
-#define TRY(call)                                            \
-  ({                                                         \
-    errno = 0;                                               \
-    long result_ = (long)(call);                             \
-    say("%s: %s\n", #call, error_name(result_, errno));      \
-    result_;                                                 \
+#define TRY(call)                                       \
+  ({                                                    \
+    errno = 0;                                          \
+    long result_ = (long)(call);                        \
+    say("%s: %s\n", #call, error_name(result_, errno)); \
+    result_;                                            \
   })
 
 static inline void say_status(const char *what, int status) {
@@ -112,9 +112,9 @@ static inline int differ_main(int argc, char **argv, const struct differ_case *c
   return strcmp(argv[1], "list") != 0;
 }
 
-#define DIFFER_MAIN(cases)                                                      \
-  int main(int argc, char **argv) {                                             \
-    return differ_main(argc, argv, cases, sizeof cases / sizeof *cases);        \
+#define DIFFER_MAIN(cases)                                               \
+  int main(int argc, char **argv) {                                      \
+    return differ_main(argc, argv, cases, sizeof cases / sizeof *cases); \
   }
 
 #endif

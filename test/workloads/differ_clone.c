@@ -34,9 +34,9 @@ static const struct {
     {"newcgroup", CLONE_NEWCGROUP},
     {"container", CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID},
     {"newuser_newpid", CLONE_NEWUSER | CLONE_NEWPID},
-    {"newns_fs", CLONE_NEWNS | CLONE_FS},            /* refused */
-    {"thread_alone", CLONE_THREAD},                  /* refused */
-    {"sighand_alone", CLONE_SIGHAND},                /* refused */
+    {"newns_fs", CLONE_NEWNS | CLONE_FS}, /* refused */
+    {"thread_alone", CLONE_THREAD}, /* refused */
+    {"sighand_alone", CLONE_SIGHAND}, /* refused */
 };
 
 static unsigned long long flags_of(const char *name) {
@@ -252,6 +252,7 @@ static void storm(const char *name) {
   (void)name;
 }
 
+/* clang-format off */
 #define FORMS(prefix, run)                                                                      \
   {prefix "_none", run}, {prefix "_fs", run}, {prefix "_files", run}, {prefix "_sysvsem", run}, \
       {prefix "_io", run}, {prefix "_untraced", run}, {prefix "_ptrace", run},                  \
@@ -260,14 +261,24 @@ static void storm(const char *name) {
       {prefix "_newpid", run}, {prefix "_newuser", run}, {prefix "_newcgroup", run},            \
       {prefix "_container", run}, {prefix "_newuser_newpid", run}, {prefix "_newns_fs", run},   \
       {prefix "_thread_alone", run}, {prefix "_sighand_alone", run}
+/* clang-format on */
 
 static const struct differ_case cases[] = {
-    FORMS("syscall", by_syscall), {"syscall_pidfd", by_syscall},
-    FORMS("clone3", by_clone3), {"clone3_pidfd", by_clone3},
+    FORMS("syscall", by_syscall),
+    {"syscall_pidfd", by_syscall},
+    FORMS("clone3", by_clone3),
+    {"clone3_pidfd", by_clone3},
     FORMS("libc", by_libc),
-    {"vm_vfork", vm_vfork}, {"vm_set_ids", vm_set_ids}, {"vfork", by_vfork}, {"fork", by_fork},
-    {"_Fork", by__Fork}, {"spawn", by_spawn}, {"pid_1", pid_1}, {"set_tid", set_tid},
-    {"clear_sighand", clear_sighand}, {"storm", storm},
+    {"vm_vfork", vm_vfork},
+    {"vm_set_ids", vm_set_ids},
+    {"vfork", by_vfork},
+    {"fork", by_fork},
+    {"_Fork", by__Fork},
+    {"spawn", by_spawn},
+    {"pid_1", pid_1},
+    {"set_tid", set_tid},
+    {"clear_sighand", clear_sighand},
+    {"storm", storm},
 };
 
 DIFFER_MAIN(cases)

@@ -14,7 +14,9 @@
 static long in_line(long number, long a, long b, long c) {
   long result;
 #ifdef __x86_64__
-  __asm__ volatile("syscall" : "=a"(result) : "0"(number), "D"(a), "S"(b), "d"(c)
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"(number), "D"(a), "S"(b), "d"(c)
                    : "rcx", "r11", "memory");
 #else
   result = syscall(number, a, b, c);
@@ -90,11 +92,11 @@ static void finish(void) {
 
 static gid_t groups[] = {5, 6, 7};
 
-#define FORM(name, calls)              \
+#define FORM(name, calls)                \
   static void name(const char *unused) { \
-    (void)unused;                      \
-    calls;                             \
-    finish();                          \
+    (void)unused;                        \
+    calls;                               \
+    finish();                            \
   }
 
 FORM(libc_setuid, TRY(setuid(1000)))
@@ -199,17 +201,44 @@ static void to_and_fro(const char *name) {
   (void)name;
 }
 
-#define CASE(name) {#name, name}
+#define CASE(name) \
+  { #name, name }
 static const struct differ_case cases[] = {
-    CASE(libc_setuid), CASE(libc_seteuid), CASE(libc_setreuid), CASE(libc_setresuid),
-    CASE(libc_setgid), CASE(libc_setresgid), CASE(libc_setgroups), CASE(libc_initgroups),
-    CASE(libc_setfsuid), CASE(libc_drop), CASE(syscall_setuid), CASE(syscall_setreuid),
-    CASE(syscall_setresuid), CASE(syscall_setresuid_all), CASE(syscall_setgid),
-    CASE(syscall_setresgid), CASE(syscall_setgroups), CASE(syscall_setfsuid),
-    CASE(syscall_then_libc), CASE(inline_setuid), CASE(inline_setresuid), CASE(inline_setresgid),
-    CASE(inline_setgroups), CASE(keep_capabilities), CASE(only_setuid), CASE(not_effective),
-    CASE(none), CASE(securebits), CASE(bounding), CASE(ambient), CASE(no_new_privileges),
-    CASE(from_a_thread), CASE(one_thread_for_a_while), CASE(not_dumpable), CASE(to_and_fro),
+    CASE(libc_setuid),
+    CASE(libc_seteuid),
+    CASE(libc_setreuid),
+    CASE(libc_setresuid),
+    CASE(libc_setgid),
+    CASE(libc_setresgid),
+    CASE(libc_setgroups),
+    CASE(libc_initgroups),
+    CASE(libc_setfsuid),
+    CASE(libc_drop),
+    CASE(syscall_setuid),
+    CASE(syscall_setreuid),
+    CASE(syscall_setresuid),
+    CASE(syscall_setresuid_all),
+    CASE(syscall_setgid),
+    CASE(syscall_setresgid),
+    CASE(syscall_setgroups),
+    CASE(syscall_setfsuid),
+    CASE(syscall_then_libc),
+    CASE(inline_setuid),
+    CASE(inline_setresuid),
+    CASE(inline_setresgid),
+    CASE(inline_setgroups),
+    CASE(keep_capabilities),
+    CASE(only_setuid),
+    CASE(not_effective),
+    CASE(none),
+    CASE(securebits),
+    CASE(bounding),
+    CASE(ambient),
+    CASE(no_new_privileges),
+    CASE(from_a_thread),
+    CASE(one_thread_for_a_while),
+    CASE(not_dumpable),
+    CASE(to_and_fro),
 };
 
 DIFFER_MAIN(cases)

@@ -5,7 +5,7 @@
 
 #include "differ.h"
 
-static long keyctl(int what, long a, long b, long c) { 
+static long keyctl(int what, long a, long b, long c) {
   return syscall(SYS_keyctl, what, a, b, c, 0L);
 }
 

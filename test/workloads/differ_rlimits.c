@@ -214,12 +214,14 @@ static void all_of_them(const char *name) {
   (void)name;
 }
 
-#define CASE(name) {#name, name}
+#define CASE(name) \
+  { #name, name }
 static const struct differ_case cases[] = {
-    CASE(nproc_0), CASE(nproc_1), CASE(nproc_2), CASE(nproc_20), CASE(address_space),
-    CASE(data_segment), CASE(memlock_future), CASE(memlock_all), CASE(memlock_small), CASE(nofile),
-    CASE(cpu_time), CASE(rttime), CASE(rttime_inherited), CASE(file_size), CASE(pending),
-    CASE(stack), CASE(all_of_them),
+    CASE(nproc_0),          CASE(nproc_1),      CASE(nproc_2),        CASE(nproc_20),
+    CASE(address_space),    CASE(data_segment), CASE(memlock_future), CASE(memlock_all),
+    CASE(memlock_small),    CASE(nofile),       CASE(cpu_time),       CASE(rttime),
+    CASE(rttime_inherited), CASE(file_size),    CASE(pending),        CASE(stack),
+    CASE(all_of_them),
 };
 
 DIFFER_MAIN(cases)

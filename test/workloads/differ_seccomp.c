@@ -11,10 +11,27 @@
 #include "differ.h"
 
 /* What most sandboxes let a program go on with; no clone, no socket, no prctl, no open. */
-static const int few[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_brk, SYS_mmap,
-                          SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_futex,
-                          SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_clock_nanosleep, SYS_nanosleep,
-                          SYS_getpid, SYS_gettid, SYS_tgkill, SYS_getrandom, SYS_close, SYS_wait4,
+static const int few[] = {SYS_read,
+                          SYS_write,
+                          SYS_exit,
+                          SYS_exit_group,
+                          SYS_brk,
+                          SYS_mmap,
+                          SYS_munmap,
+                          SYS_mprotect,
+                          SYS_mremap,
+                          SYS_madvise,
+                          SYS_futex,
+                          SYS_rt_sigreturn,
+                          SYS_rt_sigprocmask,
+                          SYS_clock_nanosleep,
+                          SYS_nanosleep,
+                          SYS_getpid,
+                          SYS_gettid,
+                          SYS_tgkill,
+                          SYS_getrandom,
+                          SYS_close,
+                          SYS_wait4,
                           -1};
 static const int fork_too[] = {SYS_clone, SYS_set_robust_list, SYS_rseq, -1};
 
@@ -271,13 +288,30 @@ static void tsync_refused(const char *name) {
   (void)name;
 }
 
-#define CASE(name) {#name, name}
+#define CASE(name) \
+  { #name, name }
 static const struct differ_case cases[] = {
-    CASE(own_filter), CASE(by_prctl), CASE(own_filter_errno), CASE(own_filter_fork),
-    CASE(tsync_kill), CASE(tsync_kill_long), CASE(tsync_errno), CASE(tsync_trap), CASE(tsync_log),
-    CASE(allow_all), CASE(allow_all_flags), CASE(kill_process), CASE(kill_thread),
-    CASE(kill_thread_in_child), CASE(strict), CASE(strict_killed), CASE(strict_malloc),
-    CASE(probes), CASE(listener), CASE(exec_under_filter), CASE(tsync_from_a_thread),
+    CASE(own_filter),
+    CASE(by_prctl),
+    CASE(own_filter_errno),
+    CASE(own_filter_fork),
+    CASE(tsync_kill),
+    CASE(tsync_kill_long),
+    CASE(tsync_errno),
+    CASE(tsync_trap),
+    CASE(tsync_log),
+    CASE(allow_all),
+    CASE(allow_all_flags),
+    CASE(kill_process),
+    CASE(kill_thread),
+    CASE(kill_thread_in_child),
+    CASE(strict),
+    CASE(strict_killed),
+    CASE(strict_malloc),
+    CASE(probes),
+    CASE(listener),
+    CASE(exec_under_filter),
+    CASE(tsync_from_a_thread),
     CASE(tsync_refused),
 };
 

@@ -25,12 +25,12 @@ static double now(void) {
 static char block[BLOCK];
 
 /* Counts what is not `whole`, for as long as some profile takes. */
-#define COUNT(call, whole)                                          \
-  do {                                                              \
-    int other = 0;                                                  \
-    errno = 0;                                                      \
-    for (double end = now() + SECONDS; now() < end;)                \
-      if ((call) != (ssize_t)(whole)) other++;                      \
+#define COUNT(call, whole)                                           \
+  do {                                                               \
+    int other = 0;                                                   \
+    errno = 0;                                                       \
+    for (double end = now() + SECONDS; now() < end;)                 \
+      if ((call) != (ssize_t)(whole)) other++;                       \
     say("%s: %d short, %s\n", #call, other, strerrorname_np(errno)); \
   } while (0)
 
@@ -103,7 +103,8 @@ static void waits(const char *name) {
   (void)name;
 }
 
-#define CASE(name) {#name, name}
+#define CASE(name) \
+  { #name, name }
 static const struct differ_case cases[] = {CASE(reads), CASE(sockets), CASE(pipes), CASE(waits)};
 
 DIFFER_MAIN(cases)

@@ -78,8 +78,9 @@ static void attributes(const char *name) {
   char comm[32];
   prctl(PR_GET_NAME, comm);
   say("name %s, umask %o, locale %s\n", comm, umask(0), setlocale(LC_ALL, NULL));
-  static const char *const fields[] = {"Name", "Umask", "Uid", "Gid", "Groups", "VmLck", "VmPin",
-                                       "CoreDumping", "Cap", "NoNewPrivs", "Seccomp"};
+  static const char *const fields[] = {"Name",   "Umask",      "Uid",    "Gid",
+                                       "Groups", "VmLck",      "VmPin",  "CoreDumping",
+                                       "Cap",    "NoNewPrivs", "Seccomp"};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     say_field("/proc/self/status", fields[i]);
   (void)name;
@@ -119,9 +120,7 @@ static void raw_end(const char *name) {
   (void)name;
 }
 
-static void *end_process(void *argument) {
-  exit(argument ? 6 : 7);
-}
+static void *end_process(void *argument) { exit(argument ? 6 : 7); }
 
 static void thread_ends_all(const char *name) {
   pthread_t thread;
@@ -253,12 +252,14 @@ static void waits(const char *name) {
   (void)name;
 }
 
-#define CASE(name) {#name, name}
+#define CASE(name) \
+  { #name, name }
 static const struct differ_case cases[] = {
-    CASE(single_threaded), CASE(signals), CASE(descriptors), CASE(scheduling), CASE(attributes),
-    CASE(children), CASE(main_thread_ends), CASE(only_thread_ends), CASE(raw_end),
-    CASE(thread_ends_all), CASE(thread_execs), CASE(killed), CASE(stopped), CASE(traced),
-    CASE(subreaper), CASE(parent_death), CASE(waits),
+    CASE(single_threaded), CASE(signals),         CASE(descriptors),      CASE(scheduling),
+    CASE(attributes),      CASE(children),        CASE(main_thread_ends), CASE(only_thread_ends),
+    CASE(raw_end),         CASE(thread_ends_all), CASE(thread_execs),     CASE(killed),
+    CASE(stopped),         CASE(traced),          CASE(subreaper),        CASE(parent_death),
+    CASE(waits),
 };
 
 DIFFER_MAIN(cases)

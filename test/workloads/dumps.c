@@ -1,5 +1,6 @@
-/* Keeps 100 blocks of 10,000 bytes that f allocates, frees 50 of 2,000 that g allocates, and ends in the way that
- * its first argument names; "wait": when its input ends, or it is told to go on, with more of f's first. */
+/* Keeps 100 blocks of 10,000 bytes that f allocates, frees 50 of 2,000 that g allocates, and ends
+ * in the way that its first argument names; "wait": when its input ends, or it is told to go on,
+ * with more of f's first. */
 #define _GNU_SOURCE
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -86,11 +87,14 @@ static void child_of_vfork(void) {
 
 /* From here on the kernel kills for what a program that only ends does not need. */
 static void confines_itself(void) {
-  static const int calls[] = {SYS_futex, SYS_getpid, SYS_rt_sigprocmask, SYS_openat, SYS_renameat, SYS_tgkill};
+  static const int calls[] = {SYS_futex,  SYS_getpid,   SYS_rt_sigprocmask,
+                              SYS_openat, SYS_renameat, SYS_tgkill};
   enum { CALLS = sizeof calls / sizeof *calls };
-  struct sock_filter program[2 + CALLS * 2] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+  struct sock_filter program[2 + CALLS * 2] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
   for (int i = 0; i < CALLS; i++) {
-    program[1 + 2 * i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+    program[1 + 2 * i] =
+        (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
     program[2 + 2 * i] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
   }
   program[1 + 2 * CALLS] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);

@@ -4,13 +4,13 @@
 
 static __attribute__((noinline)) void *caller(size_t size) {
   auto lambda = [](size_t bytes) __attribute__((always_inline)) {
-    return kept(deep::entry(bytes));  // operator()
+    return kept(deep::entry(bytes)); // operator()
   };
-  return kept(lambda(size));  // caller
+  return kept(lambda(size)); // caller
 }
 
 int main() {
-  caller(100001);  // main
+  caller(100001); // main
   say("ready\n");
   while (wait_for_line()) {}
 }

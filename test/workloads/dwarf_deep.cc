@@ -6,23 +6,23 @@
 template <int Level>
 static inline __attribute__((always_inline)) void *level(size_t size) {
   {
-    void *pointer = level<Level - 1>(size);  // level
+    void *pointer = level<Level - 1>(size); // level
     return kept(pointer);
   }
 }
 template <>
 inline __attribute__((always_inline)) void *level<0>(size_t size) {
-  return kept(malloc(size));  // leaf
+  return kept(malloc(size)); // leaf
 }
 
 __attribute__((noinline)) static void *outermost(size_t size) {
-  return kept(level<DEPTH>(size));  // outermost
+  return kept(level<DEPTH>(size)); // outermost
 }
 static inline __attribute__((always_inline)) void *shallow(size_t size) {
-  return kept(malloc(size));  // shallow
+  return kept(malloc(size)); // shallow
 }
 __attribute__((noinline)) static void *unrelated(size_t size) {
-  return kept(shallow(size));  // unrelated
+  return kept(shallow(size)); // unrelated
 }
 
 int main() {

@@ -7,8 +7,8 @@
 
 static long count;
 
-#define LEAKS(name, call)                              \
-  FRAME static void name(void) {                       \
+#define LEAKS(name, call)                               \
+  FRAME static void name(void) {                        \
     for (long i = 0; i < count; i++) CHECK(keep(call)); \
   }
 

@@ -22,8 +22,7 @@ static FRAME void *compute(void *argument) {
     kept[i % 64] = malloc(64 + i % 4096);
     if (!kept[i % 64]) _exit(1);
     memset(kept[i % 64], 1, 64);
-    for (volatile int n = 0; n < 2000; n++) {
-    }
+    for (volatile int n = 0; n < 2000; n++) {}
   }
   for (int i = 0; i < 64; i++) free(kept[i]);
   return NULL;
@@ -51,8 +50,7 @@ static pid_t fork_sleeper(const int *until) {
   if (child != 0) return child;
   char c;
   close(until[1]);
-  while (read(until[0], &c, 1) == 1) {
-  }
+  while (read(until[0], &c, 1) == 1) {}
   _exit(7);
 }
 
@@ -70,8 +68,7 @@ int main(void) {
   }
   pid_t child = ready() ? fork_sleeper(until) : -1; /* after the line, when the agent listens */
   say("child %d\n", (int)child);
-  while (ready()) {
-  }
+  while (ready()) {}
   atomic_store(&ends, true);
   for (int i = 0; i < 5; i++)
     if (pthread_join(threads[i], NULL) != 0) return 4;

@@ -1,4 +1,5 @@
-/* Each function allocates exactly known counts and bytes with one call of the C allocation family, in several threads.
+/* Each function allocates exactly known counts and bytes with one call of the C allocation family,
+ * in several threads.
  * Usage: exact [without-pvalloc] */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -8,10 +9,28 @@
 
 enum { THREADS = 4, ROUNDS = 50, DESTRUCTOR_ROUNDS = 4 };
 
-#define TRUTHS(X)                                                                                                     \
-  X(by_malloc) X(by_malloc_zero) X(by_calloc) X(by_realloc_null) X(by_realloc_grow) X(by_realloc_shrink) X(by_realloc_zero) \
-  X(by_reallocarray) X(by_posix_memalign) X(by_aligned_alloc) X(by_memalign) X(by_valloc) X(by_pvalloc) X(by_large_malloc) \
-  X(by_large_realloc) X(failing_realloc) X(freed_by_other_thread) X(by_destructor) X(by_short_thread) X(by_strdup) X(mixed_sizes)
+#define TRUTHS(X)          \
+  X(by_malloc)             \
+  X(by_malloc_zero)        \
+  X(by_calloc)             \
+  X(by_realloc_null)       \
+  X(by_realloc_grow)       \
+  X(by_realloc_shrink)     \
+  X(by_realloc_zero)       \
+  X(by_reallocarray)       \
+  X(by_posix_memalign)     \
+  X(by_aligned_alloc)      \
+  X(by_memalign)           \
+  X(by_valloc)             \
+  X(by_pvalloc)            \
+  X(by_large_malloc)       \
+  X(by_large_realloc)      \
+  X(failing_realloc)       \
+  X(freed_by_other_thread) \
+  X(by_destructor)         \
+  X(by_short_thread)       \
+  X(by_strdup)             \
+  X(mixed_sizes)
 
 #define X(name) static struct truth truth_##name = {.function = #name};
 TRUTHS(X)
@@ -166,7 +185,8 @@ static FRAME void failing_realloc(void) { /* the block, and its record, stay */
   CHECK(same[639] == 'z');
 }
 
-static FRAME void by_strdup(void) { /* malloc is called by libc itself: strdup is the leaf, by_strdup its caller */
+/* malloc is called by libc itself: strdup is the leaf, by_strdup its caller */
+static FRAME void by_strdup(void) {
   CHECK(keep(strdup("twelve bytes")));
   truth_alloc(&truth_by_strdup, 1, 13);
 }
@@ -201,7 +221,8 @@ static FRAME void by_destructor(void *value) {
   intptr_t *next = keep(malloc(48));
   truth_alloc(&truth_by_destructor, 1, 48);
   *next = round + 1;
-  pthread_setspecific(key, next); /* runs this destructor again, up to PTHREAD_DESTRUCTOR_ITERATIONS times */
+  /* runs this destructor again, up to PTHREAD_DESTRUCTOR_ITERATIONS times */
+  pthread_setspecific(key, next);
 }
 
 static FRAME void by_short_thread(void) {
@@ -253,12 +274,17 @@ int main(int argc, char **argv) {
   pthread_t threads[THREADS];
   CHECK(pthread_key_create(&key, by_destructor) == 0);
   pthread_barrier_init(&barrier, NULL, THREADS);
-  for (intptr_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, thread_main, (void *)i) == 0);
+  for (intptr_t i = 0; i < THREADS; i++)
+    CHECK(pthread_create(&threads[i], NULL, thread_main, (void *)i) == 0);
   for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
-  /* The first value of each thread was allocated by thread_main: it is freed there, not on by_destructor's stack. */
+  /* The first value of each thread was allocated by thread_main: it is freed there, not on
+   * by_destructor's stack. */
   truth_by_destructor.frees -= THREADS;
   truth_by_destructor.free_bytes -= THREADS * 48;
-  struct truth truth_thread_main = {.function = "thread_main", .allocs = THREADS, .alloc_bytes = THREADS * 48, .frees = THREADS,
+  struct truth truth_thread_main = {.function = "thread_main",
+                                    .allocs = THREADS,
+                                    .alloc_bytes = THREADS * 48,
+                                    .frees = THREADS,
                                     .free_bytes = THREADS * 48};
   for (int i = 0; i < ROUNDS; i++) {
     pthread_t thread;

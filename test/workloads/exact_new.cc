@@ -1,4 +1,5 @@
-// Each function allocates exactly known counts and bytes with one form of operator new, and frees some with the matching delete.
+// Each function allocates exactly known counts and bytes with one form of operator new, and frees
+// some with the matching delete.
 // Usage: exact_new [without-failing-new]
 #include <map>
 #include <new>
@@ -12,10 +13,20 @@ struct alignas(128) wide {
   char bytes[256];
 };
 
-#define TRUTHS(X)                                                                                                   \
-  X(by_new) X(by_new_array) X(by_new_nothrow) X(by_new_array_nothrow) X(by_new_aligned) X(by_new_array_aligned)     \
-  X(by_new_aligned_nothrow) X(by_new_array_aligned_nothrow) X(by_new_object) X(by_new_wide_object) X(by_sized_delete) \
-  X(by_throwing_constructor) X(by_failing_new)
+#define TRUTHS(X)                 \
+  X(by_new)                       \
+  X(by_new_array)                 \
+  X(by_new_nothrow)               \
+  X(by_new_array_nothrow)         \
+  X(by_new_aligned)               \
+  X(by_new_array_aligned)         \
+  X(by_new_aligned_nothrow)       \
+  X(by_new_array_aligned_nothrow) \
+  X(by_new_object)                \
+  X(by_new_wide_object)           \
+  X(by_sized_delete)              \
+  X(by_throwing_constructor)      \
+  X(by_failing_new)
 
 #define X(name) static struct truth truth_##name = {#name, 0, 0, 0, 0};
 TRUTHS(X)
@@ -24,38 +35,43 @@ TRUTHS(X)
 enum { ROUNDS = 20 };
 static const std::align_val_t alignment{64};
 
-static bool aligned(void *pointer, size_t to) { return reinterpret_cast<uintptr_t>(pointer) % to == 0; }
+static bool aligned(void *pointer, size_t to) {
+  return reinterpret_cast<uintptr_t>(pointer) % to == 0;
+}
 
 // Each form: ROUNDS kept blocks of 100 + i bytes, ROUNDS freed ones of 40 bytes.
-#define FORM(name, allocate, release)                \
-  static FRAME void name() {                         \
-    for (size_t i = 0; i < ROUNDS; i++) {            \
-      size_t size = 100 + i;                         \
-      void *p = keep(allocate);                      \
-      CHECK(p != nullptr);                           \
-      memset(p, 1, size);                            \
-      truth_alloc(&truth_##name, 1, size);           \
-      size = 40;                                     \
-      p = keep(allocate);                            \
-      truth_alloc(&truth_##name, 1, size);           \
-      release;                                       \
-      truth_free(&truth_##name, 1, size);            \
-    }                                                \
+#define FORM(name, allocate, release)      \
+  static FRAME void name() {               \
+    for (size_t i = 0; i < ROUNDS; i++) {  \
+      size_t size = 100 + i;               \
+      void *p = keep(allocate);            \
+      CHECK(p != nullptr);                 \
+      memset(p, 1, size);                  \
+      truth_alloc(&truth_##name, 1, size); \
+      size = 40;                           \
+      p = keep(allocate);                  \
+      truth_alloc(&truth_##name, 1, size); \
+      release;                             \
+      truth_free(&truth_##name, 1, size);  \
+    }                                      \
   }
 
 FORM(by_new, ::operator new(size), ::operator delete(p))
 FORM(by_new_array, ::operator new[](size), ::operator delete[](p))
 FORM(by_new_nothrow, ::operator new(size, std::nothrow), ::operator delete(p, std::nothrow))
-FORM(by_new_array_nothrow, ::operator new[](size, std::nothrow), ::operator delete[](p, std::nothrow))
+FORM(by_new_array_nothrow, ::operator new[](size, std::nothrow),
+     ::operator delete[](p, std::nothrow))
 FORM(by_new_aligned, ::operator new(size, alignment), ::operator delete(p, alignment))
 FORM(by_new_array_aligned, ::operator new[](size, alignment), ::operator delete[](p, alignment))
-FORM(by_new_aligned_nothrow, ::operator new(size, alignment, std::nothrow), ::operator delete(p, alignment, std::nothrow))
-FORM(by_new_array_aligned_nothrow, ::operator new[](size, alignment, std::nothrow), ::operator delete[](p, alignment, std::nothrow))
+FORM(by_new_aligned_nothrow, ::operator new(size, alignment, std::nothrow),
+     ::operator delete(p, alignment, std::nothrow))
+FORM(by_new_array_aligned_nothrow, ::operator new[](size, alignment, std::nothrow),
+     ::operator delete[](p, alignment, std::nothrow))
 
 static FRAME void by_sized_delete() {
-  ::operator delete(keep(::operator new(72)), size_t{72});
+  ::operator delete (keep(::operator new(72)), size_t{72});
   ::operator delete[](keep(::operator new[](72)), size_t{72});
-  ::operator delete(keep(::operator new(72, alignment)), size_t{72}, alignment);
+  ::operator delete (keep(::operator new(72, alignment)), size_t{72}, alignment);
   ::operator delete[](keep(::operator new[](72, alignment)), size_t{72}, alignment);
   truth_alloc(&truth_by_sized_delete, 4, 72);
   truth_free(&truth_by_sized_delete, 4, 72);
@@ -110,7 +126,8 @@ static void new_handler() {
 
 static bool without_failing_new; // mimalloc's C build cannot throw: it aborts
 
-static FRAME void by_failing_new() { // bad_alloc, the new handler and nothrow's null, and nothing counted
+// bad_alloc, the new handler and nothrow's null, and nothing counted
+static FRAME void by_failing_new() {
   if (without_failing_new) return;
   volatile size_t too_much = PTRDIFF_MAX;
   std::set_new_handler(new_handler);
@@ -134,7 +151,8 @@ static void all_forms() {
 // The containers: only their totals by function are compared.
 static std::vector<std::vector<int>> *kept_vectors;
 static FRAME void fill_vectors() {
-  kept_vectors = new std::vector<std::vector<int>>(10); // 10 * 24 bytes in fill_vectors' callees, 24 here
+  // 10 * 24 bytes in fill_vectors' callees, 24 here
+  kept_vectors = new std::vector<std::vector<int>>(10);
   for (auto &vector : *kept_vectors) vector.reserve(1000);
 }
 static std::map<int, std::string> *kept_map;
@@ -155,8 +173,10 @@ int main(int argc, char **argv) {
   TRUTHS(X)
 #undef X
   // cumulative: everything that was allocated below the function, whatever its leaf
-  size_t node = 4 * sizeof(void *) + sizeof(std::pair<const int, std::string>); // libstdc++'s _Rb_tree_node
-  say("below fill_vectors %zu %zu\n", size_t{1 + 1 + 10}, sizeof(*kept_vectors) + 10 * sizeof(std::vector<int>) + 10 * 1000 * sizeof(int));
+  // libstdc++'s _Rb_tree_node
+  size_t node = 4 * sizeof(void *) + sizeof(std::pair<const int, std::string>);
+  say("below fill_vectors %zu %zu\n", size_t{1 + 1 + 10},
+      sizeof(*kept_vectors) + 10 * sizeof(std::vector<int>) + 10 * 1000 * sizeof(int));
   say("inuse fill_map %zu %zu\n", size_t{1 + 100 + 100}, sizeof(*kept_map) + 100 * node + 100 * 51);
   ready();
   delete kept_vectors;

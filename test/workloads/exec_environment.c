@@ -1,5 +1,7 @@
-/* exec_environment WAY: executes itself or a shell in one of the ways that there are; what is executed prints its environment, in order, and
- * whether the agent is in it. exec_environment print: only that. With -DLIBRARY: a preloaded library whose constructor changes the environment. */
+/* exec_environment WAY: executes itself or a shell in one of the ways that there are; what is
+ * executed prints its environment, in order, and whether the agent is in it. exec_environment
+ * print: only that. With -DLIBRARY: a preloaded library whose constructor changes the
+ * environment. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <spawn.h>
@@ -29,7 +31,8 @@ static int mapped(const char *name) {
 static void print(char **environment) {
   for (; *environment; environment++) printf("%s\n", *environment);
   const char *names = getenv("LOOK_FOR"); /* in what is mapped */
-  for (char *all = names ? strdup(names) : NULL, *name = all ? strtok(all, ",") : NULL; name; name = strtok(NULL, ","))
+  for (char *all = names ? strdup(names) : NULL, *name = all ? strtok(all, ",") : NULL; name;
+       name = strtok(NULL, ","))
     printf("%s %s\n", name, mapped(name) ? "is mapped" : "is absent");
   fflush(stdout);
 }
@@ -68,8 +71,9 @@ static void execute(const char *way, char **envp) {
   _exit(96);
 }
 
-static const char *const ways[] = {"execve", "execve_envp", "execve_copied", "execve_syscall", "execveat", "fexecve", "execv", "execvp", "execvpe",
-                                   "execl", "execlp", "execle", "setenv"};
+static const char *const ways[] = {
+    "execve", "execve_envp", "execve_copied", "execve_syscall", "execveat", "fexecve", "execv",
+    "execvp", "execvpe",     "execl",         "execlp",         "execle",   "setenv"};
 
 int main(int argc, char **argv, char **envp) {
   char command[4200];

@@ -1,7 +1,8 @@
 /* flags: -O1 */
-/* Stacks of the program's own making in awkward places: `below_tls`, next to the first thread's control block with a hole made between
- * them later; `near_main`, in the first stack's reserve. The switch is as many programs write it, and its unwind rule leads just past
- * the stack's top. x86-64. */
+/* Stacks of the program's own making in awkward places: `below_tls`, next to the first thread's
+ * control block with a hole made between them later; `near_main`, in the first stack's reserve. The
+ * switch is as many programs write it, and its unwind rule leads just past the stack's top.
+ * x86-64. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <sys/mman.h>
@@ -10,11 +11,13 @@
 
 FRAME static void work(void) { free(keep(malloc(100))); }
 
-FRAME __attribute__((optimize("omit-frame-pointer"))) static void run_on(char *top, void (*function)(void)) {
+FRAME __attribute__((optimize("omit-frame-pointer"))) static void run_on(char *top,
+                                                                         void (*function)(void)) {
   char pad[256];
   __asm__ volatile("" ::"r"(pad) : "memory");
-  __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; call *%1; mov %%rbx, %%rsp" ::"r"(top), "r"(function)
-                   : "rbx", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+  __asm__ volatile(
+      "mov %%rsp, %%rbx; mov %0, %%rsp; call *%1; mov %%rbx, %%rsp" ::"r"(top), "r"(function)
+      : "rbx", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
 }
 
 enum { SIZE = 64 << 10 };
@@ -29,7 +32,8 @@ int main(int argc, char **argv) {
     munmap(between, SIZE);
   } else {
     char *wanted = (char *)(((uintptr_t)&argc - (64l << 20)) & ~4095ul);
-    stack = mmap(wanted, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    stack = mmap(wanted, SIZE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   }
   CHECK(stack != MAP_FAILED);
   for (int i = 0; i < 1000; i++) run_on(stack + SIZE, work);

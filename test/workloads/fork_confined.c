@@ -1,5 +1,6 @@
-/* fork_confined MODE [FILE]: children that daemonize, give up rights, or have little left. Each prints the same with and without the agent; where
- * it says `ready` the test may look at the processes that there are. */
+/* fork_confined MODE [FILE]: children that daemonize, give up rights, or have little left. Each
+ * prints the same with and without the agent; where it says `ready` the test may look at the
+ * processes that there are. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -63,7 +64,8 @@ static int count_descriptors(void) {
 static void libc_daemon(const char *path) {
   if (daemon(0, 0) != 0) _exit(92);
   allocate(3000);
-  report(path, "descriptors %d, next %d, leader %d\n", count_descriptors(), open("/dev/null", O_RDONLY), getsid(0) == getpid());
+  report(path, "descriptors %d, next %d, leader %d\n", count_descriptors(),
+         open("/dev/null", O_RDONLY), getsid(0) == getpid());
   live_while(path);
 }
 
@@ -104,15 +106,23 @@ static void chroot_child(const char *path) {
   say("child exit %d\n", status_of(pid));
 }
 
-/* Only what the child itself does is allowed, and the call by which the sampler asks for pages of a stack; everything else kills the process. */
+/* Only what the child itself does is allowed, and the call by which the sampler asks for pages of a
+ * stack; everything else kills the process. */
 static void install_filter(void) {
-  struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-#define ALLOW(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-      ALLOW(SYS_read), ALLOW(SYS_write), ALLOW(SYS_exit_group), ALLOW(SYS_brk), ALLOW(SYS_mmap), ALLOW(SYS_munmap), ALLOW(SYS_rt_sigprocmask),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+  struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+#define ALLOW(number) \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+                               ALLOW(SYS_read),
+                               ALLOW(SYS_write),
+                               ALLOW(SYS_exit_group),
+                               ALLOW(SYS_brk),
+                               ALLOW(SYS_mmap),
+                               ALLOW(SYS_munmap),
+                               ALLOW(SYS_rt_sigprocmask),
+                               BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
   struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
-  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
 }
 
 static void filter_child(void) {
@@ -143,14 +153,18 @@ static void strict_child(void) {
   say("child exit %d\n", status_of(pid));
 }
 
-/* The parent has a filter of its own, which kills for calls that an agent makes: its children get none. */
+/* The parent has a filter of its own, which kills for calls that an agent makes: its children get
+ * none. */
 static void filtered_parent(void) {
-  struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 2, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 1, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+                               BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 2, 0),
+                               BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 1, 0),
+                               BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 0, 1),
+                               BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                               BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
-  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
   pid_t pid = fork();
   if (pid == 0) {
     allocate(3000);

@@ -1,5 +1,6 @@
-/* fork_profiles MODE [thread]: a parent and a child of its own image, each with allocations, work and threads of its own. With `thread` it is
- * another thread than main that forks. A line from stdin leads on; the child ends with its parent. */
+/* fork_profiles MODE [thread]: a parent and a child of its own image, each with allocations, work
+ * and threads of its own. With `thread` it is another thread than main that forks. A line from
+ * stdin leads on; the child ends with its parent. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/wait.h>
@@ -21,7 +22,16 @@ static void *by_thread(void *function) {
 
 /* ---- heap: each allocates, frees and inherits ---- */
 
-enum { BEFORE = 120, BEFORE_SIZE = 1000, IN_CHILD = 50, CHILD_SIZE = 2000, IN_PARENT = 40, PARENT_SIZE = 3000, CHILD_FREES = 30, PARENT_FREES = 10 };
+enum {
+  BEFORE = 120,
+  BEFORE_SIZE = 1000,
+  IN_CHILD = 50,
+  CHILD_SIZE = 2000,
+  IN_PARENT = 40,
+  PARENT_SIZE = 3000,
+  CHILD_FREES = 30,
+  PARENT_FREES = 10
+};
 static void *blocks[BEFORE];
 
 FRAME static void allocates_before(void) {
@@ -141,7 +151,10 @@ static void threads(void) {
 
 int main(int argc, char **argv) {
   CHECK(argc > 1 && pipe(alive) == 0);
-  void (*mode)(void) = strcmp(argv[1], "heap") == 0 ? heap : strcmp(argv[1], "cpu") == 0 ? cpu : strcmp(argv[1], "threads") == 0 ? threads : NULL;
+  void (*mode)(void) = strcmp(argv[1], "heap") == 0      ? heap
+                       : strcmp(argv[1], "cpu") == 0     ? cpu
+                       : strcmp(argv[1], "threads") == 0 ? threads
+                                                         : NULL;
   CHECK(mode);
   ready();
   if (argc > 2 && strcmp(argv[2], "thread") == 0) {

@@ -1,6 +1,7 @@
-/* fork_storm COUNT: forks COUNT times while other threads allocate, lock, contend and create threads without pause, from several threads and in
- * all ways; each child does the same for a moment. Prints what must be so. With `stay` as second argument: after that, so many children are made
- * in the storm that each stays, works and waits; the test looks at them. */
+/* fork_storm COUNT: forks COUNT times while other threads allocate, lock, contend and create
+ * threads without pause, from several threads and in all ways; each child does the same for a
+ * moment. Prints what must be so. With `stay` as second argument: after that, so many children are
+ * made in the storm that each stays, works and waits; the test looks at them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -46,7 +47,8 @@ static void *nothing(void *argument) { return free(keep(malloc(100))), argument;
 
 static void *create(void *argument) {
   pthread_t thread;
-  while (!stop) CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
+  while (!stop)
+    CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
   return argument;
 }
 
@@ -134,10 +136,13 @@ int main(int argc, char **argv) {
   sem_init(&semaphore, 0, 1);
   forks_each = count / FORKERS;
   ready();
-  for (intptr_t i = 0; i < ALLOCATORS; i++) CHECK(pthread_create(&threads[i], NULL, allocate, (void *)i) == 0);
-  for (intptr_t i = 0; i < LOCKERS; i++) CHECK(pthread_create(&threads[ALLOCATORS + i], NULL, lock, NULL) == 0);
+  for (intptr_t i = 0; i < ALLOCATORS; i++)
+    CHECK(pthread_create(&threads[i], NULL, allocate, (void *)i) == 0);
+  for (intptr_t i = 0; i < LOCKERS; i++)
+    CHECK(pthread_create(&threads[ALLOCATORS + i], NULL, lock, NULL) == 0);
   CHECK(pthread_create(&threads[ALLOCATORS + LOCKERS], NULL, create, NULL) == 0);
-  for (intptr_t i = 0; i < FORKERS; i++) CHECK(pthread_create(&forkers[i], NULL, fork_again, (void *)i) == 0);
+  for (intptr_t i = 0; i < FORKERS; i++)
+    CHECK(pthread_create(&forkers[i], NULL, fork_again, (void *)i) == 0);
   long good = 0;
   for (int i = 0; i < FORKERS; i++) {
     void *result;

@@ -1,5 +1,6 @@
-/* fork_ways MODE: ways to fork, and what children do at once. Each prints the same with and without the agent; where it says `ready` the test may
- * look at the processes that there are. Only one process at a time reads stdin. */
+/* fork_ways MODE: ways to fork, and what children do at once. Each prints the same with and without
+ * the agent; where it says `ready` the test may look at the processes that there are. Only one
+ * process at a time reads stdin. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +44,8 @@ static void at_exit(void) { say("atexit in %s\n", getenv("WHO") ? getenv("WHO") 
 static void say_state(void) {
   sigset_t mask;
   sigprocmask(SIG_SETMASK, NULL, &mask);
-  say("errno %d, mask %d %d %d, next descriptors", errno, sigismember(&mask, SIGURG), sigismember(&mask, SIGUSR1), sigismember(&mask, SIGTERM));
+  say("errno %d, mask %d %d %d, next descriptors", errno, sigismember(&mask, SIGURG),
+      sigismember(&mask, SIGUSR1), sigismember(&mask, SIGTERM));
   int a = open("/dev/null", O_RDONLY), b = dup(a);
   say(" %d %d\n", a, b);
   close(a);
@@ -129,7 +131,8 @@ static void atfork_handlers(void) {
   }
 }
 
-/* A child that a handler bears and that leaves the handler: the call of fork that the handler belongs to returns in it as in a parent. */
+/* A child that a handler bears and that leaves the handler: the call of fork that the handler
+ * belongs to returns in it as in a parent. */
 enum { NOWHERE, IN_PREPARE, IN_PARENT };
 static int bears;
 static pid_t born;
@@ -156,7 +159,8 @@ static void born_in_handlers(void) {
   }
 }
 
-/* In a handler of a signal. in_malloc: where it may have interrupted malloc or free that holds its lock. */
+/* In a handler of a signal. in_malloc: where it may have interrupted malloc or free that holds its
+ * lock. */
 static volatile int forked_in_handler, well_in_handler;
 static void fork_on_signal(int number) {
   (void)number;
@@ -178,10 +182,12 @@ static void signal_handler(int in_malloc) {
   setitimer(ITIMER_REAL, &every, NULL);
   for (unsigned i = 0; forked_in_handler < 100; i++) {
     free(kept[i % 64]);
-    kept[i % 64] = keep(malloc(in_malloc ? 2000 + i * 37 % 9000 : 100)); /* beyond the thread's cache, or out of it */
+    /* beyond the thread's cache, or out of it */
+    kept[i % 64] = keep(malloc(in_malloc ? 2000 + i * 37 % 9000 : 100));
   }
   setitimer(ITIMER_REAL, &never, NULL);
-  say("all of %s children well: %d\n", forked_in_handler >= 100 ? "100" : "fewer", well_in_handler == forked_in_handler);
+  say("all of %s children well: %d\n", forked_in_handler >= 100 ? "100" : "fewer",
+      well_in_handler == forked_in_handler);
 }
 
 /* ---- calls that are no fork of libc's ---- */
@@ -298,7 +304,8 @@ static void nested(int depth) {
   if (depth == 50) say("50 generations\n");
 }
 
-/* Children that live together: more than are started at once. stdin leads on, twice; then they allocate. */
+/* Children that live together: more than are started at once. stdin leads on, twice; then they
+ * allocate. */
 static void together(int count) {
   int gates[3][2];
   pid_t *children = calloc((size_t)count, sizeof *children);
@@ -357,7 +364,8 @@ static void orphans(int count) {
   for (;;) pause();
 }
 
-/* With PPROFAGENT_CHILDREN=none: the child has one thread, and its allocations leave nothing in any table. */
+/* With PPROFAGENT_CHILDREN=none: the child has one thread, and its allocations leave nothing in any
+ * table. */
 static long statm_kilobytes(void) {
   char text[100] = "";
   int file = open("/proc/self/statm", O_RDONLY);

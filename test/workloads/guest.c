@@ -1,4 +1,5 @@
-/* A host for the admin thread to be a good guest of. First argument: what to try. Prints what it sees, one fact a line. */
+/* A host for the admin thread to be a good guest of. First argument: what to try. Prints what it
+ * sees, one fact a line. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -22,14 +23,16 @@ static void say_descriptors(void) {
   for (struct dirent *entry; (entry = readdir(directory));) {
     char path[300], target[300] = "";
     snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
-    if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(directory) && readlink(path, target, sizeof target - 1) > 0) {
+    if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(directory) &&
+        readlink(path, target, sizeof target - 1) > 0) {
       say("fd %s %s\n", entry->d_name, target);
     }
   }
   closedir(directory);
 }
 
-/* What the host's descriptor table looks like, then after closing everything that the host does not know. */
+/* What the host's descriptor table looks like, then after closing everything that the host does not
+ * know. */
 static void descriptors(void) {
   say_descriptors();
   say("next %d\n", open("/dev/null", O_RDONLY));
@@ -80,7 +83,9 @@ static void mount_namespace(void) {
   ready();
 }
 
-static void at_exit(void) { printf("atexit ran\n"); /* buffered: exit must flush it to the host's own stdout */ }
+static void at_exit(void) {
+  printf("atexit ran\n"); /* buffered: exit must flush it to the host's own stdout */
+}
 
 static void *last_thread(void *unused) {
   sleep_ms(300);

@@ -1,4 +1,5 @@
-/* Hosts that preload agents are known to break, one a mode: hazards MODE. Each prints what it saw; the test compares it with a plain run. */
+/* Hosts that preload agents are known to break, one a mode: hazards MODE. Each prints what it saw;
+ * the test compares it with a plain run. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -21,7 +22,9 @@ extern char **environ;
 
 /* Allocations before main, in the order that constructors run. */
 static char *from_constructor, *from_early_constructor;
-__attribute__((constructor(101))) static void early_constructor(void) { from_early_constructor = strdup("early"); }
+__attribute__((constructor(101))) static void early_constructor(void) {
+  from_early_constructor = strdup("early");
+}
 __attribute__((constructor)) static void constructor(void) {
   from_constructor = realloc(from_early_constructor, 100000);
   strcat(from_constructor, " and late");
@@ -46,7 +49,8 @@ static void *allocate_until_stopped(void *argument) {
 }
 
 static void start_threads(pthread_t *threads, int count, void *(*entry)(void *)) {
-  for (intptr_t i = 0; i < count; i++) CHECK(pthread_create(&threads[i], NULL, entry, (void *)i) == 0);
+  for (intptr_t i = 0; i < count; i++)
+    CHECK(pthread_create(&threads[i], NULL, entry, (void *)i) == 0);
 }
 static void join_threads(pthread_t *threads, int count) {
   for (int i = 0; i < count; i++) CHECK(pthread_join(threads[i], NULL) == 0);
@@ -90,7 +94,8 @@ static void spawns(void) {
   char *arguments[] = {"sh", "-c", "echo from posix_spawn", NULL};
   pid_t pid;
   int status;
-  CHECK(posix_spawn(&pid, "/bin/sh", NULL, NULL, arguments, environ) == 0 && waitpid(pid, &status, 0) == pid && status == 0);
+  CHECK(posix_spawn(&pid, "/bin/sh", NULL, NULL, arguments, environ) == 0 &&
+        waitpid(pid, &status, 0) == pid && status == 0);
   pid = vfork();
   if (pid == 0) {
     execl("/bin/sh", "sh", "-c", "echo from vfork", (char *)NULL);
@@ -111,7 +116,8 @@ static void spawns(void) {
   say("spawns done\n");
 }
 
-/* Only read, write, exit and sigreturn are allowed, and no time-stamp counter: a clock or a syscall on the hot path kills the thread. */
+/* Only read, write, exit and sigreturn are allowed, and no time-stamp counter: a clock or a syscall
+ * on the hot path kills the thread. */
 static void *strict_thread(void *argument) {
   free(keep(malloc(100000))); /* the heap is large enough now; the sampler has hardly begun */
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
@@ -141,7 +147,8 @@ static void locked_memory(void) {
   join_threads(threads, 4);
 }
 
-/* Until malloc fails (a limit on the address space is set): the failure is ENOMEM, and the program goes on. */
+/* Until malloc fails (a limit on the address space is set): the failure is ENOMEM, and the program
+ * goes on. */
 static void out_of_memory(void) {
   void *list = NULL;
   size_t count = 0;
@@ -202,7 +209,8 @@ static void dispositions(void) { /* after a scrape: nothing of the process's sig
   ready();
   for (int number = 1; number < 32; number++) {
     struct sigaction action;
-    if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL) say("signal %d: %p\n", number, (void *)action.sa_handler);
+    if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL)
+      say("signal %d: %p\n", number, (void *)action.sa_handler);
   }
   sigset_t set;
   pthread_sigmask(SIG_SETMASK, NULL, &set);
@@ -268,14 +276,16 @@ static void short_threads(void) {
   }
 }
 
-static void deepbind(const char *plugin) { /* a library whose malloc is libc's own: its pointers are foreign to the agent */
+/* a library whose malloc is libc's own: its pointers are foreign to the agent */
+static void deepbind(const char *plugin) {
   void *handle = dlopen(plugin, RTLD_NOW | RTLD_DEEPBIND);
   CHECK(handle);
   void *(*allocate)(size_t) = (void *(*)(size_t))dlsym(handle, "plugin_allocate");
   void (*release)(void *) = (void (*)(void *))dlsym(handle, "plugin_release");
   for (size_t size = 1; size < 20000; size += 7) {
     free(keep(allocate(size)));
-    release(keep(malloc(size))); /* sampled ones are genuine pointers of the allocator: a free past the agent is harmless */
+    /* sampled ones are genuine pointers of the allocator: a free past the agent is harmless */
+    release(keep(malloc(size)));
     void *p = keep(realloc(keep(allocate(size)), size * 2));
     release(p);
   }

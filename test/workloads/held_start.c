@@ -1,5 +1,5 @@
-/* A library that holds a program before main until the file HELD_START is there: so that somebody is
- * recording already when it does its first thing. */
+/* A library that holds a program before main until the file HELD_START is there: so that somebody
+ * is recording already when it does its first thing. */
 #include <stdlib.h>
 #include <unistd.h>
 

@@ -26,17 +26,19 @@ extern allocate_function hostile_offset;
 void *hostile_elsewhere(void *fake_frame, size_t size);
 
 /* DW_CFA_def_cfa_expression: rsp + 8, then a def_cfa_offset. */
-__asm__(".text\n.globl hostile_offset\n.type hostile_offset,@function\nhostile_offset:\n"
-        ".cfi_startproc\n.cfi_escape 0x0f,2,0x77,8\n"
-        "sub $8,%rsp\n.cfi_def_cfa_offset 16\n"
-        "call malloc@PLT\nadd $8,%rsp\nret\n.cfi_endproc\n.size hostile_offset,.-hostile_offset\n");
+__asm__(
+    ".text\n.globl hostile_offset\n.type hostile_offset,@function\nhostile_offset:\n"
+    ".cfi_startproc\n.cfi_escape 0x0f,2,0x77,8\n"
+    "sub $8,%rsp\n.cfi_def_cfa_offset 16\n"
+    "call malloc@PLT\nadd $8,%rsp\nret\n.cfi_endproc\n.size hostile_offset,.-hostile_offset\n");
 
 /* CFA: rbp + 16, where rbp is what the caller says. */
-__asm__(".globl hostile_elsewhere\n.type hostile_elsewhere,@function\nhostile_elsewhere:\n"
-        ".cfi_startproc\npush %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset 6,-16\n"
-        "mov %rdi,%rbp\n.cfi_def_cfa_register 6\nmov %rsi,%rdi\n"
-        "call malloc@PLT\npop %rbp\n.cfi_def_cfa 7,8\nret\n.cfi_endproc\n"
-        ".size hostile_elsewhere,.-hostile_elsewhere\n");
+__asm__(
+    ".globl hostile_elsewhere\n.type hostile_elsewhere,@function\nhostile_elsewhere:\n"
+    ".cfi_startproc\npush %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset 6,-16\n"
+    "mov %rdi,%rbp\n.cfi_def_cfa_register 6\nmov %rsi,%rdi\n"
+    "call malloc@PLT\npop %rbp\n.cfi_def_cfa 7,8\nret\n.cfi_endproc\n"
+    ".size hostile_elsewhere,.-hostile_elsewhere\n");
 
 FRAME void never_called(void) { say("never\n"); }
 
@@ -76,8 +78,8 @@ static void *work_elsewhere(void *unused) {
 /* Above the thread's stack, which is mapped later. */
 static void start_elsewhere(void) {
   pthread_t thread;
-  fake_frames = mmap(NULL, REGION_PAGES * PAGE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  fake_frames =
+      mmap(NULL, REGION_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(fake_frames != MAP_FAILED);
   for (int i = 0; i < REGION_PAGES * PAGE / 8; i++) fake_frames[i] = (char *)never_called + 4;
   CHECK(pthread_create(&thread, NULL, work_elsewhere, NULL) == 0);

@@ -11,7 +11,8 @@ int main(void) {
     unsigned char bytes[64];
     size_t size = 0;
     unsigned byte;
-    for (const char *at = line; size < sizeof bytes && sscanf(at, "%2x", &byte) == 1; at += 2) bytes[size++] = (unsigned char)byte;
+    for (const char *at = line; size < sizeof bytes && sscanf(at, "%2x", &byte) == 1; at += 2)
+      bytes[size++] = (unsigned char)byte;
     struct instruction instruction;
     printf("%d\n", instruction_decode(bytes, size, &instruction) ? instruction.length : 0);
   }

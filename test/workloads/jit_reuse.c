@@ -1,5 +1,5 @@
-/* Code made at run time where a plugin's function was until dlclose: argument 1 is the plugin. Both allocate; /tmp/perf-PID.map names the
- * second one jit_function. x86-64. */
+/* Code made at run time where a plugin's function was until dlclose: argument 1 is the plugin. Both
+ * allocate; /tmp/perf-PID.map names the second one jit_function. x86-64. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <string.h>
@@ -18,11 +18,14 @@ int main(int argc, char **argv) {
   for (int i = 0; i < 10; i++) keep(allocate(1000));
   uintptr_t at = (uintptr_t)allocate, page = at & ~(uintptr_t)4095;
   dlclose(plugin);
-  unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xd0, 0x5d, 0xc3}; /* calls malloc(rdi) */
+  /* calls malloc(rdi) */
+  unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0xb8, 0,    0,    0,
+                          0,    0,    0,    0,    0,    0xff, 0xd0, 0x5d, 0xc3};
   void *target = (void *)(uintptr_t)malloc;
   memcpy(code + 6, &target, sizeof target);
   size_t size = 2 * 4096;
-  void *memory = mmap((void *)page, size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  void *memory = mmap((void *)page, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   CHECK(memory == (void *)page);
   memcpy((void *)at, code, sizeof code);
   char path[64];

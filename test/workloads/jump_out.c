@@ -1,5 +1,6 @@
 /* flags: -O1 */
-/* The stack overflows inside malloc; a handler on another stack leaves by siglongjmp, again and again. Then a million allocations. */
+/* The stack overflows inside malloc; a handler on another stack leaves by siglongjmp, again and
+ * again. Then a million allocations. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <signal.h>

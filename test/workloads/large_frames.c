@@ -10,11 +10,14 @@ enum { LARGE = 300000 };
 static volatile int stop;
 static volatile unsigned long sums[4];
 
-#define LEAF(n)                                                     \
-  __attribute__((noinline)) static void leaf_##n(void) {            \
-    while (!stop) sums[n] += sums[n] * 7 + 1;                       \
+#define LEAF(n)                                          \
+  __attribute__((noinline)) static void leaf_##n(void) { \
+    while (!stop) sums[n] += sums[n] * 7 + 1;            \
   }
-LEAF(0) LEAF(1) LEAF(2) LEAF(3)
+LEAF(0)
+LEAF(1)
+LEAF(2)
+LEAF(3)
 
 __attribute__((noinline)) static void large(void (*leaf)(void)) {
   volatile char room[LARGE];
@@ -24,13 +27,16 @@ __attribute__((noinline)) static void large(void (*leaf)(void)) {
   room[1] = room[0];
 }
 
-#define OUTER(n)                                                    \
-  __attribute__((noinline)) static void *outer_##n(void *unused) {  \
-    large(leaf_##n);                                                \
-    sums[n]++;                                                      \
-    return unused;                                                  \
+#define OUTER(n)                                                   \
+  __attribute__((noinline)) static void *outer_##n(void *unused) { \
+    large(leaf_##n);                                               \
+    sums[n]++;                                                     \
+    return unused;                                                 \
   }
-OUTER(0) OUTER(1) OUTER(2) OUTER(3)
+OUTER(0)
+OUTER(1)
+OUTER(2)
+OUTER(3)
 
 int main(int argc, char **argv) {
   static void *(*const outer[4])(void *) = {outer_0, outer_1, outer_2, outer_3};

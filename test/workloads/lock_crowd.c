@@ -1,10 +1,12 @@
-/* Threads in many short sections of locks that they share, with a journal (lock_journal.h) of every call, waited or not. */
+/* Threads in many short sections of locks that they share, with a journal (lock_journal.h) of every
+ * call, waited or not. */
 #define _GNU_SOURCE
 #include "lock_journal.h"
 
 enum { THREADS = 4, SECTIONS = 500 };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, adaptive = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER,
+                       adaptive = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static sem_t semaphore;
 static mtx_t c11;
@@ -16,9 +18,9 @@ static uint32_t draw(uint32_t below) {
 }
 static void section(void) { pause_us(100 + draw(1500)); }
 
-#define SECTION(name, object, lock, unlock)                                                        \
-  FRAME static void wait_##name(void) { MEASURED(object, RELEASED, 0, lock, object); }              \
-  FRAME static void give_##name(void) { MEASURED_RELEASE(object, unlock, object); }                 \
+#define SECTION(name, object, lock, unlock)                                            \
+  FRAME static void wait_##name(void) { MEASURED(object, RELEASED, 0, lock, object); } \
+  FRAME static void give_##name(void) { MEASURED_RELEASE(object, unlock, object); }    \
   static void section_##name(void) { wait_##name(), section(), give_##name(); }
 SECTION(mutex, &mutex, pthread_mutex_lock, pthread_mutex_unlock)
 SECTION(adaptive, &adaptive, pthread_mutex_lock, pthread_mutex_unlock)
@@ -28,8 +30,9 @@ SECTION(semaphore, &semaphore, sem_wait, sem_post)
 SECTION(c11, &c11, mtx_lock, mtx_unlock)
 
 static void crowd(void) {
-  static void (*const sections[])(void) = {section_mutex, section_adaptive, section_reader, section_reader, section_writer,
-                                           section_semaphore, section_c11};
+  static void (*const sections[])(void) = {section_mutex,  section_adaptive, section_reader,
+                                           section_reader, section_writer,   section_semaphore,
+                                           section_c11};
   random_state = (uint32_t)(this_worker - workers) + 1;
   for (int i = 0; i < SECTIONS; i++) sections[draw(7)]();
 }

@@ -1,8 +1,10 @@
-/* What the lock_* workloads share: a journal of their own waits and releases, which a test compares the block and mutex profiles with; and
- * threads that take orders without a lock, so that no wait happens but those that the journal knows.
+/* What the lock_* workloads share: a journal of their own waits and releases, which a test compares
+ * the block and mutex profiles with; and threads that take orders without a lock, so that no wait
+ * happens but those that the journal knows.
  *
- * Lines: wait FUNCTION PRIMITIVE OBJECT BEGIN SEEN END OUTCOME (CLOCK_MONOTONIC, ns; SEEN: when another thread saw it sleep, or BEGIN; r released,
- * g gave up, n not a wait) and release FUNCTION PRIMITIVE OBJECT BEGIN END
+ * Lines: wait FUNCTION PRIMITIVE OBJECT BEGIN SEEN END OUTCOME (CLOCK_MONOTONIC, ns; SEEN: when
+ * another thread saw it sleep, or BEGIN; r released, g gave up, n not a wait) and release FUNCTION
+ * PRIMITIVE OBJECT BEGIN END
  */
 #ifndef LOCK_JOURNAL_H
 #define LOCK_JOURNAL_H
@@ -28,7 +30,9 @@ static inline uint64_t clock_ns(clockid_t clock) {
 }
 static inline uint64_t now(void) { return clock_ns(CLOCK_MONOTONIC); }
 
-static inline struct timespec to_timespec(uint64_t ns) { return (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)}; }
+static inline struct timespec to_timespec(uint64_t ns) {
+  return (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+}
 
 /* A point in time that many ms from now; one at a time per thread. */
 static inline struct timespec *in_ms(clockid_t clock, uint64_t ms) {
@@ -54,17 +58,19 @@ struct journal_entry {
 static struct journal_entry journal[JOURNAL_MAX];
 static _Atomic uint32_t journal_length;
 
-static inline void journal_add(const char *function, const char *primitive, const void *object, uint64_t begin, uint64_t seen, uint64_t end,
-                               char outcome) {
+static inline void journal_add(const char *function, const char *primitive, const void *object,
+                               uint64_t begin, uint64_t seen, uint64_t end, char outcome) {
   uint32_t index = atomic_fetch_add(&journal_length, 1);
   CHECK(index < JOURNAL_MAX);
-  journal[index] = (struct journal_entry){function, primitive, object, begin, seen > begin ? seen : begin, end, outcome};
+  journal[index] = (struct journal_entry){
+      function, primitive, object, begin, seen > begin ? seen : begin, end, outcome};
 }
 
 static inline void journal_print(void) {
   for (uint32_t i = 0; i < journal_length; i++) {
     const struct journal_entry *e = &journal[i];
-    say("%s %s %s %p %llu ", e->outcome ? "wait" : "release", e->function, e->primitive, e->object, (unsigned long long)e->begin);
+    say("%s %s %s %p %llu ", e->outcome ? "wait" : "release", e->function, e->primitive, e->object,
+        (unsigned long long)e->begin);
     if (e->outcome) say("%llu ", (unsigned long long)e->seen);
     say(e->outcome ? "%llu %c\n" : "%llu\n", (unsigned long long)e->end, e->outcome);
   }
@@ -129,20 +135,21 @@ static inline void until_waits(struct worker *worker) { /* without sleeping: a s
   while (!atomic_load(&worker->waits)) pause_us(100);
 }
 
-/* ---- measured calls. Each is to be the only statement of a FRAME function that returns nothing ---- */
+/* ---- measured calls: each the only statement of a FRAME function that returns nothing ---- */
 
-#define MEASURED(object, outcome, expected, primitive, ...)                          \
-  do {                                                                               \
-    if (this_worker) atomic_store(&this_worker->waits, 1);                           \
-    uint64_t begin_ = now();                                                         \
-    long result_ = (long)primitive(__VA_ARGS__);                                     \
-    uint64_t end_ = now();                                                           \
-    if (this_worker) atomic_store(&this_worker->waits, 0);                           \
-    if (result_ == -1 && (expected) < -1) result_ = -errno;                          \
+#define MEASURED(object, outcome, expected, primitive, ...)                             \
+  do {                                                                                  \
+    if (this_worker) atomic_store(&this_worker->waits, 1);                              \
+    uint64_t begin_ = now();                                                            \
+    long result_ = (long)primitive(__VA_ARGS__);                                        \
+    uint64_t end_ = now();                                                              \
+    if (this_worker) atomic_store(&this_worker->waits, 0);                              \
+    if (result_ == -1 && (expected) < -1) result_ = -errno;                             \
     if (result_ != (expected)) say("%s: %s gave %ld\n", __func__, #primitive, result_); \
-    CHECK(result_ == (expected));                                                    \
-    uint64_t seen_ = this_worker ? atomic_load(&this_worker->seen) : 0;              \
-    journal_add(__func__, #primitive, (const void *)(uintptr_t)(object), begin_, seen_ < end_ ? seen_ : 0, end_, outcome); \
+    CHECK(result_ == (expected));                                                       \
+    uint64_t seen_ = this_worker ? atomic_load(&this_worker->seen) : 0;                 \
+    journal_add(__func__, #primitive, (const void *)(uintptr_t)(object), begin_,        \
+                seen_ < end_ ? seen_ : 0, end_, outcome);                               \
   } while (0)
 
 #define RELEASED 'r'
@@ -150,7 +157,8 @@ static inline void until_waits(struct worker *worker) { /* without sleeping: a s
 #define NO_WAIT 'n'
 #define MEASURED_RELEASE(object, primitive, ...) MEASURED(object, 0, 0, primitive, __VA_ARGS__)
 
-/* The symbol versions that binaries from before 2003 ask for; their condition variable is a pointer. */
+/* The symbol versions that binaries from before 2003 ask for; their condition variable is a
+ * pointer. */
 #if defined __x86_64__
 #define OLD_COND 1
 extern int old_cond_wait(void *, pthread_mutex_t *);

@@ -1,5 +1,5 @@
-/* Who makes others wait: schedules in which it is known which release ends whose wait, and how long each waiter waited for each releaser; with a
- * journal (lock_journal.h). */
+/* Who makes others wait: schedules in which it is known which release ends whose wait, and how long
+ * each waiter waited for each releaser; with a journal (lock_journal.h). */
 #define _GNU_SOURCE
 #include "lock_journal.h"
 
@@ -12,19 +12,25 @@ static void until_all_done(void) {
 }
 /* They arrive one after the other, each some time after the one before. */
 static void waiters_arrive(int first, int count, void (*body)(void)) {
-  for (int i = first; i < first + count; i++) order(&workers[i], body), until_blocked(&workers[i]), hold();
+  for (int i = first; i < first + count; i++)
+    order(&workers[i], body), until_blocked(&workers[i]), hold();
 }
 
-#define WAIT(name, object, primitive, ...) FRAME static void wait_##name(void) { MEASURED(object, RELEASED, 0, primitive, ##__VA_ARGS__); }
-#define GIVE(name, object, primitive, ...) FRAME static void give_##name(void) { MEASURED_RELEASE(object, primitive, ##__VA_ARGS__); }
-#define NO_RELEASE(name, expected, primitive, ...)                                                 \
-  FRAME static void give_##name(void) { MEASURED(NULL, NO_WAIT, expected, primitive, ##__VA_ARGS__); }
+#define WAIT(name, object, primitive, ...) \
+  FRAME static void wait_##name(void) { MEASURED(object, RELEASED, 0, primitive, ##__VA_ARGS__); }
+#define GIVE(name, object, primitive, ...) \
+  FRAME static void give_##name(void) { MEASURED_RELEASE(object, primitive, ##__VA_ARGS__); }
+#define NO_RELEASE(name, expected, primitive, ...)               \
+  FRAME static void give_##name(void) {                          \
+    MEASURED(NULL, NO_WAIT, expected, primitive, ##__VA_ARGS__); \
+  }
 #define FUTEX(word, operation, ...) syscall, SYS_futex, word, operation, ##__VA_ARGS__
 #define MEASURED_(...) MEASURED(__VA_ARGS__)
 #define WAIT_(...) WAIT(__VA_ARGS__)
-#define GIVE_(name, object, woken, ...) FRAME static void give_##name(void) { MEASURED_(object, 0, woken, __VA_ARGS__); }
+#define GIVE_(name, object, woken, ...) \
+  FRAME static void give_##name(void) { MEASURED_(object, 0, woken, __VA_ARGS__); }
 
-/* ---- one lock, three waiters: the holder makes three wait, the next one two, the next one one ---- */
+/* ---- one lock, three waiters: the holder makes three wait, the next two, the next one ---- */
 
 static pthread_mutex_t several = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic int rank;
@@ -105,7 +111,8 @@ static void run_word(void) {
 /* Requeued waiters wait on, for somebody else. */
 WAIT_(requeued, &requeued_from, FUTEX(&requeued_from, FUTEX_WAIT_PRIVATE, 0, &long_time))
 GIVE_(requeue, &requeued_from, 2, FUTEX(&requeued_from, FUTEX_REQUEUE_PRIVATE, 1, 1, &requeued_to))
-GIVE_(cmp_requeue, &requeued_from, 2, FUTEX(&requeued_from, FUTEX_CMP_REQUEUE_PRIVATE, 1, 1, &requeued_to, 0))
+GIVE_(cmp_requeue, &requeued_from, 2,
+      FUTEX(&requeued_from, FUTEX_CMP_REQUEUE_PRIVATE, 1, 1, &requeued_to, 0))
 GIVE_(wake_requeued, &requeued_to, 1, FUTEX(&requeued_to, FUTEX_WAKE_PRIVATE, 1))
 GIVE_(wake_cmp_requeued, &requeued_to, 1, FUTEX(&requeued_to, FUTEX_WAKE_PRIVATE, 1))
 static void body_requeued(void) { wait_requeued(), served++; }
@@ -132,37 +139,40 @@ static uint64_t old_cond[6];
 static _Atomic int signalled;
 WAIT(guard, &guard, pthread_mutex_lock, &guard)
 WAIT(guard_c11, &guard_c11, mtx_lock, &guard_c11)
-#define CONDITION(name, cond, mutex, lock, unlock, wait_mutex, signal, primitive, ...)             \
-  FRAME static void give_by_##name(void) {                                                         \
-    uint64_t begin = now();                                                                        \
-    MEASURED(cond, RELEASED, 0, primitive, cond, mutex, ##__VA_ARGS__);                            \
-    journal_add(__func__, #primitive, mutex, begin, 0, now(), 0);                                     \
-  }                                                                                                \
-  static void body_##name(void) {                                                                  \
-    wait_mutex(), signalled = 1;                                                                   \
-    CHECK(unlock(mutex) == 0);                                                                     \
-    hold();                                                                                        \
-    CHECK(signal(cond) == 0);                                                                      \
-  }                                                                                                \
-  static void run_##name(void) {                                                                   \
-    CHECK(lock(mutex) == 0);                                                                       \
-    signalled = 0;                                                                                 \
-    waiters_arrive(0, 1, body_##name);                                                             \
-    while (!signalled) give_by_##name();                                                           \
-    CHECK(unlock(mutex) == 0);                                                                     \
-    until_all_done();                                                                              \
+#define CONDITION(name, cond, mutex, lock, unlock, wait_mutex, signal, primitive, ...) \
+  FRAME static void give_by_##name(void) {                                             \
+    uint64_t begin = now();                                                            \
+    MEASURED(cond, RELEASED, 0, primitive, cond, mutex, ##__VA_ARGS__);                \
+    journal_add(__func__, #primitive, mutex, begin, 0, now(), 0);                      \
+  }                                                                                    \
+  static void body_##name(void) {                                                      \
+    wait_mutex(), signalled = 1;                                                       \
+    CHECK(unlock(mutex) == 0);                                                         \
+    hold();                                                                            \
+    CHECK(signal(cond) == 0);                                                          \
+  }                                                                                    \
+  static void run_##name(void) {                                                       \
+    CHECK(lock(mutex) == 0);                                                           \
+    signalled = 0;                                                                     \
+    waiters_arrive(0, 1, body_##name);                                                 \
+    while (!signalled) give_by_##name();                                               \
+    CHECK(unlock(mutex) == 0);                                                         \
+    until_all_done();                                                                  \
   }
 #define CONDITION_(...) CONDITION(__VA_ARGS__)
 #define POSIX &guard, pthread_mutex_lock, pthread_mutex_unlock, wait_guard
 #define C11 &guard_c11, mtx_lock, mtx_unlock, wait_guard_c11
 CONDITION_(cond_wait, &cond, POSIX, pthread_cond_signal, pthread_cond_wait)
-CONDITION_(cond_timedwait, &cond, POSIX, pthread_cond_signal, pthread_cond_timedwait, in_ms(CLOCK_REALTIME, 100000))
-CONDITION_(cond_clockwait, &cond, POSIX, pthread_cond_broadcast, pthread_cond_clockwait, CLOCK_MONOTONIC, in_ms(CLOCK_MONOTONIC, 100000))
+CONDITION_(cond_timedwait, &cond, POSIX, pthread_cond_signal, pthread_cond_timedwait,
+           in_ms(CLOCK_REALTIME, 100000))
+CONDITION_(cond_clockwait, &cond, POSIX, pthread_cond_broadcast, pthread_cond_clockwait,
+           CLOCK_MONOTONIC, in_ms(CLOCK_MONOTONIC, 100000))
 CONDITION_(cnd_wait, &cnd, C11, cnd_signal, cnd_wait)
 CONDITION_(cnd_timedwait, &cnd, C11, cnd_broadcast, cnd_timedwait, in_ms(CLOCK_REALTIME, 100000))
 #ifdef OLD_COND
 CONDITION_(old_cond_wait, old_cond, POSIX, old_cond_signal, old_cond_wait)
-CONDITION_(old_cond_timedwait, old_cond, POSIX, old_cond_signal, old_cond_timedwait, in_ms(CLOCK_REALTIME, 100000))
+CONDITION_(old_cond_timedwait, old_cond, POSIX, old_cond_signal, old_cond_timedwait,
+           in_ms(CLOCK_REALTIME, 100000))
 #endif
 
 /* ---- what is no release: an inner unlock of a recursive mutex, an unlock that fails ---- */
@@ -176,10 +186,17 @@ NO_RELEASE(inner, 0, pthread_mutex_unlock, &recursive)
 NO_RELEASE(inner_c11, thrd_success, mtx_unlock, &recursive_c11)
 GIVE(outer, &recursive, pthread_mutex_unlock, &recursive)
 GIVE(outer_c11, &recursive_c11, mtx_unlock, &recursive_c11)
-static void body_recursive(void) { wait_recursive(); CHECK(pthread_mutex_unlock(&recursive) == 0); }
-static void body_recursive_c11(void) { wait_recursive_c11(); CHECK(mtx_unlock(&recursive_c11) == thrd_success); }
+static void body_recursive(void) {
+  wait_recursive();
+  CHECK(pthread_mutex_unlock(&recursive) == 0);
+}
+static void body_recursive_c11(void) {
+  wait_recursive_c11();
+  CHECK(mtx_unlock(&recursive_c11) == thrd_success);
+}
 static void run_recursive(void) {
-  for (int i = 0; i < 3; i++) CHECK(pthread_mutex_lock(&recursive) == 0 && mtx_lock(&recursive_c11) == thrd_success);
+  for (int i = 0; i < 3; i++)
+    CHECK(pthread_mutex_lock(&recursive) == 0 && mtx_lock(&recursive_c11) == thrd_success);
   waiters_arrive(0, 1, body_recursive);
   waiters_arrive(1, 1, body_recursive_c11);
   for (int i = 0; i < 2; i++) give_inner(), give_inner_c11(), hold();
@@ -193,17 +210,32 @@ WAIT_(pi, &pi, FUTEX(&pi, FUTEX_LOCK_PI_PRIVATE, 0, NULL))
 NO_RELEASE(not_its_own, EPERM, pthread_mutex_unlock, &errorcheck)
 NO_RELEASE(not_its_own_robust, EPERM, pthread_mutex_unlock, &robust)
 NO_RELEASE(not_its_own_recursive, EPERM, pthread_mutex_unlock, &recursive)
-FRAME static void give_not_its_own_pi(void) { MEASURED_(NULL, NO_WAIT, -EPERM, FUTEX(&pi, FUTEX_UNLOCK_PI_PRIVATE)); }
+FRAME static void give_not_its_own_pi(void) {
+  MEASURED_(NULL, NO_WAIT, -EPERM, FUTEX(&pi, FUTEX_UNLOCK_PI_PRIVATE));
+}
 GIVE(errorcheck, &errorcheck, pthread_mutex_unlock, &errorcheck)
 GIVE(robust, &robust, pthread_mutex_unlock, &robust)
 GIVE(again, &recursive, pthread_mutex_unlock, &recursive)
 GIVE_(pi, &pi, 0, FUTEX(&pi, FUTEX_UNLOCK_PI_PRIVATE))
-static void body_errorcheck(void) { wait_errorcheck(); CHECK(pthread_mutex_unlock(&errorcheck) == 0); }
-static void body_robust(void) { wait_robust(); CHECK(pthread_mutex_unlock(&robust) == 0); }
-static void body_pi(void) { wait_pi(); CHECK(syscall(SYS_futex, &pi, FUTEX_UNLOCK_PI_PRIVATE) == 0); }
-static void body_stranger(void) { give_not_its_own(), give_not_its_own_robust(), give_not_its_own_recursive(), give_not_its_own_pi(); }
+static void body_errorcheck(void) {
+  wait_errorcheck();
+  CHECK(pthread_mutex_unlock(&errorcheck) == 0);
+}
+static void body_robust(void) {
+  wait_robust();
+  CHECK(pthread_mutex_unlock(&robust) == 0);
+}
+static void body_pi(void) {
+  wait_pi();
+  CHECK(syscall(SYS_futex, &pi, FUTEX_UNLOCK_PI_PRIVATE) == 0);
+}
+static void body_stranger(void) {
+  give_not_its_own(), give_not_its_own_robust(), give_not_its_own_recursive(),
+      give_not_its_own_pi();
+}
 static void run_stranger(void) {
-  CHECK(pthread_mutex_lock(&errorcheck) == 0 && pthread_mutex_lock(&robust) == 0 && pthread_mutex_lock(&recursive) == 0);
+  CHECK(pthread_mutex_lock(&errorcheck) == 0 && pthread_mutex_lock(&robust) == 0 &&
+        pthread_mutex_lock(&recursive) == 0);
   waiters_arrive(0, 1, body_errorcheck);
   waiters_arrive(1, 1, body_robust);
   waiters_arrive(2, 1, body_recursive);
@@ -229,7 +261,10 @@ static void on_signal(int signal) {
   wait_nested_inner();
   in_handler = 0;
 }
-static void body_nested(void) { wait_nested_outer(); CHECK(pthread_mutex_unlock(&outer) == 0); }
+static void body_nested(void) {
+  wait_nested_outer();
+  CHECK(pthread_mutex_unlock(&outer) == 0);
+}
 static void run_nested(void) {
   CHECK(pthread_mutex_lock(&outer) == 0);
   waiters_arrive(0, 1, body_nested);
@@ -250,7 +285,8 @@ static _Atomic int readers_in;
 WAIT(writer, &rwlock, pthread_rwlock_wrlock, &rwlock)
 WAIT(reader, &rwlock, pthread_rwlock_rdlock, &rwlock)
 FRAME static void wait_hasty_writer(void) {
-  MEASURED(&rwlock, GAVE_UP, ETIMEDOUT, pthread_rwlock_timedwrlock, &rwlock, in_ms(CLOCK_REALTIME, 6 * HOLD_MS));
+  MEASURED(&rwlock, GAVE_UP, ETIMEDOUT, pthread_rwlock_timedwrlock, &rwlock,
+           in_ms(CLOCK_REALTIME, 6 * HOLD_MS));
 }
 GIVE(first_reader, &rwlock, pthread_rwlock_unlock, &rwlock)
 GIVE(last_reader, &rwlock, pthread_rwlock_unlock, &rwlock)
@@ -258,7 +294,10 @@ GIVE(in_vain, &rwlock, pthread_rwlock_unlock, &rwlock)
 GIVE(too_late, &rwlock, pthread_rwlock_unlock, &rwlock)
 GIVE(to_readers, &rwlock, pthread_rwlock_unlock, &rwlock)
 static void read_lock(void) { CHECK(pthread_rwlock_rdlock(&rwlock) == 0); }
-static void body_writer(void) { wait_writer(); CHECK(pthread_rwlock_unlock(&rwlock) == 0); }
+static void body_writer(void) {
+  wait_writer();
+  CHECK(pthread_rwlock_unlock(&rwlock) == 0);
+}
 static void body_reader(void) {
   wait_reader(), readers_in++;
   while (readers_in < 3) pause_us(100); /* nobody releases while another is on its way */
@@ -293,10 +332,14 @@ static void run_rwlock(void) {
 static pthread_mutex_t patience = PTHREAD_MUTEX_INITIALIZER;
 WAIT(patient, &patience, pthread_mutex_lock, &patience)
 FRAME static void wait_hasty(void) {
-  MEASURED(&patience, GAVE_UP, ETIMEDOUT, pthread_mutex_timedlock, &patience, in_ms(CLOCK_REALTIME, 6 * HOLD_MS));
+  MEASURED(&patience, GAVE_UP, ETIMEDOUT, pthread_mutex_timedlock, &patience,
+           in_ms(CLOCK_REALTIME, 6 * HOLD_MS));
 }
 GIVE(patience, &patience, pthread_mutex_unlock, &patience)
-static void body_patient(void) { wait_patient(); CHECK(pthread_mutex_unlock(&patience) == 0); }
+static void body_patient(void) {
+  wait_patient();
+  CHECK(pthread_mutex_unlock(&patience) == 0);
+}
 static void run_patience(void) {
   CHECK(pthread_mutex_lock(&patience) == 0);
   waiters_arrive(0, 1, wait_hasty);
@@ -308,21 +351,26 @@ static void run_patience(void) {
 
 static void make_mutex(pthread_mutex_t *mutex, int type, int robustness) {
   pthread_mutexattr_t attributes;
-  CHECK(pthread_mutexattr_init(&attributes) == 0 && pthread_mutexattr_settype(&attributes, type) == 0);
-  CHECK(pthread_mutexattr_setrobust(&attributes, robustness) == 0 && pthread_mutex_init(mutex, &attributes) == 0);
+  CHECK(pthread_mutexattr_init(&attributes) == 0 &&
+        pthread_mutexattr_settype(&attributes, type) == 0);
+  CHECK(pthread_mutexattr_setrobust(&attributes, robustness) == 0 &&
+        pthread_mutex_init(mutex, &attributes) == 0);
 }
 
 int main(void) {
   CHECK(signal(SIGUSR1, on_signal) != SIG_ERR && sem_init(&inner, 0, 0) == 0);
-  CHECK(sem_init(&tokens, 0, 0) == 0 && sem_init(&passed, 0, 1) == 0 && pthread_spin_init(&spin, 0) == 0);
-  CHECK(mtx_init(&guard_c11, mtx_plain) == thrd_success && mtx_init(&recursive_c11, mtx_plain | mtx_recursive) == thrd_success);
+  CHECK(sem_init(&tokens, 0, 0) == 0 && sem_init(&passed, 0, 1) == 0 &&
+        pthread_spin_init(&spin, 0) == 0);
+  CHECK(mtx_init(&guard_c11, mtx_plain) == thrd_success &&
+        mtx_init(&recursive_c11, mtx_plain | mtx_recursive) == thrd_success);
   CHECK(cnd_init(&cnd) == thrd_success);
   make_mutex(&recursive, PTHREAD_MUTEX_RECURSIVE, 0);
   make_mutex(&errorcheck, PTHREAD_MUTEX_ERRORCHECK, 0);
   make_mutex(&robust, PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_ROBUST);
   for (int round = 0; round < 2; round++) {
     run_several(), run_tokens(), run_passed(), run_word(), run_requeued();
-    run_cond_wait(), run_cond_timedwait(), run_cond_clockwait(), run_cnd_wait(), run_cnd_timedwait();
+    run_cond_wait(), run_cond_timedwait(), run_cond_clockwait(), run_cnd_wait(),
+        run_cnd_timedwait();
 #ifdef OLD_COND
     run_old_cond_wait(), run_old_cond_timedwait();
 #endif

@@ -1,17 +1,24 @@
-/* Thousands of waits, most of them shorter than the default mean time between samples, with a journal (lock_journal.h) of each. */
+/* Thousands of waits, most of them shorter than the default mean time between samples, with a
+ * journal (lock_journal.h) of each. */
 #define _GNU_SOURCE
 #include "lock_journal.h"
 
 #include <sys/prctl.h>
 
-enum { BRIEF = 3000, SHORT = 1500, LONG = 1500, BRIEF_NS = 20000, SHORT_NS = 20000, LONG_NS = 300000 };
+enum {
+  BRIEF = 3000,
+  SHORT = 1500,
+  LONG = 1500,
+  BRIEF_NS = 20000,
+  SHORT_NS = 20000,
+  LONG_NS = 300000
+};
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static sem_t semaphore, never;
 
 static void spin_ns(uint64_t ns) {
-  for (uint64_t start = now(); now() - start < ns;) {
-  }
+  for (uint64_t start = now(); now() - start < ns;) {}
 }
 static struct timespec *in_ns(uint64_t ns) {
   static struct timespec time;
@@ -19,21 +26,29 @@ static struct timespec *in_ns(uint64_t ns) {
   return &time;
 }
 
-FRAME static void wait_brief(void) { MEASURED(&never, GAVE_UP, -ETIMEDOUT, sem_timedwait, &never, in_ns(BRIEF_NS)); }
+FRAME static void wait_brief(void) {
+  MEASURED(&never, GAVE_UP, -ETIMEDOUT, sem_timedwait, &never, in_ns(BRIEF_NS));
+}
 
-#define CONTENDED(name, object, take, give, after)                                                 \
-  FRAME static void wait_##name(void) { MEASURED(object, RELEASED, 0, take, object); }              \
-  FRAME static void give_##name(void) { MEASURED_RELEASE(object, give, object); }                   \
-  static void body_##name(void) { wait_##name(); CHECK(after); }
-CONTENDED(short_mutex, &mutex, pthread_mutex_lock, pthread_mutex_unlock, pthread_mutex_unlock(&mutex) == 0)
-CONTENDED(long_mutex, &mutex, pthread_mutex_lock, pthread_mutex_unlock, pthread_mutex_unlock(&mutex) == 0)
+#define CONTENDED(name, object, take, give, after)                                     \
+  FRAME static void wait_##name(void) { MEASURED(object, RELEASED, 0, take, object); } \
+  FRAME static void give_##name(void) { MEASURED_RELEASE(object, give, object); }      \
+  static void body_##name(void) {                                                      \
+    wait_##name();                                                                     \
+    CHECK(after);                                                                      \
+  }
+CONTENDED(short_mutex, &mutex, pthread_mutex_lock, pthread_mutex_unlock,
+          pthread_mutex_unlock(&mutex) == 0)
+CONTENDED(long_mutex, &mutex, pthread_mutex_lock, pthread_mutex_unlock,
+          pthread_mutex_unlock(&mutex) == 0)
 CONTENDED(long_semaphore, &semaphore, sem_wait, sem_post, 1)
 
 static void contend(void (*body)(void), void (*give)(void), uint64_t ns, int takes) {
   if (takes) CHECK(pthread_mutex_lock(&mutex) == 0);
   order(&workers[0], body);
   while (!workers[0].syscall_file) pause_us(100);
-  while (!atomic_load(&workers[0].waits) || !in_futex(workers[0].syscall_file)) CHECK(atomic_load(&workers[0].order));
+  while (!atomic_load(&workers[0].waits) || !in_futex(workers[0].syscall_file))
+    CHECK(atomic_load(&workers[0].order));
   spin_ns(ns);
   give();
   until_done(&workers[0]);

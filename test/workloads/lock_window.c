@@ -1,5 +1,5 @@
-/* Waits before somebody looks, and waits that go on and on while somebody does, with a journal (lock_journal.h).
- * Prints `clock NS`: CLOCK_REALTIME minus CLOCK_MONOTONIC. */
+/* Waits before somebody looks, and waits that go on and on while somebody does, with a journal
+ * (lock_journal.h). Prints `clock NS`: CLOCK_REALTIME minus CLOCK_MONOTONIC. */
 #define _GNU_SOURCE
 #include "lock_journal.h"
 
@@ -7,10 +7,15 @@
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-#define CONTENDED(name)                                                                            \
-  FRAME static void wait_##name(void) { MEASURED(&mutex, RELEASED, 0, pthread_mutex_lock, &mutex); } \
-  FRAME static void give_##name(void) { MEASURED_RELEASE(&mutex, pthread_mutex_unlock, &mutex); }   \
-  static void body_##name(void) { wait_##name(); CHECK(pthread_mutex_unlock(&mutex) == 0); }
+#define CONTENDED(name)                                                                           \
+  FRAME static void wait_##name(void) {                                                           \
+    MEASURED(&mutex, RELEASED, 0, pthread_mutex_lock, &mutex);                                    \
+  }                                                                                               \
+  FRAME static void give_##name(void) { MEASURED_RELEASE(&mutex, pthread_mutex_unlock, &mutex); } \
+  static void body_##name(void) {                                                                 \
+    wait_##name();                                                                                \
+    CHECK(pthread_mutex_unlock(&mutex) == 0);                                                     \
+  }
 CONTENDED(before)
 CONTENDED(meanwhile)
 

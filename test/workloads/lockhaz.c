@@ -1,5 +1,6 @@
-/* Hosts that wrappers of locks are known to break, one a mode: lockhaz MODE [LIBRARY ...]. Each checks its own invariants and prints what it saw; the
- * output with the agent must be that without it. Lines that begin with # are not compared. */
+/* Hosts that wrappers of locks are known to break, one a mode: lockhaz MODE [LIBRARY ...]. Each
+ * checks its own invariants and prints what it saw; the output with the agent must be that without
+ * it. Lines that begin with # are not compared. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <linux/audit.h>
@@ -46,7 +47,8 @@ static void *wait_for_go(void *unused) { /* without a lock */
   return contend(unused);
 }
 static void initialize(void) {
-  CHECK(sem_init(&sem, 0, 1) == 0 && pthread_spin_init(&spin, 0) == 0 && mtx_init(&mtx, mtx_plain) == thrd_success);
+  CHECK(sem_init(&sem, 0, 1) == 0 && pthread_spin_init(&spin, 0) == 0 &&
+        mtx_init(&mtx, mtx_plain) == thrd_success);
 }
 
 /* ---- signal handlers ---- */
@@ -60,7 +62,8 @@ static void post_from_handler(int number) {
   handled++;
   errno = saved;
 }
-/* A timer's handler posts while every thread locks; a thread takes as many tokens as were posted. */
+/* A timer's handler posts while every thread locks; a thread takes as many tokens as were
+ * posted. */
 static void signal_posts(void) {
   struct sigaction action = {.sa_handler = post_from_handler, .sa_flags = SA_RESTART};
   struct itimerval timer = {{0, 200}, {0, 200}}, none = {0};
@@ -109,7 +112,8 @@ static void *contend_for_mutex(void *steps) {
   }
   return NULL;
 }
-/* The child of a contended parent: what the forking thread holds is free to use, with threads of its own. */
+/* The child of a contended parent: what the forking thread holds is free to use, with threads of
+ * its own. */
 static void fork_in_contention(void) {
   pthread_t threads[4];
   int well = 0, rounds = 300;
@@ -118,14 +122,18 @@ static void fork_in_contention(void) {
   for (int i = 0; i < 3; i++) threads[i] = start(contend, NULL);
   threads[3] = start(lock_atfork_mutex, NULL);
   for (int i = 0; i < rounds; i++) {
-    CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_rwlock_wrlock(&rwlock) == 0 && mtx_lock(&mtx) == 0 && sem_wait(&sem) == 0);
+    CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_rwlock_wrlock(&rwlock) == 0 &&
+          mtx_lock(&mtx) == 0 && sem_wait(&sem) == 0);
     pid_t child = i % 3 ? fork() : _Fork();
     CHECK(child >= 0);
     if (child == 0) alarm(20);
-    CHECK(sem_post(&sem) == 0 && mtx_unlock(&mtx) == 0 && pthread_rwlock_unlock(&rwlock) == 0 && pthread_mutex_unlock(&mutex) == 0);
+    CHECK(sem_post(&sem) == 0 && mtx_unlock(&mtx) == 0 && pthread_rwlock_unlock(&rwlock) == 0 &&
+          pthread_mutex_unlock(&mutex) == 0);
     if (child == 0) {
-      for (int round = 0; round < 20; round++) CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0);
-      if (i % 3) CHECK(pthread_mutex_lock(&atfork_mutex) == 0 && pthread_mutex_unlock(&atfork_mutex) == 0);
+      for (int round = 0; round < 20; round++)
+        CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0);
+      if (i % 3)
+        CHECK(pthread_mutex_lock(&atfork_mutex) == 0 && pthread_mutex_unlock(&atfork_mutex) == 0);
       if (i % 10 == 1) { /* contention in the child */
         for (int k = 0; k < 2; k++) threads[k] = start(contend_for_mutex, (void *)300);
         for (int k = 0; k < 2; k++) join(threads[k]);
@@ -138,7 +146,8 @@ static void fork_in_contention(void) {
   }
   stop = 1;
   for (int i = 0; i < 4; i++) join(threads[i]);
-  say("%d of %d children well, handlers %d %d %d\n", well, rounds, (int)prepared, (int)in_parent, (int)in_child);
+  say("%d of %d children well, handlers %d %d %d\n", well, rounds, (int)prepared, (int)in_parent,
+      (int)in_child);
 }
 
 /* ---- threads ---- */
@@ -210,7 +219,8 @@ static void small_stacks_and_signals(void) {
   initialize();
   sigaction(SIGUSR1, &action, NULL), action.sa_handler = post_2, sigaction(SIGUSR2, &action, NULL);
   sigemptyset(&both), sigaddset(&both, SIGUSR1), sigaddset(&both, SIGUSR2);
-  /* Bound here: the loader's looking up, begun anew in each of two handlers, takes most of such a stack by itself. */
+  /* Bound here: the loader's looking up, begun anew in each of two handlers, takes most of such a
+   * stack by itself. */
   CHECK(sem_init(&tokens[0], 0, 0) == 0 && sem_post(&tokens[0]) == 0 && sem_wait(&tokens[0]) == 0);
   CHECK(pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0);
   sem_init(&tokens[0], 0, 1), sem_init(&tokens[1], 0, 1);
@@ -248,19 +258,19 @@ static void loader(int count, char **libraries) {
 
 /* ---- symbol versions ---- */
 
-struct old_cond { /* of LinuxThreads: glibc makes the real one at the first use */
+static struct old_cond { /* of LinuxThreads: glibc makes the real one at the first use */
   void *cond;
   char rest[40];
-};
-static struct old_cond old_cond;
-static int (*old_wait)(struct old_cond *, pthread_mutex_t *), (*old_signal)(struct old_cond *), (*old_broadcast)(struct old_cond *);
-static int (*old_timedwait)(struct old_cond *, pthread_mutex_t *, const struct timespec *);
-static int turn;
+} old_cond;
+static int (*old_wait)(struct old_cond *, pthread_mutex_t *), (*old_signal)(struct old_cond *),
+    (*old_broadcast)(struct old_cond *);
+static int (*old_timedwait)(struct old_cond *, pthread_mutex_t *, const struct timespec *), turn;
 static void *take_turns(void *me) {
   struct timespec far = time_of(CLOCK_REALTIME, 100000);
   for (int i = 0; i < 3000; i++) {
     CHECK(pthread_mutex_lock(&mutex) == 0);
-    while (turn != (intptr_t)me) CHECK((i % 2 ? old_wait(&old_cond, &mutex) : old_timedwait(&old_cond, &mutex, &far)) == 0);
+    while (turn != (intptr_t)me)
+      CHECK((i % 2 ? old_wait(&old_cond, &mutex) : old_timedwait(&old_cond, &mutex, &far)) == 0);
     turn = !turn, counted++;
     old_broadcast(&old_cond), old_signal(&old_cond);
     CHECK(pthread_mutex_unlock(&mutex) == 0);
@@ -268,12 +278,15 @@ static void *take_turns(void *me) {
   return NULL;
 }
 static void versions(void) {
-  static const char *const names[] = {"pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_signal", "pthread_cond_broadcast",
+  static const char *const names[] = {"pthread_cond_wait", "pthread_cond_timedwait",
+                                      "pthread_cond_signal", "pthread_cond_broadcast",
                                       "pthread_cond_init"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    void *oldest = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.2.5"), *old = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.3.2");
+    void *oldest = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.2.5"),
+         *old = dlvsym(RTLD_DEFAULT, names[i], "GLIBC_2.3.2");
     void *any = dlsym(RTLD_DEFAULT, names[i]);
-    say("%s: oldest %d, newer %d, two %d, default is newer %d\n", names[i], oldest != NULL, old != NULL, old != oldest, any == old);
+    say("%s: oldest %d, newer %d, two %d, default is newer %d\n", names[i], oldest != NULL,
+        old != NULL, old != oldest, any == old);
   }
   *(void **)&old_wait = dlvsym(RTLD_DEFAULT, "pthread_cond_wait", "GLIBC_2.2.5");
   *(void **)&old_timedwait = dlvsym(RTLD_DEFAULT, "pthread_cond_timedwait", "GLIBC_2.2.5");
@@ -282,10 +295,10 @@ static void versions(void) {
   CHECK(old_wait && old_timedwait && old_signal && old_broadcast);
   pthread_t other = start(take_turns, (void *)1);
   take_turns(NULL), join(other);
-  say("turns %ld, the object is a pointer: %d\n", counted, old_cond.cond != NULL && old_cond.rest[0] == 0 && old_cond.rest[39] == 0);
+  say("turns %ld, the object is a pointer: %d\n", counted,
+      old_cond.cond != NULL && old_cond.rest[0] == 0 && old_cond.rest[39] == 0);
   struct timespec past = time_of(CLOCK_REALTIME, -10);
-  pthread_mutex_lock(&mutex);
-  CALL(old_timedwait(&old_cond, &mutex, &past));
+  pthread_mutex_lock(&mutex), CALL(old_timedwait(&old_cond, &mutex, &past));
   CALL(pthread_mutex_unlock(&mutex));
 }
 
@@ -320,8 +333,8 @@ static void *spin_too(void *unused) {
   while (!strict_done) CHECK(pthread_spin_lock(&spin) == 0 && pthread_spin_unlock(&spin) == 0);
   return unused;
 }
-/* Strict mode for one thread: it may lock what is free, and contend for a spin lock; anything else would be a system call. Its
- * clock is forbidden too. */
+/* Strict mode for one thread: it may lock what is free, and contend for a spin lock; anything else
+ * would be a system call. Its clock is forbidden too. */
 static void *strict(void *unused) {
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
   for (int i = 0; i < 100000; i++) {
@@ -340,7 +353,7 @@ static void *strict(void *unused) {
 }
 static void seccomp_strict(void) {
   initialize();
-  pthread_t thread = start(contend, (void *)2000); /* contention before: the table of waiters is there */
+  pthread_t thread = start(contend, (void *)2000); /* so that the table of waiters is there */
   contend((void *)2000), join(thread);
   thread = start(spin_too, NULL);
   join(start(strict, NULL)), join(thread);
@@ -356,17 +369,21 @@ static void *hold_until_asked_for(void *unused) {
   CHECK(sem_post(&sem) == 0);
   return unused;
 }
-/* A filter of the program's own, before the first wait of the process: what a profiler would like to call is deadly. Contention goes on. */
+/* A filter of the program's own, before the first wait of the process: what a profiler would like
+ * to call is deadly. Contention goes on. */
 static void seccomp_filter(void) {
-#define DEADLY(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
-  struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                               DEADLY(SYS_clock_gettime),
-                               DEADLY(SYS_gettimeofday),
-                               DEADLY(SYS_mmap),
-                               DEADLY(SYS_madvise),
-                               DEADLY(SYS_process_vm_readv),
-                               DEADLY(SYS_sigaltstack),
-                               BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+#define DEADLY(number)                               \
+  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), \
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      DEADLY(SYS_clock_gettime),
+      DEADLY(SYS_gettimeofday),
+      DEADLY(SYS_mmap),
+      DEADLY(SYS_madvise),
+      DEADLY(SYS_process_vm_readv),
+      DEADLY(SYS_sigaltstack),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   struct sock_fprog program = {sizeof code / sizeof *code, code};
   uint32_t word = 0;
   struct timespec soon = {0, 1000000};
@@ -403,13 +420,17 @@ static void interrupted_waits(void) {
   ready();
   struct timespec end = time_of(CLOCK_MONOTONIC, 2500);
   for (;;) {
-    struct timespec now = time_of(CLOCK_MONOTONIC, 0), soon = time_of(CLOCK_REALTIME, 3), relative = {0, 3000000}, later;
+    struct timespec now = time_of(CLOCK_MONOTONIC, 0), soon = time_of(CLOCK_REALTIME, 3),
+                    relative = {0, 3000000}, later;
     if (now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec > end.tv_nsec)) break;
     for (int i = 0; i < 30000; i++) __asm__ volatile("" ::: "memory");
     interrupted += sem_timedwait(&from_handler, &soon) == -1 && errno == EINTR;
-    interrupted += syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &relative, NULL, 0) == -1 && errno == EINTR;
+    interrupted += syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &relative, NULL, 0) == -1 &&
+                   errno == EINTR;
     later = time_of(CLOCK_MONOTONIC, 3);
-    interrupted += syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, &later, NULL, -1) == -1 && errno == EINTR;
+    interrupted +=
+        syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, &later, NULL, -1) == -1 &&
+        errno == EINTR;
   }
   stop = 1;
   join(burner);
@@ -463,10 +484,14 @@ int main(int count, char **arguments) {
   static const struct {
     const char *name;
     void (*run)(void);
+    /* clang-format off */
   } modes[] = {{"signal_posts", signal_posts}, {"fork_in_contention", fork_in_contention},
                {"thread_ends", thread_ends}, {"small_stacks", small_stacks},
-               {"small_stacks_and_signals", small_stacks_and_signals}, {"versions", versions}, {"jumps", jumps}, {"seccomp_strict", seccomp_strict},
-               {"seccomp_filter", seccomp_filter}, {"interrupted_waits", interrupted_waits}, {"everything", everything}};
+               {"small_stacks_and_signals", small_stacks_and_signals}, {"versions", versions},
+               {"jumps", jumps}, {"seccomp_strict", seccomp_strict},
+               {"seccomp_filter", seccomp_filter}, {"interrupted_waits", interrupted_waits},
+               {"everything", everything}};
+  /* clang-format on */
   CHECK(count > 1);
   if (strcmp(arguments[1], "loader") == 0) return initialize(), loader(count - 2, arguments + 2), 0;
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)

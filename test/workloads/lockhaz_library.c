@@ -1,5 +1,6 @@
-/* A library that locks wherever the loader lets it: in an IFUNC resolver (through its PLT, perhaps before the wrappers are
- * relocated), in a constructor, in a callback of dl_iterate_phdr, in a destructor. */
+/* A library that locks wherever the loader lets it: in an IFUNC resolver (through its PLT, perhaps
+ * before the wrappers are relocated), in a constructor, in a callback of dl_iterate_phdr, in a
+ * destructor. */
 #define _GNU_SOURCE
 #include <link.h>
 #include <pthread.h>
@@ -22,7 +23,8 @@ static void lock_everything(void) {
 }
 
 static int answer(void) { return results == 0 ? 42 : results; }
-/* Runs while this library is being relocated, when others, such as preloaded wrappers, may not be yet. The loader has just made its PLT ready. */
+/* Runs while this library is being relocated, when others, such as preloaded wrappers, may not be
+ * yet. The loader has just made its PLT ready. */
 static __attribute__((used)) int (*resolve(void))(void) {
   pthread_mutex_t local = PTHREAD_MUTEX_INITIALIZER;
   sem_t token = {{0}};

@@ -1,5 +1,6 @@
-/* An allocator of a program's own, preloaded: each call takes a pthread mutex, by which every malloc of a contending program is a
- * wait. Thread-safe bump allocation from a static arena; free forgets. */
+/* An allocator of a program's own, preloaded: each call takes a pthread mutex, by which every
+ * malloc of a contending program is a wait. Thread-safe bump allocation from a static arena; free
+ * forgets. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -46,9 +47,13 @@ void *realloc(void *pointer, size_t size) {
   if (fresh && pointer) memcpy(fresh, pointer, size_of(pointer) < size ? size_of(pointer) : size);
   return fresh;
 }
-void *memalign(size_t alignment, size_t size) { return take(size, alignment < 16 ? 16 : alignment); }
+void *memalign(size_t alignment, size_t size) {
+  return take(size, alignment < 16 ? 16 : alignment);
+}
 void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
-int posix_memalign(void **out, size_t alignment, size_t size) { return (*out = memalign(alignment, size)) ? 0 : ENOMEM; }
+int posix_memalign(void **out, size_t alignment, size_t size) {
+  return (*out = memalign(alignment, size)) ? 0 : ENOMEM;
+}
 void *valloc(size_t size) { return take(size, 4096); }
 void *pvalloc(size_t size) { return take((size + 4095) & ~(size_t)4095, 4096); }
 size_t malloc_usable_size(void *pointer) { return pointer ? size_of(pointer) : 0; }

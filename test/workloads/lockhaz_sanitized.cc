@@ -1,4 +1,5 @@
-// C++ threads with the standard library's locks, thread_local destructors that lock, exceptions across waits: for sanitizers and other hosts.
+// C++ threads with the standard library's locks, thread_local destructors that lock, exceptions
+// across waits: for sanitizers and other hosts.
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
@@ -31,8 +32,7 @@ static void work(int id) {
       std::lock_guard<std::mutex> lock(mutex);
       counted++;
       if (i % 100 == id) throw std::runtime_error("out of the lock");
-    } catch (const std::runtime_error &) {
-    }
+    } catch (const std::runtime_error &) {}
     if (i % 4) {
       std::shared_lock<std::shared_mutex> lock(shared);
     } else {
@@ -51,6 +51,7 @@ int main() {
   for (auto &thread : threads) thread.join();
   std::unique_lock<std::shared_mutex> lock(shared);
   auto status = any.wait_for(lock, std::chrono::milliseconds(2));
-  std::printf("counted %ld, destroyed %ld, timeout %d, future %d\n", counted, destroyed, status == std::cv_status::timeout,
+  std::printf("counted %ld, destroyed %ld, timeout %d, future %d\n", counted, destroyed,
+              status == std::cv_status::timeout,
               std::async(std::launch::async, [] { return 5; }).get());
 }

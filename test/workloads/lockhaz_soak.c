@@ -1,7 +1,9 @@
-/* A soak of every lock and wait: lockhaz_soak SECONDS SEED. 64 threads choose at random among mutexes of every kind, rwlocks, condition variables,
- * semaphores, spin locks, C11's locks, futexes, barriers, joins, with timeouts and cancellation, while the main thread forks. It checks its own
- * invariants: what was counted under a lock, tokens, what went through a queue; main sees to it that every thread goes on. It
- * says ready when all is warm, once more when everything is quiet, and then what it did. */
+/* A soak of every lock and wait: lockhaz_soak SECONDS SEED. 64 threads choose at random among
+ * mutexes of every kind, rwlocks, condition variables, semaphores, spin locks, C11's locks,
+ * futexes, barriers, joins, with timeouts and cancellation, while the main thread forks. It checks
+ * its own invariants: what was counted under a lock, tokens, what went through a queue; main sees
+ * to it that every thread goes on. It says ready when all is warm, once more when everything is
+ * quiet, and then what it did. */
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <sched.h>
@@ -57,7 +59,8 @@ static struct tally tallies[THREADS];
 static void initialize(void) {
   pthread_mutexattr_t attributes;
   for (int i = 0; i < MUTEXES; i++) {
-    static const int types[MUTEXES] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ADAPTIVE_NP};
+    static const int types[MUTEXES] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE,
+                                       PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ADAPTIVE_NP};
     pthread_mutexattr_init(&attributes), pthread_mutexattr_settype(&attributes, types[i]);
     if (i == 4) pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     if (i == 5) pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
@@ -69,7 +72,8 @@ static void initialize(void) {
   pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
   CHECK(pthread_rwlock_init(&rwlocks[PREFERS_WRITERS], &kind) == 0);
   CHECK(pthread_spin_init(&spin, 0) == 0 && mtx_init(&mtx, mtx_timed) == thrd_success);
-  CHECK(sem_init(&tokens, 0, TOKENS) == 0 && sem_init(&never, 0, 0) == 0 && pthread_barrier_init(&barrier, NULL, 3) == 0);
+  CHECK(sem_init(&tokens, 0, TOKENS) == 0 && sem_init(&never, 0, 0) == 0 &&
+        pthread_barrier_init(&barrier, NULL, 3) == 0);
 }
 
 /* ---- the steps ---- */
@@ -84,8 +88,14 @@ static void use_mutex(struct tally *tally) {
   struct timespec time;
   int result;
   switch (draw(4)) {
-    case 0: time = in_microseconds(CLOCK_REALTIME, draw(500)), result = pthread_mutex_timedlock(&mutexes[which], &time); break;
-    case 1: time = in_microseconds(CLOCK_MONOTONIC, draw(500)), result = pthread_mutex_clocklock(&mutexes[which], CLOCK_MONOTONIC, &time); break;
+    case 0:
+      time = in_microseconds(CLOCK_REALTIME, draw(500)),
+      result = pthread_mutex_timedlock(&mutexes[which], &time);
+      break;
+    case 1:
+      time = in_microseconds(CLOCK_MONOTONIC, draw(500)),
+      result = pthread_mutex_clocklock(&mutexes[which], CLOCK_MONOTONIC, &time);
+      break;
     case 2: result = pthread_mutex_trylock(&mutexes[which]); break;
     default: result = pthread_mutex_lock(&mutexes[which]);
   }
@@ -113,14 +123,17 @@ static void use_rwlock(struct tally *tally) {
   switch (write && which == PREFERS_WRITERS ? 2 : draw(3)) {
     case 0:
       time = in_microseconds(CLOCK_REALTIME, draw(500));
-      result = write ? pthread_rwlock_timedwrlock(&rwlocks[which], &time) : pthread_rwlock_timedrdlock(&rwlocks[which], &time);
+      result = write ? pthread_rwlock_timedwrlock(&rwlocks[which], &time)
+                     : pthread_rwlock_timedrdlock(&rwlocks[which], &time);
       break;
     case 1:
       time = in_microseconds(CLOCK_MONOTONIC, draw(500));
       result = write ? pthread_rwlock_clockwrlock(&rwlocks[which], CLOCK_MONOTONIC, &time)
                      : pthread_rwlock_clockrdlock(&rwlocks[which], CLOCK_MONOTONIC, &time);
       break;
-    default: result = write ? pthread_rwlock_wrlock(&rwlocks[which]) : pthread_rwlock_rdlock(&rwlocks[which]);
+    default:
+      result =
+          write ? pthread_rwlock_wrlock(&rwlocks[which]) : pthread_rwlock_rdlock(&rwlocks[which]);
   }
   CHECK(result == 0 || result == ETIMEDOUT);
   if (result) {
@@ -156,28 +169,36 @@ static void use_others(struct tally *tally) {
   }
 }
 
-/* A mutex of three states, as runtimes build it on the system call: free, held, held and waited for. */
+/* A mutex of three states, as runtimes build it on the system call: free, held, held and waited
+ * for. */
 static void use_futex(struct tally *tally) {
   uint32_t seen = 0;
   if (!__atomic_compare_exchange_n(&futex_word, &seen, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
     while (__atomic_exchange_n(&futex_word, 2, __ATOMIC_ACQUIRE) != 0) {
       struct timespec time = {0, 1000 + draw(500000)};
-      long result = syscall(SYS_futex, &futex_word, FUTEX_WAIT_PRIVATE, 2, draw(2) ? &time : NULL, NULL, 0);
+      long result =
+          syscall(SYS_futex, &futex_word, FUTEX_WAIT_PRIVATE, 2, draw(2) ? &time : NULL, NULL, 0);
       CHECK(result == 0 || errno == EAGAIN || errno == ETIMEDOUT || errno == EINTR);
     }
   }
   long count = futex_count;
   hold_a_while();
   futex_count = count + 1, tally->futex++;
-  if (__atomic_exchange_n(&futex_word, 0, __ATOMIC_RELEASE) == 2) CHECK(syscall(SYS_futex, &futex_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) >= 0);
+  if (__atomic_exchange_n(&futex_word, 0, __ATOMIC_RELEASE) == 2)
+    CHECK(syscall(SYS_futex, &futex_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) >= 0);
 }
 
 static void use_token(struct tally *tally) {
   struct timespec time;
   int result;
   switch (draw(4)) {
-    case 0: time = in_microseconds(CLOCK_REALTIME, draw(500)), result = sem_timedwait(&tokens, &time); break;
-    case 1: time = in_microseconds(CLOCK_MONOTONIC, draw(500)), result = sem_clockwait(&tokens, CLOCK_MONOTONIC, &time); break;
+    case 0:
+      time = in_microseconds(CLOCK_REALTIME, draw(500)), result = sem_timedwait(&tokens, &time);
+      break;
+    case 1:
+      time = in_microseconds(CLOCK_MONOTONIC, draw(500)),
+      result = sem_clockwait(&tokens, CLOCK_MONOTONIC, &time);
+      break;
     case 2: result = sem_trywait(&tokens); break;
     default: result = sem_wait(&tokens);
   }
@@ -196,15 +217,20 @@ static void use_token(struct tally *tally) {
 static int wait_for(pthread_cond_t *cond) {
   struct timespec time;
   switch (draw(3)) {
-    case 0: time = in_microseconds(CLOCK_REALTIME, draw(2000)); return pthread_cond_timedwait(cond, &queue_mutex, &time);
-    case 1: time = in_microseconds(CLOCK_MONOTONIC, draw(2000)); return pthread_cond_clockwait(cond, &queue_mutex, CLOCK_MONOTONIC, &time);
+    case 0:
+      time = in_microseconds(CLOCK_REALTIME, draw(2000));
+      return pthread_cond_timedwait(cond, &queue_mutex, &time);
+    case 1:
+      time = in_microseconds(CLOCK_MONOTONIC, draw(2000));
+      return pthread_cond_clockwait(cond, &queue_mutex, CLOCK_MONOTONIC, &time);
     default: return stop ? ETIMEDOUT : pthread_cond_wait(cond, &queue_mutex);
   }
 }
 static void use_queue(struct tally *tally) {
   int is_producer = draw(2), result = 0;
   CHECK(pthread_mutex_lock(&queue_mutex) == 0);
-  while (result == 0 && !stop && (is_producer ? queue_length == QUEUE : queue_length == 0)) result = wait_for(is_producer ? &not_full : &not_empty);
+  while (result == 0 && !stop && (is_producer ? queue_length == QUEUE : queue_length == 0))
+    result = wait_for(is_producer ? &not_full : &not_empty);
   CHECK(result == 0 || result == ETIMEDOUT);
   if (is_producer && queue_length < QUEUE) {
     queue_length++, put++, tally->put++;
@@ -246,7 +272,8 @@ static void use_threads(struct tally *tally) {
   if (draw(2)) {
     pthread_t thread = start(wait_for_ever, (void *)(uintptr_t)draw(2));
     if (draw(2)) usleep(draw(300));
-    CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+    CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0 &&
+          result == PTHREAD_CANCELED);
     cancelled++;
     return;
   }
@@ -280,7 +307,8 @@ static _Atomic long meetings;
 static _Atomic int last_meeting;
 static void *meet(void *unused) {
   for (;;) {
-    int is_last = stop; /* the one who sees it first tells the others at the meeting before the last */
+    /* the one who sees it first tells the others at the meeting before the last */
+    int is_last = stop;
     if (is_last) last_meeting = 1;
     pthread_barrier_wait(&barrier);
     int done = last_meeting;
@@ -374,18 +402,23 @@ int main(int count, char **arguments) {
   for (int i = 0; i < THREADS; i++) {
     for (int k = 0; k < MUTEXES; k++) sum.mutexes[k] += tallies[i].mutexes[k];
     for (int k = 0; k < 2; k++) sum.written[k] += tallies[i].written[k];
-    sum.spun += tallies[i].spun, sum.mtx += tallies[i].mtx, sum.futex += tallies[i].futex, sum.put += tallies[i].put, sum.got += tallies[i].got;
+    sum.spun += tallies[i].spun, sum.mtx += tallies[i].mtx, sum.futex += tallies[i].futex,
+        sum.put += tallies[i].put, sum.got += tallies[i].got;
     sum.timeouts += tallies[i].timeouts, sum.joined += tallies[i].joined;
   }
   for (int k = 0; k < MUTEXES; k++) CHECK(sum.mutexes[k] == counts[k] && counts[k] > 0);
-  for (int k = 0; k < 2; k++) CHECK(sum.written[k] == left[k] && left[k] == right[k] && left[k] > 0);
-  CHECK(sum.spun == spun && sum.mtx == mtx_count && sum.futex == futex_count && sum.put == put && sum.got == got && put - got == queue_length);
+  for (int k = 0; k < 2; k++)
+    CHECK(sum.written[k] == left[k] && left[k] == right[k] && left[k] > 0);
+  CHECK(sum.spun == spun && sum.mtx == mtx_count && sum.futex == futex_count && sum.put == put &&
+        sum.got == got && put - got == queue_length);
   int value;
-  CHECK(sem_getvalue(&tokens, &value) == 0 && value == TOKENS && tokens_out == 0 && cancelled == cleaned && cancelled > 0);
+  CHECK(sem_getvalue(&tokens, &value) == 0 && value == TOKENS && tokens_out == 0 &&
+        cancelled == cleaned && cancelled > 0);
   CHECK(sum.timeouts > 0 && sum.joined > 0 && meetings > 0 && forks > 0);
   long locked = 0;
   for (int k = 0; k < MUTEXES; k++) locked += counts[k];
-  say("# %ld mutexes, %ld put, %ld cancelled, %ld forks, %ld meetings\n", locked, put, (long)cancelled, forks, (long)meetings);
+  say("# %ld mutexes, %ld put, %ld cancelled, %ld forks, %ld meetings\n", locked, put,
+      (long)cancelled, forks, (long)meetings);
   say("all invariants hold\n");
   return 0;
 }

@@ -1,5 +1,6 @@
-/* Another preloaded library that wraps locks, as lock checkers and tracers do: each wrapper looks its next definition up at the
- * first call, counts, and allocates once in a while. The counts are printed to stdout at the end if LOCKHAZ_COUNTS is set. */
+/* Another preloaded library that wraps locks, as lock checkers and tracers do: each wrapper looks
+ * its next definition up at the first call, counts, and allocates once in a while. The counts are
+ * printed to stdout at the end if LOCKHAZ_COUNTS is set. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -8,9 +9,9 @@
 #include <stdlib.h>
 
 static _Atomic long calls;
-#define NEXT(type, name, parameters)                               \
-  static type(*next) parameters;                                   \
-  if (!next) *(void **)&next = dlsym(RTLD_NEXT, name);             \
+#define NEXT(type, name, parameters)                   \
+  static type(*next) parameters;                       \
+  if (!next) *(void **)&next = dlsym(RTLD_NEXT, name); \
   if (calls++ % 1000 == 999) free(malloc(64))
 
 #define EXPORT __attribute__((visibility("default")))
@@ -47,5 +48,6 @@ __attribute__((constructor)) static void start(void) {
   for (int i = 0; i < 3000; i++) pthread_mutex_lock(&mutex), pthread_mutex_unlock(&mutex);
 }
 __attribute__((destructor)) static void finish(void) {
-  if (getenv("LOCKHAZ_COUNTS")) printf("wrapped calls: %s\n", calls > 20000 ? "many" : "few"), fflush(stdout);
+  if (getenv("LOCKHAZ_COUNTS"))
+    printf("wrapped calls: %s\n", calls > 20000 ? "many" : "few"), fflush(stdout);
 }

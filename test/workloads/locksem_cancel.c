@@ -1,6 +1,7 @@
-/* Cancellation before and during every wait, in C (locksem_cancel.cc: the same in C++, with destructors and catch). What ran, in which order, with
- * which result and what the objects are then, is printed; the output with the agent must be that without it.
- * Nothing that is a cancellation point itself may be called meanwhile, so threads write to a text in memory. */
+/* Cancellation before and during every wait, in C (locksem_cancel.cc: the same in C++, with
+ * destructors and catch). What ran, in which order, with which result and what the objects are
+ * then, is printed; the output with the agent must be that without it. Nothing that is a
+ * cancellation point itself may be called meanwhile, so threads write to a text in memory. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -13,7 +14,8 @@ static ATOMIC(unsigned) text_length;
 __attribute__((format(printf, 1, 2))) static void note(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  text_length += (unsigned)vsnprintf(text + text_length, sizeof text - text_length, format, arguments);
+  text_length +=
+      (unsigned)vsnprintf(text + text_length, sizeof text - text_length, format, arguments);
   va_end(arguments);
 }
 
@@ -67,7 +69,9 @@ static void lock_mtx(void) { mtx_lock(&mtx); }
 static void nothing(void) {}
 static int wait_cond(void) { return pthread_cond_wait(&cond, &mutex); }
 static int timedwait_cond(void) { return pthread_cond_timedwait(&cond, &mutex, &far_realtime); }
-static int clockwait_cond(void) { return pthread_cond_clockwait(&cond, &mutex, CLOCK_MONOTONIC, &far_monotonic); }
+static int clockwait_cond(void) {
+  return pthread_cond_clockwait(&cond, &mutex, CLOCK_MONOTONIC, &far_monotonic);
+}
 static int bad_timedwait_cond(void) { return pthread_cond_timedwait(&cond, &mutex, &bad); }
 static void signal_cond(void) {
   pthread_mutex_lock(&mutex);
@@ -76,13 +80,17 @@ static void signal_cond(void) {
 }
 static int wait_sem(void) { return sem_wait(&sem) ? errno : 0; }
 static int timedwait_sem(void) { return sem_timedwait(&sem, &far_realtime) ? errno : 0; }
-static int clockwait_sem(void) { return sem_clockwait(&sem, CLOCK_MONOTONIC, &far_monotonic) ? errno : 0; }
+static int clockwait_sem(void) {
+  return sem_clockwait(&sem, CLOCK_MONOTONIC, &far_monotonic) ? errno : 0;
+}
 static int bad_timedwait_sem(void) { return sem_timedwait(&sem, &bad) ? errno : 0; }
 static int trywait_sem(void) { return sem_trywait(&sem) ? errno : 0; }
 static void post_sem(void) { sem_post(&sem); }
 static int join_thread(void) { return pthread_join(target, NULL); }
 static int timedjoin_thread(void) { return pthread_timedjoin_np(target, NULL, &far_realtime); }
-static int clockjoin_thread(void) { return pthread_clockjoin_np(target, NULL, CLOCK_MONOTONIC, &far_monotonic); }
+static int clockjoin_thread(void) {
+  return pthread_clockjoin_np(target, NULL, CLOCK_MONOTONIC, &far_monotonic);
+}
 static int tryjoin_thread(void) { return pthread_tryjoin_np(target, NULL); }
 static int join_c11(void) { return thrd_join(c11_target, NULL); }
 static void start_target(void) {
@@ -103,13 +111,17 @@ static void signal_cnd(void) {
 }
 static int lock_held(void) { return pthread_mutex_lock(&held); }
 static int timedlock_held(void) { return pthread_mutex_timedlock(&held, &far_realtime); }
-static int clocklock_held(void) { return pthread_mutex_clocklock(&held, CLOCK_MONOTONIC, &far_monotonic); }
+static int clocklock_held(void) {
+  return pthread_mutex_clocklock(&held, CLOCK_MONOTONIC, &far_monotonic);
+}
 static void hold(void) { pthread_mutex_lock(&held); }
 static void let_go(void) { pthread_mutex_unlock(&held); }
 static int lock_to_read(void) { return pthread_rwlock_rdlock(&rwlock); }
 static int lock_to_write(void) { return pthread_rwlock_wrlock(&rwlock); }
 static int timedlock_to_read(void) { return pthread_rwlock_timedrdlock(&rwlock, &far_realtime); }
-static int clocklock_to_write(void) { return pthread_rwlock_clockwrlock(&rwlock, CLOCK_MONOTONIC, &far_monotonic); }
+static int clocklock_to_write(void) {
+  return pthread_rwlock_clockwrlock(&rwlock, CLOCK_MONOTONIC, &far_monotonic);
+}
 static void hold_rwlock(void) { pthread_rwlock_wrlock(&rwlock); }
 static void let_rwlock_go(void) { pthread_rwlock_unlock(&rwlock); }
 static int meet(void) { return pthread_barrier_wait(&barrier) != 0; }
@@ -117,7 +129,9 @@ static void meet_too(void) { pthread_barrier_wait(&barrier); }
 static int lock_c11(void) { return mtx_lock(&mtx); }
 static int timedlock_c11(void) { return mtx_timedlock(&mtx, &far_realtime); }
 static void unlock_c11(void) { mtx_unlock(&mtx); }
-static int wait_futex(void) { return syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0) ? errno : 0; }
+static int wait_futex(void) {
+  return syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0) ? errno : 0;
+}
 static void wake_futex(void) {
   word = 1;
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -125,11 +139,11 @@ static void wake_futex(void) {
 
 static const struct wait {
   const char *name;
-  void (*before)(void);      /* in main, before the thread starts: makes it wait */
+  void (*before)(void); /* in main, before the thread starts: makes it wait */
   void (*just_before)(void); /* in the thread */
   int (*call)(void);
   void (*release)(void); /* in main */
-  int asynchronous;      /* may be cancelled asynchronously */
+  int asynchronous; /* may be cancelled asynchronously */
 } waits[] = {
     {"pthread_cond_wait", nothing, lock_mutex, wait_cond, signal_cond, 0},
     {"pthread_cond_timedwait", nothing, lock_mutex, timedwait_cond, signal_cond, 0},
@@ -176,7 +190,8 @@ static ATOMIC(pid_t) waiter;
 
 static void clean_up(void *which) {
   note("  cleanup %s", (const char *)which);
-  if (current->just_before == lock_mutex) note(", mutex: unlock %s", name_of(pthread_mutex_unlock(&mutex)));
+  if (current->just_before == lock_mutex)
+    note(", mutex: unlock %s", name_of(pthread_mutex_unlock(&mutex)));
   if (current->just_before == lock_mtx) note(", mtx: trylock %s", name_of(mtx_trylock(&mtx)));
   note("\n");
 }
@@ -251,7 +266,11 @@ static void check(void) {
     pthread_join(thread, &result);
   }
   sem_getvalue(&sem, &value);
-  note("  %s, sem %d, futex %u\n", result == PTHREAD_CANCELED ? "PTHREAD_CANCELED" : result ? "other result" : "NULL", value, word);
+  note("  %s, sem %d, futex %u\n",
+       result == PTHREAD_CANCELED ? "PTHREAD_CANCELED"
+       : result                   ? "other result"
+                                  : "NULL",
+       value, word);
   target_may_end = 1;
   say("%s", text);
 }

@@ -1,4 +1,5 @@
-/* Futexes through libc's syscall(), with good and bad arguments, and system calls that are none (locksem.h). */
+/* Futexes through libc's syscall(), with good and bad arguments, and system calls that are none
+ * (locksem.h). */
 #define _GNU_SOURCE
 #include "locksem.h"
 
@@ -18,7 +19,8 @@ struct waiter_of_vector { /* struct futex_waitv of newer headers */
 
 static uint32_t word, second_word;
 static pid_t main_thread;
-static const struct timespec soon = {0, 10000000}, none = {0, 0}, negative = {-1, 0}, bad_ns = {0, 1000000000}, far = {1000, 0};
+static const struct timespec soon = {0, 10000000}, none = {0, 0}, negative = {-1, 0},
+                             bad_ns = {0, 1000000000}, far = {1000, 0};
 #define FUTEX(...) NUMBER(syscall(SYS_futex, __VA_ARGS__))
 #define WORD(value) (word = (uint32_t)(value), (long)&word)
 #define SAY_WORD() say("  word %x\n", word)
@@ -43,10 +45,10 @@ static void *interrupt(void *unused) {
   pthread_kill(main_self, SIGUSR1);
   return unused;
 }
-#define WITH(entry, argument, call)                       \
-  do {                                                    \
-    pthread_t helper = start(entry, (void *)(argument));  \
-    NUMBER(call), pthread_join(helper, NULL);               \
+#define WITH(entry, argument, call)                      \
+  do {                                                   \
+    pthread_t helper = start(entry, (void *)(argument)); \
+    NUMBER(call), pthread_join(helper, NULL);            \
   } while (0)
 
 static const struct timespec *from_now(clockid_t clock, long milliseconds) {
@@ -69,7 +71,8 @@ static void check_wait(int private) {
   FUTEX((long)&word + 1, FUTEX_WAIT | private, 5, &soon, NULL, 0);
   FUTEX(WORD(5), FUTEX_WAIT_BITSET | private, 5, from_now(CLOCK_MONOTONIC, 10), NULL, 1);
   FUTEX(WORD(5), FUTEX_WAIT_BITSET | private, 5, from_now(CLOCK_MONOTONIC, -10), NULL, 1);
-  FUTEX(WORD(5), FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME | private, 5, from_now(CLOCK_REALTIME, 10), NULL, -1);
+  FUTEX(WORD(5), FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME | private, 5,
+        from_now(CLOCK_REALTIME, 10), NULL, -1);
   FUTEX(WORD(5), FUTEX_WAIT_BITSET | private, 5, &soon, NULL, 0);
   FUTEX(WORD(5), FUTEX_WAIT_BITSET | private, 6, NULL, NULL, -1);
   FUTEX(WORD(5), FUTEX_WAIT | FUTEX_CLOCK_REALTIME | private, 5, &soon, NULL, 0);
@@ -82,22 +85,27 @@ static void check_wait(int private) {
   FUTEX(WORD(5), FUTEX_REQUEUE | private, 1, -1l, &second_word, 0);
   FUTEX(WORD(5), FUTEX_CMP_REQUEUE | private, 1, 1l, &second_word, 5);
   FUTEX(WORD(5), FUTEX_CMP_REQUEUE | private, 1, 1l, &second_word, 6);
-  FUTEX(WORD(5), FUTEX_WAKE_OP | private, 1, 1l, &second_word, FUTEX_OP(FUTEX_OP_SET, 9, FUTEX_OP_CMP_EQ, 0));
+  FUTEX(WORD(5), FUTEX_WAKE_OP | private, 1, 1l, &second_word,
+        FUTEX_OP(FUTEX_OP_SET, 9, FUTEX_OP_CMP_EQ, 0));
   say("  second word %u\n", second_word), second_word = 0;
   FUTEX(WORD(5), 99 | private, 1, NULL, NULL, 0);
   FUTEX(WORD(5), 2 | private, 1, NULL, NULL, 0); /* FUTEX_FD */
   FUTEX(WORD(5), FUTEX_WAIT_REQUEUE_PI | private, 6, NULL, &second_word, 0);
   word = 5;
-  WITH(wake_one, (long)(FUTEX_WAKE | private), syscall(SYS_futex, &word, FUTEX_WAIT | private, 5, NULL, NULL, 0));
-  WITH(wake_one, (long)(FUTEX_WAKE | private), syscall(SYS_futex, &word, FUTEX_WAIT | private, 6, &far, NULL, 0));
-  WITH(wake_one, (long)(FUTEX_WAKE_BITSET | private), syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | private, 7, NULL, NULL, 4));
+  WITH(wake_one, (long)(FUTEX_WAKE | private),
+       syscall(SYS_futex, &word, FUTEX_WAIT | private, 5, NULL, NULL, 0));
+  WITH(wake_one, (long)(FUTEX_WAKE | private),
+       syscall(SYS_futex, &word, FUTEX_WAIT | private, 6, &far, NULL, 0));
+  WITH(wake_one, (long)(FUTEX_WAKE_BITSET | private),
+       syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | private, 7, NULL, NULL, 4));
   for (int restart = 0; restart < 2; restart++) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = restart ? SA_RESTART : 0};
     sigaction(SIGUSR1, &action, NULL);
     say(" restart %d\n", restart);
     word = 5;
     WITH(interrupt, NULL, syscall(SYS_futex, &word, FUTEX_WAIT | private, 5, &far, NULL, 0));
-    if (!restart) WITH(interrupt, NULL, syscall(SYS_futex, &word, FUTEX_WAIT | private, 5, NULL, NULL, 0));
+    if (!restart)
+      WITH(interrupt, NULL, syscall(SYS_futex, &word, FUTEX_WAIT | private, 5, NULL, NULL, 0));
   }
   say("  %d signals\n", handled);
 }
@@ -130,9 +138,11 @@ static void check_priority_inheritance(void) {
   while (phase != 1) pause_briefly();
   FUTEX(&word, FUTEX_TRYLOCK_PI_PRIVATE, 0, NULL, NULL, 0), dump("word", &word, 4, 4);
   FUTEX(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0);
-  FUTEX(&word, FUTEX_LOCK_PI_PRIVATE, 0, from_now(CLOCK_REALTIME, 10), NULL, 0), dump("word", &word, 4, 4);
+  FUTEX(&word, FUTEX_LOCK_PI_PRIVATE, 0, from_now(CLOCK_REALTIME, 10), NULL, 0),
+      dump("word", &word, 4, 4);
   FUTEX(&word, FUTEX_LOCK_PI_PRIVATE, 0, &bad_ns, NULL, 0);
-  FUTEX(&word, 13 | FUTEX_PRIVATE_FLAG, 0, from_now(CLOCK_MONOTONIC, 10), NULL, 0); /* FUTEX_LOCK_PI2 */
+  /* FUTEX_LOCK_PI2 */
+  FUTEX(&word, 13 | FUTEX_PRIVATE_FLAG, 0, from_now(CLOCK_MONOTONIC, 10), NULL, 0);
   phase = 2;
   FUTEX(&word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0), dump("word", &word, 4, 4);
   FUTEX(&word, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0), SAY_WORD();
@@ -196,14 +206,17 @@ static void check_other_calls(void) {
   NUMBER(syscall(SYS_sched_yield));
   NUMBER(syscall(SYS_tgkill, -1, -1, 0));
   NUMBER(syscall(SYS_mmap, NULL, 4096, 77, MAP_PRIVATE, descriptors[0], 0));
-  long page = syscall(SYS_mmap, NULL, 4096l, (long)(PROT_READ | PROT_WRITE), (long)(MAP_PRIVATE | MAP_ANONYMOUS), -1l, 0l); /* six arguments */
+  /* six arguments */
+  long page = syscall(SYS_mmap, NULL, 4096l, (long)(PROT_READ | PROT_WRITE),
+                      (long)(MAP_PRIVATE | MAP_ANONYMOUS), -1l, 0l);
   NUMBER(page > 0 && memset((void *)page, 1, 4096) == (void *)page);
   NUMBER(syscall(SYS_munmap, page, 4096l));
   NUMBER(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &(struct timespec){0, 1000}, NULL));
   long child = syscall(SYS_clone, (long)SIGCHLD, 0l, 0l, 0l, 0l);
   if (child == 0) syscall(SYS_exit_group, 7);
   int status = 0;
-  NUMBER(waitpid((pid_t)child, &status, 0) == (pid_t)child), say("  exit code %d\n", WEXITSTATUS(status));
+  NUMBER(waitpid((pid_t)child, &status, 0) == (pid_t)child),
+      say("  exit code %d\n", WEXITSTATUS(status));
 }
 
 int main(void) {

@@ -1,5 +1,6 @@
-/* Waits that a signal handler leaves by longjmp, _longjmp, siglongjmp (built with _FORTIFY_SOURCE: __longjmp_chk) or pthread_exit. Each object is
- * released much later, by late_release, which nobody waits for any more; then the program goes on with others. */
+/* Waits that a signal handler leaves by longjmp, _longjmp, siglongjmp (built with _FORTIFY_SOURCE:
+ * __longjmp_chk) or pthread_exit. Each object is released much later, by late_release, which nobody
+ * waits for any more; then the program goes on with others. */
 #define _GNU_SOURCE
 #include "locksem.h"
 
@@ -41,20 +42,33 @@ static void wait_barrier(void) { pthread_barrier_wait(&barrier); }
 static void wait_join(void) { pthread_join(target, NULL); }
 static void wait_mtx(void) { mtx_lock(&mtx); }
 static void wait_futex(void) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0); }
-static void wait_bitset(void) { syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, -1); }
+static void wait_bitset(void) {
+  syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, -1);
+}
 
 static const struct {
   const char *name;
   void (*call)(void);
-} waits[] = {{"pthread_mutex_lock", wait_mutex},       {"pthread_mutex_timedlock", timedwait_mutex}, {"robust", wait_robust},
-             {"pthread_rwlock_wrlock", wait_rwlock},   {"pthread_rwlock_rdlock", wait_read},         {"wrlock for readers", wait_write},
-             {"pthread_spin_lock", wait_spin},         {"sem_wait", wait_sem},                       {"sem_timedwait", timedwait_sem},
-             {"pthread_join", wait_join},              {"mtx_lock", wait_mtx},                       {"futex", wait_futex},
-             {"futex bitset", wait_bitset},            {"pthread_barrier_wait", wait_barrier},       {"pthread_cond_wait", wait_cond}};
+} waits[] = {{"pthread_mutex_lock", wait_mutex},
+             {"pthread_mutex_timedlock", timedwait_mutex},
+             {"robust", wait_robust},
+             {"pthread_rwlock_wrlock", wait_rwlock},
+             {"pthread_rwlock_rdlock", wait_read},
+             {"wrlock for readers", wait_write},
+             {"pthread_spin_lock", wait_spin},
+             {"sem_wait", wait_sem},
+             {"sem_timedwait", timedwait_sem},
+             {"pthread_join", wait_join},
+             {"mtx_lock", wait_mtx},
+             {"futex", wait_futex},
+             {"futex bitset", wait_bitset},
+             {"pthread_barrier_wait", wait_barrier},
+             {"pthread_cond_wait", wait_cond}};
 enum { WAITS = sizeof waits / sizeof *waits };
 
 enum way { LONGJMP, UNDERSCORE, SIGLONGJMP, SIGLONGJMP_MASK, EXIT, WAYS };
-static const char *const way_names[WAYS] = {"longjmp", "_longjmp", "siglongjmp", "siglongjmp and the mask", "pthread_exit"};
+static const char *const way_names[WAYS] = {"longjmp", "_longjmp", "siglongjmp",
+                                            "siglongjmp and the mask", "pthread_exit"};
 static __thread enum way way;
 static __thread jmp_buf plain;
 static __thread sigjmp_buf with_mask;
@@ -129,16 +143,21 @@ static void *go_on(void *unused) {
 int main(void) {
   struct sigaction action = {.sa_handler = leave, .sa_flags = SA_NODEFER};
   pthread_mutexattr_t attributes;
-  pthread_mutexattr_init(&attributes), pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+  pthread_mutexattr_init(&attributes),
+      pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
   far = time_of(CLOCK_REALTIME, 1000000);
-  pthread_mutex_init(&mutex, NULL), pthread_mutex_init(&cond_mutex, NULL), pthread_mutex_init(&robust, &attributes);
-  pthread_cond_init(&cond, NULL), pthread_rwlock_init(&rwlock, NULL), pthread_rwlock_init(&read_held, NULL);
-  pthread_spin_init(&spin, 0), sem_init(&sem, 0, 0), pthread_barrier_init(&barrier, NULL, 1000), mtx_init(&mtx, mtx_plain), cnd_init(&cnd);
+  pthread_mutex_init(&mutex, NULL), pthread_mutex_init(&cond_mutex, NULL),
+      pthread_mutex_init(&robust, &attributes);
+  pthread_cond_init(&cond, NULL), pthread_rwlock_init(&rwlock, NULL),
+      pthread_rwlock_init(&read_held, NULL);
+  pthread_spin_init(&spin, 0), sem_init(&sem, 0, 0), pthread_barrier_init(&barrier, NULL, 1000),
+      mtx_init(&mtx, mtx_plain), cnd_init(&cnd);
   pthread_t self = pthread_self(), holder = start(hold_everything, NULL);
   while (phase != 1) pause_briefly();
   target = start(stay, NULL);
   for (int with_block = 0; with_block < 2; with_block++) {
-    action.sa_flags = with_block ? 0 : SA_NODEFER; /* without SA_NODEFER the signal stays blocked unless the mask is put back */
+    /* without SA_NODEFER the signal stays blocked unless the mask is put back */
+    action.sa_flags = with_block ? 0 : SA_NODEFER;
     sigaction(SIGUSR1, &action, NULL);
     for (way = 0; way < EXIT; way++) {
       for (int i = 0; i < WAITS; i++) {
@@ -147,9 +166,11 @@ int main(void) {
         pthread_t kicker = start(kick, &self);
         int value = wait_and_jump(waits[i].call);
         pthread_join(kicker, NULL);
-        say("%s left by %s: %d, blocked %d\n", waits[i].name, way_names[way], value, is_blocked(SIGUSR1));
+        say("%s left by %s: %d, blocked %d\n", waits[i].name, way_names[way], value,
+            is_blocked(SIGUSR1));
         sigset_t unblock;
-        sigemptyset(&unblock), sigaddset(&unblock, SIGUSR1), pthread_sigmask(SIG_UNBLOCK, &unblock, NULL);
+        sigemptyset(&unblock), sigaddset(&unblock, SIGUSR1),
+            pthread_sigmask(SIG_UNBLOCK, &unblock, NULL);
       }
     }
   }

@@ -1,19 +1,34 @@
-/* Every kind of rwlock, in every state, with every function (locksem.h); spin locks and barriers. */
+/* Every kind of rwlock, in every state, with every function (locksem.h); spin locks and
+ * barriers. */
 #define _GNU_SOURCE
 #include "locksem.h"
 
 static const struct kind {
   const char *name;
   int preference, shared;
-} kinds[] = {{"prefer reader", PTHREAD_RWLOCK_PREFER_READER_NP, 0},
-             {"prefer writer", PTHREAD_RWLOCK_PREFER_WRITER_NP, 0},
-             {"prefer writer nonrecursive", PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP, 0},
-             {"prefer reader shared", PTHREAD_RWLOCK_PREFER_READER_NP, 1},
-             {"prefer writer nonrecursive shared", PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP, 1}};
+} kinds[] = {
+    {"prefer reader", PTHREAD_RWLOCK_PREFER_READER_NP, 0},
+    {"prefer writer", PTHREAD_RWLOCK_PREFER_WRITER_NP, 0},
+    {"prefer writer nonrecursive", PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP, 0},
+    {"prefer reader shared", PTHREAD_RWLOCK_PREFER_READER_NP, 1},
+    {"prefer writer nonrecursive shared", PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP, 1}};
 
-enum state { FREE, READ_BY_SELF, READ_BY_OTHER, WRITE_BY_SELF, WRITE_BY_OTHER, WRITER_WAITS, TOO_MANY_READERS, STATES };
-static const char *const state_names[STATES] = {"free",          "read by self",   "read by other",
-                                                "write by self", "write by other", "read by other, a writer waits",
+enum state {
+  FREE,
+  READ_BY_SELF,
+  READ_BY_OTHER,
+  WRITE_BY_SELF,
+  WRITE_BY_OTHER,
+  WRITER_WAITS,
+  TOO_MANY_READERS,
+  STATES
+};
+static const char *const state_names[STATES] = {"free",
+                                                "read by self",
+                                                "read by other",
+                                                "write by self",
+                                                "write by other",
+                                                "read by other, a writer waits",
                                                 "too many readers"};
 
 static pthread_rwlock_t lock;
@@ -23,8 +38,10 @@ static pid_t main_thread;
 static void initialize(const struct kind *kind) {
   pthread_rwlockattr_t attributes;
   memset(&lock, 0, sizeof lock);
-  CHECK(pthread_rwlockattr_init(&attributes) == 0 && pthread_rwlockattr_setkind_np(&attributes, kind->preference) == 0);
-  CHECK(pthread_rwlockattr_setpshared(&attributes, kind->shared) == 0 && pthread_rwlock_init(&lock, &attributes) == 0);
+  CHECK(pthread_rwlockattr_init(&attributes) == 0 &&
+        pthread_rwlockattr_setkind_np(&attributes, kind->preference) == 0);
+  CHECK(pthread_rwlockattr_setpshared(&attributes, kind->shared) == 0 &&
+        pthread_rwlock_init(&lock, &attributes) == 0);
 }
 static void dump_lock(void) { dump("rwlock", &lock, sizeof lock, sizeof lock); }
 
@@ -44,7 +61,9 @@ static void *wait_to_write(void *unused) {
 }
 
 static pthread_t other, writer;
-static int has_other(enum state state) { return state == READ_BY_OTHER || state == WRITE_BY_OTHER || state == WRITER_WAITS; }
+static int has_other(enum state state) {
+  return state == READ_BY_OTHER || state == WRITE_BY_OTHER || state == WRITER_WAITS;
+}
 static void enter(const struct kind *kind, enum state state, int release_when_blocked) {
   initialize(kind);
   if (has_other(state)) {
@@ -86,12 +105,16 @@ static void check_state(const struct kind *kind, enum state state) {
   for (enum when when = 0; when < WHENS; when++) {
     say(" %s\n", when_names[when]);
     const struct timespec *time;
-    enter(kind, state, 0), time = deadline(when, CLOCK_REALTIME), leave(state, CALL(pthread_rwlock_timedrdlock(&lock, time)));
-    enter(kind, state, 0), time = deadline(when, CLOCK_REALTIME), leave(state, CALL(pthread_rwlock_timedwrlock(&lock, time)));
+    enter(kind, state, 0), time = deadline(when, CLOCK_REALTIME),
+                           leave(state, CALL(pthread_rwlock_timedrdlock(&lock, time)));
+    enter(kind, state, 0), time = deadline(when, CLOCK_REALTIME),
+                           leave(state, CALL(pthread_rwlock_timedwrlock(&lock, time)));
     for (int i = 0; i < CLOCKS; i++) {
       say(" %s\n", clock_names[i]);
-      enter(kind, state, 0), time = deadline(when, clocks[i]), leave(state, CALL(pthread_rwlock_clockrdlock(&lock, clocks[i], time)));
-      enter(kind, state, 0), time = deadline(when, clocks[i]), leave(state, CALL(pthread_rwlock_clockwrlock(&lock, clocks[i], time)));
+      enter(kind, state, 0), time = deadline(when, clocks[i]),
+                             leave(state, CALL(pthread_rwlock_clockrdlock(&lock, clocks[i], time)));
+      enter(kind, state, 0), time = deadline(when, clocks[i]),
+                             leave(state, CALL(pthread_rwlock_clockwrlock(&lock, clocks[i], time)));
     }
   }
 }

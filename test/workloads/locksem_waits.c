@@ -16,11 +16,14 @@ static void initialize(void) {
   pthread_mutexattr_t attributes;
   pthread_condattr_t cond_attributes;
   memset(&mutex, 0, sizeof mutex), memset(&cond, 0, sizeof cond);
-  pthread_mutexattr_init(&attributes), pthread_mutexattr_settype(&attributes, type), pthread_mutexattr_setrobust(&attributes, robust);
-  pthread_mutexattr_setprotocol(&attributes, protocol), pthread_mutexattr_setpshared(&attributes, shared);
+  pthread_mutexattr_init(&attributes), pthread_mutexattr_settype(&attributes, type),
+      pthread_mutexattr_setrobust(&attributes, robust);
+  pthread_mutexattr_setprotocol(&attributes, protocol),
+      pthread_mutexattr_setpshared(&attributes, shared);
   pthread_condattr_init(&cond_attributes), pthread_condattr_setclock(&cond_attributes, cond_clock);
   pthread_condattr_setpshared(&cond_attributes, shared);
-  CHECK(pthread_mutex_init(&mutex, &attributes) == 0 && pthread_cond_init(&cond, &cond_attributes) == 0);
+  CHECK(pthread_mutex_init(&mutex, &attributes) == 0 &&
+        pthread_cond_init(&cond, &cond_attributes) == 0);
 }
 static void dump_both(void) {
   pthread_mutex_t copy = mutex;
@@ -51,11 +54,13 @@ static void check_cond(const char *name) {
   pthread_t waker;
   int checked = type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK || robust;
   say("%s, clock %d\n", name, cond_clock);
-#define WOKEN(how, call) \
-  initialize(), pthread_mutex_lock(&mutex), waker = start(wake, (void *)(how)), CALL(call), pthread_join(waker, NULL), end_wait(1)
+#define WOKEN(how, call)                                                                    \
+  initialize(), pthread_mutex_lock(&mutex), waker = start(wake, (void *)(how)), CALL(call), \
+                                            pthread_join(waker, NULL), end_wait(1)
   WOKEN(SIGNAL_IT, pthread_cond_wait(&cond, &mutex));
   WOKEN(BROADCAST_IT, pthread_cond_wait(&cond, &mutex));
-  struct timespec far = time_of(cond_clock, 100000), far_monotonic = time_of(CLOCK_MONOTONIC, 100000);
+  struct timespec far = time_of(cond_clock, 100000),
+                  far_monotonic = time_of(CLOCK_MONOTONIC, 100000);
   WOKEN(SIGNAL_IT, pthread_cond_timedwait(&cond, &mutex, &far));
   WOKEN(SIGNAL_IT, pthread_cond_clockwait(&cond, &mutex, CLOCK_MONOTONIC, &far_monotonic));
   if (robust) {
@@ -65,7 +70,9 @@ static void check_cond(const char *name) {
   }
   for (enum when when = 0; when < WHENS; when++) {
     say(" %s\n", when_names[when]);
-    initialize(), pthread_mutex_lock(&mutex), time = deadline(when, cond_clock), CALL(pthread_cond_timedwait(&cond, &mutex, time)), end_wait(1);
+    initialize(), pthread_mutex_lock(&mutex), time = deadline(when, cond_clock),
+                                              CALL(pthread_cond_timedwait(&cond, &mutex, time)),
+                                              end_wait(1);
     for (int i = 0; i < CLOCKS; i++) {
       say(" %s\n", clock_names[i]);
       initialize(), pthread_mutex_lock(&mutex), time = deadline(when, clocks[i]);
@@ -73,29 +80,39 @@ static void check_cond(const char *name) {
     }
     if (checked) {
       SAY(" not owned");
-      initialize(), time = deadline(when, cond_clock), CALL(pthread_cond_timedwait(&cond, &mutex, time)), end_wait(0);
-      initialize(), time = deadline(when, CLOCK_MONOTONIC), CALL(pthread_cond_clockwait(&cond, &mutex, CLOCK_MONOTONIC, time)), end_wait(0);
+      initialize(), time = deadline(when, cond_clock),
+                    CALL(pthread_cond_timedwait(&cond, &mutex, time)), end_wait(0);
+      initialize(), time = deadline(when, CLOCK_MONOTONIC),
+                    CALL(pthread_cond_clockwait(&cond, &mutex, CLOCK_MONOTONIC, time)), end_wait(0);
     }
   }
   if (checked) SAY(" not owned"), initialize(), CALL(pthread_cond_wait(&cond, &mutex)), end_wait(0);
   if (type == PTHREAD_MUTEX_RECURSIVE) {
     SAY(" held twice");
-    initialize(), pthread_mutex_lock(&mutex), pthread_mutex_lock(&mutex), time = deadline(SOON, cond_clock);
-    CALL(pthread_cond_timedwait(&cond, &mutex, time)), end_wait(1), CALL(pthread_mutex_unlock(&mutex));
+    initialize(), pthread_mutex_lock(&mutex), pthread_mutex_lock(&mutex),
+        time = deadline(SOON, cond_clock);
+    CALL(pthread_cond_timedwait(&cond, &mutex, time)), end_wait(1),
+        CALL(pthread_mutex_unlock(&mutex));
   }
-  initialize(), CALL(pthread_cond_signal(&cond)), CALL(pthread_cond_broadcast(&cond)), CALL(pthread_cond_destroy(&cond));
+  initialize(), CALL(pthread_cond_signal(&cond)), CALL(pthread_cond_broadcast(&cond)),
+      CALL(pthread_cond_destroy(&cond));
 }
 static void check_conds(void) {
   static const struct {
     const char *name;
     int type, robust, protocol, shared;
-  } kinds[] = {{"normal", PTHREAD_MUTEX_NORMAL, 0, 0, 0},       {"recursive", PTHREAD_MUTEX_RECURSIVE, 0, 0, 0},
-               {"errorcheck", PTHREAD_MUTEX_ERRORCHECK, 0, 0, 0}, {"adaptive", PTHREAD_MUTEX_ADAPTIVE_NP, 0, 0, 0},
-               {"robust", PTHREAD_MUTEX_NORMAL, 1, 0, 0},        {"inherit", PTHREAD_MUTEX_NORMAL, 0, PTHREAD_PRIO_INHERIT, 0},
+  } kinds[] = {{"normal", PTHREAD_MUTEX_NORMAL, 0, 0, 0},
+               {"recursive", PTHREAD_MUTEX_RECURSIVE, 0, 0, 0},
+               {"errorcheck", PTHREAD_MUTEX_ERRORCHECK, 0, 0, 0},
+               {"adaptive", PTHREAD_MUTEX_ADAPTIVE_NP, 0, 0, 0},
+               {"robust", PTHREAD_MUTEX_NORMAL, 1, 0, 0},
+               {"inherit", PTHREAD_MUTEX_NORMAL, 0, PTHREAD_PRIO_INHERIT, 0},
                {"shared robust inherit", PTHREAD_MUTEX_ERRORCHECK, 1, PTHREAD_PRIO_INHERIT, 1}};
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    type = kinds[i].type, robust = kinds[i].robust, protocol = kinds[i].protocol, shared = kinds[i].shared;
-    for (cond_clock = CLOCK_REALTIME; cond_clock <= CLOCK_MONOTONIC; cond_clock++) check_cond(kinds[i].name);
+    type = kinds[i].type, robust = kinds[i].robust, protocol = kinds[i].protocol,
+    shared = kinds[i].shared;
+    for (cond_clock = CLOCK_REALTIME; cond_clock <= CLOCK_MONOTONIC; cond_clock++)
+      check_cond(kinds[i].name);
   }
 }
 
@@ -123,30 +140,34 @@ static void *interrupt_then_post(void *unused) {
 static void dump_sem(void) { dump("sem", &sem, sizeof sem, sizeof sem); }
 
 static void check_sem(int is_shared) {
-  struct timespec far = time_of(CLOCK_REALTIME, 100000), far_monotonic = time_of(CLOCK_MONOTONIC, 100000);
+  struct timespec far = time_of(CLOCK_REALTIME, 100000),
+                  far_monotonic = time_of(CLOCK_MONOTONIC, 100000);
   const struct timespec *time;
   pthread_t helper;
   int value;
   say("semaphore %d\n", is_shared);
 #define NEW(count) memset(&sem, 0, sizeof sem), (void)sem_init(&sem, is_shared, count)
-  NEW(2), CALL(sem_wait(&sem)), CALL(sem_trywait(&sem)), CALL(sem_trywait(&sem)), dump_sem(), CALL(sem_post(&sem)), dump_sem();
+  NEW(2), CALL(sem_wait(&sem)), CALL(sem_trywait(&sem)), CALL(sem_trywait(&sem)), dump_sem(),
+      CALL(sem_post(&sem)), dump_sem();
   CALL(sem_getvalue(&sem, &value)), say("  value %d\n", value);
   for (int count = 0; count < 2; count++) {
     for (enum when when = 0; when < WHENS; when++) {
       say(" value %d, %s\n", count, when_names[when]);
-      NEW(count), time = deadline(when, CLOCK_REALTIME), CALL(sem_timedwait(&sem, time)), dump_sem();
+      NEW(count), time = deadline(when, CLOCK_REALTIME), CALL(sem_timedwait(&sem, time)),
+                  dump_sem();
       for (int i = 0; i < CLOCKS; i++) {
         say(" %s\n", clock_names[i]);
-        NEW(count), time = deadline(when, clocks[i]), CALL(sem_clockwait(&sem, clocks[i], time)), dump_sem();
+        NEW(count), time = deadline(when, clocks[i]), CALL(sem_clockwait(&sem, clocks[i], time)),
+                    dump_sem();
       }
     }
   }
   NEW((unsigned)SEM_VALUE_MAX), CALL(sem_post(&sem)), dump_sem();
-#define WITH(entry, call)                                                                                         \
-  do {                                                                                                            \
-    NEW(0), handled = 0;                                                                                          \
-    helper = start(entry, NULL);                                                                                  \
-    CALL(call), pthread_join(helper, NULL), say("  %d signals\n", handled), dump_sem();                           \
+#define WITH(entry, call)                                                               \
+  do {                                                                                  \
+    NEW(0), handled = 0;                                                                \
+    helper = start(entry, NULL);                                                        \
+    CALL(call), pthread_join(helper, NULL), say("  %d signals\n", handled), dump_sem(); \
   } while (0)
   WITH(post_when_blocked, sem_wait(&sem));
   WITH(post_when_blocked, sem_timedwait(&sem, &far));
@@ -205,7 +226,8 @@ static void wait_until_ended(void) {
 
 static void check_join(void) {
   const struct timespec *time;
-  struct timespec far = time_of(CLOCK_REALTIME, 100000), far_monotonic = time_of(CLOCK_MONOTONIC, 100000);
+  struct timespec far = time_of(CLOCK_REALTIME, 100000),
+                  far_monotonic = time_of(CLOCK_MONOTONIC, 100000);
   void *result = NULL;
 #define RESULT() say("  result %ld\n", (long)(intptr_t)result), result = NULL
   SAY("join");
@@ -213,12 +235,16 @@ static void check_join(void) {
   CALL(pthread_timedjoin_np(pthread_self(), NULL, &far));
   CALL(pthread_clockjoin_np(pthread_self(), NULL, CLOCK_MONOTONIC, &far_monotonic));
   joined = start(end_when_joined, (void *)5), CALL(pthread_join(joined, &result)), RESULT();
-  joined = start(end_when_joined, (void *)6), CALL(pthread_timedjoin_np(joined, &result, &far)), RESULT();
-  joined = start(end_when_joined, (void *)7), CALL(pthread_clockjoin_np(joined, &result, CLOCK_MONOTONIC, &far_monotonic)), RESULT();
-  joined = start(end_when_joined, (void *)8), CALL(pthread_timedjoin_np(joined, &result, NULL)), RESULT();
+  joined = start(end_when_joined, (void *)6), CALL(pthread_timedjoin_np(joined, &result, &far)),
+  RESULT();
+  joined = start(end_when_joined, (void *)7),
+  CALL(pthread_clockjoin_np(joined, &result, CLOCK_MONOTONIC, &far_monotonic)), RESULT();
+  joined = start(end_when_joined, (void *)8), CALL(pthread_timedjoin_np(joined, &result, NULL)),
+  RESULT();
   joined = start(end_when_joined, (void *)9), CALL(pthread_join(joined, NULL));
   for (int ended = 0; ended < 2; ended++) {
-    for (enum when when = 0; when < (ended ? WHENS : BAD_NEGATIVE); when++) { /* glibc spins on a bad one until the thread ends */
+    /* glibc spins on a bad one until the thread ends */
+    for (enum when when = 0; when < (ended ? WHENS : BAD_NEGATIVE); when++) {
       say(" %s, %s\n", ended ? "ended" : "alive", when_names[when]);
       for (int i = -1; i < CLOCKS; i++) {
         phase = ended;
@@ -226,7 +252,8 @@ static void check_join(void) {
         if (ended) wait_until_ended();
         time = deadline(when, i < 0 ? CLOCK_REALTIME : clocks[i]);
         say(" %s\n", i < 0 ? "timedjoin" : clock_names[i]);
-        int error = (int)(i < 0 ? CALL(pthread_timedjoin_np(joined, &result, time)) : CALL(pthread_clockjoin_np(joined, &result, clocks[i], time)));
+        int error = (int)(i < 0 ? CALL(pthread_timedjoin_np(joined, &result, time))
+                                : CALL(pthread_clockjoin_np(joined, &result, clocks[i], time)));
         RESULT();
         phase = 1;
         if (error) CALL(pthread_join(joined, &result)), RESULT();
@@ -240,14 +267,16 @@ static void check_join(void) {
   pthread_t joiner = start(join_it, NULL);
   while (!joiner_id) pause_briefly();
   wait_until_blocked(joiner_id);
-  time = deadline(SOON, CLOCK_REALTIME), CALL(pthread_timedjoin_np(joined, &result, time)), CALL(pthread_tryjoin_np(joined, &result));
+  time = deadline(SOON, CLOCK_REALTIME), CALL(pthread_timedjoin_np(joined, &result, time)),
+  CALL(pthread_tryjoin_np(joined, &result));
   phase = 1;
   pthread_join(joiner, NULL);
   SAY(" detached");
   phase = 0;
   joined = start_to_stay();
   pthread_detach(joined);
-  CALL(pthread_join(joined, &result)), CALL(pthread_timedjoin_np(joined, &result, &far)), CALL(pthread_tryjoin_np(joined, &result));
+  CALL(pthread_join(joined, &result)), CALL(pthread_timedjoin_np(joined, &result, &far)),
+      CALL(pthread_tryjoin_np(joined, &result));
   phase = 1;
 }
 
@@ -287,14 +316,17 @@ static void check_c11(int kind) {
   CHECK(thrd_create(&thread, signal_cnd, NULL) == thrd_success);
   CALL(cnd_wait(&cnd, &mtx)), CALL(thrd_join(thread, &result)), say("  result %d\n", result);
   CALL(mtx_unlock(&mtx)), dump("mtx", &mtx, 24, 24);
-  for (enum when when = 0; when < WHENS; when++) time = deadline(when, CLOCK_REALTIME), CALL(mtx_timedlock(&mtx, time)), CALL(mtx_unlock(&mtx));
+  for (enum when when = 0; when < WHENS; when++)
+    time = deadline(when, CLOCK_REALTIME), CALL(mtx_timedlock(&mtx, time)), CALL(mtx_unlock(&mtx));
   phase = 0;
   CHECK(thrd_create(&thread, hold_mtx, NULL) == thrd_success);
   while (phase != 1) pause_briefly();
-  for (enum when when = 0; when < WHENS; when++) time = deadline(when, CLOCK_REALTIME), CALL(mtx_timedlock(&mtx, time));
+  for (enum when when = 0; when < WHENS; when++)
+    time = deadline(when, CLOCK_REALTIME), CALL(mtx_timedlock(&mtx, time));
   CALL(mtx_trylock(&mtx));
   phase = 2;
-  CALL(mtx_lock(&mtx)), CALL(mtx_unlock(&mtx)), CALL(thrd_join(thread, &result)), say("  result %d\n", result);
+  CALL(mtx_lock(&mtx)), CALL(mtx_unlock(&mtx)), CALL(thrd_join(thread, &result)),
+      say("  result %d\n", result);
   CALL(thrd_join(thrd_current(), NULL));
   mtx_destroy(&mtx), cnd_destroy(&cnd);
 }

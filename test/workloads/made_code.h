@@ -23,11 +23,24 @@ static const uint8_t code[] = {0x55, 0x53, 0x48, 0x83, 0xec, 24,   0xbd, 0x87, 0
                                0xb9, 0x20, 0x4e, 0x00, 0x00, 0x83, 0xe9, 0x01, 0x75, 0xfb, 0xff,
                                0xd7, 0x48, 0x83, 0xc4, 24,   0x5b, 0x5d, 0x59, 0xff, 0xe1};
 
-enum { ADVANCE = 0x40, OFFSET = 0x80, RESTORE = 0xc0, DEF_CFA = 0x0c, CFA_OFFSET = 0x0e,
-       IN_REGISTER = 0x09, RCX = 2, RBX = 3, RBP = 6, RSP = 7, RA = 16 };
+enum {
+  ADVANCE = 0x40,
+  OFFSET = 0x80,
+  RESTORE = 0xc0,
+  DEF_CFA = 0x0c,
+  CFA_OFFSET = 0x0e,
+  IN_REGISTER = 0x09,
+  RCX = 2,
+  RBX = 3,
+  RBP = 6,
+  RSP = 7,
+  RA = 16
+};
 /* 0x1b: of its pointers, relative to where they are, of four bytes */
-static const uint8_t common_entry[] = {1, 'z', 'R', 0, 1, 0x78, RA, 1, 0x1b,
-                                       DEF_CFA, RSP, 8, OFFSET | RA, 1};
+static const uint8_t common_entry[] = {1, 'z',  'R',     0,   1, 0x78,        RA,
+                                       1, 0x1b, DEF_CFA, RSP, 8, OFFSET | RA, 1};
+/* a row a line */
+/* clang-format off */
 static const uint8_t rows[] = {0, ADVANCE | 1, CFA_OFFSET, 16, OFFSET | RBP, 2,
                                ADVANCE | 1, CFA_OFFSET, 24, OFFSET | RBX, 3,
                                ADVANCE | 4, CFA_OFFSET, 48,
@@ -35,6 +48,7 @@ static const uint8_t rows[] = {0, ADVANCE | 1, CFA_OFFSET, 16, OFFSET | RBP, 2,
                                ADVANCE | 1, CFA_OFFSET, 16, RESTORE | RBX,
                                ADVANCE | 1, CFA_OFFSET, 8, RESTORE | RBP,
                                ADVANCE | 1, CFA_OFFSET, 0, IN_REGISTER, RA, RCX};
+/* clang-format on */
 
 static inline uint8_t *put(uint8_t *at, const void *bytes, size_t size) {
   return (uint8_t *)memcpy(at, bytes, size) + size;

@@ -91,8 +91,7 @@ static void prepare(const char *how, int number) {
 static void count(void) {
   long interrupted = 0;
   for (int i = 0; i < CALLS; i++) {
-    for (volatile int k = 0; k < 2000; k++) {
-    }
+    for (volatile int k = 0; k < 2000; k++) {}
     interrupted += poll(NULL, 0, 0) < 0 && errno == EINTR;
     interrupted += nanosleep(&(struct timespec){0, 1}, NULL) < 0 && errno == EINTR;
   }

@@ -1,4 +1,5 @@
-/* jemalloc's and tcmalloc's own calls, found at run time. Usage: nonstandard jemalloc|tcmalloc; exact truth as exact.c. */
+/* jemalloc's and tcmalloc's own calls, found at run time. Usage: nonstandard jemalloc|tcmalloc;
+ * exact truth as exact.c. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
@@ -30,15 +31,23 @@ DECLARE(void *, tc_newarray, (size_t))
 DECLARE(void, tc_delete, (void *))
 DECLARE(void, tc_deletearray, (void *))
 
-#define TRUTHS(X) \
-  X(by_mallocx) X(by_mallocx_flags) X(by_rallocx) X(by_xallocx) X(by_tc_malloc) X(by_tc_realloc) X(by_tc_aligned) X(by_tc_new)
+#define TRUTHS(X)     \
+  X(by_mallocx)       \
+  X(by_mallocx_flags) \
+  X(by_rallocx)       \
+  X(by_xallocx)       \
+  X(by_tc_malloc)     \
+  X(by_tc_realloc)    \
+  X(by_tc_aligned)    \
+  X(by_tc_new)
 #define X(name) static struct truth truth_##name = {.function = #name};
 TRUTHS(X)
 #undef X
 
 static FRAME void by_mallocx(void) {
   for (size_t size = 1; size < 200; size++) {
-    void *kept = keep(mallocx(size, 0)), *freed = keep(mallocx(64, 0)), *sized = keep(mallocx(80, 0));
+    void *kept = keep(mallocx(size, 0)), *freed = keep(mallocx(64, 0)),
+         *sized = keep(mallocx(80, 0));
     CHECK(kept && freed && sized);
     dallocx(freed, 0);
     sdallocx(sized, 80, 0);
@@ -76,7 +85,8 @@ static FRAME void by_rallocx(void) {
   }
 }
 
-static FRAME void by_xallocx(void) { /* resizes in place, which counts as a realloc, or not at all; here the size stays */
+/* resizes in place, which counts as a realloc, or not at all; here the size stays */
+static FRAME void by_xallocx(void) {
   void *p = keep(mallocx(4096, 0));
   CHECK(xallocx(p, 4096, 0, 0) >= 4096);
   truth_alloc(&truth_by_xallocx, 2, 4096);
@@ -85,7 +95,8 @@ static FRAME void by_xallocx(void) { /* resizes in place, which counts as a real
 
 static FRAME void by_tc_malloc(void) {
   for (size_t size = 1; size < 200; size++) {
-    void *kept = keep(tc_malloc(size)), *freed = keep(tc_calloc(8, 8)), *sized = keep(tc_malloc(80));
+    void *kept = keep(tc_malloc(size)), *freed = keep(tc_calloc(8, 8)),
+         *sized = keep(tc_malloc(80));
     CHECK(kept && freed && sized);
     tc_free(freed);
     tc_free_sized(sized, 80);
@@ -129,11 +140,25 @@ static FRAME void by_tc_new(void) {
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   if (strcmp(argv[1], "jemalloc") == 0) {
-    FIND(mallocx); FIND(rallocx); FIND(xallocx); FIND(dallocx); FIND(sdallocx);
+    FIND(mallocx);
+    FIND(rallocx);
+    FIND(xallocx);
+    FIND(dallocx);
+    FIND(sdallocx);
     by_mallocx(), by_mallocx_flags(), by_rallocx(), by_xallocx();
   } else {
-    FIND(tc_malloc); FIND(tc_calloc); FIND(tc_realloc); FIND(tc_free); FIND(tc_free_sized); FIND(tc_posix_memalign);
-    FIND(tc_memalign); FIND(tc_valloc); FIND(tc_new); FIND(tc_newarray); FIND(tc_delete); FIND(tc_deletearray);
+    FIND(tc_malloc);
+    FIND(tc_calloc);
+    FIND(tc_realloc);
+    FIND(tc_free);
+    FIND(tc_free_sized);
+    FIND(tc_posix_memalign);
+    FIND(tc_memalign);
+    FIND(tc_valloc);
+    FIND(tc_new);
+    FIND(tc_newarray);
+    FIND(tc_delete);
+    FIND(tc_deletearray);
     by_tc_malloc(), by_tc_realloc(), by_tc_aligned(), by_tc_new();
   }
 #define X(name) \

@@ -1,5 +1,6 @@
 /* flags: -O1 */
-/* The agent (argument 1) is opened instead of preloaded; its functions are called through the handle. */
+/* The agent (argument 1) is opened instead of preloaded; its functions are called through the
+ * handle. */
 #include <dlfcn.h>
 
 #include "workload.h"
@@ -9,7 +10,8 @@ int main(int argc, char **argv) {
   void *agent = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
   CHECK(agent != NULL);
   void *(*allocate)(size_t) = (void *(*)(size_t))dlsym(agent, "malloc");
-  void *(*resize)(void *, size_t, size_t) = (void *(*)(void *, size_t, size_t))dlsym(agent, "reallocarray");
+  void *(*resize)(void *, size_t, size_t) =
+      (void *(*)(void *, size_t, size_t))dlsym(agent, "reallocarray");
   void (*release)(void *) = (void (*)(void *))dlsym(agent, "free");
   int (*close_library)(void *) = (int (*)(void *))dlsym(agent, "dlclose");
   CHECK(allocate && resize && release && close_library);

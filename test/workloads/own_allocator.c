@@ -1,4 +1,5 @@
-/* A program with its own allocator linked in and exported: the agent's malloc is never reached, the program's own must serve all. */
+/* A program with its own allocator linked in and exported: the agent's malloc is never reached, the
+ * program's own must serve all. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdalign.h>
@@ -26,9 +27,11 @@ static void *bump(size_t alignment, size_t size) {
 }
 
 void *malloc(size_t size) { return bump(16, size); }
-void *calloc(size_t count, size_t size) { return bump(16, count * size); } /* the arena is never reused: zero */
+/* the arena is never reused: zero */
+void *calloc(size_t count, size_t size) { return bump(16, count * size); }
 void free(void *pointer) {
-  if (pointer && ((char *)pointer < arena || (char *)pointer >= arena + sizeof arena)) _exit(96); /* a foreign pointer */
+  /* a foreign pointer */
+  if (pointer && ((char *)pointer < arena || (char *)pointer >= arena + sizeof arena)) _exit(96);
 }
 void *realloc(void *pointer, size_t size) {
   void *fresh = bump(16, size);
@@ -38,12 +41,16 @@ void *realloc(void *pointer, size_t size) {
   }
   return fresh;
 }
-int posix_memalign(void **out, size_t alignment, size_t size) { return (*out = bump(alignment, size)) ? 0 : ENOMEM; }
+int posix_memalign(void **out, size_t alignment, size_t size) {
+  return (*out = bump(alignment, size)) ? 0 : ENOMEM;
+}
 void *aligned_alloc(size_t alignment, size_t size) { return bump(alignment, size); }
 void *memalign(size_t alignment, size_t size) { return bump(alignment, size); }
 void *valloc(size_t size) { return bump(4096, size); }
 void *pvalloc(size_t size) { return bump(4096, (size + 4095) & ~(size_t)4095); }
-size_t malloc_usable_size(void *pointer) { return pointer ? *(size_t *)(void *)((char *)pointer - 16) : 0; }
+size_t malloc_usable_size(void *pointer) {
+  return pointer ? *(size_t *)(void *)((char *)pointer - 16) : 0;
+}
 
 static void *thread_main(void *argument) {
   for (int i = 0; i < 1000; i++) free(keep(malloc((size_t)i)));

@@ -1,6 +1,6 @@
 /* flags: -O1 */
-/* Two libraries (arguments 1, 2) opened in turn, each where the other was, argument 3 times; each calls its own allocating function once.
- * With -DNAME=f: such a library. */
+/* Two libraries (arguments 1, 2) opened in turn, each where the other was, argument 3 times; each
+ * calls its own allocating function once. With -DNAME=f: such a library. */
 #include <dlfcn.h>
 
 #include "workload.h"

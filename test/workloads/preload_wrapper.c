@@ -1,4 +1,5 @@
-/* Another preloaded library of the kind that agents meet: it wraps malloc and dlsym itself, and allocates in its constructor. */
+/* Another preloaded library of the kind that agents meet: it wraps malloc and dlsym itself, and
+ * allocates in its constructor. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
@@ -10,8 +11,10 @@ static char early[65536];
 static size_t early_used;
 
 void *dlsym(void *handle, const char *name) {
-  if (!next_dlsym) next_dlsym = (void *(*)(void *, const char *))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-  if (!next_dlsym) next_dlsym = (void *(*)(void *, const char *))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+  if (!next_dlsym)
+    next_dlsym = (void *(*)(void *, const char *))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
+  if (!next_dlsym)
+    next_dlsym = (void *(*)(void *, const char *))dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
   free(keep(malloc(10))); /* as wrappers do */
   return next_dlsym(handle, name);
 }

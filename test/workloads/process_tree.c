@@ -1,8 +1,10 @@
-/* One of several processes that share a port. Reads lines of words and does what they say, in order:
+/* One of several processes that share a port. Reads lines of words and does what they say, in
+ * order:
  *   alloc:N     N bytes in own_block, or child_block in a child
  *   spin        a thread that uses CPU time in own_work, or child_work in a child, for ever
  *   chroot:DIR, uid:N (also gid), close (every descriptor), detach (setsid, then once more fork)
- *   fork        the words after it are for a child, which then stays until the end of this process's stdin
+ *   fork        the words after it are for a child, which then stays until the end of this
+ *               process's stdin
  *   exec        becomes another process image of this program
  *   exit:N
  * Answers `done PID`, from whoever did the words. */
@@ -21,8 +23,12 @@ static volatile unsigned long work;
 
 static FRAME void *own_block(size_t size) { return memset(keep(malloc(size)), 1, size); }
 static FRAME void *child_block(size_t size) { return memset(keep(malloc(size)), 2, size); }
-static FRAME void own_work(void) { for (unsigned i = 0; i < 1000000; i++) work += i; }
-static FRAME void child_work(void) { for (unsigned i = 0; i < 1000000; i++) work ^= i; }
+static FRAME void own_work(void) {
+  for (unsigned i = 0; i < 1000000; i++) work += i;
+}
+static FRAME void child_work(void) {
+  for (unsigned i = 0; i < 1000000; i++) work ^= i;
+}
 
 static void *spin(void *argument) {
   (void)argument;
@@ -43,7 +49,9 @@ static void stay(int descriptors_closed) {
   }
 }
 
-static void become(int id) { CHECK(setgroups(0, NULL) == 0 && setgid((gid_t)id) == 0 && setuid((uid_t)id) == 0); }
+static void become(int id) {
+  CHECK(setgroups(0, NULL) == 0 && setgid((gid_t)id) == 0 && setuid((uid_t)id) == 0);
+}
 
 int main(void) {
   static char line[512];
@@ -63,7 +71,8 @@ int main(void) {
       char *value = strchr(word, ':');
       int number = value ? atoi(++value) : 0;
       pthread_t thread;
-      if (!strncmp(word, "alloc", 5)) keep(is_child ? child_block((size_t)number) : own_block((size_t)number));
+      if (!strncmp(word, "alloc", 5))
+        keep(is_child ? child_block((size_t)number) : own_block((size_t)number));
       else if (!strcmp(word, "spin")) CHECK(pthread_create(&thread, NULL, spin, NULL) == 0);
       else if (!strncmp(word, "chroot", 6)) CHECK(chroot(value) == 0 && chdir("/") == 0);
       else if (!strncmp(word, "uid", 3)) become(number);

@@ -1,10 +1,12 @@
-// Rust's ways to wait, as reallock_cxx20.cc: by_KIND waits ROUNDS times, each time until release_KIND, 20 ms after it was seen asleep in a futex
-// call. Truth: `wait FUNCTION LEAF COUNT NANOSECONDS AWAKE`, `release FUNCTION LEAF COUNT NANOSECONDS AWAKE`; see there.
+// Rust's ways to wait, as reallock_cxx20.cc: by_KIND waits ROUNDS times, each time until
+// release_KIND, 20 ms after it was seen asleep in a futex call. Truth: `wait FUNCTION LEAF COUNT
+// NANOSECONDS AWAKE`, `release FUNCTION LEAF COUNT NANOSECONDS AWAKE`; see there.
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
-use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,9 +77,15 @@ struct Stage {
 }
 
 impl Stage {
-    // `wait` runs ROUNDS times in a thread of its own; `prepare` gives what `release` needs. Sockets turn the two about: they are no locks.
-    fn run<W, P, G, R>(&self, name: &str, leafs: (&str, &str), mut wait: W, mut prepare: P, mut release: R)
-    where W: FnMut() + Send + 'static, P: FnMut(&thread::Thread) -> G, R: FnMut(&thread::Thread, G) {
+    // `wait` runs ROUNDS times in a thread of its own; `prepare` gives what `release` needs.
+    // Sockets turn the two about: they are no locks.
+    fn run<W, P, G, R>(
+        &self, name: &str, leafs: (&str, &str), mut wait: W, mut prepare: P, mut release: R,
+    ) where
+        W: FnMut() + Send + 'static,
+        P: FnMut(&thread::Thread) -> G,
+        R: FnMut(&thread::Thread, G),
+    {
         let (mut mine, mut theirs) = UnixStream::pair().unwrap();
         let (base, began) = (self.base, self.began.clone());
         let waiter = thread::spawn(move || {
@@ -107,7 +115,9 @@ impl Stage {
         for _ in 0..ROUNDS {
             let held = prepare(waiter.thread());
             give(&mut mine);
-            while !std::fs::read_to_string(&call).unwrap().starts_with("202 ") { thread::sleep(HOLD / 40); }
+            while !std::fs::read_to_string(&call).unwrap().starts_with("202 ") {
+                thread::sleep(HOLD / 40);
+            }
             thread::sleep(HOLD);
             until_release += self.base.elapsed().as_nanos() as u64 - self.began.load(SeqCst);
             release(waiter.thread(), held);
@@ -124,20 +134,27 @@ fn main() {
     let futex = ("syscall", "syscall");
 
     let mutex: &'static Mutex<u64> = Box::leak(Box::new(Mutex::new(0)));
-    stage.run("mutex", futex, move || by_mutex(mutex), |_| mutex.lock().unwrap(), |_, guard| release_mutex(guard));
+    let hold = |_: &thread::Thread| mutex.lock().unwrap();
+    stage.run("mutex", futex, move || by_mutex(mutex), hold, |_, guard| release_mutex(guard));
     let lock: &'static RwLock<u64> = Box::leak(Box::new(RwLock::new(0)));
-    stage.run("read", futex, move || by_read(lock), |_| lock.write().unwrap(), |_, guard| release_read(guard));
-    stage.run("write", futex, move || by_write(lock), |_| lock.read().unwrap(), |_, guard| release_write(guard));
-    let pair: &'static (Mutex<bool>, Condvar) = Box::leak(Box::new((Mutex::new(false), Condvar::new())));
+    let hold = |_: &thread::Thread| lock.write().unwrap();
+    stage.run("read", futex, move || by_read(lock), hold, |_, guard| release_read(guard));
+    let hold = |_: &thread::Thread| lock.read().unwrap();
+    stage.run("write", futex, move || by_write(lock), hold, |_, guard| release_write(guard));
+    let pair: &'static (Mutex<bool>, Condvar) =
+        Box::leak(Box::new((Mutex::new(false), Condvar::new())));
     stage.run("condvar", futex, move || by_condvar(pair), |_| (), |_, _| release_condvar(pair));
     let (sender, receiver) = channel();
-    stage.run("channel", futex, move || by_channel(&receiver), |_| (), |_, _| release_channel(&sender));
+    let wait = move || by_channel(&receiver);
+    stage.run("channel", futex, wait, |_| (), |_, _| release_channel(&sender));
     let (sender, receiver) = sync_channel(0);
-    stage.run("full_channel", futex, move || by_full_channel(&sender), |_| (), |_, _| release_full_channel(&receiver));
+    let wait = move || by_full_channel(&sender);
+    stage.run("full_channel", futex, wait, |_| (), |_, _| release_full_channel(&receiver));
     let flag: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     stage.run("park", futex, move || by_park(flag), |_| (), |thread, _| release_park(thread, flag));
     let barrier: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
-    stage.run("barrier", futex, move || by_barrier(barrier), |_| (), |_, _| release_barrier(barrier));
+    let wait = move || by_barrier(barrier);
+    stage.run("barrier", futex, wait, |_| (), |_, _| release_barrier(barrier));
     let (mut open, gate) = UnixStream::pair().unwrap();
     let join = move || {
         let mut gate = gate.try_clone().unwrap();

@@ -1,5 +1,6 @@
-/* A program that would notice what a TLS library in its process does to what all of it share: pthread keys, the environment, static TLS,
- * descriptors. It has keys of both generations that the second C library's may have, and none has a value on any thread but main.
+/* A program that would notice what a TLS library in its process does to what all of it share:
+ * pthread keys, the environment, static TLS, descriptors. It has keys of both generations that the
+ * second C library's may have, and none has a value on any thread but main.
  *   pause    stops the agent by unshare(CLONE_NEWUSER), and lets it start again
  *   churn    setenv and dlopen for as long as it is asked to */
 #define _GNU_SOURCE
@@ -34,7 +35,8 @@ static void *churn(void *ignored) {
     void *library = dlopen("libm.so.6", RTLD_NOW | RTLD_LOCAL);
     CHECK(library && dlsym(library, "sin"));
     dlclose(library);
-    CHECK(dlopen("libnothing-of-this-name.so", RTLD_NOW) == NULL && strstr(dlerror(), "libnothing-of-this-name.so"));
+    CHECK(dlopen("libnothing-of-this-name.so", RTLD_NOW) == NULL &&
+          strstr(dlerror(), "libnothing-of-this-name.so"));
     free(churned_block(5000));
     usleep(50); /* the loader's lock goes to whoever asks first */
   }

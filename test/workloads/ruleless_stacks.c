@@ -49,18 +49,18 @@ static made_function *make(const uint8_t *code, size_t size) {
 }
 
 /* push rbp; mov rbp,rsp; push rbx; sub rsp,24; call rdi; add rsp,24; pop rbx; pop rbp; ret */
-static const uint8_t framed[] = {0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x83, 0xec, 24, 0xff, 0xd7,
-                                 0x48, 0x83, 0xc4, 24, 0x5b, 0x5d, 0xc3};
+static const uint8_t framed[] = {0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x83, 0xec, 24,
+                                 0xff, 0xd7, 0x48, 0x83, 0xc4, 24,   0x5b, 0x5d, 0xc3};
 /* push rbp; mov ebp,1234567; sub rsp,16; call rdi; add rsp,16; pop rbp; ret */
-static const uint8_t frameless[] = {0x55, 0xbd, 0x87, 0xd6, 0x12, 0x00, 0x48, 0x83, 0xec, 16, 0xff,
-                                    0xd7, 0x48, 0x83, 0xc4, 16, 0x5d, 0xc3};
+static const uint8_t frameless[] = {0x55, 0xbd, 0x87, 0xd6, 0x12, 0x00, 0x48, 0x83, 0xec,
+                                    16,   0xff, 0xd7, 0x48, 0x83, 0xc4, 16,   0x5d, 0xc3};
 /* push rbp; mov rbp,rsi; sub rsp,16; call rdi; add rsp,16; pop rbp; ret */
-static const uint8_t misled[] = {0x55, 0x48, 0x89, 0xf5, 0x48, 0x83, 0xec, 16, 0xff, 0xd7,
-                                 0x48, 0x83, 0xc4, 16, 0x5d, 0xc3};
+static const uint8_t misled[] = {0x55, 0x48, 0x89, 0xf5, 0x48, 0x83, 0xec, 16,
+                                 0xff, 0xd7, 0x48, 0x83, 0xc4, 16,   0x5d, 0xc3};
 
 /* push rbp; mov rbp,rsi; sub rsp,16; call rdi; add rsp,16; pop rbp; pop rcx; jmp rcx */
-static const uint8_t jumping[] = {0x55, 0x48, 0x89, 0xf5, 0x48, 0x83, 0xec, 16, 0xff, 0xd7,
-                                  0x48, 0x83, 0xc4, 16, 0x5d, 0x59, 0xff, 0xe1};
+static const uint8_t jumping[] = {0x55, 0x48, 0x89, 0xf5, 0x48, 0x83, 0xec, 16,   0xff,
+                                  0xd7, 0x48, 0x83, 0xc4, 16,   0x5d, 0x59, 0xff, 0xe1};
 
 static FRAME void through_made(made_function *made, void *frame) {
   made(called_back, frame);
@@ -84,17 +84,18 @@ static FRAME void with_bait(made_function *made) {
 void saving_leaf(long turns);
 void plain_leaf(long turns);
 void framed_leaf(long turns);
-__asm__(".text\n.globl saving_leaf\n.type saving_leaf,@function\nsaving_leaf:\n"
-        "push %rbx\npush %rbp\npush %r12\nsub $40,%rsp\nmovups %xmm0,(%rsp)\n"
-        "1: mov %rdi,%rbp\nimul $3,%rbp\npush %rbp\npop %rbx\n"
-        "sub $1,%rdi\njne 1b\n"
-        "add $40,%rsp\npop %r12\npop %rbp\npop %rbx\nret\n.size saving_leaf,.-saving_leaf\n"
-        ".globl plain_leaf\n.type plain_leaf,@function\nplain_leaf:\n"
-        "1: imul $3,%rax\ntest %rdi,%rdi\nje 2f\nsub $1,%rdi\njmp 1b\n"
-        "2: vzeroupper\nret\n.size plain_leaf,.-plain_leaf\n"
-        ".globl framed_leaf\n.type framed_leaf,@function\nframed_leaf:\n"
-        "push %rbp\nmov %rsp,%rbp\nsub $64,%rsp\nand $-32,%rsp\n"
-        "1: imul $3,%rax\nsub $1,%rdi\njne 1b\nleave\nret\n.size framed_leaf,.-framed_leaf\n");
+__asm__(
+    ".text\n.globl saving_leaf\n.type saving_leaf,@function\nsaving_leaf:\n"
+    "push %rbx\npush %rbp\npush %r12\nsub $40,%rsp\nmovups %xmm0,(%rsp)\n"
+    "1: mov %rdi,%rbp\nimul $3,%rbp\npush %rbp\npop %rbx\n"
+    "sub $1,%rdi\njne 1b\n"
+    "add $40,%rsp\npop %r12\npop %rbp\npop %rbx\nret\n.size saving_leaf,.-saving_leaf\n"
+    ".globl plain_leaf\n.type plain_leaf,@function\nplain_leaf:\n"
+    "1: imul $3,%rax\ntest %rdi,%rdi\nje 2f\nsub $1,%rdi\njmp 1b\n"
+    "2: vzeroupper\nret\n.size plain_leaf,.-plain_leaf\n"
+    ".globl framed_leaf\n.type framed_leaf,@function\nframed_leaf:\n"
+    "push %rbp\nmov %rsp,%rbp\nsub $64,%rsp\nand $-32,%rsp\n"
+    "1: imul $3,%rax\nsub $1,%rdi\njne 1b\nleave\nret\n.size framed_leaf,.-framed_leaf\n");
 
 static FRAME void call_leaves(void) {
   saving_leaf(20000);
@@ -114,25 +115,27 @@ static FRAME void call_leaves(void) {
 /* rbp is a number in all of them. */
 void outer_asm(long turns);
 void middle_asm(long turns);
-__asm__(".text\n.globl outer_asm\n.type outer_asm,@function\nouter_asm:\n"
-        "push %rbp\npush %rbx\nmov $1234567,%ebp\nsub $24,%rsp\nmov %rdi,%rbx\ncall middle_asm\n"
-        "mov %rbx,%rdi\ncall middle_asm\nadd $24,%rsp\npop %rbx\npop %rbp\nret\n"
-        ".size outer_asm,.-outer_asm\n"
-        ".globl middle_asm\n.type middle_asm,@function\nmiddle_asm:\n"
-        "sub $56,%rsp\ncall plain_leaf\nadd $56,%rsp\nret\n.size middle_asm,.-middle_asm\n");
+__asm__(
+    ".text\n.globl outer_asm\n.type outer_asm,@function\nouter_asm:\n"
+    "push %rbp\npush %rbx\nmov $1234567,%ebp\nsub $24,%rsp\nmov %rdi,%rbx\ncall middle_asm\n"
+    "mov %rbx,%rdi\ncall middle_asm\nadd $24,%rsp\npop %rbx\npop %rbp\nret\n"
+    ".size outer_asm,.-outer_asm\n"
+    ".globl middle_asm\n.type middle_asm,@function\nmiddle_asm:\n"
+    "sub $56,%rsp\ncall plain_leaf\nadd $56,%rsp\nret\n.size middle_asm,.-middle_asm\n");
 
 /* compiled calls interpreted code by way of an adapter. */
 void compiled(void (*callback)(void));
-__asm__(".text\n.globl compiled\n.type compiled,@function\ncompiled:\n"
-        "push %rbp\npush %r13\nmov $1234567,%ebp\nsub $24,%rsp\ncall adapter\n"
-        "add $24,%rsp\npop %r13\npop %rbp\nret\n.size compiled,.-compiled\n"
-        "adapter: pop %rax\nmov %rsp,%r13\nsub $40,%rsp\npush %rax\njmp interpreted\n"
-        ".globl interpreted\n.type interpreted,@function\ninterpreted:\n"
-        "push %rbp\nmov %rsp,%rbp\npush %r13\npush $0\nsub $32,%rsp\nand $-16,%rsp\n"
-        "mov %rsp,-16(%rbp)\nlea 1f(%rip),%rax\npush %rax\njmp *%rdi\nnop\nnop\nnop\nnop\n"
-        "1: mov -16(%rbp),%rsp\nmovq $0,-16(%rbp)\n"
-        "mov -8(%rbp),%rcx\nmov 8(%rbp),%rax\nmov (%rbp),%rbp\nmov %rcx,%rsp\njmp *%rax\n"
-        ".size interpreted,.-interpreted\n");
+__asm__(
+    ".text\n.globl compiled\n.type compiled,@function\ncompiled:\n"
+    "push %rbp\npush %r13\nmov $1234567,%ebp\nsub $24,%rsp\ncall adapter\n"
+    "add $24,%rsp\npop %r13\npop %rbp\nret\n.size compiled,.-compiled\n"
+    "adapter: pop %rax\nmov %rsp,%r13\nsub $40,%rsp\npush %rax\njmp interpreted\n"
+    ".globl interpreted\n.type interpreted,@function\ninterpreted:\n"
+    "push %rbp\nmov %rsp,%rbp\npush %r13\npush $0\nsub $32,%rsp\nand $-16,%rsp\n"
+    "mov %rsp,-16(%rbp)\nlea 1f(%rip),%rax\npush %rax\njmp *%rdi\nnop\nnop\nnop\nnop\n"
+    "1: mov -16(%rbp),%rsp\nmovq $0,-16(%rbp)\n"
+    "mov -8(%rbp),%rcx\nmov 8(%rbp),%rax\nmov (%rbp),%rbp\nmov %rcx,%rsp\njmp *%rax\n"
+    ".size interpreted,.-interpreted\n");
 
 static FRAME void call_assembly(const char *how) {
   if (strcmp(how, "nested") == 0) outer_asm(20000);

@@ -10,11 +10,11 @@
 
 #include "workload.h"
 
-#define PROBE(call)                                     \
-  do {                                                  \
-    errno = 0;                                          \
-    long result = (call);                               \
-    say("%s: %ld, errno %d\n", #call, result, errno);   \
+#define PROBE(call)                                   \
+  do {                                                \
+    errno = 0;                                        \
+    long result = (call);                             \
+    say("%s: %ld, errno %d\n", #call, result, errno); \
   } while (0)
 
 static FRAME void allocate_after(int times) {

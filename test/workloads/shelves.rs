@@ -1,4 +1,5 @@
-// A Rust program with the system allocator: strings, maps, boxed traits, threads, a panic that is caught.
+// A Rust program with the system allocator: strings, maps, boxed traits, threads, a panic that is
+// caught.
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 use std::sync::{Arc, Mutex};
@@ -47,7 +48,8 @@ fn main() {
     let area: f64 = shapes.iter().map(|s| s.area()).sum();
     std::panic::set_hook(Box::new(|_| {}));
     let caught = std::panic::catch_unwind(|| panic!("{}", "p".repeat(100))).is_err();
-    println!("{} shelves, {} entries, area {}, caught {}", shelves.len(), shared.lock().unwrap().len(), area, caught);
+    let entries = shared.lock().unwrap().len();
+    println!("{} shelves, {} entries, area {}, caught {}", shelves.len(), entries, area, caught);
     println!("ready");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).unwrap();

@@ -23,7 +23,8 @@ FRAME void *spoilt_spin(void) {
 }
 
 /* Entries enough for some pages of .eh_frame. */
-#define ONE(n) void *spoilt_##n(size_t size) { return (char *)spoilt_allocate(size + n) + 1; }
+#define ONE(n) \
+  void *spoilt_##n(size_t size) { return (char *)spoilt_allocate(size + n) + 1; }
 #define FOUR(n) ONE(n##0) ONE(n##1) ONE(n##2) ONE(n##3)
 #define TEN(n) FOUR(n) ONE(n##4) ONE(n##5) ONE(n##6) ONE(n##7) ONE(n##8) ONE(n##9)
 #define FORTY(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3)

@@ -1,4 +1,5 @@
-/* A program with its own copy of a loader's variable that the agent reads too; the copy is empty until the program is relocated. */
+/* A program with its own copy of a loader's variable that the agent reads too; the copy is empty
+ * until the program is relocated. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,6 @@
 /* Allocates on call chains that the test knows, in each place from which a stack is hard to follow.
- * The name of each leaf is unique; the chain is leaf <- middle <- outer <- ... <- main, thread or coroutine entry. */
+ * The name of each leaf is unique; the chain is leaf <- middle <- outer <- ... <- main, thread or
+ * coroutine entry. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <limits.h>
@@ -33,7 +34,8 @@ static FRAME void middle_vla(void) {
   keep(p);
 }
 
-/* A frame realigned to 64 bytes: its CFA is an expression (DW_CFA_def_cfa_expression), and with a variable size besides. */
+/* A frame realigned to 64 bytes: its CFA is an expression (DW_CFA_def_cfa_expression), and with a
+ * variable size besides. */
 static FRAME void leaf_realigned(void) {
   _Alignas(64) char p[64];
   keep(p);
@@ -50,10 +52,12 @@ static FRAME void middle_realigned(int size) {
   keep(p);
 }
 
-static FRAME void leaf_many_arguments(int a, int b, int c, int d, int e, int f, int g, int h, int i) {
+static FRAME void leaf_many_arguments(int a, int b, int c, int d, int e, int f, int g, int h,
+                                      int i) {
   keep(malloc((size_t)(a + b + c + d + e + f + g + h + i)));
 }
-static FRAME void middle_many_arguments(void) { /* arguments on the stack: DW_CFA_GNU_args_size, a moving CFA offset */
+/* arguments on the stack: DW_CFA_GNU_args_size, a moving CFA offset */
+static FRAME void middle_many_arguments(void) {
   leaf_many_arguments(one, one, one, one, one, one, one, one, one);
   leaf_many_arguments(2, one, one, one, one, one, one, one, 2);
 }
@@ -61,17 +65,13 @@ static FRAME void middle_many_arguments(void) { /* arguments on the stack: DW_CF
 static FRAME void leaf_recursion_100(void) { keep(malloc(100)); }
 static FRAME void leaf_recursion_300(void) { keep(malloc(100)); }
 static FRAME void recurse_100(int depth) {
-  if (depth == 1)
-    leaf_recursion_100();
-  else
-    recurse_100(depth - 1);
+  if (depth == 1) leaf_recursion_100();
+  else recurse_100(depth - 1);
   __asm__ volatile("");
 }
 static FRAME void recurse_300(int depth) {
-  if (depth == 1)
-    leaf_recursion_300();
-  else
-    recurse_300(depth - 1);
+  if (depth == 1) leaf_recursion_300();
+  else recurse_300(depth - 1);
   __asm__ volatile("");
 }
 
@@ -91,11 +91,16 @@ static FRAME void user_of_once(void) {
   pthread_once(&once, leaf_once);
 }
 
-/* Signals: an instruction that traps, first in its function, so that only its exact pc (not pc - 1) names it. */
+/* Signals: an instruction that traps, first in its function, so that only its exact pc (not pc - 1)
+ * names it. */
 #if defined __x86_64__
-__asm__(".text\n.globl trapping\n.type trapping,@function\ntrapping:\n.cfi_startproc\nud2\nret\n.cfi_endproc\n.size trapping,.-trapping\n");
+__asm__(
+    ".text\n.globl trapping\n.type trapping,@function\ntrapping:\n"
+    ".cfi_startproc\nud2\nret\n.cfi_endproc\n.size trapping,.-trapping\n");
 #else
-__asm__(".text\n.globl trapping\n.type trapping,%function\ntrapping:\n.cfi_startproc\nudf #0\nret\n.cfi_endproc\n.size trapping,.-trapping\n");
+__asm__(
+    ".text\n.globl trapping\n.type trapping,%function\ntrapping:\n"
+    ".cfi_startproc\nudf #0\nret\n.cfi_endproc\n.size trapping,.-trapping\n");
 #endif
 void trapping(void);
 static FRAME void leaf_in_handler(void) { keep(malloc(100)); }
@@ -103,10 +108,8 @@ static FRAME void leaf_on_alternate_stack(void) { keep(malloc(100)); }
 static volatile int alternate;
 static FRAME void handler(int signal_number, siginfo_t *info, void *context) {
   (void)signal_number, (void)info;
-  if (alternate)
-    leaf_on_alternate_stack();
-  else
-    leaf_in_handler();
+  if (alternate) leaf_on_alternate_stack();
+  else leaf_in_handler();
   ucontext_t *interrupted = context;
 #if defined __x86_64__
   interrupted->uc_mcontext.gregs[REG_RIP] += 2;

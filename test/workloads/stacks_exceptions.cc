@@ -1,5 +1,6 @@
-// Allocations while exceptions fly: in the thrower, in libstdc++'s own __cxa_allocate_exception, in a destructor during unwinding and
-// in the catch block; and inlined functions, templates and lambdas, for names.
+// Allocations while exceptions fly: in the thrower, in libstdc++'s own __cxa_allocate_exception, in
+// a destructor during unwinding and in the catch block; and inlined functions, templates and
+// lambdas, for names.
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -40,7 +41,8 @@ static FRAME void with_inlines() {
 }
 
 namespace shop {
-template <typename T> struct shelf {
+template <typename T>
+struct shelf {
   FRAME void fill(T count) { keep(malloc(static_cast<size_t>(count))); }
 };
 } // namespace shop
@@ -48,7 +50,8 @@ template <typename T> struct shelf {
 // No linkage names: the debug information alone says which of many `fill` this is.
 namespace depot {
 namespace {
-template <typename T> struct crate {
+template <typename T>
+struct crate {
   __attribute__((always_inline)) void fill(T count) { keep(malloc(static_cast<size_t>(count))); }
 };
 FRAME void fill_crates() {

@@ -89,9 +89,9 @@ static void with_errno(uint64_t *sum) {
 static const struct {
   const char *name;
   void (*run)(uint64_t *sum);
-} parts[] = {{"sleep", with_sleep},       {"descriptors", with_descriptors},
-             {"signals", with_signals},   {"children", with_children},
-             {"threads", with_threads},   {"errno", with_errno}};
+} parts[] = {{"sleep", with_sleep},     {"descriptors", with_descriptors},
+             {"signals", with_signals}, {"children", with_children},
+             {"threads", with_threads}, {"errno", with_errno}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 int main(void) {

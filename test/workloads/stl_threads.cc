@@ -1,4 +1,5 @@
-// A C++ program as people write them: containers, strings, shared pointers, futures and a pool of threads.
+// A C++ program as people write them: containers, strings, shared pointers, futures and a pool of
+// threads.
 #include <algorithm>
 #include <functional>
 #include <future>
@@ -33,7 +34,8 @@ class catalogue {
   size_t size() const { return items_.size(); }
   double sum() const {
     double total = 0;
-    for (const auto &entry : items_) total += entry.second->prices[0] + static_cast<double>(entry.second->name.size());
+    for (const auto &entry : items_)
+      total += entry.second->prices[0] + static_cast<double>(entry.second->name.size());
     return total;
   }
 
@@ -42,13 +44,15 @@ class catalogue {
   std::map<int, std::shared_ptr<item>> items_;
 };
 
-template <typename Function> __attribute__((noinline)) std::unordered_map<int, std::vector<int>> build_index(int count, Function function) {
+template <typename Function>
+__attribute__((noinline)) std::unordered_map<int, std::vector<int>> build_index(int count,
+                                                                                Function function) {
   std::unordered_map<int, std::vector<int>> index;
   for (int i = 0; i < count; i++) index[function(i)].push_back(i);
   return index;
 }
 
-}  // namespace inventory
+} // namespace inventory
 
 int main() {
   inventory::catalogue catalogue;
@@ -58,9 +62,12 @@ int main() {
       for (int i = 0; i < 5000; i++) catalogue.insert(t * 5000 + i);
     });
   for (auto &thread : threads) thread.join();
-  auto future = std::async(std::launch::async, [] { return inventory::build_index(200000, [](int i) { return i % 5000; }); });
+  auto future = std::async(std::launch::async, [] {
+    return inventory::build_index(200000, [](int i) { return i % 5000; });
+  });
   auto index = future.get();
-  std::cout << catalogue.size() << " items, sum " << catalogue.sum() << ", index " << index.size() << std::endl;
+  std::cout << catalogue.size() << " items, sum " << catalogue.sum() << ", index " << index.size()
+            << std::endl;
   try {
     throw std::runtime_error(std::string(1000, 'e'));
   } catch (const std::exception &error) {

@@ -1,4 +1,5 @@
-# Functions whose names other languages write, marks that assemblers leave, and symbols without sizes.
+# Functions whose names other languages write, marks that assemblers leave, and symbols without
+# sizes.
 	.macro FUNCTION name
 	.globl "\name"
 	.type "\name", @function

@@ -1,8 +1,11 @@
 /* Resolves addresses by agent/symbols/symbolizer.c outside the agent, for test_symbols.py.
  *
- * symbols_driver FILE BUILD_ID    addresses of FILE's program headers (hex) from standard input; BUILD_ID "" or what memory is
- * said to hold symbols_driver --self COMMAND   of the process itself, see below Prints for each address "ADDRESS SYMBOL_START",
- * then per frame a tab, and function, system name, file, line separated by tabs, then the loss counters and how long it took.
+ * symbols_driver FILE BUILD_ID    addresses of FILE's program headers (hex) from standard input;
+ *   BUILD_ID: "" or what memory is said to hold
+ * symbols_driver --self COMMAND    of the process itself, see below
+ *
+ * Prints for each address "ADDRESS SYMBOL_START", then per frame a tab, and function, system name,
+ * file, line separated by tabs, then the loss counters and how long it took.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,7 +34,8 @@ static void print_location(uint64_t address, const struct symbol_location *locat
   printf("%lx %lx\n", (unsigned long)address, (unsigned long)location->symbol_start);
   for (uint32_t i = 0; i < location->frame_count; i++) {
     const struct symbol_frame *frame = &location->frames[i];
-    printf("\t%s\t%s\t%s\t%u\n", text(frame->function), text(frame->system_name), text(frame->filename), frame->line);
+    printf("\t%s\t%s\t%s\t%u\n", text(frame->function), text(frame->system_name),
+           text(frame->filename), frame->line);
   }
 }
 
@@ -69,8 +73,9 @@ static void resolve_own(const void *pointer) {
   struct symbolizer_session *session = symbolizer_open();
   uint64_t address = (uint64_t)(uintptr_t)pointer;
   const struct mapping *map = mappings_find(set, address, UINT32_MAX);
-  printf("map %s kind=%d deleted=%d unloaded=%d build_id=%s main=%s\n", map == NULL ? "none" : map->path,
-         map == NULL ? -1 : (int)map->kind, map != NULL && map->deleted, map != NULL && map->unloaded,
+  printf("map %s kind=%d deleted=%d unloaded=%d build_id=%s main=%s\n",
+         map == NULL ? "none" : map->path, map == NULL ? -1 : (int)map->kind,
+         map != NULL && map->deleted, map != NULL && map->unloaded,
          map == NULL ? "" : map->build_id, set->items[0].path);
   print_location(address, symbolizer_resolve(session, map, address));
   symbolizer_close(session);
@@ -81,7 +86,8 @@ static int note_module(struct dl_phdr_info *info, size_t size, void *wanted) {
   (void)size;
   if (info->dlpi_name == NULL || strstr(info->dlpi_name, wanted) == NULL) return 0;
   static uint8_t build_id[64];
-  struct module_view view = {.start = UINT64_MAX, .bias = info->dlpi_addr, .path = strdup(info->dlpi_name)};
+  struct module_view view = {
+      .start = UINT64_MAX, .bias = info->dlpi_addr, .path = strdup(info->dlpi_name)};
   for (int i = 0; i < info->dlpi_phnum; i++) {
     const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
     uint64_t start = info->dlpi_addr + segment->p_vaddr;
@@ -102,7 +108,8 @@ static int note_module(struct dl_phdr_info *info, size_t size, void *wanted) {
   return stub_module_registry_add(&view);
 }
 
-/* library PATH SYMBOL [then ...]: loads it, then does what the further words say, then resolves the symbol's address + 1. */
+/* library PATH SYMBOL [then ...]: loads it, then does what the further words say, then resolves the
+ * symbol's address + 1. */
 static int resolve_library(char **words) {
   void *library = dlopen(words[0], RTLD_NOW);
   if (library == NULL) return printf("%s\n", dlerror()), 1;
@@ -142,7 +149,8 @@ int main(int count, char **words) {
       FILE *map = fopen(path, "w");
       while (map != NULL && fgets(line, sizeof line, stdin) != NULL) fputs(line, map);
       if (map != NULL) fclose(map);
-      for (char **word = words + 3; *word != NULL; word++) resolve_own(code + strtoul(*word, NULL, 16));
+      for (char **word = words + 3; *word != NULL; word++)
+        resolve_own(code + strtoul(*word, NULL, 16));
       unlink(path);
       return 0;
     }

@@ -1,4 +1,5 @@
-// Inlined, static, templated, overloaded and nested functions, for test_symbols.py. Compiled with many options, never run.
+// Inlined, static, templated, overloaded and nested functions, for test_symbols.py. Compiled with
+// many options, never run.
 #include <cstdlib>
 #include <map>
 #include <string>
@@ -18,19 +19,21 @@ __attribute__((noinline)) int hidden(int x) {
   node.fill(x);
   return static_cast<int>(node.data.size());
 }
-}  // namespace
+} // namespace
 template <class T>
 struct Tree {
   T value;
   __attribute__((noinline)) T operator()(T x) { return value + x * hidden(3); }
 };
-}  // namespace deep
+} // namespace deep
 
 static inline __attribute__((always_inline)) int innermost(int x) {
   void *volatile block = malloc(static_cast<size_t>(x));
   return block != nullptr;
 }
-static inline __attribute__((always_inline)) int middle(int x) { return innermost(x + 1) + deep::Tree<int>{x}(x); }
+static inline __attribute__((always_inline)) int middle(int x) {
+  return innermost(x + 1) + deep::Tree<int>{x}(x);
+}
 
 extern "C" __attribute__((noinline)) int c_function(int x) {
   auto lambda = [&](int y) { return middle(y) + deep::hidden(y); };

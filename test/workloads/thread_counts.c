@@ -35,12 +35,12 @@ static const char *of_own(const char *name) {
 
 /* ---- by links ---- */
 
-#define BY_LINKS(call)                                         \
-  do {                                                         \
-    struct stat status;                                        \
-    errno = 0;                                                 \
-    say("%s: %d", #call, (int)(call));                         \
-    say(", %d, errno %d\n", (int)status.st_nlink - 2, errno);  \
+#define BY_LINKS(call)                                        \
+  do {                                                        \
+    struct stat status;                                       \
+    errno = 0;                                                \
+    say("%s: %d", #call, (int)(call));                        \
+    say(", %d, errno %d\n", (int)status.st_nlink - 2, errno); \
   } while (0)
 
 static int by_statx(int directory, const char *path, struct stat *status) {
@@ -136,10 +136,10 @@ static int two_at_once(void) {
   return opened(second);
 }
 
-#define FOUND(call)                      \
-  do {                                   \
-    errno = 0;                           \
-    int found_ = (call);                 \
+#define FOUND(call)                                  \
+  do {                                               \
+    errno = 0;                                       \
+    int found_ = (call);                             \
     say("%s: %d, errno %d\n", #call, found_, errno); \
   } while (0)
 

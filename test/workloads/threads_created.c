@@ -1,5 +1,6 @@
-/* Threads created from functions of known names, ended in every way there is. Truth: `truth FUNCTION created live`.
- * After `ready` the first time some live; after the second time none does. With an argument N: N short threads between the two. */
+/* Threads created from functions of known names, ended in every way there is. Truth: `truth
+ * FUNCTION created live`. After `ready` the first time some live; after the second time none does.
+ * With an argument N: N short threads between the two. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -11,7 +12,7 @@
 enum { MANY = 32 };
 
 static sem_t parked; /* nobody posts: where the canceled ones wait */
-static int gate[2];  /* the living read from it until it is closed */
+static int gate[2]; /* the living read from it until it is closed */
 
 static void *returns(void *argument) { return argument; }
 static void *exits(void *argument) { pthread_exit(argument); }
@@ -57,7 +58,8 @@ FRAME static void create_failing(int count) {
   pthread_t thread;
   pthread_attr_init(&attributes);
   CHECK(pthread_attr_setstacksize(&attributes, (size_t)1 << 52) == 0);
-  for (int i = 0; i < count; i++) CHECK(pthread_create(&thread, &attributes, returns, NULL) == EAGAIN);
+  for (int i = 0; i < count; i++)
+    CHECK(pthread_create(&thread, &attributes, returns, NULL) == EAGAIN);
   pthread_attr_destroy(&attributes);
 }
 

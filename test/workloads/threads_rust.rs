@@ -1,4 +1,5 @@
-// Threads made by Rust's library. Truth: `created NAME FUNCTION LINE`, - being the name that the first thread has.
+// Threads made by Rust's library. Truth: `created NAME FUNCTION LINE`, - being the name that the
+// first thread has.
 use std::io::Read;
 use std::sync::mpsc;
 use std::thread;
@@ -10,7 +11,8 @@ fn spawn_plain(gate: mpsc::Receiver<()>) -> thread::JoinHandle<()> {
 
 #[inline(never)]
 fn spawn_named(gate: mpsc::Receiver<()>) -> thread::JoinHandle<()> {
-    thread::Builder::new().name("rusty".to_string()).spawn(move || { let _ = gate.recv(); }).unwrap()
+    let builder = thread::Builder::new().name("rusty".to_string());
+    builder.spawn(move || { let _ = gate.recv(); }).unwrap()
 }
 
 #[inline(never)]
@@ -25,8 +27,8 @@ fn main() {
     let (open_named, named) = mpsc::channel();
     let handles = vec![spawn_plain(plain), spawn_named(named)];
     spawn_short(11);
-    println!("created - spawn_plain 8");
-    println!("created rusty spawn_named 13");
+    println!("created - spawn_plain 9");
+    println!("created rusty spawn_named 15");
     println!("ready");
     let mut byte = [0];
     let _ = std::io::stdin().read(&mut byte);

@@ -1,5 +1,6 @@
-// Threads made by the C++ library, and through a library of the program's own. Truth: `created NAME TID FUNCTION LINE`, FUNCTION as a
-// goroutine dump writes a creator (without spaces; of a template up to its arguments).
+// Threads made by the C++ library, and through a library of the program's own. Truth: `created NAME
+// TID FUNCTION LINE`, FUNCTION as a goroutine dump writes a creator (without spaces; of a template
+// up to its arguments).
 #include <future>
 #include <semaphore.h>
 #include <sys/syscall.h>
@@ -23,24 +24,30 @@ FRAME static int wait_at_gate(const char *name, const char *function, int line) 
   return (int)read(gate[0], &byte, 1);
 }
 
+// A call that creates a thread, its __LINE__ and the end of its function are on one line.
+// clang-format off
 namespace shop {
 struct pool {
   FRAME void start() {
     threads.emplace_back(wait_at_gate, "emplaced", "shop::pool::start", __LINE__); }
 };
-}  // namespace shop
+} // namespace shop
 
 namespace {
+const char lambda_name[] = "(anonymous_namespace)::spawn_lambda";
+const char async_name[] = "(anonymous_namespace)::spawn_async<";
+
 FRAME void spawn_lambda() {
-  threads.push_back(std::thread([] { wait_at_gate("lambda", "(anonymous_namespace)::spawn_lambda", __LINE__); })); }
+  threads.push_back(std::thread([] { wait_at_gate("lambda", lambda_name, __LINE__); })); }
 
 template <typename Function>
 FRAME std::future<int> spawn_async(Function function) {
-  return std::async(std::launch::async, [function] { return function("async", "(anonymous_namespace)::spawn_async<", __LINE__); }); }
-}  // namespace
+  return std::async(std::launch::async, [=] { return function("async", async_name, __LINE__); }); }
+} // namespace
+// clang-format on
 
 static void *in_library(void *) {
-  wait_at_gate("by-library", "library_start", 6);  // threads_library.c
+  wait_at_gate("by-library", "library_start", 6); // threads_library.c
   return nullptr;
 }
 

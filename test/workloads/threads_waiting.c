@@ -1,6 +1,7 @@
-/* Threads that wait, each at the end of a chain of three functions of its own, created from two places. Truth, a line a thread:
- * `thread NAME TID CREATOR FUNCTION LINE SUFFIX ARGUMENT`: created by CREATOR in FUNCTION at LINE, its functions end in _SUFFIX,
- * ARGUMENT is what the system call's wrapper gets first (or -). */
+/* Threads that wait, each at the end of a chain of three functions of its own, created from two
+ * places. Truth, a line a thread: `thread NAME TID CREATOR FUNCTION LINE SUFFIX ARGUMENT`: created
+ * by CREATOR in FUNCTION at LINE, its functions end in _SUFFIX, ARGUMENT is what the system call's
+ * wrapper gets first (or -). */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <poll.h>
@@ -24,11 +25,13 @@ static struct pollfd polled;
 static const struct timespec long_time = {100000, 0};
 
 /* The value is used afterwards, so that no call is a tail call. */
-#define CHAIN(suffix, wait)                                                                        \
-  static volatile long result_##suffix;                                                            \
-  FRAME static void leaf_##suffix(void) { result_##suffix = (long)(wait); }                        \
-  FRAME static void middle_##suffix(void) { leaf_##suffix(), result_##suffix++; }                  \
-  FRAME static void *entry_##suffix(void *argument) { return middle_##suffix(), result_##suffix++, argument; }
+#define CHAIN(suffix, wait)                                                       \
+  static volatile long result_##suffix;                                           \
+  FRAME static void leaf_##suffix(void) { result_##suffix = (long)(wait); }       \
+  FRAME static void middle_##suffix(void) { leaf_##suffix(), result_##suffix++; } \
+  FRAME static void *entry_##suffix(void *argument) {                             \
+    return middle_##suffix(), result_##suffix++, argument;                        \
+  }
 
 CHAIN(epoll, epoll_wait(epoll_descriptor, events, 16, -1))
 CHAIN(poll, poll(&polled, 1, -1))
@@ -75,11 +78,13 @@ static struct start *new_start(struct made *made, const char *prefix) {
   return start;
 }
 
-static void report(const struct made *made, const char *prefix, int creator, const char *function, int line) {
+static void report(const struct made *made, const char *prefix, int creator, const char *function,
+                   int line) {
   char argument[32] = "-";
   if (made->kind->argument >= 0) snprintf(argument, sizeof argument, "0x%lx", made->kind->argument);
   const char *suffix = made->kind->suffix;
-  say("thread %s-%s %d %d %s %d %s %s\n", prefix, suffix, made->tid, creator, function, line, suffix, argument);
+  say("thread %s-%s %d %d %s %d %s %s\n", prefix, suffix, made->tid, creator, function, line,
+      suffix, argument);
 }
 
 static struct made from_main[8], from_thread[8];
@@ -124,7 +129,8 @@ int main(void) {
   for (int i = 0; i < 8; i++) from_main[i].kind = from_thread[i].kind = &kinds[i];
   for (int i = 0; i < 8; i++) spawn_from_main(&from_main[i]);
   pthread_t creator;
-  CHECK(pthread_create(&creator, NULL, creates_and_ends, NULL) == 0 && pthread_join(creator, NULL) == 0);
+  CHECK(pthread_create(&creator, NULL, creates_and_ends, NULL) == 0 &&
+        pthread_join(creator, NULL) == 0);
   say("main %d\n", (int)getpid());
   ready();
   _exit(0);

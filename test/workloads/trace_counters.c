@@ -23,8 +23,7 @@ static long long clock_now(clockid_t clock) {
 
 static void *live(void *burns) {
   long long end = clock_now(CLOCK_THREAD_CPUTIME_ID) + BURN;
-  while (burns && clock_now(CLOCK_THREAD_CPUTIME_ID) < end) {
-  }
+  while (burns && clock_now(CLOCK_THREAD_CPUTIME_ID) < end) {}
   pthread_barrier_wait(&over);
   return burns;
 }

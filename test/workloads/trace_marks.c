@@ -1,8 +1,8 @@
-/* trace_marks [-]: a program that marks what it does, by include/pprof_trace.h alone, and knows when.
- * Two threads, rounds of it until stdin ends; what each says is: its tid, the mark's name, the
- * moments before and after the call by CLOCK_MONOTONIC ("begin NAME", "end NAME" for a region):
- *   begin outer, mark here, begin inner (2 ms of computing), end, begin "quo\"te" (sleeps 1 ms), end,
- *   end of outer; an end too many; a name of 200 bytes.
+/* trace_marks [-]: a program that marks what it does, by include/pprof_trace.h alone, and knows
+ * when. Two threads, rounds of it until stdin ends; what each says is: its tid, the mark's name,
+ * the moments before and after the call by CLOCK_MONOTONIC ("begin NAME", "end NAME" for a region):
+ *   begin outer, mark here, begin inner (2 ms of computing), end, begin "quo\"te" (sleeps 1 ms),
+ *   end, end of outer; an end too many; a name of 200 bytes.
  * With an argument: three rounds, and nothing is said but whether there is anybody to be told. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -32,17 +32,16 @@ static void say(const char *what, int64_t from, int64_t to) {
   if (!is_silent && write(1, line, (size_t)size) != size) _exit(1);
 }
 
-#define DO(what, call)         \
-  do {                         \
-    int64_t from = NOW();      \
-    call;                      \
-    say(what, from, NOW());    \
+#define DO(what, call)      \
+  do {                      \
+    int64_t from = NOW();   \
+    call;                   \
+    say(what, from, NOW()); \
   } while (0)
 
 __attribute__((noinline)) void compute_a_bit(void) {
   int64_t end = clock_now(CLOCK_THREAD_CPUTIME_ID) + 2000000;
-  while (clock_now(CLOCK_THREAD_CPUTIME_ID) < end) {
-  }
+  while (clock_now(CLOCK_THREAD_CPUTIME_ID) < end) {}
 }
 
 static char long_name[201];
@@ -77,8 +76,7 @@ int main(int count, char **words) {
   memset(long_name, 'x', sizeof long_name - 1);
   if (is_silent) printf("%s\n", (pprof_trace_mark) ? "told" : "nobody");
   for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, run, NULL);
-  while (!is_silent && read(0, &byte, 1) > 0) {
-  }
+  while (!is_silent && read(0, &byte, 1) > 0) {}
   stopping = 1;
   for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
   return 0;

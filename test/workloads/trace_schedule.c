@@ -47,8 +47,7 @@ static void say(const char *what, int64_t from, int64_t to, int64_t cpu) {
 __attribute__((noinline)) void compute_for(int64_t nanoseconds) {
   int64_t end = CPU() + nanoseconds;
   while (CPU() < end)
-    for (volatile int i = 0; i < 1000; i++) {
-    }
+    for (volatile int i = 0; i < 1000; i++) {}
 }
 
 __attribute__((noinline)) void give_back_the_mutex(void) { pthread_mutex_unlock(&mutex); }
@@ -154,9 +153,9 @@ static void bear(void) {
 static const struct part {
   const char *name;
   void (*play)(void);
-} parts[] = {{"holder", hold},       {"waiter", wait_for_it}, {"signalled", be_signalled},
+} parts[] = {{"holder", hold},         {"waiter", wait_for_it},  {"signalled", be_signalled},
              {"signaller", signal_it}, {"sleeper", sleep_a_bit}, {"reader", read_one},
-             {"filler", fill},       {"creator", bear}};
+             {"filler", fill},         {"creator", bear}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 static void *take_part(void *argument) {
@@ -175,8 +174,7 @@ static void *take_part(void *argument) {
 
 static void *watch_stdin(void *unused) {
   char byte;
-  while (read(0, &byte, 1) > 0) {
-  }
+  while (read(0, &byte, 1) > 0) {}
   asked_to_stop = 1;
   return unused;
 }

@@ -1,10 +1,14 @@
-/* tree_hazards unshare: unshare(CLONE_NEWUSER) by its number, then by its name; prints what they return.
+/* tree_hazards unshare: unshare(CLONE_NEWUSER) by its number, then by its name; prints what they
+ *   return.
  * tree_hazards unshare_late: `ready`, then by its name only.
- * tree_hazards vfork: a forked child whose agent is to start later (more than may start at once have been forked) has a vfork child that allocates.
- * tree_hazards fork_first MS: forks before its agent listens, and is stopped for so long; the child prints both pids.
- * tree_hazards fork_on_signal: its first fork, and another one whenever SIGUSR1 comes; prints the pids, and `ready` in between.
- * tree_hazards interrupt_key LIBRARY: runs that with the library preloaded, and sends the signal while the first fork asks the kernel for the key's
- *   random bytes; says when the handler runs. */
+ * tree_hazards vfork: a forked child whose agent is to start later (more than may start at once
+ *   have been forked) has a vfork child that allocates.
+ * tree_hazards fork_first MS: forks before its agent listens, and is stopped for so long; the child
+ *   prints both pids.
+ * tree_hazards fork_on_signal: its first fork, and another one whenever SIGUSR1 comes; prints the
+ *   pids, and `ready` in between.
+ * tree_hazards interrupt_key LIBRARY: runs that with the library preloaded, and sends the signal
+ *   while the first fork asks the kernel for the key's random bytes; says when the handler runs. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <signal.h>
@@ -60,7 +64,8 @@ static void vfork_while_due(void) {
   waitpid(inner, NULL, 0);
   int before = threads_of_kernel();
   for (int i = 0; i < 100; i++) free(keep(malloc(1000)));
-  say("%d: threads %d in the child of vfork, %d after it, %d after an allocation\n", getpid(), threads_of_inner, before, threads_of_kernel());
+  say("%d: threads %d in the child of vfork, %d after it, %d after an allocation\n", getpid(),
+      threads_of_inner, before, threads_of_kernel());
   ready();
   _exit(0);
 }
@@ -111,12 +116,15 @@ static void fork_on_signal(void) {
   while (waitpid(-1, NULL, 0) > 0) continue;
 }
 
-/* The next stop of the traced thread; the information about the system call that it is in, if it is that. */
+/* The next stop of the traced thread; the information about the system call that it is in, if it is
+ * that. */
 static int next_stop(pid_t pid, int signal, struct __ptrace_syscall_info *call) {
   int status;
-  CHECK(ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(intptr_t)signal) == 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+  CHECK(ptrace(PTRACE_SYSCALL, pid, NULL, (void *)(intptr_t)signal) == 0 &&
+        waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
   call->op = PTRACE_SYSCALL_INFO_NONE;
-  if (WSTOPSIG(status) == (SIGTRAP | 0x80)) CHECK(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof *call, call) > 0);
+  if (WSTOPSIG(status) == (SIGTRAP | 0x80))
+    CHECK(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof *call, call) > 0);
   return WSTOPSIG(status);
 }
 
@@ -137,13 +145,16 @@ static void interrupt_key(const char *program, const char *library) {
     say("no ptrace\n");
     return;
   }
-  CHECK(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(intptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) == 0);
+  CHECK(ptrace(PTRACE_SETOPTIONS, pid, NULL,
+               (void *)(intptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) == 0);
   do {
     int signal = stop == SIGSTOP || stop == SIGTRAP || stop == (SIGTRAP | 0x80) ? 0 : stop;
     stop = next_stop(pid, signal, &call);
-  } while (call.op != PTRACE_SYSCALL_INFO_ENTRY || call.entry.nr != SYS_getrandom || call.entry.args[1] != KEY_SIZE || call.entry.args[2] != GRND_NONBLOCK);
+  } while (call.op != PTRACE_SYSCALL_INFO_ENTRY || call.entry.nr != SYS_getrandom ||
+           call.entry.args[1] != KEY_SIZE || call.entry.args[2] != GRND_NONBLOCK);
   CHECK(syscall(SYS_tgkill, pid, pid, SIGUSR1) == 0);
-  while ((stop = next_stop(pid, 0, &call)) != SIGUSR1) calls_since += call.op == PTRACE_SYSCALL_INFO_ENTRY;
+  while ((stop = next_stop(pid, 0, &call)) != SIGUSR1)
+    calls_since += call.op == PTRACE_SYSCALL_INFO_ENTRY;
   say("the handler runs %s\n", calls_since ? "afterwards" : "while the key is made");
   CHECK(ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)SIGUSR1) == 0);
   CHECK(waitpid(pid, &status, 0) == pid);

@@ -15,10 +15,10 @@ int main(int argc, char **argv) {
   CHECK(argc > 3);
   struct sock_filter code[2 * CALLS_MAX + 2];
   unsigned short size = 0;
-  unsigned verdict = strcmp(argv[1], "errno") == 0 ? SECCOMP_RET_ERRNO | EPERM
-                                                   : SECCOMP_RET_KILL_PROCESS;
-  code[size++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                              offsetof(struct seccomp_data, nr));
+  unsigned verdict =
+      strcmp(argv[1], "errno") == 0 ? SECCOMP_RET_ERRNO | EPERM : SECCOMP_RET_KILL_PROCESS;
+  code[size++] =
+      (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
   for (char *at = argv[2]; *at; at += *at == ',') {
     unsigned number = (unsigned)strtoul(at, &at, 10);
     CHECK(size < 2 * CALLS_MAX && (*at == ',' || *at == 0));

@@ -22,7 +22,7 @@ int main(void) {
   unsigned char code[SIZE];
   memset(code, 0x90, sizeof code);
   for (int i = 0; i < SIZE - 64; i += 2) code[i] = 0x89, code[i + 1] = 0xc0; /* mov %eax,%eax */
-  code[SIZE - 64] = 0xc3;                                                   /* ret */
+  code[SIZE - 64] = 0xc3; /* ret */
   if (!ready()) return 1;
   struct pollfd line = {.fd = STDIN_FILENO, .events = POLLIN};
   do call_code(code);

@@ -6,12 +6,15 @@
 
 #ifdef LIBRARY
 
-#define ONE(n)                                                  \
-  int a_name_that_takes_room_among_the_names_##n(void);         \
+#define ONE(n)                                          \
+  int a_name_that_takes_room_among_the_names_##n(void); \
   int a_name_that_takes_room_among_the_names_##n(void) { return 1##n; }
 #define TEN(n) ONE(n##0) ONE(n##1) ONE(n##2) ONE(n##3) ONE(n##4) ONE(n##5) ONE(n##6) ONE(n##7)
 #define MANY(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3) TEN(n##4) TEN(n##5) TEN(n##6) TEN(n##7)
-MANY(1) MANY(2) MANY(3) MANY(4)
+MANY(1)
+MANY(2)
+MANY(3)
+MANY(4)
 
 void *allocate(void);
 void *allocate(void) {

@@ -1,4 +1,5 @@
-// Works for ever in the C++ library: maps, strings, regular expressions, exceptions through deep calls.
+// Works for ever in the C++ library: maps, strings, regular expressions, exceptions through deep
+// calls.
 #include <map>
 #include <regex>
 #include <stdexcept>

@@ -43,8 +43,7 @@ struct stack {
 
 static void by_libunwind(const struct remote_registers *registers, struct stack *out) {
   static uint64_t frames[STACK_DEFAULT_FRAMES + 1];
-  size_t count =
-      remote_unwind(unwinder, registers, NULL, frames, STACK_DEFAULT_FRAMES, &out->end);
+  size_t count = remote_unwind(unwinder, registers, NULL, frames, STACK_DEFAULT_FRAMES, &out->end);
   out->count = 0;
   for (size_t i = 0; i < count; i++)
     if (frames[i] - 1 - (uintptr_t)__start_thread_trampolines >=

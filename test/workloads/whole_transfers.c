@@ -39,7 +39,10 @@ static void *feed(void *argument) {
 }
 
 static FRAME ssize_t read_zero(int fd) { return read(fd, memory, BIG); }
-static FRAME ssize_t read_random(int fd) { (void)fd; return getrandom(memory, BIG, 0); }
+static FRAME ssize_t read_random(int fd) {
+  (void)fd;
+  return getrandom(memory, BIG, 0);
+}
 static FRAME ssize_t write_all(int fd) { return write(fd, memory, BIG); }
 static FRAME ssize_t receive_all(int fd) { return recv(fd, memory, BIG, MSG_WAITALL); }
 

@@ -1,6 +1,8 @@
-/* What the workloads share: the conversation with harness.py and the truth that a test compares a profile with.
+/* What the workloads share: the conversation with harness.py and the truth that a test compares a
+ * profile with.
  *
- * A workload prints lines of truth, then `ready`, then reads a line before it goes on; it ends when its stdin does.
+ * A workload prints lines of truth, then `ready`, then reads a line before it goes on; it ends when
+ * its stdin does.
  */
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
@@ -14,7 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A function whose frame is really there: not inlined, not cloned, not merged with a twin; -fno-optimize-sibling-calls does the rest. */
+/* A function whose frame is really there: not inlined, not cloned, not merged with a twin;
+ * -fno-optimize-sibling-calls does the rest. */
 #define FRAME __attribute__((noinline, noclone, no_icf))
 
 /* Keeps the compiler from removing an allocation. */
@@ -76,18 +79,20 @@ static inline void truth_free(struct truth *truth, uint64_t count, uint64_t size
   __atomic_fetch_add(&truth->free_bytes, count * size, __ATOMIC_RELAXED);
 }
 
-/* truth FUNCTION alloc_objects alloc_bytes inuse_objects inuse_bytes, in the order of pprof's sample types */
+/* truth FUNCTION alloc_objects alloc_bytes inuse_objects inuse_bytes, in the order of pprof's
+ * sample types */
 static inline void truth_print(const struct truth *truth) {
-  say("truth %s %llu %llu %llu %llu\n", truth->function, (unsigned long long)truth->allocs, (unsigned long long)truth->alloc_bytes,
-      (unsigned long long)(truth->allocs - truth->frees), (unsigned long long)(truth->alloc_bytes - truth->free_bytes));
+  say("truth %s %llu %llu %llu %llu\n", truth->function, (unsigned long long)truth->allocs,
+      (unsigned long long)truth->alloc_bytes, (unsigned long long)(truth->allocs - truth->frees),
+      (unsigned long long)(truth->alloc_bytes - truth->free_bytes));
 }
 
-#define CHECK(condition)                                                             \
-  do {                                                                               \
-    if (!(condition)) {                                                              \
-      say("failed %s:%d: %s\n", __FILE__, __LINE__, #condition);                     \
-      _exit(97);                                                                     \
-    }                                                                                \
+#define CHECK(condition)                                         \
+  do {                                                           \
+    if (!(condition)) {                                          \
+      say("failed %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      _exit(97);                                                 \
+    }                                                            \
   } while (0)
 
 #endif
