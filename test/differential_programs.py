@@ -134,7 +134,8 @@ TOOLS = {
     "unshare, time namespace": "unshare -T --boottime 100000 -f cat /proc/self/timens_offsets",
     "nsenter": "nsenter -t $$ -n -u -i id -u",
     "setpriv": "setpriv --reuid=1000 --regid=1000 --clear-groups id",
-    "setpriv, no new privileges": "setpriv --no-new-privs --bounding-set=-all grep -E 'Cap|NoNew' /proc/self/status",
+    "setpriv, no new privileges": "setpriv --no-new-privs --bounding-set=-all "
+    "grep -E 'Cap|NoNew' /proc/self/status",
     "runuser": "runuser -u daemon -- id",
     "su": "su -s /bin/sh daemon -c 'id; exit 3'",
     "chrt, fifo": "chrt -f 10 sh -c 'chrt -p $$ | sed s/[0-9]*.s//; (exit 3); echo $?'",

@@ -1,6 +1,8 @@
-"""The two grammars in which Go's goroutine dumps are read, as strict parsers: what they cannot take whole is an error.
+"""The two grammars in which Go's goroutine dumps are read, as strict parsers: what they cannot take
+whole is an error.
 
-Written from the behaviour of gostackparse and of panicparse 2.3; only the real panicparse, where it is installed, knows better.
+Written from the behaviour of gostackparse and of panicparse 2.3; only the real panicparse, where it
+is installed, knows better.
 """
 import collections
 import re
@@ -23,7 +25,7 @@ def _lines(text):
     return [line.decode("utf-8", "surrogateescape") for line in data.split(b"\n")[:-1]]
 
 
-# ---- gostackparse: a forgiving parser that drops a goroutine in which it finds something strange; here that is an error ---------
+# ---- gostackparse: a forgiving parser that drops a goroutine in which it finds something strange;
 
 _GSP_HEADER = re.compile(r"(\d+) \[([^,]+)(?:, (\d+) minutes)?(, locked to thread)?\]:\Z", re.ASCII)
 
@@ -45,7 +47,8 @@ def _gsp_function(line):
 
 
 def _gsp_file(line):
-    """The first colon that a digit follows ends the path; the number ends at a space or with the line."""
+    """The first colon that a digit follows ends the path; the number ends at a space or with the
+    line."""
     if len(line) < 2 or line[0] != "\t":
         raise GrammarError("not a file line: " + repr(line))
     found = re.match(r"(.*?):([0-9]+)(?: .*)?\Z", line[1:], re.DOTALL)
@@ -112,7 +115,7 @@ def parse_gostackparse(text):
     return goroutines
 
 
-# ---- panicparse: stops with an error, or hands the rest through as not understood; here both are errors --------------------------
+# ---- panicparse: stops with an error, or hands the rest through as not understood; here both are e
 
 _PP_HEADER = re.compile(
     r"([ \t]*)goroutine (\d+)(?: gp=[^ ]+ m=[^ ]+(?: mp=[^ ]+)?)? \[([^\]]+)\]:\Z", re.ASCII
@@ -156,7 +159,8 @@ def _pp_file(line):
 
 
 def parse_panicparse(text):
-    """[Goroutine]; lines before the first header may be anything. Names are unescaped as URLs are."""
+    """[Goroutine]; lines before the first header may be anything. Names are unescaped as URLs
+    are."""
     goroutines, state = [], "looking"
     identity, frames, created_by, elided, pending = None, [], None, False, None
     for line in _lines(text) + [""]:
@@ -228,7 +232,8 @@ def parse(text):
 
 
 def preamble(text):
-    """(pid, comm, {tid: name}, {tid: what it waits for}) from the comments before the first goroutine."""
+    """(pid, comm, {tid: name}, {tid: what it waits for}) from the comments before the first
+    goroutine."""
     lines = []
     for line in _lines(text):
         if not line:

@@ -1,6 +1,8 @@
-"""What the tests share: building workloads, running hosts under the agent, asking the agent and pprof.
+"""What the tests share: building workloads, running hosts under the agent, asking the agent and
+pprof.
 
-Every wait is a poll with a deadline. Every process started here is stopped by stop_everything(), by its own id.
+Every wait is a poll with a deadline. Every process started here is stopped by stop_everything(), by
+its own id.
 """
 import contextlib
 import glob
@@ -54,7 +56,8 @@ def note(text):
 
 
 def need(*programs):
-    """The full paths of the programs, or Skip. make test installs what is missing, so a skip means that it could not."""
+    """The full paths of the programs, or Skip. make test installs what is missing, so a skip means
+    that it could not."""
     found = [shutil.which(program) for program in programs]
     for program, path in zip(programs, found):
         if path is None:
@@ -93,11 +96,12 @@ def objects(top):
     return [os.path.join(BUILD, "obj", source[:-2] + ".o") for source in sources]
 
 
-# ---- building workloads -----------------------------------------------------------------------------------------------------
+# ---- building workloads --------------------------------------------------------------------------
 
 
 def build(source, *flags, name=None, shared=False):
-    """Compiles test/workloads/SOURCE (or an absolute path) with -g -pthread and the flags; returns the program's path."""
+    """Compiles test/workloads/SOURCE (or an absolute path) with -g -pthread and the flags; returns
+    the program's path."""
     path = source if os.path.isabs(source) else os.path.join(WORKLOADS, source)
     stem = name or re.sub(r"\W+", "_", os.path.basename(source) + "".join(flags))
     directory = os.path.join(BUILD, "test", "workloads")
@@ -161,7 +165,7 @@ def for_all(path):
     return _copies[path]
 
 
-# ---- environment ------------------------------------------------------------------------------------------------------------
+# ---- environment ---------------------------------------------------------------------------------
 
 
 def agent_environment(
@@ -200,7 +204,8 @@ def by_timers(options=None):
 
 
 def run(argv, stdin=b"", timeout=None, cwd=None, preexec_fn=None, **environment_options):
-    """Runs a command to its end; returns CompletedProcess with bytes stdout and stderr. plain=True: without the agent."""
+    """Runs a command to its end; returns CompletedProcess with bytes stdout and stderr. plain=True:
+    without the agent."""
     return subprocess.run(
         argv,
         input=stdin,
@@ -217,7 +222,7 @@ def limit(which, value):
     return lambda: resource.setrlimit(which, (value, value))
 
 
-# ---- hosts ------------------------------------------------------------------------------------------------------------------
+# ---- hosts ---------------------------------------------------------------------------------------
 
 _hosts, _directories = [], []
 
@@ -254,7 +259,8 @@ def tasks(pid):
 
 
 def proc_text(path):
-    """A file of /proc; "" where its process or thread has ended, as an agent's thread may at any moment."""
+    """A file of /proc; "" where its process or thread has ended, as an agent's thread may at any
+    moment."""
     try:
         with open(path) as file:
             return file.read()
@@ -273,8 +279,9 @@ def proc_links(directory):
 
 
 def in_time(action, seconds, what, prepare=lambda: None, attempts=4):
-    """Runs action(prepare()) until it takes no longer than so many seconds, a few times: what is kept waiting always is, a busy machine is not always
-    slow. Each attempt has to find the same state: prepare() makes it."""
+    """Runs action(prepare()) until it takes no longer than so many seconds, a few times: what is
+    kept waiting always is, a busy machine is not always slow. Each attempt has to find the same
+    state: prepare() makes it."""
     took = []
     for _ in range(attempts):
         state = prepare()
@@ -287,7 +294,8 @@ def in_time(action, seconds, what, prepare=lambda: None, attempts=4):
 
 
 class Host:
-    """A program under the agent. Workloads print a line when they are ready and go on when they can read one (workload.h)."""
+    """A program under the agent. Workloads print a line when they are ready and go on when they can
+    read one (workload.h)."""
 
     def __init__(
         self,
@@ -412,7 +420,8 @@ class Host:
         return "http://%s:%d/debug/pprof/%s" % (self.address + (path,))
 
     def get(self, path, method="GET", body=None, headers=None, timeout=None):
-        """(status, headers as http.client gives them, body). A path without a leading / is below /debug/pprof/."""
+        """(status, headers as http.client gives them, body). A path without a leading / is below
+        /debug/pprof/."""
         full = path if path.startswith("/") else "/debug/pprof/" + path
         connection = http.client.HTTPConnection(*self.address, timeout=timeout or DEADLINE)
         try:
@@ -446,7 +455,7 @@ def losses(health):
     }
 
 
-# ---- pprof ------------------------------------------------------------------------------------------------------------------
+# ---- pprof ---------------------------------------------------------------------------------------
 
 
 def pprof(*arguments, timeout=None, cwd=None):
@@ -519,7 +528,8 @@ def pprof_web(profile):
 
 
 def dom(url, seconds=60):
-    """The document that headless chromium makes of a page, scripts run; and what chromium's console said."""
+    """The document that headless chromium makes of a page, scripts run; and what chromium's console
+    said."""
     directory = scratch()
     command = [
         need("chromium"),

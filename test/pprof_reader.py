@@ -1,6 +1,8 @@
-"""An independent reader of gzip'ed profile.proto: the standard library only, no code in common with the agent.
+"""An independent reader of gzip'ed profile.proto: the standard library only, no code in common with
+the agent.
 
-It is strict where the agent's users are: sequential ids, string_table[0] == "", every reference valid.
+It is strict where the agent's users are: sequential ids, string_table[0] == "", every reference
+valid.
 """
 import collections
 import gzip
@@ -58,7 +60,8 @@ Sample = collections.namedtuple("Sample", "frames values labels locations")
 
 
 def bare(name):
-    """A C++ function's name without its parameters: `by_new(unsigned long)` and `by_new() [clone .cold]` are `by_new`."""
+    """A C++ function's name without its parameters: `by_new(unsigned long)` and `by_new() [clone
+    .cold]` are `by_new`."""
     name = name.split(" [clone ")[0]
     if not name.endswith((")", ") const")) or name.startswith("("):
         return name
@@ -138,7 +141,8 @@ class Profile:
         return self.strings[f.get(2, 0)], self.strings[f.get(3, 0)], self.strings[f.get(4, 0)]
 
     def _location(self, data, index):
-        """A list of frames, innermost inlined function first; one nameless frame when it has no lines."""
+        """A list of frames, innermost inlined function first; one nameless frame when it has no
+        lines."""
         lines, number, mapping_id, address = [], 0, 0, 0
         for field, value in _fields(data):
             if field == 1:
@@ -187,7 +191,8 @@ class Profile:
         frames = [frame for index in location_ids for frame in self._locations[index - 1]]
         return Sample(frames, values, labels, location_ids)
 
-    # What tests ask for. Values are (alloc objects, alloc bytes, in-use objects, in-use bytes) for heap and allocs; names are bare.
+    # What tests ask for. Values are (alloc objects, alloc bytes, in-use objects, in-use bytes) for
+    # heap and allocs; names are bare.
 
     def by_leaf(self):
         """{leaf function: summed values}"""

@@ -58,7 +58,8 @@ class Port:
         return Profile(self.ok(path, pid))
 
     def await_samples(self, pids, function, at_least=10):
-        """CPU profiles of the processes in turn until so many samples, all together, have the function on their stack: a busy machine takes longer."""
+        """CPU profiles of the processes in turn until so many samples, all together, have the
+        function on their stack: a busy machine takes longer."""
         seen = []
 
         def enough():
@@ -85,7 +86,8 @@ class Port:
             return {}
 
     def await_processes(self, pids, others=True, seconds=None):
-        """Waits until these are in the list, all of them having answered, and (unless others) nobody else."""
+        """Waits until these are in the list, all of them having answered, and (unless others)
+        nobody else."""
 
         def look():
             found = self.processes()

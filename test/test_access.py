@@ -1,4 +1,5 @@
-"""Who may connect: the process's own user, root, and those of PPROFAGENT_ALLOW_UIDS; the real curl as other users."""
+"""Who may connect: the process's own user, root, and those of PPROFAGENT_ALLOW_UIDS; the real curl
+as other users."""
 import json
 import os
 import shutil
@@ -92,8 +93,8 @@ class Guest:
 
 def refusal(uid, owner):
     return (
-        "user %d may not connect: this process belongs to user %d; PPROFAGENT_ALLOW_UIDS names further users"
-        % (uid, owner)
+        "user %d may not connect: this process belongs to user %d; PPROFAGENT_ALLOW_UIDS names "
+        "further users" % (uid, owner)
     )
 
 

@@ -1,4 +1,5 @@
-"""Every call of the allocation family, over every allocator, in either preload order: served as without the agent, counted once."""
+"""Every call of the allocation family, over every allocator, in either preload order: served as
+without the agent, counted once."""
 import os
 import re
 import subprocess
@@ -48,7 +49,8 @@ def test_conformance_over_tcmalloc():
 
 
 def test_conformance_over_mimalloc():
-    """mimalloc 2.0.9 misaligns some blocks of its own accord; which ones depends on its pages. So only: no answer is worse."""
+    """mimalloc 2.0.9 misaligns some blocks of its own accord; which ones depends on its pages. So
+    only: no answer is worse."""
     libraries = [harness.need_library(ALLOCATORS[2])]
     expected = conformance_output(plain=True, preload_after=libraries)
     drop = (
@@ -127,7 +129,8 @@ def test_agent_before_the_allocator():
 
 
 def test_agent_after_the_allocator():
-    """The program's malloc is then the allocator's own. Either the agent sees it all the same, or it says that heap is off and why."""
+    """The program's malloc is then the allocator's own. Either the agent sees it all the same, or
+    it says that heap is off and why."""
     for name in ALLOCATORS:
         library = harness.need_library(name)
         check_exact(
@@ -148,7 +151,8 @@ def test_allocator_linked_to_the_program():
 
 
 def test_cxx_over_each_allocator():
-    """jemalloc's operator new does not call malloc, libstdc++'s does: either way it counts once, with the caller of new as the leaf."""
+    """jemalloc's operator new does not call malloc, libstdc++'s does: either way it counts once,
+    with the caller of new as the leaf."""
     for name in ALLOCATORS:
         for order in ("preload_after", "preload_before"):
             check_cxx_over(harness.need_library(name), order)
@@ -217,7 +221,8 @@ def test_allocator_inside_the_program():
 
 
 def test_allocator_inside_the_program_not_exported():
-    """Without -rdynamic the loader knows nothing of it: libraries use glibc's malloc, the program its own. Both go on as before."""
+    """Without -rdynamic the loader knows nothing of it: libraries use glibc's malloc, the program
+    its own. Both go on as before."""
     program = harness.build("own_allocator.c", "-O1", "-fno-builtin", name="own_allocator_hidden")
     expected = harness.run([program], plain=True)
     for rate in (1, None):
@@ -230,7 +235,8 @@ def test_allocator_inside_the_program_not_exported():
 
 
 def test_symbols_that_the_host_looks_for_by_name():
-    """A host that asks whether jemalloc's or tcmalloc's calls exist must get the answer that it would get without the agent."""
+    """A host that asks whether jemalloc's or tcmalloc's calls exist must get the answer that it
+    would get without the agent."""
     program = harness.build("symbol_presence.c", "-O1")
     expected = harness.run([program], plain=True)
     done = harness.run([program])

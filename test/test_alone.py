@@ -1,4 +1,5 @@
-"""Where no thread can be created, the agent's one thread answers by itself, one request after the other."""
+"""Where no thread can be created, the agent's one thread answers by itself, one request after the
+other."""
 import os
 import socket
 import threading

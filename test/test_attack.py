@@ -1,5 +1,5 @@
-"""The port under attack: thousands of connections, endless and broken requests. The agent keeps to its threads and its memory, the
-program notices nothing, and whoever asks afterwards is answered."""
+"""The port under attack: thousands of connections, endless and broken requests. The agent keeps to
+its threads and its memory, the program notices nothing, and whoever asks afterwards is answered."""
 import contextlib
 import os
 import random
@@ -17,7 +17,8 @@ THREADS = 1 + 1 + WORKERS  # admin thread, acceptor
 BODY_MEMORY = (
     WORKERS * 3
 )  # MB: a body of 1 MB that comes in chunks doubles its buffer, and moves once more
-RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: close() resets the connection, so that no TIME_WAIT fills the machine's table
+# struct linger: close() resets the connection, so that no TIME_WAIT fills the machine's table
+RESET = b"\1\0\0\0\0\0\0\0"
 
 
 class Watch:
@@ -64,7 +65,8 @@ class Watch:
         health = self.host.health()["agent"]
         spent = cpu_seconds(self.host.pid) - self.cpu
         harness.note(
-            "%s: answered %.2f s afterwards; %d threads, %.1f MB more resident at most, %.2f s of CPU time"
+            "%s: answered %.2f s afterwards; %d threads, %.1f MB more resident at most, %.2f s of "
+            "CPU time"
             % (
                 what,
                 waited,
@@ -98,7 +100,8 @@ def connect(host):
 
 
 def attacker(host):
-    """A connection in the making: where the queue is full, the kernel tries again a second later."""
+    """A connection in the making: where the queue is full, the kernel tries again a second
+    later."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.setblocking(False)
@@ -107,7 +110,8 @@ def attacker(host):
 
 
 def push(host, start, piece, limit=40 * MEGABYTE):
-    """Sends start, then piece after piece, until the agent has had enough, or limit bytes. What it answered."""
+    """Sends start, then piece after piece, until the agent has had enough, or limit bytes. What it
+    answered."""
     sent = 0
     with connect(host) as connection:
         try:
@@ -317,7 +321,8 @@ def test_garbage_from_everywhere():
 
 
 def test_slow_clients_of_every_kind():
-    """Half of them say something now and then, half read nothing: together more than there are workers and places."""
+    """Half of them say something now and then, half read nothing: together more than there are
+    workers and places."""
     host = guest()
     watch = Watch(host)
     address = host_text_address(host)

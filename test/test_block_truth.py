@@ -1,4 +1,5 @@
-"""block: every wait is under its caller, counted once, as long as the program itself found it to be; nothing else is there."""
+"""block: every wait is under its caller, counted once, as long as the program itself found it to
+be; nothing else is there."""
 import functools
 import math
 import os
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.alone
 
 @functools.lru_cache(maxsize=None)
 def every_kind():
-    """(journal, {profile: (body, text)}, losses) of one run of lock_waits.c with every event recorded."""
+    """(journal, {profile: (body, text)}, losses) of one run of lock_waits.c with every event
+    recorded."""
     host = lock_journal.start("lock_waits.c", **EVERY_EVENT)
     lines = host.ready()
     answers = {
@@ -33,8 +35,9 @@ def saved(directory, name, body):
 
 
 def test_every_kind_of_wait():
-    """Mutexes of every type, rwlocks, conditions in both versions, semaphores, barriers, spin locks, joins, C11, futexes; waits that end and waits
-    that give up. Calls that find a lock free, or fail, are in the journal as none."""
+    """Mutexes of every type, rwlocks, conditions in both versions, semaphores, barriers, spin
+    locks, joins, C11, futexes; waits that end and waits that give up. Calls that find a lock free,
+    or fail, are in the journal as none."""
     journal, answers, losses = every_kind()
     expected, seen = lock_journal.blocked_sums(journal), lock_journal.found(
         harness.Profile(answers["block"][0])
@@ -50,7 +53,8 @@ def test_every_kind_of_wait():
 
 
 def test_every_kind_of_wait_is_told_by_its_leaf():
-    """The sums of each primitive, by pprof's own reading; and idle waits can be left out of a profile."""
+    """The sums of each primitive, by pprof's own reading; and idle waits can be left out of a
+    profile."""
     journal, answers, _ = every_kind()
     path = saved(harness.scratch(), "block.pb.gz", answers["block"][0])
     by_leaf = {}
@@ -115,7 +119,8 @@ def test_text_and_proto_give_the_same_totals():
 
 
 def test_default_rate():
-    """A wait of d ns is recorded with p = min(1, d / 100000) and counts for 1 / p: the variance of its count is 1 / p - 1, of its delay d^2 as much."""
+    """A wait of d ns is recorded with p = min(1, d / 100000) and counts for 1 / p: the variance of
+    its count is 1 / p - 1, of its delay d^2 as much."""
     rate = 100000
     host = lock_journal.start("lock_sampling.c")
     journal = Journal(host.ready())

@@ -70,13 +70,15 @@ def test_text_profile_in_a_browser():
 
 
 def test_cross_origin_page_cannot_read():
-    """A page of another origin that fetches the heap is refused (no CORS header, foreign Origin)."""
+    """A page of another origin that fetches the heap is refused (no CORS header, foreign
+    Origin)."""
     host = host_with_memory()
     directory = harness.scratch()
     page = os.path.join(directory, "page.html")
     with open(page, "w") as file:
         file.write(
-            "<body><script>fetch('%s').then(r => r.text()).then(t => document.body.append('re' + 'ad'))"
+            "<body><script>fetch('%s').then(r => r.text()).then(t => document.body.append('re' + "
+            "'ad'))"
             ".catch(e => document.body.append('refu' + 'sed'))</script>" % host.url("heap")
         )
     document, _ = harness.dom("file://" + page)

@@ -1,4 +1,5 @@
-"""What clients send that servers of Go take: large bodies, names of hosts in any case, absolute targets."""
+"""What clients send that servers of Go take: large bodies, names of hosts in any case, absolute
+targets."""
 import os
 import subprocess
 

@@ -1,5 +1,6 @@
-"""Programs that put themselves into a sandbox (seccomp): each says the same, and ends the same, as without the agent and with an
-empty library in its place; and programs that only ask for what the kernel can do, which change nothing."""
+"""Programs that put themselves into a sandbox (seccomp): each says the same, and ends the same, as
+without the agent and with an empty library in its place; and programs that only ask for what the
+kernel can do, which change nothing."""
 import concurrent.futures
 import contextlib
 import http.client
@@ -118,14 +119,16 @@ def test_a_dispatch_of_system_calls_of_its_own():
 
 
 def test_a_kill_ends_the_process():
-    """A violation by the only thread of the program's own ends it, whatever threads the agent had."""
+    """A violation by the only thread of the program's own ends it, whatever threads the agent
+    had."""
     program = confines()
     assert check_same(program, "prctl", "kill_thread", "violate")[0] == -signal.SIGSYS
     assert check_same(program, "strict", "kill_thread", "violate")[0] == -signal.SIGKILL
 
 
 def test_a_filter_that_is_not_seen():
-    """The program's own instruction installs it: when the agent is asked it finds it in /proc, and leaves."""
+    """The program's own instruction installs it: when the agent is asked it finds it in /proc, and
+    leaves."""
     host = harness.Host([confines(), "unseen", "errno", "idle", "late"])
     host.ready()
     host.address
@@ -166,7 +169,7 @@ def test_a_profile_that_runs_meanwhile():
             check_same(program, way, "kill_process", deed, act=profile, extra=EVERYTHING)
 
 
-# ---- questions that change nothing --------------------------------------------------------------------------------------------
+# ---- questions that change nothing ---------------------------------------------------------------
 
 
 def test_probes():

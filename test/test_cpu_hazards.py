@@ -1,4 +1,5 @@
-"""Hosts that a CPU profiler is known to break run under it, at 1000 Hz, as they do without the agent (cpu_hazards.c and others, one mode a test)."""
+"""Hosts that a CPU profiler is known to break run under it, at 1000 Hz, as they do without the
+agent (cpu_hazards.c and others, one mode a test)."""
 import collections
 import difflib
 import http.client
@@ -28,7 +29,8 @@ def calls():
 
 
 class Profiling:
-    """Profiles a host without a pause: one client that stays, another that asks for one second again and again."""
+    """Profiles a host without a pause: one client that stays, another that asks for one second
+    again and again."""
 
     def __init__(self, host, hz=HZ):
         self.host, self.hz, self.stopped, self.profiles, self.answers = host, hz, False, [], []
@@ -111,7 +113,8 @@ def plain_outcome(argv, **options):
 
 
 def outcome_under_profile(argv, expect_samples=20, seconds=None, by_timers=True, **options):
-    """(exit code, lines) of a host that is profiled from its first `ready` to its last, and the Profiling."""
+    """(exit code, lines) of a host that is profiled from its first `ready` to its last, and the
+    Profiling."""
     host = harness.Host(argv, **(harness.by_timers(options) if by_timers else options))
     lines = host.ready() + ["ready"]
     profiling = Profiling(host).armed()
@@ -244,7 +247,8 @@ def large_megabytes():
 
 
 def test_fork_of_a_large_process():
-    """The kernel starts a fork again for each signal that is pending: with a tick every few milliseconds it would never end."""
+    """The kernel starts a fork again for each signal that is pending: with a tick every few
+    milliseconds it would never end."""
     size = large_megabytes()
     for kind, count in (("fork", "40"), ("_Fork", "20"), ("vfork", "200"), ("spawn", "100")):
         plain = harness.run(
@@ -330,7 +334,7 @@ def test_exceptions_dlopen_malloc_and_every_way_to_end():
             assert host.stderr().encode() == expected.stderr, host.stderr()
 
 
-# ---- masks and sandboxes ------------------------------------------------------------------------------------------------------
+# ---- masks and sandboxes -------------------------------------------------------------------------
 
 
 def check_masks(mode, **options):
@@ -357,7 +361,8 @@ def test_sandboxes_that_kill():
 
 
 def check_refusal(argv, words, **options):
-    """No profile can be had: the agent says why, or gives an empty one that says it; the host goes on."""
+    """No profile can be had: the agent says why, or gives an empty one that says it; the host goes
+    on."""
     expected = plain_outcome(argv, **options)
     host = harness.Host(argv, **harness.by_timers(options))
     lines = host.ready() + ["ready"]
@@ -383,11 +388,12 @@ def test_no_pending_signals_allowed():
     )
 
 
-# ---- EINTR --------------------------------------------------------------------------------------------------------------------
+# ---- EINTR ---------------------------------------------------------------------------------------
 
 
 def test_a_million_calls_see_no_eintr():
-    """While a thread's CPU timer fires 250 times a second (the kernel's tick), in the middle of calls that SA_RESTART does not cover."""
+    """While a thread's CPU timer fires 250 times a second (the kernel's tick), in the middle of
+    calls that SA_RESTART does not cover."""
     expected, profiling = check_same([calls(), "count", "1000000"], expect_samples=500, seconds=180)
     leafs = profiling.by_leaf()
     inside = sum(
@@ -424,7 +430,7 @@ def test_the_hosts_own_signals_that_come_with_a_tick():
     check_same([calls(), "tick", "500"], expect_samples=50, seconds=120)
 
 
-# ---- where ticks hit ----------------------------------------------------------------------------------------------------------
+# ---- where ticks hit -----------------------------------------------------------------------------
 
 
 def leafs(mode):
@@ -509,11 +515,12 @@ def test_leaf_in_the_kernel():
     assert share(stacks, in_read) > 0.9, stacks
 
 
-# ---- others' tests ------------------------------------------------------------------------------------------------------------
+# ---- others' tests -------------------------------------------------------------------------------
 
 
 def test_stress_ng():
-    """Its stressors are forked from the process that is profiled: they have the handler, but no timer."""
+    """Its stressors are forked from the process that is profiled: they have the handler, but no
+    timer."""
     stress = harness.need("stress-ng")
     argv = [stress, "-t", "4", "--temp-path", harness.scratch()]
     for stressor in (

@@ -1,8 +1,10 @@
-"""CPU profiles of programs that know what they do with their CPU time: shares, sums, threads of all kinds, clients side by side.
+"""CPU profiles of programs that know what they do with their CPU time: shares, sums, threads of all
+kinds, clients side by side.
 
 Truth is what the program's threads read from their own CPU clocks. A sample stands for a period of
-its thread's CPU time, and a thread's samples come one period apart from a random start: a sum over n samples of all functions has
-at most the binomial standard error sqrt(n p (1 - p)) for a share p. Bounds are 4.5 standard errors: a faithful sampler misses one in 150,000.
+its thread's CPU time, and a thread's samples come one period apart from a random start: a sum over
+n samples of all functions has at most the binomial standard error sqrt(n p (1 - p)) for a share p.
+Bounds are 4.5 standard errors: a faithful sampler misses one in 150,000.
 """
 import concurrent.futures
 import math
@@ -26,7 +28,8 @@ def start(source, *arguments, **options):
 
 
 def truth(host):
-    """({function: nanoseconds of CPU time}, {thread's name: nanoseconds}) of what the host does for one line."""
+    """({function: nanoseconds of CPU time}, {thread's name: nanoseconds}) of what the host does for
+    one line."""
     host.go_on()
     found = {"truth": {}, "thread": {}}
     while True:
@@ -105,11 +108,12 @@ def check_form(profile):
     )
 
 
-# ---- shares and sums ---------------------------------------------------------------------------------------------------------
+# ---- shares and sums -----------------------------------------------------------------------------
 
 
 def check_shares(host, query="", period=PERIOD, may_miss=False):
-    """Checks everything of a profile but its sum; returns it with the truth and the sampled time of what measured itself.
+    """Checks everything of a profile but its sum; returns it with the truth and the sampled time of
+    what measured itself.
     may_miss: a profile that says that it has missed CPU time is returned as well."""
     profile, (spent, threads) = profile_of_all(host, query)
     check_form(profile)
@@ -129,7 +133,8 @@ def check_shares(host, query="", period=PERIOD, may_miss=False):
     )
     assert odd < 0.01 * profile.total()[0] and losses == {}, losses
     total, flat = sum(spent.values()), sum(found.values())
-    # The functions' caller looks at its clock after each call: a busy kernel likes to change threads there, and what that costs is in the truth.
+    # The functions' caller looks at its clock after each call: a busy kernel likes to change
+    # threads there, and what that costs is in the truth.
     sampled = nanoseconds_of(
         profile, lambda sample: any(frame.function == "burn_for" for frame in sample.frames)
     )
@@ -192,9 +197,11 @@ def test_shares_of_threads_that_live_for_50_ms_by_timers():
 
 
 def check_short_lives(**options):
-    """A machine that is short of CPU changes threads at the burners' looks at their clocks rather than in ticks, which then miss them: three tries."""
+    """A machine that is short of CPU changes threads at the burners' looks at their clocks rather
+    than in ticks, which then miss them: three tries."""
     lives = 120
-    # A life is 5 periods long; its last one is lost or counted whole, at random: less than half a period's standard error a life.
+    # A life is 5 periods long; its last one is lost or counted whole, at random: less than half a
+    # period's standard error a life.
     bound = 4.5 * 0.5 * PERIOD * math.sqrt(lives)
     for _ in range(3):
         host, _ = start("cpu_shares.c", "short", **options)
@@ -237,7 +244,7 @@ def check_thousand_hertz(**options):
         assert abs(found - nanoseconds) <= 10_000_000, (name, found, nanoseconds)
 
 
-# ---- where ---------------------------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------
 
 
 def test_leaf_is_the_exact_instruction():
@@ -278,7 +285,7 @@ def test_raw_clone_threads_are_found():
     )
 
 
-# ---- clients -------------------------------------------------------------------------------------------------------------------
+# ---- clients -------------------------------------------------------------------------------------
 
 
 def spend(pid, seconds):
@@ -291,7 +298,8 @@ def spend(pid, seconds):
 
 
 def two_windows(host, seconds):
-    """(the inner profile, the outer one, CPU time spent meanwhile, in how many seconds), or None where the outer one has ended too soon."""
+    """(the inner profile, the outer one, CPU time spent meanwhile, in how many seconds), or None
+    where the outer one has ended too soon."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         start_times, began = cpu_times(host.pid), time.monotonic()
         long = pool.submit(host.profile, "profile?seconds=%d" % seconds)
@@ -308,7 +316,8 @@ def two_windows(host, seconds):
         in_time = not long.done()
         outer = long.result()
         ended, end_times = time.monotonic(), cpu_times(host.pid)
-    # A thread of the agent's that was born at that moment had the program's name; by now it has its own, or has ended.
+    # A thread of the agent's that was born at that moment had the program's name; by now it has its
+    # own, or has ended.
     spent = sum(end_times[tid] - times for tid, times in start_times.items() if tid in end_times)
     return (inside, outer, spent, ended - began) if in_time else None
 
@@ -339,7 +348,8 @@ def check_two_clients(**options):
         and outer.duration_nanos >= seconds * 1e9
     )
     assert inside.period == 2_000_000
-    # The rate changed twice within the long window; its sum is the time that was spent all the same.
+    # The rate changed twice within the long window; its sum is the time that was spent all the
+    # same.
     spent *= outer.duration_nanos / 1e9 / wall
     assert abs(outer.total()[1] - spent) < 0.06 * spent, (outer.total(), spent)
     harness.poll(
@@ -439,7 +449,7 @@ def test_nothing_is_armed_when_nobody_asks():
     assert timers(host.pid) == 0 and after["rings"] == 0 and after["profiles_running"] == 0, after
 
 
-# ---- pprof ---------------------------------------------------------------------------------------------------------------------
+# ---- pprof ---------------------------------------------------------------------------------------
 
 
 def test_pprof_reads_it_without_a_warning():

@@ -141,7 +141,8 @@ where it crashed or hung once and never without.
 
 %s, Linux %s, %s; %s.
 
-| Program | tests | differ, idle | differ, fetched | pages fetched | vary without it | by any preload |
+| Program | tests | differ, idle | differ, fetched | pages fetched \
+| vary without it | by any preload |
 |---|---|---|---|---|---|---|
 """
 

@@ -83,7 +83,8 @@ def test_exec():
 
 
 def test_children():
-    """One of fork's that ends by exit, one by _exit, each with a file of its own; none of vfork's."""
+    """One of fork's that ends by exit, one by _exit, each with a file of its own; none of
+    vfork's."""
 
     def are_there(_, profiles):
         assert len(profiles) <= 3

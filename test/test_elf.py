@@ -129,7 +129,8 @@ def test_no_paths_of_the_build_machine():
 
 
 def test_what_it_imports_cannot_harm_the_host():
-    """Calls that would change the host: allocation by name of a libc-internal door, signals, environment, exit paths."""
+    """Calls that would change the host: allocation by name of a libc-internal door, signals,
+    environment, exit paths."""
     forbidden = {
         "signal",
         "__libc_malloc",
@@ -177,7 +178,8 @@ def sections():
 
 
 def test_layout_is_as_the_code_expects():
-    # shim/layout.ld: the hash table is written during relocation (absent_names.c) and read-only afterwards.
+    # shim/layout.ld: the hash table is written during relocation (absent_names.c) and read-only
+    # afterwards.
     relro = re.search(r"GNU_RELRO\s+\S+\s+(\S+)\s+\S+\s+\S+\s+(\S+)", tool("readelf", "-lW"))
     low, high = int(relro[1], 16), int(relro[1], 16) + int(relro[2], 16)
     address, size = sections()[".gnu.hash"]
@@ -199,8 +201,9 @@ def test_layout_names_variables_that_there_are():
 
 
 def test_pages_written_at_start():
-    # Each costs an exec of the host near a microsecond: .data and .startup as far as the beginning of the last of its names. (Of config, which lies
-    # before that, the second half is written only where it is needed.)
+    # Each costs an exec of the host near a microsecond: .data and .startup as far as the beginning
+    # of the last of its names. (Of config, which lies before that, the second half is written only
+    # where it is needed.)
     page = 4096
     address, _ = sections()[".data"]
     end = next(
@@ -217,7 +220,8 @@ def test_pages_written_at_start():
 
 
 def test_a_forked_child_clears_all_of_the_agents_variables():
-    """They are between the linker's marks, and zero at the start; so are those of what is linked in."""
+    """They are between the linker's marks, and zero at the start; so are those of what is linked
+    in."""
     objects = harness.objects("agent")
     objects += [
         os.path.join(harness.BUILD, "deps", name)
@@ -292,7 +296,8 @@ def shim_symbols(option, objects):
 
 
 def test_what_runs_while_relocating_calls_nobody():
-    # libc's functions may be bound to a program that is not relocated yet (an ASan program defines strcmp).
+    # libc's functions may be bound to a program that is not relocated yet (an ASan program defines
+    # strcmp).
     objects = shim_objects("absent_names.o", "dynamic_symbols.o")
     found = shim_symbols("--undefined-only", objects) - shim_symbols("--defined-only", objects)
     found = {
@@ -354,7 +359,8 @@ def test_hot_paths_call_nothing_that_locks_or_allocates():
 
 
 def test_uncontended_locks_reach_no_clock_and_no_table():
-    """What a wrapper runs where nobody waits: the next definition through a pointer, else only its three ways out, all of them for later."""
+    """What a wrapper runs where nobody waits: the next definition through a pointer, else only its
+    three ways out, all of them for later."""
     listing = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", harness.agent()],
         capture_output=True,

@@ -1,5 +1,6 @@
-"""PPROFAGENT_CHILDREN and exec: with fork or none what a program executes finds the environment that it would find without the agent, but for
-PPROFAGENT_*; only our own entry of LD_PRELOAD is ever edited, and with all nothing is."""
+"""PPROFAGENT_CHILDREN and exec: with fork or none what a program executes finds the environment
+that it would find without the agent, but for PPROFAGENT_*; only our own entry of LD_PRELOAD is ever
+edited, and with all nothing is."""
 import os
 import re
 import shutil
@@ -15,7 +16,8 @@ def program():
 
 
 def other_preloads():
-    """Two libraries that do nothing to a program, one that changes the environment in its constructor."""
+    """Two libraries that do nothing to a program, one that changes the environment in its
+    constructor."""
     wrapper = harness.build("preload_wrapper.c", "-O1", shared=True)
     copy = os.path.join(harness.scratch(), "libpprofagent.so.2")
     shutil.copy(wrapper, copy)
@@ -46,7 +48,8 @@ def outcome(argv, variables, own_fields=()):
 
 
 def check_as_plain(argv, plain_libraries, libraries, children, must_contain=None, **extra):
-    """stdout, stderr and exit code of a run without our entry; stdout shows the environment of what argv executes."""
+    """stdout, stderr and exit code of a run without our entry; stdout shows the environment of what
+    argv executes."""
     expected = outcome(argv, environment(plain_libraries, children, **extra))
     found = outcome(argv, environment(libraries, children, **extra))
     assert expected[0] == 0 and (must_contain is None or must_contain(expected[1])), expected
@@ -123,7 +126,8 @@ def test_other_preloads_stay():
 
 
 def test_library_found_by_name_or_link():
-    """LD_PRELOAD may say a bare name (LD_LIBRARY_PATH), a relative path or a link of another name."""
+    """LD_PRELOAD may say a bare name (LD_LIBRARY_PATH), a relative path or a link of another
+    name."""
     directory = harness.scratch()
     os.symlink(harness.agent(), os.path.join(directory, "libpprofagent.so"))
     os.symlink(harness.agent(), os.path.join(directory, "profiler.so"))
@@ -204,7 +208,8 @@ def test_real_programs_that_exec():
 
 
 def test_bare_environment():
-    """env -i with nothing but LD_PRELOAD and the variable: the child's environment is empty but for that."""
+    """env -i with nothing but LD_PRELOAD and the variable: the child's environment is empty but for
+    that."""
     arguments = ["/usr/bin/env", "-i", "LD_PRELOAD=" + harness.agent(), "PPROFAGENT_ADDR=off"]
     for children, expected in (
         ("none", [b"PPROFAGENT_ADDR=off", b"PPROFAGENT_CHILDREN=none"]),
@@ -241,8 +246,8 @@ def test_bare_environment():
     ) and plain.returncode == 0, (done, plain)
     # Several variables of that name, as only execve(2) can make them.
     lines = (
-        b"A=1\nLD_PRELOAD=%s\nB=2\nLD_PRELOAD=%s:\nPPROFAGENT_CHILDREN=fork\nPPROFAGENT_ADDR=off\nC=3"
-        % ((harness.agent().encode(),) * 2)
+        b"A=1\nLD_PRELOAD=%s\nB=2\nLD_PRELOAD=%s:\nPPROFAGENT_CHILDREN=fork\nPPROFAGENT_ADDR=off\n"
+        b"C=3" % ((harness.agent().encode(),) * 2)
     )
     helper = harness.build("exec_with.c", "-O1")
     done = subprocess.run([helper, program(), "replaced"], input=lines, env={}, capture_output=True)
@@ -253,7 +258,8 @@ def test_bare_environment():
 
 
 def test_nothing_left_in_proc():
-    """What /proc/PID/environ shows of the host itself: our entry is gone, the rest of the string with it, no half of a path is left."""
+    """What /proc/PID/environ shows of the host itself: our entry is gone, the rest of the string
+    with it, no half of a path is left."""
     wrapper = other_preloads()[0]
     done = subprocess.run(
         ["/bin/cat", "/proc/self/environ"],

@@ -1,5 +1,5 @@
-"""The program's floating point is its own: what the sampler computes raises no flag that the program
-could see, and ends no program that has chosen to be ended by an inexact result."""
+"""The program's floating point is its own: what the sampler computes raises no flag that the
+program could see, and ends no program that has chosen to be ended by an inexact result."""
 import harness
 
 EVERYTHING_ON = {

@@ -1,5 +1,6 @@
-"""fork without exec: the child serves itself again, with the tables that it inherited and with threads and timers of its own; and whatever a child
-is or does, it runs as it does without the agent."""
+"""fork without exec: the child serves itself again, with the tables that it inherited and with
+threads and timers of its own; and whatever a child is or does, it runs as it does without the
+agent."""
 import concurrent.futures
 import os
 import signal
@@ -75,7 +76,8 @@ class Family:
                 assert self.port.ok(path, pid), (pid, path)
 
     def check_as_plain(self, looks=(), lines=()):
-        """The host's lines and exit code are those of a run without the agent; looks: what to do at each `ready`. `lines`: to be among them."""
+        """The host's lines and exit code are those of a run without the agent; looks: what to do at
+        each `ready`. `lines`: to be among them."""
         argv = self.host.process.args
         plain = harness.run(argv, plain=True, stdin=b"\n" * 20)
         expected = plain.stdout.decode().splitlines()
@@ -110,7 +112,7 @@ def read_truth(host, who):
     return int(words[1]), found
 
 
-# ---- profiles ----------------------------------------------------------------------------------------------------------------
+# ---- profiles ------------------------------------------------------------------------------------
 
 
 def check_heap(*arguments):
@@ -253,7 +255,8 @@ def check_threads(*arguments):
                 )
         return found
 
-    # A copy of the parent's, whose threads have ended in the child, but for the one that lives on in it.
+    # A copy of the parent's, whose threads have ended in the child, but for the one that lives on
+    # in it.
     assert creations(child)["creates_in_parent"] == (3, 0) and creations(child)[
         "creates_in_child"
     ] == (2, 2), creations(child)
@@ -276,7 +279,7 @@ def test_threads_of_a_child_that_another_thread_forks():
     check_threads("thread")
 
 
-# ---- what a child finds -------------------------------------------------------------------------------------------------------
+# ---- what a child finds --------------------------------------------------------------------------
 
 
 def check_way(mode, looks, rate=1, lines=(), program=None, **options):
@@ -293,7 +296,8 @@ def served(count, *paths):
 
 
 def test_child_is_as_without_the_agent():
-    """errno, signal mask, descriptor numbers, stdio's buffers, exit handlers: at once and when it is served."""
+    """errno, signal mask, descriptor numbers, stdio's buffers, exit handlers: at once and when it
+    is served."""
     for rate in (None, 1):
         check_way(
             "child",
@@ -337,7 +341,8 @@ def test_fork_in_a_signal_handler():
 
 
 def test_calls_that_are_no_fork():
-    """vfork, _Fork, raw clone, clone with a stack of its own, posix_spawn, system, popen: unharmed; those that do not exec are not served."""
+    """vfork, _Fork, raw clone, clone with a stack of its own, posix_spawn, system, popen: unharmed;
+    those that do not exec are not served."""
 
     def one_thread(family):
         def look():
@@ -404,7 +409,7 @@ def test_more_children_than_are_started_at_once():
     check_way("together 100", [some, all_of_them, None], lines=["100 children well"])
 
 
-# ---- storms -------------------------------------------------------------------------------------------------------------------
+# ---- storms --------------------------------------------------------------------------------------
 
 
 def resources(family):
@@ -512,7 +517,7 @@ def test_fork_while_requests_run():
         assert min(counts) > 0, dict(zip(paths, counts))
 
 
-# ---- daemons and children that give up rights --------------------------------------------------------------------------------
+# ---- daemons and children that give up rights ----------------------------------------------------
 
 
 def check_daemon(mode, expected_line):
@@ -622,11 +627,12 @@ def test_parent_is_killed():
     harness.poll(lambda: not family.port.processes(), "the children's end")
 
 
-# ---- PPROFAGENT_CHILDREN -----------------------------------------------------------------------------------------------------
+# ---- PPROFAGENT_CHILDREN -------------------------------------------------------------------------
 
 
 def test_children_none():
-    """No agent thread ever, no sample: nothing is written to any table. With `all` the same program shows that it would be seen."""
+    """No agent thread ever, no sample: nothing is written to any table. With `all` the same program
+    shows that it would be seen."""
 
     def nobody(family):
         def look():
@@ -671,7 +677,8 @@ def test_real_programs_that_fork():
         [
             "/bin/bash",
             "-c",
-            "(echo a; (echo b; exit 3); echo $?) | cat; for i in 1 2 3; do (exit $i) & done; wait; echo $(echo c)",
+            "(echo a; (echo b; exit 3); echo $?) | cat; for i in 1 2 3; do (exit $i) & done; wait; "
+            "echo $(echo c)",
         ],
         ["/bin/sh", "-c", "(sleep 0.1; echo late) & echo early; wait"],
         [

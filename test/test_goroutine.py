@@ -1,4 +1,5 @@
-"""The thread dump as Go's goroutine profile: whole for both parsers of its text, true about names, stacks, waits and creators."""
+"""The thread dump as Go's goroutine profile: whole for both parsers of its text, true about names,
+stacks, waits and creators."""
 import os
 import re
 import subprocess
@@ -10,14 +11,16 @@ from pprof_reader import bare
 from test_threadcreate import cpp_program
 
 FLAGS = ("-O2", "-fno-optimize-sibling-calls")
-# Above a thread's function: libc's start_thread and clone3, which have names only where libc6-dbg is installed.
+# Above a thread's function: libc's start_thread and clone3, which have names only where libc6-dbg
+# is installed.
 START = re.compile(r"start_thread|(__GI_)?_*clone3?|libc\.so\.6\+0x[0-9a-f]+")
 
 
-# ---- the grammars ------------------------------------------------------------------------------------------------------------
+# ---- the grammars --------------------------------------------------------------------------------
 
 RECORD = "goroutine 1 [%s]:\n%s(...)\n\t%s\n\n"
-# (state, function, file line, gostackparse takes it, panicparse takes it), as the real ones do; what they leave out in silence is False
+# (state, function, file line, gostackparse takes it, panicparse takes it), as the real ones do;
+# what they leave out in silence is False
 KNOWN = [
     ("IO wait", "f", "/src/a.c:3 +0x1", True, True),
     ("IO wait, 3 minutes, locked to thread", "f", "/src/a.c:3 +0x1", True, True),
@@ -153,11 +156,12 @@ def test_real_panicparse():
     assert status == 200 and by_panicparse(text) == 17
 
 
-# ---- threads that wait -------------------------------------------------------------------------------------------------------
+# ---- threads that wait ---------------------------------------------------------------------------
 
 
 def waiting_host(*flags):
-    """The host, {tid: (name, creator's tid, function, line, suffix, argument)}, the first thread's tid."""
+    """The host, {tid: (name, creator's tid, function, line, suffix, argument)}, the first thread's
+    tid."""
     host = harness.Host([harness.build("threads_waiting.c", *flags)])
     threads, first = {}, None
     for line in host.ready():
@@ -338,7 +342,7 @@ def test_same_stacks_are_one_sample():
     assert host.finish() == 0
 
 
-# ---- who created them --------------------------------------------------------------------------------------------------------
+# ---- who created them ----------------------------------------------------------------------------
 
 
 def creators(host):
@@ -390,7 +394,8 @@ def test_rust_creators():
 
 
 def test_bare_names_agree():
-    """The reader's own idea of a function's name without its parameters, on what a real program gives."""
+    """The reader's own idea of a function's name without its parameters, on what a real program
+    gives."""
     host = harness.Host([cpp_program("-O0")])
     host.ready()
     frames = [frame for sample in host.profile("goroutine").samples for frame in sample.frames]

@@ -1,4 +1,5 @@
-"""The admin thread is a good guest: descriptors, signals, namespaces, fork, exec, the end of the process and memory are as without it."""
+"""The admin thread is a good guest: descriptors, signals, namespaces, fork, exec, the end of the
+process and memory are as without it."""
 import os
 import subprocess
 import time
@@ -57,7 +58,8 @@ def check_namespace(what, sign):
     host, lines = lines_until_ready(what)
     assert lines == expected, (lines, expected)
 
-    # In its new user namespace the program's user has no number, so nobody can be told to be the same: it says so.
+    # In its new user namespace the program's user has no number, so nobody can be told to be the
+    # same: it says so.
     def asked_who_it_is():
         try:
             return request(host)[0] in (200, 403)
@@ -258,7 +260,8 @@ def test_log_to_stderr_and_silence():
 
 
 def test_capabilities_that_outlive_a_change_of_user():
-    """They are a thread's own: with an agent thread of the old ones libc would find that one thread may change its group and another not, and abort."""
+    """They are a thread's own: with an agent thread of the old ones libc would find that one thread
+    may change its group and another not, and abort."""
     command = [
         harness.need("setpriv"),
         "--reuid=65534",

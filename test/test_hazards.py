@@ -1,4 +1,5 @@
-"""Hosts that preload agents are known to break: each runs as it does without the agent (hazards.c, one mode a test)."""
+"""Hosts that preload agents are known to break: each runs as it does without the agent (hazards.c,
+one mode a test)."""
 import difflib
 import os
 import re
@@ -92,7 +93,8 @@ def test_seccomp_strict():
 
 
 def test_seccomp_strict_main_thread_ends():
-    """The only thread of the host ends by exit(2), as strict mode demands: the process must end, although the agent has threads."""
+    """The only thread of the host ends by exit(2), as strict mode demands: the process must end,
+    although the agent has threads."""
     check_mode("seccomp_strict_main", contains=b"strict mode survived", rates=(None,), timeout=20)
 
 
@@ -104,7 +106,8 @@ def test_locked_memory():
 
 
 def test_address_space_limit():
-    """With little address space left the agent gives way: malloc fails where it would have failed, by ENOMEM, and nothing breaks."""
+    """With little address space left the agent gives way: malloc fails where it would have failed,
+    by ENOMEM, and nothing breaks."""
     for megabytes in (100, 200, 1000):
         limits = harness.limit(resource.RLIMIT_AS, megabytes << 20)
         check_mode("out_of_memory", contains=b"ENOMEM after many: yes", preexec_fn=limits)
@@ -129,7 +132,8 @@ def test_cancellation():
 
 
 def test_main_thread_that_exits():
-    """pthread_exit in main: the process ends with its last own thread, exit handlers run, the exit code is 0."""
+    """pthread_exit in main: the process ends with its last own thread, exit handlers run, the exit
+    code is 0."""
     check_mode("main_thread_exits", contains=b"last thread ends\natexit ran\n", timeout=30)
 
 
@@ -161,7 +165,8 @@ def test_signal_dispositions_and_mask():
 
 
 def test_descriptors_and_closefrom():
-    """The host sees no descriptor of the agent's, gets the numbers that it would get, and closes what it likes; the agent goes on."""
+    """The host sees no descriptor of the agent's, gets the numbers that it would get, and closes
+    what it likes; the agent goes on."""
     scraped("descriptors")
 
 
@@ -247,7 +252,8 @@ COMMANDS = (
     [
         "/usr/bin/python3",
         "-c",
-        "import json, sys; print(json.dumps(list(range(1000)))); print('e', file=sys.stderr); sys.exit(6)",
+        "import json, sys; print(json.dumps(list(range(1000)))); print('e', file=sys.stderr); "
+        "sys.exit(6)",
     ],
     ["/usr/bin/awk", "BEGIN { for (i = 0; i < 9999; i++) a[i] = i; print length(a) }"],
     ["/bin/ls", "/nonexistent"],
@@ -259,7 +265,8 @@ COMMANDS = (
     [
         "/bin/bash",
         "-c",
-        "x=$(seq 1000 | sort -r | head -1); echo $x; ulimit -n; cat < /etc/hostname | wc -c; trap 'echo t' EXIT",
+        "x=$(seq 1000 | sort -r | head -1); echo $x; ulimit -n; cat < /etc/hostname | wc -c; trap "
+        "'echo t' EXIT",
     ],
 )
 
@@ -288,7 +295,8 @@ def test_make_with_children():
     directory = harness.scratch()
     with open(os.path.join(directory, "Makefile"), "w") as file:
         file.write(
-            "all: $(foreach n,1 2 3 4 5 6 7 8,f$(n))\n\t@cat f* | sort | md5sum\nf%:\n\t@sh -c 'seq $* 1000 | tac > $@'\n"
+            "all: $(foreach n,1 2 3 4 5 6 7 8,f$(n))\n\t@cat f* | sort | md5sum\nf%:\n"
+            "\t@sh -c 'seq $* 1000 | tac > $@'\n"
         )
     expected = harness.run([make, "-j2", "-C", directory], plain=True)
     for name in range(1, 9):
@@ -372,7 +380,8 @@ def test_library_that_replaces_some_forms_of_operator_new():
         "-Wl,-rpath," + library.rsplit("/", 1)[0],
     )
     assert check_same([program], rates=(None, 1, 65536))[:2] == (0, b"ok\n")
-    # Over an allocator with an operator new of its own the other forms cannot be sampled: said, not silent.
+    # Over an allocator with an operator new of its own the other forms cannot be sampled: said, not
+    # silent.
     host = harness.Host(
         [
             harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls"),

@@ -1,15 +1,23 @@
-"""Sampling is unbiased, and its spread is that of Poisson sampling over bytes, at several rates and over many seeds.
+"""Sampling is unbiased, and its spread is that of Poisson sampling over bytes, at several rates and
+over many seeds.
 
-An allocation of s bytes is sampled with p = 1 - exp(-s/rate), independently of all others; a sampled one counts for 1/p objects. So the
-estimate of n objects has the variance n(1-p)/p, that of their bytes s^2 times as much; a function that allocates several sizes has the sum
-of these. z = (estimate - truth) / SE. The sampler's seed differs from process to process: every run is an independent draw.
+An allocation of s bytes is sampled with p = 1 - exp(-s/rate), independently of all others; a
+sampled one counts for 1/p objects. So the estimate of n objects has the variance n(1-p)/p, that of
+their bytes s^2 times as much; a function that allocates several sizes has the sum of these. z =
+(estimate - truth) / SE. The sampler's seed differs from process to process: every run is an
+independent draw.
 
-Bounds. A run of this test looks at some 2,500 z (correlated: objects with bytes, allocated with in use), so "within 3 SE" cannot be asked of
-each: 0.27 % of a faithful sampler's z lie outside. Asked instead, each so that a faithful sampler fails the whole test less than once in 1,000:
-  - one run and function (where at least 50 samples are expected, so that z is close to normal): |z| <= 6         (2,500 x 2e-8)
-  - one rate and function, all runs added up (at least 10 samples): |z| <= 5.2                                   (260 x 1e-6)
-  - the mean of the relative errors of the total, per rate and value: within 4.2 of its own standard error of 0  (20 x 3e-5)
-  - share of |z| > 3 below 2 %, mean of z^2 (expected 1) between 0.6 and 1.5: the spread is as predicted, neither more nor less
+Bounds. A run of this test looks at some 2,500 z (correlated: objects with bytes, allocated with in
+use), so "within 3 SE" cannot be asked of
+each: 0.27 % of a faithful sampler's z lie outside. Asked instead, each so that a faithful sampler
+  fails the whole test less than once in 1,000:
+  - one run and function (where at least 50 samples are expected, so that z is close to normal):
+    |z| <= 6 (2,500 x 2e-8)
+  - one rate and function, all runs added up (at least 10 samples): |z| <= 5.2 (260 x 1e-6)
+  - the mean of the relative errors of the total, per rate and value: within 4.2 of its own standard
+    error of 0 (20 x 3e-5)
+  - share of |z| > 3 below 2 %, mean of z^2 (expected 1) between 0.6 and 1.5: the spread is as
+    predicted, neither more nor less
   - where p = 1 to 15 digits (32 MB at 512 KiB) the figures are exact.
 """
 import collections
@@ -28,7 +36,8 @@ MODES = (
 
 
 class Estimate:
-    """Truth, variance, expected number of samples and estimate of one function's four values, added up over runs."""
+    """Truth, variance, expected number of samples and estimate of one function's four values, added
+    up over runs."""
 
     def __init__(self):
         self.truth, self.variance, self.samples, self.found = (
@@ -138,7 +147,8 @@ def test_unbiased_over_rates_and_seeds():
     outside = sum(abs(z) > 3 for z in single) / len(single)
     dispersion = sum(z * z for z in single) / len(single)
     harness.note(
-        "%d z of single runs: %.2f %% outside 3 SE, mean of z^2 %.2f, largest %.1f; pooled: largest %.1f"
+        "%d z of single runs: %.2f %% outside 3 SE, mean of z^2 %.2f, largest %.1f; pooled: "
+        "largest %.1f"
         % (
             len(single),
             100 * outside,
@@ -155,7 +165,8 @@ def test_unbiased_over_rates_and_seeds():
 
 
 def test_aligned_new_over_each_allocator():
-    """Rate 1 cannot see a size that is counted twice or never: far below it, each sum must be within 5 standard errors."""
+    """Rate 1 cannot see a size that is counted twice or never: far below it, each sum must be
+    within 5 standard errors."""
     program = harness.build("aligned_new.cc", "-std=c++17", "-O1", "-fno-optimize-sibling-calls")
     rate = 65536
     for library in (None, "libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"):

@@ -1,4 +1,5 @@
-"""At rate 1 every allocation is recorded: per-function figures of heap and allocs are exact to the byte."""
+"""At rate 1 every allocation is recorded: per-function figures of heap and allocs are exact to the
+byte."""
 import os
 
 import harness
@@ -100,7 +101,8 @@ def test_cxx_every_operator_new_and_delete():
             profile.by_leaf(),
             "heap",
         )
-        # exception objects are allocated by libstdc++ below these two: only what the leaf itself did is known
+        # exception objects are allocated by libstdc++ below these two: only what the leaf itself
+        # did is known
         compare(
             profile,
             {"by_throwing_constructor": expected["by_throwing_constructor"]},
@@ -129,7 +131,8 @@ def test_cxx_every_operator_new_and_delete():
 
 
 def test_static_libstdcxx():
-    """operator new inside the executable calls malloc: counted once, and the chain leads to the C++ function."""
+    """operator new inside the executable calls malloc: counted once, and the chain leads to the C++
+    function."""
     host = harness.Host(
         [
             harness.build(
@@ -146,7 +149,8 @@ def test_static_libstdcxx():
 
 
 def test_profile_fields():
-    """What readers rely on: types, period, one size label, and that allocs differs only in its default."""
+    """What readers rely on: types, period, one size label, and that allocs differs only in its
+    default."""
     host = harness.Host([harness.build("exact.c", *FLAGS)], rate=1)
     host.ready()
     heap, allocs = host.profile("heap"), host.profile("allocs")

@@ -1,4 +1,5 @@
-"""Stacks are complete, from the caller of malloc to the thread's entry, in code of every shape; where one is cut, a frame says so."""
+"""Stacks are complete, from the caller of malloc to the thread's entry, in code of every shape;
+where one is cut, a frame says so."""
 import re
 
 import harness
@@ -68,7 +69,8 @@ def check_chains(*flags):
     if names[1:64] != ["recurse_300"] * 63 or not left_out or 63 + int(left_out[1]) + outer != 300:
         wrong.append("leaf_recursion_300: %d frames, the last is %s" % (len(names), names[-1]))
     assert not wrong, "flags %s\n%s" % (" ".join(flags), "\n".join(wrong))
-    # ud2 is the first instruction of `trapping`: the interrupted frame's address is exact, not one less
+    # ud2 is the first instruction of `trapping`: the interrupted frame's address is exact, not one
+    # less
     trapping = [
         frame
         for sample in profile.samples
@@ -110,7 +112,8 @@ def test_not_position_independent():
 
 
 def test_segments_with_gaps_between_them():
-    # The layout of lld, Rust and -z max-page-size: the unwind tables are in another segment than the code.
+    # The layout of lld, Rust and -z max-page-size: the unwind tables are in another segment than
+    # the code.
     check_chains("-O2", "-Wl,-z,max-page-size=2097152")
     check_chains("-O2", "-no-pie", "-Wl,-z,max-page-size=2097152")
 
@@ -120,7 +123,8 @@ def test_dwarf4_and_compressed_sections():
 
 
 def test_eh_frame_without_search_table():
-    """ld --no-eh-frame-hdr: there is .eh_frame but no sorted table; the program runs, stacks are cut visibly or complete."""
+    """ld --no-eh-frame-hdr: there is .eh_frame but no sorted table; the program runs, stacks are
+    cut visibly or complete."""
     profile, _ = profile_of(
         "stacks.c", "-O2", "-fno-optimize-sibling-calls", "-Wl,--no-eh-frame-hdr"
     )
@@ -165,7 +169,8 @@ def test_exceptions_inlines_and_names():
         "leaf_in_destructor"
     ):  # below _Unwind_Resume or the personality's landing pad
         assert stack[-1] == "_start" and "catcher" in stack and "thrower" in stack, stack
-    # libstdc++ allocates the exception object: its leaf is __cxa_allocate_exception, called by thrower
+    # libstdc++ allocates the exception object: its leaf is __cxa_allocate_exception, called by
+    # thrower
     thrown = profile.stacks_with("__cxa_allocate_exception")
     assert any(
         stack[0] == "__cxa_allocate_exception" and stack[1] == "thrower" for stack in thrown
@@ -199,7 +204,8 @@ def test_exceptions_inlines_and_names():
 
 
 def test_pprof_shows_names_as_the_profile_has_them():
-    """pprof demangles what looks raw to it: parentheses and template arguments of C++ names from debug information must survive."""
+    """pprof demangles what looks raw to it: parentheses and template arguments of C++ names from
+    debug information must survive."""
     host = harness.Host(
         [harness.build("stacks_exceptions.cc", "-std=c++17", "-O2", "-fno-optimize-sibling-calls")],
         rate=1,

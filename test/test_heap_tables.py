@@ -1,4 +1,5 @@
-"""The tables hold a real program's worth at rate 1 exactly; their use is reported; what exceeds them is counted and shown."""
+"""The tables hold a real program's worth at rate 1 exactly; their use is reported; what exceeds
+them is counted and shown."""
 import time
 
 import harness
@@ -71,7 +72,8 @@ def test_text_of_many_stacks():
 
 
 def test_stack_table_overflow_is_counted_and_shown():
-    """More distinct stacks than the table takes: the loss is in health and on the index page, the rest is exact, the host goes on."""
+    """More distinct stacks than the table takes: the loss is in health and on the index page, the
+    rest is exact, the host goes on."""
     host = harness.Host([harness.build("tables.c", *FLAGS), "stacks", str(STACKS)], rate=1)
     host.ready(seconds=300)
     health = host.health()

@@ -7,7 +7,8 @@ import harness
 LINE = re.compile(r"^\s*[0-9a-f]+:\t((?:[0-9a-f]{2} )+)\s*\t(\S.*)$")
 # What objdump shows as an instruction of its own although it only begins one, or could not read.
 NO_INSTRUCTION = re.compile(
-    r"^\(bad\)|^\.byte|^(data16|addr32|rex\S*|lock|repn?z|cs|ds|es|ss|fs|gs|notrack|bnd)( (data16|cs|rex\S*))*$"
+    r"^\(bad\)|^\.byte|^(data16|addr32|rex\S*|lock|repn?z|cs|ds|es|ss|fs|gs|notrack|bnd)( "
+    r"(data16|cs|rex\S*))*$"
 )
 
 

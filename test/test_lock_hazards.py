@@ -1,6 +1,6 @@
-"""Hosts that wrappers of locks are known to break: locks in allocators, the loader, signal handlers, before main, in forked
-children, on small stacks, in sandboxes; other wrappers and other tools beside the agent. Each runs as it does without the agent
-(lockhaz.c, one mode a test)."""
+"""Hosts that wrappers of locks are known to break: locks in allocators, the loader, signal
+handlers, before main, in forked children, on small stacks, in sandboxes; other wrappers and other
+tools beside the agent. Each runs as it does without the agent (lockhaz.c, one mode a test)."""
 import os
 
 import harness
@@ -16,7 +16,8 @@ def hazards():
 
 
 def check(argv, contains, rates=RATES, extra=None, **options):
-    """As without the agent at every rate of the lock profiles; and without it the program says what it is to say."""
+    """As without the agent at every rate of the lock profiles; and without it the program says what
+    it is to say."""
     for rate in rates:
         expected = check_same(argv, rates=(None,), extra=dict(rate, **(extra or {})), **options)
         assert expected[0] == 0 and contains in expected[1], expected
@@ -72,7 +73,8 @@ def test_filter_that_kills_whoever_reads_the_clock():
 
 
 def test_waits_in_the_loader():
-    """IFUNC resolvers, constructors, callbacks of dl_iterate_phdr: loaded at run time, linked, preloaded; lazily bound and at once."""
+    """IFUNC resolvers, constructors, callbacks of dl_iterate_phdr: loaded at run time, linked,
+    preloaded; lazily bound and at once."""
     library = harness.build("lockhaz_library.c", "-O1", shared=True)
     plain = harness.build("lockhaz_library.c", "-O1", "-DNO_IFUNC", shared=True)
     linked = harness.build(
@@ -103,7 +105,8 @@ def test_waits_in_the_loader():
 
 
 def test_allocators_that_lock():
-    """One whose every call takes a pthread mutex; jemalloc, tcmalloc and mimalloc; at heap rate 1 too."""
+    """One whose every call takes a pthread mutex; jemalloc, tcmalloc and mimalloc; at heap rate 1
+    too."""
     allocators = [harness.build("lockhaz_malloc.c", "-O1", "-fno-builtin", shared=True)]
     allocators += [
         os.path.join(harness.LIBRARIES, name)
@@ -126,7 +129,8 @@ def test_allocators_that_lock():
         [
             "/usr/bin/python3",
             "-c",
-            "import threading; t = [threading.Thread(target=print) for _ in range(9)]; [x.start() for x in t]",
+            "import threading; t = [threading.Thread(target=print) for _ in range(9)]; [x.start() "
+            "for x in t]",
         ],
         rates=(1,),
         extra=EVERYTHING,
@@ -176,7 +180,8 @@ def test_mutrace_beside_the_agent():
 
 
 def test_every_setting_may_be_read_before_libc_is_ready():
-    """By a call of malloc's in an IFUNC resolver, when nothing of libc works that needs its locale."""
+    """By a call of malloc's in an IFUNC resolver, when nothing of libc works that needs its
+    locale."""
     library = harness.build("lockhaz_library.c", "-O1", shared=True)
     argv = [hazards(), "everything"]
     dumps = harness.scratch()
@@ -209,7 +214,8 @@ def test_valgrind():
 
 
 def check_sanitized(kind, extra):
-    """The agent leaves such hosts alone, as they wrap locks themselves: nothing is reported that is not reported without it."""
+    """The agent leaves such hosts alone, as they wrap locks themselves: nothing is reported that is
+    not reported without it."""
 
     def program(source, *flags):
         return harness.build(

@@ -1,6 +1,8 @@
-"""Every wrapped lock and wait gives what it gives without the agent, in every state: results, errno, what is in the objects, cancellation, jumps.
+"""Every wrapped lock and wait gives what it gives without the agent, in every state: results,
+errno, what is in the objects, cancellation, jumps.
 
-The locksem_* programs print it; a test compares what they print under the agent with what they print without it.
+The locksem_* programs print it; a test compares what they print under the agent with what they
+print without it.
 """
 import difflib
 import os
@@ -24,7 +26,8 @@ def difference(expected, found):
 
 
 def check_same(argv, lines, rates=RATES, **options):
-    """Exit code, stdout and stderr are those of a run without the agent, which has at least so many lines."""
+    """Exit code, stdout and stderr are those of a run without the agent, which has at least so many
+    lines."""
     expected = harness.run(argv, plain=True, **options)
     assert expected.returncode == 0 and expected.stdout.count(b"\n") >= lines, expected
     for extra in rates:
@@ -90,8 +93,8 @@ def functions_of(profile):
 
 
 def check_nothing_left(argv, abandoned):
-    """Under the agent the program says what it says without it, and when it says ready nobody waits any more; what was released
-    after the last wait is charged to nobody."""
+    """Under the agent the program says what it says without it, and when it says ready nobody waits
+    any more; what was released after the last wait is charged to nobody."""
     expected = harness.run(argv, plain=True, stdin=b"")
     assert expected.returncode == 0, expected
     host = harness.Host(argv, extra=EVERYTHING)
@@ -118,7 +121,8 @@ def check_nothing_left(argv, abandoned):
 
 
 def test_cancellation():
-    """Before and during every wait; cleanup handlers, the mutex, what the objects are afterwards."""
+    """Before and during every wait; cleanup handlers, the mutex, what the objects are
+    afterwards."""
     program = harness.build("locksem_cancel.c", "-O1")
     check_same([program], 300)
     check_nothing_left([program], 0)

@@ -1,5 +1,6 @@
-"""64 threads use every lock and wait at random, with timeouts and cancellation, while the program forks (lockhaz_soak.c, which
-checks its own invariants): no hang, nothing lost, and the agent's tables do not grow. Ten seconds; SOAK=1: fifteen minutes."""
+"""64 threads use every lock and wait at random, with timeouts and cancellation, while the program
+forks (lockhaz_soak.c, which checks its own invariants): no hang, nothing lost, and the agent's
+tables do not grow. Ten seconds; SOAK=1: fifteen minutes."""
 import os
 
 import harness

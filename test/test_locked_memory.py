@@ -1,5 +1,5 @@
-"""Programs that lock their memory (mlockall) under a limit: what is the agent's counts as little as if
-it were not there, idle and while it is asked for everything."""
+"""Programs that lock their memory (mlockall) under a limit: what is the agent's counts as little as
+if it were not there, idle and while it is asked for everything."""
 import os
 import resource
 import threading

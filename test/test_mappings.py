@@ -1,5 +1,5 @@
-"""Which object an address belongs to, where /proc/self/maps alone does not tell: text that was moved to other memory, plugins that were
-replaced."""
+"""Which object an address belongs to, where /proc/self/maps alone does not tell: text that was
+moved to other memory, plugins that were replaced."""
 import os
 import re
 import shutil

@@ -1,4 +1,5 @@
-"""mutex: who makes others wait is charged with just what they waited for him, however many wait, however the lock goes round."""
+"""mutex: who makes others wait is charged with just what they waited for him, however many wait,
+however the lock goes round."""
 import functools
 import math
 import os
@@ -11,7 +12,8 @@ from test_block_truth import every_kind
 
 @functools.lru_cache(maxsize=None)
 def schedules():
-    """(journal, what block has, what mutex has) of one run of lock_releases.c with every event recorded."""
+    """(journal, what block has, what mutex has) of one run of lock_releases.c with every event
+    recorded."""
     host = lock_journal.start("lock_releases.c", **EVERY_EVENT)
     journal = Journal(host.ready())
     block, mutex = (lock_journal.found(host.profile(name)) for name in ("block", "mutex"))
@@ -21,8 +23,8 @@ def schedules():
 
 
 def check(*functions, counts):
-    """The journal's charges of these functions are the profile's, and its delays are returned; counts: by construction, in each of the two
-    rounds; None: not even a charge."""
+    """The journal's charges of these functions are the profile's, and its delays are returned;
+    counts: by construction, in each of the two rounds; None: not even a charge."""
     journal, _, mutex = schedules()
     expected = {
         key: values
@@ -41,8 +43,9 @@ def check(*functions, counts):
 
 
 def test_every_kind_of_release():
-    """One waiter, one release of each kind of lock: mutexes of every type, rwlocks, spin locks, semaphores, C11, futexes. Conditions, barriers, joins, and
-    waits that nobody's call ended are not there."""
+    """One waiter, one release of each kind of lock: mutexes of every type, rwlocks, spin locks,
+    semaphores, C11, futexes. Conditions, barriers, joins, and waits that nobody's call ended are
+    not there."""
     journal, answers, _ = every_kind()
     expected = lock_journal.charged_sums(journal)
     assert len(expected) > 40 and {count for count, _, _ in expected.values()} == {2}
@@ -53,7 +56,8 @@ def test_every_kind_of_release():
 
 
 def test_several_wait_and_the_lock_goes_round():
-    """A holds, three wait; A gives it to B, for whom two wait on, B to C, for whom one does: A is charged for three, B for two, C for one, D for none."""
+    """A holds, three wait; A gives it to B, for whom two wait on, B to C, for whom one does: A is
+    charged for three, B for two, C for one, D for none."""
     of_a, of_b, of_c = check(
         "give_to_several", "give_to_two", "give_to_one", "give_to_none", counts=(1, 1, 1, None)
     )
@@ -129,7 +133,8 @@ def test_a_wait_in_a_signal_handler_within_a_wait():
 
 
 def test_a_writer_waits_for_several_readers():
-    """The first reader that goes is charged with what the writer has waited so far, the last with the rest, and only he lets it in."""
+    """The first reader that goes is charged with what the writer has waited so far, the last with
+    the rest, and only he lets it in."""
     check("give_first_reader", "give_last_reader", counts=(0, 1))
 
 
@@ -138,7 +143,8 @@ def test_several_readers_wait_for_a_writer():
 
 
 def test_waits_that_give_up():
-    """What they have waited since the last release is nobody's; who releases afterwards is charged only for those who still wait."""
+    """What they have waited since the last release is nobody's; who releases afterwards is charged
+    only for those who still wait."""
     check("give_in_vain", "give_too_late", "give_patience", counts=(0, None, 1))
 
 
@@ -155,8 +161,9 @@ def test_waiters_of_these_schedules():
 
 
 def test_releasers_are_charged_with_what_waiters_waited():
-    """Hundreds of short sections of six locks, four threads: charges follow the program's own account of each call; and releasers' events
-    and waiters' events are the same number, but for waits whose release came before they were entered (counted).
+    """Hundreds of short sections of six locks, four threads: charges follow the program's own
+    account of each call; and releasers' events and waiters' events are the same number, but for
+    waits whose release came before they were entered (counted).
     """
     host = lock_journal.start("lock_crowd.c", **EVERY_EVENT)
     journal = Journal(host.ready())
@@ -191,7 +198,8 @@ def test_releasers_are_charged_with_what_waiters_waited():
 
 
 def test_default_fraction():
-    """One wait in 10 is looked at and counts for 10: the variance of a sum is 9 times the sum of squares."""
+    """One wait in 10 is looked at and counts for 10: the variance of a sum is 9 times the sum of
+    squares."""
     fraction = 10
     host = lock_journal.start("lock_sampling.c")
     journal = Journal(host.ready())

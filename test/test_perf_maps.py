@@ -1,4 +1,5 @@
-"""Names of JIT code from /tmp/perf-PID.map: of any size, written at any time, and only where the map is this process's own."""
+"""Names of JIT code from /tmp/perf-PID.map: of any size, written at any time, and only where the
+map is this process's own."""
 import contextlib
 import os
 

@@ -1,4 +1,5 @@
-"""The pthread and semaphore programs of the POSIX conformance tests: each ends as it does without the agent (its exit code; 0 passed, 1 failed, ...).
+"""The pthread and semaphore programs of the POSIX conformance tests: each ends as it does without
+the agent (its exit code; 0 passed, 1 failed, ...).
 
 make test runs the quick ones of the families that the agent wraps; SOAK=1 runs all.
 """
@@ -78,10 +79,11 @@ SETS_THE_CLOCK = {
     "pthread_cond_init/2-2",
 }  # of the machine that runs the tests
 # They detach threads that run on stacks of the program's own (threads_scenarii.c, 8 and 14) and use
-# each stack again a round later, however slowly its last thread ends: two threads on one stack.
-# On a busy machine 4-3 does so in 47 of 60 runs without the agent and 48 of 60 with it; made to wait
-# for the last thread's end it never crashes, with the agent either (0 of 60). As it is, it crashes in
-# a few of a hundred runs without the agent, more with it: more is on the stack when its turn comes.
+# each stack again a round later, however slowly its last thread ends: two threads on one stack. On
+# a busy machine 4-3 does so in 47 of 60 runs without the agent and 48 of 60 with it; made to wait
+# for the last thread's end it never crashes, with the agent either (0 of 60). As it is, it crashes
+# in a few of a hundred runs without the agent, more with it: more is on the stack when its turn
+# comes.
 CRASH_BY_THEMSELVES = {"pthread_detach/4-3", "pthread_create/14-1"}
 RETRIES = 4
 CRASHES = {

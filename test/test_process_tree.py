@@ -1,4 +1,5 @@
-"""Several processes on one port: the list, every endpoint of each, and what happens to the others when the one that holds the port goes.
+"""Several processes on one port: the list, every endpoint of each, and what happens to the others
+when the one that holds the port goes.
 
 What a process's profiles must say is how its workload was built: block sizes and function names.
 """
@@ -36,7 +37,8 @@ def pair(port=None, rate=1):
 
 
 def check_exact(port, pid, function, size, named=True):
-    """In use from that function: one block of this size, nothing else. Not named: its name is in a file that a chroot hides."""
+    """In use from that function: one block of this size, nothing else. Not named: its name is in a
+    file that a chroot hides."""
     profile = port.profile("heap", pid)
     if named:
         assert profile.by_leaf()[function][2:] == [1, size], (pid, function, profile.by_leaf())
@@ -44,7 +46,7 @@ def check_exact(port, pid, function, size, named=True):
     assert found == [[1, size]], (pid, size, found)
 
 
-# ---- the list, and every endpoint of each --------------------------------------------------------------------------------------
+# ---- the list, and every endpoint of each --------------------------------------------------------
 
 
 def test_list():
@@ -159,7 +161,8 @@ def test_cpu_profile_delta_and_departed_client_of_a_member():
     second.do("spin")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         delta = pool.submit(port.profile, "heap?seconds=2", second.pid)
-        # The block must come while the delta waits: 2 s are long, and the CPU profile below shows that requests got through.
+        # The block must come while the delta waits: 2 s are long, and the CPU profile below shows
+        # that requests got through.
         busy, idle = pool.submit(port.profile, "profile?seconds=1", second.pid), pool.submit(
             port.profile, "profile?seconds=1", first.pid
         )
@@ -205,7 +208,7 @@ def test_fork_is_served_with_its_parents_allocations():
     assert port.get("heap", child)[0] == 404
 
 
-# ---- the holder goes -----------------------------------------------------------------------------------------------------------
+# ---- the holder goes -----------------------------------------------------------------------------
 
 
 class Asker(threading.Thread):
@@ -229,7 +232,8 @@ class Asker(threading.Thread):
 
 
 def check_takeover(end):
-    """`end` ends the holder: another takes over; what ran in a third goes on; what is asked meanwhile is answered or refused at once."""
+    """`end` ends the holder: another takes over; what ran in a third goes on; what is asked
+    meanwhile is answered or refused at once."""
     port, first, second = pair()
     third = Process(port)
     third.do("spin")
@@ -281,7 +285,8 @@ def test_holder_exits():
 
 
 def test_holder_is_stopped():
-    """A stopped process keeps its port. What others were asked before goes on, and when it continues all is as before."""
+    """A stopped process keeps its port. What others were asked before goes on, and when it
+    continues all is as before."""
     port, first, second = pair()
     second.do("spin")
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -361,7 +366,7 @@ def test_unix_socket_is_shared_too():
     assert not os.path.exists(port.address[5:])
 
 
-# ---- other roots, users, namespaces ----------------------------------------------------------------------------------------------
+# ---- other roots, users, namespaces --------------------------------------------------------------
 
 
 def test_unix_socket_stays_when_its_holder_ends():
@@ -411,7 +416,7 @@ def test_private_tmp():
     port.await_processes([second.pid], others=False)
 
 
-# ---- who is kept out -------------------------------------------------------------------------------------------------------------
+# ---- who is kept out -----------------------------------------------------------------------------
 
 
 def as_nobody():
@@ -463,7 +468,8 @@ while True:
     message, control, _, _ = peer.recvmsg(65536, 65536)
     print("got", message.hex(), len(control), flush=True)
     if mode == "answer" and message:  # a forged welcome: kind 2, with a key of its own making
-        peer.send(message[:8] + (2).to_bytes(4, sys.byteorder) + message[12:20] + bytes(range(1, 17)) + message[36:])
+        kind = (2).to_bytes(4, sys.byteorder)
+        peer.send(message[:8] + kind + message[12:20] + bytes(range(1, 17)) + message[36:])
         while True:
             message, control, _, _ = peer.recvmsg(65536, 65536)
             print("got more", message.hex(), len(control), flush=True)
@@ -475,7 +481,8 @@ while True:
 
 
 def check_impostor(mode):
-    """Another user has the tree's name already: the processes serve all the same (one of them), and tell it nothing but a pid."""
+    """Another user has the tree's name already: the processes serve all the same (one of them), and
+    tell it nothing but a pid."""
     become = as_nobody()
     port = Port()
     impostor = subprocess.Popen(
@@ -522,7 +529,7 @@ def test_impostor_that_answers():
     check_impostor("answer")
 
 
-# ---- many ------------------------------------------------------------------------------------------------------------------------
+# ---- many ----------------------------------------------------------------------------------------
 
 
 def test_two_hundred():

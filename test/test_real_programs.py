@@ -1,5 +1,5 @@
-"""Packaged programs under the agent: their output and exit code are their own, functions known to allocate are in the profile, and
-every view of the real `go tool pprof` works without a warning."""
+"""Packaged programs under the agent: their output and exit code are their own, functions known to
+allocate are in the profile, and every view of the real `go tool pprof` works without a warning."""
 import os
 import random
 import re
@@ -21,7 +21,8 @@ def saved(host, name):
 
 
 def check_profile(host, functions):
-    """Each word of `functions` names a function that must have bytes in the profile, somewhere on a stack."""
+    """Each word of `functions` names a function that must have bytes in the profile, somewhere on a
+    stack."""
     sums = host.profile("allocs").by_function()
     missing = [name for name in functions if sums[name][1] <= 0]
     most = sorted(sums.items(), key=lambda item: -item[1][1])[:25]
@@ -32,7 +33,8 @@ def check_profile(host, functions):
 
 
 def check_pprof(host, base, function):
-    """-top, -traces, -diff_base, -svg of the live program and of a saved file, and the web page of pprof in a browser."""
+    """-top, -traces, -diff_base, -svg of the live program and of a saved file, and the web page of
+    pprof in a browser."""
     url = host.url("heap")
     top = harness.pprof_clean(
         "-top", "-nodecount=500", "-sample_index=alloc_space", host.url("allocs")
@@ -167,7 +169,8 @@ def test_sqlite_million_inserts():
     sqlite = harness.need("sqlite3")
     script = (
         "create table t(a integer primary key, b text);\n"
-        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000) insert into t select i, 'row ' || i from n;\n"
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000000) insert "
+        "into t select i, 'row ' || i from n;\n"
         "create index u on t(b);\nselect count(*), sum(length(b)) from t;\n.print ready\n"
     ).encode()
     expected = harness.run([sqlite, ":memory:"], stdin=script, plain=True)
@@ -191,7 +194,8 @@ def test_python_json_churn():
         "import json, sys\n"
         "kept = []\n"
         "for i in range(60):\n"
-        "    text = json.dumps([{'key %d' % n: [n, str(n) * 20, {'x': n / 3}]} for n in range(2000)])\n"
+        "    text = json.dumps([{'key %d' % n: [n, str(n) * 20, {'x': n / 3}]} for n in "
+        "range(2000)])\n"
         "    kept.append(json.loads(text)) if i % 10 == 0 else json.loads(text)\n"
         "print(len(kept), len(text), flush=True)\n"
         "big = [bytearray(100000) for _ in range(100)]\n"
@@ -222,9 +226,11 @@ def test_nginx_in_the_foreground():
     configuration = os.path.join(directory, "nginx.conf")
     with open(configuration, "w") as file:
         file.write(
-            "daemon off; master_process off; worker_processes 1; pid %(d)s/pid; error_log %(d)s/error.log;\n"
+            "daemon off; master_process off; worker_processes 1; pid %(d)s/pid; error_log "
+            "%(d)s/error.log;\n"
             "events { worker_connections 256; }\n"
-            "http { access_log off; gzip on; client_body_temp_path %(d)s/b; proxy_temp_path %(d)s/p;\n"
+            "http { access_log off; gzip on; client_body_temp_path %(d)s/b; proxy_temp_path "
+            "%(d)s/p;\n"
             "fastcgi_temp_path %(d)s/f; uwsgi_temp_path %(d)s/u; scgi_temp_path %(d)s/s;\n"
             "server { listen 127.0.0.1:%(port)d; root %(d)s; } }\n" % {"d": directory, "port": port}
         )
@@ -251,7 +257,8 @@ def test_nginx_in_the_foreground():
 
 
 def large_source(path, functions):
-    """C that keeps gcc -O2 busy: many functions with loops, switches and calls of one another; with warnings, for stderr."""
+    """C that keeps gcc -O2 busy: many functions with loops, switches and calls of one another; with
+    warnings, for stderr."""
     generator = random.Random(2)
     with open(path, "w") as file:
         file.write(
@@ -260,8 +267,8 @@ def large_source(path, functions):
         for n in range(functions):
             numbers = [generator.randrange(1, 1000) for _ in range(6)]
             file.write(
-                "int f%d(struct s *p, int n) {\n  int t = %d, unused%d;\n  for (int i = 0; i < n; i++) {\n"
-                % (n, numbers[0], n)
+                "int f%d(struct s *p, int n) {\n  int t = %d, unused%d;\n"
+                "  for (int i = 0; i < n; i++) {\n" % (n, numbers[0], n)
             )
             file.write("    switch ((i * %d + t) %% 7) {\n" % numbers[1])
             for case in range(6):
@@ -277,7 +284,8 @@ def large_source(path, functions):
 
 
 def test_gcc_on_a_large_file():
-    """The driver's children inherit the agent; stdout, stderr and the object file are byte for byte those of a run without."""
+    """The driver's children inherit the agent; stdout, stderr and the object file are byte for byte
+    those of a run without."""
     gcc = harness.need("gcc")
     directory = harness.scratch()
     source, target = os.path.join(directory, "large.c"), os.path.join(directory, "large.o")

@@ -1,4 +1,5 @@
-"""CPU profiles of packaged programs at work: their output and exit code are their own, and the functions known to work are in the profile."""
+"""CPU profiles of packaged programs at work: their output and exit code are their own, and the
+functions known to work are in the profile."""
 import collections
 import glob
 import json
@@ -220,9 +221,11 @@ NODE_SCRIPT = (
     "let stop = false, result = 0;\n"
     "process.stdin.once('data', () => { stop = true; });\n"
     "console.log('ready');\n"
-    "function step() { result = fibonacci(24); crypto.createHash('sha512').update('x'.repeat(300000)).digest();\n"
+    "function step() { result = fibonacci(24); "
+    "crypto.createHash('sha512').update('x'.repeat(300000)).digest();\n"
     "  const kept = []; for (let i = 0; i < 3000; i++) kept.push({text: 'x' + i});\n"
-    "  if (stop) { console.log(result); process.exitCode = 9; process.stdin.destroy(); } else setImmediate(step); }\n"
+    "  if (stop) { console.log(result); process.exitCode = 9; process.stdin.destroy(); } else "
+    "setImmediate(step); }\n"
     "step();\n"
 )
 
@@ -300,13 +303,18 @@ def test_node_profiles_itself_meanwhile():
 JAVA_SOURCE = """
 public class Burn {
   static volatile boolean stop;
-  static long collatz(long n) { long steps = 0; while (n != 1) { n = n % 2 == 0 ? n / 2 : 3 * n + 1; steps++; } return steps; }
-  static void work() { long sum = 0; while (!stop) { for (int i = 1; i < 5000; i++) sum += collatz(i); String s = ""; for (int i = 0; i < 300; i++) s += i;
-    if (s.length() != 790) throw new Error(); try { Object o = null; o.hashCode(); } catch (NullPointerException e) { sum++; } } }
+  static long collatz(long n) { long steps = 0;
+    while (n != 1) { n = n % 2 == 0 ? n / 2 : 3 * n + 1; steps++; } return steps; }
+  static void work() { long sum = 0; while (!stop) {
+    for (int i = 1; i < 5000; i++) sum += collatz(i); String s = "";
+    for (int i = 0; i < 300; i++) s += i;
+    if (s.length() != 790) throw new Error();
+    try { Object o = null; o.hashCode(); } catch (NullPointerException e) { sum++; } } }
   static int depth(int n) { return n + depth(n + 1); }
   public static void main(String[] words) throws Exception {
     Thread[] threads = new Thread[2];
-    for (int i = 0; i < 2; i++) { threads[i] = new Thread(Burn::work, "burner-" + i); threads[i].start(); }
+    for (int i = 0; i < 2; i++) { threads[i] = new Thread(Burn::work, "burner-" + i);
+      threads[i].start(); }
     System.out.println("ready");
     System.in.read();
     stop = true;
@@ -372,7 +380,8 @@ def test_nginx_under_load():
         file.write(
             "daemon off; master_process off; pid %(d)s/pid; error_log %(d)s/error.log;\n"
             "events { worker_connections 256; }\n"
-            "http { access_log off; gzip on; gzip_comp_level 6; client_body_temp_path %(d)s/b; proxy_temp_path %(d)s/p;\n"
+            "http { access_log off; gzip on; gzip_comp_level 6; client_body_temp_path %(d)s/b; "
+            "proxy_temp_path %(d)s/p;\n"
             "fastcgi_temp_path %(d)s/f; uwsgi_temp_path %(d)s/u; scgi_temp_path %(d)s/s;\n"
             "server { listen 127.0.0.1:%(port)d; root %(d)s; } }\n" % {"d": directory, "port": port}
         )
@@ -438,7 +447,8 @@ QUERY = "select count(*), sum(length(md5(i::text))) from generate_series(1, 3000
 
 
 def test_postgres():
-    """A backend by itself (single-user mode), then a server whose backends are forked from the process that is profiled."""
+    """A backend by itself (single-user mode), then a server whose backends are forked from the
+    process that is profiled."""
     programs = postgres_programs()
     become, uid, gid = unprivileged()
     directory = harness.scratch()

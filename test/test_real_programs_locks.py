@@ -1,5 +1,6 @@
-"""block and mutex profiles of real languages' libraries and packaged programs at work, every wait recorded: their output and exit codes are their
-own, each wait stands under its own function with the time that the program itself measured."""
+"""block and mutex profiles of real languages' libraries and packaged programs at work, every wait
+recorded: their output and exit codes are their own, each wait stands under its own function with
+the time that the program itself measured."""
 import collections
 import hashlib
 import os
@@ -66,7 +67,8 @@ def contention(host, name):
 
 
 def by_pprof(host, name):
-    """What the real go tool pprof fetches and prints: {function: (flat, cum) ns}; its total is the reader's."""
+    """What the real go tool pprof fetches and prints: {function: (flat, cum) ns}; its total is the
+    reader's."""
     text = harness.pprof_clean(
         "-top",
         "-nodecount=2000",
@@ -102,7 +104,8 @@ def truths(lines, kind):
 
 
 def is_about(seen, delay, awake):
-    """3 % and 10 ms; what the waiter was awake, before it slept or after, may have been part of its wait or not."""
+    """3 % and 10 ms; what the waiter was awake, before it slept or after, may have been part of its
+    wait or not."""
     tolerance = 0.03 * delay + 10 * MILLISECOND
     return delay - awake - tolerance <= seen <= delay + tolerance
 
@@ -112,7 +115,8 @@ def named(frame, function):
 
 
 def check_truths(profile, expected):
-    """Each function's stacks have its leaf, its count (a futex wait may end for nothing, and is then another one) and its time."""
+    """Each function's stacks have its leaf, its count (a futex wait may end for nothing, and is
+    then another one) and its time."""
     wrong = []
     for function, (leaf, count, delay, awake) in expected.items():
         if leaf == "-":
@@ -143,7 +147,8 @@ def check_truths(profile, expected):
 
 
 def check_balance(block, mutex):
-    """At rest: releasers are charged with no more than what was waited for locks. The rest is the way from a release to the waiter's going on."""
+    """At rest: releasers are charged with no more than what was waited for locks. The rest is the
+    way from a release to the waiter's going on."""
     released, waits = mutex.total(), block.by_leaf()
     waited = [sum(waits[leaf][index] for leaf in LOCKS) for index in (0, 1)]
     assert released[0] <= waited[0] and released[1] <= 1.03 * waited[1] + 10 * MILLISECOND, (
@@ -236,7 +241,8 @@ for t in threads: t.join()
 semaphore.append(now() - start)
 print(sorted(results.items()))
 alone = max(end for _, end, _ in spans) - min(start for start, _, _ in spans)
-print(sum(end - start for start, end, _ in spans) - alone, sum(span[2] for span in spans), sum(semaphore))
+held = sum(end - start for start, end, _ in spans)
+print(held - alone, sum(span[2] for span in spans), sum(semaphore))
 print('ready', flush=True)
 sys.stdin.readline()
 sys.exit(7)
@@ -244,8 +250,8 @@ sys.exit(7)
 
 
 def test_python_threads():
-    """Who has not got the GIL waits for a condition variable, 5 ms at a time, but for what it queues for a processor in between; join, Event and
-    their like are semaphores."""
+    """Who has not got the GIL waits for a condition variable, 5 ms at a time, but for what it
+    queues for a processor in between; join, Event and their like are semaphores."""
     python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else harness.need("python3")
     plain = harness.run([python, "-c", PYTHON_SCRIPT], stdin=b"\n", plain=True)
     host = harness.Host([python, "-c", PYTHON_SCRIPT], extra=EVERY)
@@ -427,7 +433,8 @@ def test_mariadb():
 
     harness.poll(lambda: ask("select 1;").returncode == 0, "mariadb answers")
     done = ask(
-        "create database d; create table d.t (id int primary key, v int) engine=innodb; insert into d.t values (1, 0);"
+        "create database d; create table d.t (id int primary key, v int) engine=innodb; insert "
+        "into d.t values (1, 0);"
     )
     assert done.returncode == 0, done
 
@@ -441,7 +448,8 @@ def test_mariadb():
         assert all(done.returncode == 0 and not done.stderr for done in answers), answers
 
     def row_locks():
-        """As the server itself counts: how often a thread waited for a row's lock, and ns (it adds whole milliseconds)."""
+        """As the server itself counts: how often a thread waited for a row's lock, and ns (it adds
+        whole milliseconds)."""
         lines = dict(
             line.split()
             for line in ask("show global status like 'innodb_row_lock_%';").stdout.splitlines()
@@ -449,7 +457,8 @@ def test_mariadb():
         return int(lines["Innodb_row_lock_waits"]), int(lines["Innodb_row_lock_time"]) * MILLISECOND
 
     def waits_in_update():
-        """The row's lock is waited for by a condition variable; the binary has no names for what is between that and mysql_update."""
+        """The row's lock is waited for by a condition variable; the binary has no names for what is
+        between that and mysql_update."""
         samples = [
             sample
             for sample in contention(host, "block").samples
@@ -505,7 +514,8 @@ def text_to_pack(megabytes):
 
 
 def check_packer(argv, unpack, function):
-    """Its input comes by a pipe that stays open until the profile has been taken: its threads have then waited for work, and for each other."""
+    """Its input comes by a pipe that stays open until the profile has been taken: its threads have
+    then waited for work, and for each other."""
     data = text_to_pack(12)
     plain = harness.run(argv, stdin=data, plain=True)
     assert plain.returncode == 0 and len(plain.stdout) < len(data)

@@ -1,4 +1,5 @@
-"""Real services are many processes: each is listed on the one port and has its own profiles, and the service does what it does without the agent."""
+"""Real services are many processes: each is listed on the one port and has its own profiles, and
+the service does what it does without the agent."""
 import contextlib
 import hashlib
 import os
@@ -39,7 +40,7 @@ def functions(profile):
     return profile.by_function()
 
 
-# ---- nginx ---------------------------------------------------------------------------------------------------------------------
+# ---- nginx ---------------------------------------------------------------------------------------
 
 
 def test_nginx_master_workers_reload_and_binary_upgrade():
@@ -62,7 +63,8 @@ def test_nginx_master_workers_reload_and_binary_upgrade():
             "%(user)s daemon on; worker_processes 2; pid %(d)s/pid; error_log %(d)s/error.log;\n"
             "env LD_PRELOAD; env PPROFAGENT_ADDR; env PPROFAGENT_MEMPROFILERATE;\n"
             "events { worker_connections 256; }\n"
-            "http { access_log off; gzip on; gzip_comp_level 9; client_body_temp_path %(d)s/b; proxy_temp_path %(d)s/p;\n"
+            "http { access_log off; gzip on; gzip_comp_level 9; client_body_temp_path %(d)s/b; "
+            "proxy_temp_path %(d)s/p;\n"
             "fastcgi_temp_path %(d)s/f; uwsgi_temp_path %(d)s/u; scgi_temp_path %(d)s/s;\n"
             "server { listen 127.0.0.1:%(port)d; root %(d)s; } }\n"
             % {"d": directory, "port": listen, "user": "user www-data;" if os.getuid() == 0 else ""}
@@ -160,7 +162,7 @@ def test_nginx_master_workers_reload_and_binary_upgrade():
     assert not bad, bad
 
 
-# ---- postgres ------------------------------------------------------------------------------------------------------------------
+# ---- postgres ------------------------------------------------------------------------------------
 
 
 def test_postgres_backends_come_and_go():
@@ -267,7 +269,7 @@ def test_postgres_backends_come_and_go():
     assert port.processes() == {}
 
 
-# ---- redis ---------------------------------------------------------------------------------------------------------------------
+# ---- redis ---------------------------------------------------------------------------------------
 
 
 def test_redis_snapshot_child():
@@ -345,7 +347,7 @@ def test_redis_snapshot_child():
     )
 
 
-# ---- python, in the manner of gunicorn --------------------------------------------------------------------------------------------
+# ---- python, in the manner of gunicorn -----------------------------------------------------------
 
 PREFORK = r"""
 import multiprocessing, os, sys
@@ -400,7 +402,7 @@ def test_python_worker_pool():
     )
 
 
-# ---- make, shells ------------------------------------------------------------------------------------------------------------------
+# ---- make, shells --------------------------------------------------------------------------------
 
 
 def test_make_j2():
@@ -456,8 +458,8 @@ def test_bash_pipeline():
         [
             bash,
             "-c",
-            "set -o pipefail; cat %s | tr a-z A-Z | (sort -r; echo end) | md5sum; echo ${PIPESTATUS[@]}"
-            % fifo,
+            "set -o pipefail; cat %s | tr a-z A-Z | (sort -r; echo end) | md5sum; echo "
+            "${PIPESTATUS[@]}" % fifo,
         ],
         address=port.address,
         rate=1,
@@ -494,7 +496,8 @@ def test_bash_pipeline():
 
 
 def test_daemon_by_libc():
-    """memcached -d: daemon(3), which is not fork() to an interposer; its threads are born in the child."""
+    """memcached -d: daemon(3), which is not fork() to an interposer; its threads are born in the
+    child."""
     program = harness.need("memcached")
     port, listen, directory = Port(), harness.free_port(), harness.scratch()
     os.chmod(directory, 0o777)

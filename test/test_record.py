@@ -16,7 +16,8 @@ SOURCE = """#include <stdio.h>
 int part_%(i)d(int x) { printf("%(i)d %%d\\n", x); return x * %(i)d; }
 """
 MAKEFILE = """OBJECTS := $(foreach i,0 1 2 3 4 5,part_$(i).o)
-program: $(OBJECTS) main.o ; gcc -o $@ $^ && strip -g -o stripped $@ && ar rc parts.a $(OBJECTS) && gzip -9kn $@
+program: $(OBJECTS) main.o ; gcc -o $@ $^ && strip -g -o stripped $@ && \\
+	ar rc parts.a $(OBJECTS) && gzip -9kn $@
 %.o: %.c all.h ; gcc -O2 -g -c -o $@ $<
 """
 

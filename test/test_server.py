@@ -1,4 +1,5 @@
-"""The admin server: who is let in, what is refused and how, and that slow, many or broken clients cost little (wire.md, hazards.md)."""
+"""The admin server: who is let in, what is refused and how, and that slow, many or broken clients
+cost little (wire.md, hazards.md)."""
 import html
 import os
 import re
@@ -87,7 +88,7 @@ def check_every_response(headers):
     ), headers
 
 
-# ---- who is let in ----------------------------------------------------------------------------------------------------------
+# ---- who is let in -------------------------------------------------------------------------------
 
 
 def test_host_header_allow_list():
@@ -326,7 +327,7 @@ def test_garbage():
     assert request(host)[0] == 200
 
 
-# ---- slow and many clients ----------------------------------------------------------------------------------------------------
+# ---- slow and many clients -----------------------------------------------------------------------
 
 
 def cpu_seconds(pid):
@@ -367,8 +368,8 @@ def test_a_body_that_does_not_come():
     check_error(
         raw(
             host,
-            "POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\nabc"
-            % host.address[1],
+            "POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\n"
+            "abc" % host.address[1],
             seconds=20,
         ),
         408,
@@ -437,7 +438,8 @@ def test_slow_posts_delay_nobody_for_long():
     check_delay(
         7,
         16,
-        b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\nabc",
+        b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100\r\n\r\n"
+        b"abc",
     )
 
 
@@ -529,7 +531,7 @@ def test_out_of_descriptors_does_not_spin():
     harness.poll(lambda: answers(host), "an answer after the crowd has gone")
 
 
-# ---- addresses ----------------------------------------------------------------------------------------------------------------
+# ---- addresses -----------------------------------------------------------------------------------
 
 
 def test_taken_port_is_no_error():

@@ -1,4 +1,5 @@
-"""A host with hardly any descriptors, memory or threads: clients are told so at once, the log says it once, the host is not disturbed."""
+"""A host with hardly any descriptors, memory or threads: clients are told so at once, the log says
+it once, the host is not disturbed."""
 import contextlib
 import os
 import resource

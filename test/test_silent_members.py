@@ -1,4 +1,5 @@
-"""A process that is asked for its page by /pid/N while it is stopped, ends or becomes another program: whoever asks is told so, soon."""
+"""A process that is asked for its page by /pid/N while it is stopped, ends or becomes another
+program: whoever asks is told so, soon."""
 import concurrent.futures
 import http.client
 import os
@@ -76,7 +77,10 @@ def test_member_that_becomes_another_program_again_and_again():
     port = Port()
     first = Process(port)
     port.await_processes([first.pid], others=False)
-    script = "import os, sys, time\ntime.sleep(0.15)\nos.execv(sys.executable, [sys.executable, '-S', '-c', sys.argv[1], sys.argv[1]])\n"
+    script = (
+        "import os, sys, time\ntime.sleep(0.15)\n"
+        "os.execv(sys.executable, [sys.executable, '-S', '-c', sys.argv[1], sys.argv[1]])\n"
+    )
     python = harness.need("python3")
     restless = harness.Host([python, "-S", "-c", script, script], address=port.address)
     harness.poll(lambda: port.get("cmdline", restless.pid)[0] == 200, "it is there")

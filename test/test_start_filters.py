@@ -1,5 +1,6 @@
-"""Programs that a service manager starts under a list of forbidden system calls, each of which kills: whatever is asked of the agent, the
-program lives as it does without; what the agent then cannot do it says."""
+"""Programs that a service manager starts under a list of forbidden system calls, each of which
+kills: whatever is asked of the agent, the program lives as it does without; what the agent then
+cannot do it says."""
 import concurrent.futures
 import http.client
 import resource
@@ -7,7 +8,8 @@ import resource
 import harness
 from system_calls import numbers, under_filter
 
-# What the agent makes and a program's start does not. Without the first it serves nobody, without the others it lacks a part.
+# What the agent makes and a program's start does not. Without the first it serves nobody, without
+# the others it lacks a part.
 SERVING = (
     "signalfd4",
     "eventfd2",
@@ -191,7 +193,8 @@ def test_lists_of_a_service_manager():
 
 
 def test_calls_that_fail():
-    """Refused with an error, which is what containers do: nothing is found out, and what can go on does."""
+    """Refused with an error, which is what containers do: nothing is found out, and what can go on
+    does."""
     for names in LISTS.values():
         check(known(names), action="errno")
 

@@ -49,7 +49,8 @@ def names_at(path, address):
 
 
 def compare_stubs(path):
-    """Every byte of every stub bears the name that objdump gives it, and nothing else in those sections has a name."""
+    """Every byte of every stub bears the name that objdump gives it, and nothing else in those
+    sections has a name."""
     expected = objdump_stubs(path)
     assert expected, path
     sections, every = stub_sections(path), set()
@@ -99,7 +100,8 @@ def compare_stubs(path):
     }
     unknown = set(stubs) - in_lazy - in_iplt - set(expected)  # of .iplt objdump knows nothing
     assert not unknown, [(path, hex(address), stubs[address]) for address in unknown]
-    # lazy stubs in front of .plt.sec have no label in objdump: each leads to the same function as one there
+    # lazy stubs in front of .plt.sec have no label in objdump: each leads to the same function as
+    # one there
     second = {frame for address, frame in stubs.items() if address not in in_lazy}
     assert all(stubs[address] in second for address in in_lazy)
     assert ".plt.sec" not in sections or in_lazy or sections[".plt"][1] <= 16, sections
@@ -146,7 +148,8 @@ def test_stub_names_are_readable():
 
 
 def test_stubs_of_linkers():
-    """ld, gold and lld; lazy and bound now; with and without endbr64; with IFUNCs; stripped or not; the section headers gone."""
+    """ld, gold and lld; lazy and bound now; with and without endbr64; with IFUNCs; stripped or not;
+    the section headers gone."""
     with tempfile.TemporaryDirectory() as directory:
         source = os.path.join(directory, "stubs.c")
         with open(source, "w") as file:
@@ -155,9 +158,11 @@ def test_stubs_of_linkers():
                 "static int one(int x) { return x + 1; }\n"
                 "static int (*choose(void))(int) { return one; }\n"
                 "static int chosen(int) __attribute__((ifunc(\"choose\")));\n"
-                "void *volatile kept = (void *)fputs;\nvoid *address_of_puts(void) { return (void *)puts; }\n"
+                "void *volatile kept = (void *)fputs;\nvoid *address_of_puts(void) { return (void "
+                "*)puts; }\n"
                 "int main(int count, char **words) {\n"
-                "  if (count > 90) { puts(words[1]); printf(\"%f\", cos(count)); qsort(words, 1, 1, 0); abort(); }\n"
+                "  if (count > 90) { puts(words[1]); printf(\"%f\", cos(count)); qsort(words, 1, "
+                "1, 0); abort(); }\n"
                 "  return chosen(count) + (getenv(\"X\") != 0) + (int)strtol(words[0], 0, 0); }\n"
             )
         made = 0

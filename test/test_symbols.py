@@ -18,7 +18,10 @@ AGENT_FILES = (
     "own_memory allowed_calls section_windows shared_objects symbol_memory "
     "table_memory confinement"
 ).split()
-THIRD_PARTY = "libbacktrace_dwarf libbacktrace_elf libbacktrace_sort libiberty_cp-demangle libiberty_rust-demangle".split()
+THIRD_PARTY = (
+    "libbacktrace_dwarf libbacktrace_elf libbacktrace_sort "
+    "libiberty_cp-demangle libiberty_rust-demangle"
+).split()
 CACHED_FUNCTIONS = {}
 
 
@@ -56,7 +59,8 @@ def run(argv, cwd=None, text_input=None):
 
 
 def parse(output):
-    """{address: (symbol_start, [(function, system name, file, line), ...])} and the counters after the last address."""
+    """{address: (symbol_start, [(function, system name, file, line), ...])} and the counters after
+    the last address."""
     found, counters, frames = {}, {}, None
     for line in output.splitlines():
         if line.startswith("\t"):
@@ -108,7 +112,8 @@ def compile_cplusplus(directory, *flags, compiler="g++", name="inlined"):
 
 
 def oracle(path, addresses):
-    """{address: [(raw name, file, line), ...]} by llvm-symbolizer (addr2line 2.40 gets some files of DWARF 5 wrong)."""
+    """{address: [(raw name, file, line), ...]} by llvm-symbolizer (addr2line 2.40 gets some files
+    of DWARF 5 wrong)."""
     tool = shutil.which("llvm-symbolizer") or shutil.which("llvm-symbolizer-14")
     if tool is None:
         raise harness.Skip("llvm-symbolizer is not installed")
@@ -132,7 +137,8 @@ def oracle(path, addresses):
 
 
 def same_name(ours, theirs):
-    """gcc writes C1 constructors as aliases of C2; clones have a suffix in the symbol table only."""
+    """gcc writes C1 constructors as aliases of C2; clones have a suffix in the symbol table
+    only."""
     return re.sub(r"([CD])[1-5](?=[EI])", r"\1", ours) == re.sub(
         r"([CD])[1-5](?=[EI])", r"\1", re.sub(r"\.[a-z].*", "", theirs)
     )
@@ -171,7 +177,8 @@ def compare_with_oracle(path, step=1):
 
 
 def check_inline_chain(path, found):
-    """What the source says, whatever the tools: malloc's caller is innermost <- middle <- (lambda) <- c_function."""
+    """What the source says, whatever the tools: malloc's caller is innermost <- middle <- (lambda)
+    <- c_function."""
     start, size = functions(path)["c_function"]
     chains = [[frame[0] for frame in found[address][1]] for address in range(start, start + size)]
     full = [

@@ -1,5 +1,5 @@
-"""What others wrote (names of threads and functions, command lines, headers) spoils no page and no profile: valid UTF-8 everywhere, no
-control characters on pages, no forged entries."""
+"""What others wrote (names of threads and functions, command lines, headers) spoils no page and no
+profile: valid UTF-8 everywhere, no control characters on pages, no forged entries."""
 import json
 import os
 import re

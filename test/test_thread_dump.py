@@ -1,4 +1,5 @@
-"""Blocked threads are read whole, from the system call to the thread's entry, without any of them noticing."""
+"""Blocked threads are read whole, from the system call to the thread's entry, without any of them
+noticing."""
 import os
 import re
 import signal
@@ -15,7 +16,8 @@ LIBC_START = [
 ]  # __libc_start_call_main and __libc_start_main have names where libc6-dbg is installed
 THREAD_START = [None, None]  # start_thread, clone3
 
-# chain: the system call it waits in, the state, and the functions between libc's wrapper and middle_X
+# chain: the system call it waits in, the state, and the functions between libc's wrapper and
+# middle_X
 CHAINS = {
     "epoll_wait": (232, "IO wait", ["leaf_epoll_wait"]),
     "poll": (7, "IO wait", ["leaf_poll"]),
@@ -199,7 +201,7 @@ def test_stack_protector_and_clash_protection():
     )
 
 
-# ---- what they wait for -----------------------------------------------------------------------------------------------------
+# ---- what they wait for --------------------------------------------------------------------------
 
 
 def waited_for(text):
@@ -266,7 +268,7 @@ def test_page_fault():
     assert waited_for(host.text("goroutine?debug=2"))[tid] == "a page of memory"
 
 
-# ---- threads that run -------------------------------------------------------------------------------------------------------
+# ---- threads that run ----------------------------------------------------------------------------
 
 
 def test_running_threads():
@@ -331,7 +333,7 @@ def test_process_whose_files_are_closed_to_it():
     assert re.search(r"(?m)^# .*\b%d\b.*asked by a signal" % tids["reads"], text), text
 
 
-# ---- nobody notices ---------------------------------------------------------------------------------------------------------
+# ---- nobody notices ------------------------------------------------------------------------------
 
 
 def test_calls_that_go_on_after_a_stop():

@@ -1,4 +1,5 @@
-"""Every thread is in threadcreate, under the stack that created it, and is live until it has ended, however it ends."""
+"""Every thread is in threadcreate, under the stack that created it, and is live until it has ended,
+however it ends."""
 import os
 import re
 
@@ -10,7 +11,8 @@ TYPES = [("threadcreate", "count")]
 
 
 def creations(profile):
-    """{function that created: (created, live)}; the leaf of every stack, as libraries are not in these programs' way."""
+    """{function that created: (created, live)}; the leaf of every stack, as libraries are not in
+    these programs' way."""
     found = {}
     for sample in profile.samples:
         assert set(sample.labels) == {"state"} and sample.labels["state"] in (
@@ -47,7 +49,8 @@ def truth(lines):
 
 
 def profile_when(host, live):
-    """The profile once no more than that many are live: the last steps of a detached thread cannot be waited for otherwise."""
+    """The profile once no more than that many are live: the last steps of a detached thread cannot
+    be waited for otherwise."""
 
     def look():
         profile = host.profile("threadcreate")
@@ -216,7 +219,8 @@ def resident_kilobytes(pid):
 def test_short_threads_leave_nothing():
     """Each uses and gives back one record; the counters stay exact; the host does not grow."""
     count = 1000000 if os.environ.get("SOAK") else 100000
-    bound = 512  # KiB; the agent's answers to this test included. A record a thread would be 64 bytes: 6,250 KiB
+    # KiB; the agent's answers to this test included. A record a thread would be 64 bytes: 6,250 KiB
+    bound = 512
     host = harness.Host([harness.build("threads_created.c", *FLAGS), str(count)])
     host.ready()
     assert creations(profile_when(host, 0)) == {"create_short": (1000, 0)}

@@ -1,5 +1,6 @@
-"""Remote admin: mutual TLS, with certificates made by openssl and asked by curl and openssl s_client. Who has no certificate of the right
-authority gets nothing. What the program sees of it: test_tls_guest.py."""
+"""Remote admin: mutual TLS, with certificates made by openssl and asked by curl and openssl
+s_client. Who has no certificate of the right authority gets nothing. What the program sees of it:
+test_tls_guest.py."""
 import json
 import os
 import re
@@ -32,7 +33,8 @@ def openssl(*arguments, check=True, **options):
 
 
 def certificates():
-    """The directory of NAME.crt and NAME.key: of an authority, a server, its clients, and of others."""
+    """The directory of NAME.crt and NAME.key: of an authority, a server, its clients, and of
+    others."""
     directory = _directory.name
     if os.path.exists(directory + "/rsa.crt"):
         return directory
@@ -199,7 +201,7 @@ def identity(who):
     ]
 
 
-# ---- who has a certificate ------------------------------------------------------------------------------------------------------
+# ---- who has a certificate -----------------------------------------------------------------------
 
 
 def test_everything_is_there_with_a_certificate():
@@ -226,7 +228,8 @@ def test_everything_is_there_with_a_certificate():
 
 
 def test_files_that_are_out_of_reach_after_the_start():
-    """Relative names and a new directory; a key that only root can read, and another user; files that are gone."""
+    """Relative names and a new directory; a key that only root can read, and another user; files
+    that are gone."""
     script = "import os, shutil, sys; %s; print('there', flush=True); input()"
     acts = {"os.chdir('/')": None, "shutil.rmtree(sys.argv[1])": None}
     if os.getuid() == 0:
@@ -305,7 +308,8 @@ def tls_socket(port):
 
 
 def test_a_client_that_has_gone_is_noticed():
-    """At most four deltas are served at a time; those of clients that have hung up, in each of three ways, do not count."""
+    """At most four deltas are served at a time; those of clients that have hung up, in each of
+    three ways, do not count."""
     host = start()
     port = tls_port(host)
     for way in ("close_notify", "end", "reset"):
@@ -351,7 +355,7 @@ def test_a_chain_and_an_address_of_version_six():
     assert curl(port, "cmdline", "client")[0] == 7  # [::] is not 0.0.0.0 as well
 
 
-# ---- who has none ---------------------------------------------------------------------------------------------------------------
+# ---- who has none --------------------------------------------------------------------------------
 
 
 def test_without_the_right_certificate_there_is_nothing():
@@ -414,7 +418,7 @@ def test_what_is_not_tls_gets_no_text():
     assert get(port)
 
 
-# ---- slow ones, many, and too many ------------------------------------------------------------------------------------------------
+# ---- slow ones, many, and too many ---------------------------------------------------------------
 
 
 def test_slow_handshakes_keep_nobody_waiting():
@@ -516,10 +520,10 @@ def test_out_of_descriptors_does_not_spin():
     harness.poll(lambda: curl(port)[0] == 0, "an answer after the crowd has gone")
 
 
-# ---- the program is not disturbed ---------------------------------------------------------------------------------------------------
+# ---- the program is not disturbed ----------------------------------------------------------------
 
 
-# ---- another process takes it over ----------------------------------------------------------------------------------------------------
+# ---- another process takes it over ---------------------------------------------------------------
 
 
 def fork(host, words):
@@ -581,7 +585,7 @@ def test_a_child_that_cannot_read_the_files_says_so():
         os.kill(child, signal.SIGKILL)
 
 
-# ---- settings that cannot work --------------------------------------------------------------------------------------------------------
+# ---- settings that cannot work -------------------------------------------------------------------
 
 
 def check_off(tls, *words, **options):

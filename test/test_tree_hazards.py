@@ -1,4 +1,5 @@
-"""What reviews have found to go wrong round the shared port: keys shown to the wrong, floods, squatters, starts at the wrong place."""
+"""What reviews have found to go wrong round the shared port: keys shown to the wrong, floods,
+squatters, starts at the wrong place."""
 import collections
 import os
 import re
@@ -27,7 +28,7 @@ def three(port):
     return first, second, third
 
 
-# ---- strangers ------------------------------------------------------------------------------------------------------------------
+# ---- strangers -----------------------------------------------------------------------------------
 
 STRANGER = r"""
 import os, socket, struct, sys
@@ -142,7 +143,8 @@ while True:
 
 
 def test_a_process_that_gave_up_root_tells_a_squatter_no_key():
-    """Who has its new user, and the tree's name, would be the holder for every process of root's with that key."""
+    """Who has its new user, and the tree's name, would be the holder for every process of root's
+    with that key."""
     become = as_nobody()
     port = Port()
     squatter = harness.Host(
@@ -174,7 +176,7 @@ listener.listen(16)
 print("bound", flush=True)
 peer, _ = listener.accept()
 hello = peer.recv(65536)
-header = lambda kind: hello[:8] + struct.pack("=II", kind, 0)  # protocol and size as the member has them
+header = lambda kind: hello[:8] + struct.pack("=II", kind, 0)  # protocol and size are the member's
 ours, theirs = socket.socketpair()
 try:
     connection = (header(6) + bytes([1, 0])).ljust(len(hello), b"\0")
@@ -500,7 +502,8 @@ def test_strangers_cannot_keep_the_owner_out_of_a_member():
         slow.kill()
         slow.wait()
         slow.stdout.close()
-    # The strangers' connections and the owner's are in one queue between the two processes, which may be full for a moment.
+    # The strangers' connections and the owner's are in one queue between the two processes, which
+    # may be full for a moment.
     full = answers.pop((second.pid, b"that process takes no request now\n"), 0)
     assert full <= 5 and answers == {
         (first.pid, 200): 1,
@@ -542,11 +545,12 @@ def test_requests_for_a_member_that_takes_none_do_not_keep_others_waiting():
     harness.poll(lambda: is_served(second), "the process itself is served again")
 
 
-# ---- starts ---------------------------------------------------------------------------------------------------------------------
+# ---- starts --------------------------------------------------------------------------------------
 
 
 def test_late_start_is_not_for_a_vfork_child():
-    """Which shares its parent's memory, and the mark that says so; the parent's agent starts afterwards."""
+    """Which shares its parent's memory, and the mark that says so; the parent's agent starts
+    afterwards."""
     port = Port()
     host = harness.Host([hazards(), "vfork"], rate=1, address=port.address)
     line = host.ready()[0]
@@ -611,17 +615,20 @@ KILL, ALLOW = 0x80000000, 0x7fff0000
 def step(code, jump_if, jump_else, value):
     return struct.pack("HBBI", code, jump_if, jump_else, value)
 numbers = [41, 42, 87]  # socket, connect, unlink
-program = step(0x20, 0, 0, 0) + b"".join(step(0x15, len(numbers) - i, 0, number) for i, number in enumerate(numbers)) + step(6, 0, 0, ALLOW) + step(6, 0, 0, KILL)
+tests = [step(0x15, len(numbers) - i, 0, number) for i, number in enumerate(numbers)]
+program = step(0x20, 0, 0, 0) + b"".join(tests) + step(6, 0, 0, ALLOW) + step(6, 0, 0, KILL)
 buffer = ctypes.create_string_buffer(program)
 libc = ctypes.CDLL(None)
 input()
 libc.prctl(38, 1, 0, 0, 0)
-assert libc.prctl(22, 2, struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer)), 0, 0) == 0
+filter = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+assert libc.prctl(22, 2, filter, 0, 0) == 0
 """
 
 
 def test_the_socket_file_is_left_to_programs_under_a_filter_of_their_own():
-    """It may kill for any of the calls that its removal takes: of one that holds it, and of one that shares it."""
+    """It may kill for any of the calls that its removal takes: of one that holds it, and of one
+    that shares it."""
     for alone in (True, False):
         port = Port("unix:" + os.path.join(harness.scratch(), "agent.sock"))
         first = None if alone else Process(port)

@@ -1,4 +1,5 @@
-"""The agent's call frame interpreter against binutils': every row of every frame description of real libraries must say the same."""
+"""The agent's call frame interpreter against binutils': every row of every frame description of
+real libraries must say the same."""
 import glob
 import os
 import re
@@ -11,14 +12,16 @@ HEAD = re.compile(r"FDE cie=\S+ pc=([0-9a-f]+)\.\.([0-9a-f]+)")
 
 
 def oracle_rows(path):
-    """(address, cfa, rbp, ra) as readelf sees them; a row is skipped where readelf prints no such column or the range is empty."""
+    """(address, cfa, rbp, ra) as readelf sees them; a row is skipped where readelf prints no such
+    column or the range is empty."""
     text = subprocess.run(
         [harness.need("readelf"), "-W", "--debug-dump=frames-interp", path],
         capture_output=True,
         text=True,
         env=dict(os.environ, LC_ALL="C"),
     ).stdout
-    # The .debug_frame of a file with debug information is another section: only .eh_frame is what a process has in memory.
+    # The .debug_frame of a file with debug information is another section: only .eh_frame is what a
+    # process has in memory.
     text = text.split("Contents of the .debug_frame", 1)[0]
     rows, columns, end, pending = [], None, 0, None
     in_fde = False
@@ -96,7 +99,8 @@ def test_rules_equal_readelfs_on_real_libraries():
         for row, line in zip(rows, done.stdout.splitlines()):
             fields = line.split()
             address, cfa, rbp, ra = row
-            # readelf shows an unset register as u, a register that keeps its value as s or u: both mean "unchanged" for rbp.
+            # readelf shows an unset register as u, a register that keeps its value as s or u: both
+            # mean "unchanged" for rbp.
             want = (normal_cfa(cfa), "s" if rbp in ("u", "s") else rbp, ra)
             got = tuple(fields[1:4]) if len(fields) == 4 else tuple(fields[1:])
             got = (

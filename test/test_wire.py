@@ -1,4 +1,5 @@
-"""The wire: what Go's clients and scripts rely on, asked of a real host, and the encoders' fixtures given to the real pprof."""
+"""The wire: what Go's clients and scripts rely on, asked of a real host, and the encoders' fixtures
+given to the real pprof."""
 import concurrent.futures
 import json
 import os
@@ -26,7 +27,7 @@ def start_host():
     return host
 
 
-# ---- fixtures: tables built by hand, so the right answer is known ---------------------------------------------------------------
+# ---- fixtures: tables built by hand, so the right answer is known --------------------------------
 
 
 def fixtures():
@@ -85,7 +86,8 @@ def test_fixture_text_and_proto_agree_under_pprof():
             proto, text = (
                 pprof_total(path(name + extension), sample_type) for extension in (".pb.gz", ".txt")
             )
-            # pprof cuts each scaled record of a text down to an integer, the agent rounds to the nearest
+            # pprof cuts each scaled record of a text down to an integer, the agent rounds to the
+            # nearest
             slack = 0 if name in ("exact", "mixed") else records
             assert abs(proto - text) <= slack, "%s %s: proto %d, text %d" % (
                 name,
@@ -209,7 +211,7 @@ def test_text_is_padded_like_gos():
     check_padding(b"".join(fixed + texts))
 
 
-# ---- a real host ----------------------------------------------------------------------------------------------------------------
+# ---- a real host ---------------------------------------------------------------------------------
 
 
 def test_headers():
@@ -461,7 +463,7 @@ def test_pprof_reads_everything_without_a_warning():
         )
 
 
-# ---- block and mutex --------------------------------------------------------------------------------------------------------------
+# ---- block and mutex -----------------------------------------------------------------------------
 
 EVERY_WAIT = {"PPROFAGENT_BLOCKPROFILERATE": "1", "PPROFAGENT_MUTEXPROFILEFRACTION": "1"}
 RECORD = r"(?m)^(\d+) (\d+) @((?: 0x[0-9a-f]+)+)\n((?:#\t.*\n)+)\n"
@@ -588,13 +590,13 @@ def test_contention_that_is_off_says_so():
 def test_index_page_tells_the_rates():
     page = start_host().text("")
     assert (
-        "block: every wait of 100 &micro;s or more, one per that much of the shorter ones on average"
-        in page
+        "block: every wait of 100 &micro;s or more, one per that much of the shorter ones on "
+        "average" in page
     ), page
     assert "mutex: one in 10 waits for a lock on average" in page, page
 
 
-# ---- count profiles ---------------------------------------------------------------------------------------------------------------
+# ---- count profiles ------------------------------------------------------------------------------
 
 
 def start_threads():

@@ -1,4 +1,5 @@
-"""What /proc does not tell, or not any more, is said to be not known; what is known without it is right."""
+"""What /proc does not tell, or not any more, is said to be not known; what is known without it is
+right."""
 import os
 import re
 
@@ -202,7 +203,8 @@ def test_proc_of_another_pid_namespace():
             re.match(r"goroutine (\d+) \[([^\]]*)\]", record).groups(): record
             for record in text.split("\n\n")[1:]
         }
-        # the numbers that gettid() gives in that namespace, where the threads were made one after the other
+        # the numbers that gettid() gives in that namespace, where the threads were made one after
+        # the other
         assert {state for tid, state in records if tid == "1"} == {"IO wait"} and len(
             records
         ) == 3, text

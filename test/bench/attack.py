@@ -1,7 +1,9 @@
-"""What a program's own clients feel while its admin port is attacked: redis-server's answer times by redis-benchmark.
+"""What a program's own clients feel while its admin port is attacked: redis-server's answer times
+by redis-benchmark.
 
-Three states, in turn: nobody attacks; a bystander's port is attacked (another program under the agent: what the attacker itself takes of
-the machine); redis's own port is attacked. The ratio is own / bystander.
+Three states, in turn: nobody attacks; a bystander's port is attacked (another program under the
+agent: what the attacker itself takes of the machine); redis's own port is attacked. The ratio is
+own / bystander.
 
 "stranger": the attacks of test/stranger.py on port, TLS port and tree, all at once, by another
 user, alone or while the owner asks for profiles, also CPU profiles, of what is attacked. Three

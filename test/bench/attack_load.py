@@ -1,5 +1,5 @@
-"""attack_load.py PORT RATE: attacks an admin port until it is killed, RATE connections a second (0: as many as can be made).
-Some are held open, some ask for what costs most, some are noise."""
+"""attack_load.py PORT RATE: attacks an admin port until it is killed, RATE connections a second (0:
+as many as can be made). Some are held open, some ask for what costs most, some are noise."""
 import random
 import socket
 import sys

@@ -1,4 +1,5 @@
-"""What the benchmarks share: ways to run a program, ratios of interleaved pairs, rows of a table."""
+"""What the benchmarks share: ways to run a program, ratios of interleaved pairs, rows of a
+table."""
 import math
 import os
 import statistics
@@ -53,8 +54,9 @@ class Ratios:
         return "%.2f (%.2f-%.2f)" % (statistics.median(self.all), low, high)
 
     def interval(self):
-        """(low, estimate, high): the ratio and its 95 % interval by Wilcoxon's signed ranks of the logarithms (Hodges and Lehmann's estimate), which
-        runs that the machine disturbed do not carry away."""
+        """(low, estimate, high): the ratio and its 95 % interval by Wilcoxon's signed ranks of the
+        logarithms (Hodges and Lehmann's estimate), which runs that the machine disturbed do not
+        carry away."""
         logs = [math.log(ratio) for ratio in self.all]
         means = sorted(
             (logs[i] + logs[j]) / 2 for i in range(len(logs)) for j in range(i, len(logs))

@@ -1,7 +1,8 @@
 """The CPU profile beside perf record and gperftools' libprofiler: how true, and how dear.
 
-Accuracy: cpu_shares.c knows what share of the CPU time each of its functions took; each profiler says what it saw of the same kind of run.
-Cost: equal work with and without a profile, in pairs; and what one tick takes from the program (tick_gap.c).
+Accuracy: cpu_shares.c knows what share of the CPU time each of its functions took; each profiler
+says what it saw of the same kind of run. Cost: equal work with and without a profile, in pairs; and
+what one tick takes from the program (tick_gap.c).
 """
 import os
 import re
@@ -21,7 +22,8 @@ THREADS, DEPTH = 4, 10
 
 
 class Run:
-    """One run of cpu_shares: the truth, and what a profiler saw: {function: samples}, its count of samples, its seconds of CPU time."""
+    """One run of cpu_shares: the truth, and what a profiler saw: {function: samples}, its count of
+    samples, its seconds of CPU time."""
 
     def __init__(self, truth_line):
         fields = truth_line.split()
@@ -31,7 +33,8 @@ class Run:
         self.seen, self.samples, self.seconds = {}, 0, 0.0
 
     def errors(self):
-        """The differences of the shares, in points, and in standard errors of a binomial of that many samples."""
+        """The differences of the shares, in points, and in standard errors of a binomial of that
+        many samples."""
         counts = [self.seen.get(name, 0) for name in FUNCTIONS]
         total = max(1, sum(counts))
         points = [100 * (count / total - truth) for count, truth in zip(counts, self.truth)]
@@ -232,7 +235,8 @@ class Session:
 
 
 def work_seconds(column, hz=0, **options):
-    """CPU seconds of equal work: column 4 of cpu_shares is its threads' own, 5 the process's, a profiler's threads too."""
+    """CPU seconds of equal work: column 4 of cpu_shares is its threads' own, 5 the process's, a
+    profiler's threads too."""
     return float(
         Session([tool("cpu_shares"), "0", "2", "0", "20", "40000"], hz, **options).result()[column]
     )

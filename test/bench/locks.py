@@ -1,8 +1,11 @@
-"""What the wrappers of locks cost: without contention (CPU time, and instructions counted one by one), and with (wall time for what is done).
+"""What the wrappers of locks cost: without contention (CPU time, and instructions counted one by
+one), and with (wall time for what is done).
 
-Beside plain glibc: floor2 (floor.c: a mutex is tried first, then locked; nothing else), and mutrace where there is one (MUTRACE=/path/to/libmutrace.so).
-With contention the spread is large, so the ratio is given with its 95 % interval, over as many pairs as make it +-2 %, 20 at least.
-Environment: BENCH_ROUNDS, BENCH_PEER_ROUNDS as in run.py; BENCH_LOCK_PAIRS (60 at most), BENCH_LOCK_MS (length of a contended run, 200).
+Beside plain glibc: floor2 (floor.c: a mutex is tried first, then locked; nothing else), and mutrace
+where there is one (MUTRACE=/path/to/libmutrace.so). With contention the spread is large, so the
+ratio is given with its 95 % interval, over as many pairs as make it +-2 %, 20 at least.
+Environment: BENCH_ROUNDS, BENCH_PEER_ROUNDS as in run.py; BENCH_LOCK_PAIRS (60 at most),
+BENCH_LOCK_MS (length of a contended run, 200).
 """
 import glob
 import os
@@ -202,7 +205,8 @@ def bench_together():
 def bench():
     if (chosen(ALONE) or chosen(TOGETHER)) and not mutrace():
         print(
-            "\nmutrace is not here (Debian 12 has no such package): MUTRACE=/path/to/libmutrace.so measures it beside the others"
+            "\nmutrace is not here (Debian 12 has no such package): MUTRACE=/path/to/libmutrace.so "
+            "measures it beside the others"
         )
     bench_alone()
     bench_instructions()

@@ -1,4 +1,5 @@
-"""What the agent costs where processes come and go: exec of programs that do nothing, forks of children that soon end, builds.
+"""What the agent costs where processes come and go: exec of programs that do nothing, forks of
+children that soon end, builds.
 
 Each is measured plain, with the agent, with an empty preload and with preloads that have a sleeping
 thread (sleeper.c: a pthread, a bare clone), all in one run. On a loaded machine wall time tells of
@@ -107,7 +108,7 @@ def bench_fork():
         )
 
 
-# ---- make -j2 ----------------------------------------------------------------------------------------------------------------
+# ---- make -j2 ------------------------------------------------------------------------------------
 
 
 def write_project(directory):
@@ -115,13 +116,14 @@ def write_project(directory):
     for number, name in enumerate(names):
         with open(os.path.join(directory, name + ".c"), "w") as file:
             file.write(
-                "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include \"parts.h\"\n"
+                "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
+                "#include \"parts.h\"\n"
             )
             for function in range(12):
                 file.write(
                     "static int step%d(int x) {\n  char text[64];\n  for (int i = 0; i < %d; i++)\n"
-                    "    x = x * %d + (int)strlen(text + snprintf(text, 64, \"%%d\", x) %% 2);\n  return x;\n}\n"
-                    % (function, function + 3, number * 2 + 3)
+                    "    x = x * %d + (int)strlen(text + snprintf(text, 64, \"%%d\", x) %% 2);\n"
+                    "  return x;\n}\n" % (function, function + 3, number * 2 + 3)
                 )
             file.write(
                 "int %s(int x) { return %s; }\n"
@@ -138,8 +140,8 @@ def write_project(directory):
     with open(os.path.join(directory, "Makefile"), "w") as file:
         objects = " ".join("%s.o" % name for name in names + ["main"])
         file.write(
-            "program: %s\n\t$(CC) -o $@ $^\n\t@./program | tr 0-9 a-j\n%%.o: %%.c parts.h\n\t@echo compile $<; $(CC) -O1 -c -o $@ $<\n"
-            % objects
+            "program: %s\n\t$(CC) -o $@ $^\n\t@./program | tr 0-9 a-j\n%%.o: %%.c parts.h\n"
+            "\t@echo compile $<; $(CC) -O1 -c -o $@ $<\n" % objects
         )
 
 

@@ -1,4 +1,5 @@
-"""A redis-server under load, measured by its own CPU time (all threads, so those of an agent too)."""
+"""A redis-server under load, measured by its own CPU time (all threads, so those of an agent
+too)."""
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ LOADS = {
 
 
 def on_core(number):
-    """A preexec_fn: the servers on one core, the load on another, so that they do not move about."""
+    """A preexec_fn: the servers on one core, the load on another, so that they do not move
+    about."""
     return lambda: os.sched_setaffinity(0, {number % (os.cpu_count() or 1)})
 
 

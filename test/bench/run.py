@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""make bench: what the agent costs, against plain glibc, against the floor of any preload agent (floor.c) and against peers.
+"""make bench: what the agent costs, against plain glibc, against the floor of any preload agent
+(floor.c) and against peers.
 
-Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped each round), with the quartiles of the
-ratios beside it. CPU time of the whole process (its agent threads too), but where a row says wall
-time.
+Each figure is the median of the ratios of adjacent runs A B, B A, A B ... (the order is swapped
+each round), with the quartiles of the ratios beside it. CPU time of the whole process (its agent
+threads too), but where a row says wall time.
 Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY
 (words: benchmarks whose name contains one of them; "cpu": cpu.py alone; "locks": locks.py alone;
-"attack": attack.py alone, "stranger": its second part; "idle": idle.py alone). PPROFAGENT_SO: another build of the library.
+"attack": attack.py alone, "stranger": its second part; "idle": idle.py alone). PPROFAGENT_SO:
+another build of the library.
 """
 import hashlib
 import os
@@ -96,7 +98,8 @@ def own_setups():
 
 
 def peers():
-    """(setup, baseline): samplers that come with an allocator of their own are compared with that allocator, sampling off."""
+    """(setup, baseline): samplers that come with an allocator of their own are compared with that
+    allocator, sampling off."""
     found = []
     tcmalloc, jemalloc = os.path.join(harness.LIBRARIES, "libtcmalloc.so.4"), os.path.join(
         harness.LIBRARIES, "libjemalloc.so.2"
@@ -183,7 +186,8 @@ def bench_micro():
 
 
 def bench_sample_cost():
-    """One recorded allocation and its free: the difference that sampling makes to a 4096 B pair, divided by the share that is sampled."""
+    """One recorded allocation and its free: the difference that sampling makes to a 4096 B pair,
+    divided by the share that is sampled."""
     if not wanted("sample cost"):
         return
     heading("heap sample cost", "ns (quartiles)")
