@@ -23,11 +23,13 @@ Q := @
 say = @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-7s %s\n' $(1) $(2))
 endif
 
-# ---- flags ------------------------------------------------------------------------------------------------------------------
+# ---- flags ---------------------------------------------------------------------------------------
 
 DIALECT := -std=gnu11 -D_GNU_SOURCE=
-# initial-exec: dynamic TLS would call malloc. exceptions: a host may throw or cancel through a wrapper.
-PIC     := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fexceptions -ffunction-sections -fdata-sections
+# initial-exec: dynamic TLS would call malloc. exceptions: a host may throw or cancel through a
+# wrapper.
+PIC     := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fexceptions -ffunction-sections \
+  -fdata-sections
 ifeq ($(shell uname -m),x86_64)
 PIC     += -fcf-protection=full
 endif
@@ -37,29 +39,36 @@ WERROR  ?=
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 INCLUDE := -I. -I$(GEN) -I$(SRC)/civetweb/include -I$(SRC)/gdb/libbacktrace \
   -Iscripts/libbacktrace_config -I$(SRC)
-# The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it was built.
-CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
+# The wrappers stand in block and mutex profiles: their files are named as in this tree, wherever it
+# was built.
+CFLAGS_OURS := $(DIALECT) $(OPTIMIZE) $(PIC) $(WARN) $(INCLUDE) \
+  -ffile-prefix-map=$(CURDIR)=libpprofagent $(CFLAGS)
 # The wrappers: gcc must not reason about malloc inside malloc; CALLER_REGISTERS (stack_capture.h)
 # reads the frame pointer of functions that the exported wrappers reach by tail calls.
-CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls -fno-stack-protector -fno-builtin-malloc \
+CFLAGS_SHIM := $(CFLAGS_OURS) -fno-omit-frame-pointer -foptimize-sibling-calls \
+  -fno-stack-protector -fno-builtin-malloc \
   -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-builtin-aligned_alloc
 CFLAGS_DEPS := $(DIALECT) -O2 -g -DNDEBUG $(PIC) -fno-exceptions -w
 
-# ---- third-party code: fetched, compiled, and redirected away from the host -----------------------------------------------------
+# ---- third-party code: fetched, compiled, and redirected away from the host ----------------------
 
 # Nothing that is linked in may call the host's allocator.
 TO_AGENT_MEMORY := $(foreach f,malloc calloc realloc free strdup,--redefine-sym $(f)=agent_$(f)) \
   --redefine-sym __assert_fail=agent_failed_assertion
 # civetweb: see agent/http/civetweb_system.h.
-TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown close poll recv send sigaction strerror gmtime getnameinfo \
+TO_CIVETWEB_SYSTEM := $(foreach f,socket bind listen accept getsockname shutdown close \
+  poll recv send sigaction strerror gmtime getnameinfo \
   getaddrinfo freeaddrinfo getpwnam setuid setgid setgroups connect time usleep \
   $(addprefix pthread_,create join attr_init attr_destroy attr_setdetachstate attr_setstacksize \
-  mutexattr_init mutexattr_destroy mutexattr_settype mutex_init mutex_destroy mutex_lock mutex_unlock \
+  mutexattr_init mutexattr_destroy mutexattr_settype \
+  mutex_init mutex_destroy mutex_lock mutex_unlock \
   cond_init cond_destroy cond_wait cond_signal cond_broadcast \
   key_create key_delete getspecific setspecific),\
   --redefine-sym $(f)=civetweb_$(f))
-CIVETWEB_FLAGS := -DCIVETWEB_API= -I$(GEN) -I$(SRC)/civetweb/include -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
-  -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 -DSOCKET_TIMEOUT_QUANTUM=1000000 \
+CIVETWEB_FLAGS := -DCIVETWEB_API= -I$(GEN) -I$(SRC)/civetweb/include \
+  -include sys/sendfile.h -DNO_SSL -DNO_FILES -DNO_FILESYSTEMS -DNO_CGI \
+  -DNO_CACHING -DNO_THREAD_NAME -DNO_ALTERNATIVE_QUEUE -DUSE_STACK_SIZE=262144 \
+  -DSOCKET_TIMEOUT_QUANTUM=1000000 \
   -DMG_EXTERNAL_FUNCTION_mg_cry_internal_impl -DMG_EXTERNAL_FUNCTION_log_access
 GDB_FLAGS := -DHAVE_CONFIG_H -Iscripts/libbacktrace_config \
   -I$(SRC)/gdb/libbacktrace -I$(SRC)/gdb/include
@@ -86,14 +95,16 @@ $(FETCHED): scripts/fetch_deps scripts/debian_source.sh $(wildcard scripts/patch
 	@scripts/fetch_deps $(SRC)
 	@touch $@
 
-$(DEPS)/civetweb.o: $(FETCHED) $(GEN)/external_log_access.inl $(GEN)/external_mg_cry_internal_impl.inl Makefile
+$(DEPS)/civetweb.o: $(FETCHED) $(GEN)/external_log_access.inl \
+    $(GEN)/external_mg_cry_internal_impl.inl Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) $(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c -o $@.tmp
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $(TO_CIVETWEB_SYSTEM) $@.tmp $@ && rm $@.tmp
 
 $(DEPS)/sanitized_civetweb.o: $(DEPS)/civetweb.o
 	$(call say,CC,$@)
-	$(Q)$(CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=address $(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c -o $@.tmp
+	$(Q)$(CC) $(DIALECT) -O1 -g -w -fno-omit-frame-pointer -fsanitize=address \
+	  $(CIVETWEB_FLAGS) -c $(SRC)/civetweb/src/civetweb.c -o $@.tmp
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $(TO_CIVETWEB_SYSTEM) $@.tmp $@ && rm $@.tmp
 
 # civetweb's own places for these two functions.
@@ -101,10 +112,12 @@ $(GEN)/external_log_access.inl: | $(GEN)
 	@echo 'static void log_access(const struct mg_connection *c) { (void)c; }' >$@
 $(GEN)/external_mg_cry_internal_impl.inl: | $(GEN)
 	@echo 'void civetweb_log(const char *, va_list);' >$@
-	@echo 'static void mg_cry_internal_impl(const struct mg_connection *c, const char *f, unsigned l, const char *t, va_list a)' >>$@
+	@echo 'static void mg_cry_internal_impl(const struct mg_connection *c, const char *f,' >>$@
+	@echo '    unsigned l, const char *t, va_list a)' >>$@
 	@echo '{ (void)c; (void)f; (void)l; civetweb_log(t, a); }' >>$@
 
-$(DEPS)/libbacktrace_%.o: $(FETCHED) scripts/libbacktrace_config/config.h scripts/libbacktrace_config/backtrace-supported.h Makefile
+$(DEPS)/libbacktrace_%.o: $(FETCHED) scripts/libbacktrace_config/config.h \
+    scripts/libbacktrace_config/backtrace-supported.h Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CFLAGS_DEPS) $(GDB_FLAGS) -c $(SRC)/gdb/libbacktrace/$*.c -o $@.tmp
 	@$(OBJCOPY) $(TO_AGENT_MEMORY) $@.tmp $@ && rm $@.tmp
@@ -134,7 +147,8 @@ $(DEPS)/lib%.a: Makefile | $(DEPS)
 PROTO_HEADERS := $(GEN)/profile.pb-c.h $(GEN)/perfetto_trace.pb-c.h
 PROTO_OBJECTS := $(OBJ)/profile.pb-c.o $(OBJ)/perfetto_trace.pb-c.o
 $(PROTO_HEADERS): $(GEN)/%.pb-c.h: proto/%.proto | $(GEN)
-	@command -v protoc-c >/dev/null || { echo "protoc-c is not installed: run scripts/install_packages build" >&2; exit 1; }
+	@command -v protoc-c >/dev/null || \
+	  { echo "protoc-c is not installed: run scripts/install_packages build" >&2; exit 1; }
 	@protoc-c --c_out=$(GEN) --proto_path=proto $< 2>$(GEN)/$*.protoc.log || \
 	  { cat $(GEN)/$*.protoc.log >&2; exit 1; }
 $(PROTO_HEADERS:.h=.c): %.c: %.h ;
@@ -147,9 +161,10 @@ $(GEN)/page_assets_list.h: scripts/page_assets $(wildcard agent/pages/assets/*) 
 	@scripts/page_assets $(SRC) $(GEN)
 $(OBJ)/agent/pages/page_assets.o: $(GEN)/page_assets_list.h
 
-# ---- the library ------------------------------------------------------------------------------------------------------------
+# ---- the library ---------------------------------------------------------------------------------
 
-# What runs at each start comes first in .text: the kernel maps it with the page that the loader has read.
+# What runs at each start comes first in .text: the kernel maps it with the page that the loader has
+# read.
 AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/next/loaded_objects \
   shim/startup shim/next/next_functions shim/base/table_memory \
   shim/base/config shim/allocation/heap_sampling shim/stacks/stack_range shim/stacks/stack_capture \
@@ -162,8 +177,10 @@ LATER   := $(filter-out shim/next/libc_binding.c,\
 SOURCES := $(AT_START:=.c) $(filter-out $(AT_START:=.c),$(LATER))
 OBJECTS := $(SOURCES:%.c=$(OBJ)/%.o) $(PROTO_OBJECTS)
 # noseparate-code: two mappings fewer at each exec. layout.ld: what is in which page.
-LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
-  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,--hash-style=gnu -Wl,-T,shim/layout.ld -nostartfiles -static-libgcc
+LINK    := -shared -Wl,-soname,libpprofagent.so -Wl,-z,noseparate-code -Wl,-z,now \
+  -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,--no-undefined \
+  -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,--build-id -Wl,--hash-style=gnu \
+  -Wl,-T,shim/layout.ld -nostartfiles -static-libgcc
 
 # What others call by its name has no header of ours: libc's functions, and what civetweb calls.
 $(OBJ)/shim/%_interposers.o: CFLAGS_SHIM += -Wno-missing-prototypes
@@ -202,7 +219,7 @@ $(LIB): $(BINDING) $(LINKED) shim/exports.map shim/layout.ld
 $(GEN) $(DEPS):
 	@mkdir -p $@
 
-# ---- tests ------------------------------------------------------------------------------------------------------------------
+# ---- tests ---------------------------------------------------------------------------------------
 
 # test/unit_NAME.c is linked with what it needs of the parts below. It tells in comments at its top
 # what stands in for some of them, or is compiled once more with its flags (links:, flags:), and
@@ -239,9 +256,11 @@ $(foreach sanitizer,asan tsan,$(eval $(call sanitized_parts,$(sanitizer))))
 
 $(GEN)/unit_assertion.c: | $(GEN)
 	@echo '#include <assert.h>' >$@
-	@echo 'void agent_failed_assertion(const char *a, const char *f, unsigned l, const char *n) { __assert_fail(a, f, l, n); }' >>$@
+	@echo 'void agent_failed_assertion(const char *a, const char *f, unsigned l, const char *n)' >>$@
+	@echo '{ __assert_fail(a, f, l, n); }' >>$@
 sanitizer_of = $(if $(call comment,sanitizer,$(1)),tsan,asan)
-unit_of = $(BUILD)/test/$(if $(call comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
+unit_of = $(BUILD)/test/$(if $(call \
+  comment,sanitizer,$(1)),$(patsubst test/unit_%.c,tsan_%,$(1)),$(patsubst test/%.c,%,$(1)))
 define unit_test
 $(3): $(1) $(call comment,links,$(1)) $(BUILD)/$(2)/parts.a $(DEP_ARCHIVES) \
     $(GEN)/unit_assertion.c $(wildcard test/*.h)
@@ -399,7 +418,7 @@ format: packages-lint
 asan: units
 	$(PYTEST) test/test_units.py
 
-# ---- for users --------------------------------------------------------------------------------------------------------------
+# ---- for users -----------------------------------------------------------------------------------
 
 demo: packages-demo
 	@test -f $(LIB) || echo '  BUILD   $(LIB)'
@@ -423,16 +442,19 @@ clean:
 	rm -rf $(BUILD)
 
 help:
-	@echo 'make            builds $(LIB); the first time it fetches pinned sources (CIVETWEB_SRC=, ...: your own)'
-	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its heap; KEEP=1 leaves it running'
-	@echo 'make test       installs what is missing, builds, runs every test (TESTS="word ..." only those)'
+	@echo 'make            builds $(LIB); the first time it fetches pinned sources'
+	@echo '                (CIVETWEB_SRC=, ...: your own)'
+	@echo 'make demo       installs what is missing, runs redis-server under the agent and shows its'
+	@echo '                heap; KEEP=1 leaves it running'
+	@echo 'make test       installs what is missing, builds, runs every test'
+	@echo '                (TESTS="word ..." only those)'
 	@echo 'make check      the quick tests, on what is installed'
 	@echo 'make unit       T=NAME: test/unit_NAME.c alone, with what it prints'
 	@echo 'make debug      the library at -O0, in $(BUILD)/debug'
 	@echo 'make coverage   which lines the unit tests reach; $(BUILD)/coverage/index.html'
 	@echo 'make lint       the includes, against the table of ARCHITECTURE.md; formats; shell scripts'
 	@echo 'make format     C and Python as .clang-format and pyproject.toml say'
-	@echo 'make asan       the unit tests, built with the address, undefined-behaviour and thread sanitizers'
+	@echo 'make asan       the unit tests, built with address, undefined-behaviour, thread sanitizers'
 	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each; found: $(BUILD)/fuzz'
 	@echo 'make bench      side by side with peers; prints ratios'
 	@echo 'make stacks     how many stacks of packaged programs are cut; writes docs/stacks.md'

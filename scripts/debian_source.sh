@@ -1,7 +1,8 @@
-# Source packages of a pinned Debian release: fetched through the mirrors that this machine's own package sources name, verified, cached.
-# To be sourced (sh). The system's configuration and package lists are not touched; downloads stay in
-# ${XDG_CACHE_HOME:-~/.cache}/pprofagent, or where that is not this user's own, beside $target.
-# What is unpacked is a copy that nobody else can change, verified itself.
+# Source packages of a pinned Debian release: fetched through the mirrors that this machine's own
+# package sources name, verified, cached. To be sourced (sh). The system's configuration and package
+# lists are not touched; downloads stay in ${XDG_CACHE_HOME:-~/.cache}/pprofagent, or where that is
+# not this user's own, beside $target. What is unpacked is a copy that nobody else can change,
+# verified itself.
 # $without tells in messages how to do without a download.
 
 PINNED_RELEASE=bookworm
@@ -104,8 +105,10 @@ download() { # PACKAGE=VERSION FILE SHA256 [RELEASE]
     echo "$fetcher: no Debian mirror in this machine's package sources: $without" >&2
     exit 1
   }
-  private="-q -o Dir::Etc::sourcelist=$work/mirror.sources -o Dir::Etc::sourceparts=- -o Dir::State::lists=$work/lists
-    -o Dir::Cache=$work -o Acquire::Retries=5 -o Acquire::Languages=none -o APT::Get::List-Cleanup=0"
+  private="-q -o Dir::Etc::sourcelist=$work/mirror.sources -o Dir::Etc::sourceparts=-
+    -o Dir::State::lists=$work/lists
+    -o Dir::Cache=$work -o Acquire::Retries=5 -o Acquire::Languages=none
+    -o APT::Get::List-Cleanup=0"
   [ "$(id -u)" -ne 0 ] || private="$private -o APT::Sandbox::User=root"
   attempt=1
   while :; do
