@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 struct Registry {
-  std::map<int, std::string>* names = new std::map<int, std::string>;
+  std::map<int, std::string> *names = new std::map<int, std::string>;
   ~Registry() {
     delete names;
     names = nullptr;
@@ -22,7 +22,7 @@ struct Registry {
 };
 static Registry registry;
 static std::atomic<bool> ends;
-static void* volatile kept;
+static void *volatile kept;
 
 static void wait_ms(int milliseconds) {
   std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
@@ -41,8 +41,8 @@ static void end_late() {
   _exit(33);
 }
 
-int main(int, char** arguments) {
-  const char* mode = arguments[1];
+int main(int, char **arguments) {
+  const char *mode = arguments[1];
   kept = malloc(1 << 20);
   if (!strcmp(mode, "destructor") || !strcmp(mode, "exit")) {
     (*registry.names)[5] = "x";
