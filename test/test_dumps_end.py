@@ -58,8 +58,8 @@ def test_every_way_to_end():
 
 @pytest.mark.parametrize("mode", ["destructor", "exit", "late", "two", "many"])
 def test_other_threads_run_on(mode):
-    """They may use what destructors take away, and end the process themselves: for as long as a file
-    is written nothing of that may happen that would not without."""
+    """They may use what destructors take away, and end the process themselves: for as long as a
+    file is written nothing of that may happen that would not without."""
     argv = [harness.build("end_among_threads.cc", "-O1", "-pthread"), mode]
     plain = harness.run(argv, plain=True)
     assert plain.returncode == {"exit": 7, "two": 19, "many": 21}.get(mode, 0)
