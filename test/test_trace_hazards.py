@@ -3,6 +3,7 @@ it ends: by a signal, a timeout, cancellation, a jump."""
 import difflib
 import http.client
 import os
+import subprocess
 
 import harness
 import pytest
@@ -68,3 +69,20 @@ def test_jumps_out_of_waits():
 
 def test_both_versions_of_condition_variables():
     check_same([harness.build("lockhaz.c", "-O1"), "versions"])
+
+
+def test_a_release_looks_at_no_more_than_a_crowd():
+    """It does with the lock held: at a thousand who wait the lock would be for little else."""
+    program = harness.build("crowd_at_a_lock.c", "-O1", "-pthread")
+    host = harness.Host([program, "1000"], extra={"PPROFAGENT_FLIGHT": "10s"})
+    host.ready()
+    harness.poll(lambda: host.health()["trace"]["flight"]["runs"], "the recording")
+    host.go_on()
+    host.ready()
+    waiting = "grep -l futex /proc/%d/task/*/wchan | wc -l" % host.pid
+    harness.poll(lambda: int(subprocess.getoutput(waiting)) >= 1000, "they wait")
+    # One in ten, and fewer of a crowd, are drawn for the mutex profile, whoever records.
+    now = host.health()["lock_waits"]["waiting_now"]
+    assert 64 <= now <= 64 + 64, now
+    host.go_on()
+    assert host.finish() == 0

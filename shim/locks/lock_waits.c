@@ -120,11 +120,13 @@ static void write_release(uint64_t at, const void *object, uint32_t stack,
 /* ---- waits ---- */
 
 /* For a trace each wait is entered, so that its releases are seen; one that was not drawn counts
- * for none. */
+ * for none. Of a crowd only so many: each release goes through all of them, with the lock held. */
 static void enter(struct lock_wait *wait, const void *object) {
+  enum { TRACED_CROWD = 64 };
   uint64_t n = one_in(object);
   bool drawn = n == 1 || (n > 1 && draw() % n == 0);
-  if (drawn || wait->traced) wait->claim = lock_waiters_enter(object, wait->start, drawn ? n : 0);
+  bool is_traced = wait->traced && lock_waiters_crowd(object) < TRACED_CROWD;
+  if (drawn || is_traced) wait->claim = lock_waiters_enter(object, wait->start, drawn ? n : 0);
 }
 
 struct lock_wait lock_wait_begin(const void *object) {
