@@ -119,7 +119,7 @@ static void *run_phases(void *unused) {
   return unused;
 }
 
-enum { SPIN_LINE = __LINE__ + 2 };
+enum { SPIN_LINE = __LINE__ + 1 };
 static FRAME void spin(void) { __asm__ volatile(".globl spin_here\nspin_here: jmp spin_here"); }
 extern char spin_here[] __attribute__((visibility("hidden")));
 
