@@ -296,8 +296,8 @@ static bool serve(int *exit_code) {
     bool cannot_accept = events[EVENT_LISTENER].revents && !connection_gate_accept(listener);
     if (!server_runs && (cannot_accept || connection_inbox_waits())) {
       start_server(wake);
-    } else if (server_runs && !connection_inbox_waits() &&
-               http_server_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
+    } else if (server_runs &&
+               http_server_closes_if_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
       stop_server();
     }
     process_tree_retry(listener);

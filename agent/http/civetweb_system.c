@@ -56,6 +56,10 @@ struct connection {
 static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor */
 static _Atomic unsigned connection_count;
 static _Atomic int64_t last_activity_ns;
+/* Who accepts says so, then looks whether the server closes; the admin thread closes it, then looks
+ * whether anybody accepts (both seq_cst): one of them sees the other, and no connection is accepted
+ * by a server that ends. */
+static _Atomic bool is_accepting, is_closing;
 static struct civetweb_start start; /* this and the next: written before civetweb's threads start */
 static int adopted_listener; /* what civetweb takes for its listener: a socket that nobody uses */
 static int interrupt_event,
@@ -121,6 +125,7 @@ bool civetweb_system_prepare(const struct civetweb_start *next) {
   listener_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   atomic_store_explicit(&interrupted, false, memory_order_release);
   atomic_store_explicit(&connection_count, 0, memory_order_release);
+  atomic_store(&is_closing, false);
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
   bool has_events = interrupt_event >= 0 && listener_event >= 0;
   bool prepared = has_events && (civetweb_is_alone() || create_acceptor());
@@ -327,9 +332,8 @@ static int next_connection(struct inbox_connection *given) {
   return descriptor >= 0 && connection_gate_admits(descriptor, from) ? descriptor : -1;
 }
 
-int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
+static int accept_next(struct sockaddr *address, socklen_t *size) {
   struct inbox_connection given = {.descriptor = -1};
-  (void)adopted;
   int descriptor = next_connection(&given);
   if (descriptor < 0) return errno = EAGAIN, -1;
   note_activity();
@@ -347,6 +351,24 @@ int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
   memcpy(connection->prefix, given.prefix, given.prefix_size);
   fill_loopback(address, size, (unsigned)descriptor);
   return descriptor;
+}
+
+int civetweb_accept(int adopted, struct sockaddr *address, socklen_t *size) {
+  (void)adopted;
+  atomic_store(&is_accepting, true);
+  int descriptor = atomic_load(&is_closing) ? (errno = EAGAIN, -1) : accept_next(address, size);
+  int error = errno;
+  atomic_store(&is_accepting, false);
+  errno = error;
+  return descriptor;
+}
+
+bool civetweb_close_if_idle_since(int64_t monotonic_ns) {
+  atomic_store(&is_closing, true);
+  bool is_idle = !atomic_load(&is_accepting) && civetweb_connection_count() == 0 &&
+                 civetweb_last_activity() < monotonic_ns && !connection_inbox_waits();
+  if (!is_idle) atomic_store(&is_closing, false);
+  return is_idle;
 }
 
 int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms);

@@ -56,6 +56,8 @@ void civetweb_system_finish(void);
 
 bool civetweb_has_workers(void); /* false: each of them has ended for lack of memory */
 unsigned civetweb_connection_count(void);
+/* True: there is none, and has been none since then, and none will be accepted any more. */
+bool civetweb_close_if_idle_since(int64_t monotonic_ns);
 int64_t civetweb_last_activity(void); /* CLOCK_MONOTONIC of the last accept or close */
 
 /* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline

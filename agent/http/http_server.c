@@ -368,6 +368,10 @@ bool http_server_idle_since(int64_t monotonic_ns) {
          (civetweb_connection_count() == 0 && civetweb_last_activity() < monotonic_ns);
 }
 
+bool http_server_closes_if_idle_since(int64_t monotonic_ns) {
+  return !civetweb_has_workers() || civetweb_close_if_idle_since(monotonic_ns);
+}
+
 void http_server_stop(void) {
   if (!context) return;
   failed = !civetweb_has_workers();

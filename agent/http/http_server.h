@@ -72,6 +72,8 @@ bool http_server_answer_alone(const struct http_server_address *address, bool (*
 void http_server_listen(int listener);
 bool http_server_idle_since(int64_t monotonic_ns); /* no connection is open, and none has been since
                                                       then; or it cannot serve */
+/* The same; if so, it accepts no connection any more, and is to be stopped. */
+bool http_server_closes_if_idle_since(int64_t monotonic_ns);
 /* Tells every request to end and joins the threads. May take as long as a request that is not
  * waiting takes. */
 void http_server_stop(void);
