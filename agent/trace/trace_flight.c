@@ -77,8 +77,7 @@ void trace_flight_end(void) {
 
 bool trace_flight_copy(struct trace_gather *into, struct trace_flight_window *window) {
   if (!older) return false;
-  *window = (struct trace_flight_window){.since = older->since,
-                                         .lost = trace_recorder_lost() - older->lost_before};
+  *window = (struct trace_flight_window){older->since, older->lost_before};
   return trace_gather_copy(into, &older->listener.gather);
 }
 

@@ -20,7 +20,7 @@ void trace_flight_end(void);
 /* What is kept, into an empty gather. False: no memory, or nothing is kept. */
 struct trace_flight_window {
   int64_t since; /* CLOCK_MONOTONIC, ns: from then on all is known */
-  uint64_t lost; /* records, since then */
+  uint64_t lost_before; /* records, ever, until then */
 };
 bool trace_flight_copy(struct trace_gather *into, struct trace_flight_window *window);
 

@@ -47,9 +47,8 @@ static void end_window(struct trace_recording *client) {
   client->end = agent_monotonic_nanoseconds();
 }
 
-/* What is told last. */
+/* What is told last, after a reading. */
 static void complete(struct trace_recording *client) {
-  trace_recorder_read();
   trace_recorder_tell_states(&client->listener);
   client->lost = trace_recorder_lost() - client->lost;
   client->log.period = trace_recorder_period();
@@ -57,6 +56,7 @@ static void complete(struct trace_recording *client) {
 }
 
 static void leave(struct trace_recording *client) {
+  trace_recorder_read();
   complete(client);
   left_out_total += client->listener.gather.left_out;
   trace_recorder_remove(&client->listener);
@@ -145,11 +145,13 @@ enum trace_result trace_recording_take_last(int64_t nanoseconds, struct trace_re
   struct trace_flight_window window;
   trace_recorder_lock();
   bool runs = trace_flight_status().runs;
-  end_window(recording);
-  trace_recorder_read();
+  if (runs) {
+    end_window(recording);
+    trace_recorder_read(); /* before the copy: what ends a state tells of it */
+  }
   bool copied = runs && trace_flight_copy(&recording->listener.gather, &window);
   if (copied) {
-    recording->lost = trace_recorder_lost() - window.lost;
+    recording->lost = window.lost_before;
     complete(recording);
     recording->start = recording->end - nanoseconds;
     if (recording->start < window.since) recording->start = window.since;
