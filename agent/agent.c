@@ -79,7 +79,6 @@ static _Atomic uint32_t admin_exists;
 static _Atomic int32_t admin_tid;
 static _Atomic uint32_t pause_depth;
 static _Atomic uint32_t main_has_exited; /* by pthread_exit */
-static _Atomic bool main_has_left; /* likewise, whoever is served */
 static _Atomic int64_t first_thread_ended_ns; /* by the system call; 0: it has not */
 static _Atomic uint32_t cannot_follow; /* the host's credentials */
 static _Atomic uint32_t wakes_sent;
@@ -498,12 +497,11 @@ void agent_leave_for_good(void) {
 /* libc ends the process with its last thread, and knows none of ours but the front of remote admin.
  */
 bool agent_main_thread_has_left(void) {
-  return atomic_load_explicit(&main_has_left, memory_order_relaxed);
+  return atomic_load_explicit(&main_has_exited, memory_order_relaxed);
 }
 
 void agent_main_thread_exits(void) {
-  atomic_store_explicit(&main_has_left, true, memory_order_relaxed); /* for the same thread */
-  if (!agent_has_threads() || !*config.tls_address || atomic_exchange(&main_has_exited, 1)) return;
+  if (atomic_exchange(&main_has_exited, 1) || !*config.tls_address || !agent_has_threads()) return;
   wake_admin();
   agent_thread_await_libcs(agent_monotonic_nanoseconds() + PAUSE_MILLISECONDS * MILLISECONDS);
 }

@@ -63,7 +63,6 @@ async function speedscope() {
 /** Where else it can be looked at. @param {HTMLElement} place @param {number} seconds */
 export async function showElsewhere(place, seconds) {
   const url = new URL(`../${encodeURIComponent(profileName)}`, location.href);
-  url.hash = '';
   if (isRecorded) url.search = `seconds=${seconds}`;
   const line = `curl -so p.pb.gz ${quoted(url.href)} && pprofme upload p.pb.gz`;
   const origin = await speedscope();
