@@ -81,20 +81,20 @@ static uint64_t live_now(const _Atomic uint64_t *allocs, const _Atomic uint64_t 
   return atomic_load_explicit(allocs, memory_order_acquire) - freed;
 }
 
-void heap_peak_keep(struct heap_peak_note *note, const _Atomic uint64_t *allocs,
+void heap_peak_keep(_Atomic uint64_t *note, const _Atomic uint64_t *allocs,
                     const _Atomic uint64_t *frees) {
-  uint64_t hash = hash_of_moment(), word = atomic_load_explicit(&note->word, memory_order_acquire);
+  uint64_t hash = hash_of_moment(), word = atomic_load_explicit(note, memory_order_acquire);
   if ((word & ~LIVE_MAX) == hash) return;
   uint64_t live = live_now(allocs, frees);
   if (live > LIVE_MAX) live = LIVE_MAX; /* more than the table of live ones has room for */
-  atomic_compare_exchange_strong_explicit(&note->word, &word, hash | live, memory_order_acq_rel,
+  atomic_compare_exchange_strong_explicit(note, &word, hash | live, memory_order_acq_rel,
                                           memory_order_relaxed);
 }
 
-uint64_t heap_peak_live(const struct heap_peak_note *note, const _Atomic uint64_t *allocs,
+uint64_t heap_peak_live(const _Atomic uint64_t *note, const _Atomic uint64_t *allocs,
                         const _Atomic uint64_t *frees) {
   uint64_t live = live_now(allocs, frees); /* who changed it had written the note before */
-  uint64_t word = atomic_load_explicit(&note->word, memory_order_acquire);
+  uint64_t word = atomic_load_explicit(note, memory_order_acquire);
   return (word & ~LIVE_MAX) == hash_of_moment() ? word & LIVE_MAX : live;
 }
 

@@ -14,16 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a bucket has beside its counts: the number of a moment (hashed to 38 bits) and the live
- * allocations before the first change after it. Written by a CAS from what was there before the
- * counts were read; so of two that are about to change a bucket the slower one is refused, or
- * writes for a moment that is over, which nobody reads. */
-struct heap_peak_note {
-  _Atomic uint64_t word;
-};
-
-/* Before a change to a bucket's counts. */
-void heap_peak_keep(struct heap_peak_note *note, const _Atomic uint64_t *allocs,
+/* note: what a bucket has beside its counts: the number of a moment (hashed to 38 bits) and the
+ * live allocations before the first change after it. Written by a CAS from what was there before
+ * the counts were read; so of two that are about to change a bucket the slower one is refused, or
+ * writes for a moment that is over, which nobody reads.
+ * Before a change to a bucket's counts: */
+void heap_peak_keep(_Atomic uint64_t *note, const _Atomic uint64_t *allocs,
                     const _Atomic uint64_t *frees);
 /* After it. weight: heap_peak_weight. */
 void heap_peak_grow(uint64_t weight);
@@ -36,7 +32,7 @@ uint64_t heap_peak_weight(uint64_t size, uint64_t rate);
 /* ---- for readers; context: any ---- */
 
 /* The bucket's live allocations at the highest moment. */
-uint64_t heap_peak_live(const struct heap_peak_note *note, const _Atomic uint64_t *allocs,
+uint64_t heap_peak_live(const _Atomic uint64_t *note, const _Atomic uint64_t *allocs,
                         const _Atomic uint64_t *frees);
 
 struct heap_levels {
