@@ -10,6 +10,8 @@
 #include "shim/base/counters.h"
 #include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_status.h"
+#include "shim/allocation/mmap_ranges.h"
+#include "shim/allocation/mmap_table.h"
 #include "shim/locks/lock_status.h"
 #include "shim/stacks/module_registry.h"
 
@@ -36,6 +38,24 @@ uint64_t heap_table_bytes(void) { return 1u << 20; }
 uint64_t heap_recorded_since(void) { return stub.recorded_since; }
 const char *heap_off_reason(void) { return stub.heap_off_reason; }
 const char *heap_allocator_path(void) { return "/usr/lib/libjemalloc.so.2"; }
+
+/* shim/allocation/mmap_table.h, mmap_ranges.h: nothing is mapped */
+_Atomic uint32_t mmap_range_count;
+uint32_t mmap_table_count(void) { return 0; }
+bool mmap_table_read(uint32_t number, struct mmap_bucket_view *out) {
+  (void)number, (void)out;
+  return false;
+}
+uint32_t mmap_table_limit(void) { return 1u << 17; }
+uint64_t mmap_table_bytes(void) { return 0; }
+bool mmap_ranges_next(struct mmap_cursor *cursor, struct mmap_range *out) {
+  (void)cursor, (void)out;
+  return false;
+}
+uint64_t mmap_ranges_mapped(void) { return 0; }
+uint64_t mmap_ranges_limit(void) { return 1u << 16; }
+uint64_t mmap_ranges_bytes(void) { return 0; }
+const char *mmap_off_reason(void) { return stub.heap_off_reason; }
 
 /* shim/allocation/live_table.h */
 bool live_table_next(struct live_cursor *cursor, struct live_block *out) {

@@ -12,6 +12,8 @@
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/allocation/heap_status.h"
 #include "shim/allocation/heap_table.h"
+#include "shim/allocation/mmap_ranges.h"
+#include "shim/allocation/mmap_table.h"
 #include "shim/cpu/interrupted_call.h"
 #include "shim/locks/lock_status.h"
 #include "shim/locks/lock_waiters.h"
@@ -268,6 +270,8 @@ static void write_tables(struct json *json) {
   write_table(json, "stacks", stack_table_count(), stack_table_limit(), stack_table_limit_bytes());
   write_table(json, "heap_buckets", heap_bucket_count(), heap_bucket_limit(), 0);
   write_table(json, "heap_live", heap_live_count(), heap_live_limit(), 0);
+  write_table(json, "mmap_buckets", mmap_table_count(), mmap_table_limit(), 0);
+  write_table(json, "mmap_ranges", mmap_range_count, mmap_ranges_limit(), 0);
   write_table(json, "modules", module_registry_count(), 0, 0);
   write_table(json, "contention", contention_table_count(), CONTENTION_ENTRIES_MAX,
               0); /* block and mutex */
@@ -383,10 +387,11 @@ static void write_symbol_memory(struct json *json) {
 }
 
 static void write_agent(struct json *json) {
-  uint64_t tables = heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
-                    thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
-                    registered_frames_bytes() + cpu_profile_buffer_bytes() + ring_sampling_bytes() +
-                    trace_recording_status().recorder.ring_bytes,
+  uint64_t mmap_tables = mmap_table_bytes() + mmap_ranges_bytes();
+  uint64_t tables = heap_table_bytes() + mmap_tables + stack_table_bytes() +
+                    module_registry_bytes() + thread_registry_bytes() + contention_table_bytes() +
+                    lock_waiters_bytes() + registered_frames_bytes() + cpu_profile_buffer_bytes() +
+                    ring_sampling_bytes() + trace_recording_status().recorder.ring_bytes,
            allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
@@ -400,6 +405,7 @@ static void write_agent(struct json *json) {
   open_object(json, "memory_bytes");
   number(json, "stack_table", stack_table_bytes());
   number(json, "heap_tables", heap_table_bytes());
+  number(json, "mmap_tables", mmap_tables);
   number(json, "module_registry", module_registry_bytes());
   number(json, "thread_registry", thread_registry_bytes());
   number(json, "contention_table", contention_table_bytes());

@@ -4,9 +4,11 @@
 
 #include "shim/allocation/heap_peak.h"
 #include "shim/allocation/heap_table.h"
+#include "shim/allocation/mmap_table.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/profiles/heap_profile.h"
 #include "agent/profiles/leak_profile.h"
+#include "agent/profiles/mmap_profile.h"
 #include "agent/http/query.h"
 #include "agent/http/response.h"
 #include "profile_request.h"
@@ -177,6 +179,19 @@ void handle_peak(const struct http_request *request, const struct route *route) 
   struct profile *profile = collect_heap(route->name, &all, form);
   if (profile && integer_parameter(request, "reset") > 0) heap_peak_begin_anew();
   send_profile(request, route, profile, false, form);
+}
+
+/* ---- mmap ---- */
+
+uint64_t count_mmap(void) { return mmap_table_count(); }
+
+static struct profile *collect_mmap(const struct http_request *request) {
+  (void)request;
+  return mmap_profile_build();
+}
+
+void handle_mmap(const struct http_request *request, const struct route *route) {
+  if (!refuse_while_off(request, route)) serve_profile(request, route, collect_mmap, NULL);
 }
 
 /* ---- leaks ---- */

@@ -12,6 +12,9 @@ void handle_heap(const struct http_request *request,
 void handle_peak(const struct http_request *request, const struct route *route);
 void handle_leaks(const struct http_request *request, const struct route *route);
 
+void handle_mmap(const struct http_request *request, const struct route *route);
+
 uint64_t count_heap(void); /* buckets */
+uint64_t count_mmap(void);
 
 #endif

@@ -154,6 +154,16 @@ static const struct route routes[] = {
      .is_profile = true,
      .has_no_delta = true,
      .sample_types = "growth_objects growth_space inuse_objects inuse_space"},
+    {.name = "mmap",
+     .meaning = "Who made the large anonymous mappings, and how much of them is in memory",
+     .description = "A sampling of the calls of mmap and mremap that made anonymous mappings of 64 "
+                    "KB and more, outside malloc's own: what is mapped still, and what of it is "
+                    "resident. " PARAMETERS ".",
+     .off_reason = mmap_off_reason,
+     .count = count_mmap,
+     .handle = handle_mmap,
+     .is_profile = true,
+     .sample_types = OF_HEAP " resident_space"},
     {.name = "mutex",
      .meaning = "Who held the locks that others waited for",
      .description =

@@ -12,7 +12,7 @@
 #include "agent/symbols/mappings.h"
 #include "agent/symbols/symbolizer.h"
 
-enum { PROFILE_MAX_VALUES = 4, PROFILE_MAX_LABELS = 4 };
+enum { PROFILE_MAX_VALUES = 5, PROFILE_MAX_LABELS = 4 };
 
 struct profile_value_type {
   const char *type, *unit;

@@ -28,6 +28,14 @@
     "full")                                                                                        \
   X(heap_stale_records,                                                                            \
     "live records replaced: the block had been freed without the agent seeing it")                 \
+  X(mmap_lost_table_full,                                                                          \
+    "sampled calls of mmap dropped: the table of their stacks is full, or there is no memory")     \
+  X(mmap_lost_no_stack, "sampled calls of mmap dropped: no room on their stack")                   \
+  X(mmap_lost_ranges,                                                                              \
+    "anonymous mappings, or parts of them, not kept: the table of ranges is full")                 \
+  X(mmap_lost_races,                                                                               \
+    "ranges that may be counted as mapped still: another thread was changing its neighbour")       \
+  X(mmap_lost_taken, "ranges lost in a munmap that failed, or an mremap, of more than 8 at once")  \
   X(stacks_truncated_depth,                                                                        \
     "stacks of more frames than are kept (PPROFAGENT_STACKDEPTH; 128 where it is not set): "       \
     "those in the middle are left out")                                                            \

@@ -207,6 +207,13 @@ typedef int (*dirent64_order)(const struct dirent64 **, const struct dirent64 **
   X(void, _exit, (int))    \
   X(void, _Exit, (int))
 
+/* Found at the first call of each, and called directly: mmap_interposers.c. */
+#define INTERPOSED_MAPPINGS(X)                              \
+  X(void *, mmap, (void *, size_t, int, int, int, off_t))   \
+  X(void *, mmap64, (void *, size_t, int, int, int, off_t)) \
+  X(int, munmap, (void *, size_t))                          \
+  X(void *, mremap, (void *, size_t, size_t, int, void *))
+
 /* Of libgcc or LLVM's libunwind. Found at the first call of each, and called directly:
  * frame_interposers.c. */
 #define INTERPOSED_FRAMES(X)          \
@@ -297,6 +304,7 @@ INTERPOSED_CREDENTIALS(X)
 INTERPOSED_COUNTING(X)
 INTERPOSED_ENDS(X)
 INTERPOSED_FRAMES(X)
+INTERPOSED_MAPPINGS(X)
 #undef X
 
 #define X(type, name, parameters) type name parameters;

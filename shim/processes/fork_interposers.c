@@ -11,6 +11,7 @@
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/stacks/handler_stack.h"
 #include "shim/allocation/heap_sampling.h"
+#include "shim/allocation/mmap_sampling.h"
 #include "shim/base/trace_ring.h"
 #include "shim/next/interposed.h"
 #include "shim/base/raw_syscall.h"
@@ -49,7 +50,9 @@ AT_FORK static struct fork_call fork_begins(bool may_start) {
 }
 
 static void stop_sampling(void) {
-  heap_sampling_stop("PPROFAGENT_CHILDREN=none, and this is a forked child");
+  const char *reason = "PPROFAGENT_CHILDREN=none, and this is a forked child";
+  heap_sampling_stop(reason);
+  mmap_sampling_stop(reason);
   config.blockprofile_rate = config.mutexprofile_fraction = 0;
 }
 

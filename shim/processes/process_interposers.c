@@ -17,6 +17,7 @@
 #include "shim/base/dumpable.h"
 #include "shim/locks/futex_calls.h"
 #include "shim/allocation/heap_sampling.h"
+#include "shim/allocation/mmap_sampling.h"
 #include "shim/next/interposed.h"
 #include "shim/cpu/interrupted_call.h"
 #include "memory_lock.h"
@@ -157,6 +158,7 @@ static long confine(enum confinement to, bool gives_descriptor,
   if (result == 0 || (gives_descriptor && result > 0)) { /* else: the tid of who cannot follow */
     confinement_end(to);
     heap_sampling_stop(confinement_reason());
+    mmap_sampling_stop(confinement_reason());
   } else {
     error = errno;
     confinement_end(CONFINEMENT_NONE);
