@@ -6,7 +6,19 @@ import subprocess
 import harness
 
 KB, MB = 1 << 10, 1 << 20
-FUNCTIONS = {"f", "g", "h", "moved", "grows", "reserved", "commits", "shared", "of_file", "gone", "many"}
+FUNCTIONS = {
+    "f",
+    "g",
+    "h",
+    "moved",
+    "grows",
+    "reserved",
+    "commits",
+    "shared",
+    "of_file",
+    "gone",
+    "many",
+}
 # (calls, bytes of them, ranges left, bytes left): test/workloads/mmap_profile.c
 EXPECTED = {
     "f": (2, 5 * MB, 2, 5 * MB),
@@ -56,9 +68,16 @@ def test_exact_at_rate_1():
     assert not {"of_file", "many"} & set(found), found
     text = " ".join(profile.comments)
     total = sum(left for _, _, _, left in EXPECTED.values()) + GROWN
-    assert "%d bytes are mapped so now" % (total + found.get("other", {}).get("inuse_space", 0)) in text
+    assert (
+        "%d bytes are mapped so now" % (total + found.get("other", {}).get("inuse_space", 0))
+        in text
+    )
     health = host.health()
-    assert not [name for name in health["losses"] if name.startswith("mmap_lost_") and health["losses"][name]]
+    assert not [
+        name
+        for name in health["losses"]
+        if name.startswith("mmap_lost_") and health["losses"][name]
+    ]
     assert host.finish() == 0
 
 
@@ -87,7 +106,9 @@ def test_within_the_samplings_error():
 def test_forms():
     host = start("100")
     text = host.text("mmap?debug=1")
-    assert text.startswith("heap profile: 50: %d [100: %d]" % (50 * 96 * KB, 100 * 96 * KB)), text[:200]
+    assert text.startswith("heap profile: 50: %d [100: %d]" % (50 * 96 * KB, 100 * 96 * KB)), text[
+        :200
+    ]
     assert "# resident_space = 0" in text
     top = harness.pprof_clean("-top", "-sample_index=inuse_space", host.url("mmap"))
     assert "many" in top and "4.69MB" in top, top
@@ -102,5 +123,3 @@ def test_off_with_its_reason():
     status, _, body = host.get("mmap")
     assert status == 503 and b"MEMPROFILERATE is 0" in body, (status, body)
     host.kill()
-
-

@@ -98,8 +98,7 @@ static void *run(void *argument) {
 static void test_threads(void) {
   pthread_t threads[THREADS];
   for (int i = 0; i < THREADS; i++) begin(&models[i], base + (uintptr_t)(i + 2) * PAGES * PAGE);
-  for (int i = 0; i < THREADS; i++)
-    CHECK(pthread_create(&threads[i], NULL, run, &models[i]) == 0);
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, run, &models[i]) == 0);
   for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
   if (atomic_load(&shim_counters.mmap_lost_races)) return; /* counted: what they show is not all */
   for (int i = 0; i < THREADS; i++) check_model(&models[i]);

@@ -59,8 +59,7 @@ static double at_least_none(int64_t value) { return value > 0 ? (double)value : 
 static bool add_bucket(struct profile_builder *builder, const struct mmap_bucket_view *b,
                        uint64_t resident) {
   const struct profile_stack stack = {.id = b->stack};
-  const struct profile_label label = {
-      .key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
+  const struct profile_label label = {.key = "bytes", .number = (int64_t)b->size, .unit = "bytes"};
   double scale = sampling_scale(b->size, b->rate), bytes = at_least_none(b->bytes);
   double values[VALUES] = {
       [ALLOC_OBJECTS] = (double)b->allocs * scale,

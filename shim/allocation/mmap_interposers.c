@@ -15,15 +15,14 @@
 enum { MAP_ANONYMOUS = 0x20, MREMAP_DONTUNMAP = 4 };
 #define MAP_FAILED ((void *)-1)
 
-#define MMAP_CALL(name)                                                                         \
-  EXPORTED void *name(void *address, size_t size, int access, int kind, int file,               \
-                      off_t offset) {                                                           \
-    void *start = NEXT_AT_FIRST_CALL(name)(address, size, access, kind, file, offset);          \
-    if (UNLIKELY(mmap_is_of_interest(size, kind & MAP_ANONYMOUS)) && start != MAP_FAILED) {     \
-      struct unwind_registers caller = CALLER_REGISTERS();                                      \
-      mmap_has_mapped(start, size, kind & MAP_ANONYMOUS, &caller);                              \
-    }                                                                                           \
-    return start;                                                                               \
+#define MMAP_CALL(name)                                                                           \
+  EXPORTED void *name(void *address, size_t size, int access, int kind, int file, off_t offset) { \
+    void *start = NEXT_AT_FIRST_CALL(name)(address, size, access, kind, file, offset);            \
+    if (UNLIKELY(mmap_is_of_interest(size, kind & MAP_ANONYMOUS)) && start != MAP_FAILED) {       \
+      struct unwind_registers caller = CALLER_REGISTERS();                                        \
+      mmap_has_mapped(start, size, kind &MAP_ANONYMOUS, &caller);                                 \
+    }                                                                                             \
+    return start;                                                                                 \
   }
 
 MMAP_CALL(mmap)
@@ -47,8 +46,7 @@ EXPORTED void *mremap(void *address, size_t size, size_t new_size, int flags, vo
   if (UNLIKELY(is_told)) {
     struct unwind_registers caller = CALLER_REGISTERS();
     if (start == MAP_FAILED || flags & MREMAP_DONTUNMAP) mmap_put_back(&taken);
-    if (start != MAP_FAILED)
-      mmap_has_moved(&taken, address, size, start, new_size, &caller);
+    if (start != MAP_FAILED) mmap_has_moved(&taken, address, size, start, new_size, &caller);
   }
   return start;
 }

@@ -11,10 +11,10 @@ enum { LINE_SLOTS = 8, LEVELS = 4, FIRST_LEVEL_LINES = 64, CLASS_BITS = 6, CLASS
 /* A chunk has room for some ranges of its class: fewer chunks to look at, and still one line. */
 enum { CHUNK_SHIFT = 2 };
 /* key: FREE -> ADDING by an acquire-release CAS; then a key, by the release store of who adds. Who
- * cuts a range takes it by a CAS key -> key | CUTTING, and lets it go by a release store of a key or
- * of FREE. The rest is written by who adds, and the end by who cuts (relaxed: the store of the key
- * publishes it). Nobody needs to wait for one that is added: whoever may unmap it has yet to be told
- * of it. */
+ * cuts a range takes it by a CAS key -> key | CUTTING, and lets it go by a release store of a key
+ * or of FREE. The rest is written by who adds, and the end by who cuts (relaxed: the store of the
+ * key publishes it). Nobody needs to wait for one that is added: whoever may unmap it has yet to be
+ * told of it. */
 enum { KEY_FREE = 0, KEY_ADDING = 1 };
 #define CUTTING ((uint64_t)1 << 63)
 
@@ -158,9 +158,9 @@ static bool keep(uintptr_t start, uintptr_t end, uint32_t bucket) {
   return false;
 }
 
-/* The slot is taken. What is left gets slots of its own, of a lower class or behind this one, before
- * this one is let go: who waits for this one finds them, as classes are gone through from the
- * highest. */
+/* The slot is taken. What is left gets slots of its own, of a lower class or behind this one,
+ * before this one is let go: who waits for this one finds them, as classes are gone through from
+ * the highest. */
 static void cut_taken(struct slot slot, uint64_t key, const struct cut *cut) {
   const struct mmap_range range = range_in(slot.rest);
   unsigned class = class_in(key);
@@ -277,7 +277,7 @@ static void cut_class(unsigned class, const struct cut *cut) {
 void mmap_ranges_cut(uintptr_t start, uintptr_t end, mmap_cut_sink *sink, void *argument) {
   if (!mmap_ranges_any() || end <= start) return;
   const struct cut cut = {start, end, sink, argument};
-  for (unsigned class = CLASSES - 1; class >= MMAP_LEAST_SHIFT; class--)
+  for (unsigned class = CLASSES - 1; class >= MMAP_LEAST_SHIFT; class --)
     if (atomic_load_explicit(&class_counts[class], memory_order_relaxed) != 0)
       cut_class(class, &cut);
 }

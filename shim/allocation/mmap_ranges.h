@@ -1,8 +1,8 @@
 /* The program's anonymous mappings, as address ranges: who unmaps a part of one finds it here.
  *
  * A hash table in levels, as live_table.h, whose key is a range's size class k (it has at most 2^k
- * bytes) and its first address in units of 2^(k+2). So whatever overlaps an address lies under one of
- * two keys of each class, and at most a few ranges under each. Who cuts a range takes its slot;
+ * bytes) and its first address in units of 2^(k+2). So whatever overlaps an address lies under one
+ * of two keys of each class, and at most a few ranges under each. Who cuts a range takes its slot;
  * another who would cut the same waits for him, for a fraction of a millisecond at most.
  * Context: host thread, signal; locks: none; maps memory once a level. */
 #ifndef SHIM_MMAP_RANGES_H

@@ -15,8 +15,8 @@
 #include "mmap_ranges.h"
 #include "shim/stacks/stack_capture.h"
 
-/* Undecided until the first mapping that could be counted: an exec pays nothing for it. Relaxed: who
- * reads it late is as if his call had come sooner. */
+/* Undecided until the first mapping that could be counted: an exec pays nothing for it. Relaxed:
+ * who reads it late is as if his call had come sooner. */
 enum mmap_sampling { MMAP_SAMPLING_UNDECIDED, MMAP_SAMPLING_ON, MMAP_SAMPLING_OFF };
 extern _Atomic int mmap_sampling_state __attribute__((visibility("hidden")));
 

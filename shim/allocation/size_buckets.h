@@ -29,12 +29,12 @@ struct size_buckets {
   _Atomic uint32_t count;
 };
 
-#define SIZE_BUCKETS(name, chains_wanted, bucket_limit)   \
-  TABLE_MEMORY(name##_memory, TABLE_SEGMENTS_MAX);        \
-  static _Atomic uint32_t name##_chains[chains_wanted];   \
-  static struct size_buckets name = {.chains = name##_chains,         \
-                                     .memory = &name##_memory,        \
-                                     .chain_count = (chains_wanted),  \
+#define SIZE_BUCKETS(name, chains_wanted, bucket_limit)              \
+  TABLE_MEMORY(name##_memory, TABLE_SEGMENTS_MAX);                   \
+  static _Atomic uint32_t name##_chains[chains_wanted];              \
+  static struct size_buckets name = {.chains = name##_chains,        \
+                                     .memory = &name##_memory,       \
+                                     .chain_count = (chains_wanted), \
                                      .limit = (bucket_limit)}
 
 enum size_buckets_fault { SIZE_BUCKETS_OK, SIZE_BUCKETS_FULL, SIZE_BUCKETS_NO_MEMORY };

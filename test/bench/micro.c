@@ -1,11 +1,12 @@
 /* One allocation pattern, timed from inside: micro PATTERN ITERATIONS [SIZE [DEPTH]]; prints CPU
  * nanoseconds of the process per iteration. Patterns: pair, threads, handoff, realloc_small,
- * realloc_large. */
+ * realloc_large, mappings (mmap and munmap; DEPTH: how many others there are). */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 static inline void *keep(void *pointer) {
@@ -88,12 +89,23 @@ static void grow(size_t step, size_t limit) {
   free(p);
 }
 
+static void map_others(int others) {
+  for (int i = 0; i < others; i++) /* of two kinds, so that the kernel keeps them apart */
+    mmap(NULL, 128 << 10, i % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void mappings(void) {
+  for (long i = 0; i < iterations; i++)
+    munmap(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), size);
+}
+
 int main(int argc, char **argv) {
   if (argc < 3) return 2;
   iterations = atol(argv[2]);
   if (argc > 3) size = strtoul(argv[3], NULL, 10);
   int depth = argc > 4 ? atoi(argv[4]) : 0;
   pairs(1000);
+  if (strcmp(argv[1], "mappings") == 0) map_others(depth);
   double start = cpu_nanoseconds();
   if (strcmp(argv[1], "pair") == 0) {
     deep(depth, iterations);
@@ -109,6 +121,8 @@ int main(int argc, char **argv) {
     grow(64, 64 << 10);
   } else if (strcmp(argv[1], "realloc_large") == 0) {
     grow(64 << 10, 64 << 20);
+  } else if (strcmp(argv[1], "mappings") == 0) {
+    mappings();
   } else {
     return 2;
   }

@@ -52,6 +52,9 @@ MICRO = {
     "pthread_create and join": ("create", 20000, 0, 0),
     "realloc growing step by step, to 64 KB": ("realloc_small", 4000000, 64, 0),
     "realloc growing step by step, to 64 MB": ("realloc_large", 60000, 64, 0),
+    "mmap+munmap 64 KB": ("mappings", 300000, 64 << 10, 0),
+    "mmap+munmap 1 MB": ("mappings", 300000, 1 << 20, 0),
+    "mmap+munmap 1 MB, beside 3,000 mappings": ("mappings", 300000, 1 << 20, 3000),
 }
 
 

@@ -18,11 +18,11 @@ static char *map_at(void *where, size_t size, int kind) {
   if (start == MAP_FAILED) _exit(3);
   return keep(start);
 }
-#define MAPS(name)                                           \
-  FRAME static char *name(size_t size) {                     \
-    char *start = map_at(NULL, size, MAP_ANONYMOUS);         \
-    __asm__ volatile("");                                    \
-    return start;                                            \
+#define MAPS(name)                                   \
+  FRAME static char *name(size_t size) {             \
+    char *start = map_at(NULL, size, MAP_ANONYMOUS); \
+    __asm__ volatile("");                            \
+    return start;                                    \
   }
 MAPS(f)
 MAPS(g)
@@ -97,8 +97,8 @@ static void map_all(void) {
   shared(5 * MB);
   of_file(128 * KB);
   (void)many(60 * KB); /* too small */
-  mmap(area + 50 * MB, 64 * KB, PROT_NONE, MAP_PRIVATE | MAP_FIXED, open("/proc/self/exe", O_RDONLY),
-       0); /* a file takes a part of it */
+  mmap(area + 50 * MB, 64 * KB, PROT_NONE, MAP_PRIVATE | MAP_FIXED,
+       open("/proc/self/exe", O_RDONLY), 0); /* a file takes a part of it */
 }
 
 /* ---- what many threads do, with a handler that maps too ---- */
