@@ -3,8 +3,8 @@
  * destructors, because libc runs first what was registered last; before it writes out what stdio
  * has buffered. But where other threads of the program's are there: before them, as those threads
  * may use what is destroyed, for as long as this one waits. By _exit() and the like: their wrappers
- * (exit_interposers.c). Who waits has all signals blocked, so that none of them ends the process
- * with another code meanwhile. */
+ * (exit_interposers.c). By a signal that tells it to: dump_signals.c. Who waits has all signals
+ * blocked, so that none of them ends the process with another code meanwhile. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +13,7 @@
 #include "shim/base/config.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/base/thread_state.h"
+#include "shim/cpu/dump_signals.h"
 #include "shim/threads/thread_registry.h"
 
 /* libc's, by which nothing of this library's needs to be unregistered (it is never unloaded). */
@@ -68,10 +69,18 @@ static void await_return_of_main(void) {
 
 void agent_end_prepare(void) {
   if (config.records_cpu && agent_is_wanted()) agent_hurry();
-  if (!config.dumps_at_exit || !agent_is_wanted()) return;
+  if (!agent_is_wanted()) return;
+  dump_signals_start(config.dump_signals);
+  if (!config.dumps_at_exit) return;
   __cxa_atexit(host_has_exited, NULL, NULL);
   __cxa_at_quick_exit(host_exits_quickly, NULL);
   await_return_of_main();
+}
+
+bool agent_writes_dump(void) {
+  bool may = agent_has_threads();
+  if (may) dumps_now(agent_hurry);
+  return may;
 }
 
 void agent_process_ends(void) {

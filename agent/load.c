@@ -8,5 +8,5 @@ __attribute__((constructor)) static void agent_load(void) {
   startup_ensure();
   process_arguments_remember();
   agent_start();
-  if (config.dumps_at_exit || config.records_cpu) agent_end_prepare(); /* a page of code */
+  if (config.dump_signals || config.records_cpu) agent_end_prepare(); /* a page of code */
 }

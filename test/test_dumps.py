@@ -127,11 +127,11 @@ def test_a_name_of_ones_own():
 def test_bad_values_are_told():
     directory = harness.scratch()
     host = start(
-        directory, "interval:1s,noon,signal:USR2,interval:0s", PROFILES="heap,heat", KEEP="0"
+        directory, "interval:1s,noon,signal:KILL,interval:0s", PROFILES="heap,heat", KEEP="0"
     )
     await_file(directory)
     faults = host.health()["config"]["faults"]
-    for word in ('"noon"', '"signal:USR2"', '"interval:0s"', '"heat"', "PPROFAGENT_DUMP_KEEP"):
+    for word in ('"noon"', '"signal:KILL"', '"interval:0s"', '"heat"', "PPROFAGENT_DUMP_KEEP"):
         assert [fault for fault in faults if word in fault], (word, faults)
     assert len(faults) == 5 and host.health()["dump"]["keep"] == 16, faults
     assert host.finish() == 0

@@ -1,6 +1,7 @@
 /* PPROFAGENT_DUMP and what belongs to it, and the names of files that are made of it. */
 #include "shim/base/dump_config.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -81,7 +82,7 @@ static void check_moments(void) {
                {"peak:99999999999999999999999%", true, 0, 1},
                {"peak:%", true, 0, 1},
                {"oom", false, 0, 0},
-               {"signal:USR2", true, 0, 1},
+               {"signal:KILL", true, 0, 1},
                {"noon,interval:1s", false, 1, 1},
                {"exits", true, 0, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -100,6 +101,12 @@ static void check_the_rest(void) {
   CHECK(dump_config.rss_bytes == (uint64_t)2 << 30 && dump_config.peak_percent == 150 &&
         dump_config.on_shortage && !dump_config.at_exit && !faults.dumps_at_exit);
   CHECK(read_two("PPROFAGENT_DUMP=/tmp", NULL)->at_exit && faults.dumps_at_exit);
+  const uint64_t ending = 1 << (SIGTERM - 1) | 1 << (SIGINT - 1) | 1 << (SIGHUP - 1);
+  CHECK(faults.dump_signals == ending);
+  read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_ON=signal:USR2,signal:SIGUSR1");
+  CHECK(faults.dump_signals == (1 << (SIGUSR1 - 1) | 1 << (SIGUSR2 - 1)) && !faults.fault_count);
+  read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_ON=signal:SEGV");
+  CHECK(faults.dump_signals == ending && faults.fault_count == 1); /* what is left is exit */
   read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_PROFILES=heap,cpu threadcreate");
   CHECK(dump_config.kinds == (1u << DUMP_HEAP | 1u << DUMP_CPU | 1u << DUMP_THREADCREATE));
   read_two("PPROFAGENT_DUMP=/tmp", "PPROFAGENT_DUMP_PROFILES=heat");

@@ -33,6 +33,9 @@ static _Atomic int32_t end_claimed_by; /* the thread that waits; of numbers to c
 static _Atomic int64_t end_asked_ns;
 static _Atomic uint32_t end;
 
+/* By a signal; taken by the dumping thread. Relaxed: news tells of it. */
+static _Atomic bool now_asked;
+
 /* Written by the admin thread. */
 static bool runs;
 static struct agent_thread thread;
@@ -144,12 +147,20 @@ static uint32_t kinds_at_peak(void) {
                                   : dump_config.kinds;
 }
 
+void dumps_now(void (*hurry)(void)) {
+  atomic_store_explicit(&now_asked, true, memory_order_relaxed);
+  atomic_fetch_add_explicit(&news, 1, memory_order_release);
+  raw_futex_wake(&news, INT32_MAX);
+  hurry();
+}
+
 static void look(uint32_t seen) {
   int64_t now = agent_monotonic_nanoseconds(), next_look_ns;
   enum dump_found found = dump_watch_look(now, &next_look_ns);
   int64_t cpu_pause = dump_cpu_look();
   if (next_look_ns - now > cpu_pause) next_look_ns = now + cpu_pause;
   bool by_time = interval_is_over(now);
+  by_time |= atomic_exchange_explicit(&now_asked, false, memory_order_relaxed);
   if (found == FOUND_SHORTAGE) dump_write_in_haste(false, NULL, is_wanted_by_time);
   if (found == FOUND_PEAK) dump_write_profiles(kinds_at_peak(), is_wanted_by_time);
   if (found == FOUND_RSS || by_time) dump_write_profiles(dump_config.kinds, is_wanted_by_time);

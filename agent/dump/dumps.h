@@ -13,6 +13,10 @@ void dumps_end(void);
 /* By which threads are sampled: the server's end does not take them away. */
 bool dumps_use_signals(void);
 
+/* They are to be written now; does not wait. Where there is no such thread yet, as soon as there
+ * is: hurry, as below. Context: signal handler. */
+void dumps_now(void (*hurry)(void));
+
 /* The process ends as soon as its profiles are written. Waits for that, for DUMPS_END_MILLISECONDS
  * at most, the first time that it is called. hurry: the admin thread is to start now. Context: host
  * thread, also in signal handlers; errno is kept. */

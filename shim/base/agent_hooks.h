@@ -65,6 +65,9 @@ void agent_thread_exits_by_call(void);
 void agent_process_ends(void);
 /* By exit(), before any of its handlers. Likewise. */
 void agent_process_exits(void);
+/* Profiles are to be written, and the program goes on. False: there is nobody who would. Context:
+ * signal handler. */
+bool agent_writes_dump(void);
 /* Whether that is the first thread of the process in which the agent was started. Context: any. */
 bool agent_is_process(int32_t tid);
 

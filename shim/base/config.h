@@ -22,6 +22,7 @@ struct config {
   bool is_off; /* all of it: no profile, no thread, nobody served, nor in children */
   bool dumps_at_exit; /* of dump_config.h, where it costs no page more */
   bool records_cpu; /* likewise: from the start on */
+  uint64_t dump_signals; /* likewise: bit n - 1: at signal n (shim/cpu/dump_signals.h) */
   uint64_t memprofile_rate; /* bytes; 0 off, 1 every allocation */
   uint64_t blockprofile_rate; /* nanoseconds */
   uint64_t mutexprofile_fraction;

@@ -1,5 +1,6 @@
 #include "dump_config.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,10 +52,20 @@ static bool parse_percent(const char *text, uint64_t *percent) {
   return true;
 }
 
+static uint64_t signal_bit(int number) { return (uint64_t)1 << (number - 1); }
+
+static bool parse_signal(const char *name, uint64_t *signals) {
+  if (strncmp(name, "SIG", 3) == 0) name += 3;
+  int number = strcmp(name, "USR1") == 0 ? SIGUSR1 : strcmp(name, "USR2") == 0 ? SIGUSR2 : 0;
+  if (number) *signals |= signal_bit(number);
+  return number;
+}
+
 static bool read_moment(const char *word, struct dump_config *out) {
   if (strcmp(word, "exit") == 0) return out->at_exit = true;
   if (strcmp(word, "oom") == 0) return out->on_shortage = true;
   if (strncmp(word, "interval:", 9) == 0) return parse_interval(word + 9, &out->interval_seconds);
+  if (strncmp(word, "signal:", 7) == 0) return parse_signal(word + 7, &out->signals);
   if (strncmp(word, "peak:", 5) == 0) return parse_percent(word + 5, &out->peak_percent);
   return strncmp(word, "rss:", 4) == 0 && parse_size(word + 4, &out->rss_bytes);
 }
@@ -67,7 +78,7 @@ static void read_moments(const char *text, struct config *common, struct dump_co
     else
       config_add_fault(common,
                        "PPROFAGENT_DUMP_ON: \"%s\" is not exit, interval:10m (s, m, h), rss:2G, "
-                       "peak:20%% or oom, and is ignored",
+                       "peak:20%%, oom, signal:USR1 or signal:USR2, and is ignored",
                        word);
   }
   out->at_exit |= !any;
@@ -141,6 +152,9 @@ static void read_pattern(const char *text, struct config *common, struct dump_co
   }
   common->records_cpu = *out->pattern && out->kinds >> DUMP_CPU & 1;
   common->dumps_at_exit = *out->pattern && out->at_exit;
+  if (*out->pattern) common->dump_signals = out->signals;
+  if (common->dumps_at_exit)
+    common->dump_signals |= signal_bit(SIGTERM) | signal_bit(SIGINT) | signal_bit(SIGHUP);
 }
 
 void dump_config_read(char *const *first, struct config *common, struct dump_config *out) {

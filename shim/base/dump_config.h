@@ -29,6 +29,7 @@ struct dump_config {
   uint32_t kinds; /* bits: 1 << enum dump_kind */
   uint32_t keep; /* files of this process and kind */
   bool at_exit;
+  uint64_t signals; /* bit n - 1: signal:N */
   bool on_shortage; /* memory is nearly used up: "oom" */
   uint64_t interval_seconds; /* 0: not by time */
   uint64_t rss_bytes; /* a bound for resident memory; 0: none */

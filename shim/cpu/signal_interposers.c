@@ -8,6 +8,7 @@
 
 #include "shim/base/confinement.h"
 #include "cpu_sampling.h"
+#include "dump_signals.h"
 #include "shim/stacks/host_handlers.h"
 #include "shim/next/interposed.h"
 #include "shim/next/loaded_objects.h"
@@ -90,9 +91,36 @@ static int forward_sigaction(real_sigaction_function next, int number,
   return 0;
 }
 
+/* The program's action of a signal at which profiles are written. */
+static int dump_action(real_sigaction_function next, int number, const struct sigaction *action,
+                       struct sigaction *old) {
+  struct sigaction room;
+  int result = forward_sigaction(next, number, dump_signals_before(action, &room), old);
+  if (result == 0) dump_signals_after(number, action, old);
+  return result;
+}
+
+static interposed_handler simple_dump_action(int number, interposed_handler handler, int flags,
+                                             bool masked) {
+  struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;
+  if (masked) sigaddset(&action.sa_mask, number);
+  return dump_action(real.sigaction, number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+
+/* signal() and its like. */
+static interposed_handler signal_dump_action(int number, interposed_handler handler, int flags) {
+  if (handler == SIG_ERR) {
+    errno = EINVAL;
+    return SIG_ERR;
+  }
+  if (atomic_load(&may_interrupt) & sampling_signal_bit(number)) flags &= ~SA_RESTART;
+  return simple_dump_action(number, handler, flags, !(flags & SA_NODEFER));
+}
+
 #define DEFINE_SIGACTION(name)                                                                   \
   EXPORTED int name(int number, const struct sigaction *action, struct sigaction *old) {         \
     if (IS_OURS(number)) return sampling_signal_host_action(action, old);                        \
+    if (dump_signals_has(number)) return dump_action(real.name, number, action, old);            \
     if (startup_ensure() && real.name) return forward_sigaction(real.name, number, action, old); \
     return STARTUP_NEXT(name)(number, action, old);                                              \
   }
@@ -124,6 +152,7 @@ static bool set_simple_action(const void *next, int number, interposed_handler h
   EXPORTED interposed_handler name(int number, interposed_handler handler) {                  \
     if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(name)(number, handler);              \
     if (IS_OURS(number)) return simple_action(handler, flags);                                \
+    if (dump_signals_has(number)) return signal_dump_action(number, handler, flags);          \
     interposed_handler old;                                                                   \
     if (set_simple_action((const void *)real.name, number, handler, flags, &old)) return old; \
     old = FORWARD(name, (number, handler));                                                   \
@@ -139,7 +168,8 @@ DEFINE_SIGNAL(__sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
 
 EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
   if (UNLIKELY(!startup_ensure())) return STARTUP_NEXT(sigset)(number, handler);
-  if (!IS_OURS(number)) {
+  bool is_ours = IS_OURS(number);
+  if (!is_ours && !dump_signals_has(number)) {
     interposed_handler old = FORWARD(sigset, (number, handler));
     if (old != SIG_ERR) host_handler_adopt(number);
     return old;
@@ -149,13 +179,16 @@ EXPORTED interposed_handler sigset(int number, interposed_handler handler) {
   sigaddset(&one, number);
   sigprocmask(handler == SIG_HOLD ? SIG_BLOCK : SIG_UNBLOCK, &one, &before);
   struct sigaction old;
-  if (handler == SIG_HOLD) sampling_signal_host_action(NULL, &old);
-  else old.sa_handler = simple_action(handler, 0);
+  if (handler == SIG_HOLD) sigaction(number, NULL, &old);
+  else if (is_ours) old.sa_handler = simple_action(handler, 0);
+  else old.sa_handler = simple_dump_action(number, handler, 0, false);
   return sigismember(&before, number) ? SIG_HOLD : old.sa_handler;
 }
 
 EXPORTED int sigignore(int number) {
   if (IS_OURS(number)) return simple_action(SIG_IGN, 0) == SIG_ERR ? -1 : 0;
+  if (dump_signals_has(number))
+    return simple_dump_action(number, SIG_IGN, 0, false) == SIG_ERR ? -1 : 0;
   return FORWARD(sigignore, (number));
 }
 

@@ -19,6 +19,7 @@
 #include "shim/allocation/heap_sampling.h"
 #include "shim/allocation/mmap_sampling.h"
 #include "shim/next/interposed.h"
+#include "shim/cpu/dump_signals.h"
 #include "shim/cpu/interrupted_call.h"
 #include "memory_lock.h"
 #include "shim/stacks/stack_capture.h"
@@ -151,7 +152,10 @@ static long confine(enum confinement to, bool gives_descriptor,
   const long *a = arguments;
   bool first = confinement_begin();
   int error = errno;
-  if (first) agent_pause();
+  if (first) {
+    agent_pause();
+    dump_signals_stop();
+  }
   errno = error;
   long result = call(a[0], a[1], a[2], a[3], a[4]);
   if (!first) return result;
@@ -162,6 +166,7 @@ static long confine(enum confinement to, bool gives_descriptor,
   } else {
     error = errno;
     confinement_end(CONFINEMENT_NONE);
+    dump_signals_start(dump_signals_mask);
     agent_resume();
     errno = error;
   }
