@@ -10,9 +10,7 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
-import stat
 import subprocess
 import threading
 

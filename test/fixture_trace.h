@@ -17,7 +17,7 @@ struct fixture_trace {
   struct trace_frame frames[FIXTURE_STACKS][FIXTURE_FRAMES_MAX];
 };
 
-/* Every kind of event, once or twice; test_trace_formats.py has its times and names too. */
+/* Every kind of event, once or twice; trace_log.py has its times and names too. */
 void fixture_trace_hand_made(struct fixture_trace *trace);
 /* A valid one of chance, the same for the same seed. */
 void fixture_trace_random(struct fixture_trace *trace, uint64_t seed);

@@ -2,11 +2,14 @@
 import http.client
 import json
 import os
+import signal
 import socket
+import subprocess
 
 import harness
 from pprof_reader import Profile
 
+NOBODY = 65534
 SIZES = {"own": 40961, "child": 70001}  # bytes that a workload's blocks have by default
 
 
@@ -130,6 +133,19 @@ class Process(harness.Host):
         return self.done()
 
 
+def stop(pid):
+    """All of its threads: one that runs may go on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    state = (
+        lambda tid: harness.proc_text("/proc/%d/task/%d/stat" % (pid, tid))
+        .rpartition(")")[2]
+        .split()[:1]
+    )
+    harness.poll(
+        lambda: all(state(tid) in (["T"], []) for tid in harness.tasks(pid)), "all of it stops"
+    )
+
+
 def sleepers(port, count, program="/bin/sleep"):
     """Many small programs; harness.stop_everything() ends them."""
     return [
@@ -149,3 +165,41 @@ def is_gone(pid):
 def run_as_root():
     if os.getuid() != 0:
         raise harness.Skip("needs root")
+
+
+def pair(port=None, rate=1):
+    """(port, the process that holds it, another)."""
+    port = port or Port()
+    first = Process(port, rate=rate)
+    port.await_processes([first.pid])
+    second = Process(port, rate=rate)
+    port.await_processes([first.pid, second.pid], others=False)
+    return port, first, second
+
+
+def check_exact(port, pid, function, size, named=True):
+    """In use from that function: one block of this size, nothing else. Not named: its name is in a
+    file that a chroot hides."""
+    profile = port.profile("heap", pid)
+    if named:
+        assert profile.by_leaf()[function][2:] == [1, size], (pid, function, profile.by_leaf())
+    found = [sample.values[2:] for sample in profile.samples if sample.labels.get("bytes") == size]
+    assert found == [[1, size]], (pid, size, found)
+
+
+def as_nobody():
+    """A preexec_fn."""
+    run_as_root()
+
+    def become():
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+    if subprocess.run(
+        ["test", "-r", harness.agent(), "-a", "-x", build()],
+        preexec_fn=become,
+        cwd="/",
+    ).returncode:
+        raise harness.Skip("the build directory cannot be read by another user")
+    return become

@@ -10,7 +10,7 @@ import threading
 
 import harness
 import process_tree
-from test_server import WAIT, check_error, descriptors, parse, read_all, request
+from http_guest import WAIT, check_error, descriptors, parse, read_all
 
 OWNER, OTHER, THIRD = 61234, 61235, 61236  # users that are nobody in particular
 

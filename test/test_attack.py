@@ -9,7 +9,7 @@ import threading
 import time
 
 import harness
-from test_server import answers, cpu_seconds, guest, host_text_address, parse, raw, read_all
+from http_guest import answers, cpu_seconds, guest, host_text_address, parse, raw, read_all
 
 MEGABYTE = 1 << 20
 WORKERS = 12  # http_server.h

@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 
 import harness
-import test_tls
+import tls_hosts
 
 FLAGS = ("-O1",)
 
@@ -150,9 +150,9 @@ def test_a_crowd_beside_remote_admin():
     """libc tells each thread that it knows, and waits: the front of remote admin is one of them."""
     if os.getuid() != 0:
         raise harness.Skip("needs root")
-    host = test_tls.start([harness.build("setuid_crowd.c", *FLAGS)])
+    host = tls_hosts.start([harness.build("setuid_crowd.c", *FLAGS)])
     host.ready()
-    test_tls.tls_port(host)
+    tls_hosts.tls_port(host)
     host.go_on()
     assert host.ready() == ["done"]
     host.go_on()

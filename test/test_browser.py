@@ -2,6 +2,7 @@
 import html
 import os
 import re
+import subprocess
 
 import harness
 
@@ -44,7 +45,7 @@ def test_index_page():
         assert status == 200 and body, "the page's link %s answers %d" % (path, status)
     harness.note("%d links" % len(links))
     if os.environ.get("SCREENSHOT"):
-        harness.subprocess.run(
+        subprocess.run(
             [
                 harness.need("chromium"),
                 "--headless",

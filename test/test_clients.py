@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import harness
-from test_server import check_error, raw
+from http_guest import check_error, raw
 
 MEGABYTE = 1 << 20
 

@@ -1,6 +1,6 @@
 """Handlers of the host's own beside a CPU profile: what they interrupt, and nothing else, is."""
 import harness
-from test_cpu_hazards import check_same
+from cpu_outcomes import check_same
 
 
 def program(*flags):

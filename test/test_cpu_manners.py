@@ -2,7 +2,7 @@
 import concurrent.futures
 
 import harness
-from test_cpu_hazards import check_same
+from cpu_outcomes import check_same
 
 
 def manners():

@@ -7,8 +7,8 @@ import resource
 import subprocess
 
 import harness
+from cpu_outcomes import Profiling, check_same, has_timers, plain_outcome
 from system_calls import under_filter
-from test_cpu_hazards import Profiling, check_same, has_timers, plain_outcome
 from test_cpu_profile import handlers, start
 
 FLAGS = ("-O1", "-fno-optimize-sibling-calls")

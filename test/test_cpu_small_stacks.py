@@ -2,7 +2,7 @@
 import threading
 
 import harness
-from test_cpu_hazards import compared, Profiling
+from cpu_outcomes import Profiling, compared
 
 
 def profiled_and_dumped(argv):

@@ -4,7 +4,7 @@ import re
 
 import goroutine_grammars
 import harness
-from test_thread_dump import is_blocked_in
+from blocked_threads import is_blocked_in
 
 FUTEX, PARKED = 202, ("pi-0", "pi-1")
 STUCK = {

@@ -1,6 +1,7 @@
 """Children that put themselves under a seccomp filter, or into its strict mode."""
 import harness
-from test_fork import check_way, confined, served
+from fork_family import check_way, confined
+from test_fork_ways import served
 
 
 def test_child_filters_its_system_calls():

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import harness
-from test_server import WAIT, answers, cpu_seconds, guest, request
+from http_guest import WAIT, answers, cpu_seconds, guest, request
 
 
 def lines_until_ready(what, plain=False, **options):

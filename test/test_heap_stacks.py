@@ -1,5 +1,6 @@
 """Stacks are complete, from the caller of malloc to the thread's entry, in code of every shape;
 where one is cut, a frame says so."""
+import os
 import re
 
 import harness
@@ -104,7 +105,7 @@ def test_O2_no_frame_pointer():
 def test_O3_realigned_stack():
     check_chains(
         "-O3", "-mstackrealign", "-mpreferred-stack-boundary=5"
-    ) if harness.os.uname().machine == "x86_64" else None
+    ) if os.uname().machine == "x86_64" else None
 
 
 def test_not_position_independent():

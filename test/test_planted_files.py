@@ -7,11 +7,11 @@ import subprocess
 
 import harness
 import process_tree
+import symbol_driver
 import test_perf_maps
 import test_split_dwarf
-import test_symbols
-from test_access import OWNER, OTHER
-from test_symbols import build_id, compile_library, driver, parse, run
+from symbol_driver import build_id, compile_library, driver, parse, run
+from test_access import OTHER, OWNER
 
 
 def given_to(uid, path):
@@ -79,7 +79,7 @@ def test_a_dlclosed_object_is_not_what_lies_in_its_place():
     process_tree.run_as_root()
     directory = harness.scratch()
     path = compile_library(directory, "-g")
-    _, frames, counters = test_symbols.self_resolve(
+    _, frames, counters = symbol_driver.self_resolve(
         "library",
         path,
         "library_exported",
@@ -100,7 +100,7 @@ def test_debug_files_of_a_stranger():
     run(["objcopy", "--add-gnu-debuglink=" + debug, path])
 
     def lines():
-        _, frames, counters = test_symbols.self_resolve("library", path, "library_exported")
+        _, frames, counters = symbol_driver.self_resolve("library", path, "library_exported")
         return frames[0][0][3] > 0, counters["symbols_files_not_trusted"]
 
     assert lines() == (True, 0)
@@ -127,7 +127,7 @@ def test_a_dwz_file_of_a_stranger():
     assert "debugaltlink" in run(["readelf", "-SW", path])
 
     def looked_up():
-        _, frames, counters = test_symbols.self_resolve("library", path, "library_exported")
+        _, frames, counters = symbol_driver.self_resolve("library", path, "library_exported")
         return frames, counters["symbols_files_not_trusted"]
 
     frames, refused = looked_up()

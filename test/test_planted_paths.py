@@ -9,8 +9,9 @@ import subprocess
 
 import harness
 import process_tree
+from http_guest import guest, raw
 from test_access import OTHER, as_user, readable_by_all
-from test_server import guest, raw, unix_get
+from test_server_addresses import unix_get
 
 
 def strangers_directory(name="of_stranger"):

@@ -6,9 +6,7 @@ import signal
 
 import harness
 import process_tree
-from process_tree import Port, Process
-from test_process_tree import NOBODY, check_exact
-from test_silent_members import stop
+from process_tree import NOBODY, Port, Process, check_exact, stop
 
 
 def test_chroot_changed_user_and_closed_descriptors():

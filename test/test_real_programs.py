@@ -3,6 +3,7 @@ allocate are in the profile, and every view of the real `go tool pprof` works wi
 import os
 import random
 import re
+import signal
 import subprocess
 
 import harness
@@ -249,7 +250,7 @@ def test_nginx_in_the_foreground():
     check_profile(host, ["main", "ngx_alloc", "ngx_create_pool", "ngx_init_cycle"])
     check_pprof(host, base, "ngx_alloc")
     check_silent(host)
-    host.process.send_signal(harness.signal.SIGQUIT)
+    host.process.send_signal(signal.SIGQUIT)
     assert host.process.wait(harness.DEADLINE) == 0
     with open(os.path.join(directory, "error.log")) as file:
         bad = [line for line in file if re.search(r"\[(alert|emerg|crit|error|warn)\]", line)]

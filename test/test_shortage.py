@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import harness
-from test_server import WAIT, check_error, cpu_seconds, guest, request
+from http_guest import WAIT, check_error, cpu_seconds, guest, request
 
 SHORTAGE = "the HTTP server cannot start: out of memory or descriptors"
 

@@ -6,23 +6,9 @@ import os
 import signal
 
 import harness
-from process_tree import Port, Process
-from test_process_tree import pair
+from process_tree import Port, Process, pair, stop
 
 SILENT = b"that process does not answer: it is stopped, or very busy\n"
-
-
-def stop(pid):
-    """All of its threads: one that runs may go on for a moment."""
-    os.kill(pid, signal.SIGSTOP)
-    state = (
-        lambda tid: harness.proc_text("/proc/%d/task/%d/stat" % (pid, tid))
-        .rpartition(")")[2]
-        .split()[:1]
-    )
-    harness.poll(
-        lambda: all(state(tid) in (["T"], []) for tid in harness.tasks(pid)), "all of it stops"
-    )
 
 
 def test_stopped_member():

@@ -14,14 +14,14 @@ import time
 
 import harness
 import process_tree
-import test_tls
+import tls_hosts
 from process_tree import Port, Process
 from test_access import OTHER, as_user, readable_by_all
 from test_costly_names import RUST, pack, program_with
 from test_planted_files import given_to
 from test_planted_paths import shared_directory
 from test_tls_strangers import client_hello
-from test_tree_hazards import hello_message
+from tree_strangers import hello_message
 
 SECONDS = 600 if os.environ.get("SOAK") else 20
 BLOCK = 40961
@@ -80,11 +80,11 @@ class Scene:
         self.redis = harness.Host(
             [server, "--port", self.redis_port, "--save", "", "--bind", "127.0.0.1"],
             address=self.port.address,
-            extra=test_tls.settings(),
+            extra=tls_hosts.settings(),
             cwd=self.own,
         )
         harness.poll(lambda: self.ask("ping") == "PONG", "redis answers")
-        self.tls_port = test_tls.tls_port(self.redis)
+        self.tls_port = tls_hosts.tls_port(self.redis)
         self.port.await_processes([self.redis.pid])
 
     def start_victim(self):
@@ -162,7 +162,7 @@ class Scene:
         costly = self.timed("hostile", port.profile, "heap", self.hostile.pid)
         names = {s.frames[0].function for s in costly.samples if s.labels.get("bytes") == 1001}
         assert names == set(self.names[:-1]) | {"plain(unsigned long)"}, names
-        assert self.timed("remote", test_tls.get, self.tls_port).startswith(b"/")
+        assert self.timed("remote", tls_hosts.get, self.tls_port).startswith(b"/")
 
     def start_where_he_may_write(self):
         """One whose log and socket have his links and directories on their way."""

@@ -9,11 +9,10 @@ import subprocess
 
 import harness
 import process_tree
-from process_tree import Port, Process
-from test_access import OTHER, OWNER, THIRD, Guest, as_user, curl, readable_by_all, refusal
-from test_server import check_error, parse, read_all
-from test_silent_members import stop
-from test_tree_hazards import HOLDER, hello_message
+from http_guest import check_error, parse, read_all
+from process_tree import Port, Process, stop
+from test_access import Guest, OTHER, OWNER, THIRD, as_user, curl, readable_by_all, refusal
+from tree_strangers import HOLDER, hello_message
 
 IDLE = 2  # the workload's thread and the agent's
 

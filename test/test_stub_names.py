@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 import harness
-from test_symbols import resolve, run
+from symbol_driver import resolve, run
 
 
 AT_ONCE = 100000  # addresses: what is known of more does not fit into the budget of one request

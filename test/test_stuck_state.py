@@ -1,12 +1,13 @@
 """A test that waits for its host in vain says what the host and its children are doing."""
 import harness
+import stuck_state
 
 
 def test_a_host_that_does_not_go_on():
     harness.need("gdb")
     host = harness.Host(["/bin/sh", "-c", "sleep 300 & echo ready; read line; kill $!"], plain=True)
     host.ready()
-    harness.poll(lambda: len(harness.stuck_state.family(host.pid)) == 2, "the shell's child")
+    harness.poll(lambda: len(stuck_state.family(host.pid)) == 2, "the shell's child")
     said = ""
     try:
         host.line(0.01)

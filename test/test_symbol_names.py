@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 
 import harness
-from test_symbols import build_id, functions, resolve, run, self_resolve
+from symbol_driver import build_id, functions, resolve, run, self_resolve
 
 CRYSTAL = "*Shelf@Store(T)#fill<Int32>:Nil"
 STRIPPED = ("stripped_function", "stripped_bare_function")

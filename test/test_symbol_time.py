@@ -5,7 +5,7 @@ import os
 import tempfile
 
 import harness
-from test_symbols import resolve, run
+from symbol_driver import resolve, run
 
 MANY, ASKED = 400000, 100000
 

@@ -1,5 +1,5 @@
-"""Names of addresses: symbolizer.c in test/workloads/symbols_driver.c, against llvm-symbolizer and
-by construction."""
+"""Names of addresses in programs and libraries of every kind: symbolizer.c, in
+test/workloads/symbols_driver.c, against llvm-symbolizer and by construction."""
 import json
 import os
 import re
@@ -8,107 +8,18 @@ import subprocess
 import tempfile
 
 import harness
-
-AGENT_FILES = (
-    "symbolizer symbol_cache symbol_table object_symbols plt_symbols dwarf_names "
-    "debug_files elf_file memory_image perf_map jit_names demangle large_stack "
-    "libbacktrace_region mappings agent_memory memory_headroom process_info "
-    "split_dwarf fde_ranges symbol_versions loaded_code module_identity "
-    "mapped_file trusted_path unmapped_user "
-    "own_memory allowed_calls section_windows shared_objects symbol_memory "
-    "table_memory confinement"
-).split()
-THIRD_PARTY = (
-    "libbacktrace_dwarf libbacktrace_elf libbacktrace_sort "
-    "libiberty_cp-demangle libiberty_rust-demangle"
-).split()
-CACHED_FUNCTIONS = {}
-
-
-def driver():
-    if "driver" not in CACHED_FUNCTIONS:
-        output = os.path.join(harness.BUILD, "test", "symbols_driver")
-        os.makedirs(os.path.dirname(output), exist_ok=True)
-        sources = [os.path.join(harness.WORKLOADS, "symbols_driver.c")]
-        sources += [
-            os.path.join(harness.TEST_DIRECTORY, stub + ".c")
-            for stub in ("stub_module_registry", "stub_announced_code")
-        ]
-        sources += [harness.source(name + ".c") for name in AGENT_FILES]
-        deps = os.path.join(harness.BUILD, "deps")
-        objects = [os.path.join(deps, name + ".o") for name in THIRD_PARTY]
-        objects += [os.path.join(deps, archive) for archive in ("libz.a", "libzstd.a")]
-        include = ["-I" + harness.ROOT, "-I" + os.path.join(deps, "src/gdb/libbacktrace")]
-        compile_it = ["gcc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-g", "-o", output]
-        run(compile_it + include + sources + objects)
-        CACHED_FUNCTIONS["driver"] = output
-    return CACHED_FUNCTIONS["driver"]
-
-
-def run(argv, cwd=None, text_input=None):
-    done = subprocess.run(
-        argv, cwd=cwd, input=text_input, capture_output=True, text=True, timeout=harness.DEADLINE
-    )
-    assert done.returncode == 0, "%s: %d\n%s%s" % (
-        " ".join(argv),
-        done.returncode,
-        done.stdout,
-        done.stderr,
-    )
-    return done.stdout
-
-
-def parse(output):
-    """{address: (symbol_start, [(function, system name, file, line), ...])} and the counters after
-    the last address."""
-    found, counters, frames = {}, {}, None
-    for line in output.splitlines():
-        if line.startswith("\t"):
-            function, system_name, file_name, number = line[1:].split("\t")
-            frames.append((function, system_name, file_name, int(number)))
-        elif re.fullmatch(r"[0-9a-f]+ [0-9a-f]+", line):
-            address, start = line.split()
-            frames = []
-            found[int(address, 16)] = (int(start, 16), frames)
-        elif not counters and "symbols_unnamed=" in line:
-            counters = {name: float(value) for name, value in re.findall(r"(\w+)=([0-9.]+)", line)}
-    return found, counters
-
-
-def resolve(path, addresses, build_id_of=None):
-    output = run(
-        [driver(), path, build_id(build_id_of or path)],
-        text_input="\n".join("%x" % address for address in addresses),
-    )
-    return parse(output)
-
-
-def build_id(path):
-    match = re.search(r"Build ID: ([0-9a-f]+)", run(["readelf", "-n", path]))
-    return match.group(1) if match else ""
-
-
-def functions(path):
-    """{name: (address, size)} of .symtab."""
-    found = {}
-    for line in run(["nm", "-S", path]).splitlines():
-        fields = line.split()
-        if len(fields) == 4 and fields[2] in "tTwWi":
-            found[fields[3]] = (int(fields[0], 16), int(fields[1], 16))
-    return found
-
-
-def every_address(path, step=1):
-    return sorted(
-        {start + at for start, size in functions(path).values() for at in range(0, size, step)}
-    )
-
-
-def compile_cplusplus(directory, *flags, compiler="g++", name="inlined"):
-    source = os.path.join(harness.WORKLOADS, "symbols_inlined.cc")
-    output = os.path.join(directory, name)
-    run([harness.need(compiler), "-o", output, source] + list(flags))
-    return output
+from symbol_driver import (
+    build_id,
+    compile_cplusplus,
+    compile_library,
+    driver,
+    every_address,
+    functions,
+    functions_of_dynamic,
+    parse,
+    resolve,
+    run,
+)
 
 
 def oracle(path, addresses):
@@ -255,123 +166,6 @@ def test_compressed_debug_sections():
             assert resolve(packed, addresses)[0] == expected, kind
 
 
-def split_debug(path):
-    """Leaves path without symbols; returns the file that has them."""
-    debug = path + ".debug"
-    run(["objcopy", "--only-keep-debug", path, debug])
-    run(["strip", "--strip-all", path])
-    return debug
-
-
-def test_debug_file_by_debuglink():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_cplusplus(directory, "-O2", "-g")
-        addresses = every_address(path, 5)
-        expected = resolve(path, addresses)[0]
-        debug = split_debug(path)
-        run(["objcopy", "--add-gnu-debuglink=" + debug, path])
-        assert resolve(path, addresses)[0] == expected
-        os.mkdir(os.path.join(directory, ".debug"))
-        os.rename(debug, os.path.join(directory, ".debug", os.path.basename(debug)))
-        assert resolve(path, addresses)[0] == expected
-        # another program's debug file under the right name is refused
-        other = compile_cplusplus(
-            directory, "-O1", "-g", "-DOTHER", "-Wl,--build-id=0x1234567890", name="other"
-        )
-        run(
-            [
-                "objcopy",
-                "--only-keep-debug",
-                other,
-                os.path.join(directory, ".debug", os.path.basename(debug)),
-            ]
-        )
-        assert all(
-            len(frames) == 0 or frames[0][3] == 0
-            for _, frames in resolve(path, addresses)[0].values()
-        )
-
-
-def test_debug_file_by_debuglink_checksum_without_build_id():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_cplusplus(directory, "-O2", "-g", "-Wl,--build-id=none")
-        addresses = every_address(path, 5)
-        expected = resolve(path, addresses)[0]
-        debug = split_debug(path)
-        run(["objcopy", "--add-gnu-debuglink=" + debug, path])
-        assert resolve(path, addresses)[0] == expected
-        with open(debug, "ab") as file:
-            file.write(b"changed")
-        assert all(
-            not frames or frames[0][3] == 0 for _, frames in resolve(path, addresses)[0].values()
-        )
-
-
-def test_debug_file_by_build_id():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_cplusplus(directory, "-O2", "-g")
-        addresses = every_address(path, 5)
-        expected = resolve(path, addresses)[0]
-        debug, identity = split_debug(path), build_id(path)
-        place = "/usr/lib/debug/.build-id/%s/%s.debug" % (identity[:2], identity[2:])
-        made = not os.path.isdir(os.path.dirname(place))
-        try:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            shutil.copy(debug, place)
-        except PermissionError:
-            raise harness.Skip("/usr/lib/debug cannot be written")
-        try:
-            assert resolve(path, addresses)[0] == expected
-        finally:
-            os.unlink(place)
-            if made:
-                os.rmdir(os.path.dirname(place))
-        assert resolve(path, addresses)[0] != expected
-
-
-def test_dwz_alternate_file():
-    dwz = harness.need("dwz")
-    with tempfile.TemporaryDirectory() as directory:
-        first = compile_cplusplus(directory, "-O2", "-g", "-gdwarf-4", name="first")
-        second = compile_cplusplus(directory, "-O1", "-g", "-gdwarf-4", name="second")
-        addresses = every_address(first, 5)
-        expected = resolve(first, addresses)[0]
-        run([dwz, "-m", os.path.join(directory, "common"), first, second])
-        assert "debugaltlink" in run(["readelf", "-SW", first])
-        assert resolve(first, addresses)[0] == expected
-
-
-def test_mini_debug_info():
-    harness.need("xz")
-    for threads in ("-T1", "-T2"):  # the latter's blocks have larger headers
-        check_mini_debug_info(threads)
-
-
-def check_mini_debug_info(threads):
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_cplusplus(directory, "-O2")
-        names = functions(path)
-        mini = path + ".mini"
-        run(["objcopy", "-S", "--keep-symbol=main", path, mini + "0"])
-        run(["objcopy", "--only-keep-debug", path, mini])
-        run(
-            ["objcopy", "-S", "--remove-section", ".comment"]
-            + ["--keep-symbol=" + name for name in names]
-            + [mini, mini + "1"]
-        )
-        run(["xz", threads, "-k", mini + "1"])
-        run(["strip", "--strip-all", path])
-        run(["objcopy", "--add-section", ".gnu_debugdata=%s1.xz" % mini, path])
-        start, size = names.get("_ZN4deep12_GLOBAL__N_16hiddenEi") or names["c_function"]
-        found, counters = resolve(path, [start, start + size - 1, start + size])
-        assert found[start][1][0][0] in (
-            "deep::(anonymous namespace)::hidden(int)",
-            "c_function",
-        ), found
-        assert found[start][0] == start and found[start + size - 1][0] == start
-        assert counters["symbols_files_malformed"] == 0
-
-
 def test_symbol_table_only():
     with tempfile.TemporaryDirectory() as directory:
         path = compile_cplusplus(directory, "-O2")
@@ -386,23 +180,6 @@ def test_symbol_table_only():
                 )
             if name == "_ZN4deep12_GLOBAL__N_14Node4fillEi":
                 assert frames[0][:2] == ("deep::(anonymous namespace)::Node::fill(int)", name)
-
-
-def compile_library(directory, *flags, name="library.so"):
-    output = os.path.join(directory, name)
-    run(
-        [
-            "gcc",
-            "-shared",
-            "-fPIC",
-            "-O1",
-            "-o",
-            output,
-            os.path.join(harness.WORKLOADS, "symbols_library.c"),
-        ]
-        + list(flags)
-    )
-    return output
 
 
 def test_dynamic_symbols_only_do_not_name_static_functions():
@@ -517,158 +294,6 @@ def test_rust_legacy_and_v0_names():
             ), readable
 
 
-def self_resolve(*words, text_input="", program=None):
-    done = subprocess.run(
-        [program or driver(), "--self"] + list(words),
-        input=text_input,
-        capture_output=True,
-        text=True,
-        timeout=harness.DEADLINE,
-    )
-    if done.returncode == 77:
-        raise harness.Skip(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    maps = re.findall(
-        r"^map (\S*) kind=(-?\d) deleted=(\d) unloaded=(\d) build_id=(\w*) main=(\S*)$",
-        done.stdout,
-        re.MULTILINE,
-    )
-    found, counters = parse(done.stdout)
-    return maps, [frames for _, frames in found.values()], counters
-
-
-def test_own_program_and_main_mapping():
-    maps, frames, _ = self_resolve("main")
-    assert maps[0][0] == maps[0][5] == os.path.realpath(driver()) and maps[0][4] == build_id(
-        driver()
-    ), maps
-    assert (
-        frames[0][0][0] == "own_function"
-        and frames[0][0][2].endswith("symbols_driver.c")
-        and frames[0][0][3] > 0
-    ), frames
-
-
-def test_unlinked_program_is_read_through_proc():
-    with tempfile.TemporaryDirectory() as directory:
-        copy = os.path.join(directory, "program")
-        shutil.copy(driver(), copy)
-        maps, frames, _ = self_resolve("main", copy, program=copy)
-        assert maps[0][0] == copy and maps[0][2] == "1", maps
-        assert frames[0][0][0] == "own_function" and frames[0][0][3] > 0, frames
-
-
-def test_vdso():
-    maps, frames, _ = self_resolve("vdso")
-    assert maps[0][0] == "[vdso]" and maps[0][1] == "1", maps
-    assert frames[0][0][0] in ("__vdso_clock_gettime", "clock_gettime"), frames
-
-
-def test_dlopened_library():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_library(directory, "-g")
-        maps, frames, _ = self_resolve("library", path, "library_exported")
-        assert maps[0][0] == path and maps[0][4] == build_id(path)
-        assert (
-            frames[0][0][0] == "library_exported"
-            and frames[0][0][2].endswith("symbols_library.c")
-            and frames[0][0][3] > 0
-        )
-
-
-def test_dlclosed_library_keeps_its_names():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_library(directory, "-g")
-        maps, frames, _ = self_resolve("library", path, "library_exported", "note", "close")
-        assert maps[0][0] == path and maps[0][3] == "1", maps
-        assert frames[0][0][0] == "library_exported" and frames[0][0][3] > 0
-
-
-def test_dlclosed_and_replaced_library_has_no_names():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_library(directory, "-g")
-        other = compile_library(directory, "-g", "-DVERSION=2", name="other.so")
-        _, frames, counters = self_resolve(
-            "library", path, "library_exported", "note", "close", "replace=" + other
-        )
-        assert frames == [[]] and counters["symbols_files_missing"] == 1, frames
-
-
-def test_deleted_library():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_library(directory, "-g")
-        maps, frames, _ = self_resolve("library", path, "library_exported", "unlink")
-        assert maps[0][0] == path and maps[0][2] == "1", maps
-        # by /proc/self/map_files where allowed, else by the symbols in memory
-        assert frames[0][0][0] == "library_exported", frames
-
-
-def test_replaced_library_is_not_named_by_the_new_file():
-    with tempfile.TemporaryDirectory() as directory:
-        path = compile_library(directory, "-g")
-        other = compile_library(directory, "-g", "-DVERSION=2", name="other.so")
-        maps, frames, _ = self_resolve("library", path, "library_exported", "replace=" + other)
-        assert maps[0][2] == "1" and frames[0][0][0] == "library_exported", (maps, frames)
-
-
-def test_replaced_library_without_privilege_is_named_from_memory():
-    setpriv = harness.need("setpriv")
-    with tempfile.TemporaryDirectory() as directory:
-        os.chmod(directory, 0o777)
-        path = compile_library(directory, "-g")
-        other = compile_library(directory, "-g", "-DVERSION=2", name="other.so")
-        program = os.path.join(directory, "driver")
-        shutil.copy(driver(), program)
-        done = subprocess.run(
-            [
-                setpriv,
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-                program,
-                "--self",
-                "library",
-                path,
-                "library_exported",
-                "replace=" + other,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=harness.DEADLINE,
-        )
-        if "setpriv" in done.stderr:
-            raise harness.Skip(done.stderr)
-        found, counters = parse(done.stdout)
-        assert [frames for _, frames in found.values()] == [
-            [("library_exported", "library_exported", "?", 0)]
-        ], done.stdout
-        assert counters["symbols_files_missing"] == 1
-
-
-def test_jit_code_by_perf_map():
-    lines = [
-        "200000000000 20 first function(int)\n",
-        "nonsense\n",
-        "20000000zz 1 x\n",
-        "200000000020 0 empty\n",
-        "200000000100 10\n",
-        "0x200000000040 0x10 with prefix\n",
-        "200000000000 10 rewritten\n",
-        "200000000060 10 unfinished line",
-    ]
-    _, frames, _ = self_resolve(
-        "jit", "0", "18", "20", "45", "60", "100", text_input="".join(lines)
-    )
-    assert [frame[0][0] if frame else None for frame in frames] == [
-        "rewritten",
-        None,
-        None,
-        "with prefix",
-        None,
-        None,
-    ], frames
-
-
 def test_addresses_beyond_the_memory_are_counted_as_such():
     """Each has a name, is in no symbol, or found no memory: of every byte of a large library."""
     path = harness.need_library("libstdc++.so.6")
@@ -744,15 +369,4 @@ def test_speed_and_memory_on_a_large_library():
             counters["agent_bytes"] / 2**20,
             after / 2**20,
         )
-    )
-
-
-def functions_of_dynamic(path):
-    fields = [line.split() for line in run(["nm", "-D", "-S", "--defined-only", path]).splitlines()]
-    return sorted(
-        {
-            (int(field[0], 16), int(field[1], 16))
-            for field in fields
-            if len(field) == 4 and field[2] in "TWi"
-        }
     )

@@ -6,7 +6,7 @@ import re
 
 import goroutine_grammars
 import harness
-from test_server import raw
+from http_guest import raw
 
 # As test/workloads/foreign_bytes.c has them, cut to the kernel's 15 bytes.
 SHOWN = [

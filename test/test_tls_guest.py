@@ -3,11 +3,10 @@ OpenSSL."""
 import os
 import re
 import socket
-import time
 
 import harness
 import pprof_reader
-from test_tls import curl, get, identity, openssl, settings, start, tls_port
+from tls_hosts import curl, get, identity, settings, start, tls_port
 
 
 def test_pthread_keys_of_the_program():

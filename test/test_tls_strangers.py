@@ -11,7 +11,7 @@ import time
 import harness
 import process_tree
 from test_access import OTHER, as_user
-from test_tls import curl, get, start, tls_port, tls_socket
+from tls_hosts import curl, get, start, tls_port, tls_socket
 
 CROWD = 200
 BURST, EVERY_SECOND = 16, 1000 / 62  # tls_front.c: HANDSHAKES_AT_ONCE, HANDSHAKE_EVERY_MILLISECONDS

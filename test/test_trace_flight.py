@@ -3,7 +3,6 @@ schedule (test/workloads/trace_schedule.c)."""
 import collections
 import html
 import json
-import os
 import socket
 import time
 

@@ -6,10 +6,8 @@ import signal
 import harness
 import process_tree
 from pprof_reader import Profile
-from process_tree import Port, Process
+from process_tree import Port, Process, pair, stop
 from test_access import OTHER, curl
-from test_process_tree import pair
-from test_silent_members import stop
 from view_page import SHOWS_FRAMES, check_quiet, choose, has_row, rows
 
 TREE = "/tree/debug/pprof/"

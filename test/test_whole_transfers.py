@@ -1,6 +1,7 @@
 """Programs that move bytes while CPU profiles run by rings: not one is lost. SOAK=1: for minutes,
 and the workloads of test_cpu_rings too."""
 import filecmp
+import http.client
 import os
 import subprocess
 
@@ -22,7 +23,7 @@ def outcome(argv, hz, cwd):
             answered += status == 200
         except (OSError, AssertionError):  # it has ended
             host.process.wait(harness.DEADLINE)
-        except harness.http.client.HTTPException:
+        except http.client.HTTPException:
             host.process.wait(harness.DEADLINE)
     return host.process.wait(harness.DEADLINE), host.stderr().splitlines(), answered
 

@@ -2,7 +2,7 @@
  *      agent/runtime/index_table.c agent/http/text_sink.c test/fixture_trace.c
  *      test/agent_memory_libc.c */
 /* fuzz: rounds */
-/* Chrome's JSON of recordings; what is in it is checked by test_trace_formats.py. */
+/* Chrome's JSON of recordings; what is in it is checked by test_trace_chrome.py. */
 #include "agent/trace/chrome_trace.h"
 #include "fixture_trace.h"
 

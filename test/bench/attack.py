@@ -28,11 +28,11 @@ import time
 import harness
 import redis_load
 import test_stranger
-import test_tls
+import tls_hosts
 from comparison import ROUNDS, Interval, Ratios, heading, row, wanted
 from process_tree import Port
 from test_tls_strangers import client_hello
-from test_tree_hazards import hello_message
+from tree_strangers import hello_message
 
 LOAD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "attack_load.py")
 STATES = ("quiet", "bystander", "own")
@@ -97,7 +97,7 @@ class Target:
     def __init__(self):
         self.port, log = Port(), os.path.join(harness.scratch(), "log")
         environment = harness.agent_environment(
-            address=self.port.address, log=log, extra=test_tls.settings()
+            address=self.port.address, log=log, extra=tls_hosts.settings()
         )
         self.program = redis_load.Server(environment, affinity=go_first)
         self.pid = self.program.process.pid

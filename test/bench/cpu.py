@@ -4,6 +4,7 @@ Accuracy: cpu_shares.c knows what share of the CPU time each of its functions to
 says what it saw of the same kind of run. Cost: equal work with and without a profile, in pairs; and
 what one tick takes from the program (tick_gap.c).
 """
+import http.client
 import os
 import re
 import statistics
@@ -221,7 +222,7 @@ class Session:
         self.host.ready()
         self.connection = None
         if hz:
-            self.connection = harness.http.client.HTTPConnection(*self.host.address, timeout=600)
+            self.connection = http.client.HTTPConnection(*self.host.address, timeout=600)
             self.connection.request("GET", "/debug/pprof/profile?seconds=600&hz=%d" % hz)
             await_sampling(self.host)
 
