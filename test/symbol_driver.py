@@ -9,7 +9,7 @@ import harness
 AGENT_FILES = (
     "symbolizer symbol_cache symbol_table object_symbols plt_symbols dwarf_names "
     "debug_files elf_file memory_image perf_map jit_names demangle large_stack "
-    "libbacktrace_region mappings agent_memory memory_headroom process_info "
+    "libbacktrace_region mappings maps_lines agent_memory memory_headroom process_info "
     "split_dwarf fde_ranges symbol_versions loaded_code module_identity "
     "mapped_file trusted_path unmapped_user "
     "own_memory allowed_calls section_windows shared_objects symbol_memory "

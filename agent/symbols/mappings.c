@@ -1,12 +1,9 @@
 #include "mappings.h"
 
 #include <elf.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "shim/stacks/module_identity.h"
@@ -14,11 +11,11 @@
 #include "agent/runtime/agent_memory.h"
 #include "loaded_code.h"
 #include "mapped_file.h"
+#include "maps_lines.h"
 #include "memory_image.h"
 #include "agent/runtime/process_info.h"
 
-enum { MAPS_STEP = 1 << 16, PATH_SIZE = 4096, PIECES_MORE = 256 /* than lines */ };
-static const size_t MAPS_LIMIT = 64 << 20;
+enum { PATH_SIZE = 4096, PIECES_MORE = 256 /* than lines */ };
 
 /* What mappings_collect returns: the items, the texts that they point to, and where the live ones
  * end. */
@@ -31,96 +28,6 @@ struct collected {
   size_t text_count;
   bool known[]; /* by index: the registry has it, so a sampled stack may mean it */
 };
-
-/* The whole of /proc/self/maps, NUL-terminated, or NULL. Read in large steps: each is consistent in
- * itself. */
-static char *read_maps(void) {
-  int descriptor = open("/proc/thread-self/maps", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  if (descriptor < 0) return NULL;
-  size_t capacity = MAPS_STEP, length = 0;
-  char *text = agent_malloc(capacity + 1);
-  while (text != NULL) {
-    ssize_t got = read(descriptor, text + length, capacity - length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) length = 0;
-    if (got <= 0) break;
-    length += (size_t)got;
-    if (capacity - length >= MAPS_STEP / 2 || capacity >= MAPS_LIMIT) continue;
-    char *grown = agent_realloc(text, 2 * capacity + 1);
-    if (grown == NULL) {
-      agent_free(text);
-      text = NULL;
-    } else {
-      text = grown;
-      capacity *= 2;
-    }
-  }
-  close(descriptor);
-  if (text != NULL && length == 0) {
-    agent_free(text);
-    text = NULL;
-  }
-  if (text != NULL) text[length] = '\0';
-  return text;
-}
-
-struct maps_line {
-  uint64_t start, limit, offset;
-  dev_t device;
-  ino_t inode;
-  bool executable;
-  char *path; /* "" for none */
-};
-
-static bool read_hex(char **at, char end, uint64_t *value) {
-  char *p = *at;
-  for (*value = 0;; p++) {
-    if (*p >= '0' && *p <= '9') *value = *value << 4 | (uint64_t)(*p - '0');
-    else if (*p >= 'a' && *p <= 'f') *value = *value << 4 | (uint64_t)(*p - 'a' + 10);
-    else break;
-  }
-  if (*p != end) return false;
-  *at = p + 1;
-  return true;
-}
-
-/* "START-END rwxp OFFSET MAJOR:MINOR INODE     PATH" */
-static bool parse_line(char *at, struct maps_line *line) {
-  uint64_t major, minor;
-  if (!read_hex(&at, '-', &line->start) || !read_hex(&at, ' ', &line->limit) || strlen(at) < 5)
-    return false;
-  line->executable = at[2] == 'x';
-  at += 5;
-  if (!read_hex(&at, ' ', &line->offset) || !read_hex(&at, ':', &major) ||
-      !read_hex(&at, ' ', &minor))
-    return false;
-  line->device = makedev((unsigned)major, (unsigned)minor);
-  for (line->inode = 0; *at >= '0' && *at <= '9'; at++)
-    line->inode = line->inode * 10 + (ino_t)(*at - '0');
-  while (*at == ' ') at++;
-  line->path = at;
-  return line->limit > line->start;
-}
-
-static bool strip_deleted(char *path) {
-  static const char mark[] = " (deleted)";
-  size_t length = strlen(path);
-  if (path[0] != '/' || length < sizeof mark ||
-      strcmp(path + length - (sizeof mark - 1), mark) != 0)
-    return false;
-  path[length - (sizeof mark - 1)] = '\0';
-  return true;
-}
-
-/* Shared anonymous memory and the like: a path, but no file that anybody could open. */
-static bool is_no_file(const char *path) {
-  static const char *const prefixes[] = {"/memfd:",        "/dev/zero", "/SYSV", "//anon",
-                                         "/anon_hugepage", "/i915",     "/drm"};
-  if (path[0] != '/') return true;
-  for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
-    if (strncmp(path, prefixes[i], strlen(prefixes[i])) == 0) return true;
-  return false;
-}
 
 /* When the first page of the object is not mapped (or no longer its own), its file says where its
  * segments go. */
@@ -157,7 +64,7 @@ static void describe(struct mapping *map, const struct maps_line *line, uint64_t
   map->device = line->device;
   map->inode = line->inode;
   map->bias = line->start - line->offset;
-  map->deleted = strip_deleted(line->path);
+  map->deleted = maps_strip_deleted(line->path);
   map->path = line->path;
   uint64_t bias;
   if (strcmp(line->path, "[vdso]") == 0) {
@@ -170,7 +77,7 @@ static void describe(struct mapping *map, const struct maps_line *line, uint64_t
     map->bias = bias;
     return;
   }
-  if (is_no_file(line->path)) {
+  if (maps_is_no_file(line->path)) {
     map->kind = MAPPING_ANONYMOUS;
     if (line->path[0] == '/') map->path = "";
     return;
@@ -215,16 +122,16 @@ static const struct loaded_segment *segment_at(const struct loaded_object *objec
 static void look_for_file(struct current_object *object) {
   struct maps_line line;
   for (char *at = object->lines; at < object->lines_end; at += strlen(at) + 1) {
-    if (!parse_line(at, &line)) continue;
+    if (!maps_line_parse(at, &line)) continue;
     if (line.start >= object->loaded.limit) break;
-    if (!is_in(object, line.start) || line.inode == 0 || is_no_file(line.path)) continue;
+    if (!is_in(object, line.start) || line.inode == 0 || maps_is_no_file(line.path)) continue;
     const struct loaded_segment *segment = segment_at(&object->loaded, line.start, false);
     if (segment == NULL || line.offset != segment->offset + (line.start - segment->start)) continue;
     object->path = line.path;
     object->device = line.device;
     object->inode = line.inode;
   }
-  if (object->path != NULL) object->deleted = strip_deleted((char *)(uintptr_t)object->path);
+  if (object->path != NULL) object->deleted = maps_strip_deleted((char *)(uintptr_t)object->path);
 }
 
 static bool find_object(struct current_object *object, uint64_t address) {
@@ -244,7 +151,7 @@ static char *absolute_path(const char *path) {
     ssize_t length = readlink("/proc/thread-self/exe", absolute, sizeof absolute - 1);
     if (length < 0) return agent_strdup(process_program_path());
     absolute[length] = '\0';
-    strip_deleted(absolute);
+    maps_strip_deleted(absolute);
     return agent_strdup(absolute);
   }
   if (path[0] == '/' || path[0] == '[') return agent_strdup(path);
@@ -325,7 +232,7 @@ static void add_live(struct collected *collected) {
   struct current_object object = {.lines_end = text + strlen(text)};
   for (char *newline = text; (newline = strchr(newline, '\n')) != NULL;) *newline++ = '\0';
   for (char *at = text; at < object.lines_end; at += strlen(at) + 1) {
-    if (!parse_line(at, &line)) continue; /* or what strip_deleted has cut off */
+    if (!maps_line_parse(at, &line)) continue; /* or what maps_strip_deleted has cut off */
     object.lines = at;
     if (line.inode == 0 && line.path[0] == '\0' && !line.executable)
       continue; /* .bss: between the lines of one object */
@@ -340,7 +247,7 @@ static void add_live(struct collected *collected) {
     bool is_vdso = strcmp(line.path, "[vdso]") == 0;
     bool is_own = is_in(&object, line.start) && object.path != NULL && object.inode == line.inode &&
                   object.device == line.device;
-    bool is_file = line.inode != 0 && !is_no_file(line.path) && !is_in(&object, line.start);
+    bool is_file = line.inode != 0 && !maps_is_no_file(line.path) && !is_in(&object, line.start);
     if (!is_vdso && !is_own && !is_file) {
       if (!add_pieces(collected, &object, &line, first_page)) return;
       continue;
@@ -432,7 +339,7 @@ static void main_program_first(struct collected *collected) {
 }
 
 struct mappings *mappings_collect(void) {
-  char *text = read_maps();
+  char *text = maps_read();
   size_t lines = 0;
   for (const char *at = text; at != NULL && *at != '\0'; at++) lines += *at == '\n';
   uint32_t modules = module_registry_count();
