@@ -14,6 +14,7 @@
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/allowance.h"
 #include "agent/tree/process_tree.h"
+#include "agent/tree/tree_keys.h"
 #include "agent/tls/tls_library.h"
 
 #define MILLISECONDS INT64_C(1000000)
@@ -26,7 +27,7 @@ bool agent_may_start_in_child(int64_t *now_ns) {
   *now_ns = agent_monotonic_nanoseconds();
   if (!allowance_take(&allowance_whole_ns, *now_ns, EVERY_MILLISECONDS * MILLISECONDS, AT_ONCE))
     return false;
-  process_tree_make_key();
+  tree_keys_make();
   tls_library_await_loading();
   return true;
 }

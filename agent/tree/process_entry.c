@@ -1,4 +1,6 @@
 /* What this process says of itself for the list of those that share the port (process_tree.h). */
+#include "process_entry.h"
+
 #include <string.h>
 #include <unistd.h>
 
@@ -7,7 +9,6 @@
 #include "agent/runtime/agent_thread.h"
 #include "agent/profiles/heap_profile.h"
 #include "agent/runtime/process_info.h"
-#include "process_tree.h"
 #include "agent/runtime/foreign_text.h"
 
 _Static_assert((int)PROCESS_NAME_MAX == (int)PROCESS_COMM_MAX, "a name is copied whole");

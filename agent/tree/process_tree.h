@@ -22,13 +22,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "agent/http/listen_address.h"
 #include "agent/http/other_processes.h"
 #include "agent/runtime/shared_text.h"
-
-enum { PROCESS_TREE_MAX = 1000, PROCESS_NAME_MAX = 64, PROCESS_COMMAND_MAX = 256 };
+#include "process_entry.h"
 
 enum tree_role {
   TREE_OUTSIDE, /* neither: others hold the port and do not share it now; to be tried again */
@@ -36,15 +34,6 @@ enum tree_role {
   TREE_HOLDER,
   TREE_MEMBER
 };
-
-/* Makes, once, the key by which processes that descend from this one by fork know each other.
- * Context: admin thread; host thread before fork. */
-void process_tree_make_key(void);
-/* Whether a process of that user, if it is trusted, may be shown this one's key. */
-bool process_tree_may_show_key(uid_t user);
-/* Whether it may be given the listening socket of a unix address, by which it would hear those who
- * mean this one: root's, and the user's that this program was started by. */
-bool process_tree_may_give_listener(uid_t user);
 
 /* This process was forked before its parent had entered: for a tenth of a second it leaves the
  * port, whose pages users take for the service's, to that one. Context: the only thread, before the
@@ -79,23 +68,10 @@ extern const struct other_processes process_tree_as_others;
 /* Why this process serves no port, one sentence; NULL: it does. Context: any agent thread. */
 const char *process_tree_off_reason(char out[SHARED_TEXT_MAX]);
 
-/* What `/` shows. */
-struct process_entry {
-  int32_t pid, parent; /* as the holder sees them; parent 0: not known */
-  uint32_t uid; /* effective; of its own saying, like all that follows */
-  uint32_t threads; /* the program's own; 0: not known */
-  int64_t heap_bytes; /* in use, estimated; -1: heap is off or not known */
-  double uptime_seconds; /* below 0: not known */
-  bool is_holder, answered; /* not answered (stopped, swapped out): only pid and uid are known */
-  char name[PROCESS_NAME_MAX], command[PROCESS_COMMAND_MAX]; /* arguments separated by spaces; cut
-                                                                short; any bytes but NUL */
-};
 /* Every process of the tree, this one included, ordered by pid, in agent_malloc'ed memory; NULL: no
  * memory. Waits for members for at most a quarter of a second. Context: HTTP workers of the holder
  * (a member sees only itself). */
 struct process_entry *process_tree_list(size_t *count);
-/* This process's own entry (process_entry.c). */
-void process_entry_read(struct process_entry *out);
 /* 1: alone. Context: any agent thread. */
 unsigned process_tree_size(void);
 /* Why this process, which holds the port, cannot share it; NULL: it can. Context: any agent thread.

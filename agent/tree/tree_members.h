@@ -1,12 +1,12 @@
-/* The holder's side of process_tree.h: who has joined, what they say of themselves, and the
- * connections handed over to them. Context: the admin thread, but for those functions that
- * process_tree.h gives to HTTP workers; locks: its own. */
+/* The holder's side of process_tree.h: who has joined, what they say of themselves and answer.
+ * Context: the admin thread, but for what is said to be for others; locks: the table's. */
 #ifndef AGENT_TREE_MEMBERS_H
 #define AGENT_TREE_MEMBERS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
-#include "agent/http/other_processes.h"
+#include "agent/runtime/agent_lock.h"
 #include "tree_message.h"
 
 /* socket: bound to the tree's name; it listens from here on. keys: those of this process, by which
@@ -21,10 +21,41 @@ void tree_members_handle(void);
 void tree_members_look(void); /* now and then, and when this process has changed its user */
 void tree_members_close(void); /* the socket too */
 
-/* As other_processes.h says. */
-enum tree_handover tree_members_hand_over(int pid, int descriptor, const struct client *client,
-                                          const char *prefix, size_t prefix_size,
-                                          bool (*give_up)(void));
-enum tree_answer tree_members_would_answer(int pid, const struct client *client, char *text);
+/* ---- for HTTP workers ---- */
+
+/* How many share the port beside this process. Context: any agent thread. */
+unsigned tree_members_joined(void);
+
+struct member {
+  int descriptor; /* -1: dropped */
+  struct member *next_dropped;
+  int32_t pid; /* as the kernel says, like uid */
+  uint32_t uid;
+  bool joined;
+  bool has_key; /* it may share the port whatever its user is */
+  uint32_t round; /* of its newest entry */
+  /* connections: the number of the newest, and of the newest that it has acknowledged */
+  uint32_t given, taken;
+  bool silent; /* it let a request wait in vain, and has not answered since */
+  int64_t connected_ns;
+  int64_t asked_ns, heard_ns; /* for a stranger's sake; when its newest entry came. 0: never */
+  struct tree_key key;
+  struct process_entry entry;
+  struct process_audience audience;
+};
+
+/* Who is in it is changed by the admin thread only, under the lock; workers read it under that. */
+extern struct tree_member_table {
+  struct agent_lock lock;
+  struct member *at[PROCESS_TREE_MAX];
+  unsigned count;
+} tree_members;
+
+/* The number of a question that is about to be asked, and comes back with its answer. */
+uint32_t tree_members_next_round(void);
+/* How many answers there have been; and until there is another than `before`, at most so long,
+ * which is below a second. */
+uint32_t tree_members_answers(void);
+void tree_members_await_answer(uint32_t before, int64_t nanoseconds);
 
 #endif

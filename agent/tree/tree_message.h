@@ -11,9 +11,10 @@
 
 #include "agent/http/client_access.h"
 #include "agent/http/connection_inbox.h"
-#include "process_tree.h"
+#include "process_entry.h"
+#include "tree_keys.h"
 
-enum { TREE_PROTOCOL = 6, TREE_KEY_SIZE = 16 };
+enum { TREE_PROTOCOL = 6 };
 
 enum tree_message_kind {
   TREE_HELLO = 1, /* member: pid; the key if it trusts the holder; the number of a token that the
@@ -28,10 +29,6 @@ enum tree_message_kind {
   TREE_TAKEN, /* member: it has that connection, and will answer */
   TREE_GIVE_WAY /* member of root's: it knows the holder for kin, but will not be led by that
                    user: it wants the port itself, and closes */
-};
-
-struct tree_key {
-  uint8_t bytes[TREE_KEY_SIZE]; /* all zero: none */
 };
 
 struct tree_message {
