@@ -2,59 +2,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "shim/base/raw_syscall.h"
 #include "agent/runtime/agent_thread.h"
-#include "agent/runtime/bare_thread.h"
 #include "civetweb_alone.h"
-#include "civetweb_threads.h"
+#include "civetweb_connections.h"
+#include "civetweb_workers.h"
 #include "connection_gate.h"
 #include "connection_inbox.h"
 #include "agent/runtime/log.h"
 #include "agent/runtime/paced_poll.h"
 #include "refused_connection.h"
 
-#define SECONDS INT64_C(1000000000)
 enum {
-  HEAD_SECONDS = 5, /* for a request's head, from the moment a worker reads it */
-  BODY_SECONDS = 10,
-  CROWDED_HEAD_SECONDS = 1, /* while more connections are open than there are workers */
-  CROWDED_BODY_SECONDS = 2,
-  CROWD_CHECK_MILLISECONDS = 250,
   GUESTS_MAX = 8, /* connections that may be open when a guest comes: workers are left for others */
-  WRITE_GRACE_SECONDS = 20,
-  SLOWEST_CLIENT = 16 * 1024, /* bytes a second after the grace time */
-  LINGER_MILLISECONDS = 300,
-  LINGER_BYTES = 256 * 1024,
   ACCEPT_RETRY_MILLISECONDS = 200
 };
 
-struct connection {
-  int64_t deadline_ns; /* 0: the head's clock has not started */
-  int64_t crowded_deadline_ns;
-  int64_t response_start_ns; /* 0: no response yet */
-  size_t received, sent, linger_left;
-  bool open, late, done, cut_short;
-  bool authenticated, routed;
-  unsigned char prefix_size, prefix_used, route; /* read before it was known whose */
-  char prefix[INBOX_PREFIX_MAX];
-};
-
-static struct connection connections[CIVETWEB_DESCRIPTOR_MAX]; /* by descriptor */
-static _Atomic unsigned connection_count;
 static _Atomic int64_t last_activity_ns;
 /* Who accepts says so, then looks whether the server closes; the admin thread closes it, then looks
  * whether anybody accepts (both seq_cst): one of them sees the other, and no connection is accepted
@@ -67,42 +38,6 @@ static int interrupt_event,
 static _Atomic int listener;
 static _Atomic bool interrupted;
 
-/* civetweb creates its acceptor last and does not look whether that worked. So it exists before
- * civetweb's workers, and waits here. */
-enum { ACCEPTOR_WAITS, ACCEPTOR_RUNS, ACCEPTOR_LEAVES };
-static struct {
-  _Atomic uint32_t state;
-  struct agent_thread thread;
-  void *(*start)(void *);
-  void *argument;
-} acceptor;
-static unsigned threads_wanted; /* by civetweb since its start: admin thread only */
-static bool worker_failed;
-static _Atomic unsigned workers_alive; /* one that finds no memory for its buffer ends at once */
-static void *(*worker_start)(void *);
-
-static void acceptor_main(void *ignored) {
-  (void)ignored;
-  bare_thread_enter_libc();
-  while (atomic_load_explicit(&acceptor.state, memory_order_acquire) == ACCEPTOR_WAITS)
-    raw_futex_wait(&acceptor.state, ACCEPTOR_WAITS, NULL);
-  if (acceptor.state == ACCEPTOR_RUNS) acceptor.start(acceptor.argument);
-}
-
-static void tell_acceptor(uint32_t state) {
-  atomic_store_explicit(&acceptor.state, state, memory_order_release);
-  raw_futex_wake(&acceptor.state, 1);
-}
-
-static bool create_acceptor(void) {
-  atomic_store_explicit(&acceptor.state, ACCEPTOR_WAITS, memory_order_relaxed);
-  int error = agent_thread_create(&acceptor.thread, AGENT_THREAD_STACK, acceptor_main, NULL);
-  threads_wanted = 0;
-  atomic_store(&workers_alive, 0);
-  worker_failed = false;
-  return error == 0;
-}
-
 static void close_events(void) {
   if (interrupt_event >= 0) close(interrupt_event);
   if (listener_event >= 0) close(listener_event);
@@ -112,8 +47,7 @@ static void close_events(void) {
 void civetweb_system_abandon(void) {
   if (adopted_listener >= 0) close(adopted_listener); /* civetweb leaves it, with no worker */
   if (civetweb_is_alone()) return close_events();
-  tell_acceptor(ACCEPTOR_LEAVES);
-  agent_thread_join(acceptor.thread);
+  civetweb_workers_abandon();
   close_events();
 }
 
@@ -124,11 +58,11 @@ bool civetweb_system_prepare(const struct civetweb_start *next) {
   interrupt_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   listener_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   atomic_store_explicit(&interrupted, false, memory_order_release);
-  atomic_store_explicit(&connection_count, 0, memory_order_release);
+  civetweb_connections_begin(start.workers);
   atomic_store(&is_closing, false);
   atomic_store_explicit(&last_activity_ns, agent_monotonic_nanoseconds(), memory_order_relaxed);
   bool has_events = interrupt_event >= 0 && listener_event >= 0;
-  bool prepared = has_events && (civetweb_is_alone() || create_acceptor());
+  bool prepared = has_events && (civetweb_is_alone() || civetweb_workers_prepare(start.workers));
   if (!prepared) close_events();
   return prepared;
 }
@@ -144,11 +78,7 @@ void civetweb_system_interrupt(void) {
 }
 
 void civetweb_system_finish(void) {
-  for (int descriptor = 0; descriptor < CIVETWEB_DESCRIPTOR_MAX; descriptor++) {
-    if (!connections[descriptor].open) continue;
-    connections[descriptor].open = false;
-    close(descriptor);
-  }
+  civetweb_connections_end();
   close_events();
 }
 
@@ -161,90 +91,8 @@ static bool interrupted_meanwhile(void) {
   if (civetweb_is_alone()) start.meanwhile();
   return civetweb_system_interrupted();
 }
-unsigned civetweb_connection_count(void) {
-  return atomic_load_explicit(&connection_count, memory_order_acquire);
-}
 int64_t civetweb_last_activity(void) {
   return atomic_load_explicit(&last_activity_ns, memory_order_relaxed);
-}
-
-static struct connection *connection_of(int descriptor) {
-  return descriptor >= 0 && descriptor < CIVETWEB_DESCRIPTOR_MAX ? &connections[descriptor] : NULL;
-}
-
-static void set_deadlines(struct connection *connection, int64_t seconds, int64_t crowded_seconds) {
-  int64_t now = agent_monotonic_nanoseconds();
-  if (!connection) return;
-  connection->deadline_ns = now + seconds * SECONDS;
-  connection->crowded_deadline_ns = now + crowded_seconds * SECONDS;
-}
-
-/* The number of nanoseconds that the connection may still wait; sets late when there are none. */
-static int64_t time_left(int descriptor, struct connection *connection) {
-  int64_t now = agent_monotonic_nanoseconds();
-  if (connection->deadline_ns == 0) set_deadlines(connection, HEAD_SECONDS, CROWDED_HEAD_SECONDS);
-  bool crowded = civetweb_connection_count() > start.workers || civetweb_is_alone();
-  int64_t end = crowded ? connection->crowded_deadline_ns : connection->deadline_ns;
-  if (connection->response_start_ns && !connection->done) {
-    int unread = 0; /* megabytes may wait in the socket's buffer: they are not the client's merit */
-    if (ioctl(descriptor, SIOCOUTQ, &unread) != 0 || (size_t)unread > connection->sent) unread = 0;
-    int64_t fair =
-        (WRITE_GRACE_SECONDS + (int64_t)((connection->sent - (size_t)unread) / SLOWEST_CLIENT)) *
-        SECONDS;
-    if (connection->response_start_ns + fair < end) end = connection->response_start_ns + fair;
-  }
-  if (end <= now) connection->late = true;
-  return end - now;
-}
-
-static int to_milliseconds(int64_t nanoseconds) {
-  if (nanoseconds <= 0) return 0;
-  int64_t milliseconds = (nanoseconds + 999999) / 1000000;
-  const int most = civetweb_is_alone() ? CROWD_CHECK_MILLISECONDS : 1000000;
-  return milliseconds > most ? most : (int)milliseconds;
-}
-
-void civetweb_connection_reads_body(int descriptor) {
-  set_deadlines(connection_of(descriptor), BODY_SECONDS, CROWDED_BODY_SECONDS);
-}
-
-void civetweb_connection_responding(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  if (!connection || connection->response_start_ns) return;
-  connection->response_start_ns = agent_monotonic_nanoseconds();
-  connection->deadline_ns = connection->crowded_deadline_ns = INT64_MAX;
-}
-
-void civetweb_connection_done(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  if (!connection || connection->done) return;
-  connection->done = true;
-  connection->deadline_ns = agent_monotonic_nanoseconds() + LINGER_MILLISECONDS * INT64_C(1000000);
-  connection->crowded_deadline_ns = connection->deadline_ns;
-  connection->linger_left = LINGER_BYTES;
-}
-
-bool civetweb_connection_responded(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  return connection && connection->response_start_ns;
-}
-
-size_t civetweb_connection_received(int descriptor) {
-  return connection_of(descriptor) ? connections[descriptor].received : 0;
-}
-
-bool civetweb_connection_authenticated(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  return connection && connection->authenticated;
-}
-
-enum civetweb_route civetweb_connection_route(int descriptor) {
-  struct connection *connection = connection_of(descriptor);
-  return connection ? (enum civetweb_route)connection->route : CIVETWEB_HERE;
-}
-
-bool civetweb_connection_late(int descriptor) {
-  return connection_of(descriptor) && connections[descriptor].late;
 }
 
 bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
@@ -254,14 +102,10 @@ bool civetweb_connection_wait(int descriptor, int64_t deadline_ns) {
     if (left <= 0) return true;
     struct pollfd waits[2] = {{.fd = descriptor, .events = POLLRDHUP},
                               {.fd = interrupt_event, .events = POLLIN}};
-    int ready = poll(waits, 2, to_milliseconds(left));
+    int ready = poll(waits, 2, civetweb_connection_milliseconds(left));
     if (ready < 0 && errno != EINTR) return false;
     if (ready > 0 && (waits[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))) return false;
   }
-}
-
-void civetweb_connection_cut_short(int descriptor) {
-  if (connection_of(descriptor)) connections[descriptor].cut_short = true;
 }
 
 /* ---- what civetweb calls ---- */
@@ -342,12 +186,10 @@ static int accept_next(struct sockaddr *address, socklen_t *size) {
   bool is_full = descriptor >= CIVETWEB_DESCRIPTOR_MAX || civetweb_connection_count() >= most;
   if (!refusal && is_full) refusal = "too many connections";
   if (refusal) return refuse_connection(descriptor, refusal), errno = EAGAIN, -1;
-  atomic_fetch_add_explicit(&connection_count, 1, memory_order_acq_rel);
-  struct connection *connection = &connections[descriptor];
-  *connection = (struct connection){.open = true,
-                                    .authenticated = given.authenticated,
-                                    .prefix_size = given.prefix_size,
-                                    .routed = !start.route};
+  struct connection *connection = civetweb_connection_open(descriptor);
+  connection->authenticated = given.authenticated;
+  connection->prefix_size = given.prefix_size;
+  connection->routed = !start.route;
   memcpy(connection->prefix, given.prefix, given.prefix_size);
   fill_loopback(address, size, (unsigned)descriptor);
   return descriptor;
@@ -381,7 +223,8 @@ static void linger(int descriptor, struct connection *connection) {
   civetweb_connection_done(descriptor);
   while (civetweb_recv(descriptor, ignored, sizeof(ignored), 0) != 0) {
     struct pollfd wait = {.fd = descriptor, .events = POLLIN};
-    if (time_left(descriptor, connection) <= 0 || connection->linger_left == 0) return;
+    if (civetweb_connection_time_left(descriptor, connection) <= 0 || connection->linger_left == 0)
+      return;
     if (civetweb_poll(&wait, 1, LINGER_MILLISECONDS) <= 0 || civetweb_system_interrupted()) return;
     if (!(wait.revents & POLLIN)) return;
   }
@@ -389,13 +232,12 @@ static void linger(int descriptor, struct connection *connection) {
 
 /* civetweb closes a connection by way of shutdown, and nothing else. */
 int civetweb_shutdown(int descriptor, int how) {
-  struct connection *connection = connection_of(descriptor);
+  struct connection *connection = civetweb_connection_of(descriptor);
   bool is_ours = !connection || connection->route != CIVETWEB_ELSEWHERE; /* dup3 may have failed */
   int result = is_ours ? shutdown(descriptor, how) : 0;
   if (connection && connection->open) {
     if (connection->cut_short) linger(descriptor, connection);
-    connection->open = false;
-    atomic_fetch_sub_explicit(&connection_count, 1, memory_order_acq_rel);
+    civetweb_connection_close(connection);
     note_activity();
   }
   return result;
@@ -417,16 +259,17 @@ static int poll_listeners(struct pollfd *adopted, int timeout_ms) {
 
 static int poll_connection(struct pollfd *wait, int timeout_ms) {
   struct pollfd both[2] = {*wait, {.fd = interrupt_event, .events = POLLIN}};
-  struct connection *connection = connection_of(wait->fd);
+  struct connection *connection = civetweb_connection_of(wait->fd);
   for (;;) { /* in pieces, since a crowd may come and shorten the deadline */
     if (interrupted_meanwhile()) return errno = ECANCELED, -1;
     int piece = timeout_ms;
     if (connection) {
-      int64_t left = time_left(wait->fd, connection);
+      int64_t left = civetweb_connection_time_left(wait->fd, connection);
       if (left <= 0) return errno = ETIMEDOUT, -1;
       if (left > CROWD_CHECK_MILLISECONDS * INT64_C(1000000))
         left = CROWD_CHECK_MILLISECONDS * INT64_C(1000000);
-      if (piece < 0 || to_milliseconds(left) < piece) piece = to_milliseconds(left);
+      if (piece < 0 || civetweb_connection_milliseconds(left) < piece)
+        piece = civetweb_connection_milliseconds(left);
     }
     int ready = poll(both, 2, piece);
     if (ready < 0 && errno == EINTR) continue; /* a call of setuid interrupts every thread */
@@ -445,7 +288,7 @@ static bool has_prefix(const struct connection *connection) {
 int civetweb_poll(struct pollfd *waits, nfds_t count, int timeout_ms) {
   (void)count;
   if (waits[0].fd == adopted_listener) return poll_listeners(waits, timeout_ms);
-  if (!(waits[0].events & POLLIN) || !has_prefix(connection_of(waits[0].fd)))
+  if (!(waits[0].events & POLLIN) || !has_prefix(civetweb_connection_of(waits[0].fd)))
     return poll_connection(waits, timeout_ms);
   waits[0].revents = POLLIN;
   return 1;
@@ -486,7 +329,7 @@ static bool find_route(int descriptor, struct connection *connection) {
 }
 
 ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
-  struct connection *connection = connection_of(descriptor);
+  struct connection *connection = civetweb_connection_of(descriptor);
   if (connection && !connection->routed && !find_route(descriptor, connection))
     return errno = ECONNRESET, -1;
   if (has_prefix(connection)) {
@@ -497,7 +340,7 @@ ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
     connection->received += piece;
     return (ssize_t)piece;
   }
-  if (connection && (time_left(descriptor, connection) <= 0 ||
+  if (connection && (civetweb_connection_time_left(descriptor, connection) <= 0 ||
                      (connection->done && connection->linger_left == 0))) {
     errno = ETIMEDOUT;
     return -1;
@@ -513,36 +356,12 @@ ssize_t civetweb_recv(int descriptor, void *buffer, size_t size, int flags) {
 }
 
 ssize_t civetweb_send(int descriptor, const void *buffer, size_t size, int flags) {
-  struct connection *connection = connection_of(descriptor);
-  if (connection && time_left(descriptor, connection) <= 0) return errno = EPIPE, -1;
+  struct connection *connection = civetweb_connection_of(descriptor);
+  if (connection && civetweb_connection_time_left(descriptor, connection) <= 0)
+    return errno = EPIPE, -1;
   ssize_t sent = send(descriptor, buffer, size, flags | MSG_NOSIGNAL | MSG_DONTWAIT);
   if (connection && sent > 0) connection->sent += (size_t)sent;
   return sent;
-}
-
-static void worker_main(void *argument) {
-  bare_thread_enter_libc();
-  worker_start(argument);
-  atomic_fetch_sub(&workers_alive, 1);
-}
-
-bool civetweb_has_workers(void) { return civetweb_is_alone() || atomic_load(&workers_alive) > 0; }
-
-/* The admin thread, in mg_start: the workers up to the first that fails, then the acceptor. */
-bool civetweb_system_create_thread(struct agent_thread *thread, void *(*main)(void *),
-                                   void *argument) {
-  if (threads_wanted++ == start.workers || worker_failed) {
-    acceptor.start = main;
-    acceptor.argument = argument;
-    *thread = acceptor.thread;
-    tell_acceptor(ACCEPTOR_RUNS);
-    return true;
-  }
-  worker_start = main;
-  atomic_fetch_add(&workers_alive, 1);
-  worker_failed = agent_thread_create(thread, AGENT_THREAD_STACK, worker_main, argument) != 0;
-  if (worker_failed) atomic_fetch_sub(&workers_alive, 1);
-  return !worker_failed;
 }
 
 /* civetweb's extension point for its error log: build/gen/external_mg_cry_internal_impl.inl calls

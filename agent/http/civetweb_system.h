@@ -14,20 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-  CIVETWEB_DESCRIPTOR_MAX = 256, /* connections on higher descriptors are refused */
-  CIVETWEB_CONNECTION_MAX = 40 /* being served or queued; more are told 503 at once */
-};
-
-/* What becomes of a connection, from the first bytes of its request. */
-enum civetweb_route {
-  CIVETWEB_HERE,
-  CIVETWEB_UNDECIDED, /* more bytes are needed */
-  CIVETWEB_ELSEWHERE, /* somebody else has it now */
-  CIVETWEB_NOBODY, /* who should take it cannot now: said here */
-  CIVETWEB_SILENT, /* who should take it does not answer: said here */
-  CIVETWEB_REFUSED /* who should take it would not answer that client: said here */
-};
+#include "civetweb_connections.h"
 
 /* Before each start of civetweb: the listening socket (-1: only connection_inbox.h), the port that
  * absolute request targets must name, the number of its workers; quiet: its error log is dropped.
@@ -54,29 +41,9 @@ void civetweb_system_listen(int listener);
  * forgets. */
 void civetweb_system_finish(void);
 
-bool civetweb_has_workers(void); /* false: each of them has ended for lack of memory */
-unsigned civetweb_connection_count(void);
 /* True: there is none, and has been none since then, and none will be accepted any more. */
 bool civetweb_close_if_idle_since(int64_t monotonic_ns);
 int64_t civetweb_last_activity(void); /* CLOCK_MONOTONIC of the last accept or close */
-
-/* Limits of a connection, by the "port" that civetweb shows. A connection starts with a deadline
- * for its request's head. Deadlines are shorter while more connections are open than there are
- * workers. */
-void civetweb_connection_reads_body(int connection);
-/* From the first byte of a response on: the client must take it at a least rate, after a grace
- * time. */
-void civetweb_connection_responding(int connection);
-/* The response is complete: what the client still sends is read for a moment only, so that closing
- * does not reset the connection. */
-void civetweb_connection_done(int connection);
-/* The request was answered before all of it was read. */
-void civetweb_connection_cut_short(int connection);
-bool civetweb_connection_responded(int connection);
-size_t civetweb_connection_received(int connection);
-bool civetweb_connection_authenticated(int connection);
-enum civetweb_route civetweb_connection_route(int connection); /* what became of it */
-bool civetweb_connection_late(int connection); /* a deadline was the reason for the last failure */
 
 /* Sleeps until deadline_ns; false as soon as the client has hung up or the server stops. */
 bool civetweb_connection_wait(int connection, int64_t deadline_ns);

@@ -1,5 +1,6 @@
-#include "civetweb_threads.h"
-
+/* civetweb's threads, mutexes and conditions: the Makefile redirects its pthread_* calls to
+ * civetweb_pthread_*. libc's would take the program for one of a single thread, and do without
+ * atomic instructions. Context: agent threads. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -9,7 +10,9 @@
 
 #include "shim/base/raw_syscall.h"
 #include "agent/runtime/agent_lock.h"
+#include "agent/runtime/agent_thread.h"
 #include "civetweb_alone.h"
+#include "civetweb_workers.h"
 
 /* ---- threads ---- */
 
@@ -20,7 +23,7 @@ int civetweb_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
   struct agent_thread created;
   (void)attributes; /* all are joined, and have AGENT_THREAD_STACK */
   if (civetweb_is_alone()) return civetweb_alone_create(thread, main, argument), 0;
-  if (!civetweb_system_create_thread(&created, main, argument)) return EAGAIN;
+  if (!civetweb_workers_create(&created, main, argument)) return EAGAIN;
   memcpy(thread, &created, sizeof created);
   return 0;
 }

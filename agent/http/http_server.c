@@ -10,6 +10,7 @@
 #include "civetweb.h"
 #include "civetweb_alone.h"
 #include "civetweb_system.h"
+#include "civetweb_workers.h"
 #include "client_access.h"
 #include "connection_inbox.h"
 #include "host_check.h"
