@@ -17,7 +17,6 @@
 #include "shim/base/dump_config.h"
 #include "shim/next/next_functions.h"
 #include "shim/base/raw_syscall.h"
-#include "shim/cpu/sampling_signal.h"
 #include "shim/stacks/stack_capture.h"
 #include "shim/base/thread_state.h"
 #include "agent/runtime/agent_inherited.h"
@@ -25,10 +24,10 @@
 #include "agent/runtime/allowed_calls.h"
 #include "agent/runtime/bare_thread.h"
 #include "agent/dump/dumps.h"
-#include "agent/http/civetweb_alone.h"
 #include "agent/http/connection_gate.h"
 #include "agent/http/connection_inbox.h"
 #include "agent/runtime/descriptor_table.h"
+#include "admin_server.h"
 #include "host_end.h"
 #include "socket_file.h"
 #include "agent/http/http_server.h"
@@ -38,10 +37,8 @@
 #include "agent/stacks/own_frames.h"
 #include "agent/runtime/paced_poll.h"
 #include "agent/runtime/process_info.h"
-#include "agent/pages/routes.h"
 #include "agent/trace/trace_flight.h"
 #include "agent/tree/process_tree.h"
-#include "agent/http/refused_connection.h"
 #include "agent/http/request_watch.h"
 #include "agent/runtime/sandbox.h"
 #include "agent/runtime/agent_status.h"
@@ -61,7 +58,6 @@ enum {
   /* when the first thread ends by the system call: so long, so often */
   END_SECONDS = 1,
   END_CHECK_MILLISECONDS = 5,
-  SERVER_RETRY_MILLISECONDS = 1000,
   NAME_RETRY_MILLISECONDS = 500, /* for the tree's name, which somebody else has */
   /* without a connection, after which only the admin thread is left */
   SERVER_IDLE_MILLISECONDS = 500,
@@ -91,7 +87,6 @@ static struct listen_address address
     AGENT_INHERITED; /* a child shares the port that the kernel chose for its parent */
 static bool started_before;
 static int listener; /* -1: another process holds the port, or none of ours */
-static _Atomic bool server_runs; /* read by host threads too */
 static bool left_quietly; /* while the program counted its threads; so it comes back */
 
 static bool told_to_stop(void) { return atomic_load(&command) == ADMIN_STOP; }
@@ -143,7 +138,7 @@ static void enter_tree(void) {
   if (left_quietly) left_quietly = false;
   else if (address.port) log_event("listening on http://%s/debug/pprof/", where);
   else log_event("listening on %s", where);
-  if (server_runs) http_server_listen(listener);
+  if (admin_server_runs()) http_server_listen(listener);
   localhost_twin_look(&address);
   if (!atomic_load(&main_has_exited) && !tls_front_start(reason, sizeof(reason)))
     log_event("remote admin is off: %s", reason);
@@ -153,7 +148,7 @@ static void enter_tree(void) {
  * the gate comes again. */
 static void give_up_port(void) {
   tls_front_stop();
-  if (server_runs) http_server_listen(-1);
+  if (admin_server_runs()) http_server_listen(-1);
   connection_gate_close();
   localhost_twin_forget();
   close(listener);
@@ -169,10 +164,11 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
   static uint32_t wakes_taken;
   static bool told_cannot_wait;
   waits[EVENT_WAKE] = (struct pollfd){.fd = wake_is_noisy ? -1 : wake, .events = POLLIN};
-  waits[EVENT_LISTENER] = (struct pollfd){.fd = server_runs ? -1 : listener, .events = POLLIN};
+  waits[EVENT_LISTENER] =
+      (struct pollfd){.fd = admin_server_runs() ? -1 : listener, .events = POLLIN};
   bool may_be_given = process_tree_role() == TREE_MEMBER || *config.tls_address;
   waits[EVENT_INBOX] = (struct pollfd){
-      .fd = server_runs || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
+      .fd = admin_server_runs() || !may_be_given ? -1 : connection_inbox_event(), .events = POLLIN};
   waits[EVENT_TREE] = (struct pollfd){.fd = process_tree_event(), .events = POLLIN};
   waits[EVENT_GATE] = (struct pollfd){.fd = connection_gate_event(), .events = POLLIN};
   if (wake_is_noisy && (timeout_ms < 0 || timeout_ms > 200)) timeout_ms = 200;
@@ -195,51 +191,6 @@ static void wait_for_events(struct pollfd waits[EVENTS], int wake, int timeout_m
   }
 }
 
-/* While a request is being answered on this thread. */
-static void hear_other_processes(void) {
-  struct pollfd tree = {.fd = process_tree_event(), .events = POLLIN};
-  if (poll(&tree, 1, 0) > 0) process_tree_handle(); /* serve() sees what becomes of it */
-  connection_gate_handle();
-}
-
-/* Starts the server for the connection that waits, or answers it here if no thread can be had, or
- * tells that connection why not. */
-static void start_server(int wake) {
-  static int64_t retry_ns;
-  static bool failed, answered_alone; /* and said so */
-  int64_t now = agent_monotonic_nanoseconds();
-  char where[SHARED_TEXT_MAX];
-  const struct http_server_address own = {
-      .handle = routes_handle,
-      .listener = listener,
-      .address = address.port ? agent_status_address(where) : "",
-      .port = address.port,
-      .origins = config.origins};
-  if (now >= retry_ns && http_server_start(&own)) {
-    failed = false;
-    server_runs = true;
-    return;
-  }
-  if (now >= retry_ns && http_server_answer_alone(&own, told_to_stop, hear_other_processes)) {
-    if (!answered_alone) log_event("%s", civetweb_alone_text);
-    answered_alone = true;
-    failed = false;
-    return;
-  }
-  if (now >= retry_ns) retry_ns = now + SERVER_RETRY_MILLISECONDS * MILLISECONDS;
-  static const char reason[] = "the HTTP server cannot start: out of memory or descriptors";
-  if (!failed) log_event("%s", reason);
-  failed = true;
-  refuse_who_waits(listener, reason, wake, SERVER_RETRY_MILLISECONDS);
-}
-
-/* And what it has put up for its clients. */
-static void stop_server(void) {
-  http_server_stop();
-  server_runs = false;
-  if (!confinement_forbids_calls() && !dumps_use_signals()) sampling_signal_retire();
-}
-
 static int open_wake(void) {
   sigset_t wake_set;
   sigemptyset(&wake_set);
@@ -256,7 +207,7 @@ static bool host_may_end(int64_t now) {
 
 static int sleep_milliseconds(int64_t now) {
   if (host_may_end(now)) return END_CHECK_MILLISECONDS;
-  int longest = server_runs            ? SERVER_IDLE_MILLISECONDS / 2
+  int longest = admin_server_runs()    ? SERVER_IDLE_MILLISECONDS / 2
                 : process_tree_fault() ? NAME_RETRY_MILLISECONDS
                                        : CHECK_SECONDS * 1000;
   int gate = connection_gate_milliseconds();
@@ -293,11 +244,11 @@ static bool serve(int *exit_code) {
     if (events[EVENT_TREE].revents && !process_tree_handle()) next_try_ns = 0; /* outside */
     connection_gate_handle();
     bool cannot_accept = events[EVENT_LISTENER].revents && !connection_gate_accept(listener);
-    if (!server_runs && (cannot_accept || connection_inbox_waits())) {
-      start_server(wake);
-    } else if (server_runs &&
+    if (!admin_server_runs() && (cannot_accept || connection_inbox_waits())) {
+      admin_server_start(listener, &address, wake, told_to_stop);
+    } else if (admin_server_runs() &&
                http_server_closes_if_idle_since(now - SERVER_IDLE_MILLISECONDS * MILLISECONDS)) {
-      stop_server();
+      admin_server_stop();
     }
     process_tree_retry(listener);
     process_tree_look();
@@ -308,7 +259,7 @@ static bool serve(int *exit_code) {
 
 static void leave(void) {
   tls_front_stop();
-  if (server_runs) stop_server();
+  if (admin_server_runs()) admin_server_stop();
   trace_flight_end();
   dumps_end(); /* when no client is sampled any more */
   process_tree_leave();
@@ -458,8 +409,7 @@ bool agent_has_threads(void) {
 /* Or was just now: it may have started for one whom it has not let in yet. */
 bool agent_is_serving(void) {
   const int64_t a_while = 100 * MILLISECONDS;
-  return atomic_load(&server_runs) &&
-         !http_server_idle_since(agent_monotonic_nanoseconds() - a_while);
+  return admin_server_runs() && !http_server_idle_since(agent_monotonic_nanoseconds() - a_while);
 }
 
 /* Each tells: one in a signal handler may have interrupted another that has not told yet. */
