@@ -167,9 +167,9 @@ $(OBJ)/agent/pages/page_assets.o: $(GEN)/page_assets_list.h
 # read.
 AT_START := shim/next/absent_names shim/next/dynamic_symbols shim/next/loaded_objects \
   shim/startup shim/next/next_functions shim/base/table_memory \
-  shim/base/config shim/allocation/heap_sampling shim/stacks/stack_range shim/stacks/stack_capture \
-  shim/allocation/live_table shim/processes/fork_interposers \
-  shim/processes/thread_count_interposers \
+  shim/base/config shim/base/config_reading shim/allocation/heap_sampling \
+  shim/stacks/stack_range shim/stacks/stack_capture shim/allocation/live_table \
+  shim/processes/fork_interposers shim/processes/thread_count_interposers \
   agent/load agent/agent agent/runtime/agent_thread agent/runtime/bare_thread agent/agent_fork
 BINDING := $(OBJ)/shim/next/libc_binding.o
 LATER   := $(filter-out shim/next/libc_binding.c,\

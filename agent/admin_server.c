@@ -67,3 +67,9 @@ void admin_server_stop(void) {
   atomic_store(&server_runs, false);
   if (!confinement_forbids_calls() && !dumps_use_signals()) sampling_signal_retire();
 }
+
+/* Or was just now: it may have started for one whom it has not let in yet. */
+bool admin_server_has_client(void) {
+  const int64_t a_while = 100 * MILLISECONDS;
+  return admin_server_runs() && !http_server_idle_since(agent_monotonic_nanoseconds() - a_while);
+}

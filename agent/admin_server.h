@@ -15,5 +15,7 @@ void admin_server_start(int listener, const struct listen_address *address, int 
 /* And what it has put up for its clients. */
 void admin_server_stop(void);
 bool admin_server_runs(void); /* context: any thread */
+/* A client is connected. Context: any. */
+bool admin_server_has_client(void);
 
 #endif

@@ -406,12 +406,6 @@ bool agent_has_threads(void) {
   return !confinement_forbids_calls() && owner_pid == getpid() && atomic_load(&admin_exists);
 }
 
-/* Or was just now: it may have started for one whom it has not let in yet. */
-bool agent_is_serving(void) {
-  const int64_t a_while = 100 * MILLISECONDS;
-  return admin_server_runs() && !http_server_idle_since(agent_monotonic_nanoseconds() - a_while);
-}
-
 /* Each tells: one in a signal handler may have interrupted another that has not told yet. */
 bool agent_pause(void) {
   if (confinement_now() || owner_pid != getpid()) return true;

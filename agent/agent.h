@@ -13,8 +13,6 @@ void agent_start_anew(void); /* the same in a forked child, for agent_fork.c */
 bool agent_is_wanted(void); /* nothing has switched it off for good. Context: any */
 void agent_credentials_forget(void); /* new threads have their creator's */
 void agent_leave_for_good(void); /* context: host thread; does not wait */
-/* A client is connected. Context: any. */
-bool agent_is_serving(void);
 /* The program counts its threads, and the agent has left for it (agent_absence.c). Context: any. */
 bool agent_is_looked_for(void);
 /* The admin thread does not wait for its start any longer. Context: host thread. */

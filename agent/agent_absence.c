@@ -6,6 +6,7 @@
 #include "shim/base/raw_syscall.h"
 #include "shim/base/thread_state.h"
 #include "shim/base/watched_descriptors.h"
+#include "admin_server.h"
 #include "agent.h"
 #include "agent/runtime/agent_thread.h"
 #include "agent/runtime/allowance.h"
@@ -50,7 +51,7 @@ void agent_come_back_after_call(void) {
 }
 
 static bool may_leave(int64_t now) {
-  return !agent_is_serving() &&
+  return !admin_server_has_client() &&
          allowance_take(&looks_whole_ns, now, EVERY_MILLISECONDS * MILLISECONDS, LOOKS_AT_ONCE);
 }
 

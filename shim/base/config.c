@@ -1,11 +1,9 @@
 #include "config.h"
 
 #include <arpa/inet.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "config_reading.h"
 #include "dump_config.h"
@@ -14,14 +12,6 @@
 
 struct config config;
 
-void config_add_fault(struct config *out, const char *format, ...) {
-  if (out->fault_count == CONFIG_FAULTS_MAX) return;
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(out->faults[out->fault_count++], CONFIG_FAULT_LENGTH, format, arguments);
-  va_end(arguments);
-}
-
 static const char *find(char *const *environment, const char *name) {
   size_t length = strlen(name);
   for (; *environment; environment++)
@@ -29,25 +19,6 @@ static const char *find(char *const *environment, const char *name) {
         (*environment)[length] == '=')
       return *environment + length + 1;
   return NULL;
-}
-
-/* Decimal digits with an optional suffix k, M or G (powers of 1024, either case). */
-bool config_parse_number(const char *text, uint64_t limit, uint64_t *value) {
-  uint64_t number = 0;
-  const char *at = text;
-  for (; *at >= '0' && *at <= '9'; at++)
-    if (__builtin_mul_overflow(number, 10, &number) ||
-        __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number))
-      return false;
-  if (at == text) return false;
-  unsigned shift = *at == 'k' || *at == 'K'   ? 10
-                   : *at == 'M' || *at == 'm' ? 20
-                   : *at == 'G' || *at == 'g' ? 30
-                                              : 0;
-  if (shift) at++;
-  if (*at || (shift && number >> (64 - shift)) || number << shift > limit) return false;
-  *value = number << shift;
-  return true;
 }
 
 static void read_number(char *const *environment, const char *name, uint64_t low, uint64_t high,
@@ -89,25 +60,6 @@ static void read_text(char *const *environment, const char *name, char *out, siz
   if (strlen(text) >= size)
     config_add_fault(config_out, "%s is longer than %zu characters and is ignored", name, size - 1);
   else strcpy(out, text);
-}
-
-/* Programs change their directory, and processes that share a unix socket start in several. */
-void config_make_absolute(const char *name, char *path, size_t size, struct config *out) {
-  char directory[4096];
-  if (!*path || *path == '/') return;
-  size_t length = strlen(path) + 1,
-         prefix = getcwd(directory, sizeof directory) && *directory == '/' ? strlen(directory) : 0;
-  if (prefix == 0 || prefix + 1 + length > size) {
-    config_add_fault(
-        out,
-        "%s: the relative path \"%.60s\" cannot be made absolute (the directory's name is "
-        "too long, or it is gone)",
-        name, path);
-    return;
-  }
-  memmove(path + prefix + 1, path, length);
-  memcpy(path, directory, prefix);
-  path[prefix] = '/';
 }
 
 static const char DEFAULT_ADDRESS[] = "127.0.0.1:6060";

@@ -1,6 +1,10 @@
-/* What the readers of the environment share (config.c, dump_config.c). Context: constructor. */
+/* What the readers of the environment share (config.c and dump_config.c). Context: constructor. */
 #ifndef SHIM_CONFIG_READING_H
 #define SHIM_CONFIG_READING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "config.h"
 
