@@ -54,11 +54,11 @@ class Lines(unittest.TestResult):
 
 def every_test(suite):
     """Without those that wait for the machine around a virtual one to answer."""
-    for test in suite:
-        if isinstance(test, unittest.TestSuite):
-            yield from every_test(test)
-        elif "VSOCK" not in test.id():
-            yield test
+    for one in suite:
+        if isinstance(one, unittest.TestSuite):
+            yield from every_test(one)
+        elif "VSOCK" not in one.id():
+            yield one
 
 
 def main():

@@ -1,5 +1,5 @@
-"""What the tests share, under one name: building workloads, running hosts under the agent, asking the
-agent and pprof.
+"""What the tests share, under one name: building workloads, running hosts under the agent, asking
+the agent and pprof.
 
 Every wait is a poll with a deadline. Every process started here is stopped by stop_everything(), by
 its own id. What each part is for stands at its top: workbench.py, hosts.py, proc_files.py,

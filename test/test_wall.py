@@ -55,9 +55,9 @@ def test_shares_of_time_are_true():
         lambda functions, state: "waiting" in functions and state != "running",
         lambda functions, state: state == "running",
     ]
-    for kind, time in zip(kinds, spent):
+    for kind, share in zip(kinds, spent):
         found, whole = share_of(profile, kind)
-        true = time / sum(spent)
+        true = share / sum(spent)
         error = math.sqrt(true * (1 - true) / whole)
         assert abs(found / whole - true) <= 3 * error + 0.01, (found, whole, true)
     _, whole = share_of(profile, lambda *_: True)
