@@ -301,6 +301,61 @@ static void *list_again_and_again(void *unused) {
   return unused;
 }
 
+/* ---- a member that takes a connection and is gone ---- */
+
+static int given_away; /* the descriptor that is handed over */
+
+static void *hand_over_to_self(void *result) {
+  *(enum tree_handover *)result =
+      process_tree_as_others.hand_over(getpid(), given_away, NULL, "GET ", 4, never);
+  return NULL;
+}
+
+static int join_as_self(void) {
+  struct tree_message message = {.hello = {.pid = getpid()}};
+  int socket_ = connect_to_holder();
+  CHECK(tree_message_send(socket_, TREE_HELLO, &message, -1));
+  return socket_;
+}
+
+/* It answers what it is asked, up to the connection. */
+static struct tree_message await_connection(int socket_) {
+  struct tree_message message = {0};
+  while (message.kind != TREE_CONNECTION) {
+    process_tree_handle();
+    if (tree_message_receive(socket_, &message) <= 0) continue;
+    if (message.kind == TREE_ENTRY_WANTED) tree_message_send(socket_, TREE_ENTRY, &message, -1);
+  }
+  return message;
+}
+
+/* A worker of its has read a part of the request then: the holder must not answer in its place.
+ * It ends, or becomes another program, which joins before the holder has heard of its end. */
+static void check_taken_and_gone(bool comes_again) {
+  int pair[2], later = -1;
+  enum tree_handover result = TREE_BUSY;
+  pthread_t worker;
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  given_away = pair[0];
+  int socket_ = join_as_self();
+  while (process_tree_size() != 2) process_tree_handle();
+  pthread_create(&worker, NULL, hand_over_to_self, &result);
+  if (comes_again) later = connect_to_holder();
+  struct tree_message message = await_connection(socket_);
+  struct tree_message hello = {.hello = {.pid = getpid()}};
+  /* what comes first is heard first */
+  if (comes_again) CHECK(tree_message_send(later, TREE_HELLO, &hello, -1));
+  CHECK(tree_message_send(socket_, TREE_TAKEN, &message, -1));
+  close(socket_);
+  for (int i = 0; i < 8; i++) process_tree_handle();
+  pthread_join(worker, NULL);
+  CHECK(result == TREE_HANDED_OVER);
+  if (later >= 0) close(later);
+  while (process_tree_size() != 1) process_tree_handle();
+  close(pair[0]);
+  close(pair[1]);
+}
+
 static void fill_queue(int token) {
   struct sockaddr_un its;
   socklen_t size = sizeof its;
@@ -408,6 +463,7 @@ int main(void) {
   address = parsed;
   CHECK(process_tree_enter(&address, &listener, never, reason, sizeof reason) == TREE_HOLDER);
   check_tokens();
+  for (int i = 0; i < 100; i++) check_taken_and_gone(i % 2);
   check_holder(&address, &parsed);
   close(listener);
   check_member(&parsed);

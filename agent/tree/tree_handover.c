@@ -17,9 +17,9 @@ enum {
 /* One request for one member. The kernel gives a pid to another program at exec, and again to
  * another process: connected_ns tells them apart. */
 struct handover {
-  int pid;
-  int64_t connected_ns, deadline_ns;
-  uint32_t round, number;
+  struct given_connection given; /* number 0: not yet */
+  int64_t deadline_ns;
+  uint32_t round;
   bool (*give_up)(void);
 };
 
@@ -35,9 +35,9 @@ static struct member *find_member(int pid) {
 
 /* Under the lock. NULL: it is gone. */
 static struct member *member_of(const struct handover *handover) {
-  struct member *member = find_member(handover->pid);
-  if (!member || !handover->connected_ns) return member;
-  return member->connected_ns == handover->connected_ns ? member : NULL;
+  struct member *member = find_member(handover->given.pid);
+  if (!member || !handover->given.connected_ns) return member;
+  return member->connected_ns == handover->given.connected_ns ? member : NULL;
 }
 
 /* Waits until the member has answered the question of that round or, once there is a number, has
@@ -47,13 +47,14 @@ static enum tree_handover await_answer(const struct handover *handover) {
     uint32_t before = tree_members_answers();
     agent_lock_take(&tree_members.lock);
     const struct member *member = member_of(handover);
-    bool answered = member && (int32_t)(handover->number ? member->taken - handover->number
-                                                         : member->round - handover->round) >= 0;
+    bool answered = handover->given.number
+                        ? handover->given.taken
+                        : member && (int32_t)(member->round - handover->round) >= 0;
     agent_lock_release(&tree_members.lock);
     int64_t left = handover->deadline_ns - agent_monotonic_nanoseconds(),
             look = LOOK_MILLISECONDS * INT64_C(1000000);
-    if (!member) return TREE_NO_SUCH_PROCESS;
     if (answered) return TREE_HANDED_OVER;
+    if (!member) return TREE_NO_SUCH_PROCESS;
     if (left <= 0 || handover->give_up()) return TREE_SILENT;
     tree_members_await_answer(before, left < look ? left : look);
   }
@@ -66,7 +67,7 @@ static enum tree_handover ask_first(struct handover *handover) {
   struct member *member = member_of(handover);
   if (member) {
     int milliseconds = member->silent ? SILENT_MILLISECONDS : HAND_OVER_MILLISECONDS;
-    handover->connected_ns = member->connected_ns;
+    handover->given.connected_ns = member->connected_ns;
     handover->deadline_ns = agent_monotonic_nanoseconds() + milliseconds * INT64_C(1000000);
     tree_message_send(member->descriptor, TREE_ENTRY_WANTED, &question, -1);
   }
@@ -85,11 +86,25 @@ static bool would_answer(const struct member *member, const struct client *clien
   return !client || client_access_judge_for(&member->audience, client, ignored);
 }
 
+/* Under the lock. */
+static void await_taking(struct given_connection *given) {
+  given->next = tree_members.given;
+  tree_members.given = given;
+}
+
+static void forget_taking(struct given_connection *given) {
+  agent_lock_take(&tree_members.lock);
+  struct given_connection **at = &tree_members.given;
+  while (*at != given) at = &(*at)->next;
+  *at = given->next;
+  agent_lock_release(&tree_members.lock);
+}
+
 enum tree_handover tree_handover(int pid, int descriptor, const struct client *client,
                                  const char *prefix, size_t prefix_size, bool (*give_up)(void)) {
   struct tree_message message = {
       .connection = {.authenticated = !client, .prefix_size = (uint8_t)prefix_size}};
-  struct handover handover = {.pid = pid, .give_up = give_up};
+  struct handover handover = {.given = {.pid = pid}, .give_up = give_up};
   if (prefix_size > sizeof message.connection.prefix) return TREE_BUSY;
   memcpy(message.connection.prefix, prefix, prefix_size);
   enum tree_handover result = ask_first(&handover);
@@ -100,13 +115,17 @@ enum tree_handover tree_handover(int pid, int descriptor, const struct client *c
   if (member && !would_answer(member, client)) {
     result = TREE_REFUSES;
   } else if (member) {
-    message.round = handover.number = ++member->given;
+    message.round = handover.given.number = ++member->given;
     if (tree_message_send(member->descriptor, TREE_CONNECTION, &message, descriptor))
       result = TREE_HANDED_OVER;
     else if (errno != EPIPE && errno != ECONNRESET) result = TREE_BUSY;
   }
+  if (result == TREE_HANDED_OVER) await_taking(&handover.given);
   agent_lock_release(&tree_members.lock);
-  return result == TREE_HANDED_OVER ? await_answer(&handover) : result;
+  if (result != TREE_HANDED_OVER) return result;
+  result = await_answer(&handover);
+  forget_taking(&handover.given);
+  return result;
 }
 
 /* Under the lock. Strangers may ask as often as they like: the member hears of it now and then. */

@@ -28,6 +28,7 @@ enum {
   STRANGERS_MAX = 16, /* connected, but have not said who they are */
   STRANGERS_OF_ONE_USER = 4,
   STRANGER_MILLISECONDS = 1000,
+  LAST_MESSAGES = 64, /* that are heard of one that is gone */
   KEYS_MAX = 2
 };
 
@@ -146,6 +147,27 @@ static void accept_one(void) {
   agent_lock_release(&tree_members.lock);
 }
 
+/* Under the lock. */
+static void hear_taken(const struct member *member, uint32_t number) {
+  for (struct given_connection *given = tree_members.given; given; given = given->next)
+    if (given->pid == member->pid && given->connected_ns == member->connected_ns &&
+        (int32_t)(number - given->number) >= 0)
+      given->taken = true;
+}
+
+/* The same process is another program by now, and joins. What it took before, the holder must not
+ * answer: a worker of its has read a part of it. */
+static void hear_the_last_of(struct member *before) {
+  struct tree_message message;
+  for (int i = 0; i < LAST_MESSAGES && tree_message_receive(before->descriptor, &message) > 0;
+       i++) {
+    if (message.kind != TREE_TAKEN) continue;
+    agent_lock_take(&tree_members.lock);
+    hear_taken(before, message.round);
+    agent_lock_release(&tree_members.lock);
+  }
+}
+
 /* With what a member is given: a token of this process's to one that is known by its key alone, or
  * a unix address's listening socket. */
 static bool welcome(const struct member *member, struct tree_message *answer, bool shows_token) {
@@ -180,8 +202,11 @@ static bool join(struct member *member, const struct tree_message *hello) {
     return false;
   }
   if (own_key_count && (tree_keys_may_show(member->uid) || has_key)) answer.hello.key = own_keys[0];
-  for (unsigned i = tree_members.count; i-- > 0;) /* what the process was before exec */
-    if (tree_members.at[i]->joined && tree_members.at[i]->pid == member->pid) drop(i);
+  for (unsigned i = tree_members.count; i-- > 0;) { /* what the process was before exec */
+    if (!tree_members.at[i]->joined || tree_members.at[i]->pid != member->pid) continue;
+    hear_the_last_of(tree_members.at[i]);
+    drop(i);
+  }
   if (!welcome(member, &answer, shows_token)) return false; /* first: workers ask who has joined */
   agent_lock_take(&tree_members.lock);
   member->joined = true;
@@ -228,7 +253,7 @@ static void hear(struct member *member) {
   message.entry.answered = true;
   message.entry.name[PROCESS_NAME_MAX - 1] = message.entry.command[PROCESS_COMMAND_MAX - 1] = 0;
   agent_lock_take(&tree_members.lock);
-  if (taken) member->taken = message.round;
+  if (taken) hear_taken(member, message.round);
   else hear_entry(member, &message);
   member->silent = false;
   agent_lock_release(&tree_members.lock);

@@ -34,8 +34,7 @@ struct member {
   bool joined;
   bool has_key; /* it may share the port whatever its user is */
   uint32_t round; /* of its newest entry */
-  /* connections: the number of the newest, and of the newest that it has acknowledged */
-  uint32_t given, taken;
+  uint32_t given; /* the number of the newest connection */
   bool silent; /* it let a request wait in vain, and has not answered since */
   int64_t connected_ns;
   int64_t asked_ns, heard_ns; /* for a stranger's sake; when its newest entry came. 0: never */
@@ -44,11 +43,22 @@ struct member {
   struct process_audience audience;
 };
 
+/* A connection that a worker has given to a member, on the worker's stack. The member may be gone
+ * in the moment after it has taken it. */
+struct given_connection {
+  struct given_connection *next;
+  int64_t connected_ns; /* the member's, and its pid */
+  int32_t pid;
+  uint32_t number;
+  bool taken; /* written by the admin thread */
+};
+
 /* Who is in it is changed by the admin thread only, under the lock; workers read it under that. */
 extern struct tree_member_table {
   struct agent_lock lock;
   struct member *at[PROCESS_TREE_MAX];
   unsigned count;
+  struct given_connection *given; /* whose workers wait until they are taken */
 } tree_members;
 
 /* The number of a question that is about to be asked, and comes back with its answer. */
