@@ -1,10 +1,10 @@
-/* Stacks of threads that are somewhere else: blocked, or as they were when the kernel took a
- * sample. libunwind's remote interface does it, over an address space that is this process seen
- * from outside: all registers are followed, DWARF expressions, signal frames; nothing is guessed.
- * Its memory (rows of tables that it remembers, blocks of memory that it has read) is bounded,
- * below 700 KB, with what it must read of files (debug_frames.h) 32 MB more, and goes with the
- * unwinder.
- * Context: agent threads; locks: none (one owner an unwinder).
+/* Stacks of threads seen from outside: of one that is blocked, or as it was when the kernel took a
+ * sample. libunwind's remote interface does it, in an address space that is this process's own. All
+ * registers are followed, and DWARF expressions and signal frames understood; nothing is guessed.
+ *
+ * An unwinder remembers rows of tables and blocks of memory that it has read: below 700 KB, and up
+ * to 32 MB more of what it must read of files (debug_frames.h). All of it goes with the unwinder.
+ * Context: agent threads. Locks: none; an unwinder has one owner at a time.
  */
 #ifndef AGENT_REMOTE_UNWIND_H
 #define AGENT_REMOTE_UNWIND_H
@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* As DWARF numbers them; 16 is the pc. */
+/* Registers, as DWARF numbers them; 16 is the pc. */
 enum {
   REMOTE_RAX,
   REMOTE_RDX,
@@ -38,8 +38,8 @@ enum { REMOTE_ALL_KNOWN = (1 << REMOTE_REGISTERS) - 1 };
 
 struct remote_registers {
   uint64_t value[REMOTE_REGISTERS];
-  uint32_t known; /* bit n: of value[n]; those of REMOTE_RSP and REMOTE_PC must be set */
-  bool exact; /* the pc is of an instruction that is to be executed, not a return address */
+  uint32_t known; /* bit n: value[n] is known; those of REMOTE_RSP and REMOTE_PC must be */
+  bool exact; /* the pc is the next instruction to be executed; false: it is a return address */
 };
 
 /* A piece of the stack as it was, from sp or below it upwards. */
@@ -47,7 +47,7 @@ struct stack_copy {
   uintptr_t start;
   const void *bytes;
   size_t size;
-  bool rest_is_as_it_was; /* what lies above is the same still and may be read: the thread waits */
+  bool rest_is_as_it_was; /* the thread waits: what lies above has not changed, and may be read */
 };
 
 enum remote_step {
@@ -71,18 +71,19 @@ struct remote_unwinder;
 struct remote_unwinder *remote_unwinder_new(void); /* NULL: out of memory */
 void remote_unwinder_release(struct remote_unwinder *unwinder); /* NULL is fine */
 
-/* The whole stack into frames, as they are in stack_table.h but without a marker: return
- * addresses, and pc + 1 where a frame was interrupted. copy may be NULL: all is read as it is now.
- * *end: how it ended (REMOTE_OUTERMOST: it is whole). The number of frames, 1 at least. */
+/* Unwinds the whole stack into frames, leaf first, as in stack_table.h but without a marker: return
+ * addresses, and pc + 1 where a frame was interrupted. copy: NULL: all is read as it is now. *end
+ * says why it ended (REMOTE_OUTERMOST: the stack is whole). Returns the number of frames, at least
+ * one. */
 size_t remote_unwind(struct remote_unwinder *unwinder, const struct remote_registers *registers,
                      const struct stack_copy *copy, uint64_t *frames, size_t capacity,
                      enum remote_step *end);
 
-/* The same step by step, for those who know more about a frame than the tables say. */
+/* The same, step by step, for a caller that knows more about a frame than the tables say. */
 void remote_unwind_begin(struct remote_unwinder *unwinder, const struct remote_registers *registers,
                          const struct stack_copy *copy);
-/* On anything but REMOTE_CALLER the frame is as it was; its registers too, but on REMOTE_NO_MEMORY
- * and REMOTE_PAST_COPY. */
+/* To the caller's frame. On anything but REMOTE_CALLER the frame stays as it was, and so do its
+ * registers, but on REMOTE_NO_MEMORY and REMOTE_PAST_COPY. */
 enum remote_step remote_unwind_step(struct remote_unwinder *unwinder);
 const struct remote_frame *remote_unwind_frame(const struct remote_unwinder *unwinder);
 /* A register in the current frame. False: not known there. */

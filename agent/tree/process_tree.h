@@ -1,20 +1,25 @@
 /* The processes that were given the same PPROFAGENT_ADDR share its port. One of them, the holder,
- * listens on it and on an abstract unix socket named after the address; the others, its members,
- * each keep one connection to that socket. It is membership, election and transport:
- *  - who binds the name is the holder; the kernel frees it at its end, however that comes, and
- * every member sees its connection close;
- *  - the kernel says which process and which user is at the other end (SO_PEERCRED);
- *  - a request for /pid/N is handed over to process N as the accepted connection itself
- * (SCM_RIGHTS), so that it outlives the holder. No file, no lock, nothing that a chroot, another
- * uid or another mount namespace changes.
+ * listens on it, and on an abstract unix socket named after the address. The others, its members,
+ * each keep one connection to that socket.
  *
- * Trusted without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS. Others (workers
- * that gave up root) show the key that fork has left in their memory; it is shown to those only who
- * are trusted themselves. Judged anew at each use, by what both processes are then. A process that
- * execs loses that key, and knows its workers again by tree_kinship.h. Who knows the holder so,
- * but does not trust it (root's, where a worker that gave up root holds the port), has it give way.
- * Descriptors are taken from trusted users only.
- * Context: the admin thread, unless it says otherwise; locks: its own.
+ * That socket is membership, election and transport:
+ *  - Who binds the name is the holder. The kernel frees the name at its end, however that comes,
+ * and every member sees its connection close.
+ *  - The kernel says which process and which user is at the other end (SO_PEERCRED).
+ *  - A request for /pid/N is handed over to process N: the accepted connection itself is sent
+ *    (SCM_RIGHTS), so the answer outlives the holder.
+ * There is no file and no lock, and nothing that a chroot, another uid or another mount namespace
+ * would change.
+ *
+ * Who trusts whom, judged anew at each use by what both processes are then:
+ *  - Without more: the owner (process_owner.h), root, PPROFAGENT_ALLOW_UIDS.
+ *  - Others, as workers that gave up root, by the key that fork has left in their memory
+ *    (tree_keys.h). A process shows its key to those only whom it trusts itself.
+ *  - After an exec, which loses the key, a process knows its workers again by tokens
+ *    (tree_kinship.h).
+ *  - Who knows the holder for kin so, but does not trust it, has it give way: as root's process
+ * does where a worker that gave up root holds the port. Descriptors are taken from trusted users
+ * only. Context: the admin thread, unless it says otherwise. Locks: its own.
  */
 #ifndef AGENT_PROCESS_TREE_H
 #define AGENT_PROCESS_TREE_H
@@ -35,31 +40,31 @@ enum tree_role {
   TREE_MEMBER
 };
 
-/* This process was forked before its parent had entered: for a tenth of a second it leaves the
- * port, whose pages users take for the service's, to that one. Context: the only thread, before the
- * admin thread starts. */
+/* This process was forked before its parent had entered. It leaves the port to the parent for a
+ * tenth of a second, since users take the pages there for the service's. Context: the only thread,
+ * before the admin thread starts. */
 void process_tree_let_parent_go_first(void);
 
 /* Joins the tree of the address, or founds it. TREE_HOLDER: *listener is the listening socket, and
- * the address's port is filled in. TREE_OUTSIDE, TREE_HOPELESS: reason says why. Others who have
- * the name may keep it waiting, for about a second at most, and only until give_up says so: then
- * TREE_OUTSIDE within some milliseconds, for the program may be waiting for this thread's end. */
+ * the address's port is filled in. TREE_OUTSIDE, TREE_HOPELESS: reason says why. It may take about
+ * a second, where others have the name. Once give_up says so it returns TREE_OUTSIDE within some
+ * milliseconds: the program may be waiting for this thread's end. */
 enum tree_role process_tree_enter(struct listen_address *address, int *listener,
                                   bool (*give_up)(void), char *reason, size_t reason_size);
 /* A descriptor that is readable when process_tree_handle has something to do; -1 outside. */
 int process_tree_event(void);
-/* False: the holder is gone, or this process is to be it no more: it is outside; enter again. A
- * process that held the port closes its listening socket first. */
+/* False: this process is outside now, since the holder is gone, or it is to hold the port no more.
+ * It is to enter again; if it held the port, it closes its listening socket first. */
 bool process_tree_handle(void);
 void process_tree_leave(void);
-/* Now and then, and when this process has changed its user: gives back what it may not keep, and is
- * the new user to those who join. */
+/* To be called now and then, and when this process has changed its user: it gives back what it may
+ * not keep any more, and is the new user to those who join. */
 void process_tree_look(void);
-/* Now and then: a holder that could not have the name of the tree tries again. */
+/* To be called now and then: a holder that could not have the name of the tree tries again. */
 void process_tree_retry(int listener);
 enum tree_role process_tree_role(void); /* context: any agent thread */
-/* Nobody else shares the address, or is about to hold it. Context: host thread at exit, with a
- * descriptor of the host's table for a moment. */
+/* Whether nobody else shares the address, or is about to hold it. Context: host thread at exit; it
+ * has a descriptor in the host's table for a moment. */
 bool process_tree_is_last(void);
 
 /* What http/ asks of it (other_processes.h). */

@@ -1,13 +1,14 @@
-/* futex(2) and futex_waitv(2) as made through libc's syscall(): the locks of Rust's standard
- * library, parking_lot, abseil, and C++20's waits. Takes the arguments of syscall() and gives its
- * result and errno. caller: of that wrapper, which is no tail call here: who reads its stack from
- * outside finds its frame. Context: host thread. */
+/* Waits and releases that a program makes by libc's syscall(): futex(2) and futex_waitv(2). The
+ * locks of Rust's standard library, parking_lot and abseil and C++20's waits are made so.
+ *
+ * Takes the arguments of syscall(), returns its result, and sets errno as it does. caller: the
+ * registers of the caller of our wrapper of syscall(). That wrapper must not call this by a tail
+ * call: who reads the stack from outside shall find the wrapper's frame. Context: host thread. */
 #ifndef SHIM_FUTEX_CALLS_H
 #define SHIM_FUTEX_CALLS_H
 
-enum {
-  SYS_FUTEX_WAITV = 449
-}; /* on all architectures; Linux 5.16, later than Debian 11's headers */
+/* The same number on all architectures. It came with Linux 5.16; older headers do not have it. */
+enum { SYS_FUTEX_WAITV = 449 };
 
 struct unwind_registers;
 long futex_call(const struct unwind_registers *caller, long number, long a, long b, long c, long d,

@@ -1,22 +1,27 @@
-/* Waits for locks and their like: how long, and who made them wait. Sampling, and the rules by
- * which it is unbiased. While a trace is recorded all waits and their releases go to trace_ring.h
- * as well.
+/* Waits for locks and their like: how long they were, and who made them wait. Waits are sampled, by
+ * rules that leave the sums unbiased. While a trace is recorded, every wait and its release go to
+ * trace_ring.h as well.
  *
- * block: at the end of each wait. A wait of d ns is recorded if d >= rate, else with probability d
- * / rate, and then counts as rate / d waits of d ns each (Go's runtime/mprof.go, blockevent and
- * blocksampled).
+ * The block profile has waits, each at its end. A wait of d ns, at a rate of r ns:
+ *  - d >= r: it is recorded, as one wait of d ns;
+ *  - d < r: it is recorded with probability d / r, and then stands for r / d waits of d ns each.
+ * So each recorded wait adds r ns at least, and the expected sums are the true ones. (Go does the
+ * same: runtime/mprof.go, blockevent and blocksampled.)
  *
- * mutex: one wait in n is entered in the table of waiters (lock_waiters.h) under the object that it
- * is for, before it begins; each release of that object charges the releaser's stack with n times
- * what the waiter has waited since it began or since the release before this one; the release after
- * which the wait ended gets n events. (lock_waiters.h says what is done where a lock is released in
- * rapid succession.) So the times of a lock's releasers add up to those of its waiters, but for the
- * way from the last release to the waiter's own continuation. (Go counts an event a waiter that a
- * release wakes, runtime/sema.go, and since 1.22 charges a release with the time of all that wait.)
+ * The mutex profile has releases. One wait in n is followed: before it begins, it is entered in the
+ * table of waiters (lock_waiters.h) under its object. Each release of that object charges the
+ * releaser's stack with n times a slice of the wait: the time since the wait began, or since the
+ * release before this one. The release after which the wait ended also gets n events.
+ * Example: W waits for 10 ms; A releases after 6 ms, B takes the lock and releases after 4 more, W
+ * goes on. A is charged with 6 ms, B with 4 ms and the event.
+ * So the times of a lock's releasers add up to those of its waiters, but for the moment between the
+ * last release and the waiter's going on. What is done where a lock is released in rapid
+ * succession: lock_waiters.h. (Go counts an event for each waiter that a release wakes,
+ * runtime/sema.go; since 1.22 it charges one release with all of that waiter's time.)
  *
- * Nothing is asked of the lock itself and nothing is written to it.
- * Context: any host thread that may wait, signal handlers; locks: none; may map memory; reads the
- * clock without a system call where the vdso can.
+ * Nothing is asked of the lock itself, and nothing is written to it.
+ * Context: any host thread that may wait, also in signal handlers. Locks: none. It may map memory.
+ * It reads the clock, without a system call where the vdso can.
  */
 #ifndef SHIM_LOCK_WAITS_H
 #define SHIM_LOCK_WAITS_H
@@ -57,33 +62,35 @@ static inline enum lock_wait_end lock_wait_end_of_c11(int result) {
                                    : WAIT_NOT_ONE;
 }
 
-/* After a wrapper has found that it must wait, before it does. object: what will be released; NULL:
- * nothing that the mutex profile would show. */
+/* A wrapper has found that it must wait, and is about to. object: what will be released; NULL: it
+ * is nothing that the mutex profile would show. */
 struct lock_wait lock_wait_begin(const void *object);
-/* Of a condition: only a trace follows who ends it. */
+/* The same for a condition. Only a trace follows who ends such a wait. */
 struct lock_wait lock_wait_begin_condition(const void *condition);
-/* The same for what is released without a look at who waits, each time: a barrier, a thread. */
+/* The same for a barrier or a thread, which are released without a look at who waits for them: each
+ * release is told. */
 struct lock_wait lock_wait_begin_told(const void *object);
-/* For the mutex profile only: a further object whose release ends the same wait. Ended before the
- * wait itself, latest first. */
+/* For the mutex profile only: one more object whose release ends the same wait. These are ended
+ * before the wait itself, the latest first. */
 struct lock_wait lock_wait_watch(const void *object);
-/* function: the wrapper (lock_functions.h) that is to be the leaf; caller: of the wrapper. errno
- * stays. */
+/* The wait is over. function: the wrapper (lock_functions.h), which is to be the stack's leaf.
+ * caller: the registers of the wrapper's caller. errno stays as it is. */
 void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t function,
                    const struct unwind_registers *caller);
 
-/* By who has not waited, but come last and so ended the others' waits. */
+/* By the one who came last (to a barrier): it has not waited, but ended the others' waits. */
 void lock_wait_was_last(const struct lock_wait *wait, uintptr_t function,
                         const struct unwind_registers *caller);
 
 /* The thread is about to end, and somebody may join it. */
 void lock_wait_thread_ends(void);
 
-/* In place of the end: it was over before it was entered, or the thread is cancelled in it. */
+/* In place of lock_wait_end: the wait was over before it was entered, or the thread is cancelled in
+ * it. */
 void lock_wait_forget_releaser(struct lock_wait *wait);
 
-/* Just before an object is released for which lock_waiters_may_wait_for was true. is_release: asked
- * where it matters whether it will be; NULL: it will. */
+/* An object is about to be released, and lock_waiters_may_wait_for has said yes. is_release: tells,
+ * where that matters, whether the call will really release it; NULL: it will. */
 struct lock_release {
   bool charged;
   uint64_t time, mark;
@@ -91,13 +98,13 @@ struct lock_release {
   enum release_wakes wakes;
 };
 struct lock_release lock_release_begin(const void *object, bool (*is_release)(const void *object));
-/* Just before a condition is signalled, while somebody records. */
+/* A condition is about to be signalled, while somebody records. */
 struct lock_release lock_signal_begin(const void *condition, enum release_wakes wakes);
-/* Just after: the stack is walked while nobody waits for it. errno stays. */
+/* It has been released. The stack is walked now, when nobody waits for this thread. errno stays. */
 void lock_release_end(const struct lock_release *release, const void *object, uintptr_t function,
                       const struct unwind_registers *caller);
 
-/* The thread jumps out of its waits (longjmp) or ends in them: nothing of them stays. Context: that
+/* The thread jumps out of its waits (longjmp), or ends in them: they are forgotten. Context: that
  * thread. */
 void lock_waits_abandon(void);
 
