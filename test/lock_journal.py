@@ -192,3 +192,12 @@ def differences(expected, seen):
                 )
             )
     return wrong
+
+
+def check_estimate(name, value, truth, error):
+    """error: the standard one of what a sample makes of the truth."""
+    harness.note(
+        "%s: truth %d, profile %+.2f %%, standard error %.2f %%"
+        % (name, truth, 100 * value / truth - 100, 100 * error / truth)
+    )
+    assert abs(value - truth) <= 4 * error + SHARE * truth, (name, truth, value, error)

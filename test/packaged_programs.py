@@ -140,3 +140,41 @@ def in_open_directory(argv, become, uid, **options):
     directory = harness.scratch()
     os.chown(directory, uid, -1)
     return harness.Host(argv, preexec_fn=become, cwd="/", directory=directory, **options)
+
+
+def redis_client(port):
+    """Waits for the redis there; asks it by its real client."""
+    client = harness.need("redis-cli")
+
+    def ask(*words):
+        return subprocess.run(
+            [client, "-p", port] + list(words),
+            capture_output=True,
+            text=True,
+            timeout=harness.DEADLINE,
+        ).stdout.strip()
+
+    harness.poll(lambda: ask("ping") == "PONG", "redis answers")
+    return ask
+
+
+def postgres_data(become, uid, gid):
+    """The directory of a new data base."""
+    directory = harness.scratch()
+    os.chown(directory, uid, gid)
+    data = os.path.join(directory, "data")
+    subprocess.run(
+        [postgres_programs() + "/initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"],
+        check=True,
+        preexec_fn=become,
+        capture_output=True,
+        cwd="/",
+    )
+    return data
+
+
+def postgres_server(data, port):
+    """Its arguments."""
+    program, quick = postgres_programs() + "/postgres", "fsync=off"
+    here = "listen_addresses=127.0.0.1"
+    return [program, "-D", data, "-p", port, "-k", "", "-c", here, "-c", quick]

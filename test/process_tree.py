@@ -167,10 +167,10 @@ def run_as_root():
         raise harness.Skip("needs root")
 
 
-def pair(port=None, rate=1):
-    """(port, the process that holds it, another)."""
+def pair(port=None, rate=1, of_first=None):
+    """(port, the process that holds it, another). of_first: settings of the first alone."""
     port = port or Port()
-    first = Process(port, rate=rate)
+    first = Process(port, rate=rate, extra=of_first)
     port.await_processes([first.pid])
     second = Process(port, rate=rate)
     port.await_processes([first.pid, second.pid], others=False)

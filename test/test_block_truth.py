@@ -136,16 +136,7 @@ def test_default_rate():
             sum(v * t * t for v, t in zip(variances, times))
         )
         for value, truth, error in zip(seen.get(key, (0, 0)), (len(times), sum(times)), errors):
-            harness.note(
-                "%s: truth %d, profile %+.2f %%, standard error %.2f %%"
-                % (key[0], truth, 100 * value / truth - 100, 100 * error / truth)
-            )
-            assert abs(value - truth) <= 4 * error + lock_journal.SHARE * truth, (
-                key,
-                truth,
-                value,
-                error,
-            )
+            lock_journal.check_estimate(key[0], value, truth, error)
 
 
 def test_off():

@@ -212,13 +212,4 @@ def test_default_fraction():
             truth, error = sum(terms), math.sqrt(
                 (fraction - 1) * sum(term * term for term in terms)
             )
-            harness.note(
-                "%s: truth %d, profile %+.2f %%, standard error %.2f %%"
-                % (key[0], truth, 100 * value / truth - 100, 100 * error / truth)
-            )
-            assert abs(value - truth) <= 4 * error + lock_journal.SHARE * truth, (
-                key,
-                truth,
-                value,
-                error,
-            )
+            lock_journal.check_estimate(key[0], value, truth, error)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import harness
+from packaged_programs import redis_client
 
 RATE = 8192
 
@@ -73,22 +74,14 @@ def check_silent(host):
 
 
 def test_redis_server():
-    server, benchmark, client = harness.need("redis-server", "redis-benchmark", "redis-cli")
+    server, benchmark = harness.need("redis-server", "redis-benchmark")
     port = str(harness.free_port())
     host = harness.Host(
         [server, "--port", port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"],
         rate=RATE,
     )
 
-    def ask(*words):
-        return subprocess.run(
-            [client, "-p", port] + list(words),
-            capture_output=True,
-            text=True,
-            timeout=harness.DEADLINE,
-        ).stdout.strip()
-
-    harness.poll(lambda: ask("ping") == "PONG", "redis answers")
+    ask = redis_client(port)
     base = saved(host, "base.pb.gz")
     done = subprocess.run(
         [
@@ -136,21 +129,13 @@ def test_redis_server():
 
 def test_redis_fork_for_a_snapshot():
     """BGSAVE forks under load: the child writes a good dump and ends well."""
-    server, benchmark, client = harness.need("redis-server", "redis-benchmark", "redis-cli")
+    server, benchmark = harness.need("redis-server", "redis-benchmark")
     port, directory = str(harness.free_port()), harness.scratch()
     host = harness.Host(
         [server, "--port", port, "--save", "", "--dir", directory, "--bind", "127.0.0.1"], rate=512
     )
 
-    def ask(*words):
-        return subprocess.run(
-            [client, "-p", port] + list(words),
-            capture_output=True,
-            text=True,
-            timeout=harness.DEADLINE,
-        ).stdout.strip()
-
-    harness.poll(lambda: ask("ping") == "PONG", "redis answers")
+    ask = redis_client(port)
     subprocess.run(
         [benchmark, "-p", port, "-n", "30000", "-r", "30000", "-P", "16", "-t", "set", "-q"],
         check=True,

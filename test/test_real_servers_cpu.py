@@ -10,25 +10,22 @@ from packaged_programs import (
     check,
     cpu_profile,
     in_open_directory,
+    postgres_data,
     postgres_programs,
+    postgres_server,
+    redis_client,
     unprivileged,
 )
 
 
 def test_redis_with_a_snapshot_under_load():
-    server, benchmark, client = harness.need("redis-server", "redis-benchmark", "redis-cli")
+    server, benchmark = harness.need("redis-server", "redis-benchmark")
     port, directory = str(harness.free_port()), harness.scratch()
     host = harness.Host(
         [server, "--port", port, "--save", "", "--dir", directory, "--bind", "127.0.0.1"]
     )
 
-    def ask(*words):
-        return subprocess.run(
-            [client, "-p", port] + list(words),
-            capture_output=True,
-            text=True,
-            timeout=harness.DEADLINE,
-        ).stdout.strip()
+    ask = redis_client(port)
 
     def load():
         subprocess.run(
@@ -53,7 +50,6 @@ def test_redis_with_a_snapshot_under_load():
             timeout=harness.DEADLINE,
         )
 
-    harness.poll(lambda: ask("ping") == "PONG", "redis answers")
     load()
     saves = []
 
@@ -140,17 +136,7 @@ def test_postgres():
     process that is profiled."""
     programs = postgres_programs()
     become, uid, gid = unprivileged()
-    directory = harness.scratch()
-    os.chown(directory, uid, gid)
-    data = os.path.join(directory, "data")
-    subprocess.run(
-        [programs + "/initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"],
-        check=True,
-        preexec_fn=become,
-        capture_output=True,
-        cwd="/",
-    )
-
+    data = postgres_data(become, uid, gid)
     argv = [
         programs + "/postgres",
         "--single",
@@ -178,19 +164,7 @@ def test_postgres():
 
     port = str(harness.free_port())
     host = in_open_directory(
-        [
-            programs + "/postgres",
-            "-D",
-            data,
-            "-p",
-            port,
-            "-k",
-            "",
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "fsync=off",
-        ],
+        postgres_server(data, port),
         become,
         uid,
         stdin=subprocess.DEVNULL,

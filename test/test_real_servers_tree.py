@@ -7,7 +7,14 @@ import signal
 import subprocess
 
 import harness
-from packaged_programs import Load, postgres_programs, unprivileged
+from packaged_programs import (
+    Load,
+    postgres_data,
+    postgres_programs,
+    postgres_server,
+    redis_client,
+    unprivileged,
+)
 from packaged_trees import await_list, functions, having
 from process_tree import Port, is_gone
 
@@ -140,30 +147,9 @@ def test_nginx_master_workers_reload_and_binary_upgrade():
 def test_postgres_backends_come_and_go():
     programs = postgres_programs()
     become, uid, gid = unprivileged()
-    port, listen, directory = Port(), str(harness.free_port()), harness.scratch()
-    os.chown(directory, uid, gid)
-    data = os.path.join(directory, "data")
-    subprocess.run(
-        [programs + "/initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"],
-        check=True,
-        preexec_fn=become,
-        capture_output=True,
-        cwd="/",
-    )
+    port, listen, data = Port(), str(harness.free_port()), postgres_data(become, uid, gid)
     host = harness.Host(
-        [
-            programs + "/postgres",
-            "-D",
-            data,
-            "-p",
-            listen,
-            "-k",
-            "",
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "fsync=off",
-        ],
+        postgres_server(data, listen),
         preexec_fn=become,
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -245,7 +231,7 @@ def test_postgres_backends_come_and_go():
 
 
 def test_redis_snapshot_child():
-    server, benchmark, client = harness.need("redis-server", "redis-benchmark", "redis-cli")
+    server, benchmark = harness.need("redis-server", "redis-benchmark")
     port, listen, directory = Port(), str(harness.free_port()), harness.scratch()
     host = harness.Host(
         [server, "--port", listen, "--save", "", "--dir", directory, "--bind", "127.0.0.1"],
@@ -253,15 +239,7 @@ def test_redis_snapshot_child():
         address=port.address,
     )
 
-    def ask(*words):
-        return subprocess.run(
-            [client, "-p", listen] + list(words),
-            capture_output=True,
-            text=True,
-            timeout=harness.DEADLINE,
-        ).stdout.strip()
-
-    harness.poll(lambda: ask("ping") == "PONG", "redis answers")
+    ask = redis_client(listen)
     subprocess.run(
         [
             benchmark,

@@ -10,7 +10,7 @@ import subprocess
 import harness
 import process_tree
 from http_guest import check_error, parse, read_all
-from process_tree import Port, Process, stop
+from process_tree import Port, Process, pair, stop
 from test_access import Guest, OTHER, OWNER, THIRD, as_user, curl, readable_by_all, refusal
 from tree_strangers import HOLDER, hello_message
 
@@ -180,11 +180,7 @@ def test_a_stranger_to_the_holder_may_be_the_owner_of_another():
 def test_the_holder_refuses_for_a_process_that_would_not_answer():
     """Whom only the holder's PPROFAGENT_ALLOW_UIDS names: he gets no thread of the others'."""
     process_tree.run_as_root()
-    port = Port()
-    first = Process(port, extra={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
-    port.await_processes([first.pid])
-    second = Process(port)
-    port.await_processes([first.pid, second.pid], others=False)
+    port, first, second = pair(of_first={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
     harness.poll(lambda: threads([second]) == [IDLE], "the server's end")
     url = "http://%s/pid/%%d/debug/pprof/cmdline" % port.address
     assert curl(OTHER, url % first.pid)[0] == 200

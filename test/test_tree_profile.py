@@ -6,7 +6,7 @@ import signal
 import harness
 import process_tree
 from pprof_reader import Profile
-from process_tree import Port, Process, pair, stop
+from process_tree import pair, stop
 from test_access import OTHER, curl
 from view_page import SHOWS_FRAMES, check_quiet, choose, has_row, rows
 
@@ -122,11 +122,7 @@ def test_a_client_that_leaves():
 def test_each_process_judges_who_asks():
     """Who may ask the holder only gets what is the holder's."""
     process_tree.run_as_root()
-    port = Port()
-    first = Process(port, extra={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
-    port.await_processes([first.pid])
-    second = Process(port)
-    port.await_processes([first.pid, second.pid], others=False)
+    port, first, second = pair(of_first={"PPROFAGENT_ALLOW_UIDS": str(OTHER)})
     first.do("alloc:30001")
     second.do("alloc:40961")
     url = "http://127.0.0.1:%d%sheap" % (port.number, TREE)
