@@ -105,7 +105,11 @@ def compared(lines):
 
 def plain_outcome(argv, **options):
     done = harness.run(argv, stdin=b"\n" * 50, plain=True, **options)
-    return done.returncode, compared(done.stdout.decode().splitlines()), done.stderr
+    lines = done.stdout.decode().splitlines()
+    for line in lines:
+        if line.startswith("#"):
+            harness.note("%s, without the agent: %s" % (" ".join(argv[1:]), line[2:]))
+    return done.returncode, compared(lines), done.stderr
 
 
 def outcome_under_profile(argv, expect_samples=20, seconds=None, by_timers=True, **options):

@@ -107,6 +107,10 @@ def test_a_member_that_is_stopped():
 def test_a_client_that_leaves():
     """What is being recorded for it ends: four windows at once are all that a process has."""
     port, first, second = pair()
+
+    def await_window(pid):
+        harness.poll(lambda: port.get("heap?seconds=1", pid)[0] == 200, "a window is free")
+
     for _ in range(5):
         connection = port.connection()
         connection.request("GET", TREE + "heap?seconds=600")
@@ -115,8 +119,8 @@ def test_a_client_that_leaves():
             "both are asked",
         )
         connection.close()
-        for pid in (first.pid, second.pid):
-            harness.poll(lambda: port.get("heap?seconds=1", pid)[0] == 200, "a window is free")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(await_window, (first.pid, second.pid)))
 
 
 def test_each_process_judges_who_asks():
