@@ -12,6 +12,11 @@ import os
 import harness
 import pytest
 
+# What takes a minute or more, so that the end of a run is not one of these by itself.
+LONG = (
+    "test_heap_accuracy test_units test_hazards test_failing_calls test_cpu_hazards "
+    "test_real_programs test_real_servers_cpu test_real_servers_tree test_first_minute"
+).split()
 ROOM = os.path.join(harness.BUILD, "test", "room")
 TURN = ROOM + ".turn"
 
@@ -19,6 +24,14 @@ TURN = ROOM + ".turn"
 def pytest_configure(config):
     config.addinivalue_line("markers", "alone: no other test runs meanwhile")
     os.makedirs(os.path.dirname(ROOM), exist_ok=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first. Those with tests that run alone last: elsewhere each of them would wait for
+    what the other process is at, and that one for it."""
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    place = {name: number for number, name in enumerate(LONG, -len(LONG))}
+    items.sort(key=lambda item: (item.path in alone, place.get(item.path.stem, 0)))
 
 
 @pytest.fixture(autouse=True)
