@@ -114,11 +114,16 @@ def test_shells_and_interpreters():
         **harness.agent_environment(extra=options(harness.scratch(), ON), log=os.devnull)
     )
     trap = 'trap "echo trapped; exit 3" TERM; trap; kill -TERM $$; echo never'
-    catch = (
-        "import os, signal\nprint(signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))\n"
-        "try:\n os.kill(os.getpid(), signal.SIGINT)\n import time; time.sleep(10)\n"
-        "except KeyboardInterrupt: print('caught', flush=True)\nos.kill(os.getpid(), signal.SIGTERM)\n"
-    )
+    catch = """
+import os, signal, time
+print(signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
     for argv, code in ((["bash", "-c", trap], 3), ([sys.executable, "-c", catch], -signal.SIGTERM)):
         plain = subprocess.run(argv, capture_output=True)
         done = subprocess.run(argv, capture_output=True, env=environment)

@@ -1,7 +1,7 @@
 /* Signals at which profiles are written (PPROFAGENT_DUMP_ON): of `exit` those by which a program is
- * told to end, SIGTERM, SIGINT, SIGHUP, which it then does as ever; of `signal:USR2` that one, after
- * which it goes on. A handler of ours is there only where the program leaves the signal as it is by
- * default; the program, its children and what it executes see the default. */
+ * told to end, SIGTERM, SIGINT, SIGHUP, which it then does as ever; of `signal:USR2` that one,
+ * after which it goes on. A handler of ours is there only where the program leaves the signal as it
+ * is by default; the program, its children and what it executes see the default. */
 #ifndef SHIM_DUMP_SIGNALS_H
 #define SHIM_DUMP_SIGNALS_H
 
@@ -27,8 +27,7 @@ void dump_signals_stop(void);
 /* Round the program's sigaction(2) of one of them. before: what is to be asked of libc for action
  * (which may be NULL), in *room if it is another. after: the program reads what it wrote.
  * Context: host thread. */
-const struct sigaction *dump_signals_before(const struct sigaction *action,
-                                            struct sigaction *room);
+const struct sigaction *dump_signals_before(const struct sigaction *action, struct sigaction *room);
 void dump_signals_after(int number, const struct sigaction *action, struct sigaction *old);
 
 #endif
