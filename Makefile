@@ -14,7 +14,8 @@ OBJ  := $(BUILD)/obj
 LIB  := $(BUILD)/libpprofagent.so
 
 all: $(LIB)
-.PHONY: all demo test check quick bench stacks soak fuzz asan fresh install uninstall clean help
+.PHONY: all demo test check quick bench stacks soak fuzz asan fresh pictures
+.PHONY: install uninstall clean help
 .DELETE_ON_ERROR:
 
 # make V=1 shows the commands, make -s nothing.
@@ -335,7 +336,7 @@ fuzz: packages-test
 
 # A static pattern: make looks up no pattern rule for a phony target, so a plain `packages-%:` is
 # never run.
-PACKAGES := $(addprefix packages-,demo test soak bench fresh stacks lint coverage)
+PACKAGES := $(addprefix packages-,demo test soak bench fresh stacks lint coverage pictures)
 .PHONY: $(PACKAGES)
 $(PACKAGES): packages-%:
 	@scripts/install_packages $*
@@ -427,6 +428,10 @@ demo: packages-demo
 	@$(MAKE) --no-print-directory -s all
 	@scripts/demo
 
+# docs/pictures: of the pages, with redis and nginx.
+pictures: packages-pictures all
+	@$(PYTHON) test/pictures.py
+
 # The README's first command (FULL=1: both) on the commit, in a bare Debian root.
 fresh: packages-fresh
 	@FULL='$(FULL)' TESTS='$(TESTS)' scripts/fresh $(RELEASE)
@@ -460,6 +465,7 @@ help:
 	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each; found: $(BUILD)/fuzz'
 	@echo 'make bench      side by side with peers; prints ratios'
 	@echo 'make stacks     how many stacks of packaged programs are cut; writes docs/stacks.md'
+	@echo 'make pictures   docs/pictures: the pages of redis and nginx, in chromium'
 	@echo 'make fresh      make demo on the commit in a bare Debian root (FULL=1: make test too)'
 	@echo 'make soak       the slow suites (writes docs/do-no-harm.md), then an hour of make fuzz'
 	@echo 'make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR); make uninstall'
