@@ -3,6 +3,7 @@
 #define TEST_STUB_HTTP_SERVER_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "agent/http/http_server.h"
 #include "stub_tables.h"
@@ -17,6 +18,8 @@ struct http_response {
   void (*during_wait)(void); /* called by it, or NULL */
   long long waited_ns; /* how far away its deadline was */
   size_t refuse_after; /* the client goes away after so many bytes; 0: never */
+  bool is_foreign;
+  uid_t client; /* who asks; of the process: 1000 */
   const char *prefix, *accept; /* of the request; NULL: "" and no such header */
 };
 

@@ -180,7 +180,8 @@ static const struct {
      "invalid value for \"hz\" - must be an integer from 0 to 1000\n"},
     {"GET", "/debug/pprof/trace", "seconds=0.1&hz=0", 200, BINARY, "attachment; filename=\"trace\"",
      "go 1.11 trace"},
-    {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1", "only symbol takes a POST\n"},
+    {"POST", "/debug/pprof/heap", "", 405, TEXT, "X-Go-Pprof: 1",
+     "only symbol and rates take a POST\n"},
 };
 
 static bool is_error(int status) { return status >= 400; }
@@ -228,6 +229,35 @@ static void test_symbol_post(void) {
   CHECK(response.status == 200 &&
         strcmp(response.body.bytes, "num_symbols: 1\n0x40100f main\n0x40110f inner\n") == 0);
   stub_http_release(&response);
+}
+
+static void test_rates_post(void) {
+  static const struct {
+    const char *body;
+    int status;
+    bool is_foreign;
+    uid_t client;
+    const char *answer;
+  } posts[] = {
+      {"block=7", 200, false, 0, "{\"memprofilerate\":524288,\"block\":7,\"mutex\":10}\n"},
+      {"mutex=2k&memprofilerate=1", 200, false, 1000,
+       "{\"memprofilerate\":1,\"block\":7,\"mutex\":2048}\n"},
+      {"block=1", 403, true, 1000, "rates are not changed by a page of another origin\n"},
+      {"block=1", 403, false, 1001, "rates are changed by the process's owner and by root alone\n"},
+      {"block=1&mutex=-2", 400, false, 0,
+       "invalid value for \"mutex\" - must be a number from 0 to 1099511627776 (k, M, G "
+       "allowed)\n"},
+      {"Block=1", 400, false, 0, "none is given - of memprofilerate, block and mutex\n"},
+      {"memprofilerate=524288&block=100000&mutex=10", 200, false, 0,
+       "{\"memprofilerate\":524288,\"block\":100000,\"mutex\":10}\n"},
+  };
+  for (size_t i = 0; i < sizeof posts / sizeof *posts; i++) {
+    struct http_response response = {.is_foreign = posts[i].is_foreign, .client = posts[i].client};
+    stub_http_handle(&response, "POST", "/debug/pprof/rates", "mutex=9", posts[i].body,
+                     strlen(posts[i].body));
+    CHECK(response.status == posts[i].status && strcmp(response.body.bytes, posts[i].answer) == 0);
+    stub_http_release(&response);
+  }
 }
 
 static void test_client_goes_away(void) {
@@ -521,6 +551,7 @@ int main(void) {
     if (strcmp(cases[i].method, "GET") == 0) run_case(i, "HEAD");
   }
   test_symbol_post();
+  test_rates_post();
   test_client_goes_away();
   test_concurrent_deltas();
   test_heap_off();

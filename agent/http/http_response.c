@@ -17,6 +17,10 @@ void http_response_init(struct http_response *response, struct mg_connection *co
   response->head_only = info->request_method && strcmp(info->request_method, "HEAD") == 0;
 }
 
+bool http_request_is_foreign(const struct http_request *request) {
+  return request->response->origin != NULL;
+}
+
 const char *http_request_header(const struct http_request *request, const char *name) {
   return mg_get_header(request->response->connection, name);
 }

@@ -69,9 +69,12 @@ static void respond_for(struct http_response *response, const char *path) {
 }
 
 static bool may_post(const char *path) {
-  static const char symbol[] = "/debug/pprof/symbol";
+  static const char *const ends[] = {"/debug/pprof/symbol", "/debug/pprof/rates"};
   size_t length = strlen(path);
-  return length >= sizeof(symbol) - 1 && strcmp(path + length - (sizeof(symbol) - 1), symbol) == 0;
+  for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+    if (length >= strlen(ends[i]) && strcmp(path + length - strlen(ends[i]), ends[i]) == 0)
+      return true;
+  return false;
 }
 
 enum {

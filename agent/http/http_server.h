@@ -19,10 +19,13 @@ struct http_request {
   const char *path; /* decoded, without the query and without "/pid/N"; starts with '/' */
   const char *prefix; /* "/pid/N" when the request named this process so, else "" */
   const char *query; /* raw, "" when there is none */
-  const char *body; /* POST /debug/pprof/symbol only, NUL-terminated; else "" */
+  const char *body; /* of a POST to symbol or rates, NUL-terminated; else "" */
   size_t body_size;
   struct http_response *response;
 };
+
+/* A page of another origin asks, which PPROFAGENT_ORIGINS lets read. */
+bool http_request_is_foreign(const struct http_request *request);
 
 /* The header's value, or NULL. Names compare without case. */
 const char *http_request_header(const struct http_request *request, const char *name);

@@ -202,9 +202,9 @@ static void write_config(struct json *json) {
   char shared[SHARED_TEXT_MAX];
   open_object(json, "config");
   string(json, "address", config.address);
-  number(json, "memprofilerate", config.memprofile_rate);
-  number(json, "blockprofilerate", config.blockprofile_rate);
-  number(json, "mutexprofilefraction", config.mutexprofile_fraction);
+  number(json, "memprofilerate", config_rate(&config.memprofile_rate));
+  number(json, "blockprofilerate", config_rate(&config.blockprofile_rate));
+  number(json, "mutexprofilefraction", config_rate(&config.mutexprofile_fraction));
   number(json, "cpuprofilerate", config.cpuprofile_rate);
   number(json, "stack_depth", config.stack_depth);
   number(json, "symbol_memory", config.symbol_memory);

@@ -30,6 +30,7 @@
 #include "agent/tree/process_tree.h"
 #include "resident_memory.h"
 #include "index_questions.h"
+#include "index_sampling.h"
 #include "routes.h"
 #include "agent/threads/deadlocks.h"
 #include "agent/tls/tls_front.h"
@@ -53,6 +54,9 @@ static const char style[] =
     ".questions{display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;padding:0;"
     "list-style:none;margin:.4rem 0}.questions li{display:contents}.questions b{font-weight:600}\n"
     "tr:has(+tr.uncounted)>td:first-child{visibility:hidden}\n"
+    ".rates summary{color:var(--link);cursor:pointer}.rates form{display:flex;flex-wrap:wrap;"
+    "gap:.4rem .8rem;align-items:center;margin:.3rem 0}.rates input{width:7.5rem;font:inherit}"
+    ".rates button{font:inherit}\n"
     "@media(max-width:36rem){.questions{display:block}.questions li,.questions b{display:block}"
     ".questions li{margin-bottom:.4rem}.vitals{grid-template-columns:1fr 1fr}.vital{display:block}"
     ".vital b{display:block}}\n";
@@ -237,42 +241,6 @@ static void write_unnamed(struct text_sink *text) {
                  "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
 }
 
-static void write_nanoseconds(struct text_sink *text, uint64_t nanoseconds) {
-  static const char units[][10] = {"ns", "&micro;s", "ms", "s"};
-  unsigned unit = 0;
-  for (; unit < 3 && nanoseconds % 1000 == 0; unit++)
-    nanoseconds /= 1000; /* only as far as it is exact */
-  html_count(text, nanoseconds);
-  text_sink_format(text, " %s", units[unit]);
-}
-
-static void write_heap_sampling(struct text_sink *text) {
-  text_sink_text(text, "heap: ");
-  if (config.memprofile_rate == 0 || heap_off_reason()) return text_sink_text(text, "off");
-  if (config.memprofile_rate == 1) return text_sink_text(text, "every allocation");
-  text_sink_text(text, "one allocation per ");
-  html_bytes(text, config.memprofile_rate);
-  text_sink_text(text, " on average");
-}
-
-static void write_block_sampling(struct text_sink *text) {
-  text_sink_text(text, "block: ");
-  if (config.blockprofile_rate == 0 || block_off_reason()) return text_sink_text(text, "off");
-  if (config.blockprofile_rate == 1) return text_sink_text(text, "every wait");
-  text_sink_text(text, "every wait of ");
-  write_nanoseconds(text, config.blockprofile_rate);
-  text_sink_text(text, " or more, one per that much of the shorter ones on average");
-}
-
-static void write_mutex_sampling(struct text_sink *text) {
-  text_sink_text(text, "mutex: ");
-  if (config.mutexprofile_fraction == 0 || mutex_off_reason()) return text_sink_text(text, "off");
-  if (config.mutexprofile_fraction == 1) return text_sink_text(text, "every wait for a lock");
-  text_sink_text(text, "one in ");
-  html_count(text, config.mutexprofile_fraction);
-  text_sink_text(text, " waits for a lock on average");
-}
-
 static uint64_t memory_of_tables(void) {
   return heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
          thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
@@ -304,11 +272,7 @@ static void write_details(struct text_sink *text) {
   const char *allocator = heap_allocator_path();
   text_sink_html(text, allocator && *allocator ? allocator : "unknown");
   text_sink_text(text, "</dd>\n<dt>Sampling</dt><dd>");
-  write_heap_sampling(text);
-  text_sink_text(text, "\n");
-  write_block_sampling(text);
-  text_sink_text(text, "\n");
-  write_mutex_sampling(text);
+  index_sampling_write(text);
   text_sink_text(text, "</dd>\n<dt>Kept</dt><dd>");
   html_count(text, heap_live_count());
   text_sink_text(text, " sampled allocations live, ");

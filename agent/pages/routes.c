@@ -13,6 +13,7 @@
 #include "page_assets.h"
 #include "agent/runtime/process_info.h"
 #include "profile_routes.h"
+#include "rates.h"
 #include "agent/http/request_process.h"
 #include "agent/http/response.h"
 #include "symbol_lookup.h"
@@ -192,6 +193,7 @@ static const struct route routes[] = {
      .handle = handle_profile,
      .is_recorded = true,
      .sample_types = "samples cpu"},
+    {.name = "rates", .meaning = NULL, .handle = handle_rates, .accepts_post = true},
     {.name = "symbol",
      .meaning = "Names for program counters",
      .description =
@@ -290,6 +292,6 @@ void routes_handle(const struct http_request *request) {
     if (post && !routes[i].accepts_post) break;
     return routes[i].handle(request, &routes[i]);
   }
-  if (post) http_respond_error(request->response, 405, "only symbol takes a POST");
+  if (post) http_respond_error(request->response, 405, "only symbol and rates take a POST");
   else http_respond_error(request->response, 404, "Unknown profile");
 }

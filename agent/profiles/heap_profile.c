@@ -67,7 +67,7 @@ static uint64_t common_rate(const struct heap_snapshot *now, bool *mixed) {
     rate = b->rate;
     seen = true;
   }
-  return seen ? rate : config.memprofile_rate;
+  return seen ? rate : config_rate(&config.memprofile_rate);
 }
 
 static struct heap_totals round_totals(const double *totals) {
@@ -194,7 +194,7 @@ struct profile *heap_profile_build(const char *name, const struct heap_snapshot 
   uint64_t rate = common_rate(now, &mixed);
   bool at_peak = strcmp(name, "peak") == 0;
   building.scaled = form == HEAP_PROFILE_SCALED || mixed;
-  if (form == HEAP_PROFILE_SCALED) profile->period = (int64_t)config.memprofile_rate;
+  if (form == HEAP_PROFILE_SCALED) profile->period = (int64_t)config_rate(&config.memprofile_rate);
   else profile->period = mixed ? 1 : (int64_t)rate;
 
   for (uint32_t i = 0; i < now->count; i++)

@@ -15,6 +15,7 @@
 #include "shim/base/trace_ring.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/stacks/handler_stack.h"
+#include "heap_rate.h"
 #include "heap_table.h"
 #include "live_table.h"
 #include "shim/stacks/module_registry.h"
@@ -26,14 +27,16 @@
 
 struct shim_counters shim_counters;
 
-/* Written by heap_sampling_start, constant afterwards but for heap_sampling_stop. */
-static uint64_t rate;
+/* Whether it can be sampled at all. Written by heap_sampling_start, constant afterwards but for
+ * heap_sampling_stop. */
 static _Atomic bool heap_on;
 static char off_reason[700];
 static const char *_Atomic stopped; /* why */
 
 const char *heap_off_reason(void) {
-  if (atomic_load_explicit(&heap_on, memory_order_relaxed)) return NULL;
+  static const char no_rate[] = "PPROFAGENT_MEMPROFILERATE is 0";
+  if (atomic_load_explicit(&heap_on, memory_order_relaxed))
+    return heap_rate_of(heap_rate_now()) ? NULL : no_rate;
   const char *why = atomic_load_explicit(&stopped, memory_order_acquire);
   return why ? why : off_reason[0] ? off_reason : "not started yet";
 }
@@ -43,7 +46,7 @@ const char *heap_allocator_path(void) {
 }
 
 static bool decide_to_run(void) {
-  if (config.memprofile_rate == 0) {
+  if (config.is_off) {
     snprintf(off_reason, sizeof off_reason, "PPROFAGENT_MEMPROFILERATE is 0");
   } else if (next_allocator.asan) {
     snprintf(off_reason, sizeof off_reason,
@@ -70,7 +73,7 @@ static bool decide_to_run(void) {
 
 void heap_sampling_start(uintptr_t main_stack_high) {
   stack_capture_start(main_stack_high);
-  rate = config.memprofile_rate;
+  heap_rate_set(config_rate(&config.memprofile_rate));
   atomic_store_explicit(&heap_on, decide_to_run(), memory_order_relaxed);
 }
 
@@ -79,8 +82,27 @@ void heap_sampling_stop(const char *reason) {
   atomic_store_explicit(&heap_on, false, memory_order_relaxed);
 }
 
+/* bytes_until_sample where heap profiling is off: more than any object's size, and not used up in a
+ * lifetime. */
+#define FOREVER ((uint64_t)1 << 63)
+
+/* left: bytes to the next sample point, without the one that it is in. Returned: of these the first
+ * step. The distribution has no memory: a point that is too far away is drawn anew on the way. */
+static inline uint64_t first_step(struct thread_state *thread, uint64_t left) {
+  thread->is_cut = left > UINT32_MAX;
+  if (thread->is_cut) left = UINT32_MAX;
+  uint64_t step = left < HEAP_RATE_STEP ? left : HEAP_RATE_STEP;
+  thread->bytes_beyond = (uint32_t)(left - step);
+  return step;
+}
+
 struct sampler_sequence heap_sampling_split(int32_t pid) {
-  return sampler_split(&thread_state, pid, rate);
+  uint8_t number = thread_state.rate;
+  uint64_t rate = heap_rate_of(number);
+  struct sampler_sequence sequence = sampler_split(&thread_state, pid, rate);
+  sequence.rate = number;
+  if (rate <= 1) sequence.interval = 0;
+  return sequence;
 }
 
 /* Where nothing has been drawn yet it will be, with the child's own pid. What is left of the
@@ -90,8 +112,9 @@ AT_FORK void heap_sampling_begin_sequence(const struct sampler_sequence *sequenc
   if (thread->lock_random) thread->lock_random = sampler_state_of_child(sequence->lock_random, pid);
   if (!thread->random) return;
   thread->random = sampler_state_of_child(sequence->random, pid);
-  /* 0: an allocation is under way, or rate is 1 */
-  if (thread->bytes_until_sample) thread->bytes_until_sample = sequence->interval - 1;
+  if (!sequence->interval || thread->guard_sp) return; /* an allocation is under way */
+  thread->rate = sequence->rate;
+  thread->bytes_until_sample = first_step(thread, sequence->interval - 1);
 }
 
 /* ---- the decision ---- */
@@ -100,13 +123,34 @@ AT_FORK void heap_sampling_begin_sequence(const struct sampler_sequence *sequenc
  * signal handler inside the sampler. */
 enum { RECORDING = 1 };
 
-/* bytes_until_sample where heap profiling is off: more than any object's size, and not used up in a
- * lifetime. */
-#define FOREVER ((uint64_t)1 << 63)
-
-/* Bytes to the next sample point, without the one that it is in. */
-static uint64_t draw(struct thread_state *thread) {
+/* Bytes to the next sample point of the thread's rate. */
+static uint64_t next_point(struct thread_state *thread) {
+  uint64_t rate = heap_rate_of(thread->rate);
+  if (rate == 0) return FOREVER;
+  if (UNLIKELY(thread->random == 0)) thread->random = sampler_seed(thread, cpu_sampling_process());
   return rate > 1 ? sampler_draw_interval(&thread->random, rate) - 1 : 0;
+}
+
+/* The same at the rate that is in force now. Returned: of these the first step. */
+static uint64_t draw(struct thread_state *thread) {
+  thread->rate = (uint8_t)heap_rate_now();
+  return first_step(thread, next_point(thread));
+}
+
+/* Of an allocation that goes beyond the step: whether it has no sample point. It is decided by the
+ * rate that was drawn by, the next one by a new rate if there is one. */
+static bool passes_step(struct thread_state *thread, uint64_t counted, uint64_t counted_mask) {
+  uint64_t left = thread->bytes_until_sample + thread->bytes_beyond;
+  if (left < counted && !thread->is_cut) return false;
+  if (!counted_mask) return true; /* the inner malloc asks again */
+  if (left < counted) {
+    counted -= left;
+    left = next_point(thread);
+    if (left < counted) return false;
+  }
+  bool is_new = thread->rate != heap_rate_now();
+  thread->bytes_until_sample = is_new ? draw(thread) : first_step(thread, left - counted);
+  return true;
 }
 
 /* Whether the guard that is set is one that a siglongjmp left behind: frames grow down, so a live
@@ -136,14 +180,12 @@ static bool sampling_begin(uint64_t size, uint64_t counted_mask) {
     COUNT_LOSS(heap_guards_abandoned);
     heap_guard_leave(draw(thread));
   }
-  if (UNLIKELY(thread->random == 0)) {
-    thread->random = sampler_seed(thread, cpu_sampling_process());
-    thread->bytes_until_sample = draw(thread);
-  }
+  if (UNLIKELY(thread->random == 0)) thread->bytes_until_sample = draw(thread);
   if (thread->bytes_until_sample >= counted) {
     thread->bytes_until_sample -= counted & counted_mask;
     return false;
   }
+  if (passes_step(thread, counted, counted_mask)) return false;
   heap_guard_enter();
   return true;
 }
@@ -178,6 +220,7 @@ static void record(void *argument) {
   stack_capture(sampled->caller, stack);
   uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
   uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
+  uint64_t rate = heap_rate_of(thread_state.rate);
   if (id) heap_record_alloc(sampled->block, sampled->size, rate, id);
   else COUNT_LOSS(heap_lost_stack_table_full);
   if (UNLIKELY(trace_ring_is_armed())) tell_trace(sampled->size, id);

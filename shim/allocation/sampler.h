@@ -23,7 +23,8 @@ uint64_t sampler_seed(const void *thread, int32_t pid);
  * parent: a child pays for each page that it touches. */
 struct sampler_sequence {
   uint64_t random, lock_random; /* generator states; the child makes its pid a part of them */
-  uint64_t interval; /* sampler_draw_interval */
+  uint64_t interval; /* sampler_draw_interval; 0: there is none to draw */
+  uint8_t rate; /* number of the rate at which it is drawn; the caller's */
 };
 struct sampler_sequence sampler_split(const void *thread, int32_t pid, uint64_t rate);
 static inline uint64_t sampler_state_of_child(uint64_t state, int32_t pid) {

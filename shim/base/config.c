@@ -35,6 +35,14 @@ static void read_number(char *const *environment, const char *name, uint64_t low
         (unsigned long long)fallback);
 }
 
+static void read_rate(char *const *environment, const char *name, uint64_t fallback,
+                      _Atomic uint64_t *out, struct config *config_out) {
+  uint64_t rate;
+  read_number(environment, name, 0, (uint64_t)1 << CONFIG_RATE_MAX_BITS, fallback, &rate,
+              config_out);
+  atomic_init(out, rate);
+}
+
 /* Whole seconds, rounded up. */
 static void read_flight(char *const *environment, struct config *out) {
   enum { MOST = 3600 };
@@ -219,7 +227,9 @@ static void read_tls(char *const *environment, struct config *out) {
 void config_switch_off(struct config *out) {
   out->is_off = true;
   strcpy(out->address, "off");
-  out->memprofile_rate = out->blockprofile_rate = out->mutexprofile_fraction = 0;
+  atomic_init(&out->memprofile_rate, 0);
+  atomic_init(&out->blockprofile_rate, 0);
+  atomic_init(&out->mutexprofile_fraction, 0);
 }
 
 void config_read(char *const *environment, struct config *out) {
@@ -227,12 +237,9 @@ void config_read(char *const *environment, struct config *out) {
          offsetof(struct config,
                   faults)); /* of those, fault_count are valid; what follows is zero already */
   read_address(environment, out);
-  read_number(environment, "PPROFAGENT_MEMPROFILERATE", 0, (uint64_t)1 << 40, 524288,
-              &out->memprofile_rate, out);
-  read_number(environment, "PPROFAGENT_BLOCKPROFILERATE", 0, (uint64_t)1 << 40, 100000,
-              &out->blockprofile_rate, out);
-  read_number(environment, "PPROFAGENT_MUTEXPROFILEFRACTION", 0, (uint64_t)1 << 40, 10,
-              &out->mutexprofile_fraction, out);
+  read_rate(environment, "PPROFAGENT_MEMPROFILERATE", 524288, &out->memprofile_rate, out);
+  read_rate(environment, "PPROFAGENT_BLOCKPROFILERATE", 100000, &out->blockprofile_rate, out);
+  read_rate(environment, "PPROFAGENT_MUTEXPROFILEFRACTION", 10, &out->mutexprofile_fraction, out);
   read_number(environment, "PPROFAGENT_CPUPROFILERATE", 1, 1000, 100, &out->cpuprofile_rate, out);
   const char *cpu = find(environment, "PPROFAGENT_CPU");
   if (!cpu || !*cpu || strcmp(cpu, "auto") == 0) out->cpu = CPU_AUTO;

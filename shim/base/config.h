@@ -2,6 +2,7 @@
 #ifndef SHIM_CONFIG_H
 #define SHIM_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,9 +24,11 @@ struct config {
   bool dumps_at_exit; /* of dump_config.h, where it costs no page more */
   bool records_cpu; /* likewise: from the start on */
   uint64_t dump_signals; /* likewise: bit n - 1: at signal n (shim/cpu/dump_signals.h) */
-  uint64_t memprofile_rate; /* bytes; 0 off, 1 every allocation */
-  uint64_t blockprofile_rate; /* nanoseconds */
-  uint64_t mutexprofile_fraction;
+  /* Read by config_rate. Changed while the program runs by one agent thread at a time, the first
+   * by heap_rate_set alone. */
+  _Atomic uint64_t memprofile_rate; /* bytes; 0 off, 1 every allocation */
+  _Atomic uint64_t blockprofile_rate; /* nanoseconds */
+  _Atomic uint64_t mutexprofile_fraction;
   uint64_t cpuprofile_rate; /* hz, 1 .. 1000 */
   uint64_t stack_depth; /* frames kept of a stack */
   enum config_cpu cpu; /* where CPU samples come from */
@@ -46,8 +49,16 @@ struct config {
   char tls_certificate[CONFIG_PATH_MAX], tls_key[CONFIG_PATH_MAX], tls_client_ca[CONFIG_PATH_MAX];
 };
 
-/* Written once before main by config_read, constant afterwards. */
+/* Written once before main by config_read, constant afterwards, but for the three rates. */
 extern struct config config;
+
+enum { CONFIG_RATE_MAX_BITS = 40 }; /* of those three: 2^40 at most */
+
+/* Nothing follows from a rate but how what comes next is drawn: relaxed. Who decides by it twice
+ * reads it once. */
+static inline uint64_t config_rate(const _Atomic uint64_t *rate) {
+  return atomic_load_explicit(rate, memory_order_relaxed);
+}
 
 /* environment: NULL-terminated "NAME=value" strings. Context: constructor; no malloc. */
 void config_read(char *const *environment, struct config *out);

@@ -8,13 +8,17 @@
 #include <stdint.h>
 
 struct thread_state {
-  /* the allocation that needs more is sampled; 0 too when the thread has not started, and where
-   * rate is 1 */
+  /* the allocation that needs more is sampled, or ends a step; 0 too when the thread has not
+   * started, and where the rate is 1 */
   uint64_t bytes_until_sample;
-  uint64_t random; /* state of the generator; 0: the thread has not started */
-  uint32_t agent; /* this thread works for the agent: with bytes_until_sample 0 its allocations take
-                     the slow path, see startup.h */
-  uint32_t forks; /* calls of fork that this thread is in: atfork handlers may fork */
+  uint64_t random; /* state of the generator; 0: not yet needed */
+  uint32_t bytes_beyond; /* the next sample point is so much further: only a step ends there */
+  uint8_t rate; /* number (heap_rate.h) of the rate at which it was drawn */
+  bool is_cut; /* it is further than that: to be drawn anew there */
+  /* this thread works for the agent: with bytes_until_sample 0 its allocations take the slow path,
+   * see startup.h */
+  bool agent;
+  uint8_t forks; /* calls of fork that this thread is in: atfork handlers may fork */
   uintptr_t guard_sp; /* not 0: the allocator is being called or a sample recorded, by a frame there
                          (heap_sampling.h) */
   uintptr_t stack_low,
@@ -47,12 +51,12 @@ void thread_ends_by_system_call(void);
  * thread. */
 struct agent_section {
   uint64_t bytes_until_sample;
-  uint32_t agent;
+  bool agent;
 };
 static inline struct agent_section thread_enter_agent(void) {
   struct agent_section saved = {thread_state.bytes_until_sample, thread_state.agent};
   thread_state.bytes_until_sample = 0;
-  thread_state.agent = 1;
+  thread_state.agent = true;
   return saved;
 }
 static inline void thread_leave_agent(struct agent_section saved) {

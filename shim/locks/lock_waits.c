@@ -29,12 +29,13 @@ static const char *common_off_reason(void) {
 }
 
 const char *block_off_reason(void) {
-  return config.blockprofile_rate == 0 ? "PPROFAGENT_BLOCKPROFILERATE is 0" : common_off_reason();
+  return config_rate(&config.blockprofile_rate) == 0 ? "PPROFAGENT_BLOCKPROFILERATE is 0"
+                                                     : common_off_reason();
 }
 
 const char *mutex_off_reason(void) {
-  return config.mutexprofile_fraction == 0 ? "PPROFAGENT_MUTEXPROFILEFRACTION is 0"
-                                           : common_off_reason();
+  return config_rate(&config.mutexprofile_fraction) == 0 ? "PPROFAGENT_MUTEXPROFILEFRACTION is 0"
+                                                         : common_off_reason();
 }
 
 static bool may_measure(void) {
@@ -53,7 +54,7 @@ static uint64_t draw(void) {
  * exact fraction (1) stays exact. */
 static uint64_t one_in(const void *object) {
   enum { CROWD = 32 };
-  uint64_t fraction = config.mutexprofile_fraction;
+  uint64_t fraction = config_rate(&config.mutexprofile_fraction);
   return fraction > 1 ? fraction * (1 + lock_waiters_crowd(object) / CROWD) : fraction;
 }
 
@@ -131,7 +132,8 @@ static void enter(struct lock_wait *wait, const void *object) {
 
 struct lock_wait lock_wait_begin(const void *object) {
   struct lock_wait wait = {.traced = trace_ring_is_armed(), .object = object};
-  bool is_profiled = config.blockprofile_rate > 0 || (config.mutexprofile_fraction > 0 && object);
+  bool is_profiled = config_rate(&config.blockprofile_rate) > 0 ||
+                     (object && config_rate(&config.mutexprofile_fraction) > 0);
   if ((!is_profiled && !wait.traced) || !may_measure()) return wait;
   wait.start = monotonic_clock_now();
   if (object) enter(&wait, object);
@@ -155,7 +157,8 @@ struct lock_wait lock_wait_begin_told(const void *object) {
 
 struct lock_wait lock_wait_watch(const void *object) {
   struct lock_wait wait = {.watch_only = true, .traced = trace_ring_is_armed()};
-  if ((config.mutexprofile_fraction == 0 && !wait.traced) || !may_measure()) return wait;
+  if ((config_rate(&config.mutexprofile_fraction) == 0 && !wait.traced) || !may_measure())
+    return wait;
   wait.start = monotonic_clock_now();
   enter(&wait, object);
   return wait;
@@ -169,9 +172,10 @@ static void leave(struct lock_wait *wait, bool released) {
   else atomic_fetch_add_explicit(&shim_counters.mutex_lost_releases, weight, memory_order_relaxed);
 }
 
-/* 0: that wait is not recorded; else for how many it counts. */
+/* 0: that wait is not recorded; else for how many it counts. The rate is that of its end. */
 static uint64_t draw_block(uint64_t *delay) {
-  uint64_t rate = config.blockprofile_rate, d = *delay;
+  uint64_t rate = config_rate(&config.blockprofile_rate), d = *delay;
+  if (rate == 0) return 0;
   if (d == 0) d = *delay = 1;
   if (d >= rate) return CONTENTION_COUNT_UNIT;
   if (draw() % rate >= d) return 0;
@@ -185,7 +189,7 @@ static void record_wait(const struct lock_wait *wait, bool is_known, uint64_t no
   enum { TRACED_NANOSECONDS = 2000 }; /* in less nobody leaves a CPU and comes back */
   uint64_t delay = now - wait->start;
   bool is_traced = wait->traced && delay >= TRACED_NANOSECONDS;
-  uint64_t count = config.blockprofile_rate > 0 ? draw_block(&delay) : 0;
+  uint64_t count = draw_block(&delay);
   if (count == 0 && !is_traced) return;
   struct place place =
       place_of((struct place_wanted){CONTENTION_BLOCK, function, caller, count > 0, is_traced});
@@ -206,8 +210,9 @@ void lock_wait_end(struct lock_wait *wait, enum lock_wait_end end, uintptr_t fun
                    const struct unwind_registers *caller) {
   if (!wait->start) return;
   int saved_errno = errno;
-  bool is_wait = end != WAIT_NOT_ONE && (config.blockprofile_rate > 0 || wait->traced) &&
-                 !wait->watch_only && !confinement_forbids_calls();
+  bool is_wanted = config_rate(&config.blockprofile_rate) > 0 || wait->traced;
+  bool is_wait =
+      end != WAIT_NOT_ONE && is_wanted && !wait->watch_only && !confinement_forbids_calls();
   uint64_t now = is_wait ? monotonic_clock_now() : 0;
   bool is_told = wait->claim.waiter ? !lock_waiters_has_missed(&wait->claim) : wait->is_told;
   bool is_known = is_told && end == WAIT_RELEASED && wait->traced;

@@ -53,7 +53,8 @@ static void stop_sampling(void) {
   const char *reason = "PPROFAGENT_CHILDREN=none, and this is a forked child";
   heap_sampling_stop(reason);
   mmap_sampling_stop(reason);
-  config.blockprofile_rate = config.mutexprofile_fraction = 0;
+  atomic_store_explicit(&config.blockprofile_rate, 0, memory_order_relaxed);
+  atomic_store_explicit(&config.mutexprofile_fraction, 0, memory_order_relaxed);
 }
 
 /* No errno: that would cost a child two pages. */

@@ -179,5 +179,27 @@ function start(place) {
   addEventListener('visibilitychange', look);
 }
 
+/** The form that changes how often is sampled. @param {HTMLElement} place */
+function offerRates(place) {
+  const form = place.querySelector('form'), says = place.querySelector('output');
+  place.hidden = false;
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    const given = new URLSearchParams();
+    for (const field of form.querySelectorAll('input'))
+      if (field.value.trim() !== field.defaultValue) given.set(field.name, field.value.trim());
+    if (!given.size) return;
+    try {
+      const answer = await fetch('rates', {method: 'POST', body: given});
+      if (answer.ok) location.reload();
+      else says.textContent = await answer.text();
+    } catch (error) {
+      says.textContent = error.message;
+    }
+  };
+}
+
 const vitals = document.getElementById('vitals');
 if (vitals) start(vitals);
+const ratesForm = document.getElementById('rates');
+if (ratesForm) offerRates(ratesForm);
