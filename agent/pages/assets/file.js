@@ -165,6 +165,16 @@ function addProcesses(samples, functions, string) {
   }
 }
 
+/** Samples of blocks with their sizes, and where their locations are; null: there are none. */
+function blocksOf(raw, places) {
+  const label = raw.strings.indexOf('bytes'), sizeOf = ({labels}) => {
+    const found = labels.find((each) => each[1] === label && each[3]);
+    return found ? found[3] : 0;
+  };
+  if (label < 1 || !raw.samples.some(sizeOf)) return null;
+  return {places, samples: raw.samples.map((each) => ({...each, size: sizeOf(each)}))};
+}
+
 function addSample(nodes, children, sample, places, functionCount) {
   const count = nodes[0].flat.length, {locations, values, process} = sample;
   if (values.length !== count) throw new Broken('a sample in it has not all values');
@@ -221,7 +231,8 @@ function answerOf(bytes, name) {
     modules,
     functions,
     nodes,
-    cut: {one_in: 0, nodes: 0, functions: 0, values: nothing()}
+    cut: {one_in: 0, nodes: 0, functions: 0, values: nothing()},
+    blocks: blocksOf(raw, places)
   };
 }
 

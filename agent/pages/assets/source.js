@@ -26,6 +26,12 @@ export async function fetchProfile(seconds, signal) {
   return {...answer, profile: profileName, process: {name: 'All processes', pid: null}};
 }
 
+/** The profile as it is now with what its answer in JSON has not: sizes of blocks. */
+export async function fetchWhole() {
+  const blob = await (await fetchAnswer('')).blob();
+  return readProfileFile(new File([blob], 'The answer'));
+}
+
 /** A recording: its progress, its end, its cancellation. The agent sees the connection close. */
 export class Recording {
   /** @param {number} seconds @param {(part: number, left: number) => void} progress */

@@ -30,14 +30,15 @@ async function standalone(answers, state) {
   const text = async (name) => (await fetch(base + name)).text();
   const modules = [
     'units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'calls.js',
-    'facts.js', 'file.js', 'dump.js', 'threads.js', 'view.js'
+    'facts.js', 'file.js', 'dump.js', 'threads.js', 'sizes.js', 'view.js'
   ];
   const [library, style, ...ours] =
       await Promise.all(['d3-flame-graph.js', 'view.css', ...modules].map(text));
   const page =
       new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), 'text/html');
   for (const each of page.querySelectorAll('script, link[rel=stylesheet]')) each.remove();
-  const data = JSON.stringify({answers, state}).replace(/</g, '\\u003c');
+  const kept = answers.map((answer) => ({...answer, blocks: null}));
+  const data = JSON.stringify({answers: kept, state}).replace(/</g, '\\u003c');
   const own = ours.map(scriptText).join('\n').replace(/import\.meta\.url/g, '\'\'');
   return [
     '<!doctype html>\n<html lang="en">\n<head>', page.head.innerHTML, '<style>', style,

@@ -4,7 +4,9 @@ import {readDump} from './dump.js';
 import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
 import {readProfileFile} from './file.js';
 import {Flame} from './flame.js';
-import {fetchAnswer, fetchProfile, isRecorded, ofTree, profileName, Recording} from './source.js';
+import {drawSizes, hasSizes} from './sizes.js';
+import {fetchAnswer, fetchProfile, fetchWhole, Recording} from './source.js';
+import {isRecorded, ofTree, profileName} from './source.js';
 import {emptyState, readState, writeState} from './state.js';
 import {element, FunctionTable} from './table.js';
 import {showElsewhere, takeAway} from './take.js';
@@ -28,6 +30,7 @@ const page = {
   other: null,   // side B while two are compared
   shown: null,   // what buildTree made of them
   dump: null,    // of threads, while they are listed
+  whole: null,   // of the latest: the profile with sizes of blocks, as it comes
   recording: null,
   seconds: 10,
   loading: false,
@@ -200,6 +203,23 @@ function drawCallers(shown, look) {
   place.append(element('h2', {}, 'What it calls'));
   calleesFlame = new Flame(chartIn(place), on);
   calleesFlame.draw(both.callees, look, false);
+  showSizes(place, name, look);
+}
+
+/** Of one state, not of a change; a look that is a little later than what is shown. */
+async function showSizes(place, name, look) {
+  const answer = page.answer || page.mark, inside = element('div', {id: 'sizes'});
+  if (look.compares || !hasSizes(look.type)) return;
+  if (!answer.blocks && (saved || answer.file || answer.duration_nanos)) return;
+  place.append(inside);
+  if (!page.whole || page.whole.of !== answer)
+    page.whole = {of: answer, profile: answer.blocks ? answer : fetchWhole()};
+  try {
+    const whole = await page.whole.profile;
+    if (whole.blocks) drawSizes(inside, whole, name, look.type);
+  } catch (error) {
+    inside.textContent = `The sizes of blocks could not be had: ${error.message}`;
+  }
 }
 
 function showTypes(answers, look) {
