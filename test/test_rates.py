@@ -261,7 +261,10 @@ def test_the_form_of_the_index(browser):
     browser.evaluate(fill % ("memprofilerate", "1"))
     browser.evaluate("window.before = true")
     browser.click("#rates button")
-    browser.until("!window.before && document.body.textContent.includes('heap: every allocation')")
+    browser.until(
+        "!window.before && document.body && "
+        "document.body.textContent.includes('heap: every allocation')"
+    )
     assert json.loads(host.text("rates")) == {"memprofilerate": 1, "block": 100000, "mutex": 3}
     check_quiet(browser, origin(host))
     assert host.finish() == 0

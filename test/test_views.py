@@ -367,7 +367,8 @@ def test_where_else_it_can_be_looked_at(browser):
         browser.evaluate("document.getElementById('take').open = true")
         browser.until("document.querySelector('#elsewhere code')")
         line = browser.evaluate("document.querySelector('#elsewhere code').textContent")
-        assert line == "curl -so p.pb.gz '%s' && pprofme upload p.pb.gz" % host.url("heap")
+        url = host.url("heap?max_bytes=2000000")
+        assert line == "curl -so p.pb.gz '%s' && pprofme upload p.pb.gz" % url
         got = browser.evaluate("[...document.querySelectorAll('#elsewhere a')].map(a => a.href)")
         quoted = urllib.parse.quote(host.url("heap"), safe="")
         assert got == ["%s/#profileURL=%s" % (link, quoted) for link in links]

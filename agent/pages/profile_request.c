@@ -11,9 +11,10 @@
 #include "agent/runtime/process_info.h"
 #include "agent/profiles/call_tree_forms.h"
 #include "agent/profiles/profile_delta.h"
+#include "agent/profiles/profile_fold.h"
 #include "agent/http/response.h"
 
-enum { HEADERS_MAX = 96, OFF_TEXT_MAX = 512 };
+enum { HEADERS_MAX = 96, OFF_TEXT_MAX = 512, LEAST_MAX_BYTES = 10000 };
 
 /* ---- parameters ---- */
 
@@ -104,12 +105,31 @@ static bool names_sample_type(const struct http_request *request, const struct r
   return false;
 }
 
+/* max_bytes=: how large the profile may be; 0: as it is. False: no number that can be. */
+static bool most_bytes(const struct http_request *request, size_t *most) {
+  char text[PARAMETER_MAX];
+  int64_t value = 0;
+  *most = 0;
+  enum query_result result = given_parameter(request, "max_bytes", text);
+  if (result == QUERY_ABSENT) return true;
+  if (result != QUERY_FOUND || !parse_int(text, &value) || value < LEAST_MAX_BYTES) return false;
+  *most = (size_t)value;
+  return true;
+}
+
+_Static_assert(LEAST_MAX_BYTES == 10000, "the text below");
 enum profile_form form_parameter(const struct http_request *request, const struct route *route) {
   static const char names[][10] = {
       [FORM_JSON] = "json", [FORM_TOP] = "top", [FORM_COLLAPSED] = "collapsed"};
   char text[PARAMETER_MAX];
   enum query_result result = given_parameter(request, "format", text);
   bool debug = integer_parameter(request, "debug") > 0;
+  size_t most;
+  if (!most_bytes(request, &most)) {
+    http_respond_error(request->response, 400,
+                       "invalid value for \"max_bytes\" - must be an integer from 10000");
+    return FORM_REFUSED;
+  }
   if (result == QUERY_ABSENT) return debug ? FORM_TEXT : FORM_PROTO;
   if (debug) {
     http_respond_error(request->response, 400, "format and debug params are incompatible");
@@ -192,7 +212,11 @@ void send_profile(const struct http_request *request, const struct route *route,
     options.process = process.comm;
     options.pid = process.pid;
   }
-  bool ok = profile && encode(profile, form, &options, &sink.base);
+  size_t most;
+  bool ok = profile != NULL;
+  if (ok && form == FORM_PROTO && most_bytes(request, &most) && most > 0)
+    ok = profile_fold(profile, most);
+  ok = ok && encode(profile, form, &options, &sink.base);
   profile_release(profile);
   response_sink_end(&sink, ok);
 }

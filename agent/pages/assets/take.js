@@ -1,5 +1,5 @@
 // Taking a profile away: files made of what the page has, named NAME-PID-PROFILE.
-import {fetchAnswer, isRecorded, profileName} from './source.js';
+import {fetchAnswer, isRecorded, ofTree, profileName} from './source.js';
 import {element} from './table.js';
 import {collapsed} from './tree.js';
 
@@ -61,11 +61,16 @@ async function speedscope() {
   }
 }
 
+/** pprof.me's limit; what is asked for to be below it. */
+const most = 2 << 20, fits = 2000000;
+
 /** Where else it can be looked at. @param {HTMLElement} place @param {number} seconds */
 export async function showElsewhere(place, seconds) {
   const url = new URL(`../${encodeURIComponent(profileName)}`, location.href);
   if (isRecorded) url.search = `seconds=${seconds}`;
-  const line = `curl -so p.pb.gz ${quoted(url.href)} && pprofme upload p.pb.gz`;
+  const small = new URL(url);
+  if (!ofTree) small.searchParams.set('max_bytes', String(fits));
+  const line = `curl -so p.pb.gz ${quoted(small.href)} && pprofme upload p.pb.gz`;
   const origin = await speedscope();
   place.replaceChildren(
       'pprof.me: ', element('code', {}, line),
@@ -76,8 +81,19 @@ export async function showElsewhere(place, seconds) {
         'Open in speedscope'));
 }
 
-/** pprof.me's limit. */
-const most = 2 << 20;
+/** One that fits: its smallest parts are folded, as its comment says. */
+function offerSmaller(size, answer, seconds) {
+  const words = isRecorded ? 'record one that fits' : 'one that fits';
+  const button = element('button', {id: 'take-smaller'}, words);
+  button.onclick = async () => {
+    const query = `${seconds ? `${seconds}&` : ''}max_bytes=${fits}`;
+    save(fileName(answer, '.pb.gz'), await (await fetchAnswer(query)).blob());
+  };
+  document.getElementById('elsewhere')
+      .append(
+          ` This one has ${(size / 1e6).toFixed(1)} MB: pprof.me takes 2 MB. `,
+          ofTree ? '' : button);
+}
 
 /**
  * @param {string} what @param {{answers: Object[], state: Object, root: Object, seconds: number}}
@@ -89,9 +105,7 @@ export async function takeAway(what, shown) {
   if (what === 'pb') {
     const blob = await (await fetchAnswer(seconds)).blob();
     save(fileName(answer, '.pb.gz'), blob);
-    if (blob.size > most)
-      document.getElementById('elsewhere').append(
-          ` This one has ${(blob.size / 1e6).toFixed(1)} MB: pprof.me takes 2 MB.`);
+    if (blob.size > most) offerSmaller(blob.size, answer, seconds);
   } else if (what === 'text') {
     const query = isRecorded ? `format=top&${seconds}` : 'debug=1';
     save(fileName(answer, '.txt'), await (await fetchAnswer(query)).blob());
