@@ -85,7 +85,6 @@ class Redis:
             [server] + options,
             cwd=directory,
             address=usual_address(),
-            extra={"PPROFAGENT_MUTEXPROFILEFRACTION": "1"},
         )
         ask = [client, "-s", self.socket, "ping"]
         harness.poll(

@@ -8,7 +8,7 @@ import urllib.parse
 import harness
 import pytest
 from test_access import OTHER, curl
-from view_page import check_quiet, origin
+from view_page import check_quiet, origin, sticks_out
 
 SIZE, EXACT, SAMPLED, ROUND = 100, 1000, 400000, 1000
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -252,6 +252,9 @@ def test_the_form_of_the_index(browser):
     browser.open(host.url())
     browser.until("!document.getElementById('rates').hidden")
     browser.click("#rates summary")
+    for width in (1200, 360):
+        browser.size(width, 900)
+        assert not sticks_out(browser), width
     fill = "{const f = document.querySelector('#rates input[name=%s]'); f.value = '%s'}"
     browser.evaluate(fill % ("mutex", "none"))
     browser.click("#rates button")
