@@ -84,8 +84,8 @@ def test_each_sample_keeps_its_rate(thread):
     check_about(values(host, "sampled")[2:], SAMPLED // 2, 4096)
     # off: nothing comes in, frees are still seen
     change(host, memprofilerate=0)
-    orders("buf")
-    assert values(host, "unseen") == [0, 0, 0, 0]
+    orders("bugf")  # g: 2 TiB in all
+    assert values(host, "unseen") == values(host, "huge", "allocs") == [0, 0, 0, 0]
     assert values(host, "sampled") == found[:2] + [0, 0]
     assert b"PPROFAGENT_MEMPROFILERATE is 0" in host.get("")[2]
     # on again
@@ -106,12 +106,25 @@ def test_each_sample_keeps_its_rate(thread):
 
 def test_it_can_begin_without_a_rate():
     host = start(rate=0)
-    order(host, "u-ut")
+    order(host, "u-utg-")  # more than 4 GiB, too
     assert host.get("heap")[0] == 503
     change(host, memprofilerate=1)
     order(host, "b-btete-")
     assert values(host, "exact") == [2 * EXACT, 2 * EXACT * SIZE] * 2
-    assert values(host, "unseen") == [0, 0, 0, 0]
+    assert values(host, "unseen") == values(host, "huge") == [0, 0, 0, 0]
+    assert host.finish() == 0
+
+
+def test_points_that_are_far_away():
+    """Beyond 4 GiB the next sample point is drawn anew on the way."""
+    rate, count, size = 4 << 30, 8000, 256 << 20
+    host = start(rate=rate)
+    order(host, "g-")
+    seen = 1 - math.exp(-size / rate)
+    share = 5 * math.sqrt((1 - seen) / seen / count)
+    found = values(host, "huge", "allocs")
+    harness.note("large blocks, one in 16 seen: %.3f of the truth" % (found[0] / count))
+    assert abs(found[0] / count - 1) < share, found
     assert host.finish() == 0
 
 

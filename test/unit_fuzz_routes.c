@@ -188,6 +188,10 @@ static void random_query(char *out, size_t size) {
                                       "format=collapsed",
                                       "nodecount=3",
                                       "sample_index=delay",
+                                      "max_bytes=10000",
+                                      "memprofilerate=4k",
+                                      "block=1",
+                                      "mutex=1099511627777",
                                       "format="};
   size_t used = 0;
   out[0] = 0;

@@ -143,13 +143,16 @@ static bool passes_step(struct thread_state *thread, uint64_t counted, uint64_t 
   uint64_t left = thread->bytes_until_sample + thread->bytes_beyond;
   if (left < counted && !thread->is_cut) return false;
   if (!counted_mask) return true; /* the inner malloc asks again */
+  bool is_cut = thread->is_cut;
   if (left < counted) {
     counted -= left;
     left = next_point(thread);
     if (left < counted) return false;
+    is_cut = false;
   }
   bool is_new = thread->rate != heap_rate_now();
   thread->bytes_until_sample = is_new ? draw(thread) : first_step(thread, left - counted);
+  thread->is_cut |= is_cut && !is_new;
   return true;
 }
 

@@ -7,6 +7,7 @@
 #include "workload.h"
 
 enum { SIZE = 100, EXACT = 1000, SAMPLED = 400000, ROUND = 1000, BRIDGE = 20, BRIDGE_SIZE = 8192 };
+enum { HUGE = 8000, HUGE_SIZE = 256 << 20 };
 
 static void **blocks, **last_of_half;
 static int orders[2], answers[2];
@@ -17,15 +18,16 @@ FRAME static void *exact(void) { return malloc(SIZE); }
 FRAME static void *unseen(void) { return malloc(SIZE); }
 FRAME static void *in_round(void) { return malloc(SIZE); }
 FRAME static void *bridge(void) { return malloc(BRIDGE_SIZE); }
+FRAME static void *huge(void) { return malloc(HUGE_SIZE); }
 
 static void allocate(void *(*function)(void), int count) {
   for (int i = 0; i < count; i++) {
     void **block = keep(function());
     CHECK(block);
-    *block = NULL;
+    if (function != huge) *block = NULL;
     if (function == sampled) *block = blocks, blocks = block;
     if (function == sampled && i == SAMPLED / 2) last_of_half = block;
-    if (function == in_round || function == bridge) free(block);
+    if (function == in_round || function == bridge || function == huge) free(block);
   }
 }
 
@@ -54,6 +56,7 @@ static void obey(char order) {
     case 's': return allocate(sampled, SAMPLED);
     case 'e': return allocate(exact, EXACT);
     case 'u': return allocate(unseen, EXACT);
+    case 'g': return allocate(huge, HUGE); /* never touched */
     case 'r': return allocate(in_round, ROUND);
     case 'h': return free_sampled(last_of_half);
     case 'f': return free_sampled(NULL);
