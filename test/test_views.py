@@ -4,15 +4,14 @@ import gzip
 import http.client
 import http.server
 import json
-import os
 import re
 import socket
 import subprocess
 import threading
-import urllib.parse
 
 import harness
 from view_page import (
+    NAMES,
     SHOWS_FRAMES,
     again,
     all_frames,
@@ -31,14 +30,6 @@ from view_page import (
     viewed_heap,
 )
 
-NAMES = (
-    "<script>window.hurt=1</script>",
-    "<img src=x onerror=window.hurt=1>",
-    "quotes \"double\" 'single' `back`",
-    "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
-    "long_" + "x" * 10000,
-    "</script><b>bold</b>&amp;${1}",
-)
 STAYS, SHRINKS, GREW, FREED = 50 * 1000, 30 * 2000, 7 * 10000, 3 * 2000
 
 
@@ -359,24 +350,6 @@ def test_each_question_of_the_index_has_its_click(browser):
     host.kill()
 
 
-def test_where_else_it_can_be_looked_at(browser):
-    place = "https://speedscope.example.org"
-    for origins, links in (("", []), ("https://a.example.org, " + place, [place])):
-        host = viewed_heap(NAMES, extra={"PPROFAGENT_ORIGINS": origins})
-        open_view(browser, host, "heap")
-        browser.evaluate("document.getElementById('take').open = true")
-        browser.until("document.querySelector('#elsewhere code')")
-        line = browser.evaluate("document.querySelector('#elsewhere code').textContent")
-        url = host.url("heap?max_bytes=2000000")
-        assert line == "curl -so p.pb.gz '%s' && pprofme upload p.pb.gz" % url
-        got = browser.evaluate("[...document.querySelectorAll('#elsewhere a')].map(a => a.href)")
-        quoted = urllib.parse.quote(host.url("heap"), safe="")
-        assert got == ["%s/#profileURL=%s" % (link, quoted) for link in links]
-        check_quiet(browser, origin(host))
-        browser.renew()
-        assert host.finish() == 0
-
-
 def test_every_view_opens_and_is_linked(browser):
     port = harness.free_port()
     redis = [harness.need("redis-server"), "--port", str(port), "--save", "", "--appendonly", "no"]
@@ -487,50 +460,3 @@ def test_assets_are_kept_and_nothing_is_inline():
         assert host.get(path.replace("assets/", "assets/0"))[0] == 404
     assert host.get("assets/x/view.js")[0] == 404 and host.get("assets/")[0] == 404
     assert host.finish() == 0
-
-
-TAKEN = (
-    "window.taken = []; "
-    "URL.createObjectURL = blob => { window.taken.push(blob); return 'blob:none' }; "
-    "HTMLAnchorElement.prototype.click = function() { window.named = this.download }"
-)
-
-
-def test_take_away(browser):
-    host = viewed_heap(NAMES)
-    prefix = "%s-%d-heap" % (open("/proc/%d/comm" % host.pid).read().strip(), host.pid)
-    open_view(browser, host, "heap")
-    browser.evaluate(TAKEN)
-
-    def take(what):
-        browser.evaluate("window.taken = []")
-        browser.click("[data-take=%s]" % what)
-        browser.until("window.taken.length")
-        body = "window.taken[0].arrayBuffer().then(b => [...new Uint8Array(b)])"
-        return browser.evaluate("window.named"), bytes(browser.evaluate(body))
-
-    name, body = take("pb")
-    assert name == prefix + ".pb.gz" and harness.Profile(body).by_leaf()["stays"][3] == STAYS
-    name, body = take("text")
-    assert name == prefix + ".txt" and body.startswith(b"heap profile: ")
-    name, body = take("collapsed")
-    lines = body.decode().splitlines()
-    assert name == prefix + ".collapsed.txt"
-    assert any(line.endswith(";main;stays %d" % STAYS) for line in lines)
-    assert sorted(lines) == sorted(host.text("heap?format=collapsed").splitlines())
-    name, body = take("html")
-    assert name == prefix + ".html" and len(browser.requests) < 60
-    check_quiet(browser, origin(host))
-    held = host.directory + "/taken.html"
-    with open(held, "wb") as file:
-        file.write(body)
-    assert host.finish() == 0
-    browser.renew()
-    browser.open("file://" + held)
-    browser.until(SHOWS_FRAMES)
-    got = rows(browser)
-    assert got["stays"] == [STAYS, STAYS] and got[NAMES[0]] == [1000, 1000]
-    click_frame(browser, "stays")
-    browser.until("location.hash.includes('zoom=')")
-    check_quiet(browser, "file:///")
-    assert browser.evaluate("window.hurt === undefined")

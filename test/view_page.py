@@ -4,6 +4,15 @@ import os
 
 import harness
 
+# Functions are called so: text, whatever it looks like.
+NAMES = (
+    "<script>window.hurt=1</script>",
+    "<img src=x onerror=window.hurt=1>",
+    "quotes \"double\" 'single' `back`",
+    "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
+    "long_" + "x" * 10000,
+    "</script><b>bold</b>&amp;${1}",
+)
 SHOWS_FRAMES = "!!document.querySelector('#flame g.frame')"
 
 
