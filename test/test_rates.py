@@ -10,7 +10,7 @@ import pytest
 from test_access import OTHER, curl
 from view_page import check_quiet, origin, sticks_out
 
-SIZE, EXACT, SAMPLED, ROUND = 100, 1000, 400000, 1000
+SIZE, EXACT, SAMPLED, ROUND = 100, 1000, 400000, 4000
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -128,11 +128,11 @@ def test_points_that_are_far_away():
     assert host.finish() == 0
 
 
-@pytest.mark.parametrize("other", (132072, 16384))
+@pytest.mark.parametrize("other", (525288, 65536))
 def test_changes_have_no_bias(other):
     """What is allocated while a thread goes over from one rate to the next counts once, on average:
     each round is less than two of the steps at which a thread looks for a new rate."""
-    rate, rounds = 131072, 1500
+    rate, rounds = 524288, 1500
     host = start(rate=rate)
     for i in range(rounds):
         status, _, body = post(host, memprofilerate=other if i % 2 else rate)

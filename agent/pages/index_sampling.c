@@ -65,7 +65,7 @@ static void write_form(struct text_sink *text) {
   write_field(text, "mutex: one in", "mutex", config_rate(&config.mutexprofile_fraction), "waits");
   text_sink_text(text,
                  "<button>Set</button> <output class=dim>1: every one, which costs more; 0: off. "
-                 "A thread takes a new heap rate up within 64 KiB of its allocations; what was "
+                 "A thread takes a new heap rate up within 256 KiB of its allocations; what was "
                  "sampled keeps its own.</output>\n</form></details>");
 }
 

@@ -16,7 +16,7 @@
 
 enum {
   HEAP_RATES_MAX = 32, /* different ones in the life of a process */
-  HEAP_RATE_STEP = 64 << 10 /* bytes that a thread allocates before it looks */
+  HEAP_RATE_STEP = 256 << 10 /* bytes that a thread allocates before it looks */
 };
 
 /* Mean bytes between samples; 1: every allocation, 0: none. */

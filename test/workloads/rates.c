@@ -6,7 +6,7 @@
 
 #include "workload.h"
 
-enum { SIZE = 100, EXACT = 1000, SAMPLED = 400000, ROUND = 1000, BRIDGE = 20, BRIDGE_SIZE = 8192 };
+enum { SIZE = 100, EXACT = 1000, SAMPLED = 400000, ROUND = 4000, BRIDGE = 40, BRIDGE_SIZE = 8192 };
 enum { HUGE = 8000, HUGE_SIZE = 256 << 20 };
 
 static void **blocks, **last_of_half;
