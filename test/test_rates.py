@@ -175,6 +175,20 @@ def test_a_forked_child_has_the_rates_of_its_parent():
     assert host.line() == "done" and host.finish() == 0
 
 
+def test_mappings():
+    host, size = start(rate=1), 1 << 20
+    live = lambda: values(host, "mapped", "mmap")[2:4]
+    order(host, "m-")
+    assert live() == [20, 20 * size]
+    change(host, memprofilerate=0)
+    order(host, "o-m-")  # what takes the place of others is seen, and is none itself
+    assert live() == [10, 10 * size]
+    change(host, memprofilerate=1)
+    order(host, "m-")
+    assert live() == [30, 30 * size]
+    assert host.finish() == 0
+
+
 def test_locks():
     program = harness.build("contention_counts.c", "-O1", "-fno-optimize-sibling-calls")
     off = {"PPROFAGENT_BLOCKPROFILERATE": "0", "PPROFAGENT_MUTEXPROFILEFRACTION": "0"}

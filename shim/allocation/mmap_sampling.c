@@ -37,26 +37,26 @@ static void decide(void) {
                                             memory_order_relaxed, memory_order_relaxed);
 }
 
+/* From its first on with a rate: at rate 0 then, what takes a range's place is still seen. */
 static bool is_on(void) {
-  if (config.memprofile_rate == 0) return false; /* not yet, or never */
-  if (atomic_load_explicit(&mmap_sampling_state, memory_order_relaxed) == MMAP_SAMPLING_UNDECIDED)
+  if (atomic_load_explicit(&mmap_sampling_state, memory_order_relaxed) == MMAP_SAMPLING_UNDECIDED &&
+      config_rate(&config.memprofile_rate) > 0) /* else not yet, or never */
     decide();
   return atomic_load_explicit(&mmap_sampling_state, memory_order_relaxed) == MMAP_SAMPLING_ON;
 }
 
 const char *mmap_off_reason(void) {
-  if (config.memprofile_rate == 0) return "PPROFAGENT_MEMPROFILERATE is 0";
+  if (config_rate(&config.memprofile_rate) == 0) return "PPROFAGENT_MEMPROFILERATE is 0";
   return is_on() ? NULL : atomic_load_explicit(&why_off, memory_order_acquire);
 }
 
 /* ---- the decision ---- */
 
 /* splitmix64, whose state is a sum: any number of threads may take steps of it at once. */
-static bool is_sampled(uint64_t size) {
+static bool is_sampled(uint64_t size, uint64_t rate) {
   enum { SEEDED = 1 }; /* the state is odd from its seed on, as its steps are even */
   const uint64_t step = 0x9e3779b97f4a7c15ull << 1;
-  uint64_t rate = config.memprofile_rate;
-  if (rate <= 1) return true;
+  if (rate <= 1) return rate == 1;
   uint64_t state = atomic_load_explicit(&random_state, memory_order_relaxed);
   if (state == 0) {
     uint64_t seed = sampler_seed(&random_state, cpu_sampling_process()) | SEEDED;
@@ -69,7 +69,7 @@ static bool is_sampled(uint64_t size) {
 }
 
 struct sampled_call {
-  uint64_t size;
+  uint64_t size, rate;
   const struct unwind_registers *caller;
   uint32_t bucket;
 };
@@ -80,7 +80,7 @@ static void record(void *argument) {
   stack_capture(call->caller, stack);
   uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
   uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
-  if (id) call->bucket = mmap_table_add(call->size, config.memprofile_rate, id);
+  if (id) call->bucket = mmap_table_add(call->size, call->rate, id);
   else COUNT_LOSS(mmap_lost_table_full);
 }
 
@@ -94,8 +94,8 @@ static void add_range(const struct mmap_range *range) {
 
 /* A new one, at the end of whatever it was made for. */
 static void add_mapping(uintptr_t start, uint64_t size, const struct unwind_registers *caller) {
-  struct sampled_call call = {size, caller, 0};
-  if (is_sampled(size)) {
+  struct sampled_call call = {size, config_rate(&config.memprofile_rate), caller, 0};
+  if (is_sampled(size, call.rate)) {
     int error = errno;
     if (!handler_stack_call(record, &call)) COUNT_LOSS(mmap_lost_no_stack);
     errno = error;

@@ -2,6 +2,7 @@
  * second letter is t, in a thread that waits meanwhile; prints `done`. The blocks stay until f. */
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "workload.h"
@@ -39,6 +40,24 @@ static void free_sampled(void **until) {
   }
 }
 
+enum { MAPPINGS = 20, MAPPING = 1 << 20 };
+static char *mappings[MAPPINGS];
+
+FRAME static void *mapped(void *where, int fixed) {
+  void *start = mmap(where, MAPPING, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+  CHECK(start != MAP_FAILED);
+  return keep(start);
+}
+
+static void map_all(void) {
+  for (int i = 0; i < MAPPINGS; i++) mappings[i] = mapped(NULL, 0);
+}
+
+/* In place of the first half. */
+static void map_over(void) {
+  for (int i = 0; i < MAPPINGS / 2; i++) mapped(mappings[i], MAP_FIXED);
+}
+
 /* The child allocates, and stays as long as its parent. */
 static void fork_one(void) {
   pid_t child = fork();
@@ -60,6 +79,8 @@ static void obey(char order) {
     case 'r': return allocate(in_round, ROUND);
     case 'h': return free_sampled(last_of_half);
     case 'f': return free_sampled(NULL);
+    case 'm': return map_all();
+    case 'o': return map_over();
     case 'k': return fork_one();
     default: CHECK(0);
   }

@@ -16,7 +16,7 @@ import {share} from './units.js';
 
 const by = (id) => document.getElementById(id);
 const views = [
-  'heap', 'allocs', 'peak', 'leaks', 'profile', 'wall', 'block', 'mutex', 'goroutine',
+  'heap', 'allocs', 'peak', 'leaks', 'mmap', 'profile', 'wall', 'block', 'mutex', 'goroutine',
   'threadcreate'
 ];
 const titles = {profile: 'CPU profile', wall: 'wall clock'};
