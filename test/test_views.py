@@ -371,6 +371,7 @@ def test_every_view_opens_and_is_linked(browser):
             "goroutineleak",
             "heap",
             "leaks",
+            "mmap",
             "mutex",
             "peak",
             "profile",
