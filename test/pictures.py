@@ -155,6 +155,8 @@ def pictures_of_nginx(browser):
         take(browser, "tree")
         open_page(browser, origin + "tree/debug/pprof/view/heap", SHOWS_FRAMES)
         take(browser, "tree_flame")
+    host.process.terminate()  # and its workers with it
+    host.process.wait()
 
 
 def main():
