@@ -157,7 +157,8 @@ static void fill(struct fold *fold, struct attempt *attempt, double least) {
       add_sample(fold, attempt, end, true);
     }
     struct profile_sample *sum = &attempt->profile.samples[fold->nodes[end].folded];
-    for (uint32_t v = 0; v < from->value_count; v++) sum->values[v] += sample->values[v];
+    for (uint32_t v = 0; v < from->value_count; v++) /* as readers add: past the largest, too */
+      sum->values[v] = (int64_t)((uint64_t)sum->values[v] + (uint64_t)sample->values[v]);
   }
 }
 
