@@ -408,7 +408,7 @@ soak: packages-soak
 	@$(MAKE) --no-print-directory fuzz SECONDS=$(SOAK_SECONDS)
 
 # Which room includes which, and uses names of which, where it is built: ARCHITECTURE.md; whether
-# all is as its formatter writes it; what cppcheck finds.
+# all is as its formatter writes it; what cppcheck and tsc find.
 lint: packages-lint
 	@$(PYTHON) scripts/check_rooms $(if $(wildcard $(LIB)),$(OBJ))
 	@scripts/check_style
@@ -459,7 +459,7 @@ help:
 	@echo 'make unit       T=NAME: test/unit_NAME.c alone, with what it prints'
 	@echo 'make debug      the library at -O0, in $(BUILD)/debug'
 	@echo 'make coverage   which lines the unit tests reach; $(BUILD)/coverage/index.html'
-	@echo 'make lint       includes and names, against the table of ARCHITECTURE.md; formats; cppcheck'
+	@echo 'make lint       includes, names, formats; cppcheck; the types of the scripts'
 	@echo 'make format     C and Python as .clang-format and pyproject.toml say'
 	@echo 'make asan       the unit tests, built with address, undefined-behaviour, thread sanitizers'
 	@echo 'make fuzz       random inputs under the sanitizers, SECONDS=60 each; found: $(BUILD)/fuzz'

@@ -234,8 +234,8 @@ bool perf_ring_is_full(const struct perf_ring *ring) {
 
 bool perf_ring_next(struct perf_ring *ring, char *scratch, struct perf_ring_record *out) {
   struct perf_event_mmap_page *page = ring->memory;
-  const char *data = (const char *)page + PAGE;
   if (!page) return false;
+  const char *data = (const char *)page + PAGE;
   /* The kernel writes data_head after the records before it (acquire), and reuses what lies before
    * data_tail, which only this function writes (release): so a record that was handed out is given
    * back at the next call. */

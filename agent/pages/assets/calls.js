@@ -42,7 +42,8 @@ export class CallTree {
 
   /** zoomed: the node that the graph shows alone, or null: its row is shown, and has the keys. */
   draw(root, look, wanted, zoomed) {
-    Object.assign(this, {root, look, wanted});
+    this.root = root;
+    this.look = look;
     if (!this.open) this.open = new Set(hotPath(root));
     if (zoomed && zoomed.id !== this.zoomed) {
       this.current = zoomed.id;

@@ -2,6 +2,7 @@
 import {hash} from './tree.js';
 import {amount, baseName, share, signedAmount} from './units.js';
 
+const d3 = /** @type {any} */ (window);  // what the bundle has put there
 const rowHeight = 20, smallest = 1.2;  // pixels; narrower frames are not drawn
 
 function number(text) { return parseInt(hash(text), 36) % 1000; }
@@ -78,7 +79,7 @@ export class Flame {
 
   nodeAt(event) {
     const frame = event.target instanceof Element ? event.target.closest('g.frame') : null;
-    const found = frame && window.select(frame).datum();
+    const found = frame && d3.select(frame).datum();
     return found ? found.data : null;
   }
 
@@ -88,7 +89,7 @@ export class Flame {
     this.root = root;
     this.zoomed = root;
     this.cursor = null;
-    this.chart = window.flamegraph()
+    this.chart = d3.flamegraph()
                      .width(Math.max(200, this.element.clientWidth))
                      .cellHeight(rowHeight)
                      .minFrameSize(smallest)
@@ -99,7 +100,7 @@ export class Flame {
                      .sort(false)
                      .setColorMapper((each) => frameColor(each.data, look))
                      .setLabelHandler((each) => each.data.name);
-    window.select(this.element).datum(root).call(this.chart);
+    d3.select(this.element).datum(root).call(this.chart);
   }
 
   /** Before d3 sees it: whoever shows the graph says what is zoomed into. */
@@ -113,7 +114,7 @@ export class Flame {
 
   /** The chart's own object for a node. */
   held(node) {
-    const top = window.select(this.element).datum();
+    const top = d3.select(this.element).datum();
     return top && top.descendants ? top.descendants().find((each) => each.data === node) : null;
   }
 
@@ -127,7 +128,7 @@ export class Flame {
 
   showCursor() {
     for (const frame of this.element.querySelectorAll('g.frame')) {
-      const found = window.select(frame).datum();
+      const found = d3.select(frame).datum();
       const here = !!found && found.data === this.cursor;
       frame.classList.toggle('cursor', here);
       if (here) frame.scrollIntoView({block: 'nearest', inline: 'nearest'});

@@ -5,7 +5,11 @@ const every = 4000, soon = 1000, longest = 300000, shortest = 60000, apart = 3 *
 const wide = 180, high = 40;
 const rate = (unit) => (value) => `${amount(value, unit)}/s`;
 
-/** value: of two answers of health, the later and the one before it. */
+/**
+ * value: of two answers of health, the later and the one before it.
+ * @type {{label: string, link: string, value: (now: any, before: any) => number,
+ *         words: (value: number) => string, level?: boolean}[]}
+ */
 const signs = [
   {
     label: 'Heap in use',
@@ -83,7 +87,8 @@ function ageOf(at, now) {
   return seconds < 100 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
 }
 
-function noteOf({words, level}, known, change, most, now) {
+function noteOf(sign, known, change, most, now) {
+  const {words, level} = sign;
   if (!level) return `at most ${words(most)}`;
   const age = ageOf(known[0].at, now);
   return change ? `${change > 0 ? '+' : ''}${words(change)} in ${age}` : `the same for ${age}`;
@@ -129,7 +134,8 @@ function newCard({label, link}) {
 
 /** What the lines say too. */
 function hideFacts() {
-  for (const fact of document.querySelectorAll('.facts>div'))
+  for (const fact of /** @type {NodeListOf<HTMLElement>} */ (
+           document.querySelectorAll('.facts>div')))
     if (signs.some(({label}) => label === fact.firstElementChild.textContent)) fact.hidden = true;
 }
 
@@ -188,7 +194,7 @@ function offerRates(place) {
     const given = new URLSearchParams();
     for (const field of form.querySelectorAll('input'))
       if (field.value.trim() !== field.defaultValue) given.set(field.name, field.value.trim());
-    if (!given.size) return;
+    if (!String(given)) return;
     try {
       const answer = await fetch('rates', {method: 'POST', body: given});
       if (answer.ok) location.reload();

@@ -3,7 +3,10 @@ import {amount, baseName, share, signedAmount} from './units.js';
 
 const rowsAtFirst = 200;
 
-/** @param {string} tag @param {Object} more @param {...(Node|string)} children */
+/**
+ * @param {string} tag @param {Object} more @param {...(Node|string)} children
+ * @returns {any} of the tag's own kind
+ */
 export function element(tag, more, ...children) {
   const made = document.createElement(tag);
   for (const [key, value] of Object.entries(more || {})) {
@@ -16,7 +19,10 @@ export function element(tag, more, ...children) {
 
 const change = (key) => (fn) => fn[key][1] - fn[key][0];
 
-/** The values of a function, or of a node. */
+/**
+ * The values of a function, or of a node.
+ * @returns {any[]}
+ */
 export function columnsFor(look) {
   if (look.compares) {
     return [
@@ -57,7 +63,10 @@ export class FunctionTable {
   }
 
   draw(functions, look, picked, wanted) {
-    Object.assign(this, {functions, look, picked, wanted});
+    this.functions = functions;
+    this.look = look;
+    this.picked = picked;
+    this.wanted = wanted;
     const columns = columnsFor(look);
     if (!columns.some((each) => each.key === this.sortBy) && this.sortBy !== 'name')
       this.sortBy = 'flat';

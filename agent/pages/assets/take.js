@@ -11,7 +11,7 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-/** @param {{process: {name: string, pid: number}, profile: string}} answer */
+/** @param {{process: {name: string, pid: number}, profile: string, file?: string}} answer */
 export function fileName(answer, ending) {
   const {name, pid} = answer.process;
   const words = answer.file ? [name] : [name || 'process', pid, answer.profile].filter(Boolean);

@@ -63,7 +63,9 @@ export class ThreadTable {
 
   /** dump: of dump.js; functions: of tree.js; state: '' or the one that is listed. */
   draw(dump, functions, wanted, state) {
-    Object.assign(this, {dump, wanted, state});
+    this.dump = dump;
+    this.wanted = wanted;
+    this.state = state;
     this.functions = byShortName(functions);
     const {threads} = dump;
     const states = [...new Set(threads.map((each) => each.state))].sort();

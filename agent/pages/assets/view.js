@@ -14,7 +14,10 @@ import {ThreadTable} from './threads.js';
 import {allNodes, buildTree, expression, markMatches, pivot} from './tree.js';
 import {share} from './units.js';
 
+/** @param {string} id @returns {any} of its own kind */
 const by = (id) => document.getElementById(id);
+/** @param {string} which @returns {any[]} of their own kinds */
+const allOf = (which) => [...document.querySelectorAll(which)];
 const views = [
   'heap', 'allocs', 'peak', 'leaks', 'mmap', 'profile', 'wall', 'block', 'mutex', 'goroutine',
   'threadcreate'
@@ -254,10 +257,10 @@ function showControls() {
   for (const name of [...textFields, 'q'])
     if (document.activeElement !== by(name)) by(name).value = state[name];
   if (textFields.some((name) => state[name])) by('filters').open = true;
-  for (const button of document.querySelectorAll('[data-view]'))
+  for (const button of allOf('[data-view]'))
     button.setAttribute('aria-pressed', String(button.dataset.view === state.view));
   by('tools').hidden = by('filters').hidden = !page.answer && !page.mark;
-  document.querySelector('[data-view=threads]').hidden = !hasThreads;
+  allOf('[data-view=threads]')[0].hidden = !hasThreads;
   by('rootdown-label').hidden = state.view !== 'flame';
   by('live-tools').hidden = !!saved || isRecorded;
   by('record-tools').hidden =
@@ -272,7 +275,7 @@ function showControls() {
                                            'Compare A with now';
   by('mark').textContent = page.mark ? 'Mark as A again' : 'Mark as A';
   by('take').hidden = !page.answer || !!saved;
-  document.querySelector('[data-take=text]').hidden = ofTree;
+  allOf('[data-take=text]')[0].hidden = ofTree;
 }
 
 // ---- what comes from the agent ----
@@ -391,7 +394,7 @@ function listenForFiles() {
 
 function listen() {
   by('type').onchange = () => step({type: by('type').value});
-  for (const button of document.querySelectorAll('[data-view]'))
+  for (const button of allOf('[data-view]'))
     button.onclick = () => step({view: button.dataset.view});
   for (const name of switches)
     by(name).onchange = () => step({[name]: by(name).checked ? '1' : '', zoom: ''});
@@ -405,7 +408,7 @@ function listen() {
   by('reset').onclick = () => step(emptyState(page.state.type));
   by('refresh').onclick = refresh;
   by('live').onchange = live;
-  for (const button of document.querySelectorAll('[data-seconds]'))
+  for (const button of allOf('[data-seconds]'))
     button.onclick = () => record(Number(button.dataset.seconds));
   by('cancel').onclick = () => page.recording && page.recording.cancel();
   by('mark').onclick = () => {
@@ -415,7 +418,7 @@ function listen() {
     draw();
   };
   by('compare').onclick = compare;
-  for (const button of document.querySelectorAll('[data-take]'))
+  for (const button of allOf('[data-take]'))
     button.onclick = () => takeAway(button.dataset.take, {
                              answers: page.shown.answers,
                              state: page.state,
