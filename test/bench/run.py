@@ -7,7 +7,8 @@ each round), with the quartiles of the ratios beside it. CPU time of the whole p
 threads too), but where a row says wall time.
 Environment: BENCH_ROUNDS (default 15), BENCH_PEER_ROUNDS (5), BENCH_CPU_SECONDS (10), BENCH_ONLY
 (words: benchmarks whose name contains one of them; "cpu": cpu.py alone; "locks": locks.py alone;
-"attack": attack.py alone, "stranger": its second part; "idle": idle.py alone). PPROFAGENT_SO:
+"attack": attack.py alone, "stranger": its second part; "idle", "page": those alone).
+PPROFAGENT_SO:
 another build of the library.
 """
 import hashlib
@@ -24,6 +25,7 @@ import attack  # noqa: E402
 import cpu  # noqa: E402
 import idle  # noqa: E402
 import locks  # noqa: E402
+import page  # noqa: E402
 import processes  # noqa: E402
 import redis_load  # noqa: E402
 from comparison import (
@@ -293,6 +295,7 @@ def main():
     cpu.bench()
     locks.bench()
     attack.bench()
+    page.bench()
 
 
 if __name__ == "__main__":
