@@ -41,7 +41,11 @@ ZOOM = """
 def middle(values):
     ordered = sorted(values)
     quarter = len(ordered) // 4
-    return "%.0f (%.0f-%.0f)" % (statistics.median(ordered), ordered[quarter], ordered[-1 - quarter])
+    return "%.0f (%.0f-%.0f)" % (
+        statistics.median(ordered),
+        ordered[quarter],
+        ordered[-1 - quarter],
+    )
 
 
 def bench():

@@ -35,6 +35,7 @@ export function showFacts(place, look, root, answers) {
         fact('change', signedAmount(b - a, look.unit), b - a));
   } else {
     facts.push(fact('in all', amount(look.total, look.unit), look.total, answers[0]));
+    if (look.meaning) facts.push(element('span', {id: 'meaning', className: 'dim'}, look.meaning));
     const left = root.cum[0];
     if (left !== look.total)
       facts.push(fact(
@@ -73,7 +74,8 @@ export function showDetail(place, node, look) {
   const words = describe(full, look);
   const where = [words.place, words.module].filter(Boolean).join(' · ');
   place.replaceChildren(
-      element('b', {dir: 'auto'}, words.name), ` — ${words.values}`, element('br', {}),
+      element('b', {dir: 'auto'}, words.name), ` — ${words.values}`,
+      look.live ? `; ${look.live(node)}` : '', element('br', {}),
       element('span', {className: 'dim'}, where));
 }
 

@@ -30,7 +30,7 @@ async function standalone(answers, state) {
   const text = async (name) => (await fetch(base + name)).text();
   const modules = [
     'units.js', 'tree.js', 'state.js', 'source.js', 'take.js', 'flame.js', 'table.js', 'calls.js',
-    'facts.js', 'file.js', 'dump.js', 'threads.js', 'sizes.js', 'view.js'
+    'meaning.js', 'facts.js', 'file.js', 'dump.js', 'threads.js', 'sizes.js', 'view.js'
   ];
   const [library, style, ...ours] =
       await Promise.all(['d3-flame-graph.js', 'view.css', ...modules].map(text));

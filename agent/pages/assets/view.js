@@ -4,6 +4,7 @@ import {readDump} from './dump.js';
 import {legendOf, showDetail, showFacts, showNotes} from './facts.js';
 import {readProfileFile} from './file.js';
 import {Flame} from './flame.js';
+import {liveOf, meaningOf} from './meaning.js';
 import {drawSizes, hasSizes} from './sizes.js';
 import {fetchAnswer, fetchProfile, fetchWhole, Recording} from './source.js';
 import {isRecorded, ofTree, profileName} from './source.js';
@@ -112,6 +113,7 @@ function lookOf(answers) {
     total: totals[totals.length - 1],
     compares: answers.length > 1,
     program: latest.program,
+    meaning: meaningOf(profileName, found.type),
     totals
   };
 }
@@ -136,14 +138,16 @@ function draw() {
   showControls();
   if (!answers.length) return;
   const look = lookOf(answers), {state} = page;
-  const shown = buildTree(answers, look.type, {
+  const options = {
     focus: filterOf('focus'),
     ignore: filterOf('ignore'),
     hide: filterOf('hide'),
     show: filterOf('show'),
     own: !!state.own,
     fold: !!state.fold
-  });
+  };
+  const shown = buildTree(answers, look.type, options);
+  look.live = liveOf(answers, look.type, typesOf(answers), options);
   look.signed = look.compares || shown.functions.some((fn) => fn.cum[0] < 0);
   page.shown = {...shown, answers, look};
   const wanted = filterOf('q'), matched = markMatches(shown.root, wanted);
