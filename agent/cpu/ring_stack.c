@@ -74,41 +74,6 @@ static bool are_return_addresses(const uint64_t *frames, uint32_t count) {
   return true;
 }
 
-/* Whether the outermost frames in the copy are in the thread's memory as they are in the copy. */
-static bool edge_is_as_it_was(const struct perf_ring_record *record,
-                              const struct captured_stack *stack) {
-  enum { WITNESSES = 4, FAR = 16384, PIECE = 2048 }; /* so many return addresses within so far */
-  const char *copy = record->stack;
-  uint32_t guesses, frame = frames_of(stack, &guesses), seen = 0;
-  size_t end = record->stack_size, at = end;
-  uintptr_t word;
-  for (; seen < WITNESSES; seen++, frame--) {
-    if (frame <= 1) return false; /* what is left is the pc */
-    do {
-      if (at < sizeof word || end - at >= FAR) return false;
-      at -= sizeof word;
-      memcpy(&word, copy + at, sizeof word);
-    } while (word != stack->frames[frame - 1]);
-  }
-  for (size_t size; at < end; at += size) {
-    char live[PIECE];
-    size = end - at < PIECE ? end - at : PIECE;
-    if (own_memory_read(record->registers.value[REMOTE_RSP] + at, live, size) != (ssize_t)size ||
-        memcmp(copy + at, live, size) != 0)
-      return false;
-  }
-  return true;
-}
-
-/* After the rest has been read. */
-static bool is_in_time(const struct perf_ring_record *record, int32_t tid, uint64_t taken,
-                       const struct captured_stack *stack) {
-  uint64_t now = thread_cpu_nanoseconds(tid);
-  if (now == 0) return false; /* it has ended */
-  if (now <= taken + RING_STACK_LATE_NANOSECONDS) return true;
-  return now <= taken + RING_STACK_LATEST_NANOSECONDS && edge_is_as_it_was(record, stack);
-}
-
 /* stack: as far as the copy goes. Replaces it by the whole, if that can be had in time. */
 static void find_rest(const struct perf_ring_record *record,
                       const struct unwind_registers *registers, int32_t tid, uint64_t taken,
@@ -118,7 +83,8 @@ static void find_rest(const struct perf_ring_record *record,
   memory_reader_forget(memory);
   const struct stack_rest rest = {read_rest, memory};
   stack_capture_copied(registers, record->stack, record->stack_size, &rest, whole);
-  if (!is_in_time(record, tid, taken, stack)) return;
+  uint64_t now = thread_cpu_nanoseconds(tid);
+  if (now > taken + RING_STACK_LATE_NANOSECONDS || now == 0) return;
   if (ends_at(whole, STACK_TRUNCATED_MEMORY) || ends_at(whole, STACK_TRUNCATED_NO_UNWIND)) return;
   uint32_t guesses, ignored, count = frames_of(whole, &guesses);
   uint32_t before = frames_of(stack, &ignored), late = count > before ? count - before : 1;

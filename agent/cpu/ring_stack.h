@@ -3,12 +3,9 @@
  *
  * What lies above the copy, which is 64 KB at most, is read from the thread's own memory a moment
  * later. It is as it was if the thread has not returned into it meanwhile, which nobody can see:
- * it is taken where the thread has run for RING_STACK_LATE_NANOSECONDS at most since the sample, or
- * for RING_STACK_LATEST_NANOSECONDS if the copy's outermost frames, four at least in its last 16
- * KB, are in its memory as they were, to the byte: who has returned past them and come back has
- * written others there, unless he made the very same calls with the same values. The frames that it
- * told count as guessed (STACK_GUESSED). Else the stack is cut there. Context: agent; locks: the
- * caller's (ring_sampling.c). */
+ * it is taken where the thread has run for RING_STACK_LATE_NANOSECONDS at most since the sample,
+ * and the frames that it told count as guessed (STACK_GUESSED). Else the stack is cut there.
+ * Context: agent; locks: the caller's (ring_sampling.c). */
 #ifndef AGENT_RING_STACK_H
 #define AGENT_RING_STACK_H
 
@@ -18,7 +15,7 @@
 #include "perf_ring.h"
 #include "shim/cpu/sample_buffer.h"
 
-enum { RING_STACK_LATE_NANOSECONDS = 200 * 1000, RING_STACK_LATEST_NANOSECONDS = 20 * 1000 * 1000 };
+enum { RING_STACK_LATE_NANOSECONDS = 200000 };
 
 /* Before the rings are read. */
 void ring_stack_begin(void);

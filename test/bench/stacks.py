@@ -26,8 +26,8 @@ HEAP_RATE = 65536
 PAGE = os.path.join(harness.ROOT, "docs", "stacks.md")
 
 LARGE = (
-    "by rings: stacks and frames of more than 64 KB, whose rest is read where the thread has hardly"
-    " gone on since; PPROFAGENT_CPU=timer follows all"
+    "by rings: stacks and frames of more than 64 KB, whose rest is read where that can be done"
+    " within 0.2 ms; PPROFAGENT_CPU=timer follows all"
 )
 NO_FRAME_POINTER = (
     "compiled code uses the frame pointer for something else: followed only as far"
