@@ -70,6 +70,27 @@ def test_who_waits_for_the_signal_gets_it():
         assert b"sigwait 0 %d" % number in done.stdout and done.returncode == 0
 
 
+def test_blocked_but_in_a_call_that_lets_it_in():
+    for number in ENDING:
+        done = as_without("inside", str(int(number)))
+        assert done.stdout == b"status %x\n" % number * 4
+
+
+def test_the_first_of_a_namespace_does_not_see_it():
+    if os.geteuid() != 0:
+        raise harness.Skip("a namespace needs root")
+    for number in ENDING:
+        done = as_without("first", str(int(number)))
+        assert done.stdout == b"first of its namespace: 0\nstatus 0\n"
+
+
+def test_small_alternate_stacks():
+    for size in (2048, 3072, 3632, 4096, 8192):
+        directory = harness.scratch()
+        done = run("alternate", str(size), directory=directory)
+        assert done.returncode == 0 and done.stdout.endswith(b"\n0 bytes are changed\n"), done
+
+
 def test_who_ignores_it_goes_on():
     """As nohup does: what is ignored at the start stays so."""
 

@@ -123,3 +123,20 @@ def test_off_with_its_reason():
     status, _, body = host.get("mmap")
     assert status == 503 and b"MEMPROFILERATE is 0" in body, (status, body)
     host.kill()
+
+
+def test_nothing_of_ours_lies_in_the_programs_holes():
+    program = harness.build("mmap_hole.c", "-O1")
+    for piece, count in ((2048, 4096), (2048, 16384), (16384, 8000), (64, 4096)):
+        done = harness.run([program, str(piece), str(count)], address="off")
+        assert done.returncode == 0 and done.stdout == b"ready\n", (piece, count, done)
+
+
+def test_a_mapping_that_grows_often():
+    """A hundred times: each growth is a call of its own; for the kernel it is one mapping."""
+    host = start("grow")
+    grown = by_function(host.profile("mmap"))["grows"]
+    assert grown["inuse_space"] == 99 * MB and grown["alloc_objects"] == 99, grown
+    losses = host.health()["losses"]
+    assert not [name for name in losses if name.startswith("mmap_lost_") and losses[name]]
+    host.kill()

@@ -39,14 +39,15 @@ EXPORTED int munmap(void *address, size_t size) {
 }
 
 EXPORTED void *mremap(void *address, size_t size, size_t new_size, int flags, void *wanted) {
-  struct mmap_taken taken;
-  bool is_told = munmap_is_of_interest() && !thread_state.agent && size;
-  if (UNLIKELY(is_told)) mmap_take(address, size, &taken);
+  bool is_told = munmap_is_of_interest() && !thread_state.agent;
+  bool is_held = UNLIKELY(is_told) && mmap_hold(address, size);
   void *start = NEXT_AT_FIRST_CALL(mremap)(address, size, new_size, flags, wanted);
-  if (UNLIKELY(is_told)) {
-    struct unwind_registers caller = CALLER_REGISTERS();
-    if (start == MAP_FAILED || flags & MREMAP_DONTUNMAP) mmap_put_back(&taken);
-    if (start != MAP_FAILED) mmap_has_moved(&taken, address, size, start, new_size, &caller);
+  if (LIKELY(!is_told)) return start;
+  struct unwind_registers caller = CALLER_REGISTERS();
+  if (start == MAP_FAILED) {
+    if (is_held) mmap_stays(address, size);
+  } else {
+    mmap_has_moved(address, size, flags & MREMAP_DONTUNMAP, start, new_size, &caller);
   }
   return start;
 }

@@ -5,9 +5,9 @@
 #include "shim/base/confinement.h"
 #include "shim/base/counters.h"
 #include "shim/base/raw_syscall.h"
-#include "shim/base/table_memory.h"
 
-enum { LINE_SLOTS = 8, LEVELS = 4, FIRST_LEVEL_LINES = 64, CLASS_BITS = 6, CLASSES = 48 };
+enum { LINE_SLOTS = 8, LEVELS = 3, FIRST_LEVEL_LINES = 128, CLASS_BITS = 6, CLASSES = 48 };
+enum { LEVEL_SHIFT = 3 }; /* each has so much more than the one before */
 /* A chunk has room for some ranges of its class: fewer chunks to look at, and still one line. */
 enum { CHUNK_SHIFT = 2 };
 /* key: FREE -> ADDING by an acquire-release CAS; then a key, by the release store of who adds. Who
@@ -36,9 +36,16 @@ static struct slot slot_in(struct line *line, unsigned i) {
   return (struct slot){&line->keys[i], &line->rests[i]};
 }
 
-static struct line first_level[FIRST_LEVEL_LINES] __attribute__((aligned(64)));
-/* Published by a release CAS; never unmapped. Level 0 is first_level. */
-static _Atomic(struct line *) levels[LEVELS];
+/* In .bss: what is mapped in the middle of the program's munmap may lie in the hole that it has
+ * just made, and go with it when the program unmaps what is around. The levels follow each other.
+ */
+enum { LINES = FIRST_LEVEL_LINES * (1 + (1 << LEVEL_SHIFT) + (1 << 2 * LEVEL_SHIFT)) };
+static struct line lines[LINES] __attribute__((aligned(64)));
+/* How many have been used; only rises (relaxed: who looks for a range has been told of it). */
+static _Atomic uint32_t levels_used;
+/* Counts what cuts have left over and put into a place of its own; raised (release) when it lies
+ * there, before its old place is let go. */
+static _Atomic uint32_t moves;
 /* Of each class; raised before a range is published, lowered after it is gone. */
 static _Atomic uint32_t class_counts[CLASSES];
 _Atomic uint32_t mmap_range_count;
@@ -55,7 +62,14 @@ static unsigned shift_of(unsigned class) { return class + CHUNK_SHIFT; }
 static uint64_t key_of(unsigned class, uint64_t chunk) { return chunk << CLASS_BITS | class; }
 static unsigned class_in(uint64_t key) { return key & ((1 << CLASS_BITS) - 1); }
 
-static uint64_t level_lines(uint32_t level) { return (uint64_t)FIRST_LEVEL_LINES << (3 * level); }
+static uint64_t level_lines(uint32_t level) {
+  return (uint64_t)FIRST_LEVEL_LINES << (LEVEL_SHIFT * level);
+}
+static struct line *level_at(uint32_t level) {
+  static const uint32_t before[LEVELS] = {0, FIRST_LEVEL_LINES,
+                                          FIRST_LEVEL_LINES * (1 + (1 << LEVEL_SHIFT))};
+  return &lines[before[level]];
+}
 
 /* Stafford's variant 13. */
 static uint64_t hash_of(uint64_t key) {
@@ -69,57 +83,64 @@ static uint64_t place_of(uint64_t hash, uint32_t level) {
   return hash >> (10 * level) & (level_lines(level) - 1);
 }
 
-static struct line *level_at(uint32_t level) {
-  return level ? atomic_load_explicit(&levels[level], memory_order_acquire) : first_level;
+static uint32_t levels_in_use(void) {
+  return atomic_load_explicit(&levels_used, memory_order_relaxed);
 }
 
-static struct line *add_level(uint32_t level) {
-  size_t bytes = level_lines(level) * sizeof(struct line);
-  struct line *fresh = table_memory_map(bytes), *none = NULL;
-  if (!fresh) return NULL;
-  if (atomic_compare_exchange_strong_explicit(&levels[level], &none, fresh, memory_order_release,
-                                              memory_order_acquire))
-    return fresh;
-  table_memory_unmap(fresh, bytes); /* another thread was first */
-  return none;
+static void note_level(uint32_t level) {
+  uint32_t used = levels_in_use();
+  while (used <= level &&
+         !atomic_compare_exchange_weak_explicit(&levels_used, &used, level + 1,
+                                                memory_order_relaxed, memory_order_relaxed)) {}
+}
+
+static uint64_t lines_in_use(void) {
+  uint64_t count = 0;
+  for (uint32_t level = 0; level < levels_in_use(); level++) count += level_lines(level);
+  return count;
 }
 
 /* ---- adding ---- */
 
-static struct slot reserve(uint64_t key) {
+/* behind: NULL, or a place that those go past first who look for the key. */
+static struct slot reserve(uint64_t key, const _Atomic uint64_t *behind) {
   uint64_t hash = hash_of(key);
   for (uint32_t level = 0; level < LEVELS; level++) {
-    struct line *lines = level_at(level);
-    if (!lines && !(lines = add_level(level))) break;
-    struct line *line = &lines[place_of(hash, level)];
+    struct line *line = &level_at(level)[place_of(hash, level)];
     for (unsigned i = 0; i < LINE_SLOTS; i++) {
       uint64_t found = atomic_load_explicit(&line->keys[i], memory_order_relaxed);
-      if (found == KEY_FREE &&
-          atomic_compare_exchange_strong_explicit(&line->keys[i], &found, KEY_ADDING,
-                                                  memory_order_acq_rel, memory_order_relaxed))
-        return slot_in(line, i);
+      if (found != KEY_FREE || &line->keys[i] < behind) continue;
+      if (!atomic_compare_exchange_strong_explicit(&line->keys[i], &found, KEY_ADDING,
+                                                   memory_order_acq_rel, memory_order_relaxed))
+        continue;
+      note_level(level);
+      return slot_in(line, i);
     }
   }
   return (struct slot){NULL, NULL};
 }
 
-static bool add(const struct mmap_range *range) {
+static uint64_t key_for(const struct mmap_range *range) {
   unsigned class = class_of(range->end - range->start);
-  uint64_t key = key_of(class, range->start >> shift_of(class));
+  return key_of(class, range->start >> shift_of(class));
+}
+
+static bool add(const struct mmap_range *range, const _Atomic uint64_t *behind) {
+  uint64_t key = key_for(range);
   struct slot slot = {NULL, NULL};
-  if (class < CLASSES) slot = reserve(key);
+  if (class_in(key) < CLASSES) slot = reserve(key, behind);
   if (!slot.key) return false;
   atomic_store_explicit(&slot.rest->start, range->start, memory_order_relaxed);
   atomic_store_explicit(&slot.rest->end, range->end, memory_order_relaxed);
   atomic_store_explicit(&slot.rest->bucket, range->bucket, memory_order_relaxed);
   atomic_fetch_add_explicit(&mmap_range_count, 1, memory_order_relaxed);
-  atomic_fetch_add_explicit(&class_counts[class], 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&class_counts[class_in(key)], 1, memory_order_relaxed);
   atomic_store_explicit(slot.key, key, memory_order_release);
   return true;
 }
 
 bool mmap_ranges_add(const struct mmap_range *range) {
-  if (!add(range)) return false;
+  if (!add(range, NULL)) return false;
   atomic_fetch_add_explicit(&mapped, range->end - range->start, memory_order_relaxed);
   return true;
 }
@@ -149,39 +170,36 @@ static bool overlaps(const struct mmap_range *range, const struct cut *cut) {
   return range->start < cut->end && range->end > cut->start;
 }
 
-/* What is left on one side; false: nothing, or there is no room for it. */
-static bool keep(uintptr_t start, uintptr_t end, uint32_t bucket) {
-  const struct mmap_range rest = {start, end, bucket};
-  if (start >= end) return false;
-  if (add(&rest)) return true;
-  COUNT_LOSS(mmap_lost_ranges);
-  return false;
+/* What is left of a range that lies at `old` under old_key, into a place of its own; false: there
+ * is no room. Who waits for `old` comes to it later: it has a lower class, and the highest is
+ * looked through first, or lies under the same key behind `old`, or under that of a chunk above. */
+static bool move(const struct mmap_range *rest, const _Atomic uint64_t *old, uint64_t old_key) {
+  bool has_room = add(rest, key_for(rest) == old_key ? old : NULL);
+  if (has_room) atomic_fetch_add_explicit(&moves, 1, memory_order_release);
+  else COUNT_LOSS(mmap_lost_ranges);
+  return has_room;
 }
 
-/* The slot is taken. What is left gets slots of its own, of a lower class or behind this one,
- * before this one is let go: who waits for this one finds them, as classes are gone through from
- * the highest. */
+/* The slot is taken. One of the two sides stays in it, if its key is still the same. */
 static void cut_taken(struct slot slot, uint64_t key, const struct cut *cut) {
   const struct mmap_range range = range_in(slot.rest);
-  unsigned class = class_in(key);
   if (!overlaps(&range, cut)) {
     atomic_store_explicit(slot.key, key, memory_order_release);
     return;
   }
-  bool has_right = keep(cut->end, range.end, range.bucket);
-  struct mmap_range gone = {range.start, has_right ? cut->end : range.end, range.bucket};
-  bool has_left = range.start < cut->start, stays = false;
-  if (has_left) {
-    stays = class_of(cut->start - range.start) == class; /* then the key is the same */
-    has_left = stays || keep(range.start, cut->start, range.bucket);
-  }
-  if (has_left) gone.start = cut->start;
-  if (stays) {
-    atomic_store_explicit(&slot.rest->end, gone.start, memory_order_relaxed);
-    atomic_store_explicit(slot.key, key, memory_order_release);
-  } else {
-    free_slot(slot.key, class);
-  }
+  const struct mmap_range left = {range.start, cut->start, range.bucket},
+                          right = {cut->end, range.end, range.bucket};
+  bool has_left = left.start < left.end, has_right = right.start < right.end;
+  bool right_stays = has_right && key_for(&right) == key;
+  bool left_stays = has_left && !right_stays && key_for(&left) == key;
+  if (has_right && !right_stays) has_right = move(&right, slot.key, key);
+  if (has_left && !left_stays) has_left = move(&left, slot.key, key);
+  const struct mmap_range gone = {has_left ? left.end : range.start,
+                                  has_right ? right.start : range.end, range.bucket};
+  if (right_stays) atomic_store_explicit(&slot.rest->start, right.start, memory_order_relaxed);
+  if (left_stays) atomic_store_explicit(&slot.rest->end, left.end, memory_order_relaxed);
+  if (right_stays || left_stays) atomic_store_explicit(slot.key, key, memory_order_release);
+  else free_slot(slot.key, class_in(key));
   atomic_fetch_sub_explicit(&mapped, gone.end - gone.start, memory_order_relaxed);
   cut->sink(cut->argument, &gone, has_left + has_right - 1);
 }
@@ -202,17 +220,16 @@ static bool await(const _Atomic uint64_t *key) {
 
 enum outcome { LOOKED, WAITED, LOST };
 
-/* wanted: the key, or where by_class, the class. */
-static inline bool is_wanted(uint64_t key, uint64_t wanted, bool by_class) {
-  if (!by_class) return (key & ~CUTTING) == wanted;
-  return key > KEY_ADDING && class_in(key) == wanted;
+enum { ANY = 0 }; /* all keys */
+static inline bool is_wanted(uint64_t key, uint64_t wanted) {
+  return wanted == ANY ? key > KEY_ADDING : (key & ~CUTTING) == wanted;
 }
 
 static __attribute__((noinline)) enum outcome look_at(struct slot slot, uint64_t wanted,
-                                                      bool by_class, const struct cut *cut) {
+                                                      const struct cut *cut) {
   for (;;) {
     uint64_t key = atomic_load_explicit(slot.key, memory_order_acquire);
-    if (!is_wanted(key, wanted, by_class)) return LOOKED;
+    if (!is_wanted(key, wanted)) return LOOKED;
     if (key & CUTTING) return await(slot.key) ? WAITED : LOST;
     const struct mmap_range range = range_in(slot.rest);
     if (!overlaps(&range, cut)) return LOOKED;
@@ -224,14 +241,14 @@ static __attribute__((noinline)) enum outcome look_at(struct slot slot, uint64_t
   }
 }
 
-static inline enum outcome look_in_line(struct line *line, uint64_t wanted, bool by_class,
-                                        const struct cut *cut) {
+static enum outcome worse(enum outcome a, enum outcome b) { return a > b ? a : b; }
+
+static inline enum outcome look_in_line(struct line *line, uint64_t wanted, const struct cut *cut) {
   enum outcome outcome = LOOKED;
   for (unsigned i = 0; i < LINE_SLOTS; i++) {
     uint64_t key = atomic_load_explicit(&line->keys[i], memory_order_acquire);
-    if (__builtin_expect(!is_wanted(key, wanted, by_class), 1)) continue;
-    enum outcome one = look_at(slot_in(line, i), wanted, by_class, cut);
-    if (one > outcome) outcome = one;
+    if (__builtin_expect(is_wanted(key, wanted), 0))
+      outcome = worse(outcome, look_at(slot_in(line, i), wanted, cut));
   }
   return outcome;
 }
@@ -240,46 +257,72 @@ static inline enum outcome look_in_line(struct line *line, uint64_t wanted, bool
 static enum outcome look_under(uint64_t key, const struct cut *cut) {
   enum outcome outcome = LOOKED;
   uint64_t hash = hash_of(key);
-  struct line *lines;
-  for (uint32_t level = 0; level < LEVELS && (lines = level_at(level)); level++) {
-    enum outcome one = look_in_line(&lines[place_of(hash, level)], key, false, cut);
-    if (one > outcome) outcome = one;
-  }
+  for (uint32_t level = 0; level < levels_in_use(); level++)
+    outcome = worse(outcome, look_in_line(&level_at(level)[place_of(hash, level)], key, cut));
   return outcome;
 }
 
-static enum outcome look_through(unsigned class, const struct cut *cut) {
-  enum outcome outcome = LOOKED;
-  struct line *lines;
-  for (uint32_t level = 0; level < LEVELS && (lines = level_at(level)); level++)
-    for (uint64_t i = 0; i < level_lines(level); i++) {
-      enum outcome one = look_in_line(&lines[i], class, true, cut);
-      if (one > outcome) outcome = one;
+/* The chunks of a class in which a range may begin that reaches into the cut. */
+struct chunks {
+  uint64_t first, last;
+};
+static struct chunks chunks_of(unsigned class, const struct cut *cut) {
+  struct chunks chunks = {cut->start >> shift_of(class), (cut->end - 1) >> shift_of(class)};
+  if (chunks.first) chunks.first--;
+  return chunks;
+}
+
+static bool is_in_use(unsigned class) {
+  return atomic_load_explicit(&class_counts[class], memory_order_relaxed) != 0;
+}
+
+/* Once more where it had to wait. */
+static enum outcome look_by_keys(const struct cut *cut) {
+  enum { ATTEMPTS = 8 };
+  enum outcome worst = LOOKED;
+  for (unsigned class = CLASSES - 1; class >= MMAP_LEAST_SHIFT; class --) {
+    struct chunks chunks = chunks_of(class, cut);
+    for (uint64_t chunk = chunks.first; is_in_use(class) && chunk <= chunks.last; chunk++) {
+      enum outcome outcome = WAITED;
+      for (int attempt = 0; outcome == WAITED && attempt < ATTEMPTS; attempt++)
+        outcome = look_under(key_of(class, chunk), cut);
+      worst = worse(worst, outcome);
     }
+  }
+  return worst;
+}
+
+/* Once more, too, where something has been moved meanwhile: to where it had looked, perhaps. */
+static enum outcome look_everywhere(const struct cut *cut) {
+  enum { ATTEMPTS = 4 };
+  enum outcome outcome = WAITED;
+  for (int attempt = 0; outcome == WAITED && attempt < ATTEMPTS; attempt++) {
+    uint32_t before = atomic_load_explicit(&moves, memory_order_acquire);
+    uint64_t count = lines_in_use();
+    outcome = LOOKED;
+    for (uint64_t i = 0; i < count; i++)
+      outcome = worse(outcome, look_in_line(&lines[i], ANY, cut));
+    if (atomic_load_explicit(&moves, memory_order_acquire) != before)
+      outcome = worse(outcome, WAITED);
+  }
   return outcome;
 }
 
-/* Once more where it had to wait: what is left of it may lie where it had looked already. */
-static void cut_class(unsigned class, const struct cut *cut) {
-  enum { ATTEMPTS = 8, CHUNKS_MAX = 1024 };
-  uint64_t first = cut->start >> shift_of(class), last = (cut->end - 1) >> shift_of(class);
-  if (first) first--; /* a range that begins there may reach into the next */
-  bool all = last - first > CHUNKS_MAX;
-  for (uint64_t chunk = first; chunk <= last; chunk++) {
-    enum outcome outcome = WAITED;
-    for (int attempt = 0; outcome == WAITED && attempt < ATTEMPTS; attempt++)
-      outcome = all ? look_through(class, cut) : look_under(key_of(class, chunk), cut);
-    if (outcome != LOOKED) COUNT_LOSS(mmap_lost_races);
-    if (all) return;
+/* Whether looking everywhere is less. */
+static bool has_many_chunks(const struct cut *cut) {
+  uint64_t count = 0, most = lines_in_use();
+  for (unsigned class = MMAP_LEAST_SHIFT; class < CLASSES && count <= most; class ++) {
+    struct chunks chunks = chunks_of(class, cut);
+    if (is_in_use(class)) count += (chunks.last - chunks.first + 1) * levels_in_use();
   }
+  return count > most;
 }
 
 void mmap_ranges_cut(uintptr_t start, uintptr_t end, mmap_cut_sink *sink, void *argument) {
   if (!mmap_ranges_any() || end <= start) return;
   const struct cut cut = {start, end, sink, argument};
-  for (unsigned class = CLASSES - 1; class >= MMAP_LEAST_SHIFT; class --)
-    if (atomic_load_explicit(&class_counts[class], memory_order_relaxed) != 0)
-      cut_class(class, &cut);
+  if ((has_many_chunks(&cut) ? look_everywhere(&cut) : look_by_keys(&cut)) != LOOKED)
+    COUNT_LOSS(mmap_lost_races);
 }
 
 /* ---- for readers ---- */
@@ -293,11 +336,10 @@ static bool read_slot(struct slot slot, struct mmap_range *out) {
 
 bool mmap_ranges_next(struct mmap_cursor *cursor, struct mmap_range *out) {
   for (; cursor->level < LEVELS; cursor->level++, cursor->slot = 0) {
-    struct line *lines = level_at(cursor->level);
-    if (!lines) return false;
+    struct line *level = level_at(cursor->level);
     while (cursor->slot < level_lines(cursor->level) * LINE_SLOTS) {
       uint32_t slot = cursor->slot++;
-      if (read_slot(slot_in(&lines[slot / LINE_SLOTS], slot % LINE_SLOTS), out)) return true;
+      if (read_slot(slot_in(&level[slot / LINE_SLOTS], slot % LINE_SLOTS), out)) return true;
     }
   }
   return false;
@@ -305,15 +347,6 @@ bool mmap_ranges_next(struct mmap_cursor *cursor, struct mmap_range *out) {
 
 uint64_t mmap_ranges_mapped(void) { return atomic_load_explicit(&mapped, memory_order_relaxed); }
 
-uint64_t mmap_ranges_limit(void) {
-  uint64_t lines = 0;
-  for (uint32_t level = 0; level < LEVELS; level++) lines += level_lines(level);
-  return lines * LINE_SLOTS;
-}
+uint64_t mmap_ranges_limit(void) { return (uint64_t)LINES * LINE_SLOTS; }
 
-uint64_t mmap_ranges_bytes(void) {
-  uint64_t bytes = sizeof first_level;
-  for (uint32_t level = 1; level < LEVELS; level++)
-    if (level_at(level)) bytes += level_lines(level) * sizeof(struct line);
-  return bytes;
-}
+uint64_t mmap_ranges_bytes(void) { return lines_in_use() * sizeof(struct line); }

@@ -114,10 +114,13 @@ static void count_cut(void *argument, const struct mmap_range *cut, int more) {
   taken->count++;
 }
 
+/* Where no program's memory is, and as much of it. */
+#define BEYOND ((uintptr_t)1 << 47)
+
 /* What the kernel makes of a length; 0 where it is none that it takes. */
 static uintptr_t end_of(uintptr_t start, size_t size) {
   uintptr_t end = (start + size + MMAP_PAGE - 1) & ~(uintptr_t)(MMAP_PAGE - 1);
-  return end > start && size && !(start & (MMAP_PAGE - 1)) ? end : 0;
+  return end > start && end <= BEYOND && size && !(start & (MMAP_PAGE - 1)) ? end : 0;
 }
 
 void mmap_has_mapped(void *address, size_t size, bool anonymous,
@@ -142,19 +145,50 @@ void mmap_put_back(const struct mmap_taken *taken) {
   for (uint32_t i = 0; i < taken->count; i++) add_range(&taken->ranges[i]);
 }
 
-void mmap_has_moved(const struct mmap_taken *taken, void *from, size_t size, void *to,
-                    size_t new_size, const struct unwind_registers *caller) {
-  uintptr_t start = (uintptr_t)to, end = end_of(start, new_size), old = (uintptr_t)from;
-  if (!end) return;
-  uintptr_t old_end = end_of(start, size); /* there */
+/* ---- mremap ---- */
+
+struct shift {
+  uintptr_t by, limit; /* to be added; what lies above is gone then */
+  bool copies, any;
+};
+
+static void shift_cut(void *argument, const struct mmap_range *cut, int more) {
+  struct shift *shift = argument;
+  struct mmap_range moved = {cut->start + shift->by, cut->end + shift->by, cut->bucket};
+  shift->any = true;
+  count_cut(NULL, cut, more);
+  if (moved.end > shift->limit) moved.end = shift->limit;
+  if (moved.start < moved.end) add_range(&moved);
+  if (!shift->copies) return;
+  moved.start = cut->start - BEYOND;
+  moved.end = cut->end - BEYOND;
+  add_range(&moved);
+}
+
+bool mmap_hold(void *address, size_t size) {
+  uintptr_t start = (uintptr_t)address, end = end_of(start, size);
+  struct shift beyond = {.by = BEYOND, .limit = UINTPTR_MAX};
+  if (end) mmap_ranges_cut(start, end, shift_cut, &beyond);
+  return beyond.any;
+}
+
+static void let_go(uintptr_t start, size_t size, struct shift *shift) {
+  uintptr_t end = end_of(start, size);
+  if (end) mmap_ranges_cut(start + BEYOND, end + BEYOND, shift_cut, shift);
+}
+
+void mmap_stays(void *address, size_t size) {
+  struct shift back = {.by = -BEYOND, .limit = UINTPTR_MAX};
+  let_go((uintptr_t)address, size, &back);
+}
+
+void mmap_has_moved(void *from, size_t size, bool copies, void *to, size_t new_size,
+                    const struct unwind_registers *caller) {
+  uintptr_t start = (uintptr_t)to, end = end_of(start, new_size), old_end = end_of(start, size);
   mmap_ranges_cut(start, end, count_cut, NULL);
-  for (uint32_t i = 0; i < taken->count; i++) {
-    struct mmap_range range = taken->ranges[i];
-    range.start += start - old;
-    range.end += start - old;
-    if (range.end > end) range.end = end;
-    if (range.start < range.end) add_range(&range);
-  }
+  struct shift shift = {
+      .by = start - (uintptr_t)from - BEYOND, .limit = end, .copies = copies, .any = false};
+  let_go((uintptr_t)from, size, &shift);
   /* What it has grown by is anonymous if the rest is. */
-  if (taken->count && end > old_end && old_end) add_mapping(old_end, end - old_end, caller);
+  if (shift.any && old_end && end > old_end) add_mapping(old_end, end - old_end, caller);
 }

@@ -43,11 +43,17 @@ struct mmap_taken {
   uint32_t count;
   struct mmap_range ranges[MMAP_TAKEN_MAX];
 };
-/* Before munmap, or mremap. */
+/* Before munmap. */
 void mmap_take(void *start, size_t size, struct mmap_taken *out);
 void mmap_put_back(const struct mmap_taken *taken);
-/* mremap has moved what was taken, and perhaps made it larger or smaller. */
-void mmap_has_moved(const struct mmap_taken *taken, void *from, size_t size, void *to,
-                    size_t new_size, const struct unwind_registers *caller);
+
+/* The same for mremap, any number of them: they are kept where no address is. False: there is none.
+ */
+bool mmap_hold(void *start, size_t size);
+/* What was held is where it was; or has moved, and may have become larger or smaller. copies: it is
+ * in both places. */
+void mmap_stays(void *start, size_t size);
+void mmap_has_moved(void *from, size_t size, bool copies, void *to, size_t new_size,
+                    const struct unwind_registers *caller);
 
 #endif

@@ -35,7 +35,7 @@
     "anonymous mappings, or parts of them, not kept: the table of ranges is full")                 \
   X(mmap_lost_races,                                                                               \
     "ranges that may be counted as mapped still: another thread was changing its neighbour")       \
-  X(mmap_lost_taken, "ranges lost in a munmap that failed, or an mremap, of more than 8 at once")  \
+  X(mmap_lost_taken, "ranges lost in a munmap of more than 8 at once that the kernel refused")     \
   X(stacks_truncated_depth,                                                                        \
     "stacks of more frames than are kept (PPROFAGENT_STACKDEPTH; 128 where it is not set): "       \
     "those in the middle are left out")                                                            \

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 /* Bit n - 1: signal n is one of them. Written before main, constant afterwards. */
 extern uint64_t dump_signals_mask __attribute__((visibility("hidden")));
@@ -17,7 +18,13 @@ static inline bool dump_signals_has(int number) {
          (dump_signals_mask >> (number - 1) & 1);
 }
 
-/* Signals whose action is the default get ours. Context: constructor. */
+/* With all signals blocked, on a stack of ours (handler_stack.h). */
+void dump_signals_handle(int number, ucontext_t *context);
+/* Some thread's has no room for what the kernel puts there. Context: host thread. */
+void dump_signals_stay_off_alternate_stacks(void);
+
+/* Signals whose action is the default get ours; not those that the kernel keeps from the first
+ * process of a namespace. Context: constructor. */
 void dump_signals_start(uint64_t mask);
 
 /* Before the program confines itself: nothing is called any more when such a signal comes. Context:

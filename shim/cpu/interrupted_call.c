@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "shim/stacks/handler_stack.h"
+#include "shim/stacks/kernel_action.h"
 #include "shim/base/counters.h"
 #include "shim/base/call_number.h"
 #include "shim/stacks/host_handlers.h"
@@ -65,12 +67,23 @@ bool interrupted_call_may_be_repeated(uint64_t number) {
   }
 }
 
+/* Nothing would have come of it, or its handler is ours too. */
+static bool is_of_no_account(int number) {
+  struct kernel_action now;
+  if (kernel_action_exchange(number, NULL, &now) != 0) return false;
+  if (now.handler == (uintptr_t)handler_stack_enter) return true;
+  if (now.handler != (uintptr_t)SIG_DFL) return now.handler == (uintptr_t)SIG_IGN;
+  return number == SIGCHLD || number == SIGURG || number == SIGWINCH || number == SIGCONT;
+}
+
 /* A signal that the interrupted code would take now: the call's EINTR belongs to it. */
 static bool another_signal_waits(const ucontext_t *context) {
   uint64_t pending = 0, blocked;
   memcpy(&blocked, &context->uc_sigmask, sizeof blocked);
-  return raw_syscall4(SYS_rt_sigpending, (long)&pending, sizeof pending, 0, 0) != 0 ||
-         (pending & ~blocked);
+  if (raw_syscall4(SYS_rt_sigpending, (long)&pending, sizeof pending, 0, 0) != 0) return true;
+  for (pending &= ~blocked; pending; pending &= pending - 1)
+    if (!is_of_no_account(__builtin_ctzll(pending) + 1)) return true;
+  return false;
 }
 
 #if defined(__x86_64__)

@@ -1,4 +1,5 @@
 #include "sampling_signal.h"
+#include "dump_signals.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -117,7 +118,8 @@ bool sampling_signal_is_ours(const siginfo_t *info) {
 }
 
 uintptr_t handler_stack_body(int number, siginfo_t *info, void *context, uint64_t *mask) {
-  if (from_timer(info))
+  if (dump_signals_has(number)) dump_signals_handle(number, context);
+  else if (from_timer(info))
     sampling_signal_from_timer((uintptr_t)info->si_value.sival_ptr, info->si_overrun, context);
   else if (!from_counter(info) || !sampling_signal_from_counter(info->si_fd, context))
     return host_signal(number, info, context, mask);
@@ -349,6 +351,7 @@ int sampling_signal_host_action(const struct sigaction *action, struct sigaction
 void sampling_signal_altstack(size_t size) {
   unsigned long frame = getauxval(AT_MINSIGSTKSZ);
   if (size >= (frame ? frame : KERNEL_FRAME_MIN) || atomic_exchange(&tiny_altstack, true)) return;
+  dump_signals_stay_off_alternate_stacks();
   if (confinement_forbids_calls()) return; /* there are no more ticks */
   int number = sampling_signal();
   if (number) install(number, NULL);

@@ -142,7 +142,10 @@ static void churn_all(void) {
 }
 
 int main(int count, char **words) {
-  if (count > 1) {
+  if (count > 1 && strcmp(words[1], "grow") == 0) {
+    char *start = f(MB);
+    for (int i = 1; i < 100; i++) start = grows(start, (size_t)i * MB, (size_t)(i + 1) * MB);
+  } else if (count > 1) {
     int wanted = atoi(words[1]);
     for (int i = 0; i < wanted; i++) {
       char *start = many(96 * KB);

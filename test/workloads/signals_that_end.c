@@ -1,12 +1,16 @@
 /* Signals at which profiles are written, as the program sees them: what it reads and sets of them,
  * how it and its children end by them.
- * signals_that_end views | raise N | handler N | children N | waits N | goes_on */
+ * signals_that_end views | raise N | handler N | children N | waits N | inside N | first N |
+ * alternate SIZE | goes_on */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "workload.h"
 
@@ -98,6 +102,65 @@ static void children(int number) {
   }
 }
 
+/* Blocked but in a call that lets it in. */
+static void inside(int number) {
+  sigset_t blocked, none;
+  sigemptyset(&none);
+  sigfillset(&blocked);
+  for (int call = 0; call < 4; call++) {
+    pid_t child = fork();
+    if (child == 0) {
+      sigprocmask(SIG_SETMASK, &blocked, NULL);
+      raise(number); /* pending */
+      if (call == 0) sigsuspend(&none);
+      if (call == 1) ppoll(NULL, 0, NULL, &none);
+      if (call == 2) pselect(0, NULL, NULL, NULL, NULL, &none);
+      if (call == 3) sigprocmask(SIG_SETMASK, &none, NULL);
+      _exit(9);
+    }
+    wait_for(child);
+  }
+}
+
+/* The first process of a namespace gets none that it has no handler for. */
+static void first(int number) {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, number);
+  if (unshare(CLONE_NEWPID) != 0) _exit(30);
+  pid_t child = fork();
+  if (child == 0) {
+    struct timespec moment = {.tv_nsec = 300000000};
+    pid_t grandchild = getpid() == 1 ? fork() : -1;
+    if (grandchild == 0) {
+      kill(1, number);
+      _exit(0);
+    }
+    int result = nanosleep(&moment, NULL);
+    say("first of its namespace: %d\n", result);
+    _exit(getpid() == 1 ? 0 : 31);
+  }
+  wait_for(child);
+}
+
+/* On an alternate stack of that size nothing is written below it. */
+static void alternate(size_t size) {
+  enum { BELOW = 65536 };
+  static unsigned char memory[2 * BELOW];
+  stack_t stack = {.ss_sp = memory + BELOW, .ss_size = size};
+  memset(memory, 0x5a, sizeof memory);
+  if (sigaltstack(&stack, NULL) != 0) _exit(12);
+  say("ready\n");
+  struct timespec moment = {.tv_nsec = 300000000};
+  for (int i = 0; i < 2; i++) {
+    raise(SIGUSR2);
+    nanosleep(&moment, NULL);
+  }
+  int changed = 0;
+  for (int i = 0; i < BELOW; i++) changed += memory[i] != 0x5a;
+  say("%d bytes are changed\n", changed);
+}
+
 /* In calls that a handler would end, also with SA_RESTART. */
 static void goes_on(void) {
   struct pollfd in = {.fd = 0, .events = POLLIN};
@@ -117,6 +180,9 @@ int main(int count, char **words) {
     for (int i = 0; i < NUMBERS; i++) views_of(numbers[i]);
   if (strcmp(words[1], "children") == 0) children(number);
   if (strcmp(words[1], "goes_on") == 0) goes_on();
+  if (strcmp(words[1], "inside") == 0) inside(number);
+  if (strcmp(words[1], "first") == 0) first(number);
+  if (strcmp(words[1], "alternate") == 0) alternate((size_t)number);
   if (strcmp(words[1], "waits") == 0) { /* it takes them itself */
     sigset_t set;
     int got;
