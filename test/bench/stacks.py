@@ -161,10 +161,10 @@ def at_work(row, **variables):
         harness.stop_everything()
 
 
-def latest_address(host):
-    """A script may have had an agent, with a port of its own, before it became the program."""
+def latest_address(host, pid):
+    """The process's own port. A script may have had another before it became the program."""
     found = harness.poll(
-        lambda: re.findall(r"listening on http://([^/\s]+):(\d+)/", host.log()),
+        lambda: re.findall(r"\[%d\]: listening on http://([^/\s]+):(\d+)/" % pid, host.log()),
         "the agent's address",
     )
     return found[-1][0], int(found[-1][1])
@@ -172,10 +172,9 @@ def latest_address(host):
 
 def ask(host, pid, path):
     """The answer, None where there is none to be had (no signal is left for timers)."""
-    prefix = "" if pid == host.pid else "/pid/%d/debug/pprof/" % pid
-    host._address = latest_address(host)
+    host._address = latest_address(host, pid)
     try:
-        status, _, body = host.get(prefix + path, timeout=harness.DEADLINE + SECONDS)
+        status, _, body = host.get(path, timeout=harness.DEADLINE + SECONDS)
     except OSError as fault:
         raise AssertionError("%s: %s%s" % (path, fault, host.describe())) from None
     assert status == 200 or b"every signal" in body, (path, status, body[:300])
