@@ -23,6 +23,9 @@ struct dl_find_object;
 void module_registry_note(const struct dl_find_object *found) {}
 bool host_handlers_adopt_all(void) { return true; }
 struct shim_counters shim_counters;
+void handler_stack_enter(int number, siginfo_t *info, void *context) {
+  (void)number, (void)info, (void)context;
+}
 
 /* ---- the code ---- */
 

@@ -9,8 +9,8 @@ int main(int count, char **words) {
   size_t piece = (size_t)atol(words[1]) << 10, pieces = (size_t)atol(words[2]);
   (void)count;
   for (int round = 0; round < 3; round++) {
-    char *area = mmap(NULL, piece * pieces, PROT_NONE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *area =
+        mmap(NULL, piece * pieces, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (area == MAP_FAILED) return 2;
     for (size_t i = 1; i < pieces; i += 2)
       if (munmap(area + i * piece, piece) != 0) return 3;
