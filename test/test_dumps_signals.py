@@ -17,13 +17,19 @@ def program():
     return harness.build("signals_that_end.c", "-O1")
 
 
-def run(*words, directory=None, **more):
+def to_default():
+    """The tests may be run in the background, or by nohup: some are ignored then."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def run(*words, directory=None, preexec_fn=to_default, **more):
     extra = options(directory or harness.scratch(), ON)
-    return harness.run([program(), *words], rate=1, extra=extra, **more)
+    return harness.run([program(), *words], rate=1, extra=extra, preexec_fn=preexec_fn, **more)
 
 
 def as_without(*words, **more):
-    plain = harness.run([program(), *words], plain=True)
+    plain = harness.run([program(), *words], plain=True, preexec_fn=to_default)
     done = run(*words, **more)
     assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout), words
     return done
@@ -123,8 +129,12 @@ def test_a_confined_program_ends_by_it():
     else."""
     source = harness.build("signal_under_filter.c", "-O1")
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        plain = harness.run([source, str(int(number))], plain=True)
-        done = harness.run([source, str(int(number))], extra=options(harness.scratch(), ON))
+        plain = harness.run([source, str(int(number))], plain=True, preexec_fn=to_default)
+        done = harness.run(
+            [source, str(int(number))],
+            extra=options(harness.scratch(), ON),
+            preexec_fn=to_default,
+        )
         assert done.returncode == plain.returncode == -number, (done, plain)
         assert done.stdout == plain.stdout == b"default\n"
 
@@ -146,7 +156,7 @@ except KeyboardInterrupt:
 os.kill(os.getpid(), signal.SIGTERM)
 """
     for argv, code in ((["bash", "-c", trap], 3), ([sys.executable, "-c", catch], -signal.SIGTERM)):
-        plain = subprocess.run(argv, capture_output=True)
-        done = subprocess.run(argv, capture_output=True, env=environment)
+        plain = subprocess.run(argv, capture_output=True, preexec_fn=to_default)
+        done = subprocess.run(argv, capture_output=True, env=environment, preexec_fn=to_default)
         assert done.returncode == plain.returncode == code, (argv, done)
         assert done.stdout == plain.stdout and done.stderr == plain.stderr, (argv, done)
