@@ -5,6 +5,7 @@
 #include "shim/base/confinement.h"
 #include "shim/base/counters.h"
 #include "shim/base/raw_syscall.h"
+#include "shim/base/table_memory.h"
 
 enum { LINE_SLOTS = 8, LEVELS = 3, FIRST_LEVEL_LINES = 128, CLASS_BITS = 6, CLASSES = 48 };
 enum { LEVEL_SHIFT = 3 }; /* each has so much more than the one before */
@@ -36,11 +37,12 @@ static struct slot slot_in(struct line *line, unsigned i) {
   return (struct slot){&line->keys[i], &line->rests[i]};
 }
 
-/* In .bss: what is mapped in the middle of the program's munmap may lie in the hole that it has
- * just made, and go with it when the program unmaps what is around. The levels follow each other.
- */
+/* Mapped as a whole when the first range is added, by a release CAS, for good: what is mapped in
+ * the middle of the program's munmap may lie in the hole that it has just made, and go with it when
+ * the program unmaps what is around. (.bss would count in mlockall's limit.) The levels follow each
+ * other. */
 enum { LINES = FIRST_LEVEL_LINES * (1 + (1 << LEVEL_SHIFT) + (1 << 2 * LEVEL_SHIFT)) };
-static struct line lines[LINES] __attribute__((aligned(64)));
+static _Atomic(struct line *) table;
 /* How many have been used; only rises (relaxed: who looks for a range has been told of it). */
 static _Atomic uint32_t levels_used;
 /* Counts what cuts have left over and put into a place of its own; raised (release) when it lies
@@ -68,7 +70,19 @@ static uint64_t level_lines(uint32_t level) {
 static struct line *level_at(uint32_t level) {
   static const uint32_t before[LEVELS] = {0, FIRST_LEVEL_LINES,
                                           FIRST_LEVEL_LINES * (1 + (1 << LEVEL_SHIFT))};
-  return &lines[before[level]];
+  return atomic_load_explicit(&table, memory_order_acquire) + before[level];
+}
+
+static bool has_table(void) {
+  enum { BYTES = LINES * sizeof(struct line) };
+  struct line *none = NULL;
+  if (atomic_load_explicit(&table, memory_order_acquire)) return true;
+  struct line *fresh = table_memory_map(BYTES);
+  if (!fresh) return false;
+  if (!atomic_compare_exchange_strong_explicit(&table, &none, fresh, memory_order_release,
+                                               memory_order_relaxed))
+    table_memory_unmap(fresh, BYTES); /* another thread was first */
+  return true;
 }
 
 /* Stafford's variant 13. */
@@ -140,7 +154,7 @@ static bool add(const struct mmap_range *range, const _Atomic uint64_t *behind) 
 }
 
 bool mmap_ranges_add(const struct mmap_range *range) {
-  if (!add(range, NULL)) return false;
+  if (!has_table() || !add(range, NULL)) return false;
   atomic_fetch_add_explicit(&mapped, range->end - range->start, memory_order_relaxed);
   return true;
 }
@@ -299,6 +313,7 @@ static enum outcome look_everywhere(const struct cut *cut) {
   for (int attempt = 0; outcome == WAITED && attempt < ATTEMPTS; attempt++) {
     uint32_t before = atomic_load_explicit(&moves, memory_order_acquire);
     uint64_t count = lines_in_use();
+    struct line *lines = level_at(0);
     outcome = LOOKED;
     for (uint64_t i = 0; i < count; i++)
       outcome = worse(outcome, look_in_line(&lines[i], ANY, cut));
@@ -335,6 +350,7 @@ static bool read_slot(struct slot slot, struct mmap_range *out) {
 }
 
 bool mmap_ranges_next(struct mmap_cursor *cursor, struct mmap_range *out) {
+  if (!atomic_load_explicit(&table, memory_order_acquire)) return false;
   for (; cursor->level < LEVELS; cursor->level++, cursor->slot = 0) {
     struct line *level = level_at(cursor->level);
     while (cursor->slot < level_lines(cursor->level) * LINE_SLOTS) {
@@ -349,4 +365,6 @@ uint64_t mmap_ranges_mapped(void) { return atomic_load_explicit(&mapped, memory_
 
 uint64_t mmap_ranges_limit(void) { return (uint64_t)LINES * LINE_SLOTS; }
 
-uint64_t mmap_ranges_bytes(void) { return lines_in_use() * sizeof(struct line); }
+uint64_t mmap_ranges_bytes(void) {
+  return atomic_load_explicit(&table, memory_order_relaxed) ? LINES * sizeof(struct line) : 0;
+}

@@ -4,7 +4,7 @@
  * bytes) and its first address in units of 2^(k+2). So whatever overlaps an address lies under one
  * of two keys of each class, and at most a few ranges under each. Who cuts a range takes its slot;
  * another who would cut the same waits for him, for a fraction of a millisecond at most.
- * Context: host thread, signal; locks: none; no memory is mapped. */
+ * Context: host thread, signal; locks: none; maps memory once. */
 #ifndef SHIM_MMAP_RANGES_H
 #define SHIM_MMAP_RANGES_H
 
