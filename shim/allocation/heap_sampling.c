@@ -8,6 +8,7 @@
 
 #include "shim/base/agent_hooks.h"
 #include "shim/base/at_fork.h"
+#include "shim/stacks/captured_stack.h"
 #include "shim/stacks/call_context.h"
 #include "shim/base/config.h"
 #include "shim/base/confinement.h"
@@ -18,10 +19,8 @@
 #include "heap_rate.h"
 #include "heap_table.h"
 #include "live_table.h"
-#include "shim/stacks/module_registry.h"
 #include "shim/next/next_functions.h"
 #include "sampler.h"
-#include "shim/stacks/stack_capture.h"
 #include "shim/stacks/stack_table.h"
 #include "shim/next/startup.h"
 
@@ -221,8 +220,7 @@ static void record(void *argument) {
   struct sampled_block *sampled = argument;
   CAPTURED_STACK(stack);
   stack_capture(sampled->caller, stack);
-  uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
-  uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
+  uint32_t id = captured_stack_intern(stack);
   uint64_t rate = heap_rate_of(thread_state.rate);
   if (id) heap_record_alloc(sampled->block, sampled->size, rate, id);
   else COUNT_LOSS(heap_lost_stack_table_full);

@@ -18,9 +18,10 @@ enum { MAP_ANONYMOUS = 0x20, MREMAP_DONTUNMAP = 4 };
 #define MMAP_CALL(name)                                                                           \
   EXPORTED void *name(void *address, size_t size, int access, int kind, int file, off_t offset) { \
     void *start = NEXT_AT_FIRST_CALL(name)(address, size, access, kind, file, offset);            \
-    if (UNLIKELY(mmap_is_of_interest(size, kind & MAP_ANONYMOUS)) && start != MAP_FAILED) {       \
+    bool anonymous = kind & MAP_ANONYMOUS;                                                        \
+    if (UNLIKELY(mmap_is_of_interest(size, anonymous)) && start != MAP_FAILED) {                  \
       struct unwind_registers caller = CALLER_REGISTERS();                                        \
-      mmap_has_mapped(start, size, kind &MAP_ANONYMOUS, &caller);                                 \
+      mmap_has_mapped(start, size, anonymous, &caller);                                           \
     }                                                                                             \
     return start;                                                                                 \
   }

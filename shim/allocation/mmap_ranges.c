@@ -13,7 +13,7 @@ enum { LEVEL_SHIFT = 3 }; /* each has so much more than the one before */
 enum { CHUNK_SHIFT = 2 };
 /* key: FREE -> ADDING by an acquire-release CAS; then a key, by the release store of who adds. Who
  * cuts a range takes it by a CAS key -> key | CUTTING, and lets it go by a release store of a key
- * or of FREE. The rest is written by who adds, and the end by who cuts (relaxed: the store of the
+ * or of FREE. The rest is written by who adds, its ends by who cuts (relaxed: the store of the
  * key publishes it). Nobody needs to wait for one that is added: whoever may unmap it has yet to be
  * told of it. */
 enum { KEY_FREE = 0, KEY_ADDING = 1 };
@@ -60,8 +60,10 @@ static unsigned class_of(uint64_t size) {
   return bits < MMAP_LEAST_SHIFT ? MMAP_LEAST_SHIFT : bits;
 }
 
-static unsigned shift_of(unsigned class) { return class + CHUNK_SHIFT; }
-static uint64_t key_of(unsigned class, uint64_t chunk) { return chunk << CLASS_BITS | class; }
+static unsigned shift_of(unsigned size_class) { return size_class + CHUNK_SHIFT; }
+static uint64_t key_of(unsigned size_class, uint64_t chunk) {
+  return chunk << CLASS_BITS | size_class;
+}
 static unsigned class_in(uint64_t key) { return key & ((1 << CLASS_BITS) - 1); }
 
 static uint64_t level_lines(uint32_t level) {
@@ -135,8 +137,8 @@ static struct slot reserve(uint64_t key, const _Atomic uint64_t *behind) {
 }
 
 static uint64_t key_for(const struct mmap_range *range) {
-  unsigned class = class_of(range->end - range->start);
-  return key_of(class, range->start >> shift_of(class));
+  unsigned size_class = class_of(range->end - range->start);
+  return key_of(size_class, range->start >> shift_of(size_class));
 }
 
 static bool add(const struct mmap_range *range, const _Atomic uint64_t *behind) {
@@ -167,9 +169,9 @@ struct cut {
   void *argument;
 };
 
-static void free_slot(_Atomic uint64_t *key, unsigned class) {
+static void free_slot(_Atomic uint64_t *key, unsigned size_class) {
   atomic_store_explicit(key, KEY_FREE, memory_order_release);
-  atomic_fetch_sub_explicit(&class_counts[class], 1, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&class_counts[size_class], 1, memory_order_relaxed);
   atomic_fetch_sub_explicit(&mmap_range_count, 1, memory_order_relaxed);
 }
 
@@ -280,26 +282,27 @@ static enum outcome look_under(uint64_t key, const struct cut *cut) {
 struct chunks {
   uint64_t first, last;
 };
-static struct chunks chunks_of(unsigned class, const struct cut *cut) {
-  struct chunks chunks = {cut->start >> shift_of(class), (cut->end - 1) >> shift_of(class)};
+static struct chunks chunks_of(unsigned size_class, const struct cut *cut) {
+  struct chunks chunks = {cut->start >> shift_of(size_class),
+                          (cut->end - 1) >> shift_of(size_class)};
   if (chunks.first) chunks.first--;
   return chunks;
 }
 
-static bool is_in_use(unsigned class) {
-  return atomic_load_explicit(&class_counts[class], memory_order_relaxed) != 0;
+static bool is_in_use(unsigned size_class) {
+  return atomic_load_explicit(&class_counts[size_class], memory_order_relaxed) != 0;
 }
 
 /* Once more where it had to wait. */
 static enum outcome look_by_keys(const struct cut *cut) {
   enum { ATTEMPTS = 8 };
   enum outcome worst = LOOKED;
-  for (unsigned class = CLASSES - 1; class >= MMAP_LEAST_SHIFT; class --) {
-    struct chunks chunks = chunks_of(class, cut);
-    for (uint64_t chunk = chunks.first; is_in_use(class) && chunk <= chunks.last; chunk++) {
+  for (unsigned size_class = CLASSES - 1; size_class >= MMAP_LEAST_SHIFT; size_class--) {
+    struct chunks chunks = chunks_of(size_class, cut);
+    for (uint64_t chunk = chunks.first; is_in_use(size_class) && chunk <= chunks.last; chunk++) {
       enum outcome outcome = WAITED;
       for (int attempt = 0; outcome == WAITED && attempt < ATTEMPTS; attempt++)
-        outcome = look_under(key_of(class, chunk), cut);
+        outcome = look_under(key_of(size_class, chunk), cut);
       worst = worse(worst, outcome);
     }
   }
@@ -326,9 +329,10 @@ static enum outcome look_everywhere(const struct cut *cut) {
 /* Whether looking everywhere is less. */
 static bool has_many_chunks(const struct cut *cut) {
   uint64_t count = 0, most = lines_in_use();
-  for (unsigned class = MMAP_LEAST_SHIFT; class < CLASSES && count <= most; class ++) {
-    struct chunks chunks = chunks_of(class, cut);
-    if (is_in_use(class)) count += (chunks.last - chunks.first + 1) * levels_in_use();
+  for (unsigned size_class = MMAP_LEAST_SHIFT; size_class < CLASSES && count <= most;
+       size_class++) {
+    struct chunks chunks = chunks_of(size_class, cut);
+    if (is_in_use(size_class)) count += (chunks.last - chunks.first + 1) * levels_in_use();
   }
   return count > most;
 }

@@ -11,9 +11,8 @@
 #include "shim/base/thread_state.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/next/next_functions.h"
+#include "shim/stacks/captured_stack.h"
 #include "shim/stacks/handler_stack.h"
-#include "shim/stacks/module_registry.h"
-#include "shim/stacks/stack_table.h"
 
 _Atomic int mmap_sampling_state;
 /* Of all threads: each draw takes a step of it. */
@@ -78,8 +77,7 @@ static void record(void *argument) {
   struct sampled_call *call = argument;
   CAPTURED_STACK(stack);
   stack_capture(call->caller, stack);
-  uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
-  uint32_t id = stack_table_intern(stack->frames, stack->frame_count, epoch);
+  uint32_t id = captured_stack_intern(stack);
   if (id) call->bucket = mmap_table_add(call->size, call->rate, id);
   else COUNT_LOSS(mmap_lost_table_full);
 }

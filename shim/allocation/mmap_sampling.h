@@ -37,7 +37,8 @@ void mmap_sampling_stop(const char *reason); /* as heap_sampling_stop */
 void mmap_has_mapped(void *start, size_t size, bool anonymous,
                      const struct unwind_registers *caller);
 
-/* Ranges that are in the kernel's hands: taken out, to be put back where it refuses. */
+/* Ranges that are in the kernel's hands: taken out, to be put back where it refuses. A list, which
+ * costs nothing where it does not: munmap is often called, and hardly ever refused. */
 enum { MMAP_TAKEN_MAX = 8 };
 struct mmap_taken {
   uint32_t count;

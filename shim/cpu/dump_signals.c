@@ -48,11 +48,9 @@ static bool is_first_of_namespace(void) { return raw_syscall4(SYS_getpid, 0, 0, 
 /* A child of vfork has its parent's memory, and ends alone; so does a forked child without an
  * agent. */
 void dump_signals_handle(int number, ucontext_t *context) {
-  bool goes_on = false;
-  if (is_first_of_namespace() && ends_the_program(number)) goes_on = true;
-  else if (confinement_forbids_calls()) goes_on = false;
-  else if (ends_the_program(number)) agent_process_ends();
-  else goes_on = agent_writes_dump();
+  bool ends = ends_the_program(number), goes_on = ends && is_first_of_namespace();
+  if (ends && !goes_on) agent_process_ends();
+  if (!ends) goes_on = agent_writes_dump();
   if (goes_on) interrupted_call_restart(context);
   else end_by(number, context);
 }

@@ -6,10 +6,8 @@
 #include "shim/base/thread_state.h"
 #include "shim/base/trace_ring.h"
 #include "shim/next/interposed.h"
+#include "shim/stacks/captured_stack.h"
 #include "shim/stacks/handler_stack.h"
-#include "shim/stacks/module_registry.h"
-#include "shim/stacks/stack_capture.h"
-#include "shim/stacks/stack_table.h"
 
 struct marking_stack {
   const struct unwind_registers *caller;
@@ -20,8 +18,7 @@ static void keep_stack(void *argument) {
   struct marking_stack *marking = argument;
   CAPTURED_STACK(stack);
   stack_capture(marking->caller, stack);
-  uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
-  marking->id = stack_table_intern(stack->frames, stack->frame_count, epoch);
+  marking->id = captured_stack_intern(stack);
 }
 
 static void write_mark(enum trace_ring_kind kind, const char *name,

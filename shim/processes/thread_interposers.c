@@ -14,16 +14,14 @@
 #include "shim/base/confinement.h"
 #include "shim/base/counters.h"
 #include "shim/cpu/cpu_sampling.h"
+#include "shim/stacks/captured_stack.h"
 #include "shim/stacks/handler_stack.h"
 #include "shim/next/interposed.h"
 #include "shim/locks/lock_waits.h"
-#include "shim/stacks/module_registry.h"
 #include "shim/next/next_functions.h"
 #include "shim/base/raw_syscall.h"
 #include "shim/cpu/sampling_signal.h"
-#include "shim/stacks/stack_capture.h"
 #include "shim/base/stack_size.h"
-#include "shim/stacks/stack_table.h"
 #include "shim/next/startup.h"
 #include "shim/threads/thread_registry.h"
 #include "shim/base/thread_state.h"
@@ -107,8 +105,7 @@ static void keep_creators_stack(void *argument) {
   struct creators_stack *creators = argument;
   CAPTURED_STACK(stack);
   stack_capture(creators->caller, stack);
-  uint32_t epoch = module_registry_epoch_of(stack->frames, stack->frame_count);
-  creators->id = stack_table_intern(stack->frames, stack->frame_count, epoch);
+  creators->id = captured_stack_intern(stack);
 }
 
 /* 0: the thread is created as if we were not there. */
