@@ -2,6 +2,7 @@
 sections are read through windows, and what does not fit is left out, counted and said on the
 page."""
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -184,4 +185,20 @@ def test_a_wrong_budget_is_said():
     settings = host.health()["config"]
     assert settings["symbol_memory"] == 64 << 20
     assert any("PPROFAGENT_SYMBOL_MEMORY" in fault for fault in settings["faults"]), settings
+    assert host.finish() == 0
+
+
+def shown_on_the_index(host):
+    return re.search(r"\(names took ([\d.]+ [KM]iB) at most\)", host.text(""))
+
+
+def test_what_names_took_is_on_the_index():
+    host = harness.Host([harness.build("symbol_limits.c", *FLAGS)], rate=1)
+    host.ready()
+    assert shown_on_the_index(host) is None, "nobody has asked for a name"
+    leaves(host)
+    peak, shown = budget_of(host)["peak"], shown_on_the_index(host).group(1)
+    number, unit = shown.split()
+    scale = {"KiB": 1 << 10, "MiB": 1 << 20}[unit]
+    assert abs(float(number) * scale - peak) <= scale, (shown, peak)
     assert host.finish() == 0

@@ -11,6 +11,7 @@
 #include "shim/base/dump_config.h"
 #include "shim/cpu/cpu_sampling.h"
 #include "shim/allocation/heap_status.h"
+#include "agent_tables.h"
 #include "shim/allocation/heap_table.h"
 #include "shim/allocation/mmap_ranges.h"
 #include "shim/allocation/mmap_table.h"
@@ -387,12 +388,7 @@ static void write_symbol_memory(struct json *json) {
 }
 
 static void write_agent(struct json *json) {
-  uint64_t mmap_tables = mmap_table_bytes() + mmap_ranges_bytes();
-  uint64_t tables = heap_table_bytes() + mmap_tables + stack_table_bytes() +
-                    module_registry_bytes() + thread_registry_bytes() + contention_table_bytes() +
-                    lock_waiters_bytes() + registered_frames_bytes() + cpu_profile_buffer_bytes() +
-                    ring_sampling_bytes() + trace_recording_status().recorder.ring_bytes,
-           allocator = agent_memory_bytes();
+  uint64_t allocator = agent_memory_bytes();
   char shared[SHARED_TEXT_MAX];
   open_object(json, "agent");
   string(json, "listen_address", agent_status_address(shared));
@@ -403,20 +399,12 @@ static void write_agent(struct json *json) {
   number(json, "threads", agent_thread_count());
   seconds(json, "cpu_seconds", agent_thread_cpu_nanoseconds() / 1000000);
   open_object(json, "memory_bytes");
-  number(json, "stack_table", stack_table_bytes());
-  number(json, "heap_tables", heap_table_bytes());
-  number(json, "mmap_tables", mmap_tables);
-  number(json, "module_registry", module_registry_bytes());
-  number(json, "thread_registry", thread_registry_bytes());
-  number(json, "contention_table", contention_table_bytes());
-  number(json, "lock_waiters", lock_waiters_bytes());
-  number(json, "registered_frames", registered_frames_bytes());
-  number(json, "cpu_sample_buffer", cpu_profile_buffer_bytes());
-  number(json, "cpu_rings", ring_sampling_bytes());
-  number(json, "trace_rings", trace_recording_status().recorder.ring_bytes);
+#define X(name, bytes) number(json, #name, bytes);
+  AGENT_TABLES(X)
+#undef X
   number(json, "allocator", allocator);
   number(json, "symbol_cache", symbolizer_cache_bytes()); /* part of the allocator's */
-  number(json, "total", tables + allocator);
+  number(json, "total", agent_tables_bytes() + allocator);
   close_object(json);
   write_symbol_memory(json);
   close_object(json);

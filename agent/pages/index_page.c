@@ -6,14 +6,11 @@
 #include <unistd.h>
 
 #include "shim/base/config.h"
-#include "shim/locks/contention_table.h"
 #include "shim/base/counters.h"
 #include "shim/base/dump_config.h"
 #include "shim/allocation/heap_status.h"
 #include "shim/allocation/heap_table.h"
 #include "shim/locks/lock_status.h"
-#include "shim/stacks/module_registry.h"
-#include "shim/stacks/registered_frames.h"
 #include "shim/stacks/stack_table.h"
 #include "shim/threads/thread_registry.h"
 #include "agent/runtime/agent_status.h"
@@ -30,7 +27,9 @@
 #include "agent/tree/process_tree.h"
 #include "resident_memory.h"
 #include "index_questions.h"
+#include "agent_tables.h"
 #include "index_sampling.h"
+#include "agent/symbols/symbol_memory.h"
 #include "routes.h"
 #include "agent/threads/deadlocks.h"
 #include "agent/tls/tls_front.h"
@@ -244,12 +243,6 @@ static void write_unnamed(struct text_sink *text) {
                  "<span class=\"dim mono\">symbols_unnamed</span></dd>\n");
 }
 
-static uint64_t memory_of_tables(void) {
-  return heap_table_bytes() + stack_table_bytes() + module_registry_bytes() +
-         thread_registry_bytes() + contention_table_bytes() + lock_waiters_bytes() +
-         registered_frames_bytes();
-}
-
 static void write_dumps(struct text_sink *text) {
   char last[SHARED_TEXT_MAX];
   if (!*dump_config.pattern) return;
@@ -281,11 +274,17 @@ static void write_details(struct text_sink *text) {
   text_sink_text(text, " sampled allocations live, ");
   html_count(text, stack_table_count());
   text_sink_text(text, " distinct stacks</dd>\n<dt>Agent</dt><dd>");
-  html_bytes(text, agent_memory_bytes() + memory_of_tables());
+  html_bytes(text, agent_memory_bytes() + agent_tables_bytes());
+  text_sink_text(text, " of memory");
+  if (symbol_memory_peak() > 0) {
+    text_sink_text(text, " (names took ");
+    html_bytes(text, symbol_memory_peak());
+    text_sink_text(text, " at most)");
+  }
   uint64_t cpu_milliseconds = agent_thread_cpu_nanoseconds() / 1000000;
-  text_sink_format(
-      text, " of memory, %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
-      cpu_milliseconds / 1000, cpu_milliseconds % 1000);
+  text_sink_format(text,
+                   ", %" PRIu64 ".%03" PRIu64 " s of CPU time, listening on <span class=mono>",
+                   cpu_milliseconds / 1000, cpu_milliseconds % 1000);
   char listens[SHARED_TEXT_MAX];
   text_sink_html(text, agent_status_address(listens));
   text_sink_text(text, "</span>");

@@ -29,9 +29,8 @@ static void describe(struct profile *profile) {
 }
 
 struct resident {
-  uint32_t count; /* bytes[i] are of bucket number i + 1 */
   uint64_t unknown; /* bytes of sampled ranges that could not be looked at */
-  uint64_t bytes[];
+  uint64_t bytes[]; /* bytes[i] are of bucket number i + 1 */
 };
 
 /* Of each bucket's ranges, as they are found. */
@@ -41,7 +40,6 @@ static struct resident *find_resident(uint32_t count) {
   struct mmap_cursor cursor = {0};
   struct mmap_range range;
   if (!found) return NULL;
-  found->count = count;
   while (mmap_ranges_next(&cursor, &range)) {
     uint64_t bytes;
     if (!range.bucket || range.bucket > count) continue;

@@ -68,10 +68,12 @@ static pthread_barrier_t *meeting(unsigned count) {
   return barrier;
 }
 
-static void cycle(const char *name, pthread_mutex_t *locks, int count) {
-  pthread_barrier_t *meet = meeting((unsigned)count);
+/* Each holds its own before any asks for the next; so do the others who meet with them. */
+static pthread_barrier_t *cycle(const char *name, pthread_mutex_t *locks, int count, int others) {
+  pthread_barrier_t *meet = meeting((unsigned)(count + others));
   for (int i = 0; i < count; i++)
     start(name, i, mutex, &locks[i], mutex, &locks[(i + 1) % count], meet);
+  return meet;
 }
 
 static void prepare(void) {
@@ -91,12 +93,12 @@ static void prepare(void) {
 }
 
 static void plant_stuck(void) {
-  cycle("two", &mutexes[0], 2);
-  cycle("three", &mutexes[2], 3);
-  cycle("ten", &mutexes[5], 10);
-  start("behind", 0, nothing_yet, NULL, mutex, &mutexes[0], NULL);
+  pthread_barrier_t *meet = cycle("two", &mutexes[0], 2, 1);
+  start("behind", 0, nothing_yet, NULL, mutex, &mutexes[0], meet);
+  cycle("three", &mutexes[2], 3, 0);
+  cycle("ten", &mutexes[5], 10, 0);
   start("self", -1, mutex, &mutexes[15], mutex, &mutexes[15], NULL);
-  pthread_barrier_t *meet = meeting(2);
+  meet = meeting(2);
   start("rw", 0, writes, &rwlocks[0], mutex, &mutexes[16], meet);
   start("rw", 1, mutex, &mutexes[16], reads, &rwlocks[0], meet);
   meet = meeting(2);
@@ -125,10 +127,10 @@ static void plant_innocent(void) {
   meet = meeting(2);
   start("timed", 0, mutex, &mutexes[22], timed_mutex, &mutexes[23], meet);
   start("timed", 1, mutex, &mutexes[23], mutex, &mutexes[22], meet);
-  meet = meeting(2);
+  meet = meeting(3);
   start("readers", 0, reads, &rwlocks[3], mutex, &mutexes[24], meet);
   start("readers", 1, mutex, &mutexes[24], posts_never, &never, meet);
-  start("writer", -1, nothing_yet, NULL, writes, &rwlocks[3], NULL);
+  start("writer", -1, nothing_yet, NULL, writes, &rwlocks[3], meet);
   start("condition", -1, mutex, &mutexes[25], waits, &mutexes[25], NULL);
   struct actor *dead = start("robust-dead", -1, mutex, &robust, ends, NULL, NULL);
   pthread_join(dead->thread, NULL);
